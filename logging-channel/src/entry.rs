@@ -1,0 +1,231 @@
+//! Log entries: what one record of the log says.
+//!
+//! An [`Entry`] is the decoded form; [`crate::codec`] gives its bytes. Kinds are append-only: a number
+//! never changes its meaning, and the fields of a body are only ever added to by a new kind.
+
+use serde::{Deserialize, Serialize};
+
+/// Ordinal of a regime. At most one virtual machine acts alone in each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Generation(pub u32);
+
+/// Ordinal of an entry in its log, from 0 (the environment entry).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Sequence(pub u64);
+
+impl Sequence {
+    /// The sequence number after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+/// Where in the execution something happens: exits so far, then instructions retired since the last
+/// exit. `rip` is a check, not a coordinate: 0 where it was not taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ExecutionPoint {
+    /// Exits of the guest's own making so far.
+    pub exits: u64,
+    /// Instructions retired since that exit.
+    pub instructions: u64,
+    /// Guest instruction pointer there, or 0 where it was not taken.
+    pub rip: u64,
+}
+
+impl ExecutionPoint {
+    /// The coordinates, which order points; `rip` is left out.
+    #[must_use]
+    pub fn position(&self) -> (u64, u64) {
+        (self.exits, self.instructions)
+    }
+}
+
+/// First 16 bytes of a BLAKE3 hash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 16]);
+
+impl Digest {
+    /// Digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self::from_hash(&blake3::hash(bytes))
+    }
+
+    /// The first half of a BLAKE3 hash computed elsewhere.
+    #[must_use]
+    pub fn from_hash(hash: &blake3::Hash) -> Self {
+        let mut digest = [0; 16];
+        for (to, from) in digest.iter_mut().zip(hash.as_bytes()) {
+            *to = *from;
+        }
+        Self(digest)
+    }
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
+    }
+}
+
+/// One thing that must be the same on both sides, as text: its name and what it is here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EnvironmentField {
+    /// Stable name, for example `guest image digest`.
+    pub name: String,
+    /// Its value here.
+    pub value: String,
+}
+
+/// The first entry of every log: what the recording depends on. Compared field by field, in order.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Random name of the pair (or of the recording), 16 bytes: names its claims on shared storage.
+    pub pair: [u8; 16],
+    /// Must be the same on the replaying side.
+    pub compared: Vec<EnvironmentField>,
+    /// Said for the reader of the log; never compared.
+    pub informative: Vec<EnvironmentField>,
+}
+
+/// A field of the environment in which two sides differ.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnvironmentDifference {
+    /// Name of the first differing field.
+    pub name: String,
+    /// Its value in the log, if it is there.
+    pub recorded: Option<String>,
+    /// Its value on this side, if it is there.
+    pub here: Option<String>,
+}
+
+impl Environment {
+    /// The first compared field in which `self` (the log) and `here` differ, in the order of the log.
+    #[must_use]
+    pub fn first_difference(&self, here: &Self) -> Option<EnvironmentDifference> {
+        let value = |fields: &[EnvironmentField], name: &str| {
+            fields.iter().find(|field| field.name == name).map(|field| field.value.clone())
+        };
+        let names = self.compared.iter().chain(&here.compared).map(|field| field.name.as_str());
+        names
+            .map(|name| EnvironmentDifference {
+                name: name.to_owned(),
+                recorded: value(&self.compared, name),
+                here: value(&here.compared, name),
+            })
+            .find(|difference| difference.recorded != difference.here)
+    }
+}
+
+/// An answer from outside to something the guest asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Value {
+    /// Time-stamp counter, in ticks.
+    Tsc(u64),
+    /// Guest monotonic time, in nanoseconds since the machine started.
+    Monotonic(u64),
+    /// Wall time, in nanoseconds since 1970-01-01 UTC.
+    Wall(u64),
+    /// Random bytes.
+    Random(Vec<u8>),
+}
+
+/// Something from outside that the guest did not ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventKind {
+    /// An Ethernet frame arrived for the network device.
+    Frame(Vec<u8>),
+    /// The interval timer expired.
+    Timer,
+    /// Bytes were typed at the serial console.
+    ConsoleInput(Vec<u8>),
+}
+
+/// An event with the guest monotonic time at which it entered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// Guest monotonic time of the arrival, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// What arrived.
+    pub kind: EventKind,
+}
+
+/// Where an output goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum OutputTarget {
+    /// An Ethernet frame for the network.
+    Network,
+    /// Bytes for the serial console.
+    Console,
+}
+
+/// What left the guest, without its bytes: a backup computes those itself, and compares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputDigest {
+    /// Where it goes.
+    pub target: OutputTarget,
+    /// Bytes in it.
+    pub length: u32,
+    /// Digest of those bytes.
+    pub digest: Digest,
+}
+
+/// A part of the machine and the digest of its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartDigest {
+    /// Stable name: `registers`, `memory`, or a device's name.
+    pub part: String,
+    /// Digest of its saved form.
+    pub digest: Digest,
+}
+
+/// Why a log ends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EndReason {
+    /// The guest powered off with this status.
+    PoweredOff(u32),
+    /// The recording was stopped from outside (a signal, a limit).
+    Stopped,
+    /// The guest did what a machine cannot go on from: the text says what.
+    GuestFault(String),
+}
+
+/// The last entry of a complete log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// Why it ended.
+    pub reason: EndReason,
+    /// Digests of every part at the end, memory among them.
+    pub parts: Vec<PartDigest>,
+}
+
+/// What an entry says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// Kind 1.
+    Environment(Environment),
+    /// Kind 2.
+    Value(Value),
+    /// Kind 3.
+    Event(Event),
+    /// Kind 4.
+    Output(OutputDigest),
+    /// Kind 5: digests of registers and devices at an interval.
+    Digests(Vec<PartDigest>),
+    /// Kind 6.
+    End(End),
+}
+
+/// One record of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The regime it was written in.
+    pub generation: Generation,
+    /// Its place in the log.
+    pub sequence: Sequence,
+    /// Its place in the execution.
+    pub point: ExecutionPoint,
+    /// What it says.
+    pub body: Body,
+}

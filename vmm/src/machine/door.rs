@@ -1,0 +1,86 @@
+//! The one door between the deterministic machine and everything that is not a function of its state.
+//!
+//! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell which.
+
+use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
+
+/// What the guest asks of the outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// The time-stamp counter.
+    Tsc,
+    /// Guest monotonic time.
+    Monotonic,
+    /// Wall time.
+    Wall,
+    /// This many random bytes.
+    Random {
+        /// Bytes wanted, at most [`RANDOM_BYTES_MAX`].
+        length_bytes: u32,
+    },
+}
+
+/// The most random bytes one question may ask for.
+pub const RANDOM_BYTES_MAX: u32 = 64;
+
+/// How far the machine may run before it must ask for arrivals again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Horizon {
+    /// To the next exit.
+    Exit,
+    /// To the next exit, or to wherever a kick finds it stoppable at an exact instruction.
+    Kick,
+    /// To this many instructions after the last exit, or the next exit if that comes first.
+    Instructions(u64),
+}
+
+/// What the machine can take, said when it asks what has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The guest is halted and only an event can wake it: the door waits.
+    pub idle: bool,
+    /// Receive buffers the network device has.
+    pub frames_max: usize,
+    /// Bytes the serial console has room for.
+    pub console_bytes_max: usize,
+    /// Guest monotonic time at which the interval timer expires next, in nanoseconds.
+    pub timer_deadline_ns: Option<u64>,
+}
+
+/// Why the door could not serve: the machine stops with it.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// The replayed run differs from the recorded one; the report is the text.
+    #[error("divergence: {0}")]
+    Diverged(Box<crate::replica::Divergence>),
+    /// The log ends here, in good order or by a stop from outside.
+    #[error("stopped from outside")]
+    Stopped,
+    /// Another machine has won the right to go on.
+    #[error("fenced: another machine of this pair has gone on alone")]
+    Fenced,
+    /// The log could not be written or read.
+    #[error("log")]
+    Log(#[from] lockstep_logging_channel::LogError),
+}
+
+/// The door. Every use is at an execution point at which the machine is whole: no access is half done.
+pub trait Door {
+    /// Answers a question of the guest.
+    fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError>;
+
+    /// The next event that enters at `point`, or none. Waits where `readiness.idle`.
+    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError>;
+
+    /// How far the machine may run from `point`.
+    fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError>;
+
+    /// Takes what leaves the guest.
+    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+
+    /// Takes digests of the machine's parts, at every interval.
+    fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError>;
+
+    /// Takes the end of the run.
+    fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError>;
+}

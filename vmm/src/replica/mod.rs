@@ -1,0 +1,1 @@
+//! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.

@@ -1,0 +1,3 @@
+//! Command line, configuration, network attachments, control. Imported by nobody.
+
+pub mod network;

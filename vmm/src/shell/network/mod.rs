@@ -1,0 +1,1 @@
+//! Network attachments: where the frames of the guest go, and where those for it come from.
