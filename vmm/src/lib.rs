@@ -1,5 +1,14 @@
 //! The virtual machine monitor of Lockstep: a deterministic machine, the replica logic around it, and the shell
 //! that gives both a host.
+//!
+//! | module | provides | must not know |
+//! | --- | --- | --- |
+//! | [`machine`] | vCPU trait, memory, devices, boot, image rewriting, the door | sockets, threads, clocks, KVM |
+//! | [`kvm`] | the vCPU behind the trait, instruction clocks | devices, the log |
+//! | [`replica`] | recorder, replayer, roles, output gate, going live | KVM |
+//! | [`shell`] | command line, configuration, network, control | is imported by nobody |
 
+pub mod kvm;
+pub mod machine;
 pub mod replica;
 pub mod shell;

@@ -65,6 +65,10 @@ pub enum DoorError {
 }
 
 /// The door. Every use is at an execution point at which the machine is whole: no access is half done.
+///
+/// # Errors
+/// Every use may refuse with [`DoorError`]; the machine then stops where it is.
+#[allow(clippy::missing_errors_doc, reason = "said once for all uses, above")]
 pub trait Door {
     /// Answers a question of the guest.
     fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError>;
@@ -74,6 +78,9 @@ pub trait Door {
 
     /// How far the machine may run from `point`.
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError>;
+
+    /// A kick found the guest where it cannot be stopped exactly: refuses if the run is to end.
+    fn kicked(&mut self) -> Result<(), DoorError>;
 
     /// Takes what leaves the guest.
     fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;

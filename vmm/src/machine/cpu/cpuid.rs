@@ -1,0 +1,78 @@
+//! The CPUID table every guest sees: one fixed baseline (x86-64-v2), on every host.
+//!
+//! A feature is in it only when it is deterministic. Left out on purpose: RDRAND and RDSEED, TSC deadline, x2APIC and
+//! APIC (there is none), MONITOR/MWAIT and UMWAIT, XSAVE and what follows from it (XSAVEOPT, XSAVEC, XGETBV(1), AVX), TSX,
+//! performance monitoring, APERF/MPERF, and every hypervisor leaf (clocks, steal time, asynchronous page faults).
+//! Layout: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E.
+
+/// One row: EAX, EBX, ECX, EDX for a leaf and sub-leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Leaf {
+    /// EAX on entry.
+    pub function: u32,
+    /// ECX on entry, where the leaf looks at it.
+    pub index: u32,
+    /// EAX, EBX, ECX, EDX.
+    pub registers: [u32; 4],
+}
+
+const fn leaf(function: u32, eax: u32, ebx: u32, ecx: u32, edx: u32) -> Leaf {
+    Leaf { function, index: 0, registers: [eax, ebx, ecx, edx] }
+}
+
+const fn text(four: &[u8; 4]) -> u32 {
+    u32::from_le_bytes(*four)
+}
+
+/// Leaf 1 ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE is left out, POPCNT.
+pub const FEATURES_1_ECX: u32 = 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 23;
+/// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, PGE, MCA, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2.
+pub const FEATURES_1_EDX: u32 = 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 13
+    | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
+/// Leaf 0x8000_0001 ECX: LAHF in 64-bit mode.
+pub const FEATURES_EXTENDED_ECX: u32 = 1;
+/// Leaf 0x8000_0001 EDX: SYSCALL, NX, RDTSCP, long mode.
+pub const FEATURES_EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29;
+
+/// The table, in ascending order of function.
+pub const TABLE: [Leaf; 9] = [
+    leaf(0, 1, text(b"Lock"), text(b"step"), text(b"Base")),
+    // Family 15, model 1, stepping 1; CLFLUSH line of 64 bytes, one logical processor.
+    leaf(1, 0x0000_0f11, 0x0001_0800, FEATURES_1_ECX, FEATURES_1_EDX),
+    leaf(0x8000_0000, 0x8000_0008, text(b"Lock"), text(b"step"), text(b"Base")),
+    leaf(0x8000_0001, 0x0000_0f11, 0, FEATURES_EXTENDED_ECX, FEATURES_EXTENDED_EDX),
+    leaf(0x8000_0002, text(b"Lock"), text(b"step"), text(b" vCP"), text(b"U, x")),
+    leaf(0x8000_0003, text(b"86-6"), text(b"4-v2"), text(b" bas"), text(b"elin")),
+    leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
+    // Invariant TSC.
+    leaf(0x8000_0007, 0, 0, 0, 1 << 8),
+    // 40 physical and 48 linear address bits.
+    leaf(0x8000_0008, 0x0000_3028, 0, 0, 0),
+];
+
+/// EAX, EBX, ECX, EDX for a CPUID instruction; zeros for a leaf that is not there.
+#[must_use]
+pub fn lookup(function: u32, _index: u32) -> [u32; 4] {
+    TABLE.iter().find(|leaf| leaf.function == function).map_or([0; 4], |leaf| leaf.registers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn non_deterministic_features_are_hidden() {
+        let [_, _, ecx, edx] = lookup(1, 0);
+        let rdrand = 1 << 30;
+        let tsc_deadline = 1 << 24;
+        let xsave = 1 << 26;
+        let monitor = 1 << 3;
+        let x2apic = 1 << 21;
+        assert_eq!(ecx & (rdrand | tsc_deadline | xsave | monitor | x2apic), 0);
+        assert_eq!(edx & 1 << 9, 0, "there is no APIC");
+        assert_eq!(lookup(7, 0), [0; 4], "RDSEED, TSX, WAITPKG live in leaf 7");
+        assert_eq!(lookup(0x4000_0000, 0), [0; 4]);
+        assert_eq!(lookup(6, 0), [0; 4], "APERF/MPERF");
+        assert_eq!(lookup(10, 0), [0; 4], "performance monitoring");
+    }
+}

@@ -1,0 +1,185 @@
+//! The virtual CPU as the machine sees it: `run(entry) -> exit`, both plain values.
+//!
+//! What is behind it is [`crate::kvm`] or, in unit tests, [`fake`].
+
+pub mod cpuid;
+#[cfg(test)]
+pub mod fake;
+
+use super::door::Horizon;
+use serde::{Deserialize, Serialize};
+
+/// What the vCPU is given when it is entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Vector of an external interrupt to deliver first. Only given where [`Vcpu::interruptible`] said so.
+    pub interrupt: Option<u8>,
+    /// Stop as soon as the guest can take an interrupt. Only asked where that was found exact.
+    pub stop_at_window: bool,
+    /// How far to run.
+    pub horizon: Horizon,
+}
+
+/// Why the vCPU stopped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// IN: [`Vcpu::supply`] gives the answer.
+    PortRead {
+        /// Port.
+        port: u16,
+        /// 1, 2 or 4.
+        size_bytes: u8,
+    },
+    /// OUT.
+    PortWrite {
+        /// Port.
+        port: u16,
+        /// 1, 2 or 4.
+        size_bytes: u8,
+        /// Value, zero-extended.
+        value: u32,
+    },
+    /// Read of an address that is no memory: [`Vcpu::supply`] gives the answer.
+    MmioRead {
+        /// Guest-physical address.
+        address: u64,
+        /// 1, 2, 4 or 8.
+        size_bytes: u8,
+    },
+    /// Write to an address that is no memory.
+    MmioWrite {
+        /// Guest-physical address.
+        address: u64,
+        /// 1, 2, 4 or 8.
+        size_bytes: u8,
+        /// Value, zero-extended.
+        value: u64,
+    },
+    /// HLT.
+    Halt,
+    /// The guest can take an interrupt now (only after `stop_at_window`).
+    Window,
+    /// Stopped at an exact instruction after the last exit. Not counted as an exit.
+    Instruction {
+        /// Instructions retired since the last exit.
+        instructions: u64,
+    },
+    /// A kick found the guest where it cannot be stopped exactly. Not counted as an exit.
+    Kicked,
+    /// What a machine cannot go on from: triple fault, an instruction the host cannot run.
+    Fault(String),
+}
+
+impl Exit {
+    /// Whether this exit is of the guest's own making, and so counts in the execution point.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        !matches!(self, Self::Instruction { .. } | Self::Kicked)
+    }
+}
+
+/// General registers, instruction pointer and flags.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the registers' own names")]
+pub struct Registers {
+    pub rax: u64,
+    pub rbx: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    pub rsp: u64,
+    pub rbp: u64,
+    pub r8: u64,
+    pub r9: u64,
+    pub r10: u64,
+    pub r11: u64,
+    pub r12: u64,
+    pub r13: u64,
+    pub r14: u64,
+    pub r15: u64,
+    pub rip: u64,
+    pub rflags: u64,
+}
+
+/// A segment register.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Segment {
+    /// Selector.
+    pub selector: u16,
+    /// Linear base address.
+    pub base: u64,
+}
+
+/// Everything the guest can see of its vCPU, for digests.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedCpu {
+    /// General registers.
+    pub registers: Registers,
+    /// CS, DS, ES, FS, GS, SS, TR, LDTR.
+    pub segments: [Segment; 8],
+    /// CR0, CR2, CR3, CR4, EFER.
+    pub control: [u64; 5],
+    /// XMM0 to XMM15.
+    pub xmm: [[u8; 16]; 16],
+    /// MXCSR.
+    pub mxcsr: u32,
+}
+
+/// What the host's side of the vCPU failed at. Never the guest's doing.
+#[derive(Debug, thiserror::Error)]
+#[error("the host's vCPU failed to {action}: {why}")]
+pub struct CpuError {
+    /// What was tried.
+    pub action: &'static str,
+    /// The host's answer.
+    pub why: String,
+}
+
+/// A vCPU in 64-bit mode.
+pub trait Vcpu {
+    /// Runs from where the last exit left off.
+    ///
+    /// # Errors
+    /// The host's failure; what the guest does wrong is [`Exit::Fault`].
+    fn run(&mut self, entry: Entry) -> Result<Exit, CpuError>;
+
+    /// Gives the value the last exit's read waits for; its low bytes are used.
+    fn supply(&mut self, value: u64);
+
+    /// Completes the pending access, so that registers are whole and the same on every host.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn settle(&mut self) -> Result<(), CpuError>;
+
+    /// Instruction pointer, where it is known without settling.
+    fn rip(&mut self) -> Option<u64>;
+
+    /// Whether an external interrupt could be delivered right here. Settles.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn interruptible(&mut self) -> Result<bool, CpuError>;
+
+    /// RAX as the guest left it when the last exit began. Not for use after settling.
+    fn rax_at_exit(&mut self) -> u64;
+
+    /// General registers. Settles.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn registers(&mut self) -> Result<Registers, CpuError>;
+
+    /// Replaces the general registers. Settles first.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError>;
+
+    /// All of it, for digests. Settles.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn save(&mut self) -> Result<SavedCpu, CpuError>;
+}

@@ -1,0 +1,232 @@
+//! The bus: which device answers where, and what leaves and arrives through each.
+
+use super::clock::{self, Clock};
+use super::pic::Pic;
+use super::pit::{NeedsTime, Pit};
+use super::power::POWER_PORT;
+use super::serial::{self, Serial};
+use super::virtio::{Mmio, mmio};
+use crate::machine::door::{DoorError, Question};
+use crate::machine::memory::Memory;
+use lockstep_logging_channel::{Digest, Event, EventKind, OutputTarget, PartDigest, Value};
+use serde::Serialize;
+use vm_memory::{Bytes, GuestAddress};
+
+const TIMER_LINE: u8 = 0;
+const SERIAL_LINE: u8 = 4;
+const RANDOM_BYTES: u32 = 4;
+
+/// How a device gets what it must ask the outside for.
+pub type Ask<'a> = &'a mut dyn FnMut(Question) -> Result<Value, DoorError>;
+
+/// What an access made a device want done, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// These bytes leave.
+    Output(OutputTarget, Vec<u8>),
+    /// The guest ends itself with this status.
+    PowerOff(u32),
+}
+
+/// All devices of a machine.
+pub struct Devices {
+    pic: Pic,
+    pit: Pit,
+    clock: Clock,
+    serial: Serial,
+    net: Mmio,
+}
+
+impl Devices {
+    /// The platform with this network device.
+    #[must_use]
+    pub fn new(net: Mmio) -> Self {
+        let mut pic = Pic::default();
+        pic.wire_level(mmio::LINE);
+        Self { pic, pit: Pit::default(), clock: Clock::default(), serial: Serial::default(), net }
+    }
+
+    /// Whether an interrupt waits for the vCPU.
+    #[must_use]
+    pub fn interrupt_pending(&self) -> bool {
+        self.pic.is_pending()
+    }
+
+    /// The vCPU takes it: its vector.
+    pub fn acknowledge_interrupt(&mut self) -> Option<u8> {
+        self.pic.acknowledge()
+    }
+
+    /// Guest time at which the interval timer expires next.
+    #[must_use]
+    pub fn timer_deadline_ns(&self) -> Option<u64> {
+        self.pit.deadline_ns()
+    }
+
+    /// Receive buffers of the network device.
+    #[must_use]
+    pub fn receive_buffers(&self, memory: &Memory) -> usize {
+        self.net.receive_buffers(memory)
+    }
+
+    /// Bytes of console input there is room for.
+    #[must_use]
+    pub fn console_input_bytes_free(&self) -> usize {
+        self.serial.input_bytes_free()
+    }
+
+    /// Reads a port.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn read_port(&mut self, port: u16, size_bytes: u8, ask: Ask<'_>) -> Result<u32, DoorError> {
+        let value = match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => u32::from(self.pic.read(port)),
+            0x40..=0x43 | 0x61 => {
+                let now_ns = self.time_for(self.pit.read_needs_time(port), ask)?;
+                u32::from(self.pit.read(port, now_ns))
+            }
+            serial::FIRST_PORT..=serial::LAST_PORT => {
+                let value = self.serial.read((port - serial::FIRST_PORT) as u8);
+                self.raise_serial();
+                u32::from(value)
+            }
+            clock::MONOTONIC_PORT => self.clock.answer(time_of(&ask(Question::Monotonic)?)),
+            clock::WALL_PORT => self.clock.answer(time_of(&ask(Question::Wall)?)),
+            const { clock::MONOTONIC_PORT + 4 } | const { clock::WALL_PORT + 4 } => self.clock.high_half(),
+            clock::RANDOM_PORT => random_of(&ask(Question::Random { length_bytes: RANDOM_BYTES })?),
+            _ => u32::MAX,
+        };
+        Ok(value & low_bits(size_bytes))
+    }
+
+    /// Writes a port.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn write_port(&mut self, port: u16, value: u32, ask: Ask<'_>) -> Result<Option<Effect>, DoorError> {
+        let byte = value as u8;
+        match port {
+            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, byte),
+            0x40..=0x43 | 0x61 => {
+                let now_ns = self.time_for(self.pit.write_needs_time(port, byte), ask)?;
+                self.pit.write(port, byte, now_ns);
+            }
+            serial::FIRST_PORT..=serial::LAST_PORT => {
+                let line = self.serial.write((port - serial::FIRST_PORT) as u8, byte);
+                self.raise_serial();
+                return Ok(line.map(|line| Effect::Output(OutputTarget::Console, line)));
+            }
+            clock::PAGE_PORT => self.clock.set_page(value),
+            POWER_PORT => return Ok(Some(Effect::PowerOff(value))),
+            _ => {}
+        }
+        Ok(None)
+    }
+
+    fn time_for(&self, needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
+        match needs {
+            NeedsTime::Yes => ask(Question::Monotonic).map(|value| time_of(&value)),
+            NeedsTime::No => Ok(0),
+        }
+    }
+
+    fn raise_serial(&mut self) {
+        if self.serial.take_interrupt() {
+            self.pic.pulse(SERIAL_LINE);
+        }
+    }
+
+    /// Reads device memory.
+    #[must_use]
+    pub fn read_mmio(&self, address: u64, size_bytes: u8) -> u64 {
+        match net_offset(address) {
+            Some(offset) => self.net.read(offset, size_bytes),
+            None => u64::MAX,
+        }
+    }
+
+    /// Writes device memory: what leaves by it.
+    pub fn write_mmio(&mut self, address: u64, value: u64, memory: &Memory) -> Vec<Effect> {
+        let mut sent = Vec::new();
+        if let Some(offset) = net_offset(address) {
+            self.net.write(offset, value as u32, memory, &mut sent);
+            self.pic.set_line(mmio::LINE, self.net.line());
+        }
+        sent.into_iter().map(|frame| Effect::Output(OutputTarget::Network, frame)).collect()
+    }
+
+    /// Console bytes that have not left yet.
+    pub fn flush_console(&mut self) -> Option<Effect> {
+        self.serial.flush().map(|line| Effect::Output(OutputTarget::Console, line))
+    }
+
+    /// Takes what arrives.
+    pub fn event(&mut self, event: &Event, memory: &Memory) {
+        if let Some(page) = self.clock.event(event.monotonic_ns) {
+            // A page outside memory is the guest's mistake: it gets no time.
+            let _ = memory.write_slice(&event.monotonic_ns.to_le_bytes(), GuestAddress(page));
+        }
+        match &event.kind {
+            EventKind::Frame(frame) => {
+                self.net.receive(frame, memory);
+                self.pic.set_line(mmio::LINE, self.net.line());
+            }
+            EventKind::Timer => {
+                if self.pit.expire(event.monotonic_ns) {
+                    self.pic.pulse(TIMER_LINE);
+                }
+            }
+            EventKind::ConsoleInput(bytes) => {
+                self.serial.receive(bytes);
+                self.raise_serial();
+            }
+        }
+    }
+
+    /// Digest of each device, in a fixed order.
+    #[must_use]
+    pub fn digests(&self) -> Vec<PartDigest> {
+        vec![
+            part("interrupt controller", &self.pic.saved()),
+            part("interval timer", &self.pit.saved()),
+            part("clock", &self.clock.saved()),
+            part("serial console", &self.serial.saved()),
+            part("network device", &self.net.saved()),
+        ]
+    }
+}
+
+/// Digest of a part's saved form.
+#[must_use]
+pub fn part<S: Serialize>(name: &str, saved: &S) -> PartDigest {
+    // These plain structures always have an encoding; were one not to, every digest of it would be the same known one.
+    let encoded = postcard::to_stdvec(saved).unwrap_or_default();
+    PartDigest { part: name.to_owned(), digest: Digest::of(&encoded) }
+}
+
+fn net_offset(address: u64) -> Option<u64> {
+    address.checked_sub(mmio::BASE_ADDRESS).filter(|offset| *offset < mmio::SIZE_BYTES)
+}
+
+fn low_bits(size_bytes: u8) -> u32 {
+    match size_bytes {
+        1 => 0xff,
+        2 => 0xffff,
+        _ => u32::MAX,
+    }
+}
+
+fn time_of(value: &Value) -> u64 {
+    match value {
+        Value::Monotonic(time_ns) | Value::Wall(time_ns) | Value::Tsc(time_ns) => *time_ns,
+        Value::Random(_) => 0,
+    }
+}
+
+fn random_of(value: &Value) -> u32 {
+    match value {
+        Value::Random(bytes) => bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
+        _ => 0,
+    }
+}

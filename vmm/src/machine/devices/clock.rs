@@ -1,0 +1,52 @@
+//! Clock and entropy ports, and the clock page (docs/guest-interface.md).
+
+use serde::{Deserialize, Serialize};
+
+/// Asks for monotonic time and gives its low half; the high half is at the port 4 above.
+pub const MONOTONIC_PORT: u16 = 0x508;
+/// The same for wall time.
+pub const WALL_PORT: u16 = 0x510;
+/// Address of the clock page.
+pub const PAGE_PORT: u16 = 0x518;
+/// Four random bytes.
+pub const RANDOM_PORT: u16 = 0x520;
+
+/// The clock. Its state is its saved form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    answered_ns: u64,
+    page_address: Option<u64>,
+    last_event_ns: u64,
+}
+
+impl Clock {
+    /// Takes an answer of monotonic or wall time: its low half.
+    pub fn answer(&mut self, time_ns: u64) -> u32 {
+        self.answered_ns = time_ns;
+        time_ns as u32
+    }
+
+    /// High half of the last answer.
+    #[must_use]
+    pub fn high_half(&self) -> u32 {
+        (self.answered_ns >> 32) as u32
+    }
+
+    /// Sets the clock page: a page-aligned address, or 0 for none.
+    pub fn set_page(&mut self, address: u32) {
+        let address = u64::from(address) & !0xfff;
+        self.page_address = (address != 0).then_some(address);
+    }
+
+    /// An event entered at `monotonic_ns`: where its time is to be written.
+    pub fn event(&mut self, monotonic_ns: u64) -> Option<u64> {
+        self.last_event_ns = monotonic_ns;
+        self.page_address
+    }
+
+    /// The state as a value.
+    #[must_use]
+    pub fn saved(&self) -> Self {
+        *self
+    }
+}

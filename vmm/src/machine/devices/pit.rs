@@ -1,0 +1,310 @@
+//! Interval timer: an 8254 with three channels at 1,193,182 Hz.
+//!
+//! A counter is not run: it is computed from the guest time at which it was loaded, which comes through the door. Channel 0
+//! interrupts; its expiry is an event, so that the machine never looks at a clock. Channel 2 has its gate
+//! and output in port 0x61. Source: Intel 8254 data sheet (231164). Not there: BCD counting, modes 1 and 5.
+
+use serde::{Deserialize, Serialize};
+
+/// Input clock of the counters, in Hz.
+pub const FREQUENCY_HZ: u64 = 1_193_182;
+const NS_PER_SECOND: u128 = 1_000_000_000;
+const FULL_COUNT: u64 = 0x1_0000;
+const CHANNELS: usize = 3;
+const GATE_2: u8 = 1;
+const OUTPUT_2: u8 = 1 << 5;
+
+/// What a device access needs to know the time for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NeedsTime {
+    /// Yes: give the guest time.
+    Yes,
+    /// No.
+    No,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+enum Access {
+    #[default]
+    Low,
+    High,
+    LowThenHigh,
+}
+
+/// One channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Channel {
+    mode: u8,
+    access: Access,
+    /// Reload value; 0x1_0000 for a written 0. 0 while nothing was loaded.
+    count: u64,
+    loaded_at_ns: u64,
+    low_written: Option<u8>,
+    latched: Option<u16>,
+    low_read: bool,
+}
+
+impl Channel {
+    fn is_periodic(&self) -> bool {
+        matches!(self.mode, 2 | 3)
+    }
+
+    fn control(&mut self, access: u8, mode: u8) {
+        let access = match access {
+            1 => Access::Low,
+            2 => Access::High,
+            _ => Access::LowThenHigh,
+        };
+        // Modes 6 and 7 are 2 and 3 written differently.
+        let mode = if mode >= 6 { mode - 4 } else { mode };
+        *self = Self { mode, access, ..Self::default() };
+    }
+
+    /// Takes a byte; whether that completed a count.
+    fn write(&mut self, value: u8, now_ns: u64) {
+        let count = match (self.access, self.low_written) {
+            (Access::Low, _) => u16::from(value),
+            (Access::High, _) => u16::from(value) << 8,
+            (Access::LowThenHigh, None) => {
+                self.low_written = Some(value);
+                return;
+            }
+            (Access::LowThenHigh, Some(low)) => u16::from(value) << 8 | u16::from(low),
+        };
+        self.low_written = None;
+        self.count = if count == 0 { FULL_COUNT } else { u64::from(count) };
+        self.loaded_at_ns = now_ns;
+    }
+
+    fn completes_count(&self) -> bool {
+        self.access != Access::LowThenHigh || self.low_written.is_some()
+    }
+
+    fn elapsed_ticks(&self, now_ns: u64) -> u64 {
+        let elapsed_ns = u128::from(now_ns.saturating_sub(self.loaded_at_ns));
+        (elapsed_ns * u128::from(FREQUENCY_HZ) / NS_PER_SECOND) as u64
+    }
+
+    fn counter(&self, now_ns: u64) -> u16 {
+        if self.count == 0 {
+            return 0;
+        }
+        let elapsed = self.elapsed_ticks(now_ns);
+        let remaining = match self.mode {
+            2 => self.count - elapsed % self.count,
+            3 => self.count - elapsed * 2 % self.count,
+            _ => self.count.wrapping_sub(elapsed),
+        };
+        remaining as u16
+    }
+
+    fn output(&self, now_ns: u64) -> bool {
+        if self.count == 0 {
+            return self.mode != 0;
+        }
+        let elapsed = self.elapsed_ticks(now_ns);
+        match self.mode {
+            2 => elapsed % self.count != self.count - 1,
+            3 => elapsed % self.count < self.count.div_ceil(2),
+            _ => elapsed >= self.count,
+        }
+    }
+
+    fn read(&mut self, now_ns: u64) -> u8 {
+        let value = self.latched.unwrap_or_else(|| self.counter(now_ns));
+        let [low, high] = value.to_le_bytes();
+        let take_high = match self.access {
+            Access::Low => false,
+            Access::High => true,
+            Access::LowThenHigh => self.low_read,
+        };
+        if self.access == Access::LowThenHigh && !self.low_read {
+            // The high half must be of the same counter value.
+            self.latched = Some(value);
+            self.low_read = true;
+        } else {
+            self.latched = None;
+            self.low_read = false;
+        }
+        if take_high { high } else { low }
+    }
+
+    fn period_ns(&self) -> u64 {
+        (u128::from(self.count) * NS_PER_SECOND).div_ceil(u128::from(FREQUENCY_HZ)) as u64
+    }
+}
+
+/// The timer. Its state is its saved form.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pit {
+    channels: [Channel; CHANNELS],
+    deadline_ns: Option<u64>,
+    port_61: u8,
+}
+
+impl Pit {
+    /// Guest time at which channel 0 expires next.
+    #[must_use]
+    pub fn deadline_ns(&self) -> Option<u64> {
+        self.deadline_ns
+    }
+
+    /// Whether reading `port` looks at the time.
+    #[must_use]
+    pub fn read_needs_time(&self, port: u16) -> NeedsTime {
+        match port {
+            0x40..=0x42 | 0x61 => NeedsTime::Yes,
+            _ => NeedsTime::No,
+        }
+    }
+
+    /// Whether writing `value` to `port` looks at the time.
+    #[must_use]
+    pub fn write_needs_time(&self, port: u16, value: u8) -> NeedsTime {
+        let needs = match port {
+            0x40..=0x42 => self.channels.get(usize::from(port - 0x40)).is_some_and(Channel::completes_count),
+            0x43 => value >> 4 & 0b11 == 0 || value >> 6 == 0b11,
+            _ => false,
+        };
+        if needs { NeedsTime::Yes } else { NeedsTime::No }
+    }
+
+    /// Reads 0x40 to 0x43 or 0x61 at guest time `now_ns`.
+    pub fn read(&mut self, port: u16, now_ns: u64) -> u8 {
+        match port {
+            0x40..=0x42 => {
+                self.channels.get_mut(usize::from(port - 0x40)).map_or(0xff, |channel| channel.read(now_ns))
+            }
+            0x61 => {
+                let [.., second] = &self.channels;
+                self.port_61 | if second.output(now_ns) { OUTPUT_2 } else { 0 }
+            }
+            _ => 0xff,
+        }
+    }
+
+    /// Writes one of them.
+    pub fn write(&mut self, port: u16, value: u8, now_ns: u64) {
+        match port {
+            0x40..=0x42 => self.write_count(usize::from(port - 0x40), value, now_ns),
+            0x43 => self.write_control(value, now_ns),
+            0x61 => self.port_61 = value & 0b11,
+            _ => {}
+        }
+        if port == 0x61 && value & GATE_2 == 0 {
+            let [.., second] = &mut self.channels;
+            second.count = 0;
+        }
+    }
+
+    fn write_count(&mut self, number: usize, value: u8, now_ns: u64) {
+        let Some(channel) = self.channels.get_mut(number) else { return };
+        let completes = channel.completes_count();
+        channel.write(value, now_ns);
+        if number == 0 {
+            self.deadline_ns = completes.then(|| now_ns + channel.period_ns());
+        }
+    }
+
+    fn write_control(&mut self, value: u8, now_ns: u64) {
+        let select = value >> 6;
+        if select == 0b11 {
+            let wanted = |number: usize| value & 1 << 5 == 0 && value & 2 << number != 0;
+            for (number, channel) in self.channels.iter_mut().enumerate() {
+                if wanted(number) {
+                    channel.latched.get_or_insert(channel.counter(now_ns));
+                }
+            }
+            return;
+        }
+        let Some(channel) = self.channels.get_mut(usize::from(select)) else { return };
+        match value >> 4 & 0b11 {
+            0 => {
+                channel.latched.get_or_insert(channel.counter(now_ns));
+            }
+            access => {
+                channel.control(access, value >> 1 & 0b111);
+                if select == 0 {
+                    self.deadline_ns = None;
+                }
+            }
+        }
+    }
+
+    /// Channel 0 expired, seen at guest time `now_ns`: whether that interrupts. Missed periods are skipped.
+    pub fn expire(&mut self, now_ns: u64) -> bool {
+        let Some(deadline_ns) = self.deadline_ns else { return false };
+        let [first, ..] = &self.channels;
+        self.deadline_ns = first.is_periodic().then(|| {
+            let period_ns = first.period_ns().max(1);
+            let missed = now_ns.saturating_sub(deadline_ns) / period_ns;
+            deadline_ns + (missed + 1) * period_ns
+        });
+        true
+    }
+
+    /// The state as a value.
+    #[must_use]
+    pub fn saved(&self) -> Self {
+        *self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn loaded(mode: u8, count: u16, now_ns: u64) -> Pit {
+        let mut pit = Pit::default();
+        pit.write(0x43, 0b0011_0000 | mode << 1, now_ns);
+        let [low, high] = count.to_le_bytes();
+        pit.write(0x40, low, now_ns);
+        pit.write(0x40, high, now_ns);
+        pit
+    }
+
+    #[test]
+    fn one_shot_expires_once() {
+        let mut pit = loaded(0, 1193, 1_000);
+        let deadline_ns = pit.deadline_ns().unwrap();
+        assert!((1_000_800..1_001_000).contains(&deadline_ns), "{deadline_ns}");
+        assert!(pit.expire(deadline_ns));
+        assert_eq!(pit.deadline_ns(), None);
+        assert!(!pit.expire(deadline_ns));
+    }
+
+    #[test]
+    fn periodic_keeps_its_phase_and_skips_what_was_missed() {
+        let mut pit = loaded(2, 1193, 0);
+        let period_ns = pit.deadline_ns().unwrap();
+        assert!(pit.expire(period_ns + 10));
+        assert_eq!(pit.deadline_ns(), Some(2 * period_ns));
+        assert!(pit.expire(5 * period_ns + 1));
+        assert_eq!(pit.deadline_ns(), Some(6 * period_ns));
+    }
+
+    #[test]
+    fn the_counter_counts_down() {
+        let mut pit = loaded(2, 0, 0);
+        let half_ns = 0x8000 * 1_000_000_000 / FREQUENCY_HZ;
+        let low = pit.read(0x40, half_ns);
+        let high = pit.read(0x40, half_ns * 2);
+        assert!((0x7fff..=0x8001).contains(&u16::from_le_bytes([low, high])), "both halves are of one value");
+    }
+
+    #[test]
+    fn a_latched_count_stays() {
+        let mut pit = loaded(2, 1000, 0);
+        pit.write(0x43, 0, 0);
+        assert_eq!(u16::from_le_bytes([pit.read(0x40, 500_000), pit.read(0x40, 500_000)]), 1000);
+    }
+
+    #[test]
+    fn only_a_completed_count_needs_the_time() {
+        let mut pit = Pit::default();
+        pit.write(0x43, 0x30, 0);
+        assert_eq!(pit.write_needs_time(0x40, 1), NeedsTime::No);
+        pit.write(0x40, 1, 0);
+        assert_eq!(pit.write_needs_time(0x40, 1), NeedsTime::Yes);
+    }
+}

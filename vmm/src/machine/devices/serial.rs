@@ -1,0 +1,154 @@
+//! Serial console: a 16550A of vm-superio on 0x3F8.
+//!
+//! Bytes leave a line at a time (at a newline, at [`LINE_BYTES_MAX`] bytes, or when the guest halts or ends): one output, one
+//! log entry, instead of one each byte.
+
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vm_superio::Trigger;
+use vm_superio::serial::{NoEvents, Serial as Uart};
+
+/// First of its eight ports.
+pub const FIRST_PORT: u16 = 0x3f8;
+/// Last of them.
+pub const LAST_PORT: u16 = FIRST_PORT + 7;
+/// A longer line leaves in parts.
+pub const LINE_BYTES_MAX: usize = 256;
+
+/// Remembers that the UART asked for an interrupt. Shared only with the UART it is in.
+#[derive(Clone, Debug, Default)]
+struct Asked(Arc<AtomicBool>);
+
+impl Trigger for Asked {
+    type E = io::Error;
+
+    fn trigger(&self) -> io::Result<()> {
+        self.0.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// The console.
+pub struct Serial {
+    uart: Uart<Asked, NoEvents, Vec<u8>>,
+    asked: Asked,
+}
+
+/// Its state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedSerial {
+    registers: [u8; 9],
+    input: Vec<u8>,
+    line: Vec<u8>,
+    interrupt: bool,
+}
+
+impl Default for Serial {
+    fn default() -> Self {
+        let asked = Asked::default();
+        Self { uart: Uart::new(asked.clone(), Vec::new()), asked }
+    }
+}
+
+impl Serial {
+    /// Reads the register at `offset` (0 to 7).
+    pub fn read(&mut self, offset: u8) -> u8 {
+        self.uart.read(offset)
+    }
+
+    /// Writes it. Returns a line that is complete.
+    pub fn write(&mut self, offset: u8, value: u8) -> Option<Vec<u8>> {
+        // Writing into memory cannot fail, nor can the flag; a full receive FIFO in loop-back mode drops the byte, as a UART does.
+        let _ = self.uart.write(offset, value);
+        let line = self.uart.writer();
+        (line.last() == Some(&b'\n') || line.len() >= LINE_BYTES_MAX).then(|| self.take_line())
+    }
+
+    fn take_line(&mut self) -> Vec<u8> {
+        std::mem::take(self.uart.writer_mut())
+    }
+
+    /// What has been written and has not left yet.
+    pub fn flush(&mut self) -> Option<Vec<u8>> {
+        (!self.uart.writer().is_empty()).then(|| self.take_line())
+    }
+
+    /// Bytes of input it has room for.
+    #[must_use]
+    pub fn input_bytes_free(&self) -> usize {
+        self.uart.fifo_capacity()
+    }
+
+    /// Takes input; what does not fit is dropped, as a UART does.
+    pub fn receive(&mut self, bytes: &[u8]) {
+        let _ = self.uart.enqueue_raw_bytes(bytes);
+    }
+
+    /// Whether an interrupt was asked for since the last call.
+    pub fn take_interrupt(&mut self) -> bool {
+        self.asked.0.swap(false, Ordering::Relaxed)
+    }
+
+    /// The state as a value.
+    #[must_use]
+    pub fn saved(&self) -> SavedSerial {
+        let state = self.uart.state();
+        SavedSerial {
+            registers: [
+                state.baud_divisor_low,
+                state.baud_divisor_high,
+                state.interrupt_enable,
+                state.interrupt_identification,
+                state.line_control,
+                state.line_status,
+                state.modem_control,
+                state.modem_status,
+                state.scratch,
+            ],
+            input: state.in_buffer,
+            line: self.uart.writer().clone(),
+            interrupt: self.asked.0.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_leave_whole() {
+        let mut serial = Serial::default();
+        let lines: Vec<Vec<u8>> = b"one\ntwo".iter().filter_map(|byte| serial.write(0, *byte)).collect();
+        assert_eq!(lines, [b"one\n".to_vec()]);
+        assert_eq!(serial.flush(), Some(b"two".to_vec()));
+        assert_eq!(serial.flush(), None);
+    }
+
+    #[test]
+    fn a_long_line_leaves_in_parts() {
+        let mut serial = Serial::default();
+        let parts: Vec<usize> = (0..600).filter_map(|_| serial.write(0, b'x')).map(|part| part.len()).collect();
+        assert_eq!(parts, [LINE_BYTES_MAX, LINE_BYTES_MAX]);
+    }
+
+    #[test]
+    fn input_is_read_back_and_interrupts_when_enabled() {
+        let mut serial = Serial::default();
+        serial.write(1, 1);
+        serial.receive(b"k");
+        assert!(serial.take_interrupt());
+        assert_eq!(serial.read(0), b'k');
+    }
+
+    #[test]
+    fn input_beyond_the_room_is_dropped() {
+        let mut serial = Serial::default();
+        let room = serial.input_bytes_free();
+        serial.receive(&vec![7; room]);
+        serial.receive(b"more");
+        assert_eq!(serial.input_bytes_free(), 0);
+    }
+}

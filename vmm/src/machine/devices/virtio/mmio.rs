@@ -1,0 +1,200 @@
+//! The MMIO transport, version 2 (VIRTIO 1.2, 4.2.2), of a network device.
+
+use super::net::{self, Net};
+use crate::machine::memory::Memory;
+use serde::{Deserialize, Serialize};
+use virtio_bindings::virtio_config::{
+    VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
+};
+use virtio_bindings::virtio_mmio::{
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL,
+    VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INT_VRING,
+    VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_NOTIFY,
+    VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL,
+    VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID,
+    VIRTIO_MMIO_VERSION,
+};
+use virtio_queue::QueueT;
+
+/// Guest-physical address of the device's registers.
+pub const BASE_ADDRESS: u64 = 0xd000_0000;
+/// Bytes of registers.
+pub const SIZE_BYTES: u64 = 0x1000;
+/// Its interrupt line.
+pub const LINE: u8 = 5;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"virt");
+const TRANSPORT_VERSION: u32 = 2;
+const VENDOR: u32 = u32::from_le_bytes(*b"LSTP");
+
+/// The transport's own registers; queues and configuration are the device's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Registers {
+    status: u32,
+    interrupt_status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+}
+
+/// A network device on the MMIO bus.
+pub struct Mmio {
+    registers: Registers,
+    net: Net,
+}
+
+/// The state of both.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedMmio {
+    registers: Registers,
+    net: net::SavedNet,
+}
+
+impl Mmio {
+    /// The transport of `net`.
+    #[must_use]
+    pub fn new(net: Net) -> Self {
+        Self { registers: Registers::default(), net }
+    }
+
+    /// Level of the interrupt line.
+    #[must_use]
+    pub fn line(&self) -> bool {
+        self.registers.interrupt_status != 0
+    }
+
+    fn is_live(&self) -> bool {
+        self.registers.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
+            && self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET == 0
+    }
+
+    /// Reads `size_bytes` at `offset`. Registers are read whole; only the configuration has bytes.
+    #[must_use]
+    pub fn read(&self, offset: u64, size_bytes: u8) -> u64 {
+        let Ok(offset) = u32::try_from(offset) else { return 0 };
+        if let Some(at) = offset.checked_sub(VIRTIO_MMIO_CONFIG) {
+            return self.net.read_configuration(at, size_bytes);
+        }
+        u64::from(self.read_register(offset))
+    }
+
+    fn read_register(&self, offset: u32) -> u32 {
+        let registers = &self.registers;
+        match offset {
+            VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
+            VIRTIO_MMIO_VERSION => TRANSPORT_VERSION,
+            VIRTIO_MMIO_DEVICE_ID => net::DEVICE_ID,
+            VIRTIO_MMIO_VENDOR_ID => VENDOR,
+            VIRTIO_MMIO_DEVICE_FEATURES => match registers.device_features_select {
+                0 => self.net.features() as u32,
+                1 => (self.net.features() >> 32) as u32,
+                _ => 0,
+            },
+            VIRTIO_MMIO_QUEUE_NUM_MAX => self.net.queue(registers.queue_select).map_or(0, |_| u32::from(net::QUEUE_SIZE)),
+            VIRTIO_MMIO_QUEUE_READY => {
+                self.net.queue(registers.queue_select).map_or(0, |queue| u32::from(queue.ready()))
+            }
+            VIRTIO_MMIO_INTERRUPT_STATUS => registers.interrupt_status,
+            VIRTIO_MMIO_STATUS => registers.status,
+            VIRTIO_MMIO_CONFIG_GENERATION => 0,
+            _ => 0,
+        }
+    }
+
+    /// Writes the register at `offset`. Frames the guest sends by it are added to `sent`.
+    pub fn write(&mut self, offset: u64, value: u32, memory: &Memory, sent: &mut Vec<Vec<u8>>) {
+        let Ok(offset) = u32::try_from(offset) else { return };
+        let registers = &mut self.registers;
+        match offset {
+            VIRTIO_MMIO_DEVICE_FEATURES_SEL => registers.device_features_select = value,
+            VIRTIO_MMIO_DRIVER_FEATURES_SEL => registers.driver_features_select = value,
+            VIRTIO_MMIO_DRIVER_FEATURES => self.write_features(value),
+            VIRTIO_MMIO_QUEUE_SEL => registers.queue_select = value,
+            VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value, memory, sent),
+            VIRTIO_MMIO_INTERRUPT_ACK => registers.interrupt_status &= !value,
+            VIRTIO_MMIO_STATUS => self.write_status(value),
+            _ => self.write_queue(offset, value),
+        }
+    }
+
+    fn write_features(&mut self, value: u32) {
+        let registers = &mut self.registers;
+        let value = u64::from(value);
+        match registers.driver_features_select {
+            0 => registers.driver_features = registers.driver_features & !0xffff_ffff | value,
+            1 => registers.driver_features = registers.driver_features & 0xffff_ffff | value << 32,
+            _ => {}
+        }
+    }
+
+    fn write_status(&mut self, value: u32) {
+        if value == 0 {
+            self.registers = Registers::default();
+            self.net.reset();
+            return;
+        }
+        let unknown = self.registers.driver_features & !self.net.features();
+        let modern = self.registers.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;
+        let refused = unknown != 0 || !modern;
+        let needs_reset = self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET;
+        // The driver reads FEATURES_OK back: a set it may not have is refused by leaving the bit clear (3.1.1).
+        self.registers.status = needs_reset | if refused { value & !VIRTIO_CONFIG_S_FEATURES_OK } else { value };
+    }
+
+    fn write_queue(&mut self, offset: u32, value: u32) {
+        let live = self.is_live();
+        let Some(queue) = self.net.queue_mut(self.registers.queue_select) else { return };
+        if live {
+            return;
+        }
+        match offset {
+            VIRTIO_MMIO_QUEUE_NUM => queue.set_size(value as u16),
+            VIRTIO_MMIO_QUEUE_READY => queue.set_ready(value == 1),
+            VIRTIO_MMIO_QUEUE_DESC_LOW => queue.set_desc_table_address(Some(value), None),
+            VIRTIO_MMIO_QUEUE_DESC_HIGH => queue.set_desc_table_address(None, Some(value)),
+            VIRTIO_MMIO_QUEUE_AVAIL_LOW => queue.set_avail_ring_address(Some(value), None),
+            VIRTIO_MMIO_QUEUE_AVAIL_HIGH => queue.set_avail_ring_address(None, Some(value)),
+            VIRTIO_MMIO_QUEUE_USED_LOW => queue.set_used_ring_address(Some(value), None),
+            VIRTIO_MMIO_QUEUE_USED_HIGH => queue.set_used_ring_address(None, Some(value)),
+            _ => {}
+        }
+    }
+
+    fn notify(&mut self, queue: u32, memory: &Memory, sent: &mut Vec<Vec<u8>>) {
+        if self.is_live() && queue == net::TRANSMIT_QUEUE {
+            let outcome = self.net.transmit(memory, sent);
+            self.finish(outcome);
+        }
+    }
+
+    /// Receive buffers the guest has given.
+    #[must_use]
+    pub fn receive_buffers(&self, memory: &Memory) -> usize {
+        if self.is_live() { self.net.receive_buffers(memory) } else { 0 }
+    }
+
+    /// Takes a frame from the network.
+    pub fn receive(&mut self, frame: &[u8], memory: &Memory) {
+        if self.is_live() {
+            let outcome = self.net.receive(frame, memory);
+            self.finish(outcome);
+        }
+    }
+
+    fn finish(&mut self, outcome: Result<net::Notify, virtio_queue::Error>) {
+        match outcome {
+            Ok(net::Notify::Yes) => self.registers.interrupt_status |= VIRTIO_MMIO_INT_VRING,
+            Ok(net::Notify::No) => {}
+            // The guest broke its own queue: the device stops until it is reset (2.1.2).
+            Err(_) => self.registers.status |= VIRTIO_CONFIG_S_NEEDS_RESET,
+        }
+    }
+
+    /// The state as a value.
+    #[must_use]
+    pub fn saved(&self) -> SavedMmio {
+        SavedMmio { registers: self.registers, net: self.net.saved() }
+    }
+}

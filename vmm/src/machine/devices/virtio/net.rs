@@ -1,0 +1,230 @@
+//! The network device (VIRTIO 1.2, 5.1): one pair of queues, no offloads.
+
+use crate::machine::memory::Memory;
+use serde::{Deserialize, Serialize};
+use std::io::{Read, Write};
+use std::sync::atomic::Ordering;
+use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
+use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
+use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
+use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
+
+/// Virtio device type.
+pub const DEVICE_ID: u32 = VIRTIO_ID_NET;
+/// Entries in each queue.
+pub const QUEUE_SIZE: u16 = 256;
+/// The queue the guest sends from.
+pub const TRANSMIT_QUEUE: u32 = 1;
+/// The longest frame: 65,536 bytes and an Ethernet header; VIRTIO 1.2, 5.1.6.
+pub const FRAME_BYTES_MAX: usize = 65_550;
+/// `struct virtio_net_hdr` with `num_buffers`.
+const HEADER_BYTES: usize = 12;
+const NUM_BUFFERS_OFFSET: usize = 10;
+
+/// Whether the guest wants to hear of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notify {
+    /// Interrupt.
+    Yes,
+    /// Do not.
+    No,
+}
+
+/// The device.
+pub struct Net {
+    mac: [u8; 6],
+    receive: Queue,
+    transmit: Queue,
+    dropped_frames: u64,
+}
+
+/// State of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedQueue {
+    next_available: u16,
+    next_used: u16,
+    size: u16,
+    ready: bool,
+    descriptor_table: u64,
+    available_ring: u64,
+    used_ring: u64,
+}
+
+/// State of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedNet {
+    mac: [u8; 6],
+    receive: SavedQueue,
+    transmit: SavedQueue,
+    dropped_frames: u64,
+}
+
+fn saved_queue(queue: &Queue) -> SavedQueue {
+    SavedQueue {
+        next_available: queue.next_avail(),
+        next_used: queue.next_used(),
+        size: queue.size(),
+        ready: queue.ready(),
+        descriptor_table: queue.desc_table(),
+        available_ring: queue.avail_ring(),
+        used_ring: queue.used_ring(),
+    }
+}
+
+impl Net {
+    /// A device with this address.
+    ///
+    /// # Errors
+    /// Never for the constant queue size; the library's signature.
+    pub fn new(mac: [u8; 6]) -> Result<Self, Error> {
+        Ok(Self { mac, receive: Queue::new(QUEUE_SIZE)?, transmit: Queue::new(QUEUE_SIZE)?, dropped_frames: 0 })
+    }
+
+    /// Feature bits offered.
+    #[must_use]
+    pub fn features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_NET_F_MAC
+    }
+
+    /// Forgets the driver.
+    pub fn reset(&mut self) {
+        self.receive.reset();
+        self.transmit.reset();
+    }
+
+    /// Queue 0 (receive) or 1 (transmit).
+    #[must_use]
+    pub fn queue(&self, number: u32) -> Option<&Queue> {
+        match number {
+            0 => Some(&self.receive),
+            TRANSMIT_QUEUE => Some(&self.transmit),
+            _ => None,
+        }
+    }
+
+    /// The same, to be set up.
+    pub fn queue_mut(&mut self, number: u32) -> Option<&mut Queue> {
+        match number {
+            0 => Some(&mut self.receive),
+            TRANSMIT_QUEUE => Some(&mut self.transmit),
+            _ => None,
+        }
+    }
+
+    /// Reads `size_bytes` of the configuration: the address, then zeros.
+    #[must_use]
+    pub fn read_configuration(&self, at: u32, size_bytes: u8) -> u64 {
+        let byte = |index: u32| self.mac.get(index as usize).copied().unwrap_or(0);
+        (0..u32::from(size_bytes.min(8)))
+            .fold(0, |value, index| value | u64::from(byte(at.saturating_add(index))) << (8 * index))
+    }
+
+    /// Sends what the guest queued: frames are added to `sent`.
+    ///
+    /// # Errors
+    /// The queue is not one.
+    pub fn transmit(&mut self, memory: &Memory, sent: &mut Vec<Vec<u8>>) -> Result<Notify, Error> {
+        // At most a queue's worth each time: a guest that adds on cannot hold the vCPU thread here.
+        for _ in 0..QUEUE_SIZE {
+            let Some(chain) = next_chain(&mut self.transmit, memory)? else { break };
+            let head = chain.head_index();
+            match read_frame(chain, memory) {
+                Some(frame) => sent.push(frame),
+                None => self.dropped_frames += 1,
+            }
+            self.transmit.add_used(memory, head, 0)?;
+        }
+        notify(&mut self.transmit, memory)
+    }
+
+    /// Receive buffers the guest has given; 0 when its ring cannot be read.
+    #[must_use]
+    pub fn receive_buffers(&self, memory: &Memory) -> usize {
+        if !self.receive.ready() {
+            return 0;
+        }
+        let available = self.receive.avail_idx(memory, Ordering::Acquire).map(|index| index.0);
+        let waiting = available.map_or(0, |index| index.wrapping_sub(self.receive.next_avail()));
+        usize::from(waiting.min(self.receive.size()))
+    }
+
+    /// Puts a frame into the guest's next receive buffer; drops it where there is none or it does not fit.
+    ///
+    /// # Errors
+    /// The queue is not one.
+    pub fn receive(&mut self, frame: &[u8], memory: &Memory) -> Result<Notify, Error> {
+        let Some(chain) = next_chain(&mut self.receive, memory)? else {
+            self.dropped_frames += 1;
+            return Ok(Notify::No);
+        };
+        let head = chain.head_index();
+        let written_bytes = write_frame(chain, memory, frame);
+        if written_bytes == 0 {
+            self.dropped_frames += 1;
+        }
+        self.receive.add_used(memory, head, written_bytes)?;
+        notify(&mut self.receive, memory)
+    }
+
+    /// The state as a value.
+    #[must_use]
+    pub fn saved(&self) -> SavedNet {
+        SavedNet {
+            mac: self.mac,
+            receive: saved_queue(&self.receive),
+            transmit: saved_queue(&self.transmit),
+            dropped_frames: self.dropped_frames,
+        }
+    }
+}
+
+fn next_chain<'a>(queue: &mut Queue, memory: &'a Memory) -> Result<Option<DescriptorChain<&'a Memory>>, Error> {
+    if !queue.ready() {
+        return Ok(None);
+    }
+    if !queue.is_valid(memory) {
+        return Err(Error::InvalidDescriptorIndex);
+    }
+    Ok(queue.iter(memory)?.next())
+}
+
+fn notify(queue: &mut Queue, memory: &Memory) -> Result<Notify, Error> {
+    Ok(if queue.needs_notification(memory)? && !interrupts_suppressed(queue, memory) { Notify::Yes } else { Notify::No })
+}
+
+/// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.7), which the queue library leaves to the device.
+fn interrupts_suppressed(queue: &Queue, memory: &Memory) -> bool {
+    use vm_memory::{Bytes, GuestAddress};
+    const NO_INTERRUPT: u16 = 1;
+    memory
+        .read_obj::<u16>(GuestAddress(queue.avail_ring()))
+        .is_ok_and(|flags| u16::from_le(flags) & NO_INTERRUPT != 0)
+}
+
+/// The frame behind the header, or none where the chain holds no frame that may be sent.
+fn read_frame(chain: DescriptorChain<&Memory>, memory: &Memory) -> Option<Vec<u8>> {
+    let mut reader = chain.reader(memory).ok()?;
+    let length = reader.available_bytes().checked_sub(HEADER_BYTES)?;
+    if length == 0 || length > FRAME_BYTES_MAX {
+        return None;
+    }
+    reader.read_exact(&mut [0; HEADER_BYTES]).ok()?;
+    let mut frame = vec![0; length];
+    reader.read_exact(&mut frame).ok()?;
+    Some(frame)
+}
+
+/// Bytes written, 0 where the frame does not fit.
+fn write_frame(chain: DescriptorChain<&Memory>, memory: &Memory, frame: &[u8]) -> u32 {
+    let mut header = [0; HEADER_BYTES];
+    if let Some(buffers) = header.get_mut(NUM_BUFFERS_OFFSET) {
+        *buffers = 1;
+    }
+    let Ok(mut writer) = chain.writer(memory) else { return 0 };
+    let needed = HEADER_BYTES + frame.len();
+    if writer.available_bytes() < needed {
+        return 0;
+    }
+    let written = writer.write_all(&header).and_then(|()| writer.write_all(frame));
+    written.map_or(0, |()| needed as u32)
+}

@@ -1,0 +1,10 @@
+//! Guest images: checking and loading an ELF64 file, and rewriting the instructions that would not exit.
+//!
+//! The image is a value, bytes in memory: reading the file is the shell's.
+
+pub mod load;
+pub mod rewrite;
+pub mod sites;
+
+pub use load::{ImageError, LoadedImage, load};
+pub use sites::{Site, Sites, Trapped};

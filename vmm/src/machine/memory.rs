@@ -1,0 +1,67 @@
+//! Guest memory: one region from 0, at most [`MEMORY_BYTES_MAX`].
+
+use lockstep_logging_channel::Digest;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+
+/// Everything above is for devices.
+pub const MEMORY_BYTES_MAX: u64 = 3 << 30;
+/// Boot structures and the smallest image need this much.
+pub const MEMORY_BYTES_MIN: u64 = 2 << 20;
+const PAGE_BYTES: u64 = 4096;
+
+/// Guest memory as the machine and KVM share it.
+pub type Memory = GuestMemoryMmap<()>;
+
+/// Why there is no guest memory.
+#[derive(Debug, thiserror::Error)]
+pub enum MemoryError {
+    /// Size out of range or not whole pages.
+    #[error(
+        "guest memory of {bytes} bytes: it must be whole 4 KiB pages, {MEMORY_BYTES_MIN} to {MEMORY_BYTES_MAX} bytes"
+    )]
+    Size {
+        /// Bytes asked for.
+        bytes: u64,
+    },
+    /// The host gave none.
+    #[error("the host cannot map {bytes} bytes of guest memory: {why}")]
+    Map {
+        /// Bytes asked for.
+        bytes: u64,
+        /// The host's answer.
+        why: String,
+    },
+}
+
+/// Maps zeroed guest memory of `bytes` bytes.
+///
+/// # Errors
+/// [`MemoryError`].
+pub fn allocate(bytes: u64) -> Result<Memory, MemoryError> {
+    if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES) {
+        return Err(MemoryError::Size { bytes });
+    }
+    Memory::from_ranges(&[(GuestAddress(0), bytes as usize)])
+        .map_err(|why| MemoryError::Map { bytes, why: why.to_string() })
+}
+
+/// Bytes of guest memory.
+#[must_use]
+pub fn size_bytes(memory: &Memory) -> u64 {
+    memory.iter().map(|region| region.len()).sum()
+}
+
+/// Digest of all guest memory.
+#[must_use]
+pub fn digest(memory: &Memory) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    let mut page = [0; PAGE_BYTES as usize];
+    for address in (0..size_bytes(memory)).step_by(page.len()) {
+        // Addresses come from the region itself: a failed read would be a hole, and hashes as zeros.
+        if memory.read_slice(&mut page, GuestAddress(address)).is_err() {
+            page.fill(0);
+        }
+        hasher.update(&page);
+    }
+    Digest::from_hash(&hasher.finalize())
+}

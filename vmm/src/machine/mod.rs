@@ -1,0 +1,18 @@
+//! The deterministic machine: vCPU, memory, devices, boot and image rewriting.
+//!
+//! Everything here is a function of the machine's state and of what came through the [`door`]. There is
+//! no clock, no thread, no socket, no file, no randomness and no iteration over a hash map.
+//!
+//! ```text
+//!   guest <-> cpu::Vcpu <-> run::Machine (memory, devices) <-> door::Door
+//! ```
+
+pub mod boot;
+pub mod cpu;
+pub mod devices;
+pub mod door;
+pub mod image;
+pub mod memory;
+pub mod run;
+
+pub use run::{Ended, Machine, MachineError};

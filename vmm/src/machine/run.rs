@@ -1,0 +1,322 @@
+//! The machine itself, and one step of it.
+//!
+//! ```text
+//!   step: arrivals enter here -> interrupt, if the guest can take it -> run to the horizon -> answer the exit
+//!          ^                                                                                      |
+//!          +------------ next execution point: exits + 1, or exits and instructions <-------------+
+//! ```
+//!
+//! An interrupt is only ever given at an exit, or where an event has just entered: both are execution points that a replay
+//! finds again. A kick alone changes nothing.
+
+use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
+use super::devices::Devices;
+use super::devices::bus::{Effect, part};
+use super::door::{Door, DoorError, Horizon, Question, Readiness};
+use super::image::sites::{Sites, TRAP_PORT, Trapped};
+use super::memory::{self, Memory};
+use lockstep_logging_channel::{End, EndReason, ExecutionPoint, OutputTarget, PartDigest, Value};
+
+/// How the machine is to behave; the same on both sides, so part of the environment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Registers and devices are digested every so many exits; 0 for never.
+    pub digest_interval_exits: u64,
+    /// IRQ-window exits are exact on this host, and count as exits.
+    pub window_exits: bool,
+}
+
+/// Why the machine stopped other than by its own end.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// The door refused.
+    #[error(transparent)]
+    Door(#[from] DoorError),
+    /// The host failed.
+    #[error(transparent)]
+    Cpu(#[from] CpuError),
+}
+
+/// How the machine ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Why.
+    pub reason: EndReason,
+    /// Where.
+    pub point: ExecutionPoint,
+}
+
+/// vCPU, memory and devices, and where they are in their execution.
+pub struct Machine<V> {
+    vcpu: V,
+    memory: Memory,
+    devices: Devices,
+    sites: Sites,
+    policy: Policy,
+    exits: u64,
+    instructions: u64,
+    halted: bool,
+}
+
+/// What one step came to.
+enum Step {
+    Continues,
+    Ended(EndReason),
+}
+
+impl<V: Vcpu> Machine<V> {
+    /// A machine about to execute its first instruction.
+    pub fn new(vcpu: V, memory: Memory, devices: Devices, sites: Sites, policy: Policy) -> Self {
+        Self { vcpu, memory, devices, sites, policy, exits: 0, instructions: 0, halted: false }
+    }
+
+    /// Runs until the guest ends or the door refuses.
+    ///
+    /// # Errors
+    /// [`MachineError`]; [`DoorError::Stopped`] when it was stopped from outside in good order.
+    pub fn run(&mut self, door: &mut dyn Door) -> Result<Ended, MachineError> {
+        loop {
+            match self.step(door) {
+                Ok(Step::Continues) => {}
+                Ok(Step::Ended(reason)) => return self.end(door, reason),
+                Err(MachineError::Door(DoorError::Stopped)) => return self.end(door, EndReason::Stopped),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn end(&mut self, door: &mut dyn Door, reason: EndReason) -> Result<Ended, MachineError> {
+        let point = self.point();
+        let parts = self.final_digests()?;
+        door.end(point, End { reason: reason.clone(), parts })?;
+        Ok(Ended { reason, point })
+    }
+
+    fn step(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
+        let entered = self.take_arrivals(door)?;
+        let interrupt = if self.instructions == 0 || entered { self.take_interrupt()? } else { None };
+        if interrupt.is_some() {
+            self.halted = false;
+        } else if self.halted {
+            return self.still_halted();
+        }
+        let horizon = door.horizon(self.point())?;
+        let stop_at_window = self.policy.window_exits && self.devices.interrupt_pending();
+        let exit = self.vcpu.run(Entry { interrupt, stop_at_window, horizon })?;
+        self.advance(&exit);
+        self.handle(exit, door)
+    }
+
+    fn still_halted(&mut self) -> Result<Step, MachineError> {
+        if self.vcpu.interruptible()? {
+            return Ok(Step::Continues);
+        }
+        Ok(Step::Ended(EndReason::GuestFault("it halted with interrupts disabled".to_owned())))
+    }
+
+    /// Takes everything that enters at this point; whether anything did.
+    fn take_arrivals(&mut self, door: &mut dyn Door) -> Result<bool, MachineError> {
+        let mut entered = false;
+        if self.instructions > 0 && !self.vcpu.interruptible()? {
+            // Between exits, an event enters only where the guest can take its interrupt at once.
+            return Ok(false);
+        }
+        loop {
+            let readiness = self.readiness(entered);
+            let Some(event) = door.arrival(self.point(), readiness)? else { return Ok(entered) };
+            self.devices.event(&event, &self.memory);
+            entered = true;
+        }
+    }
+
+    fn readiness(&self, entered: bool) -> Readiness {
+        Readiness {
+            idle: self.halted && !entered && !self.devices.interrupt_pending(),
+            frames_max: self.devices.receive_buffers(&self.memory),
+            console_bytes_max: self.devices.console_input_bytes_free(),
+            timer_deadline_ns: self.devices.timer_deadline_ns(),
+        }
+    }
+
+    fn take_interrupt(&mut self) -> Result<Option<u8>, MachineError> {
+        if !self.devices.interrupt_pending() || !self.vcpu.interruptible()? {
+            return Ok(None);
+        }
+        Ok(self.devices.acknowledge_interrupt())
+    }
+
+    fn point(&mut self) -> ExecutionPoint {
+        ExecutionPoint {
+            exits: self.exits,
+            instructions: self.instructions,
+            rip: self.vcpu.rip().unwrap_or(0),
+        }
+    }
+
+    fn advance(&mut self, exit: &Exit) {
+        match exit {
+            Exit::Instruction { instructions } => self.instructions = *instructions,
+            Exit::Kicked => {}
+            _ => {
+                self.exits += 1;
+                self.instructions = 0;
+            }
+        }
+    }
+
+    fn handle(&mut self, exit: Exit, door: &mut dyn Door) -> Result<Step, MachineError> {
+        let effect = match exit {
+            Exit::PortRead { port, size_bytes } => {
+                self.read_port(port, size_bytes, door)?;
+                None
+            }
+            Exit::PortWrite { port, size_bytes: _, value } => self.write_port(port, value, door)?,
+            Exit::MmioRead { address, size_bytes } => {
+                let value = self.devices.read_mmio(address, size_bytes);
+                self.vcpu.supply(value);
+                None
+            }
+            Exit::MmioWrite { address, value, .. } => {
+                for effect in self.devices.write_mmio(address, value, &self.memory) {
+                    self.carry_out(effect, door)?;
+                }
+                None
+            }
+            Exit::Halt => {
+                self.halted = true;
+                self.devices.flush_console()
+            }
+            Exit::Window => None,
+            Exit::Instruction { .. } => return Ok(Step::Continues),
+            Exit::Kicked => {
+                door.kicked()?;
+                return Ok(Step::Continues);
+            }
+            Exit::Fault(why) => return self.ended(EndReason::GuestFault(why), door),
+        };
+        match effect {
+            Some(Effect::PowerOff(status)) => return self.ended(EndReason::PoweredOff(status), door),
+            Some(effect) => self.carry_out(effect, door)?,
+            None => {}
+        }
+        self.digest_at_interval(door)?;
+        Ok(Step::Continues)
+    }
+
+    fn ended(&mut self, reason: EndReason, door: &mut dyn Door) -> Result<Step, MachineError> {
+        if let Some(effect) = self.devices.flush_console() {
+            self.carry_out(effect, door)?;
+        }
+        Ok(Step::Ended(reason))
+    }
+
+    fn carry_out(&mut self, effect: Effect, door: &mut dyn Door) -> Result<(), MachineError> {
+        let (target, bytes): (OutputTarget, Vec<u8>) = match effect {
+            Effect::Output(target, bytes) => (target, bytes),
+            Effect::PowerOff(_) => return Ok(()),
+        };
+        Ok(door.output(self.point(), target, bytes)?)
+    }
+
+    fn read_port(&mut self, port: u16, size_bytes: u8, door: &mut dyn Door) -> Result<(), MachineError> {
+        if port == u16::from(TRAP_PORT) {
+            return self.answer_trapped(door);
+        }
+        let point = self.point();
+        let value = self.devices.read_port(port, size_bytes, &mut |question| door.answer(point, question))?;
+        self.vcpu.supply(u64::from(value));
+        Ok(())
+    }
+
+    fn write_port(&mut self, port: u16, value: u32, door: &mut dyn Door) -> Result<Option<Effect>, MachineError> {
+        let point = self.point();
+        Ok(self.devices.write_port(port, value, &mut |question| door.answer(point, question))?)
+    }
+
+    /// An instruction of the image was rewritten into a read of the trap port: does what it would have done.
+    fn answer_trapped(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
+        let rax = self.vcpu.rax_at_exit();
+        self.vcpu.supply(u64::from(u32::MAX));
+        let mut registers = self.vcpu.registers()?;
+        let Some(site) = self.sites.ending_at(registers.rip) else { return Ok(()) };
+        let point = self.point();
+        registers.rax = rax;
+        match site.trapped {
+            Trapped::Tsc => set_tsc(&mut registers, &door.answer(point, Question::Tsc)?),
+            Trapped::TscAndProcessor => {
+                set_tsc(&mut registers, &door.answer(point, Question::Tsc)?);
+                registers.rcx = 0;
+            }
+            Trapped::Random { register, size_bytes } => {
+                let length_bytes = u32::from(size_bytes);
+                set_random(&mut registers, register, size_bytes, &door.answer(point, Question::Random { length_bytes })?);
+            }
+            Trapped::Cpuid => set_cpuid(&mut registers),
+        }
+        Ok(self.vcpu.set_registers(&registers)?)
+    }
+
+    fn digest_at_interval(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
+        let interval = self.policy.digest_interval_exits;
+        if interval == 0 || !self.exits.is_multiple_of(interval) {
+            return Ok(());
+        }
+        let mut parts = vec![part("registers", &self.vcpu.registers()?)];
+        parts.extend(self.devices.digests());
+        let point = self.point();
+        Ok(door.digests(point, parts)?)
+    }
+
+    fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
+        let mut parts = vec![part("registers", &self.vcpu.save()?)];
+        parts.extend(self.devices.digests());
+        parts.push(PartDigest { part: "memory".to_owned(), digest: memory::digest(&self.memory) });
+        Ok(parts)
+    }
+}
+
+fn set_tsc(registers: &mut Registers, value: &Value) {
+    let Value::Tsc(ticks) = value else { return };
+    registers.rax = ticks & 0xffff_ffff;
+    registers.rdx = ticks >> 32;
+}
+
+fn set_cpuid(registers: &mut Registers) {
+    let [eax, ebx, ecx, edx] = cpuid::lookup(registers.rax as u32, registers.rcx as u32);
+    registers.rax = u64::from(eax);
+    registers.rbx = u64::from(ebx);
+    registers.rcx = u64::from(ecx);
+    registers.rdx = u64::from(edx);
+}
+
+/// CF set; OF, SF, ZF, AF, PF cleared (Intel SDM volume 2B, RDRAND).
+fn set_random(registers: &mut Registers, number: u8, size_bytes: u8, value: &Value) {
+    const CARRY: u64 = 1;
+    const CLEARED: u64 = 1 << 11 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2;
+    let Value::Random(bytes) = value else { return };
+    let random = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    registers.rflags = registers.rflags & !CLEARED | CARRY;
+    let target = match number {
+        0 => &mut registers.rax,
+        1 => &mut registers.rcx,
+        2 => &mut registers.rdx,
+        3 => &mut registers.rbx,
+        4 => &mut registers.rsp,
+        5 => &mut registers.rbp,
+        6 => &mut registers.rsi,
+        7 => &mut registers.rdi,
+        8 => &mut registers.r8,
+        9 => &mut registers.r9,
+        10 => &mut registers.r10,
+        11 => &mut registers.r11,
+        12 => &mut registers.r12,
+        13 => &mut registers.r13,
+        14 => &mut registers.r14,
+        _ => &mut registers.r15,
+    };
+    *target = match size_bytes {
+        2 => *target & !0xffff | random & 0xffff,
+        4 => random & 0xffff_ffff,
+        _ => random,
+    };
+}
