@@ -14,10 +14,10 @@ pub struct Generation(pub u32);
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// The sequence number after this one.
+    /// The sequence number after this one. The last there is stays: no log gets there, but a peer may say so.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 
@@ -105,9 +105,16 @@ impl Environment {
     #[must_use]
     pub fn first_difference(&self, here: &Self) -> Option<EnvironmentDifference> {
         let value = |fields: &[EnvironmentField], name: &str| {
-            fields.iter().find(|field| field.name == name).map(|field| field.value.clone())
+            fields
+                .iter()
+                .find(|field| field.name == name)
+                .map(|field| field.value.clone())
         };
-        let names = self.compared.iter().chain(&here.compared).map(|field| field.name.as_str());
+        let names = self
+            .compared
+            .iter()
+            .chain(&here.compared)
+            .map(|field| field.name.as_str());
         names
             .map(|name| EnvironmentDifference {
                 name: name.to_owned(),
@@ -128,18 +135,18 @@ pub enum Value {
     /// Wall time, in nanoseconds since 1970-01-01 UTC.
     Wall(u64),
     /// Random bytes.
-    Random(Vec<u8>),
+    Random(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// Something from outside that the guest did not ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     /// An Ethernet frame arrived for the network device.
-    Frame(Vec<u8>),
+    Frame(#[serde(with = "serde_bytes")] Vec<u8>),
     /// The interval timer expired.
     Timer,
     /// Bytes were typed at the serial console.
-    ConsoleInput(Vec<u8>),
+    ConsoleInput(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// An event with the guest monotonic time at which it entered.

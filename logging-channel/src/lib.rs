@@ -3,6 +3,18 @@
 //!
 //! Knows nothing of KVM or of devices.
 
+pub mod codec;
 pub mod entry;
+mod error;
+pub mod file;
+mod kind;
+pub mod message;
+mod order;
 
+pub use codec::{BODY_BYTES_MAX, FORMAT_VERSION, HEADER_BYTES, RECORD_BYTES_MAX, Record};
 pub use entry::*;
+pub use error::LogError;
+pub use file::{Existing, LogReader, LogWriter};
+pub use kind::Kind;
+pub use message::Message;
+pub use order::Order;

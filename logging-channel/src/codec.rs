@@ -1,0 +1,342 @@
+//! Records as bytes: one layout for log entries and channel messages, `docs/log-format.md`.
+//!
+//! A record is a fixed little-endian header, which every later version can read, and a body, the
+//! postcard encoding of the structure of that kind. Nothing here panics on or allocates by what the
+//! bytes claim: a body is at most [`BODY_BYTES_MAX`], and it is there before it is decoded.
+
+use crc_fast::{CrcAlgorithm, Digest as Crc};
+use postcard::ser_flavors::Flavor;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zerocopy::little_endian::{U16, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
+
+/// The format this software writes, and the only one it reads.
+pub const FORMAT_VERSION: u16 = 1;
+
+/// First bytes of every record.
+pub const MAGIC: [u8; 4] = *b"LSTP";
+
+/// Bytes of a header: 4 magic, 4 × 2, 4 body length, 4 × 8, 4 generation, 4 checksum.
+pub const HEADER_BYTES: usize = 56;
+
+/// The longest body. The largest is a received frame: 64 KiB of IP packet and 14 of Ethernet header,
+/// 65,550, and a few bytes of encoding. Twice that leaves room for an environment with a long CPUID table.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
+
+/// The longest record.
+pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
+
+/// One record of a log or channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// A log entry.
+    Entry(Entry),
+    /// A channel message.
+    Message(Message),
+}
+
+impl Record {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Entry(entry) => entry.body.kind(),
+            Self::Message(message) => message.kind(),
+        }
+    }
+}
+
+/// The header as it lies in the bytes.
+#[derive(Clone, Copy, Default, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct Header {
+    magic: [u8; 4],
+    format_version: U16,
+    kind: U16,
+    flags: U16,
+    reserved: U16,
+    body_length: U32,
+    sequence: U64,
+    exits: U64,
+    instructions: U64,
+    rip: U64,
+    generation: U32,
+    checksum: U32,
+}
+
+const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+
+/// Appends `entry` to `out`.
+///
+/// # Errors
+/// [`LogError::Oversized`]; `out` is then as it was.
+pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
+    let header = Header {
+        sequence: entry.sequence.0.into(),
+        exits: entry.point.exits.into(),
+        instructions: entry.point.instructions.into(),
+        rip: entry.point.rip.into(),
+        generation: entry.generation.0.into(),
+        ..Header::default()
+    };
+    let kind = entry.body.kind();
+    match &entry.body {
+        Body::Environment(body) => encode(header, kind, body, out),
+        Body::Value(body) => encode(header, kind, body, out),
+        Body::Event(body) => encode(header, kind, body, out),
+        Body::Output(body) => encode(header, kind, body, out),
+        Body::Digests(body) => encode(header, kind, body, out),
+        Body::End(body) => encode(header, kind, body, out),
+    }
+}
+
+/// Appends `message` to `out`. The fields of the header that place an entry are 0.
+///
+/// # Errors
+/// [`LogError::Oversized`]; `out` is then as it was.
+pub fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<(), LogError> {
+    let header = Header::default();
+    let kind = message.kind();
+    match message {
+        Message::Hello(body) => encode(header, kind, body, out),
+        Message::Welcome(body) => encode(header, kind, body, out),
+        Message::Refused(body) => encode(header, kind, body, out),
+        Message::Acknowledge(body) => encode(header, kind, body, out),
+        Message::Heartbeat(body) => encode(header, kind, body, out),
+        Message::Goodbye(body) => encode(header, kind, body, out),
+    }
+}
+
+/// Postcard's way into the end of a vector that is not its own.
+struct Append<'a>(&'a mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+fn encode(header: Header, kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
+    let start = out.len();
+    let result = encode_at(start, header, kind, body, out);
+    if result.is_err() {
+        out.truncate(start);
+    }
+    result
+}
+
+fn encode_at(
+    start: usize,
+    header: Header,
+    kind: Kind,
+    body: &impl Serialize,
+    out: &mut Vec<u8>,
+) -> Result<(), LogError> {
+    out.extend_from_slice(&[0; HEADER_BYTES]);
+    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })?;
+    let record = out.get_mut(start..).unwrap_or_default();
+    let Ok((place, body)) = Header::mut_from_prefix(record) else {
+        return Err(LogError::Malformed { kind });
+    };
+    let length = body.len();
+    if length > BODY_BYTES_MAX {
+        return Err(LogError::Oversized {
+            length,
+            max: BODY_BYTES_MAX,
+        });
+    }
+    *place = Header {
+        magic: MAGIC,
+        format_version: FORMAT_VERSION.into(),
+        kind: kind.number().into(),
+        body_length: (length as u32).into(),
+        ..header
+    };
+    place.checksum = checksum(place, body).into();
+    Ok(())
+}
+
+/// CRC-32C of the header with its checksum field 0, then the body.
+fn checksum(header: &Header, body: &[u8]) -> u32 {
+    let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
+    crc.update(
+        Header {
+            checksum: 0.into(),
+            ..*header
+        }
+        .as_bytes(),
+    );
+    crc.update(body);
+    crc.finalize() as u32
+}
+
+/// How long the record is of which `bytes` are the beginning. Needs its header only.
+///
+/// # Errors
+/// [`LogError::Truncated`] where the header is not there yet, [`LogError::NotALog`] (as soon as the first
+/// bytes show it), [`LogError::FormatVersion`] and [`LogError::Oversized`].
+pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
+    check_magic(bytes)?;
+    let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
+        return Err(LogError::Truncated {
+            needed: HEADER_BYTES,
+            available: bytes.len(),
+        });
+    };
+    let found = header.format_version.get();
+    if found != FORMAT_VERSION {
+        return Err(LogError::FormatVersion {
+            found,
+            supported: FORMAT_VERSION,
+        });
+    }
+    let length = header.body_length.get() as usize;
+    if length > BODY_BYTES_MAX {
+        return Err(LogError::Oversized {
+            length,
+            max: BODY_BYTES_MAX,
+        });
+    }
+    Ok(HEADER_BYTES + length)
+}
+
+/// Whether as many bytes of the magic as there are, are right.
+fn check_magic(bytes: &[u8]) -> Result<(), LogError> {
+    if bytes
+        .iter()
+        .zip(&MAGIC)
+        .all(|(found, expected)| found == expected)
+    {
+        return Ok(());
+    }
+    let mut found = [0; 4];
+    for (to, from) in found.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    Err(LogError::NotALog { found })
+}
+
+/// The first record in `bytes`, and how many bytes it takes.
+///
+/// # Errors
+/// Any of a record: [`LogError::Truncated`] where more bytes are needed, else what is wrong with it.
+pub fn decode(bytes: &[u8]) -> Result<(Record, usize), LogError> {
+    let length = record_length(bytes)?;
+    let truncated = LogError::Truncated {
+        needed: length,
+        available: bytes.len(),
+    };
+    let record = bytes.get(..length).ok_or(truncated)?;
+    let Ok((header, body)) = Header::ref_from_prefix(record) else {
+        return Err(LogError::Truncated {
+            needed: length,
+            available: record.len(),
+        });
+    };
+    check_header(header, body)?;
+    let number = header.kind.get();
+    let kind = Kind::from_number(number).ok_or(LogError::UnknownKind { kind: number })?;
+    let record = if kind.is_entry() {
+        Record::Entry(decode_entry_body(header, kind, body)?)
+    } else {
+        Record::Message(decode_message_body(header, kind, body)?)
+    };
+    Ok((record, length))
+}
+
+/// The first record in `bytes`, which must be a log entry, and how many bytes it takes.
+///
+/// # Errors
+/// As [`decode`], and [`LogError::Misplaced`] for a channel message.
+pub fn decode_entry(bytes: &[u8]) -> Result<(Entry, usize), LogError> {
+    match decode(bytes)? {
+        (Record::Entry(entry), length) => Ok((entry, length)),
+        (Record::Message(message), _) => Err(LogError::Misplaced {
+            expected: "a log entry",
+            found: message.kind(),
+        }),
+    }
+}
+
+fn check_header(header: &Header, body: &[u8]) -> Result<(), LogError> {
+    let (found, computed) = (header.checksum.get(), checksum(header, body));
+    if found != computed {
+        return Err(LogError::Checksum { found, computed });
+    }
+    let (flags, reserved) = (header.flags.get(), header.reserved.get());
+    if (flags, reserved) != (0, 0) {
+        return Err(LogError::UnknownFlags { flags, reserved });
+    }
+    Ok(())
+}
+
+fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, LogError> {
+    let body = match kind {
+        Kind::Environment => Body::Environment(decode_body(kind, body)?),
+        Kind::Value => Body::Value(decode_body(kind, body)?),
+        Kind::Event => Body::Event(decode_body(kind, body)?),
+        Kind::Output => Body::Output(decode_body(kind, body)?),
+        Kind::Digests => Body::Digests(decode_body(kind, body)?),
+        Kind::End => Body::End(decode_body(kind, body)?),
+        found => {
+            return Err(LogError::Misplaced {
+                expected: "a log entry",
+                found,
+            });
+        }
+    };
+    Ok(Entry {
+        generation: Generation(header.generation.get()),
+        sequence: Sequence(header.sequence.get()),
+        point: ExecutionPoint {
+            exits: header.exits.get(),
+            instructions: header.instructions.get(),
+            rip: header.rip.get(),
+        },
+        body,
+    })
+}
+
+fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Message, LogError> {
+    let placed = [header.sequence, header.exits, header.instructions, header.rip];
+    if header.generation.get() != 0 || placed.iter().any(|field| field.get() != 0) {
+        return Err(LogError::Malformed { kind });
+    }
+    Ok(match kind {
+        Kind::Hello => Message::Hello(decode_body(kind, body)?),
+        Kind::Welcome => Message::Welcome(decode_body(kind, body)?),
+        Kind::Refused => Message::Refused(decode_body(kind, body)?),
+        Kind::Acknowledge => Message::Acknowledge(decode_body(kind, body)?),
+        Kind::Heartbeat => Message::Heartbeat(decode_body(kind, body)?),
+        Kind::Goodbye => Message::Goodbye(decode_body(kind, body)?),
+        found => {
+            return Err(LogError::Misplaced {
+                expected: "a channel message",
+                found,
+            });
+        }
+    })
+}
+
+/// The structure of this kind, which must take the whole body.
+fn decode_body<T: DeserializeOwned>(kind: Kind, body: &[u8]) -> Result<T, LogError> {
+    match postcard::take_from_bytes(body) {
+        Ok((value, [])) => Ok(value),
+        _ => Err(LogError::Malformed { kind }),
+    }
+}

@@ -1,0 +1,141 @@
+//! Appending to a log file.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use crate::{Entry, LogError, Order, codec};
+
+/// Bytes gathered before they are given to the system: a write costs about as much as encoding this many.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// What to do where the log file exists already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// Leave it alone and fail.
+    Refuse,
+    /// Empty it.
+    Overwrite,
+}
+
+/// Appends entries to a log file. What is buffered is written by [`LogWriter::flush`], at the latest when
+/// the writer is dropped.
+///
+/// When the system refuses a write (the disk is full), the error names the file, and what could not be
+/// written is kept: a later [`LogWriter::flush`] tries it again, from the byte where it stopped.
+#[derive(Debug)]
+pub struct LogWriter {
+    path: PathBuf,
+    file: File,
+    buffer: Vec<u8>,
+    order: Order,
+}
+
+impl LogWriter {
+    /// Creates the log file.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`], [`LogError::File`].
+    pub fn create(path: &Path, existing: Existing) -> Result<Self, LogError> {
+        let mut options = OpenOptions::new();
+        match existing {
+            Existing::Refuse => options.write(true).create_new(true),
+            Existing::Overwrite => options.write(true).create(true).truncate(true),
+        };
+        let file = options.open(path).map_err(|source| match source.kind() {
+            io::ErrorKind::AlreadyExists => LogError::Exists {
+                path: path.to_owned(),
+            },
+            _ => LogError::File {
+                operation: "create",
+                path: path.to_owned(),
+                source,
+            },
+        })?;
+        let buffer = Vec::with_capacity(BUFFER_BYTES + codec::RECORD_BYTES_MAX);
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            buffer,
+            order: Order::of_log(),
+        })
+    }
+
+    /// Appends one entry, which must be the next one.
+    ///
+    /// # Errors
+    /// Those of [`Order::take`] and [`codec::encode_entry`]: the entry is not in the log.
+    /// [`LogError::File`]: the log could not be written; the entry is not in it.
+    pub fn append(&mut self, entry: &Entry) -> Result<(), LogError> {
+        if self.buffer.len() >= BUFFER_BYTES {
+            self.flush()?;
+        }
+        let mut order = self.order.clone();
+        order.take(entry)?;
+        codec::encode_entry(entry, &mut self.buffer)?;
+        self.order = order;
+        Ok(())
+    }
+
+    /// Gives everything appended so far to the system.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn flush(&mut self) -> Result<(), LogError> {
+        let (written, result) = write_some(&mut self.file, &self.buffer);
+        self.buffer.drain(..written);
+        result.map_err(|source| self.error("write", source))
+    }
+
+    /// Flushes, and waits until the disk has it.
+    ///
+    /// # Errors
+    /// [`LogError::File`].
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.flush()?;
+        self.file.sync_data().map_err(|source| self.error("sync", source))
+    }
+
+    /// The log file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn error(&self, operation: &'static str, source: io::Error) -> LogError {
+        LogError::File {
+            operation,
+            path: self.path.clone(),
+            source,
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        if let Err(error) = self.flush() {
+            let lost_bytes = self.buffer.len();
+            tracing::error!(lost_bytes, cause = %source_text(&error), "{error}");
+        }
+    }
+}
+
+fn source_text(error: &LogError) -> String {
+    std::error::Error::source(error).map_or_else(String::new, ToString::to_string)
+}
+
+/// Writes as much as the system takes, and says how much that was.
+fn write_some(file: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    loop {
+        match bytes.get(written..) {
+            None | Some([]) => return (written, Ok(())),
+            Some(rest) => match file.write(rest) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+                Ok(count) => written += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return (written, Err(error)),
+            },
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! The numbers of the record kinds. Append-only: a number never changes its meaning.
+
+use crate::{Body, Message};
+
+/// First number that is a channel message and not a log entry.
+const MESSAGES_FROM: u16 = 256;
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $kind:ident = $number:literal, $name:literal;)*) => {
+        /// What a record is. Numbers 1 to 255 are log entries, 256 and above are channel messages.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u16)]
+        pub enum Kind {
+            $($(#[$doc])* $kind = $number,)*
+        }
+
+        impl Kind {
+            /// Every kind there is, by number.
+            pub const ALL: &[Self] = &[$(Self::$kind,)*];
+
+            /// The kind of this number, if there is one.
+            #[must_use]
+            pub fn from_number(number: u16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$kind),)*
+                    _ => None,
+                }
+            }
+
+            /// Its name in dumps, reports and the format document.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)*
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// What the recording depends on; always entry 0.
+    Environment = 1, "environment";
+    /// An answer to something the guest asked.
+    Value = 2, "value";
+    /// Something that arrived unasked.
+    Event = 3, "event";
+    /// Something that left, as a digest.
+    Output = 4, "output";
+    /// Digests of the machine's parts at an interval.
+    Digests = 5, "digests";
+    /// The last entry of a complete log.
+    End = 6, "end";
+    /// The backup's opening.
+    Hello = 256, "hello";
+    /// The primary's consent.
+    Welcome = 257, "welcome";
+    /// One side will not go on with the other.
+    Refused = 258, "refused";
+    /// How far the backup has received and replayed.
+    Acknowledge = 259, "acknowledge";
+    /// A sign of life.
+    Heartbeat = 260, "heartbeat";
+    /// An orderly parting.
+    Goodbye = 261, "goodbye";
+}
+
+impl Kind {
+    /// Its number on disk and on the wire.
+    #[must_use]
+    pub fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Whether it is a log entry; else it is a channel message.
+    #[must_use]
+    pub fn is_entry(self) -> bool {
+        self.number() < MESSAGES_FROM
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.pad(self.name())
+    }
+}
+
+impl Body {
+    /// The kind of record that carries it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Environment(_) => Kind::Environment,
+            Self::Value(_) => Kind::Value,
+            Self::Event(_) => Kind::Event,
+            Self::Output(_) => Kind::Output,
+            Self::Digests(_) => Kind::Digests,
+            Self::End(_) => Kind::End,
+        }
+    }
+}
+
+impl Message {
+    /// The kind of record that carries it.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Hello(_) => Kind::Hello,
+            Self::Welcome(_) => Kind::Welcome,
+            Self::Refused(_) => Kind::Refused,
+            Self::Acknowledge(_) => Kind::Acknowledge,
+            Self::Heartbeat(_) => Kind::Heartbeat,
+            Self::Goodbye(_) => Kind::Goodbye,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_found_by_its_number() {
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_number(kind.number()), Some(*kind));
+        }
+        assert_eq!(Kind::from_number(0), None);
+        assert_eq!(Kind::from_number(255), None);
+    }
+
+    #[test]
+    fn entries_are_below_256_and_messages_from_there() {
+        assert!(Kind::End.is_entry());
+        assert!(!Kind::Hello.is_entry());
+    }
+}

@@ -1,0 +1,96 @@
+//! What the two sides of a channel say to each other, beside the log entries.
+//!
+//! ```text
+//! backup                      primary
+//!   | ------- Hello ------------> |   version and environment, compared there
+//!   | <------ Welcome ----------- |   environment with the pair's name, compared here (or Refused)
+//!   | <------ entries ----------- |
+//!   | ------- Acknowledge ------> |   cumulative
+//!   | <------ Heartbeat --------> |   both ways
+//!   | <------ Goodbye ----------> |
+//! ```
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Environment, Sequence};
+
+/// The backup's opening.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Version of the software that speaks.
+    pub software_version: String,
+    /// Log format it writes.
+    pub format_version: u16,
+    /// What its replay will depend on; its pair name is empty.
+    pub environment: Environment,
+}
+
+/// The primary's consent.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// What the recording depends on, with the name of the pair, which the backup adopts.
+    pub environment: Environment,
+}
+
+/// Why one side will not go on with the other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Refused {
+    /// The two sides are not the same in this field.
+    Differs {
+        /// Name of the first differing field.
+        field: String,
+        /// Its value at the primary, if it is there.
+        primary: Option<String>,
+        /// Its value at the backup, if it is there.
+        backup: Option<String>,
+    },
+    /// Something else, said in words.
+    Other(String),
+}
+
+/// How far the backup is. Both are cumulative: they stand for every entry up to that one. Entry 0, the
+/// environment, counts as replayed from the handshake on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledge {
+    /// The last entry the backup holds.
+    pub received: Sequence,
+    /// The last entry the backup has replayed.
+    pub replayed: Sequence,
+}
+
+/// A sign of life, sent by both sides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Heartbeat {
+    /// The sender's own clock, in nanoseconds from a start of its choosing.
+    pub sent_at_ns: u64,
+    /// `sent_at_ns` of the last heartbeat seen from the peer, for its round trip; 0 before the first.
+    pub echo_ns: u64,
+    /// The sender's execution has passed this exit, and every entry up to it has been sent.
+    pub exits: u64,
+    /// Outputs of entries up to this one have left.
+    pub released: Sequence,
+}
+
+/// An orderly parting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Goodbye {
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// One message of the channel.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Kind 256.
+    Hello(Hello),
+    /// Kind 257.
+    Welcome(Welcome),
+    /// Kind 258.
+    Refused(Refused),
+    /// Kind 259.
+    Acknowledge(Acknowledge),
+    /// Kind 260.
+    Heartbeat(Heartbeat),
+    /// Kind 261.
+    Goodbye(Goodbye),
+}
