@@ -1,1 +1,12 @@
-//! Lockstep.
+//! Test-and-set on storage that both machines of a pair reach: for each generation, exactly one claimant
+//! ever wins. It is what decides which of two survivors goes on when they cannot hear each other.
+//!
+//! Knows nothing of KVM or of log entries. Calls block for as long as the storage does: make them from a
+//! thread that may wait.
+
+mod claim;
+mod directory;
+mod publish;
+
+pub use claim::{Claimant, Generation, PairName, StoreError, TestAndSet, Verdict};
+pub use directory::DirectoryStore;

@@ -1,0 +1,117 @@
+//! Claimants that really race: threads of one process, and processes.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Barrier;
+
+use lockstep_shared_disk::{Claimant, DirectoryStore, Generation, PairName, TestAndSet, Verdict};
+use tempfile::TempDir;
+
+const PAIR: PairName = PairName([9; 16]);
+const ROUNDS: u32 = 200;
+const RACERS: u8 = 4;
+
+/// Set in the processes that race: the directory and the number of the racer.
+const DIRECTORY_VARIABLE: &str = "LOCKSTEP_RACE_DIRECTORY";
+const NUMBER_VARIABLE: &str = "LOCKSTEP_RACE_NUMBER";
+
+fn race(store: &DirectoryStore, number: u8) -> Vec<bool> {
+    let claimant = Claimant::new([number; 16], "racer");
+    let claim = |round| store.claim(Generation(round), &claimant).unwrap() == Verdict::Won;
+    (0..ROUNDS).map(claim).collect()
+}
+
+fn assert_one_winner_each_round(wins: &[Vec<bool>]) {
+    for round in 0..ROUNDS as usize {
+        let winners = wins.iter().filter(|racer| racer[round]).count();
+        assert_eq!(winners, 1, "round {round}");
+    }
+}
+
+#[test]
+fn of_racing_threads_exactly_one_wins() {
+    let directory = TempDir::new().unwrap();
+    let barrier = Barrier::new(RACERS.into());
+    let wins = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..RACERS)
+            .map(|number| {
+                let (barrier, path) = (&barrier, directory.path());
+                scope.spawn(move || {
+                    let store = DirectoryStore::open(path, PAIR).unwrap();
+                    barrier.wait();
+                    race(&store, number)
+                })
+            })
+            .collect();
+        racers
+            .into_iter()
+            .map(|racer| racer.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    assert_one_winner_each_round(&wins);
+}
+
+#[test]
+fn of_threads_racing_for_the_same_claimant_all_win() {
+    let directory = TempDir::new().unwrap();
+    let store = DirectoryStore::open(directory.path(), PAIR).unwrap();
+    let wins = std::thread::scope(|scope| {
+        let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(|| race(&store, 1))).collect();
+        racers
+            .into_iter()
+            .map(|racer| racer.join().unwrap())
+            .collect::<Vec<_>>()
+    });
+    assert!(wins.iter().flatten().all(|won| *won));
+}
+
+#[test]
+fn of_racing_processes_exactly_one_wins() {
+    let directory = TempDir::new().unwrap();
+    let mut racers: Vec<_> = (0..RACERS)
+        .map(|number| {
+            Command::new(std::env::current_exe().unwrap())
+                .args(["racing_process", "--exact", "--ignored", "--nocapture"])
+                .env(DIRECTORY_VARIABLE, directory.path())
+                .env(NUMBER_VARIABLE, number.to_string())
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    for racer in &mut racers {
+        racer.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    }
+    let wins: Vec<_> = racers
+        .into_iter()
+        .map(|racer| {
+            let output = racer.wait_with_output().unwrap();
+            assert!(output.status.success());
+            let text = String::from_utf8(output.stdout).unwrap();
+            let line = text.lines().find_map(|line| line.strip_prefix("wins ")).unwrap();
+            line.chars().map(|won| won == '1').collect()
+        })
+        .collect();
+    assert_one_winner_each_round(&wins);
+}
+
+/// Not a test of its own: what the processes above run.
+#[test]
+#[ignore = "run by of_racing_processes_exactly_one_wins"]
+fn racing_process() {
+    let Some(path) = std::env::var_os(DIRECTORY_VARIABLE) else {
+        return;
+    };
+    let number = std::env::var(NUMBER_VARIABLE).unwrap().parse().unwrap();
+    let store = DirectoryStore::open(Path::new(&path), PAIR).unwrap();
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    let wins: String = race(&store, number)
+        .iter()
+        .map(|won| if *won { '1' } else { '0' })
+        .collect();
+    println!("\nwins {wins}");
+}
