@@ -37,6 +37,8 @@ pub enum Horizon {
 /// What the machine can take, said when it asks what has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
+    /// Between exits, and the guest cannot take an interrupt here: nothing may enter.
+    pub closed: bool,
     /// The guest is halted and only an event can wake it: the door waits.
     pub idle: bool,
     /// Receive buffers the network device has.

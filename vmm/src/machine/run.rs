@@ -12,7 +12,7 @@
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::Devices;
 use super::devices::bus::{Effect, part};
-use super::door::{Door, DoorError, Horizon, Question, Readiness};
+use super::door::{Door, DoorError, Question, Readiness};
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
 use lockstep_logging_channel::{End, EndReason, ExecutionPoint, OutputTarget, PartDigest, Value};
@@ -56,18 +56,22 @@ pub struct Machine<V> {
     exits: u64,
     instructions: u64,
     halted: bool,
+    /// A kick found the guest where there is no execution point; it has to run on before anything may enter.
+    between: bool,
 }
 
 /// What one step came to.
 enum Step {
     Continues,
     Ended(EndReason),
+    /// Stopped from outside where there is no execution point: nothing can be said of the state there.
+    StoppedBetween,
 }
 
 impl<V: Vcpu> Machine<V> {
     /// A machine about to execute its first instruction.
     pub fn new(vcpu: V, memory: Memory, devices: Devices, sites: Sites, policy: Policy) -> Self {
-        Self { vcpu, memory, devices, sites, policy, exits: 0, instructions: 0, halted: false }
+        Self { vcpu, memory, devices, sites, policy, exits: 0, instructions: 0, halted: false, between: false }
     }
 
     /// Runs until the guest ends or the door refuses.
@@ -78,23 +82,33 @@ impl<V: Vcpu> Machine<V> {
         loop {
             match self.step(door) {
                 Ok(Step::Continues) => {}
-                Ok(Step::Ended(reason)) => return self.end(door, reason),
-                Err(MachineError::Door(DoorError::Stopped)) => return self.end(door, EndReason::Stopped),
+                Ok(Step::Ended(reason)) => {
+                    let parts = self.final_digests()?;
+                    return self.end(door, reason, parts);
+                }
+                Ok(Step::StoppedBetween) => return self.end(door, EndReason::Stopped, Vec::new()),
+                Err(MachineError::Door(DoorError::Stopped)) => {
+                    let parts = self.final_digests()?;
+                    return self.end(door, EndReason::Stopped, parts);
+                }
                 Err(error) => return Err(error),
             }
         }
     }
 
-    fn end(&mut self, door: &mut dyn Door, reason: EndReason) -> Result<Ended, MachineError> {
+    fn end(
+        &mut self,
+        door: &mut dyn Door,
+        reason: EndReason,
+        parts: Vec<PartDigest>,
+    ) -> Result<Ended, MachineError> {
         let point = self.point();
-        let parts = self.final_digests()?;
         door.end(point, End { reason: reason.clone(), parts })?;
         Ok(Ended { reason, point })
     }
 
     fn step(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
-        let entered = self.take_arrivals(door)?;
-        let interrupt = if self.instructions == 0 || entered { self.take_interrupt()? } else { None };
+        let interrupt = if self.between { None } else { self.enter(door)? };
         if interrupt.is_some() {
             self.halted = false;
         } else if self.halted {
@@ -107,6 +121,12 @@ impl<V: Vcpu> Machine<V> {
         self.handle(exit, door)
     }
 
+    /// What enters here: events, and the interrupt that the guest can take.
+    fn enter(&mut self, door: &mut dyn Door) -> Result<Option<u8>, MachineError> {
+        let entered = self.take_arrivals(door)?;
+        if self.instructions == 0 || entered { self.take_interrupt() } else { Ok(None) }
+    }
+
     fn still_halted(&mut self) -> Result<Step, MachineError> {
         if self.vcpu.interruptible()? {
             return Ok(Step::Continues);
@@ -117,12 +137,10 @@ impl<V: Vcpu> Machine<V> {
     /// Takes everything that enters at this point; whether anything did.
     fn take_arrivals(&mut self, door: &mut dyn Door) -> Result<bool, MachineError> {
         let mut entered = false;
-        if self.instructions > 0 && !self.vcpu.interruptible()? {
-            // Between exits, an event enters only where the guest can take its interrupt at once.
-            return Ok(false);
-        }
+        // Between exits, an event enters only where the guest can take its interrupt at once.
+        let closed = self.instructions > 0 && !self.vcpu.interruptible()?;
         loop {
-            let readiness = self.readiness(entered);
+            let readiness = Readiness { closed, ..self.readiness(entered) };
             let Some(event) = door.arrival(self.point(), readiness)? else { return Ok(entered) };
             self.devices.event(&event, &self.memory);
             entered = true;
@@ -131,6 +149,7 @@ impl<V: Vcpu> Machine<V> {
 
     fn readiness(&self, entered: bool) -> Readiness {
         Readiness {
+            closed: false,
             idle: self.halted && !entered && !self.devices.interrupt_pending(),
             frames_max: self.devices.receive_buffers(&self.memory),
             console_bytes_max: self.devices.console_input_bytes_free(),
@@ -154,6 +173,7 @@ impl<V: Vcpu> Machine<V> {
     }
 
     fn advance(&mut self, exit: &Exit) {
+        self.between = *exit == Exit::Kicked;
         match exit {
             Exit::Instruction { instructions } => self.instructions = *instructions,
             Exit::Kicked => {}
@@ -189,8 +209,11 @@ impl<V: Vcpu> Machine<V> {
             Exit::Window => None,
             Exit::Instruction { .. } => return Ok(Step::Continues),
             Exit::Kicked => {
-                door.kicked()?;
-                return Ok(Step::Continues);
+                return match door.kicked() {
+                    Ok(()) => Ok(Step::Continues),
+                    Err(DoorError::Stopped) => Ok(Step::StoppedBetween),
+                    Err(error) => Err(error.into()),
+                };
             }
             Exit::Fault(why) => return self.ended(EndReason::GuestFault(why), door),
         };
@@ -238,10 +261,10 @@ impl<V: Vcpu> Machine<V> {
         let rax = self.vcpu.rax_at_exit();
         self.vcpu.supply(u64::from(u32::MAX));
         let mut registers = self.vcpu.registers()?;
-        let Some(site) = self.sites.ending_at(registers.rip) else { return Ok(()) };
+        let Some(trapped) = self.sites.ending_at(registers.rip).map(|site| site.trapped) else { return Ok(()) };
         let point = self.point();
         registers.rax = rax;
-        match site.trapped {
+        match trapped {
             Trapped::Tsc => set_tsc(&mut registers, &door.answer(point, Question::Tsc)?),
             Trapped::TscAndProcessor => {
                 set_tsc(&mut registers, &door.answer(point, Question::Tsc)?);

@@ -1,1 +1,5 @@
 //! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.
+
+pub mod divergence;
+
+pub use divergence::Divergence;

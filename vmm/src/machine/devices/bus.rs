@@ -93,7 +93,7 @@ impl Devices {
             }
             clock::MONOTONIC_PORT => self.clock.answer(time_of(&ask(Question::Monotonic)?)),
             clock::WALL_PORT => self.clock.answer(time_of(&ask(Question::Wall)?)),
-            const { clock::MONOTONIC_PORT + 4 } | const { clock::WALL_PORT + 4 } => self.clock.high_half(),
+            clock::MONOTONIC_HIGH_PORT | clock::WALL_HIGH_PORT => self.clock.high_half(),
             clock::RANDOM_PORT => random_of(&ask(Question::Random { length_bytes: RANDOM_BYTES })?),
             _ => u32::MAX,
         };

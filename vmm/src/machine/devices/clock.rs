@@ -2,10 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Asks for monotonic time and gives its low half; the high half is at the port 4 above.
+/// Asks for monotonic time and gives its low half.
 pub const MONOTONIC_PORT: u16 = 0x508;
+/// The high half of the same answer.
+pub const MONOTONIC_HIGH_PORT: u16 = MONOTONIC_PORT + 4;
 /// The same for wall time.
 pub const WALL_PORT: u16 = 0x510;
+/// The high half of the same answer.
+pub const WALL_HIGH_PORT: u16 = WALL_PORT + 4;
 /// Address of the clock page.
 pub const PAGE_PORT: u16 = 0x518;
 /// Four random bytes.

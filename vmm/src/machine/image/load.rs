@@ -8,7 +8,7 @@ use crate::machine::memory::{self, Memory};
 use linux_loader::loader::KernelLoader;
 use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::{Endianness, LittleEndian};
+use object::Endianness;
 use std::io::Cursor;
 use std::ops::Range;
 use vm_memory::{Bytes, GuestAddress};
@@ -118,7 +118,7 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     let not_elf = |why: object::read::Error| ImageError::NotElf { why: why.to_string() };
     let header = FileHeader64::<Endianness>::parse(image).map_err(not_elf)?;
     let endian = header.endian().map_err(not_elf)?;
-    if endian != Endianness::from(LittleEndian) {
+    if endian != Endianness::Little {
         return Err(ImageError::NotElf { why: "it is big-endian".to_owned() });
     }
     let machine = header.e_machine(endian);

@@ -6,7 +6,7 @@
 
 use super::load::ImageError;
 use super::sites::{Site, Sites, TRAP_BYTES, TRAP_PORT, Trapped};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
 
 const IN_EAX_IMM8: u8 = 0xe5;
 const NOP: u8 = 0x90;
@@ -61,10 +61,9 @@ fn trapped(instruction: &Instruction) -> Result<Option<Trapped>, ImageError> {
 }
 
 fn random_site(instruction: &Instruction, size_bytes: u8) -> Result<Trapped, ImageError> {
-    let register = instruction.op0_register().full_register();
-    let first = Register::RAX as u32;
-    match (register as u32).checked_sub(first).and_then(|number| u8::try_from(number).ok()) {
-        Some(register) if register < 16 => Ok(Trapped::Random { register, size_bytes }),
+    let register = instruction.op0_register();
+    match u8::try_from(register.number()) {
+        Ok(register_number) if register.is_gpr() && register_number < 16 => Ok(Trapped::Random { register: register_number, size_bytes }),
         _ => Err(ImageError::Rewrite {
             address: instruction.ip(),
             instruction: format!("{:?}", instruction.code()),

@@ -1,0 +1,82 @@
+//! Instruction clocks: instruments that count, and stop at, instructions between exits.
+//!
+//! | clock | exact | where it was found so |
+//! | --- | --- | --- |
+//! | `none` | events enter at exits only | everywhere |
+//! | `step` | in both rings of upstream KVM, in CPL 0 of software-assisted KVM; slow | both |
+//! | `statistic` | in CPL 0 | software-assisted KVM, which emulates CPL 0 and counts what it emulates |
+//!
+//! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing enters there.
+
+pub mod none;
+pub mod statistic;
+pub mod step;
+
+use super::host::HostError;
+use super::vcpu::Core;
+use crate::machine::cpu::{CpuError, Exit};
+use crate::machine::door::Horizon;
+use kvm_ioctls::VcpuFd;
+use serde::{Deserialize, Serialize};
+
+/// Which clock to use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockKind {
+    /// No clock: events enter at exits.
+    #[default]
+    None,
+    /// Single stepping: exact and slow.
+    Step,
+    /// KVM's count of emulated instructions: exact for ring 0 on software-assisted KVM.
+    Statistic,
+}
+
+impl std::fmt::Display for ClockKind {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::None => "none",
+            Self::Step => "step",
+            Self::Statistic => "statistic",
+        })
+    }
+}
+
+/// Runs the vCPU, and knows where it is between two exits.
+pub trait InstructionClock {
+    /// Called before each run: the pending access may be completed here, so that counting starts behind it.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn enter(&mut self, core: &mut Core) -> Result<(), CpuError>;
+
+    /// Called before an interrupt is injected.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn interrupting(&mut self, core: &mut Core) -> Result<(), CpuError>;
+
+    /// Runs to the horizon.
+    ///
+    /// # Errors
+    /// The host's failure; a stop that was asked for and missed is one.
+    fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError>;
+
+    /// Called at each counted exit.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn exited(&mut self, core: &mut Core) -> Result<(), CpuError>;
+}
+
+/// The clock of this kind on this vCPU.
+///
+/// # Errors
+/// [`HostError::Clock`] where the host does not offer it.
+pub fn open(kind: ClockKind, vcpu: &VcpuFd) -> Result<Box<dyn InstructionClock>, HostError> {
+    Ok(match kind {
+        ClockKind::None => Box::new(none::NoClock),
+        ClockKind::Step => Box::new(step::StepClock::default()),
+        ClockKind::Statistic => Box::new(statistic::StatisticClock::open(vcpu)?),
+    })
+}

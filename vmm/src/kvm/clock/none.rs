@@ -1,0 +1,35 @@
+//! No clock: every execution point is an exit.
+
+use super::InstructionClock;
+use crate::kvm::vcpu::{Core, Ran};
+use crate::machine::cpu::{CpuError, Exit};
+use crate::machine::door::Horizon;
+
+/// Counts nothing.
+pub struct NoClock;
+
+impl InstructionClock for NoClock {
+    fn enter(&mut self, _core: &mut Core) -> Result<(), CpuError> {
+        Ok(())
+    }
+
+    fn interrupting(&mut self, _core: &mut Core) -> Result<(), CpuError> {
+        Ok(())
+    }
+
+    fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
+        if let Horizon::Instructions(target) = horizon {
+            let why = format!("the clock `none` cannot stop {target} instructions after an exit");
+            return Err(CpuError { action: "stop at an instruction", why });
+        }
+        match core.run_once()? {
+            Ran::Exit(exit) => Ok(exit),
+            Ran::Kicked => Ok(Exit::Kicked),
+            Ran::Stepped => Err(CpuError { action: "run", why: "a single step came unasked".to_owned() }),
+        }
+    }
+
+    fn exited(&mut self, _core: &mut Core) -> Result<(), CpuError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,105 @@
+//! The host's KVM: opened, and checked for what Lockstep needs.
+
+use kvm_ioctls::{Cap, Kvm};
+use std::path::Path;
+
+/// Where KVM is.
+pub const DEVICE: &str = "/dev/kvm";
+const API_VERSION: i32 = 12;
+
+/// Capabilities without which nothing runs, with the names of the kernel's documentation.
+const REQUIRED: [(Cap, &str); 6] = [
+    (Cap::UserMemory, "KVM_CAP_USER_MEMORY"),
+    (Cap::ImmediateExit, "KVM_CAP_IMMEDIATE_EXIT"),
+    (Cap::SyncRegs, "KVM_CAP_SYNC_REGS"),
+    (Cap::SetGuestDebug, "KVM_CAP_SET_GUEST_DEBUG"),
+    (Cap::X86UserSpaceMsr, "KVM_CAP_X86_USER_SPACE_MSR"),
+    (Cap::X86MsrFilter, "KVM_CAP_X86_MSR_FILTER"),
+];
+
+/// What the host lacks. Exit status 4.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HostError {
+    /// No KVM device.
+    #[error(
+        "{DEVICE} does not exist: this machine offers no KVM. On bare metal load the module (modprobe kvm_intel or kvm_amd) \
+         and enable virtualization in the firmware; in a virtual machine enable nested virtualization for it"
+    )]
+    Missing,
+    /// No right to use it.
+    #[error("{DEVICE} may not be opened by this user: add it to the group that owns the device (usually `kvm`), or run as root")]
+    Permission,
+    /// Something else in its place.
+    #[error("{DEVICE} cannot be used: {why}")]
+    Unusable {
+        /// The host's answer.
+        why: String,
+    },
+    /// A KVM of another time.
+    #[error("{DEVICE} speaks API version {found}, not {API_VERSION}: the kernel is too old")]
+    ApiVersion {
+        /// What it said.
+        found: i32,
+    },
+    /// A capability is not there.
+    #[error("this host's KVM lacks {name}: a newer kernel (6.1 or later) has it")]
+    Capability {
+        /// Its name in the kernel's documentation.
+        name: &'static str,
+    },
+    /// An instruction clock was asked for that this host does not offer.
+    #[error("this host cannot offer the instruction clock `{clock}`: {why}")]
+    Clock {
+        /// Its name.
+        clock: String,
+        /// What is missing.
+        why: String,
+    },
+    /// An ioctl failed.
+    #[error("the host's KVM failed to {action}: {why}")]
+    Failed {
+        /// What was tried.
+        action: &'static str,
+        /// The host's answer.
+        why: String,
+    },
+}
+
+impl HostError {
+    pub(super) fn failed(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
+        move |why| Self::Failed { action, why: why.to_string() }
+    }
+}
+
+/// An open KVM that has what is needed.
+pub struct Host {
+    pub(super) kvm: Kvm,
+}
+
+impl Host {
+    /// Opens and checks it.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn open() -> Result<Self, HostError> {
+        if !Path::new(DEVICE).exists() {
+            return Err(HostError::Missing);
+        }
+        let kvm = Kvm::new().map_err(|why| match why.errno() {
+            libc::EACCES | libc::EPERM => HostError::Permission,
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => HostError::Missing,
+            _ => HostError::Unusable { why: why.to_string() },
+        })?;
+        match kvm.get_api_version() {
+            API_VERSION => {}
+            found if found < 0 => {
+                return Err(HostError::Unusable { why: "it does not answer KVM_GET_API_VERSION".to_owned() });
+            }
+            found => return Err(HostError::ApiVersion { found }),
+        }
+        match REQUIRED.iter().find(|(capability, _)| !kvm.check_extension(*capability)) {
+            Some((_, name)) => Err(HostError::Capability { name }),
+            None => Ok(Self { kvm }),
+        }
+    }
+}

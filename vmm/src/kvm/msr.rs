@@ -1,0 +1,35 @@
+//! MSR policy: the guest has what 64-bit mode needs; every other access is a general-protection fault.
+//!
+//! So no live register (time-stamp counter, APERF/MPERF, performance counters, KVM's own 0x4b56_4dxx) can be read. Numbers: AMD APM
+//! volume 2, appendix A.
+
+use super::host::HostError;
+use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
+
+/// First number and count of each allowed range.
+const ALLOWED: [(u32, u32); 4] = [
+    // SYSENTER_CS, _ESP, _EIP.
+    (0x174, 3),
+    // PAT.
+    (0x277, 1),
+    // EFER, STAR, LSTAR, CSTAR, SFMASK.
+    (0xc000_0080, 5),
+    // FS_BASE, GS_BASE, KERNEL_GS_BASE, TSC_AUX.
+    (0xc000_0100, 4),
+];
+
+/// Denies every MSR but the allowed ones.
+///
+/// # Errors
+/// [`HostError::Failed`].
+pub fn filter(vm: &VmFd) -> Result<(), HostError> {
+    // One set bit for each register of a range; no range has more than eight.
+    let bitmap = [0xff];
+    let ranges = ALLOWED.map(|(base, msr_count)| MsrFilterRange {
+        flags: MsrFilterRangeFlags::READ | MsrFilterRangeFlags::WRITE,
+        base,
+        msr_count,
+        bitmap: &bitmap,
+    });
+    vm.set_msr_filter(MsrFilterDefaultAction::DENY, &ranges).map_err(HostError::failed("set the MSR filter"))
+}

@@ -1,0 +1,352 @@
+//! The vCPU: KVM_RUN and its run page as plain entries and exits.
+//!
+//! [`Core`] is what the instruction clocks work with; [`KvmCpu`] is a core with a clock, and what the machine sees.
+
+#![allow(unsafe_code, reason = "the run page is shared with the kernel")]
+
+use super::clock::InstructionClock;
+use super::kick::{self, Registration};
+use crate::kvm::host::HostError;
+use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Segment, Vcpu};
+use crate::machine::memory::Memory;
+use kvm_bindings::{
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug, kvm_interrupt, kvm_regs,
+    kvm_segment,
+};
+use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
+use std::io;
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::{ioctl::ioctl_with_ref, ioctl_iow_nr};
+
+const KVMIO: u32 = 0xae;
+ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
+
+/// Trap flag in RFLAGS.
+const TRAP_FLAG: u64 = 1 << 8;
+/// No instruction is longer (Intel SDM volume 2, 2.3.11).
+pub const INSTRUCTION_BYTES_MAX: usize = 15;
+
+/// What one KVM_RUN came back with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// An exit of the guest's own making, or a fault.
+    Exit(Exit),
+    /// A kick.
+    Kicked,
+    /// A single step was made.
+    Stepped,
+}
+
+/// The vCPU without a clock.
+pub struct Core {
+    vcpu: VcpuFd,
+    // The VM and its memory live as long as the vCPU.
+    _vm: VmFd,
+    memory: Memory,
+    _registration: Registration,
+    /// Where the answer to the last exit's read goes, and its size. In the run page; good until the next KVM_RUN.
+    answer: Option<(*mut u8, usize)>,
+    /// An access of the last exit is not complete.
+    pending: bool,
+    stepping: bool,
+}
+
+/// A failure of the host, as the machine hears of it.
+pub fn failed<E: ToString>(action: &'static str) -> impl FnOnce(E) -> CpuError {
+    move |why| CpuError { action, why: why.to_string() }
+}
+
+impl Core {
+    pub(super) fn new(mut vcpu: VcpuFd, vm: VmFd, memory: Memory) -> Result<Self, HostError> {
+        vcpu.set_sync_valid_reg(SyncReg::Register);
+        let registers = vcpu.get_regs().map_err(HostError::failed("read registers"))?;
+        vcpu.sync_regs_mut().regs = registers;
+        let immediate_exit = &raw mut vcpu.get_kvm_run().immediate_exit;
+        let registration = Registration::new(immediate_exit)
+            .map_err(|why| HostError::Failed { action: "install the kick handler", why: why.to_string() })?;
+        Ok(Self {
+            vcpu,
+            _vm: vm,
+            memory,
+            _registration: registration,
+            answer: None,
+            pending: false,
+            stepping: false,
+        })
+    }
+
+    /// One KVM_RUN.
+    pub(super) fn run_once(&mut self) -> Result<Ran, CpuError> {
+        self.answer = None;
+        self.pending = false;
+        let ran = match self.vcpu.run() {
+            Ok(exit) => {
+                let (ran, answer) = translate(exit)?;
+                self.answer = answer;
+                ran
+            }
+            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
+                kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
+                return Ok(Ran::Kicked);
+            }
+            Err(error) => return Err(failed("run the vCPU")(error)),
+        };
+        self.pending = matches!(
+            ran,
+            Ran::Exit(Exit::PortRead { .. } | Exit::PortWrite { .. } | Exit::MmioRead { .. } | Exit::MmioWrite { .. })
+        );
+        if self.pending && let Some(why) = self.string_access() {
+            return Ok(Ran::Exit(Exit::Fault(why)));
+        }
+        Ok(ran)
+    }
+
+    /// Names a string port access (INS, OUTS with REP), which is not served.
+    fn string_access(&mut self) -> Option<String> {
+        let run = self.vcpu.get_kvm_run();
+        if run.exit_reason != KVM_EXIT_IO {
+            return None;
+        }
+        // SAFETY: the exit reason says that this member of the union was written; all its fields are plain numbers.
+        let access = unsafe { run.__bindgen_anon_1.io };
+        let name = if u32::from(access.direction) == KVM_EXIT_IO_IN { "INS" } else { "OUTS" };
+        (access.count != 1).then(|| format!("it used {name} with a count on port {:#x}, which is not served", access.port))
+    }
+
+    pub(super) fn supply(&mut self, value: u64) {
+        let Some((address, size_bytes)) = self.answer else { return };
+        let bytes = value.to_le_bytes();
+        for (index, byte) in bytes.iter().take(size_bytes).enumerate() {
+            // SAFETY: `address` is where the last KVM_RUN asked for `size_bytes` bytes in the run page, which stays mapped with the
+            // vCPU; it is cleared before each KVM_RUN.
+            unsafe { address.add(index).write_volatile(*byte) };
+        }
+    }
+
+    /// Completes the pending access, by a KVM_RUN that leaves at once.
+    pub(super) fn settle(&mut self) -> Result<(), CpuError> {
+        if !self.pending {
+            return Ok(());
+        }
+        self.pending = false;
+        self.answer = None;
+        self.vcpu.set_kvm_immediate_exit(1);
+        let outcome = self.vcpu.run().map(|exit| format!("{exit:?}"));
+        kick::restore(&mut self.vcpu.get_kvm_run().immediate_exit);
+        match outcome {
+            Err(error) if error.errno() == libc::EINTR => Ok(()),
+            Err(error) => Err(failed("complete an access")(error)),
+            // A step that ends with the access itself.
+            Ok(exit) if self.stepping && exit.starts_with("Debug") => Ok(()),
+            Ok(exit) => Err(CpuError { action: "complete an access", why: format!("it came back with {exit}") }),
+        }
+    }
+
+    /// Delivers `vector` at the next KVM_RUN. Only where [`Core::interruptible`].
+    pub(super) fn interrupt(&mut self, vector: u8) -> Result<(), CpuError> {
+        let interrupt = kvm_interrupt { irq: u32::from(vector) };
+        // SAFETY: the ioctl reads a `kvm_interrupt`, which lives across the call.
+        let answer = unsafe { ioctl_with_ref(&self.vcpu, KVM_INTERRUPT(), &interrupt) };
+        if answer < 0 { Err(failed("inject an interrupt")(io::Error::last_os_error())) } else { Ok(()) }
+    }
+
+    pub(super) fn request_window(&mut self, wanted: bool) {
+        self.vcpu.get_kvm_run().request_interrupt_window = u8::from(wanted);
+    }
+
+    pub(super) fn interruptible(&mut self) -> Result<bool, CpuError> {
+        self.settle()?;
+        let run = self.vcpu.get_kvm_run();
+        Ok(run.if_flag != 0 && run.ready_for_interrupt_injection != 0)
+    }
+
+    /// Turns single stepping on (to be done before each step) or off.
+    pub(super) fn set_stepping(&mut self, on: bool) -> Result<(), CpuError> {
+        if !on && !self.stepping {
+            return Ok(());
+        }
+        let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
+        let debug = kvm_guest_debug { control, ..Default::default() };
+        self.vcpu.set_guest_debug(&debug).map_err(failed("set guest debugging"))?;
+        self.stepping = on;
+        if !on {
+            let mut registers = self.vcpu.get_regs().map_err(failed("read registers"))?;
+            registers.rflags &= !TRAP_FLAG;
+            self.vcpu.set_regs(&registers).map_err(failed("clear the trap flag"))?;
+            self.vcpu.sync_regs_mut().regs = registers;
+        }
+        Ok(())
+    }
+
+    pub(super) fn rip(&mut self) -> Option<u64> {
+        (!self.pending).then(|| self.vcpu.sync_regs().regs.rip)
+    }
+
+    pub(super) fn registers(&mut self) -> Result<kvm_regs, CpuError> {
+        self.settle()?;
+        Ok(self.vcpu.sync_regs().regs)
+    }
+
+    pub(super) fn set_registers(&mut self, registers: kvm_regs) {
+        self.vcpu.sync_regs_mut().regs = registers;
+        self.vcpu.set_sync_dirty_reg(SyncReg::Register);
+    }
+
+    /// Current privilege level.
+    pub(super) fn privilege(&self) -> Result<u8, CpuError> {
+        Ok(self.vcpu.get_sregs().map_err(failed("read system registers"))?.ss.dpl)
+    }
+
+    /// The bytes at the instruction pointer; fewer where they cross into what is not mapped.
+    pub(super) fn instruction_bytes(&mut self) -> Result<Vec<u8>, CpuError> {
+        let rip = self.registers()?.rip;
+        let translation = self.vcpu.translate_gva(rip).map_err(failed("translate an address"))?;
+        let in_page = 4096 - (rip & 0xfff) as usize;
+        let mut bytes = vec![0; INSTRUCTION_BYTES_MAX.min(in_page)];
+        let read = translation.valid != 0
+            && self.memory.read_slice(&mut bytes, GuestAddress(translation.physical_address)).is_ok();
+        Ok(if read { bytes } else { Vec::new() })
+    }
+
+    fn save(&mut self) -> Result<SavedCpu, CpuError> {
+        let registers = convert(&self.registers()?);
+        let sregs = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
+        let fpu = self.vcpu.get_fpu().map_err(failed("read vector registers"))?;
+        let segment = |segment: &kvm_segment| Segment { selector: segment.selector, base: segment.base };
+        Ok(SavedCpu {
+            registers,
+            segments: [&sregs.cs, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss, &sregs.tr, &sregs.ldt]
+                .map(segment),
+            control: [sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer],
+            xmm: fpu.xmm,
+            mxcsr: fpu.mxcsr,
+        })
+    }
+}
+
+type Answer = Option<(*mut u8, usize)>;
+
+fn translate(exit: VcpuExit<'_>) -> Result<(Ran, Answer), CpuError> {
+    let value = |bytes: &[u8]| bytes.iter().rev().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let size = |bytes: &[u8]| bytes.len().min(8) as u8;
+    let mut answer = None;
+    let exit = match exit {
+        VcpuExit::IoIn(port, bytes) => {
+            answer = Some((bytes.as_mut_ptr(), bytes.len()));
+            Exit::PortRead { port, size_bytes: size(bytes) }
+        }
+        VcpuExit::IoOut(port, bytes) => {
+            Exit::PortWrite { port, size_bytes: size(bytes), value: value(bytes) as u32 }
+        }
+        VcpuExit::MmioRead(address, bytes) => {
+            answer = Some((bytes.as_mut_ptr(), bytes.len()));
+            Exit::MmioRead { address, size_bytes: size(bytes) }
+        }
+        VcpuExit::MmioWrite(address, bytes) => {
+            Exit::MmioWrite { address, size_bytes: size(bytes), value: value(bytes) }
+        }
+        VcpuExit::Hlt => Exit::Halt,
+        VcpuExit::IrqWindowOpen => Exit::Window,
+        VcpuExit::Debug(_) => return Ok((Ran::Stepped, None)),
+        VcpuExit::Shutdown => Exit::Fault("it caused a triple fault".to_owned()),
+        VcpuExit::InternalError => Exit::Fault("it used an instruction that this host's KVM cannot run".to_owned()),
+        VcpuExit::Intr => return Ok((Ran::Kicked, None)),
+        other => return Err(CpuError { action: "run the vCPU", why: format!("unexpected exit {other:?}") }),
+    };
+    Ok((Ran::Exit(exit), answer))
+}
+
+/// The vCPU with its instruction clock.
+pub struct KvmCpu {
+    core: Core,
+    clock: Box<dyn InstructionClock>,
+}
+
+impl KvmCpu {
+    pub(super) fn new(core: Core, clock: Box<dyn InstructionClock>) -> Self {
+        Self { core, clock }
+    }
+}
+
+impl Vcpu for KvmCpu {
+    fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
+        self.clock.enter(&mut self.core)?;
+        if let Some(vector) = entry.interrupt {
+            self.clock.interrupting(&mut self.core)?;
+            self.core.interrupt(vector)?;
+        }
+        self.core.request_window(entry.stop_at_window);
+        let exit = self.clock.run(&mut self.core, entry.horizon)?;
+        if exit.is_counted() {
+            self.clock.exited(&mut self.core)?;
+        }
+        Ok(exit)
+    }
+
+    fn supply(&mut self, value: u64) {
+        self.core.supply(value);
+    }
+
+    fn settle(&mut self) -> Result<(), CpuError> {
+        self.core.settle()
+    }
+
+    fn rip(&mut self) -> Option<u64> {
+        self.core.rip()
+    }
+
+    fn interruptible(&mut self) -> Result<bool, CpuError> {
+        self.core.interruptible()
+    }
+
+    fn rax_at_exit(&mut self) -> u64 {
+        self.core.vcpu.sync_regs().regs.rax
+    }
+
+    fn registers(&mut self) -> Result<Registers, CpuError> {
+        Ok(convert(&self.core.registers()?))
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
+        self.core.settle()?;
+        self.core.set_registers(convert_back(registers));
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<SavedCpu, CpuError> {
+        self.core.save()
+    }
+}
+
+macro_rules! copy_registers {
+    ($from:expr, $to:ident) => {
+        $to {
+            rax: $from.rax,
+            rbx: $from.rbx,
+            rcx: $from.rcx,
+            rdx: $from.rdx,
+            rsi: $from.rsi,
+            rdi: $from.rdi,
+            rsp: $from.rsp,
+            rbp: $from.rbp,
+            r8: $from.r8,
+            r9: $from.r9,
+            r10: $from.r10,
+            r11: $from.r11,
+            r12: $from.r12,
+            r13: $from.r13,
+            r14: $from.r14,
+            r15: $from.r15,
+            rip: $from.rip,
+            rflags: $from.rflags,
+        }
+    };
+}
+
+fn convert(registers: &kvm_regs) -> Registers {
+    copy_registers!(registers, Registers)
+}
+
+fn convert_back(registers: &Registers) -> kvm_regs {
+    copy_registers!(registers, kvm_regs)
+}

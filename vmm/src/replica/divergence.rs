@@ -1,0 +1,66 @@
+//! The report of a divergence: which entry, which part, expected and found, and the entries before it.
+
+use lockstep_logging_channel::{Entry, ExecutionPoint, Sequence};
+use std::collections::VecDeque;
+use std::fmt;
+
+/// Entries before the differing one that a report shows.
+pub const ENTRIES_BEFORE_MAX: usize = 8;
+
+/// The first place in which a replay differs from its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Divergence {
+    /// The log's entry that was not met.
+    pub sequence: Sequence,
+    /// Where the log says it is.
+    pub recorded_at: ExecutionPoint,
+    /// Where the replay was.
+    pub found_at: ExecutionPoint,
+    /// The part that differs: `execution point`, `question`, `output`, `registers`, `memory` or a device.
+    pub part: String,
+    /// What the log says.
+    pub expected: String,
+    /// What the replay has.
+    pub found: String,
+    /// The entries before it, oldest first.
+    pub before: Vec<Entry>,
+}
+
+impl fmt::Display for Divergence {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let point = |point: &ExecutionPoint| {
+            format!("exit {} + {} instructions, rip {:#x}", point.exits, point.instructions, point.rip)
+        };
+        writeln!(formatter, "the replay differs from the log at entry {}: {}", self.sequence.0, self.part)?;
+        writeln!(formatter, "  expected: {}", self.expected)?;
+        writeln!(formatter, "  found:    {}", self.found)?;
+        writeln!(formatter, "  recorded at {}", point(&self.recorded_at))?;
+        write!(formatter, "  replayed at {}", point(&self.found_at))?;
+        for entry in &self.before {
+            write!(formatter, "\n  before it: entry {} at {}: {:?}", entry.sequence.0, point(&entry.point), entry.body)?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Divergence {}
+
+/// The last few entries met.
+#[derive(Clone, Debug, Default)]
+pub struct History(VecDeque<Entry>);
+
+impl History {
+    /// Remembers `entry`, forgets the oldest.
+    pub fn push(&mut self, entry: Entry) {
+        if self.0.len() == ENTRIES_BEFORE_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(entry);
+    }
+
+    /// The entries, oldest first.
+    #[must_use]
+    pub fn entries(&self) -> Vec<Entry> {
+        self.0.iter().cloned().collect()
+    }
+}
