@@ -4,12 +4,19 @@
 //! Knows nothing of KVM or of devices.
 
 pub mod codec;
+pub mod diff;
+pub mod dump;
 pub mod entry;
 mod error;
 pub mod file;
+pub mod flow;
+pub mod handshake;
+pub mod info;
 mod kind;
 pub mod message;
 mod order;
+pub mod transport;
+pub mod view;
 
 pub use codec::{BODY_BYTES_MAX, FORMAT_VERSION, HEADER_BYTES, RECORD_BYTES_MAX, Record};
 pub use entry::*;

@@ -1,0 +1,325 @@
+//! How two processes become a pair: they are the same software, and their replays depend on the same
+//! things, or they say in which field they differ and part.
+//!
+//! ```text
+//! backup                               primary
+//!   | ----------- Hello ----------------> |  compares; differs: Refused, and parts
+//!   |  compares; differs: Refused, parts  |
+//!   | <---------- Welcome --------------- |
+//! ```
+//!
+//! Both sides compare with the same rules, so that neither depends on the other's care.
+
+use std::time::Duration;
+
+use tokio::time;
+
+use crate::codec::{FORMAT_VERSION, Record};
+use crate::message::{Hello, Message, Refused, Welcome};
+use crate::transport::{ChannelError, Connection};
+use crate::{Environment, EnvironmentDifference, Kind, LogError};
+
+/// Version of this software, as the handshake compares it.
+pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why two processes do not become a pair.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The two sides are not the same.
+    #[error(
+        "the two sides differ in {field}: primary {}, backup {}",
+        shown(primary),
+        shown(backup)
+    )]
+    Differs {
+        /// Name of the first differing field.
+        field: String,
+        /// Its value at the primary, if it is there.
+        primary: Option<String>,
+        /// Its value at the backup, if it is there.
+        backup: Option<String>,
+    },
+    /// The peer speaks another format of the log.
+    #[error(
+        "{peer} speaks log format version {found}, this side version {here}: use the same version on both sides"
+    )]
+    FormatVersion {
+        /// Who.
+        peer: String,
+        /// Its version.
+        found: u16,
+        /// The version of this side.
+        here: u16,
+    },
+    /// The peer refuses, for a reason of its own.
+    #[error("{peer} refuses: {reason}")]
+    Refused {
+        /// Who.
+        peer: String,
+        /// Its words.
+        reason: String,
+    },
+    /// What answers is no side of a pair.
+    #[error("{peer} does not speak this protocol (it sent {found:02x?}): is this the right address?")]
+    Foreign {
+        /// Who.
+        peer: String,
+        /// The first bytes it sent.
+        found: [u8; 4],
+    },
+    /// The peer speaks out of turn.
+    #[error("{peer} sent {found} where {expected} was expected: are both sides started in the same role?")]
+    Unexpected {
+        /// Who.
+        peer: String,
+        /// What it should have sent.
+        expected: Kind,
+        /// What it sent.
+        found: Kind,
+    },
+    /// The peer closed before the handshake was done.
+    #[error("{peer} closed the connection before the handshake was done")]
+    Closed {
+        /// Who.
+        peer: String,
+    },
+    /// The peer does not speak.
+    #[error("{peer} did not finish the handshake within {waited_ms} ms")]
+    Silent {
+        /// Who.
+        peer: String,
+        /// How long it was given.
+        waited_ms: u128,
+    },
+    /// The channel failed.
+    #[error("the handshake failed")]
+    Channel(#[source] ChannelError),
+}
+
+impl HandshakeError {
+    /// Whether the two sides do not fit together, so that trying again is of no use.
+    #[must_use]
+    pub fn is_mismatch(&self) -> bool {
+        matches!(
+            self,
+            Self::Differs { .. } | Self::FormatVersion { .. } | Self::Refused { .. } | Self::Foreign { .. }
+        )
+    }
+}
+
+fn shown(value: &Option<String>) -> String {
+    value
+        .as_ref()
+        .map_or_else(|| "has none".to_owned(), |value| format!("`{value}`"))
+}
+
+/// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's name.
+///
+/// Returns what the backup said of itself.
+///
+/// # Errors
+/// Any [`HandshakeError`]. Where the two sides differ, the backup has been told in which field.
+pub async fn as_primary(
+    connection: &mut Connection,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<Hello, HandshakeError> {
+    let peer = connection.peer().to_owned();
+    within(limit, peer, welcome_backup(connection, environment)).await
+}
+
+/// Opens to a primary and waits for its welcome.
+///
+/// Returns the primary's environment, which the backup adopts: it carries the pair's name.
+///
+/// # Errors
+/// Any [`HandshakeError`], the field in which the two sides differ among them.
+pub async fn as_backup(
+    connection: &mut Connection,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<Environment, HandshakeError> {
+    let peer = connection.peer().to_owned();
+    within(limit, peer, open_to_primary(connection, environment)).await
+}
+
+async fn within<T>(
+    limit: Duration,
+    peer: String,
+    handshake: impl Future<Output = Result<T, HandshakeError>>,
+) -> Result<T, HandshakeError> {
+    let waited_ms = limit.as_millis();
+    time::timeout(limit, handshake)
+        .await
+        .unwrap_or(Err(HandshakeError::Silent { peer, waited_ms }))
+}
+
+async fn welcome_backup(
+    connection: &mut Connection,
+    environment: &Environment,
+) -> Result<Hello, HandshakeError> {
+    let hello = match receive(connection, Kind::Hello).await {
+        Ok(Message::Hello(hello)) => hello,
+        Ok(other) => return Err(unexpected(connection, Kind::Hello, other)),
+        Err(error @ HandshakeError::FormatVersion { .. }) => {
+            // The peer cannot read the words, but it reads our version in the header.
+            refuse(connection, Refused::Other(error.to_string())).await;
+            return Err(error);
+        }
+        Err(error) => return Err(error),
+    };
+    if let Some(difference) = first_difference(environment, &hello) {
+        return Err(part(connection, difference).await);
+    }
+    send(
+        connection,
+        &Message::Welcome(Welcome {
+            environment: environment.clone(),
+        }),
+    )
+    .await?;
+    Ok(hello)
+}
+
+async fn open_to_primary(
+    connection: &mut Connection,
+    environment: &Environment,
+) -> Result<Environment, HandshakeError> {
+    let hello = Hello {
+        software_version: SOFTWARE_VERSION.to_owned(),
+        format_version: FORMAT_VERSION,
+        environment: environment.clone(),
+    };
+    let opening = Message::Hello(hello);
+    send(connection, &opening).await?;
+    let welcome = match receive(connection, Kind::Welcome).await? {
+        Message::Welcome(welcome) => welcome,
+        other => return Err(unexpected(connection, Kind::Welcome, other)),
+    };
+    match welcome.environment.first_difference(environment) {
+        Some(difference) => Err(part(connection, difference).await),
+        None => Ok(welcome.environment),
+    }
+}
+
+/// The first field in which the backup that said `hello` differs from this primary.
+fn first_difference(environment: &Environment, hello: &Hello) -> Option<EnvironmentDifference> {
+    let versions = [
+        (
+            "software version",
+            SOFTWARE_VERSION.to_owned(),
+            hello.software_version.clone(),
+        ),
+        (
+            "log format version",
+            FORMAT_VERSION.to_string(),
+            hello.format_version.to_string(),
+        ),
+    ];
+    let differing = versions
+        .into_iter()
+        .find(|(_, primary, backup)| primary != backup);
+    match differing {
+        Some((name, primary, backup)) => Some(EnvironmentDifference {
+            name: name.to_owned(),
+            recorded: Some(primary),
+            here: Some(backup),
+        }),
+        None => environment.first_difference(&hello.environment),
+    }
+}
+
+/// Tells the peer in which field the two sides differ.
+async fn part(connection: &mut Connection, difference: EnvironmentDifference) -> HandshakeError {
+    let EnvironmentDifference {
+        name: field,
+        recorded: primary,
+        here: backup,
+    } = difference;
+    let refused = Refused::Differs {
+        field: field.clone(),
+        primary: primary.clone(),
+        backup: backup.clone(),
+    };
+    refuse(connection, refused).await;
+    HandshakeError::Differs {
+        field,
+        primary,
+        backup,
+    }
+}
+
+/// Says no. That the peer does not hear it is worth a line and changes nothing: this side parts anyway.
+async fn refuse(connection: &mut Connection, refused: Refused) {
+    if let Err(error) = send(connection, &Message::Refused(refused)).await {
+        tracing::debug!(peer = connection.peer(), %error, "the refusal could not be sent");
+    }
+}
+
+async fn send(connection: &mut Connection, message: &Message) -> Result<(), HandshakeError> {
+    connection
+        .writer
+        .queue(message)
+        .map_err(HandshakeError::Channel)?;
+    connection
+        .writer
+        .flush()
+        .await
+        .map_err(|error| named(connection, error))
+}
+
+async fn receive(connection: &mut Connection, expected: Kind) -> Result<Message, HandshakeError> {
+    let peer = connection.peer().to_owned();
+    match connection.reader.read().await {
+        Ok(Some(Record::Message(message))) => Ok(message),
+        Ok(Some(Record::Entry(entry))) => Err(HandshakeError::Unexpected {
+            peer,
+            expected,
+            found: entry.body.kind(),
+        }),
+        Ok(None) => Err(HandshakeError::Closed { peer }),
+        Err(error) => Err(named(connection, error)),
+    }
+}
+
+/// Gives the failures of a channel that mean something in a handshake the names they have there.
+fn named(connection: &Connection, error: ChannelError) -> HandshakeError {
+    let peer = connection.peer().to_owned();
+    match error {
+        ChannelError::Received {
+            source: LogError::FormatVersion { found, supported },
+            ..
+        } => HandshakeError::FormatVersion {
+            peer,
+            found,
+            here: supported,
+        },
+        ChannelError::Received {
+            source: LogError::NotALog { found },
+            ..
+        } => HandshakeError::Foreign { peer, found },
+        ChannelError::ClosedInRecord { .. } => HandshakeError::Closed { peer },
+        error => HandshakeError::Channel(error),
+    }
+}
+
+fn unexpected(connection: &Connection, expected: Kind, message: Message) -> HandshakeError {
+    let peer = connection.peer().to_owned();
+    match message {
+        Message::Refused(Refused::Differs {
+            field,
+            primary,
+            backup,
+        }) => HandshakeError::Differs {
+            field,
+            primary,
+            backup,
+        },
+        Message::Refused(Refused::Other(reason)) => HandshakeError::Refused { peer, reason },
+        other => HandshakeError::Unexpected {
+            peer,
+            expected,
+            found: other.kind(),
+        },
+    }
+}

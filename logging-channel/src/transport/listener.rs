@@ -1,0 +1,192 @@
+//! Waiting for a peer.
+
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use tokio::net::{TcpListener, UnixListener};
+
+use super::{Address, ChannelError, Connection};
+
+/// Bytes a socket path may have: the 108 of `sun_path` in unix(7), less its terminating zero.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// Listens for peers. A Unix socket's file is removed when the listener is dropped.
+#[derive(Debug)]
+pub struct Listener {
+    address: Address,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix {
+        listener: UnixListener,
+        /// Removes the socket's file with the listener.
+        _file: SocketFile,
+    },
+}
+
+impl Listener {
+    /// Listens on `address`. The file of a Unix socket that nobody listens on any longer is replaced.
+    ///
+    /// # Errors
+    /// [`ChannelError::InUse`], [`ChannelError::MissingDirectory`], [`ChannelError::PathTooLong`],
+    /// [`ChannelError::NotASocket`], [`ChannelError::Listen`].
+    pub async fn bind(address: &Address) -> Result<Self, ChannelError> {
+        match address {
+            Address::Tcp { host, port } => bind_tcp(host, *port, address).await,
+            Address::Unix { path } => bind_unix(path, address),
+        }
+    }
+
+    /// Where it listens: the address it was given, with the port that was chosen for port 0.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// The next peer. May be dropped at any time and called again.
+    ///
+    /// # Errors
+    /// [`ChannelError::Accept`].
+    pub async fn accept(&self) -> Result<Connection, ChannelError> {
+        let accepted = match &self.socket {
+            Socket::Tcp(listener) => match listener.accept().await {
+                Ok((stream, _)) => Connection::over_tcp(stream),
+                Err(error) => Err(error),
+            },
+            Socket::Unix { listener, .. } => {
+                let peer = || format!("the peer on {}", self.address);
+                listener
+                    .accept()
+                    .await
+                    .map(|(stream, _)| Connection::over_unix(stream, &peer()))
+            }
+        };
+        accepted.map_err(|source| ChannelError::Accept {
+            address: self.address.clone(),
+            source,
+        })
+    }
+}
+
+async fn bind_tcp(host: &str, port: u16, address: &Address) -> Result<Listener, ChannelError> {
+    let refused = |source| listen_error(address, source);
+    let listener = TcpListener::bind((host, port)).await.map_err(refused)?;
+    let port = listener.local_addr().map_err(refused)?.port();
+    let address = Address::Tcp {
+        host: host.to_owned(),
+        port,
+    };
+    Ok(Listener {
+        address,
+        socket: Socket::Tcp(listener),
+    })
+}
+
+fn bind_unix(path: &Path, address: &Address) -> Result<Listener, ChannelError> {
+    check_path(path)?;
+    let listener = match UnixListener::bind(path) {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+            remove_stale(path, address)?;
+            UnixListener::bind(path)
+        }
+        result => result,
+    };
+    let refused = |source| listen_error(address, source);
+    let listener = listener.map_err(refused)?;
+    let file = SocketFile::of(path).map_err(refused)?;
+    Ok(Listener {
+        address: address.clone(),
+        socket: Socket::Unix {
+            listener,
+            _file: file,
+        },
+    })
+}
+
+fn listen_error(address: &Address, source: io::Error) -> ChannelError {
+    let address = address.clone();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => ChannelError::InUse { address },
+        _ => ChannelError::Listen { address, source },
+    }
+}
+
+/// Checks what the system would refuse without saying why.
+pub(super) fn check_path(path: &Path) -> Result<(), ChannelError> {
+    let (length, max) = (path.as_os_str().as_bytes().len(), SOCKET_PATH_BYTES_MAX);
+    if length > max {
+        return Err(ChannelError::PathTooLong {
+            path: path.to_owned(),
+            length,
+            max,
+        });
+    }
+    let directory = path
+        .parent()
+        .filter(|directory| !directory.as_os_str().is_empty());
+    match directory {
+        Some(directory) if !directory.is_dir() => Err(ChannelError::MissingDirectory {
+            directory: directory.to_owned(),
+            path: path.to_owned(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Removes the socket at `path` if nobody listens on it: its process was killed before it could.
+fn remove_stale(path: &Path, address: &Address) -> Result<(), ChannelError> {
+    let refused = |source| listen_error(address, source);
+    if !fs::symlink_metadata(path)
+        .map_err(refused)?
+        .file_type()
+        .is_socket()
+    {
+        return Err(ChannelError::NotASocket {
+            path: path.to_owned(),
+        });
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+            fs::remove_file(path).map_err(refused)
+        }
+        _ => Err(ChannelError::InUse {
+            address: address.clone(),
+        }),
+    }
+}
+
+/// A socket's file, removed when dropped, unless another has taken its path since.
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl SocketFile {
+    fn of(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            identity: identity(path)?,
+        })
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|found| found == self.identity)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
+        }
+    }
+}
+
+/// Device and inode, which no two files at a time have in common.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
+}

@@ -1,0 +1,314 @@
+//! An entry as a person or another program reads it: one line of text, or JSON with stable keys.
+//!
+//! Keys are only ever added. Numbers that may pass 2^53 and byte strings are hexadecimal text.
+
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+use crate::{Body, End, EndReason, Entry, Environment, EventKind, Kind, OutputTarget, PartDigest, Value};
+
+/// Bytes of a byte string that a line of text shows.
+const SHOWN_BYTES: usize = 16;
+
+/// One entry, to be shown with [`fmt::Display`] or as JSON.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EntryView {
+    sequence: u64,
+    generation: u32,
+    exits: u64,
+    instructions: u64,
+    rip: String,
+    kind: &'static str,
+    body: BodyView,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
+pub(crate) enum BodyView {
+    Environment {
+        pair: String,
+        compared: Vec<FieldView>,
+        informative: Vec<FieldView>,
+    },
+    Value(ValueView),
+    Event(EventView),
+    Output {
+        target: &'static str,
+        length: u32,
+        digest: String,
+    },
+    Digests {
+        parts: Vec<PartView>,
+    },
+    End(EndView),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct FieldView {
+    name: String,
+    value: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "question", rename_all = "snake_case")]
+pub(crate) enum ValueView {
+    Tsc { ticks: String },
+    Monotonic { ns: u64 },
+    Wall { ns: u64 },
+    Random { bytes: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct EventView {
+    event: &'static str,
+    monotonic_ns: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct PartView {
+    part: String,
+    digest: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct EndView {
+    reason: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+    parts: Vec<PartView>,
+}
+
+impl From<&Entry> for EntryView {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            sequence: entry.sequence.0,
+            generation: entry.generation.0,
+            exits: entry.point.exits,
+            instructions: entry.point.instructions,
+            rip: format!("{:#x}", entry.point.rip),
+            kind: entry.body.kind().name(),
+            body: BodyView::from(&entry.body),
+        }
+    }
+}
+
+impl From<&Body> for BodyView {
+    fn from(body: &Body) -> Self {
+        match body {
+            Body::Environment(environment) => Self::from(environment),
+            Body::Value(value) => Self::Value(ValueView::from(value)),
+            Body::Event(event) => {
+                let (event_name, bytes) = event_parts(&event.kind);
+                let bytes = bytes.map(hex);
+                Self::Event(EventView {
+                    event: event_name,
+                    monotonic_ns: event.monotonic_ns,
+                    bytes,
+                })
+            }
+            Body::Output(output) => Self::Output {
+                target: target_name(output.target),
+                length: output.length,
+                digest: output.digest.to_string(),
+            },
+            Body::Digests(parts) => Self::Digests {
+                parts: part_views(parts),
+            },
+            Body::End(end) => Self::End(EndView::from(end)),
+        }
+    }
+}
+
+impl From<&Environment> for BodyView {
+    fn from(environment: &Environment) -> Self {
+        let views = |fields: &[crate::EnvironmentField]| {
+            let view = |field: &crate::EnvironmentField| FieldView {
+                name: field.name.clone(),
+                value: field.value.clone(),
+            };
+            fields.iter().map(view).collect()
+        };
+        Self::Environment {
+            pair: hex(&environment.pair),
+            compared: views(&environment.compared),
+            informative: views(&environment.informative),
+        }
+    }
+}
+
+impl From<&Value> for ValueView {
+    fn from(value: &Value) -> Self {
+        match value {
+            Value::Tsc(ticks) => Self::Tsc {
+                ticks: format!("{ticks:#x}"),
+            },
+            Value::Monotonic(ns) => Self::Monotonic { ns: *ns },
+            Value::Wall(ns) => Self::Wall { ns: *ns },
+            Value::Random(bytes) => Self::Random { bytes: hex(bytes) },
+        }
+    }
+}
+
+impl From<&End> for EndView {
+    fn from(end: &End) -> Self {
+        let parts = part_views(&end.parts);
+        let (reason, status, fault) = match &end.reason {
+            EndReason::PoweredOff(status) => ("powered_off", Some(*status), None),
+            EndReason::Stopped => ("stopped", None, None),
+            EndReason::GuestFault(fault) => ("guest_fault", None, Some(fault.clone())),
+        };
+        Self {
+            reason,
+            status,
+            fault,
+            parts,
+        }
+    }
+}
+
+fn event_parts(kind: &EventKind) -> (&'static str, Option<&[u8]>) {
+    match kind {
+        EventKind::Frame(bytes) => ("frame", Some(bytes)),
+        EventKind::Timer => ("timer", None),
+        EventKind::ConsoleInput(bytes) => ("console_input", Some(bytes)),
+    }
+}
+
+fn target_name(target: OutputTarget) -> &'static str {
+    match target {
+        OutputTarget::Network => "network",
+        OutputTarget::Console => "console",
+    }
+}
+
+fn part_views(parts: &[PartDigest]) -> Vec<PartView> {
+    let view = |part: &PartDigest| PartView {
+        part: part.part.clone(),
+        digest: part.digest.to_string(),
+    };
+    parts.iter().map(view).collect()
+}
+
+/// `bytes` as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
+}
+
+impl fmt::Display for EntryView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let point = format!("{}+{}", self.exits, self.instructions);
+        write!(
+            formatter,
+            "{:>8} g{} {point:>14} {:<11} ",
+            self.sequence, self.generation, self.kind
+        )?;
+        write!(formatter, "{}", self.body)?;
+        match self.rip.as_str() {
+            "0x0" => Ok(()),
+            rip => write!(formatter, " rip {rip}"),
+        }
+    }
+}
+
+impl fmt::Display for BodyView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Environment {
+                pair,
+                compared,
+                informative,
+            } => {
+                write!(formatter, "pair {pair}")?;
+                let fields = compared.iter().chain(informative);
+                fields.into_iter().try_for_each(|FieldView { name, value }| {
+                    write!(formatter, ", {}={}", name.escape_debug(), value.escape_debug())
+                })
+            }
+            Self::Value(value) => value.fmt(formatter),
+            Self::Event(event) => event.fmt(formatter),
+            Self::Output {
+                target,
+                length,
+                digest,
+            } => {
+                write!(formatter, "{target} {length} bytes, digest {digest}")
+            }
+            Self::Digests { parts } => show_parts(formatter, parts),
+            Self::End(end) => end.fmt(formatter),
+        }
+    }
+}
+
+impl fmt::Display for ValueView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tsc { ticks } => write!(formatter, "tsc {ticks}"),
+            Self::Monotonic { ns } => write!(formatter, "monotonic {ns} ns"),
+            Self::Wall { ns } => write!(formatter, "wall {ns} ns"),
+            Self::Random { bytes } => show_bytes(formatter, "random", bytes),
+        }
+    }
+}
+
+impl fmt::Display for EventView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            event,
+            monotonic_ns,
+            bytes,
+        } = self;
+        match bytes {
+            Some(bytes) => show_bytes(formatter, event, bytes)?,
+            None => write!(formatter, "{event}")?,
+        }
+        write!(formatter, " at {monotonic_ns} ns")
+    }
+}
+
+impl fmt::Display for EndView {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.reason)?;
+        if let Some(status) = self.status {
+            write!(formatter, " {status}")?;
+        }
+        if let Some(fault) = &self.fault {
+            write!(formatter, " ({})", fault.escape_debug())?;
+        }
+        write!(formatter, ", ")?;
+        show_parts(formatter, &self.parts)
+    }
+}
+
+fn show_parts(formatter: &mut fmt::Formatter<'_>, parts: &[PartView]) -> fmt::Result {
+    write!(formatter, "{} parts", parts.len())?;
+    parts
+        .iter()
+        .try_for_each(|PartView { part, digest }| write!(formatter, ", {} {digest}", part.escape_debug()))
+}
+
+/// The length of a byte string given in hexadecimal, and as much of it as a line has room for.
+fn show_bytes(formatter: &mut fmt::Formatter<'_>, name: &str, digits: &str) -> fmt::Result {
+    let shown = digits.get(..2 * SHOWN_BYTES).unwrap_or(digits);
+    let more = if shown.len() < digits.len() { "…" } else { "" };
+    write!(formatter, "{name} {} bytes {shown}{more}", digits.len() / 2)
+}
+
+/// The kind called `name` in a view, if it is one of an entry.
+#[must_use]
+pub fn entry_kind_named(name: &str) -> Option<Kind> {
+    Kind::ALL
+        .iter()
+        .copied()
+        .find(|kind| kind.is_entry() && kind.name() == name)
+}
