@@ -1,0 +1,15 @@
+# Targets of the lab (upstream KVM in QEMU's emulation, tests/lab/README.md) and of the tests' own needs.
+
+.PHONY: deps lab lab-test lab-demo
+
+deps: ## Install from Debian what the tests need and is missing
+	tests/dependencies
+
+lab: ## Boot the lab and run CMD inside (default: doctor)
+	tests/lab/lab run $(or $(CMD),lockstep doctor)
+
+lab-test: ## Run the lab's tests, or the one named TEST
+	tests/lab/lab test $(TEST)
+
+lab-demo: ## Run the failover demo inside the lab
+	tests/lab/lab demo
