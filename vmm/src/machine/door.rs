@@ -55,9 +55,12 @@ pub enum DoorError {
     /// The replayed run differs from the recorded one; the report is the text.
     #[error("divergence: {0}")]
     Diverged(Box<crate::replica::Divergence>),
-    /// The log ends here, in good order or by a stop from outside.
+    /// Stopped from outside, in good order.
     #[error("stopped from outside")]
     Stopped,
+    /// The log ends before the run does, and nothing may go live here.
+    #[error("the log ends before the run it describes: it was cut short")]
+    Exhausted,
     /// Another machine has won the right to go on.
     #[error("fenced: another machine of this pair has gone on alone")]
     Fenced,

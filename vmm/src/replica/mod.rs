@@ -1,5 +1,13 @@
 //! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.
 
 pub mod divergence;
+pub mod recorder;
+pub mod replayer;
+pub mod standby;
+pub mod unprotected;
 
 pub use divergence::Divergence;
+pub use recorder::{Journal, Outside, Recorder};
+pub use replayer::{Fed, Feed, Replayer};
+pub use standby::Standby;
+pub use unprotected::Unprotected;

@@ -1,0 +1,138 @@
+//! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands outputs to the gate.
+
+use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_logging_channel::{
+    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest, Sequence,
+    Value,
+};
+
+/// The world as a live machine meets it. The shell's.
+pub trait Outside {
+    /// Answers a question. Guest times never go back.
+    fn answer(&mut self, question: Question) -> Value;
+
+    /// The next thing that has arrived and that the machine is ready for. Waits where it is idle.
+    ///
+    /// # Errors
+    /// [`DoorError::Stopped`] or [`DoorError::Fenced`] when the machine is to stop.
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError>;
+
+    /// How far to run: whether arrivals may interrupt between exits.
+    fn horizon(&mut self, point: ExecutionPoint) -> Horizon;
+
+    /// A kick that was not an arrival's.
+    ///
+    /// # Errors
+    /// As [`Outside::arrival`].
+    fn kicked(&mut self) -> Result<(), DoorError>;
+}
+
+/// Where the log goes, and the outputs that wait for it. The shell's.
+pub trait Journal {
+    /// Appends an entry.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError>;
+
+    /// Appends the entry of an output, and takes its bytes to release them when the entry is safe.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+
+    /// Everything at exits up to `exits` has been appended. `idle`: the guest waits, nothing follows soon.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError>;
+
+    /// Nothing follows any more.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn finish(&mut self) -> Result<(), DoorError>;
+}
+
+/// Where a recording starts: at its beginning, or where a replay left off.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Start {
+    /// The regime.
+    pub generation: Generation,
+    /// Number of the first entry to be appended.
+    pub sequence: Sequence,
+}
+
+/// The door of a live machine.
+pub struct Recorder<O, J> {
+    outside: O,
+    journal: J,
+    generation: Generation,
+    sequence: Sequence,
+}
+
+impl<O: Outside, J: Journal> Recorder<O, J> {
+    /// A recorder that appends from `start` on.
+    pub fn new(outside: O, journal: J, start: Start) -> Self {
+        Self { outside, journal, generation: start.generation, sequence: start.sequence }
+    }
+
+    fn entry(&mut self, point: ExecutionPoint, body: Body) -> Entry {
+        let sequence = self.sequence;
+        self.sequence = sequence.next();
+        Entry { generation: self.generation, sequence, point, body }
+    }
+
+    fn append(&mut self, point: ExecutionPoint, body: Body) -> Result<(), DoorError> {
+        let entry = self.entry(point, body);
+        self.journal.append(&entry)
+    }
+}
+
+impl<O: Outside, J: Journal> Door for Recorder<O, J> {
+    fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
+        let value = self.outside.answer(question);
+        self.append(point, Body::Value(value.clone()))?;
+        Ok(value)
+    }
+
+    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        if readiness.idle {
+            self.journal.passed(point.exits.saturating_sub(1), true)?;
+        }
+        let event = self.outside.arrival(readiness)?;
+        if let Some(event) = &event {
+            self.append(point, Body::Event(event.clone()))?;
+        }
+        Ok(event)
+    }
+
+    fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
+        self.journal.passed(point.exits, false)?;
+        Ok(self.outside.horizon(point))
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        self.outside.kicked()
+    }
+
+    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        let entry = self.entry(point, Body::Output(output_digest(target, &bytes)));
+        self.journal.output(&entry, target, bytes)
+    }
+
+    fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
+        self.append(point, Body::Digests(parts))
+    }
+
+    fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError> {
+        self.append(point, Body::End(end))?;
+        self.journal.finish()
+    }
+}
+
+/// What the log says of an output.
+#[must_use]
+pub fn output_digest(target: OutputTarget, bytes: &[u8]) -> OutputDigest {
+    OutputDigest { target, length: bytes.len() as u32, digest: Digest::of(bytes) }
+}

@@ -1,0 +1,333 @@
+//! The replayer: the door of a backup, and of offline replay. It takes answers and arrivals from the log at the same execution
+//! points, and compares what leaves.
+//!
+//! Between the last entry it has and the next one it does not know whether something enters: it waits, unless it was told that
+//! the recording side has passed that exit.
+
+use super::divergence::{Divergence, History};
+use super::recorder::output_digest;
+use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_logging_channel::{
+    Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
+};
+
+/// What the feed has next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fed {
+    /// The next entry.
+    Entry(Box<Entry>),
+    /// No entry yet, but there is none at exits up to this one.
+    Passed(u64),
+    /// No entry will come any more.
+    Exhausted,
+}
+
+/// The log as it comes, and what is told of the replay. The shell's.
+pub trait Feed {
+    /// The next entry. Waits until there is one, or none at exits up to `exits`, or none at all.
+    ///
+    /// # Errors
+    /// [`DoorError`]: the log is damaged, or the replay is to stop.
+    fn next(&mut self, exits: u64) -> Result<Fed, DoorError>;
+
+    /// The replay has met entry `sequence`, at exit `exits`.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError>;
+
+    /// An output that the replay produced as the log says.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+
+    /// A kick: whether the replay is to stop.
+    ///
+    /// # Errors
+    /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
+    fn kicked(&mut self) -> Result<(), DoorError>;
+}
+
+/// Why the replayer does not serve.
+#[derive(Debug)]
+pub enum ReplayStop {
+    /// The log ends before this use of the door.
+    Exhausted,
+    /// The door refuses.
+    Refused(DoorError),
+}
+
+impl From<DoorError> for ReplayStop {
+    fn from(error: DoorError) -> Self {
+        Self::Refused(error)
+    }
+}
+
+/// What the log has told of guest time: nothing that follows may be earlier.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TimeFloor {
+    /// Guest monotonic time, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// Time-stamp counter, in ticks.
+    pub tsc: u64,
+    /// Wall time, in nanoseconds.
+    pub wall_ns: u64,
+}
+
+/// The replaying side of the door.
+pub struct Replayer<F> {
+    feed: F,
+    next: Option<Entry>,
+    passed_exits: u64,
+    history: History,
+    floor: TimeFloor,
+    last: Sequence,
+    counts_instructions: bool,
+}
+
+impl<F: Feed> Replayer<F> {
+    /// A replayer whose next entry is the one after the environment. `counts_instructions`: the recording has events between exits.
+    pub fn new(feed: F, counts_instructions: bool) -> Self {
+        Self {
+            feed,
+            next: None,
+            passed_exits: 0,
+            history: History::default(),
+            floor: TimeFloor::default(),
+            last: Sequence::default(),
+            counts_instructions,
+        }
+    }
+
+    /// Number of the last entry met.
+    #[must_use]
+    pub fn last(&self) -> Sequence {
+        self.last
+    }
+
+    /// The latest guest times in the log so far.
+    #[must_use]
+    pub fn floor(&self) -> TimeFloor {
+        self.floor
+    }
+
+    /// The feed, when the replay is over.
+    pub fn into_feed(self) -> F {
+        self.feed
+    }
+
+    /// A kick.
+    ///
+    /// # Errors
+    /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
+    pub fn kicked(&mut self) -> Result<(), DoorError> {
+        self.feed.kicked()
+    }
+
+    /// Fills `next`, waiting for it as long as something may still come at exits up to `exits`.
+    fn look(&mut self, exits: u64) -> Result<Option<&Entry>, ReplayStop> {
+        while self.next.is_none() && self.passed_exits < exits {
+            match self.feed.next(exits)? {
+                Fed::Entry(entry) => self.next = Some(*entry),
+                Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(passed),
+                Fed::Exhausted => return Err(ReplayStop::Exhausted),
+            }
+        }
+        Ok(self.next.as_ref())
+    }
+
+    /// The entry that must be met now.
+    fn expect(&mut self) -> Result<Entry, ReplayStop> {
+        self.look(u64::MAX)?;
+        self.next.take().ok_or(ReplayStop::Exhausted)
+    }
+
+    fn met(&mut self, entry: Entry) -> Result<(), DoorError> {
+        self.last = entry.sequence;
+        match &entry.body {
+            Body::Event(event) => self.floor.monotonic_ns = self.floor.monotonic_ns.max(event.monotonic_ns),
+            Body::Value(Value::Monotonic(time_ns)) => {
+                self.floor.monotonic_ns = self.floor.monotonic_ns.max(*time_ns);
+            }
+            Body::Value(Value::Tsc(ticks)) => self.floor.tsc = self.floor.tsc.max(*ticks),
+            Body::Value(Value::Wall(time_ns)) => self.floor.wall_ns = self.floor.wall_ns.max(*time_ns),
+            _ => {}
+        }
+        let (sequence, exits) = (entry.sequence, entry.point.exits);
+        self.history.push(entry);
+        self.feed.replayed(sequence, exits)
+    }
+
+    fn diverged(&self, entry: &Entry, at: ExecutionPoint, part: &str, expected: String, found: String) -> ReplayStop {
+        ReplayStop::Refused(DoorError::Diverged(Box::new(Divergence {
+            sequence: entry.sequence,
+            recorded_at: entry.point,
+            found_at: at,
+            part: part.to_owned(),
+            expected,
+            found,
+            before: self.history.entries(),
+        })))
+    }
+
+    /// The next entry must be at `point`, to the instruction, with the same instruction pointer where both know it.
+    fn check_point(&self, entry: &Entry, point: ExecutionPoint, doing: &str) -> Result<(), ReplayStop> {
+        if entry.point.position() != point.position() {
+            let expected = format!("{:?}", entry.body);
+            return Err(self.diverged(entry, point, "execution point", expected, doing.to_owned()));
+        }
+        if entry.point.rip != 0 && point.rip != 0 && entry.point.rip != point.rip {
+            let text = |rip: u64| format!("rip {rip:#x}");
+            return Err(self.diverged(entry, point, "registers", text(entry.point.rip), text(point.rip)));
+        }
+        Ok(())
+    }
+
+    /// Answers a question from the log.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, ReplayStop> {
+        let entry = self.expect()?;
+        self.check_point(&entry, point, &format!("the guest asks for {question:?}"))?;
+        let value = match &entry.body {
+            Body::Value(value) if answers(value, question) => value.clone(),
+            other => {
+                let (expected, found) = (format!("{other:?}"), format!("{question:?}"));
+                return Err(self.diverged(&entry, point, "question", expected, found));
+            }
+        };
+        self.met(entry)?;
+        Ok(value)
+    }
+
+    /// The next event, if it enters at `point`.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, ReplayStop> {
+        let wait_for_exits = if readiness.idle { u64::MAX } else { point.exits };
+        let Some(next) = self.look(wait_for_exits)? else { return Ok(None) };
+        let is_here = next.point.position() == point.position();
+        match &next.body {
+            Body::Event(_) if is_here => {}
+            Body::End(End { reason: EndReason::Stopped, .. }) if is_here => {
+                return Err(ReplayStop::Refused(DoorError::Stopped));
+            }
+            _ if next.point.position() < point.position() || readiness.idle => {
+                let entry = next.clone();
+                let found = if readiness.idle { "the guest is idle" } else { "the guest has run on" };
+                let expected = format!("{:?}", entry.body);
+                return Err(self.diverged(&entry, point, "execution point", expected, found.to_owned()));
+            }
+            _ => return Ok(None),
+        }
+        let entry = self.expect()?;
+        self.check_point(&entry, point, "an event enters")?;
+        let Body::Event(event) = entry.body.clone() else { return Ok(None) };
+        self.met(entry)?;
+        Ok(Some(event))
+    }
+
+    /// How far the machine may run.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, ReplayStop> {
+        if !self.counts_instructions {
+            return Ok(Horizon::Exit);
+        }
+        let next = self.look(point.exits + 1)?.map(|entry| entry.point);
+        Ok(match next {
+            Some(next) if next.exits == point.exits && next.instructions > point.instructions => {
+                Horizon::Instructions(next.instructions)
+            }
+            _ => Horizon::Exit,
+        })
+    }
+
+    /// Compares an output.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), ReplayStop> {
+        let entry = self.expect()?;
+        let found = Body::Output(output_digest(target, &bytes));
+        self.check_point(&entry, point, &format!("the guest sends {found:?}"))?;
+        if entry.body != found {
+            let (expected, found) = (format!("{:?}", entry.body), format!("{found:?}"));
+            return Err(self.diverged(&entry, point, "output", expected, found));
+        }
+        let sequence = entry.sequence;
+        self.met(entry)?;
+        Ok(self.feed.output(sequence, target, bytes)?)
+    }
+
+    /// Compares digests.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn digests(&mut self, point: ExecutionPoint, parts: &[PartDigest]) -> Result<(), ReplayStop> {
+        let entry = self.expect()?;
+        self.check_point(&entry, point, "digests are due")?;
+        let Body::Digests(expected) = &entry.body else {
+            let expected = format!("{:?}", entry.body);
+            return Err(self.diverged(&entry, point, "execution point", expected, "digests are due".to_owned()));
+        };
+        self.compare_parts(&entry, point, expected, parts)?;
+        Ok(self.met(entry)?)
+    }
+
+    /// Compares the end.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn end(&mut self, point: ExecutionPoint, end: &End) -> Result<(), ReplayStop> {
+        let entry = self.expect()?;
+        let text = |reason: &EndReason| format!("{reason:?}");
+        let Body::End(expected) = &entry.body else {
+            let expected = format!("{:?}", entry.body);
+            return Err(self.diverged(&entry, point, "execution point", expected, text(&end.reason)));
+        };
+        if expected.reason != end.reason {
+            return Err(self.diverged(&entry, point, "end", text(&expected.reason), text(&end.reason)));
+        }
+        self.check_point(&entry, point, &text(&end.reason))?;
+        if !expected.parts.is_empty() {
+            self.compare_parts(&entry, point, &expected.parts, &end.parts)?;
+        }
+        Ok(self.met(entry)?)
+    }
+
+    fn compare_parts(
+        &self,
+        entry: &Entry,
+        point: ExecutionPoint,
+        expected: &[PartDigest],
+        found: &[PartDigest],
+    ) -> Result<(), ReplayStop> {
+        let names = |parts: &[PartDigest]| parts.iter().map(|part| part.part.clone()).collect::<Vec<_>>();
+        if names(expected) != names(found) {
+            let (expected, found) = (format!("{:?}", names(expected)), format!("{:?}", names(found)));
+            return Err(self.diverged(entry, point, "parts", expected, found));
+        }
+        match expected.iter().zip(found).find(|(expected, found)| expected != found) {
+            Some((expected, found)) => {
+                let text = |part: &PartDigest| part.digest.to_string();
+                Err(self.diverged(entry, point, &expected.part, text(expected), text(found)))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn answers(value: &Value, question: Question) -> bool {
+    match (value, question) {
+        (Value::Tsc(_), Question::Tsc)
+        | (Value::Monotonic(_), Question::Monotonic)
+        | (Value::Wall(_), Question::Wall) => true,
+        (Value::Random(bytes), Question::Random { length_bytes }) => bytes.len() == length_bytes as usize,
+        _ => false,
+    }
+}

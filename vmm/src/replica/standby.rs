@@ -1,0 +1,114 @@
+//! The door of a backup: a replayer until its log is exhausted and it has won the right to go on, then a recorder.
+//!
+//! ```text
+//!   replaying --(the log is exhausted, and the feed said so only after the test-and-set was won)--> live
+//! ```
+//!
+//! The change happens inside one use of the door: the machine cannot tell. Without a way to go live (offline replay), the end of the
+//! log is [`DoorError::Stopped`].
+
+use super::recorder::{Journal, Outside, Recorder};
+use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
+use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value};
+
+/// Where a replay left off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TakenOver {
+    /// Number of the next entry.
+    pub sequence: Sequence,
+    /// Guest times must not be earlier.
+    pub floor: TimeFloor,
+    /// Where the machine is.
+    pub point: ExecutionPoint,
+}
+
+/// How a replay becomes a live machine: makes its recorder.
+pub type GoLive<O, J> = Box<dyn FnOnce(TakenOver) -> Result<Recorder<O, J>, DoorError>>;
+
+enum Stage<F, O, J> {
+    Replaying(Replayer<F>),
+    Live(Recorder<O, J>),
+}
+
+/// The door of a backup.
+pub struct Standby<F, O, J> {
+    stage: Stage<F, O, J>,
+    go_live: Option<GoLive<O, J>>,
+}
+
+impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
+    /// A backup that replays first.
+    pub fn new(replayer: Replayer<F>, go_live: Option<GoLive<O, J>>) -> Self {
+        Self { stage: Stage::Replaying(replayer), go_live }
+    }
+
+    /// Serves one use of the door from the log, or live when the log is exhausted.
+    fn serve<T>(
+        &mut self,
+        point: ExecutionPoint,
+        replay: impl Fn(&mut Replayer<F>) -> Result<T, ReplayStop>,
+        live: impl FnOnce(&mut Recorder<O, J>) -> Result<T, DoorError>,
+    ) -> Result<T, DoorError> {
+        if let Stage::Replaying(replayer) = &mut self.stage {
+            match replay(replayer) {
+                Ok(served) => return Ok(served),
+                Err(ReplayStop::Refused(error)) => return Err(error),
+                Err(ReplayStop::Exhausted) => {
+                    let go_live = self.go_live.take().ok_or(DoorError::Exhausted)?;
+                    let sequence = replayer.last().next();
+                    self.stage = Stage::Live(go_live(TakenOver { sequence, floor: replayer.floor(), point })?);
+                }
+            }
+        }
+        match &mut self.stage {
+            Stage::Live(recorder) => live(recorder),
+            Stage::Replaying(_) => Err(DoorError::Exhausted),
+        }
+    }
+}
+
+impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
+    fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
+        self.serve(point, |replayer| replayer.answer(point, question), |recorder| recorder.answer(point, question))
+    }
+
+    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        self.serve(
+            point,
+            |replayer| replayer.arrival(point, readiness),
+            |recorder| recorder.arrival(point, readiness),
+        )
+    }
+
+    fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
+        self.serve(point, |replayer| replayer.horizon(point), |recorder| recorder.horizon(point))
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        match &mut self.stage {
+            Stage::Replaying(replayer) => replayer.kicked(),
+            Stage::Live(recorder) => recorder.kicked(),
+        }
+    }
+
+    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.serve(
+            point,
+            |replayer| replayer.output(point, target, bytes.clone()),
+            |recorder| recorder.output(point, target, bytes.clone()),
+        )
+    }
+
+    fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
+        self.serve(
+            point,
+            |replayer| replayer.digests(point, &parts),
+            |recorder| recorder.digests(point, parts.clone()),
+        )
+    }
+
+    fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError> {
+        self.serve(point, |replayer| replayer.end(point, &end), |recorder| recorder.end(point, end.clone()))
+    }
+}
