@@ -1,0 +1,158 @@
+//! The outside of a live machine, on its vCPU thread: host threads propose arrivals through bounded channels, this decides when
+//! they enter.
+
+use super::control::Ordered;
+use super::time::GuestTime;
+use crate::kvm::ClockKind;
+use crate::kvm::kick::KickTimer;
+use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use crate::replica::Outside;
+use crossbeam_channel::{Receiver, Select, never};
+use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
+use std::time::{Duration, Instant};
+
+/// When the guest cannot be interrupted where a kick found it, it is looked at again after this many instructions.
+const RETRY_INSTRUCTIONS: u64 = 64;
+
+/// Proposals of the host's threads.
+#[derive(Clone, Debug)]
+pub struct Arrivals {
+    /// Ethernet frames for the guest.
+    pub frames: Receiver<Vec<u8>>,
+    /// Bytes typed at the console.
+    pub console: Receiver<Vec<u8>>,
+}
+
+/// The outside of a live machine.
+pub struct World {
+    time: GuestTime,
+    arrivals: Arrivals,
+    ordered: Ordered,
+    interrupts_between_exits: bool,
+    timer: Option<KickTimer>,
+    timer_deadline_ns: Option<u64>,
+    /// Console bytes that did not fit.
+    typed: Vec<u8>,
+    retry: bool,
+}
+
+impl World {
+    /// The outside for a machine with this clock. Must be made on its vCPU thread.
+    ///
+    /// # Errors
+    /// The host gives no timer.
+    pub fn new(time: GuestTime, arrivals: Arrivals, ordered: Ordered, clock: ClockKind) -> std::io::Result<Self> {
+        let interrupts_between_exits = clock != ClockKind::None;
+        let timer = if interrupts_between_exits { Some(KickTimer::for_this_thread()?) } else { None };
+        Ok(Self {
+            time,
+            arrivals,
+            ordered,
+            interrupts_between_exits,
+            timer,
+            timer_deadline_ns: None,
+            typed: Vec::new(),
+            retry: false,
+        })
+    }
+
+    /// What is there now and can be taken.
+    fn waiting(&mut self, readiness: Readiness) -> Option<EventKind> {
+        if readiness.timer_deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns()) {
+            return Some(EventKind::Timer);
+        }
+        if readiness.frames_max > 0
+            && let Ok(frame) = self.arrivals.frames.try_recv()
+        {
+            return Some(EventKind::Frame(frame));
+        }
+        if readiness.console_bytes_max == 0 {
+            return None;
+        }
+        if self.typed.is_empty() {
+            self.typed = self.arrivals.console.try_recv().ok()?;
+        }
+        let rest = self.typed.split_off(self.typed.len().min(readiness.console_bytes_max));
+        let taken = std::mem::replace(&mut self.typed, rest);
+        (!taken.is_empty()).then_some(EventKind::ConsoleInput(taken))
+    }
+
+    /// Waits until something may be there, an order was given, or the timer is due.
+    fn wait(&self, readiness: Readiness) {
+        let closed_frames = never();
+        let closed_console = never();
+        let frames = if readiness.frames_max > 0 { &self.arrivals.frames } else { &closed_frames };
+        let console = if readiness.console_bytes_max > 0 { &self.arrivals.console } else { &closed_console };
+        let mut select = Select::new();
+        select.recv(self.ordered.woken());
+        select.recv(frames);
+        select.recv(console);
+        let Some(deadline_ns) = readiness.timer_deadline_ns else {
+            select.ready();
+            return;
+        };
+        // Due or not, the caller looks again.
+        let _ = select.ready_deadline(self.time.host_instant(deadline_ns));
+    }
+
+    fn arm_timer(&mut self) {
+        let (Some(timer), Some(deadline_ns)) = (&mut self.timer, self.timer_deadline_ns) else { return };
+        let after = self.time.host_instant(deadline_ns).saturating_duration_since(Instant::now());
+        // A timer that cannot be armed makes the interrupt late, never wrong.
+        let _ = timer.arm(after.max(Duration::from_micros(1)));
+    }
+}
+
+impl Outside for World {
+    fn answer(&mut self, question: Question) -> Value {
+        match question {
+            Question::Tsc => Value::Tsc(self.time.tsc()),
+            Question::Monotonic => Value::Monotonic(self.time.monotonic_ns()),
+            Question::Wall => Value::Wall(self.time.wall_ns()),
+            Question::Random { length_bytes } => Value::Random(random_bytes(length_bytes)),
+        }
+    }
+
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        self.ordered.obey()?;
+        self.retry = readiness.closed;
+        self.timer_deadline_ns = readiness.timer_deadline_ns;
+        if readiness.closed {
+            return Ok(None);
+        }
+        loop {
+            if let Some(kind) = self.waiting(readiness) {
+                return Ok(Some(Event { monotonic_ns: self.time.monotonic_ns(), kind }));
+            }
+            if !readiness.idle {
+                return Ok(None);
+            }
+            self.wait(readiness);
+            self.ordered.obey()?;
+        }
+    }
+
+    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+        if !self.interrupts_between_exits {
+            return Horizon::Exit;
+        }
+        if self.retry {
+            return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
+        }
+        self.arm_timer();
+        Horizon::Kick
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        self.ordered.obey()
+    }
+}
+
+fn random_bytes(length_bytes: u32) -> Vec<u8> {
+    let mut bytes = vec![0; length_bytes as usize];
+    // The kernel's generator does not fail once it is seeded, and it is long before a virtual machine can be made.
+    if getrandom::fill(&mut bytes).is_err() {
+        bytes.fill(0);
+    }
+    bytes
+}
