@@ -1,1 +1,29 @@
 //! Network attachments: where the frames of the guest go, and where those for it come from.
+//!
+//! ```text
+//!   --network switch:PATH   Unix stream socket of `lockstep switch`   4-byte length + Ethernet frame
+//!   --network tap:NAME      TAP interface of the host                 one frame a read or write
+//!   --network none          nothing arrives, nothing leaves
+//! ```
+//!
+//! [`Attachment::attach`] opens the link; [`Link::split`] gives a [`FrameSender`], which never waits, and a
+//! [`FrameReceiver`], which waits in tokio ([`Link::split_blocking`] gives one that needs no runtime). Like
+//! any network the link may drop: what the other side does not take at once is dropped and counted, and the
+//! guest's own protocols make up for it. Nothing here knows the log, the gate or a role.
+
+mod announcement;
+mod attachment;
+mod error;
+mod framing;
+mod link;
+mod tap;
+#[cfg(test)]
+mod tests;
+
+pub use announcement::{Announcement, CONTROL_ETHERTYPE, MacAddress, PairName, gratuitous_arp};
+pub(crate) use announcement::{ArpPacket, EthernetHeader};
+pub use attachment::{Attachment, AttachmentParseError};
+pub use error::NetworkError;
+pub(crate) use framing::FrameDecoder;
+pub use framing::{FRAME_BYTES_MAX, FramingError};
+pub use link::{BlockingReceiver, FrameReceiver, FrameSender, Link};

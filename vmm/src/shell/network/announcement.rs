@@ -1,0 +1,260 @@
+//! Frames by which a machine that goes live tells the network where it is now.
+//!
+//! Two kinds. [`gratuitous_arp`] is for every switch and station: they relearn the port of the MAC address.
+//! [`Announcement`] is for `lockstep switch` alone: it carries the generation in which the sender acts, and from
+//! then on the switch refuses what ports with a lower generation of the same pair send. A primary that was
+//! stopped and wakes after the failover is silenced there too, not only by its own test-and-set.
+//!
+//! ```text
+//!   Announcement: Ethernet header (ethertype 0x88B5, IEEE 802 local experimental 1), then
+//!     0  magic       4 bytes  "LSGN"
+//!     4  pair       16 bytes  name of the pair
+//!    20  generation  4 bytes  little-endian
+//!   zero to the 60 bytes of the shortest Ethernet frame
+//! ```
+//!
+//! ARP is RFC 826, its announcement RFC 5227 section 3, RARP (for a guest whose address is unknown) RFC 903.
+
+use std::net::Ipv4Addr;
+
+use lockstep_logging_channel::Generation;
+use zerocopy::byteorder::{big_endian, little_endian};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// An Ethernet address.
+pub type MacAddress = [u8; 6];
+
+/// Name of a pair, as in the environment entry of its log.
+pub type PairName = [u8; 16];
+
+/// Ethertype of [`Announcement`] frames.
+pub const CONTROL_ETHERTYPE: u16 = 0x88B5;
+
+pub(crate) const ARP_ETHERTYPE: u16 = 0x0806;
+pub(crate) const IPV4_ETHERTYPE: u16 = 0x0800;
+const RARP_ETHERTYPE: u16 = 0x8035;
+const BROADCAST: MacAddress = [0xFF; 6];
+const MAGIC: [u8; 4] = *b"LSGN";
+
+/// Bytes of the shortest Ethernet frame, without its check sequence.
+const SHORTEST_FRAME_BYTES: usize = 60;
+
+/// The first 14 bytes of every frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct EthernetHeader {
+    pub(crate) destination: MacAddress,
+    pub(crate) source: MacAddress,
+    pub(crate) ethertype: big_endian::U16,
+}
+
+/// What an ARP or RARP packet says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ArpOperation {
+    Request,
+    ReverseRequest,
+}
+
+/// An ARP packet for IPv4 over Ethernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+pub(crate) struct ArpPacket {
+    hardware: big_endian::U16,
+    protocol: big_endian::U16,
+    hardware_bytes: u8,
+    protocol_bytes: u8,
+    operation: big_endian::U16,
+    sender_mac: MacAddress,
+    sender_ip: [u8; 4],
+    target_mac: MacAddress,
+    target_ip: [u8; 4],
+}
+
+impl ArpPacket {
+    /// A packet in which `sender` speaks of `target`.
+    pub(crate) fn new(
+        operation: ArpOperation,
+        sender: (MacAddress, Ipv4Addr),
+        target: (MacAddress, Ipv4Addr),
+    ) -> Self {
+        let operation = match operation {
+            ArpOperation::Request => 1,
+            ArpOperation::ReverseRequest => 3,
+        };
+        Self {
+            hardware: 1.into(),
+            protocol: IPV4_ETHERTYPE.into(),
+            hardware_bytes: 6,
+            protocol_bytes: 4,
+            operation: operation.into(),
+            sender_mac: sender.0,
+            sender_ip: sender.1.octets(),
+            target_mac: target.0,
+            target_ip: target.1.octets(),
+        }
+    }
+
+    /// Whose address a received frame tells, if it is an ARP packet that tells one.
+    pub(crate) fn sender_of(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
+        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
+        let (packet, _) = Self::ref_from_prefix(payload).ok()?;
+        let is_arp = header.ethertype.get() == ARP_ETHERTYPE && packet.protocol.get() == IPV4_ETHERTYPE;
+        let address = Ipv4Addr::from(packet.sender_ip);
+        (is_arp && !address.is_unspecified()).then_some((address, packet.sender_mac))
+    }
+
+    /// The frame that takes this packet from its sender to `destination`.
+    pub(crate) fn to_frame(self, destination: MacAddress, ethertype: u16) -> Vec<u8> {
+        let header = EthernetHeader {
+            destination,
+            source: self.sender_mac,
+            ethertype: ethertype.into(),
+        };
+        padded(&[header.as_bytes(), self.as_bytes()])
+    }
+
+    /// The frame that asks everybody for the MAC address of `wanted`.
+    pub(crate) fn request_frame(sender: (MacAddress, Ipv4Addr), wanted: Ipv4Addr) -> Vec<u8> {
+        Self::new(ArpOperation::Request, sender, ([0; 6], wanted)).to_frame(BROADCAST, ARP_ETHERTYPE)
+    }
+}
+
+/// The broadcast frame that tells switches and stations where `mac` is now: an ARP announcement where the address
+/// of the guest is known, otherwise a RARP request, which says the same to switches.
+#[must_use]
+pub fn gratuitous_arp(mac: MacAddress, address: Option<Ipv4Addr>) -> Vec<u8> {
+    match address {
+        Some(address) => ArpPacket::new(ArpOperation::Request, (mac, address), ([0; 6], address))
+            .to_frame(BROADCAST, ARP_ETHERTYPE),
+        None => {
+            let nobody = Ipv4Addr::UNSPECIFIED;
+            ArpPacket::new(ArpOperation::ReverseRequest, (mac, nobody), (mac, nobody))
+                .to_frame(BROADCAST, RARP_ETHERTYPE)
+        }
+    }
+}
+
+/// "On this port speaks generation `generation` of `pair`."
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// The pair.
+    pub pair: PairName,
+    /// The generation in which the sender acts, or would.
+    pub generation: Generation,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct AnnouncementBody {
+    magic: [u8; 4],
+    pair: PairName,
+    generation: little_endian::U32,
+}
+
+impl Announcement {
+    /// The frame that says this to the switch. It names no station: the switch learns nothing from it and
+    /// never passes it on.
+    #[must_use]
+    pub fn to_frame(&self) -> Vec<u8> {
+        let header = EthernetHeader {
+            destination: BROADCAST,
+            source: [0; 6],
+            ethertype: CONTROL_ETHERTYPE.into(),
+        };
+        let body = AnnouncementBody {
+            magic: MAGIC,
+            pair: self.pair,
+            generation: self.generation.0.into(),
+        };
+        padded(&[header.as_bytes(), body.as_bytes()])
+    }
+
+    /// What the frame announces, or none where it is no announcement.
+    #[must_use]
+    pub fn from_frame(frame: &[u8]) -> Option<Self> {
+        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
+        let (body, _) = AnnouncementBody::ref_from_prefix(payload).ok()?;
+        let is_announcement = header.ethertype.get() == CONTROL_ETHERTYPE && body.magic == MAGIC;
+        is_announcement.then(|| Self {
+            pair: body.pair,
+            generation: Generation(body.generation.get()),
+        })
+    }
+}
+
+fn padded(parts: &[&[u8]]) -> Vec<u8> {
+    let mut frame = parts.concat();
+    frame.resize(frame.len().max(SHORTEST_FRAME_BYTES), 0);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use smoltcp::wire::{ArpPacket as Checked, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol};
+
+    const MAC: MacAddress = [0x02, 1, 2, 3, 4, 5];
+
+    #[test]
+    fn a_gratuitous_arp_is_read_as_one_by_another_stack() {
+        let address = Ipv4Addr::new(10, 0, 2, 15);
+
+        let frame = gratuitous_arp(MAC, Some(address));
+
+        let frame = EthernetFrame::new_checked(frame.as_slice()).unwrap();
+        assert_eq!(frame.ethertype(), EthernetProtocol::Arp);
+        assert_eq!(
+            (frame.src_addr(), frame.dst_addr()),
+            (EthernetAddress(MAC), EthernetAddress::BROADCAST)
+        );
+        let packet = ArpRepr::parse(&Checked::new_checked(frame.payload()).unwrap()).unwrap();
+        let ArpRepr::EthernetIpv4 {
+            source_hardware_addr,
+            source_protocol_addr,
+            target_protocol_addr,
+            ..
+        } = packet
+        else {
+            panic!("not IPv4 over Ethernet: {packet:?}")
+        };
+        assert_eq!(source_hardware_addr, EthernetAddress(MAC));
+        assert_eq!((source_protocol_addr, target_protocol_addr), (address, address));
+    }
+
+    #[test]
+    fn without_an_address_it_is_a_reverse_request_from_the_mac() {
+        let frame = gratuitous_arp(MAC, None);
+        assert_eq!(frame.len(), SHORTEST_FRAME_BYTES);
+        assert_eq!(
+            &frame[..14],
+            &[255, 255, 255, 255, 255, 255, 2, 1, 2, 3, 4, 5, 0x80, 0x35]
+        );
+        assert_eq!(&frame[20..22], &[0, 3]);
+        assert_eq!(ArpPacket::sender_of(&frame), None);
+    }
+
+    #[test]
+    fn an_announcement_survives_its_frame() {
+        let announcement = Announcement {
+            pair: *b"0123456789abcdef",
+            generation: Generation(0x0102_0304),
+        };
+        assert_eq!(
+            Announcement::from_frame(&announcement.to_frame()),
+            Some(announcement)
+        );
+    }
+
+    #[test]
+    fn other_frames_announce_nothing() {
+        let mut foreign = Announcement {
+            pair: [0; 16],
+            generation: Generation(1),
+        }
+        .to_frame();
+        foreign[14] ^= 1;
+        assert_eq!(Announcement::from_frame(&foreign), None);
+        assert_eq!(Announcement::from_frame(&gratuitous_arp(MAC, None)), None);
+        assert_eq!(Announcement::from_frame(&foreign[..30]), None);
+    }
+}
