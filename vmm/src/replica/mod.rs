@@ -1,12 +1,15 @@
 //! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.
 
 pub mod divergence;
+pub mod gate;
 pub mod recorder;
 pub mod replayer;
+pub mod role;
 pub mod standby;
 pub mod unprotected;
 
 pub use divergence::Divergence;
+pub use gate::Gate;
 pub use recorder::{Journal, Outside, Recorder};
 pub use replayer::{Fed, Feed, Replayer};
 pub use standby::Standby;

@@ -1,0 +1,109 @@
+//! Flow control of the primary: what was sent and is not replayed stays within the window; the rest waits
+//! here, and the guest with it.
+
+use std::collections::VecDeque;
+
+use lockstep_logging_channel::Sequence;
+
+use super::{Batch, Config};
+
+#[derive(Debug)]
+struct Sent {
+    last: Sequence,
+    bytes: u64,
+    appended_at_ns: u64,
+}
+
+/// Entries on their way to being replayed.
+#[derive(Debug)]
+pub(super) struct Flow<E> {
+    window_bytes_max: u64,
+    sent: VecDeque<Sent>,
+    sent_bytes: u64,
+    waiting: VecDeque<(u64, Batch<E>)>,
+    waiting_bytes: u64,
+    /// The newest entry appended.
+    appended: Sequence,
+    /// The newest entry sent.
+    pub sent_through: Sequence,
+}
+
+impl<E> Flow<E> {
+    pub fn new(config: &Config) -> Self {
+        Self {
+            window_bytes_max: config.window_bytes_max,
+            sent: VecDeque::new(),
+            sent_bytes: 0,
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            appended: config.common,
+            sent_through: config.common,
+        }
+    }
+
+    /// Takes entries that are to be sent.
+    pub fn append(&mut self, now_ns: u64, batch: Batch<E>) {
+        assert!(
+            batch.first == self.appended.next(),
+            "{:?} appended after {:?}",
+            batch.first,
+            self.appended
+        );
+        assert!(
+            batch.last >= batch.first,
+            "a batch from {:?} to {:?}",
+            batch.first,
+            batch.last
+        );
+        self.appended = batch.last;
+        self.waiting_bytes += batch.bytes;
+        self.waiting.push_back((now_ns, batch));
+    }
+
+    /// The next entries to send, if the window has room for them. One batch always fits an empty window.
+    pub fn next(&mut self) -> Option<Batch<E>> {
+        let bytes = self.waiting.front()?.1.bytes;
+        if self.sent_bytes > 0 && self.sent_bytes + bytes > self.window_bytes_max {
+            return None;
+        }
+        let (appended_at_ns, batch) = self.waiting.pop_front()?;
+        self.waiting_bytes -= bytes;
+        self.sent_bytes += bytes;
+        self.sent_through = batch.last;
+        self.sent.push_back(Sent {
+            last: batch.last,
+            bytes,
+            appended_at_ns,
+        });
+        Some(batch)
+    }
+
+    /// The backup has replayed up to and including entry `sequence`.
+    pub fn replayed(&mut self, sequence: Sequence) {
+        while let Some(sent) = self.sent.pop_front_if(|sent| sent.last <= sequence) {
+            self.sent_bytes -= sent.bytes;
+        }
+    }
+
+    /// Whether everything appended was sent.
+    pub fn all_sent(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// The newest entry appended.
+    pub fn appended(&self) -> Sequence {
+        self.appended
+    }
+
+    /// Bytes appended and not replayed.
+    pub fn behind_bytes(&self) -> u64 {
+        self.sent_bytes + self.waiting_bytes
+    }
+
+    /// Age of the oldest entry not known to be replayed.
+    pub fn lag_ns(&self, now_ns: u64) -> u64 {
+        let oldest_sent = self.sent.front().map(|sent| sent.appended_at_ns);
+        let oldest = oldest_sent.or_else(|| self.waiting.front().map(|(at_ns, _)| *at_ns));
+        now_ns.saturating_sub(oldest.unwrap_or(now_ns))
+    }
+}

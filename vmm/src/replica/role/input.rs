@@ -1,0 +1,112 @@
+//! What happens to a replica.
+
+use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
+
+/// Consecutive log entries, as `E` has them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch<E> {
+    /// The first entry.
+    pub first: Sequence,
+    /// The last entry.
+    pub last: Sequence,
+    /// Exits of the execution point of the last entry.
+    pub exits: u64,
+    /// Whether the last entry is the end of the log.
+    pub ends: bool,
+    /// Encoded size of all of them.
+    pub bytes: u64,
+    /// The entries.
+    pub entries: E,
+}
+
+/// An output of the guest and the entry that explains it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Output<O> {
+    /// Its entry.
+    pub sequence: Sequence,
+    /// Its size.
+    pub bytes: usize,
+    /// The output.
+    pub payload: O,
+}
+
+/// Why a connection is no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The peer's side closed or reset it: its process is gone, or has stopped speaking before it closed.
+    ByPeer,
+    /// It broke on this side (damaged input, a time limit of the transport): the peer may not know.
+    Here {
+        /// What happened.
+        why: String,
+    },
+}
+
+/// What a claim came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The generation is this replica's.
+    Won,
+    /// It is the peer's.
+    Lost,
+    /// There is no verdict; the claim may have been made.
+    Unreachable {
+        /// What the store said.
+        why: String,
+    },
+}
+
+/// What happens to a replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input<E, O> {
+    /// A time asked for has come.
+    Wake,
+    /// The live vCPU has logged entries; outputs among them are held here.
+    Appended {
+        /// The entries.
+        batch: Batch<E>,
+        /// The outputs of those of them that are outputs, in order.
+        outputs: Vec<Output<O>>,
+    },
+    /// The live vCPU has passed this exit, and every entry up to it was appended.
+    Ran {
+        /// Exits so far.
+        exits: u64,
+    },
+    /// The peer has said something.
+    Received(Message),
+    /// The peer has sent entries.
+    ReceivedEntries(Batch<E>),
+    /// The connection is no more.
+    PeerClosed(Closed),
+    /// The store has answered an [`Action::Claim`].
+    Claimed {
+        /// The generation that was claimed.
+        generation: Generation,
+        /// The answer.
+        outcome: Outcome,
+    },
+    /// The replaying vCPU has used entries.
+    Replayed {
+        /// The last entry used.
+        sequence: Sequence,
+        /// Exits so far.
+        exits: u64,
+        /// The outputs it has made meanwhile, in order.
+        outputs: Vec<Output<O>>,
+    },
+    /// The vCPU has used the last entry and gone live.
+    LiveAt {
+        /// The last entry used.
+        sequence: Sequence,
+        /// Exits so far.
+        exits: u64,
+    },
+    /// The guest has ended: on a live side the end entry was appended, on a replaying one it was replayed.
+    GuestEnded {
+        /// How.
+        reason: EndReason,
+    },
+    /// Somebody wants this process to stop.
+    StopRequested,
+}

@@ -1,0 +1,187 @@
+//! What a replica does, as a pure state machine: `step(now, input) -> actions`.
+//!
+//! ```text
+//!   primary                                             backup
+//!   -------                                             ------
+//!   Protecting                                          Following
+//!     outputs wait for the backup's acknowledgement       entries are stored, acknowledged, replayed
+//!     |  silence, closed connection, Goodbye              |  silence, closed connection, Goodbye
+//!     v                                                   v
+//!   Claiming generation g+1 ------- test-and-set ------ Claiming generation g+1
+//!     | won          | lost                          lost |          | won
+//!     v              v                                    v          v
+//!   Solo           Halted(Fenced)             Halted(Fenced)       Going live: replays what it has received
+//!                                                                    | the vCPU is past the last entry
+//!                                                                    v
+//!                                                                  Solo
+//!
+//!   guest ends: Protecting, until the end entry is acknowledged ---> Halted(Ended)
+//!               Following -- Goodbye, all outputs left --> Finishing -- replay is at the end --> Halted(Ended)
+//!   stop asked: any state ---> Halted(Stopped); the peer is told, and goes on alone
+//! ```
+//!
+//! The caller owns the clock, the sockets, the storage and the vCPU. It reads the clock (one that runs on while
+//! the host sleeps, such as `CLOCK_BOOTTIME`) when it has the input in hand, calls [`Replica::step`], and
+//! carries the actions out in their order. It steps again when an input comes, and at the time of the last
+//! [`Action::WakeAt`]. It never closes a connection that still stands without having been told to, or having
+//! told the replica first: the peer takes a closed connection for proof that this side no longer speaks.
+//!
+//! Invariants, asserted: see [`super::gate`]; the log has no gaps; a replica acts alone only in a generation it
+//! has won. Nothing a peer sends can break them: what no correct peer sends is answered by parting from it.
+//! Why this is enough, and what the times must be: `docs/failover.md`.
+
+mod action;
+mod backup;
+mod claiming;
+mod config;
+mod finishing;
+mod flow;
+mod going_live;
+mod input;
+mod link;
+mod primary;
+mod report;
+mod solo;
+mod turn;
+
+use self::backup::Backup;
+use self::claiming::Claiming;
+use self::going_live::GoingLive;
+use self::primary::Primary;
+use self::turn::{Core, Turn};
+use lockstep_logging_channel::Generation;
+
+pub use action::{Action, Halt};
+pub use config::{Config, ConfigError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
+pub use input::{Batch, Closed, Input, Outcome, Output};
+pub use report::{Cause, Report, Statistics};
+
+/// In which state a replica is.
+#[derive(Debug)]
+enum State<E> {
+    Protecting(Primary<E>),
+    Following(Backup),
+    Claiming(Claiming),
+    GoingLive(GoingLive),
+    Finishing,
+    Solo,
+    Halted,
+}
+
+/// What a step leads to: another state, or none.
+type Next<E> = Option<State<E>>;
+
+/// One side of a pair. `E` is how the caller has log entries, `O` how it has outputs.
+#[derive(Debug)]
+pub struct Replica<E, O> {
+    core: Core<O>,
+    state: State<E>,
+}
+
+impl<E, O> Replica<E, O> {
+    /// The side whose guest is live. Step it at once with [`Input::Wake`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting cannot work.
+    pub fn primary(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let state = State::Protecting(Primary::new(&config, now_ns));
+        Ok(Self {
+            core: Core::new(config, now_ns),
+            state,
+        })
+    }
+
+    /// The side that replays. Step it at once with [`Input::Wake`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting cannot work.
+    pub fn backup(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let state = State::Following(Backup::new(&config, now_ns));
+        Ok(Self {
+            core: Core::new(config, now_ns),
+            state,
+        })
+    }
+
+    /// Takes what has happened and appends what is to be done to `actions`. `now_ns` is the caller's clock,
+    /// read when the input was in hand.
+    pub fn step(&mut self, now_ns: u64, input: Input<E, O>, actions: &mut Vec<Action<E, O>>) {
+        let mut turn = Turn::new(&mut self.core, now_ns, actions);
+        // Silence comes first: what a peer said that has been silent for too long must not count, however
+        // long it has been waiting to be read.
+        if let Some(next) = self.state.look_at_the_time(&mut turn) {
+            self.state = next;
+        }
+        if let Some(next) = self.state.take(&mut turn, input) {
+            self.state = next;
+        }
+        self.state.finish(&mut turn);
+    }
+
+    /// The regime this replica is in: the one it won last, or the one it started in.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.core.generation
+    }
+
+    /// Whether this replica acts alone.
+    #[must_use]
+    pub fn acts_alone(&self) -> bool {
+        matches!(self.state, State::Solo | State::GoingLive(_))
+    }
+
+    /// Figures as of the last step.
+    #[must_use]
+    pub fn statistics(&self) -> Statistics {
+        let gate = Statistics {
+            held: self.core.gate.held(),
+            held_bytes: self.core.gate.held_bytes(),
+            ..Statistics::default()
+        };
+        match &self.state {
+            State::Protecting(primary) => primary.statistics(self.core.now_ns, gate),
+            State::Following(backup) => backup.statistics(self.core.now_ns, gate),
+            _ => gate,
+        }
+    }
+}
+
+impl<E> State<E> {
+    fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
+        match self {
+            Self::Protecting(primary) => primary.look_at_the_time(turn),
+            Self::Following(backup) => backup.look_at_the_time(turn),
+            _ => None,
+        }
+    }
+
+    fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
+        match self {
+            Self::Protecting(primary) => primary.take(turn, input),
+            Self::Following(backup) => backup.take(turn, input),
+            Self::Claiming(claiming) => claiming.take(turn, input),
+            Self::GoingLive(going_live) => going_live.take(turn, input),
+            Self::Finishing => finishing::take(turn, input),
+            Self::Solo => solo::take(turn, input),
+            Self::Halted => None,
+        }
+    }
+
+    /// Does what is due, and asks for the next step.
+    fn finish<O>(&mut self, turn: &mut Turn<'_, E, O>) {
+        let (throttle, wake_at_ns) = match self {
+            Self::Protecting(primary) => primary.finish(turn),
+            Self::Following(backup) => backup.finish(turn),
+            Self::Claiming(claiming) => claiming.finish(turn),
+            Self::GoingLive(_) | Self::Finishing | Self::Solo => (false, None),
+            Self::Halted => return,
+        };
+        turn.throttle(throttle);
+        turn.wake_at(wake_at_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! Protecting: the guest is live here, and every output waits until the backup has the log that explains it.
+
+use lockstep_logging_channel::Sequence;
+use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message};
+
+use super::claiming::{Claiming, Side};
+use super::flow::Flow;
+use super::link::Link;
+use super::turn::{Turn, defect};
+use super::{Action, Batch, Cause, Closed, Config, Halt, Input, Next, Output, Report, Statistics};
+
+/// A primary with a backup.
+#[derive(Debug)]
+pub(super) struct Primary<E> {
+    link: Link,
+    flow: Flow<E>,
+    /// When the backup was heard last.
+    heard_at_ns: u64,
+    /// Until when it is certain that the backup does not act.
+    lease_until_ns: u64,
+    /// The backup has everything up to here.
+    acknowledged: Sequence,
+    /// Every output up to here has left.
+    released: Sequence,
+    /// Bytes released since the backup was last told.
+    untold_bytes: usize,
+    /// The backup may run to this exit: every entry before it was sent.
+    exits: u64,
+    round_trip_ns: u64,
+}
+
+impl<E> Primary<E> {
+    pub fn new(config: &Config, now_ns: u64) -> Self {
+        Self {
+            link: Link::new(config, now_ns),
+            flow: Flow::new(config),
+            heard_at_ns: now_ns,
+            lease_until_ns: 0,
+            acknowledged: config.common,
+            released: config.common,
+            untold_bytes: 0,
+            exits: 0,
+            round_trip_ns: 0,
+        }
+    }
+
+    pub fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
+        let silent_ns = turn.now_ns() - self.heard_at_ns;
+        if silent_ns < turn.core.config.primary_timeout_ns() {
+            return None;
+        }
+        part(turn, Cause::Silence { silent_ns })
+    }
+
+    pub fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
+        let next = match input {
+            Input::Wake | Input::Claimed { .. } => None,
+            Input::Appended { batch, outputs } => self.append(turn, batch, outputs),
+            Input::Ran { exits } => self.ran(exits),
+            Input::Received(message) => self.receive(turn, message),
+            Input::ReceivedEntries(_) => violation(turn, "entries from a backup"),
+            Input::PeerClosed(Closed::ByPeer) => part(turn, Cause::Closed),
+            Input::PeerClosed(Closed::Here { why }) => part(turn, Cause::Broken { why }),
+            Input::GuestEnded { reason } => {
+                turn.core.ended = Some(reason);
+                None
+            }
+            Input::StopRequested => return self.leave(turn, "asked to stop", Halt::Stopped),
+            Input::Replayed { .. } | Input::LiveAt { .. } => defect("a replay on a primary"),
+        };
+        if next.is_some() {
+            return next;
+        }
+        self.send_entries(turn);
+        self.release(turn);
+        self.leave_if_over(turn)
+    }
+
+    fn append<O>(&mut self, turn: &mut Turn<'_, E, O>, batch: Batch<E>, outputs: Vec<Output<O>>) -> Next<E> {
+        turn.hold(outputs);
+        self.flow.append(turn.now_ns(), batch);
+        None
+    }
+
+    fn ran(&mut self, exits: u64) -> Next<E> {
+        if self.flow.all_sent() {
+            self.exits = self.exits.max(exits);
+        }
+        None
+    }
+
+    fn receive<O>(&mut self, turn: &mut Turn<'_, E, O>, message: Message) -> Next<E> {
+        self.heard_at_ns = turn.now_ns();
+        match message {
+            Message::Acknowledge(acknowledge) => self.acknowledge(turn, acknowledge),
+            Message::Heartbeat(heartbeat) => self.extend_lease(turn, heartbeat),
+            Message::Goodbye(Goodbye { reason }) => part(turn, Cause::Left { reason }),
+            Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) => {
+                violation(turn, "a second handshake")
+            }
+        }
+    }
+
+    fn acknowledge<O>(&mut self, turn: &mut Turn<'_, E, O>, acknowledge: Acknowledge) -> Next<E> {
+        let Acknowledge { received, replayed } = acknowledge;
+        if received > self.flow.sent_through || received < self.acknowledged || replayed > received {
+            return violation(turn, "an acknowledgement that cannot be");
+        }
+        self.acknowledged = received;
+        self.flow.replayed(replayed);
+        None
+    }
+
+    /// The backup has this side's heartbeat of `echo_ns`, so it was not silent for it then or later: it will
+    /// not act before its timeout after that.
+    fn extend_lease<O>(&mut self, turn: &mut Turn<'_, E, O>, heartbeat: Heartbeat) -> Next<E> {
+        let Heartbeat {
+            sent_at_ns, echo_ns, ..
+        } = heartbeat;
+        if echo_ns > self.link.sent_at_ns {
+            return violation(turn, "an echo of what was not said");
+        }
+        self.link.peer_sent_at_ns = sent_at_ns;
+        if echo_ns > 0 {
+            self.lease_until_ns = self.lease_until_ns.max(echo_ns + turn.core.config.lease_ns());
+            self.round_trip_ns = turn.now_ns() - echo_ns;
+        }
+        None
+    }
+
+    fn send_entries<O>(&mut self, turn: &mut Turn<'_, E, O>) {
+        while let Some(batch) = self.flow.next() {
+            self.exits = self.exits.max(batch.exits);
+            turn.act(Action::SendEntries(batch));
+        }
+    }
+
+    fn release<O>(&mut self, turn: &mut Turn<'_, E, O>) {
+        if turn.now_ns() < self.lease_until_ns {
+            self.untold_bytes += turn.release(self.acknowledged, self.lease_until_ns);
+            self.released = self.acknowledged;
+        }
+    }
+
+    fn leave_if_over<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
+        if self.released < self.flow.appended() {
+            return None;
+        }
+        let reason = turn.core.ended.clone()?;
+        self.leave(turn, "the guest has ended", Halt::Ended { reason })
+    }
+
+    /// The last heartbeat says which outputs have left: the backup knows what is left to say.
+    fn leave<O>(&mut self, turn: &mut Turn<'_, E, O>, reason: &str, halt: Halt) -> Next<E> {
+        turn.send(self.link.heartbeat(turn.now_ns(), self.exits, self.released));
+        turn.send(Message::Goodbye(Goodbye {
+            reason: reason.to_owned(),
+        }));
+        turn.halt(halt)
+    }
+
+    pub fn finish<O>(&mut self, turn: &mut Turn<'_, E, O>) -> (bool, Option<u64>) {
+        let config = turn.core.config;
+        // A backup holds outputs until it is told that they have left: it is told before they are many.
+        let much_to_tell = self.untold_bytes > config.held_bytes_max / 4;
+        if much_to_tell || turn.now_ns() >= self.link.due_at_ns {
+            turn.send(self.link.heartbeat(turn.now_ns(), self.exits, self.released));
+            self.untold_bytes = 0;
+        }
+        let throttle = !self.flow.all_sent()
+            || self.flow.lag_ns(turn.now_ns()) > config.lag_ns_max
+            || turn.core.gate.held_bytes() > config.held_bytes_max;
+        let silent_at_ns = self.heard_at_ns + config.primary_timeout_ns();
+        (throttle, Some(silent_at_ns.min(self.link.due_at_ns)))
+    }
+
+    pub fn statistics(&self, now_ns: u64, gate: Statistics) -> Statistics {
+        Statistics {
+            behind_bytes: self.flow.behind_bytes(),
+            lag_ns: self.flow.lag_ns(now_ns),
+            round_trip_ns: self.round_trip_ns,
+            ..gate
+        }
+    }
+}
+
+/// The backup is gone, or as good as gone: nothing leaves until the store has decided.
+fn part<E, O>(turn: &mut Turn<'_, E, O>, cause: Cause) -> Next<E> {
+    turn.report(Report::Noticed { cause });
+    turn.act(Action::Disconnect);
+    Claiming::begin(turn, Side::Primary)
+}
+
+fn violation<E, O>(turn: &mut Turn<'_, E, O>, why: &str) -> Next<E> {
+    part(turn, Cause::Violation { why: why.to_owned() })
+}

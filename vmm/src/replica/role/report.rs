@@ -1,0 +1,103 @@
+//! What a replica tells people.
+
+use lockstep_logging_channel::{Generation, Sequence};
+
+/// Why the peer counts as gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Nothing came from it for this long.
+    Silence {
+        /// In nanoseconds.
+        silent_ns: u64,
+    },
+    /// It closed the connection.
+    Closed,
+    /// The connection broke on this side.
+    Broken {
+        /// What happened.
+        why: String,
+    },
+    /// It said what no correct peer says.
+    Violation {
+        /// What that was.
+        why: String,
+    },
+    /// It said goodbye.
+    Left {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// What people want to know about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// The peer counts as gone, or is about to.
+    Noticed {
+        /// Why.
+        cause: Cause,
+    },
+    /// The connection broke here. The peer may still be speaking: the claim is made when it can no longer.
+    WaitingOutLease,
+    /// The right to act alone was asked for.
+    Claiming {
+        /// In this generation.
+        generation: Generation,
+    },
+    /// The store gives no verdict; it is asked again. Outputs wait.
+    StorageUnreachable {
+        /// How often it was asked.
+        attempts: u32,
+        /// What it said.
+        why: String,
+    },
+    /// The store has not answered yet. Outputs wait.
+    StorageSilent {
+        /// For how long, in nanoseconds.
+        waited_ns: u64,
+    },
+    /// The right to act alone is this replica's.
+    Won {
+        /// In this generation.
+        generation: Generation,
+    },
+    /// It is the peer's; outputs that waited are gone.
+    Lost {
+        /// In this generation.
+        generation: Generation,
+        /// Outputs that will never leave.
+        discarded: usize,
+    },
+    /// Everything received was replayed.
+    Replayed {
+        /// The last entry.
+        sequence: Sequence,
+    },
+    /// The backup is live.
+    Live {
+        /// In this generation.
+        generation: Generation,
+        /// Exits so far.
+        exits: u64,
+    },
+    /// The primary goes on without a backup.
+    Solo {
+        /// In this generation.
+        generation: Generation,
+    },
+}
+
+/// Figures at this moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statistics {
+    /// Outputs in the gate.
+    pub held: usize,
+    /// Bytes in the gate.
+    pub held_bytes: usize,
+    /// Bytes of log sent (or received) and not replayed.
+    pub behind_bytes: u64,
+    /// Age of the oldest entry that is not replayed, in nanoseconds.
+    pub lag_ns: u64,
+    /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on a backup.
+    pub round_trip_ns: u64,
+}

@@ -1,0 +1,145 @@
+//! What every state of a replica has, and what a step may do with it.
+
+use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
+
+use super::{Action, Config, Halt, Next, Output, Report, State};
+use crate::replica::Gate;
+
+/// An output in the gate.
+#[derive(Debug)]
+pub(super) struct Waiting<O> {
+    output: Output<O>,
+    since_ns: u64,
+}
+
+/// What a replica keeps whatever state it is in.
+#[derive(Debug)]
+pub(super) struct Core<O> {
+    pub config: Config,
+    pub generation: Generation,
+    pub gate: Gate<Waiting<O>>,
+    /// Time of the last step; never goes back.
+    pub now_ns: u64,
+    /// How the guest ended, once it has.
+    pub ended: Option<EndReason>,
+    throttled: bool,
+    wake_at_ns: Option<u64>,
+}
+
+impl<O> Core<O> {
+    pub fn new(config: Config, now_ns: u64) -> Self {
+        Self {
+            config,
+            generation: config.generation,
+            gate: Gate::default(),
+            now_ns,
+            ended: None,
+            throttled: false,
+            wake_at_ns: None,
+        }
+    }
+}
+
+/// One step.
+pub(super) struct Turn<'a, E, O> {
+    pub core: &'a mut Core<O>,
+    actions: &'a mut Vec<Action<E, O>>,
+}
+
+impl<'a, E, O> Turn<'a, E, O> {
+    pub fn new(core: &'a mut Core<O>, now_ns: u64, actions: &'a mut Vec<Action<E, O>>) -> Self {
+        core.now_ns = core.now_ns.max(now_ns);
+        Self { core, actions }
+    }
+
+    pub fn now_ns(&self) -> u64 {
+        self.core.now_ns
+    }
+
+    pub fn act(&mut self, action: Action<E, O>) {
+        self.actions.push(action);
+    }
+
+    pub fn send(&mut self, message: Message) {
+        self.act(Action::Send(message));
+    }
+
+    pub fn report(&mut self, report: Report) {
+        self.act(Action::Report(report));
+    }
+
+    /// Puts outputs into the gate; where it is open, they leave.
+    pub fn hold(&mut self, outputs: Vec<Output<O>>) {
+        let since_ns = self.now_ns();
+        for output in outputs {
+            let (sequence, bytes) = (output.sequence, output.bytes);
+            let passed = self.core.gate.hold(sequence, bytes, Waiting { output, since_ns });
+            self.actions
+                .extend(passed.map(|waiting| release(waiting, since_ns, u64::MAX)));
+        }
+    }
+
+    /// Releases what waits for entries up to `sequence`, in time until `until_ns`. Gives the bytes released.
+    pub fn release(&mut self, sequence: Sequence, until_ns: u64) -> usize {
+        let now_ns = self.now_ns();
+        let before = self.core.gate.held_bytes();
+        let released = self.core.gate.acknowledge(sequence);
+        self.actions
+            .extend(released.map(|(_, waiting)| release(waiting, now_ns, until_ns)));
+        before - self.core.gate.held_bytes()
+    }
+
+    /// This replica acts alone from now on: it says so, and everything it holds leaves.
+    pub fn act_alone(&mut self, generation: Generation) {
+        assert!(
+            generation > self.core.generation,
+            "{generation:?} after {:?}",
+            self.core.generation
+        );
+        self.core.generation = generation;
+        self.report(Report::Won { generation });
+        self.act(Action::Announce { generation });
+        let now_ns = self.now_ns();
+        let released = self.core.gate.open();
+        self.actions
+            .extend(released.map(|(_, waiting)| release(waiting, now_ns, u64::MAX)));
+    }
+
+    /// Nothing leaves this replica any more.
+    pub fn halt(&mut self, halt: Halt) -> Next<E> {
+        self.core.gate.discard();
+        self.act(Action::Halt(halt));
+        Some(State::Halted)
+    }
+
+    /// Tells the vCPU to wait or to run, if that has changed.
+    pub fn throttle(&mut self, throttled: bool) {
+        if self.core.throttled != throttled {
+            self.core.throttled = throttled;
+            self.act(Action::Throttle(throttled));
+        }
+    }
+
+    /// Asks for the next step, if that has changed.
+    pub fn wake_at(&mut self, at_ns: Option<u64>) {
+        if self.core.wake_at_ns != at_ns {
+            self.core.wake_at_ns = at_ns;
+            self.actions.extend(at_ns.map(|at_ns| Action::WakeAt { at_ns }));
+        }
+    }
+}
+
+fn release<E, O>(waiting: Waiting<O>, now_ns: u64, until_ns: u64) -> Action<E, O> {
+    let held_ns = now_ns.saturating_sub(waiting.since_ns);
+    Action::Release {
+        output: waiting.output,
+        held_ns,
+        until_ns,
+    }
+}
+
+/// The caller has broken its part of the agreement; going on could let two machines speak.
+#[expect(clippy::panic, reason = "an assertion that stays on in release builds")]
+pub(super) fn defect(what: &str) -> ! {
+    panic!("replica: {what}")
+}
