@@ -64,6 +64,14 @@ pub enum DoorError {
     /// Another machine has won the right to go on.
     #[error("fenced: another machine of this pair has gone on alone")]
     Fenced,
+    /// The host cannot give what the guest asked for.
+    #[error("the host gives no {what}: {why}")]
+    Host {
+        /// What was asked.
+        what: &'static str,
+        /// The host's answer.
+        why: String,
+    },
     /// The log could not be written or read.
     #[error("log")]
     Log(#[from] lockstep_logging_channel::LogError),

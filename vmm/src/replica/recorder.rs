@@ -9,7 +9,10 @@ use lockstep_logging_channel::{
 /// The world as a live machine meets it. The shell's.
 pub trait Outside {
     /// Answers a question. Guest times never go back.
-    fn answer(&mut self, question: Question) -> Value;
+    ///
+    /// # Errors
+    /// [`DoorError::Host`].
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError>;
 
     /// The next thing that has arrived and that the machine is ready for. Waits where it is idle.
     ///
@@ -91,7 +94,7 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
 
 impl<O: Outside, J: Journal> Door for Recorder<O, J> {
     fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
-        let value = self.outside.answer(question);
+        let value = self.outside.answer(question)?;
         self.append(point, Body::Value(value.clone()))?;
         Ok(value)
     }

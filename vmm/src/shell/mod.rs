@@ -1,4 +1,12 @@
 //! Command line, configuration, network attachments, control. Imported by nobody.
 
+pub mod cli;
+pub mod commands;
+pub mod configuration;
+pub mod console;
 pub mod live;
+pub mod machine;
 pub mod network;
+pub mod outlets;
+pub mod start;
+pub mod status;

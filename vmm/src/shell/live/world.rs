@@ -7,7 +7,7 @@ use crate::kvm::ClockKind;
 use crate::kvm::kick::KickTimer;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use crate::replica::Outside;
-use crossbeam_channel::{Receiver, Select, never};
+use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
@@ -62,7 +62,7 @@ impl World {
             return Some(EventKind::Timer);
         }
         if readiness.frames_max > 0
-            && let Ok(frame) = self.arrivals.frames.try_recv()
+            && let Some(frame) = take(&mut self.arrivals.frames)
         {
             return Some(EventKind::Frame(frame));
         }
@@ -70,7 +70,7 @@ impl World {
             return None;
         }
         if self.typed.is_empty() {
-            self.typed = self.arrivals.console.try_recv().ok()?;
+            self.typed = take(&mut self.arrivals.console)?;
         }
         let rest = self.typed.split_off(self.typed.len().min(readiness.console_bytes_max));
         let taken = std::mem::replace(&mut self.typed, rest);
@@ -104,13 +104,13 @@ impl World {
 }
 
 impl Outside for World {
-    fn answer(&mut self, question: Question) -> Value {
-        match question {
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError> {
+        Ok(match question {
             Question::Tsc => Value::Tsc(self.time.tsc()),
             Question::Monotonic => Value::Monotonic(self.time.monotonic_ns()),
             Question::Wall => Value::Wall(self.time.wall_ns()),
-            Question::Random { length_bytes } => Value::Random(random_bytes(length_bytes)),
-        }
+            Question::Random { length_bytes } => Value::Random(random_bytes(length_bytes)?),
+        })
     }
 
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
@@ -148,11 +148,20 @@ impl Outside for World {
     }
 }
 
-fn random_bytes(length_bytes: u32) -> Vec<u8> {
-    let mut bytes = vec![0; length_bytes as usize];
-    // The kernel's generator does not fail once it is seeded, and it is long before a virtual machine can be made.
-    if getrandom::fill(&mut bytes).is_err() {
-        bytes.fill(0);
+/// What is there. A channel whose sender is gone is never ready again.
+fn take(channel: &mut Receiver<Vec<u8>>) -> Option<Vec<u8>> {
+    match channel.try_recv() {
+        Ok(bytes) => Some(bytes),
+        Err(TryRecvError::Empty) => None,
+        Err(TryRecvError::Disconnected) => {
+            *channel = never();
+            None
+        }
     }
-    bytes
+}
+
+fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
+    let mut bytes = vec![0; length_bytes as usize];
+    getrandom::fill(&mut bytes).map_err(|why| DoorError::Host { what: "random bytes", why: why.to_string() })?;
+    Ok(bytes)
 }

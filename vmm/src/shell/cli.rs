@@ -1,0 +1,130 @@
+//! The command line.
+
+use super::commands::log::LogCommand;
+use super::configuration::Settings;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+const AFTER_HELP: &str = "\
+Exit statuses:
+  0  all went well               40  a replay differs from its log
+  1  the guest failed            41  fenced: another machine of the pair has gone on
+  2  wrong usage                 42  the log is damaged
+  3  wrong configuration or file 43  the peer or the environment does not match
+  4  the host lacks something
+
+Try it:
+  make guests && lockstep run guest-images/build/smoke.elf
+  lockstep demo";
+
+/// Fault tolerance for virtual machines: records and replays a guest in lockstep on stock KVM
+#[derive(Clone, Debug, Parser)]
+#[command(name = "lockstep", version = version(), after_help = AFTER_HELP, max_term_width = 110)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+    /// How to talk
+    #[command(flatten)]
+    pub talk: Talk,
+}
+
+fn version() -> &'static str {
+    concat!(env!("CARGO_PKG_VERSION"), " (log format version 1)")
+}
+
+/// How the program talks on standard error.
+#[derive(Clone, Debug, Args)]
+pub struct Talk {
+    /// Say more; twice for everything
+    #[arg(short, long, action = clap::ArgAction::Count, global = true)]
+    pub verbose: u8,
+    /// Say only errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// How messages on standard error look
+    #[arg(long, value_enum, default_value_t = LogFormat::Text, global = true)]
+    pub log_format: LogFormat,
+}
+
+/// Form of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// JSON lines.
+    Json,
+}
+
+/// A machine: its image and settings.
+#[derive(Clone, Debug, Args)]
+pub struct MachineArguments {
+    /// The guest image (ELF64)
+    pub image: PathBuf,
+    /// Flags
+    #[command(flatten)]
+    pub settings: Settings,
+    /// Read settings from this TOML file; flags win over it
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub config: Option<PathBuf>,
+    /// Print the settings that would hold, as a TOML file, and end
+    #[arg(long, help_heading = "Configuration")]
+    pub print_config: bool,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a guest, unprotected
+    Run(#[command(flatten)] MachineArguments),
+    /// Run a guest and record everything that enters it into a log
+    Record {
+        /// The machine
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// The log file to write
+        #[arg(long, value_name = "FILE")]
+        log: PathBuf,
+        /// Replace the log file if it exists
+        #[arg(long)]
+        overwrite: bool,
+    },
+    /// Replay a log and compare every output and digest with it
+    Replay {
+        /// The machine
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// The log file to read
+        #[arg(long, value_name = "FILE")]
+        log: PathBuf,
+    },
+    /// Record a guest once, replay it several times, compare everything
+    Verify {
+        /// The machine
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// How many replays
+        #[arg(long, default_value_t = 3)]
+        runs: u32,
+    },
+    /// Look into log files
+    #[command(subcommand)]
+    Log(LogCommand),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+    use lockstep_logging_channel::FORMAT_VERSION;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_log_format() {
+        assert!(version().ends_with(&format!("(log format version {FORMAT_VERSION})")));
+    }
+}

@@ -1,0 +1,151 @@
+//! What `run` and `record` share: the host's side of a live machine without a peer.
+
+use crate::kvm::ClockKind;
+use crate::machine::run::Ended;
+use crate::shell::configuration::Configuration;
+use crate::shell::console;
+use crate::shell::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
+use crate::shell::machine::thread::{MachineThread, MakeDoor};
+use crate::shell::machine::{Plan, start};
+use crate::shell::network::FrameReceiver;
+use crate::shell::outlets::Outlets;
+use crate::shell::status::{CommandError, Status};
+use crate::replica::replayer::TimeFloor;
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use lockstep_logging_channel::EndReason;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the very most.
+pub const FRAMES_WAITING_MAX: usize = 1024;
+
+/// SIGTERM and SIGINT.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// Listens for both.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn listen() -> Result<Self, CommandError> {
+        let listen = |kind| signal(kind).map_err(CommandError::other("cannot listen for signals"));
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    /// Waits for either. Cancel-safe.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
+            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
+        }
+    }
+}
+
+/// The vCPU thread's ends of the outside.
+pub struct Live {
+    /// Where outputs go.
+    pub outlets: Outlets,
+    /// Proposals for the machine.
+    pub arrivals: Arrivals,
+    /// Orders to it.
+    pub ordered: Ordered,
+}
+
+/// The host's ends of the outside.
+pub struct Outsides {
+    control: Control,
+    ordered: Ordered,
+    frames: FrameReceiver,
+    frames_in: Sender<Vec<u8>>,
+    kicks: bool,
+}
+
+impl Outsides {
+    /// Attaches the network and the console. Must be called within the runtime.
+    ///
+    /// # Errors
+    /// [`CommandError::Network`].
+    pub fn open(configuration: &Configuration) -> Result<(Self, Live), CommandError> {
+        let (sender, frames) = configuration.network.attach()?.split()?;
+        let (frames_in, frames_out) = bounded(FRAMES_WAITING_MAX);
+        let (control, ordered) = crate::shell::live::control::control();
+        let kicks = configuration.clock != ClockKind::None;
+        let typed = control.clone();
+        let console = console::read_input(move || {
+            if kicks {
+                typed.kick();
+            }
+        });
+        let arrivals = Arrivals { frames: frames_out, console };
+        let live = Live { outlets: Outlets::new(sender), arrivals, ordered: ordered.clone() };
+        Ok((Self { control, ordered, frames, frames_in, kicks }, live))
+    }
+
+    /// Runs `plan` behind the door of `make_door` until it ends, or a signal stops it.
+    ///
+    /// # Errors
+    /// The machine's, or the network's.
+    pub async fn run(self, plan: Plan, make_door: MakeDoor) -> Result<Ended, CommandError> {
+        let Self { control, ordered, mut frames, frames_in, kicks } = self;
+        let mut signals = Signals::listen()?;
+        let mut machine: MachineThread = start(plan, ordered, make_door)?;
+        loop {
+            tokio::select! {
+                outcome = machine.outcome() => {
+                    machine.join();
+                    return outcome;
+                }
+                frame = frames.recv() => {
+                    propose(&frames_in, frame?);
+                    if kicks {
+                        control.kick();
+                    }
+                }
+                () = signals.received() => control.give(Order::Stop),
+            }
+        }
+    }
+}
+
+/// Proposes a frame; the network drops what the guest does not take in time.
+pub fn propose(frames: &Sender<Vec<u8>>, frame: Vec<u8>) {
+    match frames.try_send(frame) {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        Err(TrySendError::Full(_)) => tracing::trace!("a frame was dropped: the guest takes none"),
+    }
+}
+
+/// The outside on the vCPU thread.
+///
+/// # Errors
+/// The host's.
+pub fn world(
+    floor: TimeFloor,
+    arrivals: Arrivals,
+    ordered: Ordered,
+    clock: ClockKind,
+) -> Result<World, CommandError> {
+    World::new(GuestTime::starting_at(floor), arrivals, ordered, clock).map_err(CommandError::other("kick timer"))
+}
+
+/// Says how the guest ended, and the status that follows.
+#[must_use]
+pub fn conclude(ended: &Ended) -> Status {
+    match &ended.reason {
+        EndReason::PoweredOff(0) => {
+            tracing::info!(exits = ended.point.exits, "the guest powered off");
+            Status::Success
+        }
+        EndReason::PoweredOff(status) => {
+            tracing::error!(status, "the guest powered off with a status that says it failed");
+            Status::Failure
+        }
+        EndReason::Stopped => Status::Success,
+        EndReason::GuestFault(why) => {
+            tracing::error!(exits = ended.point.exits, "the guest cannot go on: {why}");
+            Status::Failure
+        }
+    }
+}

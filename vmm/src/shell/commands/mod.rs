@@ -1,0 +1,8 @@
+//! The commands, one file each, and what several of them share.
+
+pub mod arrange;
+pub mod log;
+pub mod record;
+pub mod replay;
+pub mod run;
+pub mod verify;

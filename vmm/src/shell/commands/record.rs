@@ -1,0 +1,90 @@
+//! `lockstep record`: one machine, everything that enters it into a log file.
+
+use super::arrange::{Live, Outsides, conclude, world};
+use crate::machine::door::{Door, DoorError};
+use crate::replica::recorder::Start;
+use crate::replica::replayer::TimeFloor;
+use crate::replica::{Journal, Recorder};
+use crate::shell::configuration::Configuration;
+use crate::shell::machine::Plan;
+use crate::shell::outlets::Outlets;
+use crate::shell::status::{CommandError, Status};
+use lockstep_logging_channel::{
+    Body, Entry, Environment, Existing, ExecutionPoint, Generation, LogWriter, OutputTarget, Sequence,
+};
+use std::path::Path;
+
+/// A log file, and the outlets behind it.
+pub struct FileJournal {
+    writer: LogWriter,
+    outlets: Outlets,
+}
+
+impl FileJournal {
+    /// A new log at `path`, beginning with its environment.
+    ///
+    /// # Errors
+    /// [`CommandError::Log`].
+    pub fn create(
+        path: &Path,
+        existing: Existing,
+        environment: Environment,
+        outlets: Outlets,
+    ) -> Result<Self, CommandError> {
+        let mut writer = LogWriter::create(path, existing)?;
+        writer.append(&Entry {
+            generation: Generation(0),
+            sequence: Sequence(0),
+            point: ExecutionPoint::default(),
+            body: Body::Environment(environment),
+        })?;
+        Ok(Self { writer, outlets })
+    }
+}
+
+impl Journal for FileJournal {
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        Ok(self.writer.append(entry)?)
+    }
+
+    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.writer.append(entry)?;
+        self.outlets.release(target, &bytes)
+    }
+
+    fn passed(&mut self, _exits: u64, idle: bool) -> Result<(), DoorError> {
+        if idle {
+            self.writer.flush()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(self.writer.sync()?)
+    }
+}
+
+/// Runs `image` until it ends, and records it into `log`.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn record(
+    image: &Path,
+    log: &Path,
+    existing: Existing,
+    configuration: &Configuration,
+) -> Result<Status, CommandError> {
+    let plan = Plan::new(image, configuration)?;
+    plan.check()?;
+    let clock = plan.clock;
+    let (outsides, Live { outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let mut name = [0; 16];
+    getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
+    let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
+    let make_door = Box::new(move || {
+        let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
+        let start = Start { generation: Generation(0), sequence: Sequence(1) };
+        Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
+    });
+    Ok(conclude(&outsides.run(plan, make_door).await?))
+}

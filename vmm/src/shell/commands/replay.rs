@@ -1,0 +1,120 @@
+//! `lockstep replay`: a log file once more, on a machine of its own, compared entry by entry.
+
+use super::arrange::{Signals, conclude};
+use super::record::FileJournal;
+use crate::kvm::ClockKind;
+use crate::machine::door::{Door, DoorError};
+use crate::machine::run::Ended;
+use crate::replica::{Fed, Feed, Replayer, Standby};
+use crate::shell::configuration::Configuration;
+use crate::shell::live::{Order, World, control::Ordered};
+use crate::shell::machine::{Plan, start};
+use crate::shell::status::{CommandError, Status};
+use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputTarget, Sequence};
+use std::io::Write;
+use std::path::Path;
+
+/// Reads a log file from its second entry on.
+pub struct FileFeed {
+    reader: LogReader,
+    ordered: Ordered,
+    /// Replayed console bytes are shown.
+    show_console: bool,
+}
+
+impl FileFeed {
+    /// Opens `path` and takes its environment.
+    ///
+    /// # Errors
+    /// [`CommandError::Log`].
+    pub fn open(path: &Path, ordered: Ordered, show_console: bool) -> Result<(Self, Environment), CommandError> {
+        let mut reader = LogReader::open(path)?;
+        let first = reader.next().transpose()?.map(|entry| entry.body);
+        let Some(Body::Environment(environment)) = first else {
+            return Err(LogError::NotALog { found: [0; 4] }.into());
+        };
+        Ok((Self { reader, ordered, show_console }, environment))
+    }
+}
+
+impl Feed for FileFeed {
+    fn next(&mut self, _exits: u64) -> Result<Fed, DoorError> {
+        self.ordered.obey()?;
+        match self.reader.next() {
+            Some(Ok(entry)) => Ok(Fed::Entry(Box::new(entry))),
+            Some(Err(why)) => Err(why.into()),
+            None => Ok(Fed::Exhausted),
+        }
+    }
+
+    fn replayed(&mut self, _sequence: Sequence, _exits: u64) -> Result<(), DoorError> {
+        Ok(())
+    }
+
+    fn output(&mut self, _sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        if !self.show_console || target != OutputTarget::Console {
+            return Ok(());
+        }
+        let mut stdout = std::io::stdout().lock();
+        let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
+        written.map_err(|why| DoorError::Host { what: "console", why: why.to_string() })
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        self.ordered.obey()
+    }
+}
+
+/// Refuses an environment that is not the log's.
+///
+/// # Errors
+/// [`CommandError::Mismatch`] naming the first differing field.
+pub fn same_environment(recorded: &Environment, here: &Environment) -> Result<(), CommandError> {
+    let text = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
+    match recorded.first_difference(here) {
+        None => Ok(()),
+        Some(difference) => Err(CommandError::Mismatch {
+            name: difference.name,
+            recorded: text(difference.recorded),
+            here: text(difference.here),
+        }),
+    }
+}
+
+/// Replays `log` with `plan`.
+///
+/// # Errors
+/// [`CommandError`]; a divergence is one.
+pub async fn replay_plan(plan: Plan, log: &Path, show_console: bool) -> Result<Ended, CommandError> {
+    let mut signals = Signals::listen()?;
+    let (control, ordered) = crate::shell::live::control::control();
+    let (feed, recorded) = FileFeed::open(log, ordered.clone(), show_console)?;
+    same_environment(&recorded, &plan.environment(recorded.pair))?;
+    let counts_instructions = plan.clock != ClockKind::None;
+    let make_door = Box::new(move || {
+        let replayer = Replayer::new(feed, counts_instructions);
+        Ok(Box::new(Standby::<_, World, FileJournal>::new(replayer, None)) as Box<dyn Door>)
+    });
+    let mut machine = start(plan, ordered, make_door)?;
+    loop {
+        tokio::select! {
+            outcome = machine.outcome() => {
+                machine.join();
+                return outcome;
+            }
+            () = signals.received() => control.give(Order::Stop),
+        }
+    }
+}
+
+/// Replays `log` of `image`.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+    let plan = Plan::new(image, configuration)?;
+    plan.check()?;
+    let ended = replay_plan(plan, log, true).await?;
+    tracing::info!(exits = ended.point.exits, "the replay equals the log");
+    Ok(conclude(&ended))
+}

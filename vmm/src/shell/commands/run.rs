@@ -1,0 +1,27 @@
+//! `lockstep run`: one machine, unprotected and unrecorded.
+
+use super::arrange::{Live, Outsides, conclude, world};
+use crate::machine::door::Door;
+use crate::replica::Unprotected;
+use crate::replica::replayer::TimeFloor;
+use crate::shell::configuration::Configuration;
+use crate::shell::machine::Plan;
+use crate::shell::status::{CommandError, Status};
+use std::path::Path;
+
+/// Runs `image` until it ends.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn run(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+    let plan = Plan::new(image, configuration)?;
+    plan.check()?;
+    let clock = plan.clock;
+    let (outsides, Live { mut outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let make_door = Box::new(move || {
+        let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
+        let release = Box::new(move |target, bytes: Vec<u8>| outlets.release(target, &bytes));
+        Ok(Box::new(Unprotected::new(outside, release)) as Box<dyn Door>)
+    });
+    Ok(conclude(&outsides.run(plan, make_door).await?))
+}

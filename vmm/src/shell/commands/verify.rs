@@ -1,0 +1,64 @@
+//! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
+
+use super::record::record;
+use super::replay::replay_plan;
+use crate::shell::configuration::Configuration;
+use crate::shell::machine::Plan;
+use crate::shell::status::{CommandError, Status};
+use lockstep_logging_channel::{Existing, LogReader};
+use std::path::{Path, PathBuf};
+
+/// The log of a verification: removed when all is well, kept as evidence when not.
+struct Evidence {
+    directory: PathBuf,
+    keep: bool,
+}
+
+impl Evidence {
+    fn create() -> Result<Self, CommandError> {
+        let directory = std::env::temp_dir().join(format!("lockstep-verify-{}", std::process::id()));
+        std::fs::create_dir(&directory).map_err(|source| CommandError::File {
+            action: "create",
+            path: directory.clone(),
+            source,
+        })?;
+        Ok(Self { directory, keep: false })
+    }
+
+    fn log(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+}
+
+impl Drop for Evidence {
+    fn drop(&mut self) {
+        if self.keep {
+            tracing::error!(log = %self.log().display(), "the log is kept");
+        } else {
+            // A left-over temporary directory harms nobody.
+            let _ = std::fs::remove_dir_all(&self.directory);
+        }
+    }
+}
+
+/// Records `image` and replays it `runs` times.
+///
+/// # Errors
+/// [`CommandError`]; the first divergence is one, and its log is kept.
+pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> Result<Status, CommandError> {
+    let mut evidence = Evidence::create()?;
+    let log = evidence.log();
+    let recorded = record(image, &log, Existing::Refuse, configuration).await?;
+    let plan = Plan::new(image, configuration)?;
+    for run in 1..=runs {
+        if let Err(error) = replay_plan(plan.clone(), &log, false).await {
+            evidence.keep = true;
+            tracing::error!(run, "this replay failed");
+            return Err(error);
+        }
+        tracing::info!(run, of = runs, "replayed without divergence");
+    }
+    let entries = LogReader::open(&log)?.count();
+    println!("verified: recorded once, {entries} entries; replayed {runs} times without divergence");
+    Ok(recorded)
+}

@@ -1,0 +1,237 @@
+//! The configuration: one structure for the TOML file and for the flags.
+//!
+//! Every setting is optional in both; a flag wins over the file, the file over the default. [`Settings`] is what was said,
+//! [`Configuration`] is what holds.
+
+use super::network::Attachment;
+use super::status::CommandError;
+use crate::kvm::ClockKind;
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+
+/// Default guest memory.
+const MEMORY_MIB: u64 = 64;
+/// Default silence after which a peer is given up.
+const TIMEOUT_MS: u64 = 200;
+/// Default for the log that may be on its way to the backup and not replayed.
+const WINDOW_MIB: u64 = 32;
+/// Default for how far behind, in time, the backup may fall before the primary is slowed.
+const LAG_MS_MAX: u64 = 1_000;
+/// Default spacing of register and device digests.
+const DIGEST_INTERVAL_EXITS: u64 = 4_096;
+/// Locally administered address.
+const MAC: &str = "52:54:00:4c:53:01";
+
+/// What the user said, in a file or by flags.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Guest memory in MiB [default: 64]
+    #[arg(long, value_name = "MIB", help_heading = "Machine")]
+    pub memory_mib: Option<u64>,
+    /// Command line handed to the guest
+    #[arg(long, value_name = "TEXT", help_heading = "Machine", allow_hyphen_values = true)]
+    pub command_line: Option<String>,
+    /// Where frames go: switch:/path/to/socket, tap:INTERFACE or none [default: none]
+    #[arg(long, value_name = "WHERE", help_heading = "Machine")]
+    pub network: Option<String>,
+    /// Ethernet address of the guest [default: 52:54:00:4c:53:01]
+    #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
+    pub mac: Option<String>,
+    /// Instruction clock: with one, events also enter between exits, at exact instructions [default: none]
+    #[arg(long, value_enum, value_name = "CLOCK", help_heading = "Machine")]
+    pub clock: Option<ClockKind>,
+    /// Digest registers and devices every so many exits; 0 for never [default: 4096]
+    #[arg(long, value_name = "EXITS", help_heading = "Machine")]
+    pub digest_interval_exits: Option<u64>,
+    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; the primary listens, the backup connects
+    #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
+    pub channel: Option<String>,
+    /// Directory on storage that both sides reach: where the test-and-set is made
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Pair")]
+    pub shared_directory: Option<PathBuf>,
+    /// Silence after which the peer is given up, in milliseconds [default: 200]
+    #[arg(long, value_name = "MS", help_heading = "Pair")]
+    pub timeout_ms: Option<u64>,
+    /// Log that may be unreplayed before the primary is slowed, in MiB [default: 32]
+    #[arg(long, value_name = "MIB", help_heading = "Pair")]
+    pub window_mib: Option<u64>,
+    /// Time the backup may be behind before the primary is slowed, in milliseconds [default: 1000]
+    #[arg(long, value_name = "MS", help_heading = "Pair")]
+    pub lag_ms_max: Option<u64>,
+    /// Append what happens to this replica, and its statistics, to this file as JSON lines
+    #[arg(long, value_name = "FILE", help_heading = "Pair")]
+    pub report: Option<PathBuf>,
+}
+
+/// What holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Guest memory, in bytes.
+    pub memory_bytes: u64,
+    /// Command line of the guest.
+    pub command_line: String,
+    /// Where frames go.
+    pub network: Attachment,
+    /// Ethernet address of the guest.
+    pub mac: [u8; 6],
+    /// Instruction clock.
+    pub clock: ClockKind,
+    /// Spacing of digests, in exits.
+    pub digest_interval_exits: u64,
+    /// Settings of a pair.
+    pub pair: PairConfiguration,
+}
+
+/// What holds for a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairConfiguration {
+    /// Logging channel, as said.
+    pub channel: Option<String>,
+    /// Directory of the test-and-set.
+    pub shared_directory: Option<PathBuf>,
+    /// Silence after which the peer is given up, in milliseconds.
+    pub timeout_ms: u64,
+    /// Bytes of log that may be unreplayed.
+    pub window_bytes: u64,
+    /// Time the backup may be behind, in milliseconds.
+    pub lag_ms_max: u64,
+    /// Where reports go.
+    pub report: Option<PathBuf>,
+}
+
+impl Settings {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`CommandError::File`], [`CommandError::ConfigurationFile`] naming line and key.
+    pub fn read(path: &Path) -> Result<Self, CommandError> {
+        let text = std::fs::read_to_string(path).map_err(|source| CommandError::File {
+            action: "read the configuration file",
+            path: path.to_owned(),
+            source,
+        })?;
+        toml::from_str(&text)
+            .map_err(|why| CommandError::ConfigurationFile { path: path.to_owned(), source: Box::new(why) })
+    }
+
+    /// `self` where it says something, `lower` elsewhere.
+    #[must_use]
+    pub fn over(self, lower: Self) -> Self {
+        Self {
+            memory_mib: self.memory_mib.or(lower.memory_mib),
+            command_line: self.command_line.or(lower.command_line),
+            network: self.network.or(lower.network),
+            mac: self.mac.or(lower.mac),
+            clock: self.clock.or(lower.clock),
+            digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
+            channel: self.channel.or(lower.channel),
+            shared_directory: self.shared_directory.or(lower.shared_directory),
+            timeout_ms: self.timeout_ms.or(lower.timeout_ms),
+            window_mib: self.window_mib.or(lower.window_mib),
+            lag_ms_max: self.lag_ms_max.or(lower.lag_ms_max),
+            report: self.report.or(lower.report),
+        }
+    }
+
+    /// The defaults.
+    #[must_use]
+    pub fn defaults() -> Self {
+        Self {
+            memory_mib: Some(MEMORY_MIB),
+            command_line: Some(String::new()),
+            network: Some("none".to_owned()),
+            mac: Some(MAC.to_owned()),
+            clock: Some(ClockKind::None),
+            digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
+            channel: None,
+            shared_directory: None,
+            timeout_ms: Some(TIMEOUT_MS),
+            window_mib: Some(WINDOW_MIB),
+            lag_ms_max: Some(LAG_MS_MAX),
+            report: None,
+        }
+    }
+
+    /// The settings as a file.
+    ///
+    /// # Errors
+    /// They cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, CommandError> {
+        toml::to_string_pretty(self).map_err(|why| CommandError::setting("--print-config", why.to_string()))
+    }
+
+    /// What holds: these settings over the defaults.
+    ///
+    /// # Errors
+    /// [`CommandError::Setting`] naming the first that is wrong.
+    pub fn resolve(self) -> Result<Configuration, CommandError> {
+        let all = self.over(Self::defaults());
+        let network = all.network.unwrap_or_default();
+        Ok(Configuration {
+            memory_bytes: mib_to_bytes("memory-mib", all.memory_mib.unwrap_or(MEMORY_MIB))?,
+            command_line: all.command_line.unwrap_or_default(),
+            network: network.parse().map_err(|why| CommandError::setting("network", format!("{why}")))?,
+            mac: parse_mac(&all.mac.unwrap_or_default())?,
+            clock: all.clock.unwrap_or_default(),
+            digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
+            pair: PairConfiguration {
+                channel: all.channel,
+                shared_directory: all.shared_directory,
+                timeout_ms: all.timeout_ms.unwrap_or(TIMEOUT_MS),
+                window_bytes: mib_to_bytes("window-mib", all.window_mib.unwrap_or(WINDOW_MIB))?,
+                lag_ms_max: all.lag_ms_max.unwrap_or(LAG_MS_MAX),
+                report: all.report,
+            },
+        })
+    }
+}
+
+fn mib_to_bytes(name: &str, mib: u64) -> Result<u64, CommandError> {
+    mib.checked_mul(1 << 20).ok_or_else(|| CommandError::setting(name, format!("{mib} MiB is more than can be counted")))
+}
+
+fn parse_mac(text: &str) -> Result<[u8; 6], CommandError> {
+    let wrong = || CommandError::setting("mac", format!("`{text}` is no unicast address like {MAC}"));
+    let bytes: Vec<u8> = text
+        .split(':')
+        .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).map_err(|_| wrong()) } else { Err(wrong()) })
+        .collect::<Result<_, _>>()?;
+    let mac: [u8; 6] = bytes.try_into().map_err(|_| wrong())?;
+    let [first, ..] = mac;
+    if first & 1 != 0 { Err(wrong()) } else { Ok(mac) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let file: Settings = toml::from_str("memory_mib = 16\ntimeout_ms = 150").unwrap();
+        let flags = Settings { memory_mib: Some(32), ..Settings::default() };
+        let configuration = flags.over(file).resolve().unwrap();
+        assert_eq!(configuration.memory_bytes, 32 << 20);
+        assert_eq!(configuration.pair.timeout_ms, 150);
+        assert_eq!(configuration.pair.lag_ms_max, LAG_MS_MAX);
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error = toml::from_str::<Settings>("memroy_mib = 16").unwrap_err();
+        assert!(error.to_string().contains("memroy_mib"), "{error}");
+    }
+
+    #[test]
+    fn what_is_printed_can_be_read() {
+        let text = Settings::defaults().to_toml().unwrap();
+        assert_eq!(toml::from_str::<Settings>(&text).unwrap(), Settings::defaults());
+    }
+
+    #[test]
+    fn a_group_address_is_refused() {
+        assert!(parse_mac("53:54:00:4c:53:01").is_err());
+        assert!(parse_mac("52:54:00:4c:53").is_err());
+        assert_eq!(parse_mac("52:54:00:4c:53:01").unwrap(), [0x52, 0x54, 0, 0x4c, 0x53, 1]);
+    }
+}

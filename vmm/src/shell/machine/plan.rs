@@ -1,0 +1,130 @@
+//! Everything a machine is built from, and what of it the other side must have the same.
+
+use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
+use crate::machine::cpu::cpuid;
+use crate::machine::devices::Devices;
+use crate::machine::devices::virtio::{Mmio, Net};
+use crate::machine::run::Policy;
+use crate::machine::{Machine, boot, image, memory};
+use crate::shell::configuration::Configuration;
+use crate::shell::live::time::TSC_KHZ;
+use crate::shell::status::CommandError;
+use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+/// No image is larger than the memory it is loaded into.
+const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
+
+/// What a machine is built from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    image_path: PathBuf,
+    image: Vec<u8>,
+    memory_bytes: u64,
+    command_line: String,
+    mac: [u8; 6],
+    /// Instruction clock.
+    pub clock: ClockKind,
+    policy: Policy,
+}
+
+impl Plan {
+    /// Reads the image and takes the machine's settings.
+    ///
+    /// # Errors
+    /// [`CommandError::File`].
+    pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, CommandError> {
+        Ok(Self {
+            image_path: image_path.to_owned(),
+            image: read_image(image_path)?,
+            memory_bytes: configuration.memory_bytes,
+            command_line: configuration.command_line.clone(),
+            mac: configuration.mac,
+            clock: configuration.clock,
+            policy: Policy { digest_interval_exits: configuration.digest_interval_exits, window_exits: false },
+        })
+    }
+
+    /// Ethernet address of the guest.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// Builds the machine. Must be called on the thread that runs it.
+    ///
+    /// # Errors
+    /// [`CommandError`] naming what cannot be built.
+    pub fn build(&self) -> Result<Machine<KvmCpu>, CommandError> {
+        let memory = memory::allocate(self.memory_bytes)?;
+        boot::write(&memory, &self.command_line, TSC_KHZ)?;
+        let loaded = image::load(&self.image, &memory)
+            .map_err(|source| CommandError::Image { path: self.image_path.clone(), source })?;
+        for address in &loaded.suspicious {
+            tracing::debug!(address = format!("{address:#x}"), "bytes of a trapped instruction inside another");
+        }
+        tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock)?;
+        let net = Net::new(self.mac)
+            .map_err(|why| CommandError::Other { what: "network device".to_owned(), source: Box::new(why) })?;
+        Ok(Machine::new(cpu, memory, Devices::new(Mmio::new(net)), loaded.sites, self.policy))
+    }
+
+    /// Checks that the machine can be built, without running it: for errors before anything is started.
+    ///
+    /// # Errors
+    /// As [`Plan::build`].
+    pub fn check(&self) -> Result<(), CommandError> {
+        let memory = memory::allocate(self.memory_bytes)?;
+        boot::write(&memory, &self.command_line, TSC_KHZ)?;
+        image::load(&self.image, &memory)
+            .map_err(|source| CommandError::Image { path: self.image_path.clone(), source })?;
+        Host::open()?;
+        Ok(())
+    }
+
+    /// What a log of this machine depends on.
+    #[must_use]
+    pub fn environment(&self, pair: [u8; 16]) -> Environment {
+        let field = |name: &str, value: String| EnvironmentField { name: name.to_owned(), value };
+        let table: Vec<u8> = cpuid::TABLE
+            .iter()
+            .flat_map(|leaf| [leaf.function, leaf.index].into_iter().chain(leaf.registers))
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        let [a, b, c, d, e, f] = self.mac;
+        let compared = vec![
+            field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
+            field("guest image digest", Digest::of(&self.image).to_string()),
+            field("guest memory in bytes", self.memory_bytes.to_string()),
+            field("guest command line", self.command_line.clone()),
+            field("network device address", format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")),
+            field("CPUID table digest", Digest::of(&table).to_string()),
+            field("time-stamp counter in kHz", TSC_KHZ.to_string()),
+            field("instruction clock", self.clock.to_string()),
+            field("IRQ-window exits", self.policy.window_exits.to_string()),
+            field("digest interval in exits", self.policy.digest_interval_exits.to_string()),
+        ];
+        let informative = vec![
+            field("guest image", self.image_path.display().to_string()),
+            field("kernel", first_line("/proc/sys/kernel/osrelease")),
+        ];
+        Environment { pair, compared, informative }
+    }
+}
+
+fn first_line(path: &str) -> String {
+    std::fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
+}
+
+fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
+    let failed = |source| CommandError::File { action: "read the guest image", path: path.to_owned(), source };
+    let file = std::fs::File::open(path).map_err(failed)?;
+    let mut image = Vec::new();
+    file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut image).map_err(failed)?;
+    if image.len() as u64 > IMAGE_BYTES_MAX {
+        return Err(failed(std::io::Error::other(format!("it is larger than {IMAGE_BYTES_MAX} bytes"))));
+    }
+    Ok(image)
+}

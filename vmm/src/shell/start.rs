@@ -1,0 +1,114 @@
+//! From the command line to an exit status.
+
+use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
+use super::commands::{log, record, replay, run, verify};
+use super::configuration::{Configuration, Settings};
+use super::console::{self, TerminalGuard};
+use super::status::{CommandError, Status};
+use clap::Parser;
+use lockstep_logging_channel::Existing;
+use std::error::Error;
+use std::future::Future;
+use std::io::IsTerminal;
+use tracing_subscriber::EnvFilter;
+
+/// Carries out what the command line says.
+#[must_use]
+pub fn main() -> Status {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nothing can be done where standard error is closed.
+            let _ = error.print();
+            return if error.use_stderr() { Status::Usage } else { Status::Success };
+        }
+    };
+    listen_to(&cli.talk);
+    let outcome = carry_out(cli.command);
+    console::restore();
+    outcome.unwrap_or_else(|error| {
+        report(&error);
+        error.status()
+    })
+}
+
+fn listen_to(talk: &Talk) {
+    let level = match (talk.quiet, talk.verbose) {
+        (true, _) => "error",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_env_filter(EnvFilter::new(level))
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal());
+    match talk.log_format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}
+
+/// The whole chain once, numbered, with a hint.
+fn report(error: &CommandError) {
+    let mut lines = format!("{error}");
+    let mut source = error.source();
+    let mut number = 1;
+    while let Some(cause) = source {
+        lines.push_str(&format!("\n  {number}: {cause}"));
+        source = cause.source();
+        number += 1;
+    }
+    if let Some(hint) = error.hint() {
+        lines.push_str(&format!("\n  hint: {hint}"));
+    }
+    tracing::error!("{lines}");
+}
+
+fn carry_out(command: Command) -> Result<Status, CommandError> {
+    match command {
+        Command::Run(machine) => on_machine(machine, async |image, configuration| {
+            let _terminal = TerminalGuard::take();
+            run::run(&image, &configuration).await
+        }),
+        Command::Record { machine, log, overwrite } => on_machine(machine, async move |image, configuration| {
+            let _terminal = TerminalGuard::take();
+            let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
+            record::record(&image, &log, existing, &configuration).await
+        }),
+        Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
+            replay::replay(&image, &log, &configuration).await
+        }),
+        Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
+            verify::verify(&image, runs, &configuration).await
+        }),
+        Command::Log(command) => log::log(&command),
+    }
+}
+
+/// Resolves the settings, and runs a command on the image and what holds.
+fn on_machine<F>(
+    machine: MachineArguments,
+    command: impl FnOnce(std::path::PathBuf, Configuration) -> F,
+) -> Result<Status, CommandError>
+where
+    F: Future<Output = Result<Status, CommandError>>,
+{
+    let file = machine.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let settings = machine.settings.over(file);
+    if machine.print_config {
+        print!("{}", settings.over(Settings::defaults()).to_toml()?);
+        return Ok(Status::Success);
+    }
+    let configuration = settings.resolve()?;
+    in_runtime(command(machine.image, configuration))
+}
+
+fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Result<Status, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::other("cannot start the runtime"))?;
+    runtime.block_on(work)
+}
