@@ -83,7 +83,7 @@ impl Core {
             Ok(exit) => {
                 let (ran, answer) = translate(exit)?;
                 self.answer = answer;
-                ran
+                self.located(ran)
             }
             Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
                 kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
@@ -99,6 +99,18 @@ impl Core {
             return Ok(Ran::Exit(Exit::Fault(why)));
         }
         Ok(ran)
+    }
+
+    /// Says where a fault happened: the one thing its finder needs first.
+    fn located(&self, ran: Ran) -> Ran {
+        match ran {
+            Ran::Exit(Exit::Fault(what)) => {
+                let registers = self.vcpu.sync_regs().regs;
+                let (rip, rsp) = (registers.rip, registers.rsp);
+                Ran::Exit(Exit::Fault(format!("{what} (rip {rip:#x}, rsp {rsp:#x})")))
+            }
+            other => other,
+        }
     }
 
     /// Names a string port access (INS, OUTS with REP), which is not served.
