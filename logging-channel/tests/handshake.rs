@@ -1,4 +1,10 @@
 //! Two sides that become a pair, or say why not.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 

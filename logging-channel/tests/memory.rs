@@ -1,5 +1,11 @@
 //! What a file or a peer claims does not decide how much memory is taken. Alone in its process, because it
 //! measures that process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 

@@ -1,4 +1,10 @@
 //! Whatever an entry or a message says comes back as it was.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Hello, Refused, Welcome};
 use lockstep_logging_channel::{

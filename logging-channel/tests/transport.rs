@@ -1,4 +1,10 @@
 //! Records between two processes' ends, over real sockets of this machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
 
 mod common;
 
