@@ -98,7 +98,7 @@ impl<R: Read> LogReader<R> {
     fn place(&self, error: LogError) -> LogError {
         let (path, offset, entries) = (self.path.clone(), self.offset, self.entries);
         match error {
-            LogError::Truncated { available, .. } => LogError::CutOff {
+            LogError::Truncated { available, .. } if !self.order.ended() => LogError::CutOff {
                 path,
                 offset,
                 entries,

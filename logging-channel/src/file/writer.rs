@@ -96,6 +96,12 @@ impl LogWriter {
         self.file.sync_data().map_err(|source| self.error("sync", source))
     }
 
+    /// Bytes of entries that are appended and not yet given to the system.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len()
+    }
+
     /// The log file.
     #[must_use]
     pub fn path(&self) -> &Path {

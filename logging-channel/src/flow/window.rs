@@ -61,10 +61,11 @@ impl Window {
         Ok(())
     }
 
-    /// Whether the primary must wait for its backup before it appends more.
+    /// Whether the primary must wait for its backup before it appends more. With nothing under way it need
+    /// not, however small the window: there would be nothing to wait for.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.under_way_bytes >= self.limit_bytes
+        self.under_way_bytes > 0 && self.under_way_bytes >= self.limit_bytes
     }
 
     /// Bytes appended and not replayed.
@@ -110,6 +111,16 @@ mod tests {
         };
         assert_eq!(window.acknowledge(Sequence(1)), Err(error));
         assert_eq!(window.under_way_bytes(), 60);
+    }
+
+    #[test]
+    fn the_smallest_window_lets_one_entry_through() {
+        let mut window = Window::new(0, Sequence(0));
+        assert!(!window.is_full());
+        window.append(60);
+        assert!(window.is_full());
+        window.acknowledge(Sequence(0)).unwrap();
+        assert!(!window.is_full());
     }
 
     #[test]

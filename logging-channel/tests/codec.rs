@@ -1,0 +1,250 @@
+//! Records as bytes and back.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+
+mod common;
+
+use common::{Random, encoded, encoded_message, entries, entry, event, messages, seal};
+use lockstep_logging_channel::{
+    BODY_BYTES_MAX, EventKind, FORMAT_VERSION, HEADER_BYTES, Kind, LogError, Message, Record, codec, message,
+};
+
+/// The bytes of every record of [`entries`] and [`messages`], one a line.
+const GOLDEN: &str = include_str!("golden/records.hex");
+
+fn error(bytes: &[u8]) -> LogError {
+    codec::decode(bytes).unwrap_err()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn all_records() -> Vec<Vec<u8>> {
+    let messages = messages();
+    entries()
+        .iter()
+        .map(encoded)
+        .chain(messages.iter().map(encoded_message))
+        .collect()
+}
+
+#[test]
+fn every_entry_and_message_comes_back() {
+    for entry in entries() {
+        let bytes = encoded(&entry);
+        assert_eq!(
+            codec::decode(&bytes).unwrap(),
+            (Record::Entry(entry), bytes.len())
+        );
+    }
+    for message in messages() {
+        let bytes = encoded_message(&message);
+        assert_eq!(
+            codec::decode(&bytes).unwrap(),
+            (Record::Message(message), bytes.len())
+        );
+    }
+}
+
+/// A difference here is a change of the format: it needs a new kind or a new format version, and the
+/// golden bytes that are there stay.
+#[test]
+fn the_bytes_of_every_kind_are_what_they_were() {
+    let golden: Vec<_> = GOLDEN.lines().collect();
+    let found: Vec<_> = all_records().iter().map(|record| hex(record)).collect();
+    assert_eq!(golden, found);
+}
+
+#[test]
+fn the_samples_show_every_kind() {
+    let kinds: Vec<_> = all_records()
+        .iter()
+        .map(|bytes| codec::decode(bytes).unwrap().0.kind())
+        .collect();
+    assert!(Kind::ALL.iter().all(|kind| kinds.contains(kind)));
+}
+
+#[test]
+fn every_flipped_bit_is_noticed() {
+    for record in all_records() {
+        for bit in 0..record.len() * 8 {
+            let mut damaged = record.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            assert!(codec::decode(&damaged).is_err(), "bit {bit} of {}", hex(&record));
+        }
+    }
+}
+
+#[test]
+fn every_cut_is_a_truncation() {
+    for record in all_records() {
+        for length in 0..record.len() {
+            let cut = error(&record[..length]);
+            assert!(
+                matches!(cut, LogError::Truncated { available, .. } if available == length),
+                "{cut}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_record_is_taken_from_the_front() {
+    let (first, second) = (encoded(&entries()[0]), encoded(&entries()[1]));
+    let both = [first.clone(), second].concat();
+    assert_eq!(codec::decode(&both).unwrap().1, first.len());
+}
+
+#[test]
+fn foreign_bytes_are_named_from_the_first_one_on() {
+    assert!(matches!(error(b"GET / HTTP/1.1"), LogError::NotALog { found } if &found == b"GET "));
+    assert!(matches!(error(b"G"), LogError::NotALog { found } if &found == b"G\0\0\0"));
+}
+
+#[test]
+fn another_format_version_is_named() {
+    let mut record = encoded(&entries()[0]);
+    record[4] += 1;
+    let (found, supported) = (FORMAT_VERSION + 1, FORMAT_VERSION);
+    assert!(
+        matches!(error(&record), LogError::FormatVersion { found: f, supported: s } if (f, s) == (found, supported))
+    );
+}
+
+#[test]
+fn an_oversized_body_is_refused_by_its_header() {
+    let mut header = encoded(&entries()[0])[..HEADER_BYTES].to_vec();
+    header[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    assert!(matches!(
+        error(&header),
+        LogError::Oversized {
+            length: 0xffff_ffff,
+            max: BODY_BYTES_MAX
+        }
+    ));
+}
+
+#[test]
+fn unknown_flags_and_kinds_are_refused_in_sound_records() {
+    let mut flagged = encoded(&entries()[1]);
+    flagged[8] = 1;
+    seal(&mut flagged);
+    assert!(matches!(
+        error(&flagged),
+        LogError::UnknownFlags {
+            flags: 1,
+            reserved: 0
+        }
+    ));
+
+    let mut reserved = encoded(&entries()[1]);
+    reserved[11] = 1;
+    seal(&mut reserved);
+    assert!(matches!(
+        error(&reserved),
+        LogError::UnknownFlags {
+            flags: 0,
+            reserved: 0x100
+        }
+    ));
+
+    let mut strange = encoded(&entries()[1]);
+    strange[6] = 200;
+    seal(&mut strange);
+    assert!(matches!(error(&strange), LogError::UnknownKind { kind: 200 }));
+}
+
+#[test]
+fn a_body_longer_than_its_structure_is_malformed() {
+    let mut record = encoded(&entries()[1]);
+    record.push(0);
+    record[12] += 1;
+    seal(&mut record);
+    assert!(matches!(
+        error(&record),
+        LogError::Malformed { kind: Kind::Value }
+    ));
+}
+
+#[test]
+fn a_message_has_no_place_in_a_log() {
+    let mut record = encoded_message(&messages()[4]);
+    record[16] = 1;
+    seal(&mut record);
+    assert!(matches!(
+        error(&record),
+        LogError::Malformed {
+            kind: Kind::Acknowledge
+        }
+    ));
+    let misplaced = codec::decode_entry(&encoded_message(&messages()[4])).unwrap_err();
+    assert!(matches!(
+        misplaced,
+        LogError::Misplaced {
+            found: Kind::Acknowledge,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn what_is_too_large_is_not_encoded_and_leaves_nothing() {
+    let mut out = vec![1, 2, 3];
+    let large = entry(1, 1, event(EventKind::Frame(vec![0; BODY_BYTES_MAX])));
+    assert!(matches!(
+        codec::encode_entry(&large, &mut out),
+        Err(LogError::Oversized { .. })
+    ));
+    let words = Message::Goodbye(message::Goodbye {
+        reason: "x".repeat(BODY_BYTES_MAX),
+    });
+    assert!(matches!(
+        codec::encode_message(&words, &mut out),
+        Err(LogError::Oversized { .. })
+    ));
+    assert_eq!(out, [1, 2, 3]);
+}
+
+#[test]
+fn the_largest_frame_fits() {
+    let largest = entry(1, 1, event(EventKind::Frame(vec![0xee; 65_550])));
+    let bytes = encoded(&largest);
+    assert_eq!(codec::decode_entry(&bytes).unwrap(), (largest, bytes.len()));
+}
+
+#[test]
+fn random_bytes_give_errors_and_never_a_panic() {
+    let mut random = Random::seeded();
+    for _ in 0..20_000 {
+        let length = random.below(200);
+        let mut bytes = random.bytes(length);
+        for (to, from) in bytes.iter_mut().zip(b"LSTP\x01\0") {
+            *to = *from;
+        }
+        assert!(codec::decode(&bytes).is_err());
+    }
+}
+
+/// The checksum is right, so that the bodies are really looked at.
+#[test]
+fn random_bodies_never_panic_and_are_never_longer_than_said() {
+    let mut random = Random::seeded();
+    for _ in 0..20_000 {
+        let kind = Kind::ALL[random.below(Kind::ALL.len())];
+        let length = random.below(64);
+        let mut bytes = [vec![0; HEADER_BYTES], random.bytes(length)].concat();
+        bytes[..6].copy_from_slice(b"LSTP\x01\0");
+        bytes[6..8].copy_from_slice(&kind.number().to_le_bytes());
+        bytes[12..16].copy_from_slice(&(length as u32).to_le_bytes());
+        seal(&mut bytes);
+        match codec::decode(&bytes) {
+            Ok((record, taken)) => assert_eq!((record.kind(), taken), (kind, bytes.len())),
+            Err(error) => assert!(matches!(error, LogError::Malformed { kind: found } if found == kind)),
+        }
+    }
+}
