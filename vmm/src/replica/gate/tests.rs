@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const NOTHING: [u64; 0] = [];
+
 fn released<T>(outputs: impl Iterator<Item = (Sequence, T)>) -> Vec<u64> {
     outputs.map(|(sequence, _)| sequence.0).collect()
 }
@@ -17,9 +19,9 @@ fn holding(sequences: &[u64]) -> Gate<()> {
 #[test]
 fn nothing_leaves_before_its_entry_is_acknowledged() {
     let mut gate = holding(&[3, 5, 9]);
-    assert_eq!(released(gate.acknowledge(Sequence(2))), []);
+    assert_eq!(released(gate.acknowledge(Sequence(2))), NOTHING);
     assert_eq!(released(gate.acknowledge(Sequence(5))), [3, 5]);
-    assert_eq!(released(gate.acknowledge(Sequence(8))), []);
+    assert_eq!(released(gate.acknowledge(Sequence(8))), NOTHING);
     assert_eq!((gate.held(), gate.held_bytes()), (1, 10));
     assert_eq!(released(gate.acknowledge(Sequence(9))), [9]);
     assert_eq!((gate.held(), gate.held_bytes()), (0, 0));
@@ -38,8 +40,8 @@ fn a_shut_gate_lets_nothing_pass() {
     let mut gate = holding(&[1, 2]);
     assert_eq!(gate.discard(), 2);
     assert_eq!(gate.hold(Sequence(3), 10, ()), None);
-    assert_eq!(released(gate.acknowledge(Sequence(3))), []);
-    assert_eq!(released(gate.open()), []);
+    assert_eq!(released(gate.acknowledge(Sequence(3))), NOTHING);
+    assert_eq!(released(gate.open()), NOTHING);
     assert_eq!(gate.hold(Sequence(4), 10, ()), None);
     assert_eq!((gate.held(), gate.held_bytes()), (0, 0));
 }

@@ -1,5 +1,6 @@
 //! What a replica is told when it starts, and the times that follow from it.
 
+use lockstep_logging_channel::flow::WINDOW_BYTES_MAX;
 use lockstep_logging_channel::{Generation, RECORD_BYTES_MAX, Sequence};
 
 /// The shortest timeout: its eighth, the time between heartbeats, is then over a millisecond.
@@ -34,7 +35,7 @@ impl Default for Config {
             generation: Generation(1),
             common: Sequence(0),
             timeout_ns: 200_000_000,
-            window_bytes_max: 16 << 20,
+            window_bytes_max: WINDOW_BYTES_MAX,
             held_bytes_max: 16 << 20,
             lag_ns_max: 500_000_000,
         }
@@ -56,8 +57,8 @@ pub enum ConfigError {
         /// What was given.
         found: u32,
     },
-    /// The window holds too little.
-    #[error("a window of {found} bytes: give at least {WINDOW_BYTES_MIN}, two records of the largest kind")]
+    /// The window holds too little, or more than the transport queues.
+    #[error("a window of {found} bytes: give one from {WINDOW_BYTES_MIN} to {WINDOW_BYTES_MAX}")]
     Window {
         /// What was given.
         found: u64,
@@ -88,7 +89,7 @@ impl Config {
                 found: self.generation.0,
             });
         }
-        if self.window_bytes_max < WINDOW_BYTES_MIN {
+        if !(WINDOW_BYTES_MIN..=WINDOW_BYTES_MAX).contains(&self.window_bytes_max) {
             return Err(ConfigError::Window {
                 found: self.window_bytes_max,
             });

@@ -1,0 +1,165 @@
+//! A replica and what a test says to it. The timeout is 200 ms: heartbeats every 25, a lease of 100, the
+//! primary claims after 175 of silence.
+
+mod backup;
+mod claiming;
+mod pair;
+mod primary;
+
+use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat};
+use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
+
+use super::*;
+
+const MS: u64 = 1_000_000;
+
+const NO_ACTION: [Action<(), u64>; 0] = [];
+const NO_CLAIM: [u32; 0] = [];
+const NOTHING: [(u64, u64); 0] = [];
+
+type Actions = Vec<Action<(), u64>>;
+
+/// A replica with its clock, in milliseconds.
+struct Subject {
+    replica: Replica<(), u64>,
+    next: Sequence,
+}
+
+impl Subject {
+    fn primary() -> (Self, Actions) {
+        Self::start(Replica::primary(Config::default(), 0).unwrap())
+    }
+
+    fn backup() -> (Self, Actions) {
+        Self::start(Replica::backup(Config::default(), 0).unwrap())
+    }
+
+    fn start(replica: Replica<(), u64>) -> (Self, Actions) {
+        let mut subject = Self { replica, next: Sequence(1) };
+        let actions = subject.step(0, Input::Wake);
+        (subject, actions)
+    }
+
+    fn step(&mut self, now_ms: u64, input: Input<(), u64>) -> Actions {
+        let mut actions = Vec::new();
+        self.replica.step(now_ms * MS, input, &mut actions);
+        actions
+    }
+
+    /// Wakes whenever asked to, until a time. Gives everything done.
+    fn wake_until(&mut self, mut now_ms: u64, until_ms: u64) -> Actions {
+        let mut all = Vec::new();
+        while now_ms <= until_ms {
+            all.extend(self.step(now_ms, Input::Wake));
+            now_ms += 25;
+        }
+        all
+    }
+
+    /// Appends an entry that is an output, whose payload is its number.
+    fn output(&mut self, now_ms: u64) -> Actions {
+        let sequence = self.next;
+        let outputs = vec![Output { sequence, bytes: 100, payload: sequence.0 }];
+        let batch = self.batch(100);
+        self.step(now_ms, Input::Appended { batch, outputs })
+    }
+
+    fn batch(&mut self, bytes: u64) -> Batch<()> {
+        let batch = batch(self.next.0, bytes);
+        self.next = self.next.next();
+        batch
+    }
+
+    fn entries(&mut self, now_ms: u64) -> Actions {
+        let batch = self.batch(100);
+        self.step(now_ms, Input::ReceivedEntries(batch))
+    }
+
+    fn heartbeat(&mut self, now_ms: u64, sent_ms: u64, echo_ms: u64, released: u64) -> Actions {
+        let released = Sequence(released);
+        let heartbeat = Heartbeat { sent_at_ns: sent_ms * MS, echo_ns: echo_ms * MS, exits: 0, released };
+        self.step(now_ms, Input::Received(Message::Heartbeat(heartbeat)))
+    }
+
+    fn acknowledge(&mut self, now_ms: u64, received: u64, replayed: u64) -> Actions {
+        let (received, replayed) = (Sequence(received), Sequence(replayed));
+        self.step(now_ms, Input::Received(Message::Acknowledge(Acknowledge { received, replayed })))
+    }
+
+    fn replay(&mut self, now_ms: u64, sequence: u64) -> Actions {
+        let sequence = Sequence(sequence);
+        let outputs = vec![Output { sequence, bytes: 100, payload: sequence.0 }];
+        self.step(now_ms, Input::Replayed { sequence, exits: sequence.0, outputs })
+    }
+
+    fn claimed(&mut self, now_ms: u64, outcome: Outcome) -> Actions {
+        self.step(now_ms, Input::Claimed { generation: Generation(2), outcome })
+    }
+}
+
+fn batch(sequence: u64, bytes: u64) -> Batch<()> {
+    let sequence = Sequence(sequence);
+    Batch { first: sequence, last: sequence, exits: sequence.0, ends: false, bytes, entries: () }
+}
+
+fn powered_off() -> EndReason {
+    EndReason::PoweredOff(7)
+}
+
+fn goodbye() -> Input<(), u64> {
+    Input::Received(Message::Goodbye(Goodbye { reason: "a reason".to_owned() }))
+}
+
+fn broken() -> Input<(), u64> {
+    Input::PeerClosed(Closed::Here { why: "a checksum".to_owned() })
+}
+
+/// The outputs released, with the time until which they may leave, in milliseconds.
+fn released(actions: &Actions) -> Vec<(u64, u64)> {
+    let release = |action: &Action<(), u64>| match action {
+        Action::Release { output, until_ns, .. } => Some((output.payload, until_ns / MS)),
+        _ => None,
+    };
+    actions.iter().filter_map(release).collect()
+}
+
+const FOR_EVER: u64 = u64::MAX / MS;
+
+fn claims(actions: &Actions) -> Vec<u32> {
+    let claim = |action: &Action<(), u64>| match action {
+        Action::Claim { generation } => Some(generation.0),
+        _ => None,
+    };
+    actions.iter().filter_map(claim).collect()
+}
+
+fn messages(actions: &Actions) -> Vec<&Message> {
+    let message = |action| match action {
+        &Action::Send(ref message) => Some(message),
+        _ => None,
+    };
+    actions.iter().filter_map(message).collect()
+}
+
+fn causes(actions: &Actions) -> Vec<&Cause> {
+    let cause = |action| match action {
+        &Action::Report(Report::Noticed { ref cause }) => Some(cause),
+        _ => None,
+    };
+    actions.iter().filter_map(cause).collect()
+}
+
+#[test]
+fn settings_that_cannot_work_are_named() {
+    let with = |change: fn(&mut Config)| {
+        let mut config = Config::default();
+        change(&mut config);
+        Replica::<(), ()>::primary(config, 0).map(|_| ()).unwrap_err().to_string()
+    };
+    assert!(with(|config| config.timeout_ns = 1).contains("a timeout of 1 ns"));
+    assert!(with(|config| config.timeout_ns = u64::MAX).contains("a timeout of"));
+    assert!(with(|config| config.window_bytes_max = 1000).contains("a window of 1000 bytes"));
+    assert!(with(|config| config.window_bytes_max = u64::MAX).contains("a window of"));
+    assert!(with(|config| config.lag_ns_max = 5).contains("a lag limit of 5 ns"));
+    assert!(with(|config| config.generation = Generation(u32::MAX)).contains("generation 4294967295"));
+}
