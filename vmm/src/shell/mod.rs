@@ -10,3 +10,4 @@ pub mod network;
 pub mod outlets;
 pub mod start;
 pub mod status;
+pub mod switch;

@@ -21,9 +21,9 @@ mod tap;
 mod tests;
 
 pub use announcement::{Announcement, CONTROL_ETHERTYPE, MacAddress, PairName, gratuitous_arp};
-pub(crate) use announcement::{ArpPacket, EthernetHeader};
+pub(crate) use announcement::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE};
 pub use attachment::{Attachment, AttachmentParseError};
 pub use error::NetworkError;
-pub(crate) use framing::FrameDecoder;
 pub use framing::{FRAME_BYTES_MAX, FramingError};
+pub(crate) use framing::{FrameDecoder, append_frame};
 pub use link::{BlockingReceiver, FrameReceiver, FrameSender, Link};

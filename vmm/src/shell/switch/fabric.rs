@@ -1,0 +1,348 @@
+//! Where a frame goes: learning, flooding, fencing. Pure: no socket, no task, no clock.
+
+use std::collections::BTreeMap;
+
+use zerocopy::FromBytes;
+
+use super::capture::Capture;
+use super::fence::{Announced, Fence};
+use super::queue::{HOST_BYTES_MAX, PortQueue};
+use super::table::{Learned, StationTable};
+use crate::shell::network::{Announcement, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
+
+/// Ports at a time: 64 pairs, each at most 1.2 MiB of buffers.
+pub(super) const PORTS_MAX: usize = 128;
+
+/// A port, numbered in the order of attachment and never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PortId(pub(super) u32);
+
+impl PortId {
+    /// The host's own station, which is attached to no socket.
+    pub(super) const HOST: Self = Self(0);
+}
+
+/// What a frame that entered means for the host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Verdict {
+    /// The host's own station is to receive it.
+    pub(super) for_host: bool,
+    /// A machine now speaks from another place than before.
+    pub(super) moved: bool,
+}
+
+/// One attached machine.
+#[derive(Debug, Default)]
+pub(super) struct Port {
+    pub(super) queue: PortQueue,
+    fenced: bool,
+    refused_frames: u64,
+}
+
+/// The ports and what is known about them.
+pub(super) struct Fabric {
+    host_mac: MacAddress,
+    ports: BTreeMap<PortId, Port>,
+    attached: u32,
+    stations: StationTable,
+    fence: Fence,
+    capture: Option<Capture>,
+}
+
+impl Fabric {
+    /// A fabric with no port but the host's own.
+    pub(super) fn new(host_mac: MacAddress, capture: Option<Capture>) -> Self {
+        Self {
+            host_mac,
+            ports: BTreeMap::new(),
+            attached: 0,
+            stations: StationTable::default(),
+            fence: Fence::default(),
+            capture,
+        }
+    }
+
+    /// A new port, or none where there are [`PORTS_MAX`].
+    pub(super) fn attach(&mut self) -> Option<PortId> {
+        if self.ports.len() >= PORTS_MAX {
+            return None;
+        }
+        self.attached += 1;
+        let id = PortId(self.attached);
+        self.ports.insert(id, Port::default());
+        Some(id)
+    }
+
+    /// Removes a port with everything known about it, and logs what it lost.
+    pub(super) fn detach(&mut self, id: PortId) {
+        self.stations.forget_port(id);
+        self.fence.forget_port(id);
+        if let Some(port) = self.ports.remove(&id) {
+            let (dropped, refused) = (port.queue.dropped_frames(), port.refused_frames);
+            tracing::info!(port = id.0, dropped, refused, "machine detached");
+        }
+    }
+
+    /// An attached port.
+    pub(super) fn port_mut(&mut self, id: PortId) -> Option<&mut Port> {
+        self.ports.get_mut(&id)
+    }
+
+    /// Whether the host may send to `mac` now without crowding its port; true where the port is unknown.
+    pub(super) fn has_room_for_host(&self, mac: &MacAddress) -> bool {
+        let port = self.stations.port_of(mac).and_then(|id| self.ports.get(&id));
+        port.is_none_or(|port| port.queue.waiting_bytes() < HOST_BYTES_MAX)
+    }
+
+    /// Takes a frame in and queues it where it belongs.
+    pub(super) fn enter(&mut self, from: PortId, frame: &[u8]) -> Verdict {
+        if let Some(capture) = &mut self.capture {
+            capture.frame(from, frame);
+        }
+        let Ok((header, _)) = EthernetHeader::ref_from_prefix(frame) else {
+            return Verdict::default();
+        };
+        if header.ethertype.get() == CONTROL_ETHERTYPE {
+            return self.control(from, frame);
+        }
+        if self.is_refused(from, header) {
+            return Verdict::default();
+        }
+        let moved = from != PortId::HOST && self.learn(header.source, from) == Learned::Moved;
+        Verdict {
+            for_host: self.deliver(from, header.destination, frame),
+            moved,
+        }
+    }
+
+    fn control(&mut self, from: PortId, frame: &[u8]) -> Verdict {
+        let Some(announcement) = Announcement::from_frame(frame) else {
+            return Verdict::default();
+        };
+        let announced = self.fence.announce(from, announcement);
+        let generation = announcement.generation.0;
+        match announced {
+            Announced::Noted => tracing::debug!(port = from.0, generation, "generation announced"),
+            Announced::Advanced => tracing::info!(port = from.0, generation, "generation advanced"),
+            Announced::Foreign => tracing::warn!(port = from.0, "announces for a second pair: not heard"),
+        }
+        self.refresh_fence();
+        Verdict {
+            for_host: false,
+            moved: announced == Announced::Advanced,
+        }
+    }
+
+    fn refresh_fence(&mut self) {
+        for (id, port) in &mut self.ports {
+            let fenced = self.fence.is_fenced(*id);
+            if fenced && !port.fenced {
+                tracing::info!(port = id.0, "fenced: its generation is over");
+                self.stations.forget_port(*id);
+            }
+            port.fenced = fenced;
+        }
+    }
+
+    /// Whether a frame must not enter: its port is fenced or gone, or it claims the host's own address.
+    fn is_refused(&mut self, from: PortId, header: &EthernetHeader) -> bool {
+        if from == PortId::HOST {
+            return false;
+        }
+        let Some(port) = self.ports.get_mut(&from) else {
+            return true;
+        };
+        let refused = port.fenced || header.source == self.host_mac;
+        port.refused_frames += u64::from(refused);
+        refused
+    }
+
+    fn learn(&mut self, source: MacAddress, from: PortId) -> Learned {
+        if is_group(&source) {
+            return Learned::Nothing;
+        }
+        self.stations.hear(source, from)
+    }
+
+    /// Queues the frame; true where the host is among its receivers.
+    fn deliver(&mut self, from: PortId, destination: MacAddress, frame: &[u8]) -> bool {
+        if destination == self.host_mac {
+            return from != PortId::HOST;
+        }
+        match self
+            .stations
+            .port_of(&destination)
+            .filter(|_| !is_group(&destination))
+        {
+            Some(to) if to == from => {}
+            Some(to) => {
+                if let Some(port) = self.ports.get_mut(&to) {
+                    port.queue.push(frame);
+                }
+            }
+            None => {
+                let others = self
+                    .ports
+                    .iter_mut()
+                    .filter(|(id, port)| **id != from && !port.fenced);
+                others.for_each(|(_, port)| port.queue.push(frame));
+            }
+        }
+        from != PortId::HOST && is_group(&destination)
+    }
+}
+
+/// Whether an address means several stations.
+fn is_group(mac: &MacAddress) -> bool {
+    let [first, ..] = mac;
+    first & 1 == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_logging_channel::Generation;
+
+    const HOST: MacAddress = [2, 0, 0, 0, 0, 0xFE];
+    const ALICE: MacAddress = [2, 0, 0, 0, 0, 1];
+    const BOB: MacAddress = [2, 0, 0, 0, 0, 2];
+    const ALL: MacAddress = [0xFF; 6];
+    const TO_HOST: Verdict = Verdict {
+        for_host: true,
+        moved: false,
+    };
+    const NOTHING: Verdict = Verdict {
+        for_host: false,
+        moved: false,
+    };
+
+    fn frame(from: MacAddress, to: MacAddress) -> Vec<u8> {
+        [&to[..], &from, &[8, 0], &[0; 46]].concat()
+    }
+
+    fn announcement(generation: u32) -> Vec<u8> {
+        Announcement {
+            pair: [1; 16],
+            generation: Generation(generation),
+        }
+        .to_frame()
+    }
+
+    fn three_ports() -> (Fabric, [PortId; 3]) {
+        let mut fabric = Fabric::new(HOST, None);
+        let ports = std::array::from_fn(|_| fabric.attach().unwrap());
+        (fabric, ports)
+    }
+
+    /// How many frames wait at each port since this was asked last.
+    fn queued(fabric: &mut Fabric) -> Vec<usize> {
+        let drain = |port: &mut Port| {
+            let bytes = port.queue.waiting_bytes();
+            port.queue.written(bytes);
+            bytes / 64
+        };
+        fabric.ports.values_mut().map(drain).collect()
+    }
+
+    #[test]
+    fn an_unknown_station_is_flooded_to_a_known_one_is_not() {
+        let (mut fabric, [a, b, _]) = three_ports();
+
+        assert_eq!(fabric.enter(a, &frame(ALICE, BOB)), NOTHING);
+        assert_eq!(queued(&mut fabric), [0, 1, 1]);
+        assert_eq!(fabric.enter(b, &frame(BOB, ALICE)), NOTHING);
+        assert_eq!(queued(&mut fabric), [1, 0, 0]);
+        assert_eq!(fabric.enter(a, &frame(ALICE, BOB)), NOTHING);
+        assert_eq!(queued(&mut fabric), [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_broadcast_goes_to_all_and_to_the_host() {
+        let (mut fabric, [a, ..]) = three_ports();
+        assert_eq!(fabric.enter(a, &frame(ALICE, ALL)), TO_HOST);
+        assert_eq!(queued(&mut fabric), [0, 1, 1]);
+        assert_eq!(fabric.enter(PortId::HOST, &frame(HOST, ALL)), NOTHING);
+        assert_eq!(queued(&mut fabric), [1, 1, 1]);
+    }
+
+    #[test]
+    fn the_host_is_a_station_nobody_else_can_be() {
+        let (mut fabric, [a, b, _]) = three_ports();
+        assert_eq!(fabric.enter(a, &frame(ALICE, HOST)), TO_HOST);
+        assert_eq!(fabric.enter(b, &frame(HOST, ALICE)), NOTHING);
+        assert_eq!(queued(&mut fabric), [0, 0, 0]);
+        fabric.enter(PortId::HOST, &frame(HOST, ALICE));
+        assert_eq!(queued(&mut fabric), [1, 0, 0]);
+    }
+
+    #[test]
+    fn a_station_that_speaks_elsewhere_has_moved() {
+        let (mut fabric, [a, b, _]) = three_ports();
+        fabric.enter(a, &frame(ALICE, HOST));
+        assert_eq!(
+            fabric.enter(b, &frame(ALICE, HOST)),
+            Verdict {
+                for_host: true,
+                moved: true
+            }
+        );
+        fabric.enter(PortId::HOST, &frame(HOST, ALICE));
+        assert_eq!(queued(&mut fabric), [0, 1, 0]);
+    }
+
+    #[test]
+    fn a_port_that_is_gone_is_flooded_around() {
+        let (mut fabric, [a, ..]) = three_ports();
+        fabric.enter(a, &frame(ALICE, HOST));
+        fabric.detach(a);
+        fabric.enter(PortId::HOST, &frame(HOST, ALICE));
+        assert_eq!(queued(&mut fabric), [1, 1]);
+        assert_eq!(fabric.enter(a, &frame(ALICE, HOST)), NOTHING);
+    }
+
+    #[test]
+    fn a_fenced_port_neither_speaks_nor_is_spoken_to() {
+        let (mut fabric, [old, new, _]) = three_ports();
+        fabric.enter(old, &announcement(0));
+        fabric.enter(new, &announcement(0));
+        fabric.enter(old, &frame(ALICE, HOST));
+
+        let advanced = fabric.enter(new, &announcement(1));
+
+        assert_eq!(
+            advanced,
+            Verdict {
+                for_host: false,
+                moved: true
+            }
+        );
+        assert_eq!(queued(&mut fabric), [0, 0, 0], "announcements are not passed on");
+        assert_eq!(fabric.enter(old, &frame(ALICE, HOST)), NOTHING);
+        assert_eq!(fabric.enter(old, &frame(ALICE, ALL)), NOTHING);
+        fabric.enter(PortId::HOST, &frame(HOST, ALICE));
+        assert_eq!(queued(&mut fabric), [0, 1, 1]);
+        assert_eq!(fabric.enter(new, &frame(ALICE, HOST)), TO_HOST);
+    }
+
+    #[test]
+    fn what_is_no_frame_goes_nowhere() {
+        let (mut fabric, [a, ..]) = three_ports();
+        for junk in [
+            &[][..],
+            &[1; 13],
+            &[[0; 12].as_slice(), &[0x88, 0xB5], b"LSGX"].concat(),
+        ] {
+            assert_eq!(fabric.enter(a, junk), NOTHING);
+        }
+        assert_eq!(queued(&mut fabric), [0, 0, 0]);
+    }
+
+    #[test]
+    fn ports_are_bounded() {
+        let mut fabric = Fabric::new(HOST, None);
+        let ids: Vec<_> = std::iter::from_fn(|| fabric.attach()).collect();
+        assert_eq!(ids.len(), PORTS_MAX);
+        fabric.detach(PortId(1));
+        assert!(fabric.attach().is_some_and(|id| !ids.contains(&id)));
+    }
+}

@@ -1,0 +1,175 @@
+//! A switch from its start to its end.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io::Write;
+use std::net::SocketAddrV4;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::net::{TcpListener, UnixListener};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
+use tokio::task::{LocalSet, spawn_local};
+
+use super::capture::Capture;
+use super::core::{Core, Shared};
+use super::host::CONNECTIONS_MAX;
+use super::listener::Listener;
+use super::{SwitchArguments, SwitchError, forward, port, timers};
+
+/// Between two attempts to accept, where the process has no descriptor left.
+const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+/// A switch that is ready. As text it is the line that `lockstep switch` prints to standard output then:
+/// `ready socket=PATH`, and ` forward=HOST->GUEST` for each forward, with the port that was taken where
+/// port 0 was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    /// Where machines attach.
+    pub socket: PathBuf,
+    /// Host address and guest address of each forward, in the order given.
+    pub forwards: Vec<(SocketAddrV4, SocketAddrV4)>,
+}
+
+impl fmt::Display for Ready {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ready socket={}", self.socket.display())?;
+        self.forwards
+            .iter()
+            .try_for_each(|(host, guest)| write!(formatter, " forward={host}->{guest}"))
+    }
+}
+
+/// Runs a switch until SIGTERM or SIGINT; prints a line when it is ready (see [`Ready`]).
+///
+/// # Errors
+/// Where it cannot start: the text names the socket, port or file, and says what to do.
+pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| SwitchError::Runtime { source })?;
+    raise_descriptor_limit();
+    runtime.block_on(async {
+        let watch = |kind| signal(kind).map_err(|source| SwitchError::Runtime { source });
+        let (mut terminate, mut interrupt) =
+            (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        serve(arguments, print_ready, stop).await
+    })
+}
+
+/// Runs a switch until `stop` is done; calls `ready` once machines and clients can connect. Needs a runtime with one
+/// thread.
+///
+/// # Errors
+/// As [`run`].
+pub async fn serve(
+    arguments: &SwitchArguments,
+    ready: impl FnOnce(&Ready),
+    stop: impl Future<Output = ()>,
+) -> Result<(), SwitchError> {
+    check_forwards(arguments)?;
+    let capture = arguments.pcap.as_deref().map(Capture::create).transpose()?;
+    let mut forwards = Vec::new();
+    for asked in &arguments.forward {
+        let (listener, address) = forward::listen(asked).await?;
+        forwards.push((listener, address, asked.guest));
+    }
+    let listener = Listener::bind(&arguments.socket)?;
+
+    let guests = arguments.forward.iter().map(|forward| *forward.guest.ip());
+    let core = Core::new(arguments.address, guests, seed(), capture);
+    let shared: Shared = Rc::new(RefCell::new(core));
+    let addresses = forwards.iter().map(|(_, host, guest)| (*host, *guest)).collect();
+    let state = Ready {
+        socket: arguments.socket.clone(),
+        forwards: addresses,
+    };
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            spawn_local(timers::run(Shared::clone(&shared)));
+            spawn_forwards(&shared, forwards);
+            ready(&state);
+            tracing::info!(socket = %state.socket.display(), "switch ready");
+            tokio::select! {
+                () = accept_machines(&shared, &listener.socket) => {}
+                () = stop => {}
+            }
+        })
+        .await;
+    tracing::info!("switch ended");
+    Ok(())
+}
+
+fn spawn_forwards(shared: &Shared, forwards: Vec<(TcpListener, SocketAddrV4, SocketAddrV4)>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    for (listener, _, guest) in forwards {
+        spawn_local(forward::run(
+            Shared::clone(shared),
+            listener,
+            guest,
+            Arc::clone(&places),
+        ));
+    }
+}
+
+async fn accept_machines(shared: &Shared, listener: &UnixListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                spawn_local(port::run(Shared::clone(shared), stream));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a machine: trying again");
+                tokio::time::sleep(ACCEPT_RETRY_INTERVAL).await;
+            }
+        }
+    }
+}
+
+fn check_forwards(arguments: &SwitchArguments) -> Result<(), SwitchError> {
+    let host = arguments.address;
+    let is_guest = |address| host.reaches(address) && address != host.address;
+    match arguments
+        .forward
+        .iter()
+        .map(|forward| *forward.guest.ip())
+        .find(|guest| !is_guest(*guest))
+    {
+        Some(guest) => Err(SwitchError::GuestUnreachable { guest, host }),
+        None => Ok(()),
+    }
+}
+
+/// A connection takes one descriptor, and 1024, what a process usually may have, are too few. Where the limit cannot
+/// be raised, accepting waits instead.
+fn raise_descriptor_limit() {
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+    {
+        let wanted = hard.min(soft.max(2 * CONNECTIONS_MAX as u64));
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+    }
+}
+
+/// Makes sequence numbers that nobody outside guesses; without randomness the switch still works.
+fn seed() -> u64 {
+    getrandom::u64().unwrap_or(0)
+}
+
+fn print_ready(ready: &Ready) {
+    let mut output = std::io::stdout().lock();
+    // Who closed standard output does not want to know.
+    let _ = writeln!(output, "{ready}").and_then(|()| output.flush());
+}

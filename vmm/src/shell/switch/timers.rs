@@ -1,0 +1,87 @@
+//! When connections have something to do without being spoken to: delayed acknowledgements, retransmissions.
+//!
+//! One heap for all. A connection stands in it at most once for its earliest deadline; one that has become later is
+//! found out when the earlier one fires, so that the common case, an acknowledgement that found data to travel
+//! with, costs nothing.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::{Poll, Waker};
+use std::time::{Duration, Instant};
+
+use super::core::Shared;
+
+/// The deadlines of connections, by local port.
+#[derive(Debug, Default)]
+pub(super) struct Timers {
+    deadlines: BinaryHeap<Reverse<(Instant, u16)>>,
+    waker: Option<Waker>,
+}
+
+impl Timers {
+    /// Adds a deadline of the connection at `port`.
+    pub(super) fn add(&mut self, deadline: Instant, port: u16) {
+        let is_first = self.first().is_none_or(|first| deadline < first);
+        self.deadlines.push(Reverse((deadline, port)));
+        if is_first && let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The earliest deadline.
+    fn first(&self) -> Option<Instant> {
+        self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
+    }
+
+    /// Takes the earliest deadline that has passed.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, u16)> {
+        self.first().filter(|first| *first <= now)?;
+        self.deadlines.pop().map(|Reverse(due)| due)
+    }
+}
+
+/// Fires deadlines for ever.
+pub(super) async fn run(shared: Shared) {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|context| {
+        loop {
+            let mut core = shared.borrow_mut();
+            core.fire_timers(Instant::now());
+            core.timers.waker = Some(context.waker().clone());
+            let Some(first) = core.timers.first() else {
+                return Poll::Pending;
+            };
+            drop(core);
+            if sleep.deadline() != first.into() {
+                sleep.as_mut().reset(first.into());
+            }
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn deadlines_come_in_order_and_not_before_their_time() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let mut timers = Timers::default();
+        timers.add(at(30), 3);
+        timers.add(at(10), 1);
+        timers.add(at(20), 2);
+
+        assert_eq!(timers.take_due(at(9)), None);
+        assert_eq!(timers.take_due(at(20)), Some((at(10), 1)));
+        assert_eq!(timers.take_due(at(20)), Some((at(20), 2)));
+        assert_eq!(timers.take_due(at(20)), None);
+        assert_eq!(timers.first(), Some(at(30)));
+    }
+}
