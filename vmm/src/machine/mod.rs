@@ -7,6 +7,8 @@
 //!   guest <-> cpu::Vcpu <-> run::Machine (memory, devices) <-> door::Door
 //! ```
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod boot;
 pub mod cpu;
 pub mod devices;

@@ -1,5 +1,7 @@
 //! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 pub mod divergence;
 pub mod gate;
 pub mod recorder;

@@ -1,0 +1,239 @@
+//! The repository polices itself: who may know what, where `unsafe` may stand, how large a file may be.
+//!
+//! [`policy`] has the tables, which follow ARCHITECTURE.md; [`paths`] finds what a Rust source names; [`tree`] lists the
+//! files. Each check is a function of text, and each has a test here that shows it failing.
+
+// The helpers of a test may fail as loudly as the test itself.
+#![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+
+mod paths;
+mod policy;
+mod tree;
+
+use policy::{FILE_LINES_MAX, FOLDERS, LAYERS, MANIFESTS};
+use tree::Tree;
+
+/// Everything in `complaints` at once, so that one run shows all there is to mend.
+fn assert_none(complaints: &[String]) {
+    assert!(
+        complaints.is_empty(),
+        "{} violations:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
+}
+
+#[test]
+fn every_source_keeps_to_its_layer() {
+    let tree = Tree::of_repository();
+    let sources = tree.text_files().filter(|(path, _)| path.ends_with(".rs"));
+    assert_none(
+        &sources
+            .flat_map(|(path, text)| policy::layer_complaints(LAYERS, &path, &text))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn every_manifest_keeps_to_its_layer() {
+    let tree = Tree::of_repository();
+    let manifests = MANIFESTS
+        .iter()
+        .map(|manifest| (manifest, tree.text(manifest.path)));
+    let complaints = manifests.flat_map(|(manifest, text)| policy::manifest_complaints(manifest, &text));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_deterministic_module_denies_the_banned_calls() {
+    let tree = Tree::of_repository();
+    let roots = policy::DETERMINISTIC_ROOTS
+        .iter()
+        .map(|path| (path, tree.text(path)));
+    let complaints = roots.filter_map(|(path, text)| policy::missing_denial(path, &text));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_table_names_what_exists() {
+    let tree = Tree::of_repository();
+    let named = LAYERS
+        .iter()
+        .flat_map(|layer| layer.within.iter().chain(layer.except));
+    let complaints = named
+        .filter(|folder| !tree.has(folder))
+        .map(|folder| format!("no file is under `{folder}`"));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_top_folder_says_what_it_is() {
+    let tree = Tree::of_repository();
+    let readmes = FOLDERS.iter().map(|folder| format!("{folder}/README.md"));
+    assert_none(
+        &readmes
+            .filter(|readme| !tree.has(readme))
+            .map(|readme| format!("missing: {readme}"))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn no_file_is_too_long() {
+    let tree = Tree::of_repository();
+    let complaints = tree
+        .text_files()
+        .filter_map(|(path, text)| policy::length_complaint(&path, &text));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn no_generated_binary_is_kept() {
+    let tree = Tree::of_repository();
+    let complaints = tree
+        .files()
+        .filter_map(|(path, bytes)| policy::binary_complaint(&path, &bytes));
+    assert_none(&complaints.collect::<Vec<_>>());
+}
+
+// What follows shows that each check can fail.
+
+/// The complaints about `text` as if it stood at `path`.
+fn complaints_at(path: &str, text: &str) -> Vec<String> {
+    policy::layer_complaints(LAYERS, path, text)
+}
+
+#[test]
+fn a_clock_in_the_machine_is_found() {
+    let text = "fn now() -> u64 {\n    std::time::Instant::now().elapsed().as_secs()\n}";
+    let found = complaints_at("vmm/src/machine/timer.rs", text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].starts_with("vmm/src/machine/timer.rs:2: `std::time`"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn nested_and_renamed_imports_are_found() {
+    let text = "use std::{io, collections::{BTreeMap, HashMap as Map}, thread};";
+    let found = complaints_at("vmm/src/machine/bus.rs", text);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn kvm_outside_its_folder_is_found() {
+    for path in [
+        "vmm/src/machine/vcpu/mod.rs",
+        "vmm/src/replica/role.rs",
+        "vmm/src/shell/run.rs",
+        "tests/tests/run.rs",
+    ] {
+        assert_eq!(complaints_at(path, "use kvm_ioctls::Kvm;").len(), 1, "{path}");
+    }
+    assert_eq!(
+        complaints_at("vmm/src/kvm/mod.rs", "use kvm_ioctls::Kvm;"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn tokio_in_the_replica_is_found_inside_a_macro_too() {
+    let text = "async fn wait() { select!(_ = tokio::time::sleep(d) => ()) }";
+    assert_eq!(complaints_at("vmm/src/replica/role.rs", text).len(), 1);
+}
+
+#[test]
+fn an_import_of_the_shell_is_found() {
+    for text in [
+        "use crate::shell::Config;",
+        "use crate::{machine, shell};",
+        "use super::super::shell;",
+    ] {
+        assert_eq!(complaints_at("vmm/src/replica/role.rs", text).len(), 1, "{text}");
+    }
+    assert_eq!(
+        complaints_at("vmm/src/main.rs", "use lockstep::shell::run;"),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn kvm_and_log_entries_in_the_crates_beside_the_vmm_are_found() {
+    assert_eq!(
+        complaints_at("logging-channel/src/lib.rs", "use vm_memory::Bytes;").len(),
+        1
+    );
+    assert_eq!(
+        complaints_at("shared-disk/src/lib.rs", "use lockstep_logging_channel::Entry;").len(),
+        1
+    );
+}
+
+#[test]
+fn unsafe_outside_the_listed_files_is_found() {
+    let text = "fn peek(at: *const u8) -> u8 {\n    unsafe { *at }\n}";
+    assert_eq!(complaints_at("vmm/src/machine/bus.rs", text).len(), 1);
+    assert_eq!(complaints_at("vmm/src/kvm/vcpu.rs", text), Vec::<String>::new());
+}
+
+#[test]
+fn words_in_comments_strings_and_unit_tests_are_no_use() {
+    let text = "//! Not std::time.\n/* HashMap */ const A: &str = \"std::thread\";\n\
+                #[cfg(test)]\nmod tests { use std::collections::HashMap; }";
+    assert_eq!(
+        complaints_at("vmm/src/machine/bus.rs", text),
+        Vec::<String>::new()
+    );
+}
+
+#[test]
+fn code_after_a_unit_test_is_still_read() {
+    let text =
+        "#[cfg(test)]\nuse std::time::Instant;\nuse std::net::TcpStream;\n#[cfg(not(test))]\nuse std::fs;";
+    let found = complaints_at("vmm/src/machine/bus.rs", text);
+    assert_eq!(found.len(), 2, "{found:?}");
+}
+
+#[test]
+fn a_forbidden_dependency_is_found() {
+    let text = "[dependencies]\nserde.workspace = true\nvm-memory.workspace = true\n[dev-dependencies]\nlockstep = \"1\"";
+    let manifest = policy::Manifest {
+        path: "x/Cargo.toml",
+        forbidden: &["vm-memory", "lockstep"],
+    };
+    assert_eq!(policy::manifest_complaints(&manifest, text).len(), 2);
+}
+
+#[test]
+fn a_missing_denial_is_found() {
+    let denial = "#![deny(clippy::disallowed_methods, clippy::disallowed_types)]";
+    assert!(policy::missing_denial("a.rs", "//! Machine.\npub mod bus;").is_some());
+    assert!(policy::missing_denial("a.rs", &format!("//! Machine.\n// {denial}")).is_some());
+    assert_eq!(
+        policy::missing_denial("a.rs", &format!("//! Machine.\n{denial}\npub mod bus;")),
+        None
+    );
+}
+
+#[test]
+fn a_long_file_is_found() {
+    assert_eq!(
+        policy::length_complaint("a.rs", &"x\n".repeat(FILE_LINES_MAX)),
+        None
+    );
+    assert!(policy::length_complaint("a.rs", &"x\n".repeat(FILE_LINES_MAX + 1)).is_some());
+    assert_eq!(
+        policy::length_complaint("Cargo.lock", &"x\n".repeat(FILE_LINES_MAX + 1)),
+        None
+    );
+}
+
+#[test]
+fn a_binary_is_found() {
+    assert!(policy::binary_complaint("guest-images/smoke", b"\x7fELF\x02\x01\x01\0").is_some());
+    assert_eq!(
+        policy::binary_complaint("README.md", "Zeitschloß".as_bytes()),
+        None
+    );
+}

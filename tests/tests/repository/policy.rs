@@ -1,0 +1,246 @@
+//! The tables of the policy, and the checks that apply them to the text of one file.
+
+use crate::paths;
+
+/// Lines a file may have. Typical are 120 to 250.
+pub const FILE_LINES_MAX: usize = 500;
+
+/// Files whose length nobody chooses.
+const LENGTH_EXEMPT: &[&str] = &["Cargo.lock"];
+
+/// Top folders, each with a README: what it provides, what it may not know.
+pub const FOLDERS: &[&str] = &["guest-images", "logging-channel", "shared-disk", "tests", "vmm"];
+
+/// Roots of the deterministic modules, in which clippy refuses the calls and types that clippy.toml lists.
+pub const DETERMINISTIC_ROOTS: &[&str] = &["vmm/src/machine/mod.rs", "vmm/src/replica/mod.rs"];
+
+/// What sources may not name.
+pub struct Layer {
+    /// Files, or folders with a slash at their end, that it is about.
+    pub within: &'static [&'static str],
+    /// Those among them that may.
+    pub except: &'static [&'static str],
+    /// Paths or names that may not stand there.
+    pub forbidden: &'static [&'static str],
+    /// The reason, which completes "because".
+    pub why: &'static str,
+}
+
+/// Where Rust sources are.
+const ALL: &[&str] = &[
+    "guest-images/",
+    "logging-channel/",
+    "shared-disk/",
+    "tests/",
+    "vmm/",
+];
+
+/// Host effects and unordered collections: what makes two runs differ.
+const NONDETERMINISM: &[&str] = &[
+    "std::net",
+    "std::os::unix::net",
+    "std::thread",
+    "std::time",
+    "std::fs",
+    "std::process",
+    "std::env",
+    "HashMap",
+    "HashSet",
+    "RandomState",
+    "tokio",
+    "crossbeam_channel",
+    "rand",
+    "getrandom",
+    "nix",
+    "libc",
+];
+
+/// Who may know what.
+pub const LAYERS: &[Layer] = &[
+    Layer {
+        within: &["vmm/src/machine/", "vmm/src/replica/"],
+        except: &[],
+        forbidden: NONDETERMINISM,
+        why: "it is a function of its state and its inputs: effects and unordered collections are the shell's",
+    },
+    Layer {
+        within: ALL,
+        except: &["vmm/src/kvm/"],
+        forbidden: &["kvm_ioctls", "kvm_bindings"],
+        why: "KVM is known in one module only",
+    },
+    Layer {
+        within: &["vmm/src/machine/", "vmm/src/replica/"],
+        except: &[],
+        forbidden: &["crate::kvm"],
+        why: "the machine knows a vCPU as a trait, and the replica knows none",
+    },
+    Layer {
+        within: &["vmm/src/kvm/"],
+        except: &[],
+        forbidden: &["crate::replica", "tokio", "std::net", "HashMap", "HashSet"],
+        why: "it is a vCPU and nothing else",
+    },
+    Layer {
+        within: ALL,
+        except: &["vmm/src/shell/", "vmm/src/main.rs"],
+        forbidden: &["crate::shell", "super::shell", "lockstep::shell"],
+        why: "the shell is imported by nobody",
+    },
+    Layer {
+        within: &["logging-channel/"],
+        except: &[],
+        forbidden: &[
+            "kvm_ioctls",
+            "kvm_bindings",
+            "vm_memory",
+            "virtio_queue",
+            "virtio_bindings",
+            "vm_superio",
+            "lockstep",
+        ],
+        why: "the channel carries entries and knows neither KVM nor devices",
+    },
+    Layer {
+        within: &["shared-disk/"],
+        except: &[],
+        forbidden: &[
+            "kvm_ioctls",
+            "kvm_bindings",
+            "vm_memory",
+            "lockstep",
+            "lockstep_logging_channel",
+        ],
+        why: "storage knows neither KVM nor log entries",
+    },
+    Layer {
+        within: ALL,
+        except: UNSAFE_ALLOWED,
+        forbidden: &["unsafe", "unsafe_code"],
+        why: "unsafe is only where KVM, memory mapping, signals or ring 3 need it; a new place is listed here with its reason",
+    },
+];
+
+/// Where `unsafe` may stand.
+const UNSAFE_ALLOWED: &[&str] = &[
+    // Ioctls, the shared `kvm_run` page, the signal that kicks a vCPU.
+    "vmm/src/kvm/",
+    // One ioctl makes a TAP interface.
+    "vmm/src/shell/network/tap.rs",
+    // tokio watches a descriptor that is none of its own types.
+    "vmm/src/shell/network/link.rs",
+    // Guests are programs on bare (virtual) metal.
+    "guest-images/",
+    // One ioctl, without any crate.
+    "tests/lab/probe.rs",
+];
+
+/// Crates that a package may not depend on.
+pub struct Manifest {
+    /// Its manifest.
+    pub path: &'static str,
+    /// Names of crates as they stand in a manifest.
+    pub forbidden: &'static [&'static str],
+}
+
+/// The packages beside the VMM: what is no dependency cannot be known under any name.
+pub const MANIFESTS: &[Manifest] = &[
+    Manifest {
+        path: "logging-channel/Cargo.toml",
+        forbidden: &[
+            "lockstep",
+            "lockstep-shared-disk",
+            "kvm-ioctls",
+            "kvm-bindings",
+            "vm-memory",
+            "virtio-queue",
+            "virtio-bindings",
+            "vm-superio",
+        ],
+    },
+    Manifest {
+        path: "shared-disk/Cargo.toml",
+        forbidden: &[
+            "lockstep",
+            "lockstep-logging-channel",
+            "kvm-ioctls",
+            "kvm-bindings",
+            "vm-memory",
+            "tokio",
+        ],
+    },
+];
+
+/// Whether `file` is `place`, or under it where `place` ends with a slash.
+pub fn is_within(file: &str, place: &str) -> bool {
+    if place.ends_with('/') {
+        file.starts_with(place)
+    } else {
+        file == place
+    }
+}
+
+/// Unit tests in files of their own are no part of the program.
+fn is_unit_test(file: &str) -> bool {
+    file.ends_with("/tests.rs") || file.contains("/src/") && file.contains("/tests/")
+}
+
+/// What `text`, which stands in `file`, names against `layers`.
+pub fn layer_complaints(layers: &[Layer], file: &str, text: &str) -> Vec<String> {
+    let anywhere = |places: &[&str]| places.iter().any(|place| is_within(file, place));
+    let concerned: Vec<&Layer> = layers
+        .iter()
+        .filter(|layer| anywhere(layer.within) && !anywhere(layer.except))
+        .collect();
+    if concerned.is_empty() || is_unit_test(file) {
+        return Vec::new();
+    }
+    match paths::named(text) {
+        Ok(named) => concerned
+            .iter()
+            .flat_map(|layer| breaches(layer, file, &named))
+            .collect(),
+        Err(error) => vec![format!("{file}: {error}")],
+    }
+}
+
+/// What `layer` forbids among `named`.
+fn breaches(layer: &Layer, file: &str, named: &[paths::Named]) -> Vec<String> {
+    let found = named.iter().filter_map(|name| {
+        let pattern = layer.forbidden.iter().find(|pattern| name.contains(pattern))?;
+        Some(format!(
+            "{file}:{}: `{pattern}` may not stand here, because {}",
+            name.line, layer.why
+        ))
+    });
+    found.collect()
+}
+
+/// Forbidden dependencies of any sort in the text of a manifest.
+pub fn manifest_complaints(manifest: &Manifest, text: &str) -> Vec<String> {
+    let names = text.lines().filter_map(|line| line.split(['.', '=', ' ']).next());
+    let forbidden = names.filter(|name| manifest.forbidden.contains(name));
+    forbidden
+        .map(|name| format!("{}: may not depend on `{name}`", manifest.path))
+        .collect()
+}
+
+/// A complaint where the root of a deterministic module does not deny what clippy.toml lists.
+pub fn missing_denial(file: &str, text: &str) -> Option<String> {
+    let denial = "#![deny(clippy::disallowed_methods, clippy::disallowed_types)]";
+    let denied = text.lines().any(|line| line.trim() == denial);
+    (!denied).then(|| format!("{file}: must say {denial}"))
+}
+
+/// A complaint about a file that is longer than it may be.
+pub fn length_complaint(file: &str, text: &str) -> Option<String> {
+    let lines = text.lines().count();
+    let too_long = lines > FILE_LINES_MAX && !LENGTH_EXEMPT.contains(&file);
+    too_long.then(|| format!("{file}: {lines} lines, at most {FILE_LINES_MAX}"))
+}
+
+/// A complaint about a file that is no text: what is built is not kept.
+pub fn binary_complaint(file: &str, bytes: &[u8]) -> Option<String> {
+    let is_text = !bytes.contains(&0) && std::str::from_utf8(bytes).is_ok();
+    (!is_text).then(|| format!("{file}: not a text; recipes are kept, not what they make"))
+}
