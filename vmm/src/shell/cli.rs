@@ -107,6 +107,12 @@ pub enum Command {
         #[arg(long, default_value_t = 3)]
         runs: u32,
     },
+    /// Run the primary of a protected pair
+    Primary(#[command(flatten)] MachineArguments),
+    /// Run the backup of a protected pair
+    Backup(#[command(flatten)] MachineArguments),
+    /// The network between a pair and its clients, outside the fault domain
+    Switch(super::switch::SwitchArguments),
     /// Look into log files
     #[command(subcommand)]
     Log(LogCommand),

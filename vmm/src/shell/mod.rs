@@ -8,6 +8,7 @@ pub mod live;
 pub mod machine;
 pub mod network;
 pub mod outlets;
+pub mod pair;
 pub mod start;
 pub mod status;
 pub mod switch;

@@ -1,8 +1,8 @@
 //! Where released outputs go.
 
-use super::network::FrameSender;
+use super::network::{Announcement, FrameSender, MacAddress, NetworkError, PairName, gratuitous_arp};
 use crate::machine::door::DoorError;
-use lockstep_logging_channel::OutputTarget;
+use lockstep_logging_channel::{Generation, OutputTarget};
 use std::io::Write;
 
 /// The console on standard output, and the network.
@@ -34,8 +34,13 @@ impl Outlets {
         }
     }
 
-    /// The network end, for announcements and batches.
-    pub fn frames(&mut self) -> &mut FrameSender {
-        &mut self.frames
+    /// Tells the network who speaks for the guest in `generation`: gratuitous ARP, and for a switch of ours the generation, so that it
+    /// drops what older ones still say.
+    ///
+    /// # Errors
+    /// [`NetworkError`].
+    pub fn announce(&mut self, pair: [u8; 16], generation: Generation, mac: [u8; 6]) -> Result<(), NetworkError> {
+        self.frames.announce(Announcement { pair: PairName(pair), generation: generation.0 })?;
+        self.frames.send(&gratuitous_arp(MacAddress(mac), None))
     }
 }

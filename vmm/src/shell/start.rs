@@ -4,6 +4,7 @@ use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
+use super::pair::{backup, primary};
 use super::status::{CommandError, Status};
 use clap::Parser;
 use lockstep_logging_channel::Existing;
@@ -83,6 +84,14 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
             verify::verify(&image, runs, &configuration).await
         }),
+        Command::Primary(machine) => on_machine(machine, async |image, configuration| {
+            let _terminal = TerminalGuard::take();
+            primary::primary(&image, &configuration).await
+        }),
+        Command::Backup(machine) => on_machine(machine, async |image, configuration| {
+            backup::backup(&image, &configuration).await
+        }),
+        Command::Switch(arguments) => switch(arguments),
         Command::Log(command) => log::log(&command),
     }
 }

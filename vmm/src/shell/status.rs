@@ -106,6 +106,9 @@ pub enum CommandError {
         /// Its value here.
         here: String,
     },
+    /// The logging channel cannot be opened.
+    #[error("logging channel")]
+    Channel(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The peer cannot be worked with.
     #[error("peer")]
     Peer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -141,6 +144,7 @@ impl CommandError {
             | Self::Image { .. }
             | Self::Memory(MemoryError::Size { .. })
             | Self::Boot(_)
+            | Self::Channel(_)
             | Self::Network(_) => Status::Configuration,
             Self::Memory(MemoryError::Map { .. }) | Self::Host(_) => Status::Host,
             Self::Log(error) => log_status(error),

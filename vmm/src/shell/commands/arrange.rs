@@ -55,10 +55,13 @@ pub struct Live {
 
 /// The host's ends of the outside.
 pub struct Outsides {
-    control: Control,
+    /// Orders to the vCPU.
+    pub control: Control,
     ordered: Ordered,
-    frames: FrameReceiver,
-    frames_in: Sender<Vec<u8>>,
+    /// Frames from the network.
+    pub frames: FrameReceiver,
+    /// Proposals for the machine.
+    pub frames_in: Sender<Vec<u8>>,
     kicks: bool,
 }
 

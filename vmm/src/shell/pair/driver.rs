@@ -1,0 +1,394 @@
+//! The replica loop: steps the role machine with everything that happens, and carries its actions out.
+
+use super::clock::role_ns;
+use super::feed::Item;
+use super::journal::Shared;
+use super::report::Reporter;
+use super::storage::{Answer, Storage};
+use super::{Carried, FromCpu, Payload};
+use crate::machine::MachineError;
+use crate::machine::door::DoorError;
+use crate::machine::run::Ended;
+use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use crate::shell::commands::arrange::{Signals, conclude, propose};
+use crate::shell::live::{Control, Order};
+use crate::shell::machine::MachineThread;
+use crate::shell::network::FrameReceiver;
+use crate::shell::outlets::Outlets;
+use crate::shell::status::{CommandError, Status};
+use crossbeam_channel::Sender;
+use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
+use lockstep_logging_channel::{Body, Generation, Record};
+use std::collections::VecDeque;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+use tokio::sync::mpsc;
+
+/// Entries taken from the channel in one step.
+const ENTRIES_A_STEP_MAX: usize = 512;
+/// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+/// Everything the loop works with.
+pub struct Parts {
+    /// The role machine.
+    pub replica: Replica<Carried, Payload>,
+    /// From the peer.
+    pub reader: RecordReader,
+    /// To the peer.
+    pub writer: RecordWriter,
+    /// From the vCPU thread.
+    pub from_cpu: mpsc::Receiver<FromCpu>,
+    /// What journal and loop share.
+    pub shared: Arc<Shared>,
+    /// To the replaying vCPU; a primary has none.
+    pub items: Option<Sender<Item>>,
+    /// The generation to go live in, for the vCPU thread.
+    pub won: Arc<OnceLock<Generation>>,
+    /// Claims.
+    pub storage: Storage,
+    /// Their answers.
+    pub answers: mpsc::UnboundedReceiver<Answer>,
+    /// Where released outputs go.
+    pub outlets: Outlets,
+    /// Frames for the guest.
+    pub frames: FrameReceiver,
+    /// To the live vCPU.
+    pub frames_in: Sender<Vec<u8>>,
+    /// Arrivals interrupt the guest between exits.
+    pub kicks: bool,
+    /// Orders to the vCPU.
+    pub control: Control,
+    /// SIGTERM and SIGINT.
+    pub signals: Signals,
+    /// The vCPU thread.
+    pub machine: MachineThread,
+    /// Reports.
+    pub reporter: Reporter,
+    /// The pair's name.
+    pub pair: [u8; 16],
+    /// Ethernet address of the guest.
+    pub mac: [u8; 6],
+}
+
+/// The loop's own state.
+pub struct Driver {
+    parts: Parts,
+    wake_at_ns: Option<u64>,
+    connected: bool,
+    /// The vCPU is live: frames are for it.
+    live: bool,
+    ended: Option<Ended>,
+    halted: Option<Halt>,
+    actions: Vec<Action<Carried, Payload>>,
+}
+
+/// What happened.
+enum Happened {
+    Cpu(FromCpu),
+    Peer(Result<Option<Record>, ChannelError>),
+    Frame(Vec<u8>),
+    Answer(Answer),
+    Wake,
+    Stop,
+    Ended(Result<Ended, CommandError>),
+    Flushed(Result<(), ChannelError>),
+}
+
+impl Driver {
+    /// A loop about to start. `live`: the vCPU runs live from the start.
+    #[must_use]
+    pub fn new(parts: Parts, live: bool) -> Self {
+        Self { parts, wake_at_ns: None, connected: true, live, ended: None, halted: None, actions: Vec::new() }
+    }
+
+    /// Runs until the replica halts.
+    ///
+    /// # Errors
+    /// The machine's, the network's; a divergence is one.
+    pub async fn run(mut self) -> Result<Status, CommandError> {
+        self.step(Input::Wake)?;
+        let outcome = loop {
+            if let Some(halt) = self.halted.take() {
+                break self.halt(halt).await;
+            }
+            let happened = self.next().await?;
+            if let Err(error) = self.take(happened) {
+                break Err(error);
+            }
+            self.parts.reporter.statistics();
+        };
+        if let Err(CommandError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) = &outcome {
+            self.parts.reporter.counters.divergences += 1;
+            let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
+            self.parts.reporter.event("diverged", report);
+        }
+        self.parts.reporter.summary();
+        outcome
+    }
+
+    async fn next(&mut self) -> Result<Happened, CommandError> {
+        let parts = &mut self.parts;
+        let wake = sleep_until(self.wake_at_ns);
+        let has_output = self.connected && parts.writer.queued_bytes() > 0;
+        Ok(tokio::select! {
+            biased;
+            outcome = parts.writer.flush(), if has_output => Happened::Flushed(outcome),
+            () = wake, if self.wake_at_ns.is_some() => Happened::Wake,
+            record = parts.reader.read(), if self.connected => Happened::Peer(record),
+            Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
+            Some(answer) = parts.answers.recv() => Happened::Answer(answer),
+            frame = parts.frames.recv() => Happened::Frame(frame?),
+            outcome = parts.machine.outcome(), if self.ended.is_none() => Happened::Ended(outcome),
+            () = parts.signals.received() => Happened::Stop,
+        })
+    }
+
+    fn take(&mut self, happened: Happened) -> Result<(), CommandError> {
+        match happened {
+            Happened::Cpu(message) => self.take_from_cpu(message),
+            Happened::Peer(record) => self.take_from_peer(record),
+            Happened::Frame(frame) => {
+                self.take_frame(frame);
+                Ok(())
+            }
+            Happened::Answer((generation, outcome)) => self.step(Input::Claimed { generation, outcome }),
+            Happened::Wake => self.wake(),
+            Happened::Stop => self.step(Input::StopRequested),
+            Happened::Ended(outcome) => self.machine_ended(outcome),
+            Happened::Flushed(Ok(())) => Ok(()),
+            Happened::Flushed(Err(error)) => self.connection_broke(&error),
+        }
+    }
+
+    fn wake(&mut self) -> Result<(), CommandError> {
+        self.tell_progress()?;
+        let statistics = self.parts.replica.statistics();
+        let counters = &mut self.parts.reporter.counters;
+        counters.lag_us.saturating_record(statistics.lag_ns / 1_000);
+        if statistics.round_trip_ns > 0 {
+            counters.round_trip_us.saturating_record(statistics.round_trip_ns / 1_000);
+        }
+        self.step(Input::Wake)
+    }
+
+    /// Says how far a live vCPU has come, so that an idle backup may follow.
+    fn tell_progress(&mut self) -> Result<(), CommandError> {
+        if !self.live {
+            return Ok(());
+        }
+        // First the count, then everything that was in the channel before it: only then is it true.
+        let exits = self.parts.shared.passed_exits();
+        while let Ok(message) = self.parts.from_cpu.try_recv() {
+            self.take_from_cpu(message)?;
+        }
+        self.step(Input::Ran { exits })
+    }
+
+    fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
+        match &message {
+            Input::Appended { batch, .. } => self.count(batch),
+            Input::LiveAt { .. } => self.live = true,
+            _ => {}
+        }
+        self.step(message)
+    }
+
+    fn count(&mut self, batch: &Batch<Carried>) {
+        let counters = &mut self.parts.reporter.counters;
+        counters.log_entries += batch.last.0 + 1 - batch.first.0;
+        counters.log_bytes += batch.bytes;
+    }
+
+    fn take_frame(&mut self, frame: Vec<u8>) {
+        if self.live {
+            propose(&self.parts.frames_in, frame);
+            if self.parts.kicks {
+                self.parts.control.kick();
+            }
+        }
+    }
+
+    fn take_from_peer(&mut self, record: Result<Option<Record>, ChannelError>) -> Result<(), CommandError> {
+        let first = match record {
+            Ok(Some(record)) => record,
+            Ok(None) => return self.connection_closed(),
+            Err(error) => return self.connection_broke(&error),
+        };
+        let mut waiting = VecDeque::from([(first, self.parts.reader.record_bytes().len() as u64)]);
+        let mut broken = None;
+        while waiting.len() < ENTRIES_A_STEP_MAX {
+            match self.parts.reader.buffered() {
+                Ok(Some(record)) => waiting.push_back((record, self.parts.reader.record_bytes().len() as u64)),
+                Ok(None) => break,
+                Err(error) => {
+                    broken = Some(error);
+                    break;
+                }
+            }
+        }
+        self.take_records(waiting)?;
+        broken.map_or(Ok(()), |error| self.connection_broke(&error))
+    }
+
+    /// Entries that lie together go in one step.
+    fn take_records(&mut self, mut waiting: VecDeque<(Record, u64)>) -> Result<(), CommandError> {
+        while let Some((record, record_bytes)) = waiting.pop_front() {
+            let first = match record {
+                Record::Message(message) => {
+                    self.step(Input::Received(message))?;
+                    continue;
+                }
+                Record::Entry(entry) => entry,
+            };
+            let (mut entries, mut bytes) = (vec![first], record_bytes);
+            while let Some((Record::Entry(_), _)) = waiting.front() {
+                if let Some((Record::Entry(entry), record_bytes)) = waiting.pop_front() {
+                    entries.push(entry);
+                    bytes += record_bytes;
+                }
+            }
+            self.take_entries(entries, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn take_entries(&mut self, entries: Vec<lockstep_logging_channel::Entry>, bytes: u64) -> Result<(), CommandError> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+        let batch = Batch {
+            first: first.sequence,
+            last: last.sequence,
+            exits: last.point.exits,
+            ends: matches!(last.body, Body::End(_)),
+            bytes,
+            entries: Carried::Decoded(entries),
+        };
+        self.count(&batch);
+        self.step(Input::ReceivedEntries(batch))
+    }
+
+    fn connection_closed(&mut self) -> Result<(), CommandError> {
+        self.connected = false;
+        self.step(Input::PeerClosed(Closed::ByPeer))
+    }
+
+    fn connection_broke(&mut self, error: &ChannelError) -> Result<(), CommandError> {
+        self.connected = false;
+        let closed = if error.is_reset() { Closed::ByPeer } else { Closed::Here { why: error.to_string() } };
+        self.step(Input::PeerClosed(closed))
+    }
+
+    fn machine_ended(&mut self, outcome: Result<Ended, CommandError>) -> Result<(), CommandError> {
+        let ended = outcome?;
+        // What it logged last is before its end.
+        while let Ok(message) = self.parts.from_cpu.try_recv() {
+            self.take_from_cpu(message)?;
+        }
+        let reason = ended.reason.clone();
+        self.ended = Some(ended);
+        self.step(Input::GuestEnded { reason })
+    }
+
+    fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), CommandError> {
+        let mut actions = std::mem::take(&mut self.actions);
+        self.parts.replica.step(role_ns(), input, &mut actions);
+        for action in actions.drain(..) {
+            self.carry_out(action)?;
+        }
+        self.actions = actions;
+        Ok(())
+    }
+
+    fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), CommandError> {
+        let parts = &mut self.parts;
+        match action {
+            Action::Send(message) => {
+                if let Err(error) = parts.writer.queue(&message) {
+                    tracing::warn!("not sent: {error}");
+                }
+            }
+            Action::SendEntries(batch) => return self.send(&batch),
+            Action::Disconnect => self.connected = false,
+            Action::Deliver(batch) => self.deliver(batch),
+            Action::Advance { exits } => self.hand(Item::Advance(exits)),
+            Action::Release { output, held_ns, until_ns } => {
+                parts.reporter.counters.held(held_ns);
+                let (target, bytes) = output.payload;
+                if role_ns() <= until_ns {
+                    parts.outlets.release(target, &bytes).map_err(MachineError::from)?;
+                }
+            }
+            Action::Claim { generation } => parts.storage.claim(generation),
+            Action::Announce { generation } => parts.outlets.announce(parts.pair, generation, parts.mac)?,
+            Action::GoLive { generation, .. } => {
+                // Set once: a replica goes live once.
+                let _ = parts.won.set(generation);
+                parts.shared.go_alone();
+                self.hand(Item::GoLive);
+            }
+            Action::Throttle(on) => parts.shared.throttle(on),
+            Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
+            Action::Report(report) => {
+                parts.reporter.role(&report);
+                if let crate::replica::role::Report::Solo { .. } = report {
+                    parts.shared.go_alone();
+                }
+            }
+            Action::Halt(halt) => self.halted = Some(halt),
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, batch: &Batch<Carried>) -> Result<(), CommandError> {
+        let Carried::Encoded(records) = &batch.entries else { return Ok(()) };
+        match self.parts.writer.queue_encoded_entries(records) {
+            Ok(()) => Ok(()),
+            // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.
+            Err(error) => self.connection_broke(&error),
+        }
+    }
+
+    fn deliver(&mut self, batch: Batch<Carried>) {
+        if let Carried::Decoded(entries) = batch.entries {
+            self.hand(Item::Entries(entries));
+        }
+    }
+
+    fn hand(&mut self, item: Item) {
+        if let Some(items) = &self.parts.items {
+            // A vCPU thread that has ended says why by its outcome.
+            let _ = items.send(item);
+        }
+    }
+
+    async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
+        // What was said last is still to leave, if the peer takes it.
+        let flush = self.parts.writer.flush();
+        if self.connected {
+            let _ = tokio::time::timeout(Duration::from_millis(100), flush).await;
+        }
+        let order = if halt == Halt::Fenced { Order::Fence } else { Order::Stop };
+        self.parts.control.give(order);
+        self.parts.from_cpu.close();
+        if self.ended.is_none() {
+            let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
+        }
+        match halt {
+            Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
+            Halt::Stopped => {
+                self.parts.reporter.event("stopped", serde_json::json!({}));
+                Ok(Status::Success)
+            }
+            Halt::Ended { reason } => {
+                self.parts.reporter.event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
+                let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
+                Ok(conclude(&Ended { reason, point }))
+            }
+        }
+    }
+}
+
+async fn sleep_until(at_ns: Option<u64>) {
+    let after_ns = at_ns.unwrap_or(0).saturating_sub(role_ns());
+    tokio::time::sleep(Duration::from_nanos(after_ns)).await;
+}

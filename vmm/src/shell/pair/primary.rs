@@ -1,0 +1,83 @@
+//! `lockstep primary`: waits for its backup, then runs the guest live.
+
+use super::driver::{Driver, Parts};
+use super::journal::{self, ChannelJournal, Shared};
+use super::meeting::{self, settings, wait_for_backup};
+use super::report::Reporter;
+use super::storage::Storage;
+use crate::kvm::ClockKind;
+use crate::machine::door::Door;
+use crate::replica::Recorder;
+use crate::replica::recorder::Start;
+use crate::replica::replayer::TimeFloor;
+use crate::replica::role::Replica;
+use crate::shell::commands::arrange::{Live, Outsides, Signals, world};
+use crate::shell::configuration::Configuration;
+use crate::shell::machine::{Plan, start};
+use crate::shell::pair::clock::role_ns;
+use crate::shell::status::{CommandError, Status};
+use lockstep_logging_channel::Sequence;
+use lockstep_shared_disk::Claimant;
+use serde_json::json;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+/// Runs the primary of a pair.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn primary(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+    let settings = settings(&configuration.pair)?;
+    let plan = Plan::new(image, configuration)?;
+    plan.check()?;
+    let mut signals = Signals::listen()?;
+    let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
+    let pair = meeting::fresh_name()?;
+    let environment = meeting::environment(&plan, configuration, &settings, pair)?;
+    let claimant = Claimant::new(meeting::fresh_name()?, &format!("primary, process {}", std::process::id()));
+    let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
+    let (host, Live { mut outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
+    let Some(connection) = met else { return Ok(Status::Success) };
+    tracing::info!("protected: the backup is {}", connection.peer());
+    reporter.event("protected", json!({ "role": "primary" }));
+    let (reader, writer) = connection.split();
+
+    let shared = Arc::new(Shared::default());
+    let (to_loop, from_cpu) = journal::to_loop();
+    let clock = plan.clock;
+    let mac = plan.mac();
+    let first = Start { generation: settings.config.generation, sequence: Sequence(1) };
+    outlets.announce(pair, first.generation, mac)?;
+    let (journal_shared, on_cpu) = (shared.clone(), ordered.clone());
+    let make_door = Box::new(move || {
+        let journal = ChannelJournal::new(to_loop, journal_shared, on_cpu.clone());
+        let outside = world(TimeFloor::default(), arrivals, on_cpu, clock)?;
+        Ok(Box::new(Recorder::new(outside, journal, first)) as Box<dyn Door>)
+    });
+    let machine = start(plan, ordered, make_door)?;
+    let replica = Replica::primary(settings.config, role_ns())
+        .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
+    let parts = Parts {
+        replica,
+        reader,
+        writer,
+        from_cpu,
+        shared,
+        items: None,
+        won: Arc::new(OnceLock::new()),
+        storage,
+        answers,
+        outlets,
+        frames: host.frames,
+        frames_in: host.frames_in,
+        kicks: clock != ClockKind::None,
+        control: host.control,
+        signals,
+        machine,
+        reporter,
+        pair,
+        mac,
+    };
+    Driver::new(parts, true).run().await
+}

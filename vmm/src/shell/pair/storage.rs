@@ -1,0 +1,75 @@
+//! Claims on shared storage, off the replica loop: a store may take its time.
+
+use crate::replica::role::Outcome;
+use crate::shell::status::CommandError;
+use lockstep_logging_channel::Generation;
+use lockstep_shared_disk::{Claimant, DirectoryStore, PairName, StoreError, TestAndSet, Verdict};
+use std::error::Error;
+use std::path::Path;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// A claim and its answer.
+pub type Answer = (Generation, Outcome);
+
+/// The store of a pair, and who claims on it.
+pub struct Storage {
+    store: Arc<DirectoryStore>,
+    claimant: Claimant,
+    answers: mpsc::UnboundedSender<Answer>,
+}
+
+/// Names `directory` so that the two sides can tell whether they reach the same storage.
+///
+/// # Errors
+/// [`CommandError::Setting`]: it cannot be used.
+pub fn identity(directory: &Path, fresh: [u8; 16]) -> Result<[u8; 16], CommandError> {
+    DirectoryStore::identity(directory, fresh).map_err(|why| unusable(&why))
+}
+
+fn unusable(why: &StoreError) -> CommandError {
+    let mut text = why.to_string();
+    let mut source = why.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    CommandError::setting("shared-directory", text)
+}
+
+impl Storage {
+    /// The store of `pair` in `directory`; answers come on the receiver, one claim at a time.
+    ///
+    /// # Errors
+    /// [`CommandError::Setting`]: it cannot be used.
+    pub fn open(
+        directory: &Path,
+        pair: [u8; 16],
+        claimant: Claimant,
+    ) -> Result<(Self, mpsc::UnboundedReceiver<Answer>), CommandError> {
+        let store = DirectoryStore::open(directory, PairName(pair)).map_err(|why| unusable(&why))?;
+        let (answers, receiver) = mpsc::unbounded_channel();
+        Ok((Self { store: Arc::new(store), claimant, answers }, receiver))
+    }
+
+    /// Claims `generation`; the answer comes on the receiver.
+    pub fn claim(&self, generation: Generation) {
+        let (store, claimant, answers) = (self.store.clone(), self.claimant.clone(), self.answers.clone());
+        tokio::task::spawn_blocking(move || {
+            let verdict = store.claim(lockstep_shared_disk::Generation(generation.0), &claimant);
+            // Nobody waits for it when the replica has halted meanwhile.
+            let _ = answers.send((generation, outcome(verdict)));
+        });
+    }
+}
+
+fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {
+    match verdict {
+        Ok(Verdict::Won) => Outcome::Won,
+        Ok(Verdict::Lost { .. }) => Outcome::Lost,
+        Err(why) => {
+            let cause = why.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            Outcome::Unreachable { why: format!("{why}{cause}") }
+        }
+    }
+}
