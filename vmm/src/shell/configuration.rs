@@ -14,7 +14,7 @@ const MEMORY_MIB: u64 = 64;
 /// Default silence after which a peer is given up.
 const TIMEOUT_MS: u64 = 200;
 /// Default for the log that may be on its way to the backup and not replayed.
-const WINDOW_MIB: u64 = 32;
+const WINDOW_MIB: u64 = 16;
 /// Default for how far behind, in time, the backup may fall before the primary is slowed.
 const LAG_MS_MAX: u64 = 1_000;
 /// Default spacing of register and device digests.
@@ -53,7 +53,7 @@ pub struct Settings {
     /// Silence after which the peer is given up, in milliseconds [default: 200]
     #[arg(long, value_name = "MS", help_heading = "Pair")]
     pub timeout_ms: Option<u64>,
-    /// Log that may be unreplayed before the primary is slowed, in MiB [default: 32]
+    /// Log that may be unreplayed before the primary is slowed, in MiB, at most 16 [default: 16]
     #[arg(long, value_name = "MIB", help_heading = "Pair")]
     pub window_mib: Option<u64>,
     /// Time the backup may be behind before the primary is slowed, in milliseconds [default: 1000]

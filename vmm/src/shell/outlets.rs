@@ -1,6 +1,6 @@
 //! Where released outputs go.
 
-use super::network::{Announcement, FrameSender, MacAddress, NetworkError, PairName, gratuitous_arp};
+use super::network::{Announcement, FrameSender, NetworkError, gratuitous_arp};
 use crate::machine::door::DoorError;
 use lockstep_logging_channel::{Generation, OutputTarget};
 use std::io::Write;
@@ -40,7 +40,7 @@ impl Outlets {
     /// # Errors
     /// [`NetworkError`].
     pub fn announce(&mut self, pair: [u8; 16], generation: Generation, mac: [u8; 6]) -> Result<(), NetworkError> {
-        self.frames.announce(Announcement { pair: PairName(pair), generation: generation.0 })?;
-        self.frames.send(&gratuitous_arp(MacAddress(mac), None))
+        self.frames.announce(Announcement { pair, generation })?;
+        self.frames.send(&gratuitous_arp(mac, None))
     }
 }

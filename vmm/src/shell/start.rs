@@ -6,6 +6,7 @@ use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::pair::{backup, primary};
 use super::status::{CommandError, Status};
+use super::switch::SwitchArguments;
 use clap::Parser;
 use lockstep_logging_channel::Existing;
 use std::error::Error;
@@ -91,9 +92,13 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Backup(machine) => on_machine(machine, async |image, configuration| {
             backup::backup(&image, &configuration).await
         }),
-        Command::Switch(arguments) => switch(arguments),
+        Command::Switch(arguments) => switch(&arguments),
         Command::Log(command) => log::log(&command),
     }
+}
+
+fn switch(arguments: &SwitchArguments) -> Result<Status, CommandError> {
+    super::switch::run(arguments).map(|()| Status::Success).map_err(CommandError::Switch)
 }
 
 /// Resolves the settings, and runs a command on the image and what holds.

@@ -7,6 +7,7 @@ use crate::machine::door::DoorError;
 use crate::machine::image::ImageError;
 use crate::machine::memory::MemoryError;
 use crate::shell::network::NetworkError;
+use crate::shell::switch::SwitchError;
 use lockstep_logging_channel::LogError;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -109,6 +110,9 @@ pub enum CommandError {
     /// The logging channel cannot be opened.
     #[error("logging channel")]
     Channel(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The switch cannot start or go on.
+    #[error("switch")]
+    Switch(#[source] SwitchError),
     /// The peer cannot be worked with.
     #[error("peer")]
     Peer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -145,6 +149,7 @@ impl CommandError {
             | Self::Memory(MemoryError::Size { .. })
             | Self::Boot(_)
             | Self::Channel(_)
+            | Self::Switch(_)
             | Self::Network(_) => Status::Configuration,
             Self::Memory(MemoryError::Map { .. }) | Self::Host(_) => Status::Host,
             Self::Log(error) => log_status(error),

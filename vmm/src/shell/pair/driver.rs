@@ -20,6 +20,7 @@ use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Body, Generation, Record};
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -274,7 +275,7 @@ impl Driver {
 
     fn connection_broke(&mut self, error: &ChannelError) -> Result<(), CommandError> {
         self.connected = false;
-        let closed = if error.is_reset() { Closed::ByPeer } else { Closed::Here { why: error.to_string() } };
+        let closed = if was_reset(error) { Closed::ByPeer } else { Closed::Here { why: error.to_string() } };
         self.step(Input::PeerClosed(closed))
     }
 
@@ -385,6 +386,17 @@ impl Driver {
                 Ok(conclude(&Ended { reason, point }))
             }
         }
+    }
+}
+
+/// A reset comes from a peer whose process is gone.
+fn was_reset(error: &ChannelError) -> bool {
+    match error {
+        ChannelError::Broken { source, .. } => {
+            matches!(source.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
+        }
+        ChannelError::ClosedInRecord { .. } => true,
+        _ => false,
     }
 }
 
