@@ -1,0 +1,22 @@
+# Guest images. `make guests` puts them into guest-images/build/; `make guests-lint` is clippy for what only
+# an image holds.
+
+GUESTS := smoke entropy compute key-value
+GUEST_FEATURES := $(foreach guest,$(GUESTS),lockstep-guest-$(guest)/image)
+GUEST_BUILD := --profile guest $(foreach guest,$(GUESTS),-p lockstep-guest-$(guest)) \
+	--features "$(GUEST_FEATURES)"
+GUEST_IMAGES := $(foreach guest,$(GUESTS),guest-images/build/$(guest).elf)
+
+.PHONY: guests guests-lint
+
+guests:
+	cargo build --quiet $(GUEST_BUILD) --bins
+	@mkdir -p guest-images/build
+	@for guest in $(GUESTS); do \
+		image="guest-images/build/$$guest.elf"; \
+		cmp -s "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image" || \
+			{ cp "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image.new" && mv "$$image.new" "$$image"; } || exit 1; \
+	done
+
+guests-lint:
+	cargo clippy $(GUEST_BUILD) --bins --lib -- -D warnings
