@@ -35,7 +35,10 @@ impl Subject {
     }
 
     fn start(replica: Replica<(), u64>) -> (Self, Actions) {
-        let mut subject = Self { replica, next: Sequence(1) };
+        let mut subject = Self {
+            replica,
+            next: Sequence(1),
+        };
         let actions = subject.step(0, Input::Wake);
         (subject, actions)
     }
@@ -59,7 +62,11 @@ impl Subject {
     /// Appends an entry that is an output, whose payload is its number.
     fn output(&mut self, now_ms: u64) -> Actions {
         let sequence = self.next;
-        let outputs = vec![Output { sequence, bytes: 100, payload: sequence.0 }];
+        let outputs = vec![Output {
+            sequence,
+            bytes: 100,
+            payload: sequence.0,
+        }];
         let batch = self.batch(100);
         self.step(now_ms, Input::Appended { batch, outputs })
     }
@@ -77,29 +84,61 @@ impl Subject {
 
     fn heartbeat(&mut self, now_ms: u64, sent_ms: u64, echo_ms: u64, released: u64) -> Actions {
         let released = Sequence(released);
-        let heartbeat = Heartbeat { sent_at_ns: sent_ms * MS, echo_ns: echo_ms * MS, exits: 0, released };
+        let heartbeat = Heartbeat {
+            sent_at_ns: sent_ms * MS,
+            echo_ns: echo_ms * MS,
+            exits: 0,
+            released,
+        };
         self.step(now_ms, Input::Received(Message::Heartbeat(heartbeat)))
     }
 
     fn acknowledge(&mut self, now_ms: u64, received: u64, replayed: u64) -> Actions {
         let (received, replayed) = (Sequence(received), Sequence(replayed));
-        self.step(now_ms, Input::Received(Message::Acknowledge(Acknowledge { received, replayed })))
+        self.step(
+            now_ms,
+            Input::Received(Message::Acknowledge(Acknowledge { received, replayed })),
+        )
     }
 
     fn replay(&mut self, now_ms: u64, sequence: u64) -> Actions {
         let sequence = Sequence(sequence);
-        let outputs = vec![Output { sequence, bytes: 100, payload: sequence.0 }];
-        self.step(now_ms, Input::Replayed { sequence, exits: sequence.0, outputs })
+        let outputs = vec![Output {
+            sequence,
+            bytes: 100,
+            payload: sequence.0,
+        }];
+        self.step(
+            now_ms,
+            Input::Replayed {
+                sequence,
+                exits: sequence.0,
+                outputs,
+            },
+        )
     }
 
     fn claimed(&mut self, now_ms: u64, outcome: Outcome) -> Actions {
-        self.step(now_ms, Input::Claimed { generation: Generation(2), outcome })
+        self.step(
+            now_ms,
+            Input::Claimed {
+                generation: Generation(2),
+                outcome,
+            },
+        )
     }
 }
 
 fn batch(sequence: u64, bytes: u64) -> Batch<()> {
     let sequence = Sequence(sequence);
-    Batch { first: sequence, last: sequence, exits: sequence.0, ends: false, bytes, entries: () }
+    Batch {
+        first: sequence,
+        last: sequence,
+        exits: sequence.0,
+        ends: false,
+        bytes,
+        entries: (),
+    }
 }
 
 fn powered_off() -> EndReason {
@@ -107,11 +146,15 @@ fn powered_off() -> EndReason {
 }
 
 fn goodbye() -> Input<(), u64> {
-    Input::Received(Message::Goodbye(Goodbye { reason: "a reason".to_owned() }))
+    Input::Received(Message::Goodbye(Goodbye {
+        reason: "a reason".to_owned(),
+    }))
 }
 
 fn broken() -> Input<(), u64> {
-    Input::PeerClosed(Closed::Here { why: "a checksum".to_owned() })
+    Input::PeerClosed(Closed::Here {
+        why: "a checksum".to_owned(),
+    })
 }
 
 /// The outputs released, with the time until which they may leave, in milliseconds.
@@ -133,19 +176,27 @@ fn claims(actions: &Actions) -> Vec<u32> {
     actions.iter().filter_map(claim).collect()
 }
 
+fn message(action: &Action<(), u64>) -> Option<&Message> {
+    if let Action::Send(message) = action {
+        Some(message)
+    } else {
+        None
+    }
+}
+
 fn messages(actions: &Actions) -> Vec<&Message> {
-    let message = |action| match action {
-        &Action::Send(ref message) => Some(message),
-        _ => None,
-    };
     actions.iter().filter_map(message).collect()
 }
 
+fn cause(action: &Action<(), u64>) -> Option<&Cause> {
+    if let Action::Report(Report::Noticed { cause }) = action {
+        Some(cause)
+    } else {
+        None
+    }
+}
+
 fn causes(actions: &Actions) -> Vec<&Cause> {
-    let cause = |action| match action {
-        &Action::Report(Report::Noticed { ref cause }) => Some(cause),
-        _ => None,
-    };
     actions.iter().filter_map(cause).collect()
 }
 
@@ -154,7 +205,10 @@ fn settings_that_cannot_work_are_named() {
     let with = |change: fn(&mut Config)| {
         let mut config = Config::default();
         change(&mut config);
-        Replica::<(), ()>::primary(config, 0).map(|_| ()).unwrap_err().to_string()
+        Replica::<(), ()>::primary(config, 0)
+            .map(|_| ())
+            .unwrap_err()
+            .to_string()
     };
     assert!(with(|config| config.timeout_ns = 1).contains("a timeout of 1 ns"));
     assert!(with(|config| config.timeout_ns = u64::MAX).contains("a timeout of"));

@@ -14,7 +14,13 @@ fn with_lease() -> Subject {
 fn greets_with_a_heartbeat_and_asks_for_the_next() {
     let (_, actions) = Subject::primary();
     let first = Heartbeat::default();
-    assert_eq!(actions, [Action::Send(Message::Heartbeat(first)), Action::WakeAt { at_ns: 25 * MS }]);
+    assert_eq!(
+        actions,
+        [
+            Action::Send(Message::Heartbeat(first)),
+            Action::WakeAt { at_ns: 25 * MS }
+        ]
+    );
 }
 
 #[test]
@@ -53,7 +59,10 @@ fn one_that_was_stopped_does_not_hear_what_waited_for_it() {
     assert_eq!(released(&actions), NOTHING);
     assert_eq!(claims(&actions), [2]);
     assert_eq!(released(&subject.heartbeat(1032, 30, 25, 0)), NOTHING);
-    assert_eq!(subject.claimed(1033, Outcome::Lost).last(), Some(&Action::Halt(Halt::Fenced)));
+    assert_eq!(
+        subject.claimed(1033, Outcome::Lost).last(),
+        Some(&Action::Halt(Halt::Fenced))
+    );
     assert_eq!(subject.output(1034), NO_ACTION);
 }
 
@@ -92,8 +101,12 @@ fn alone_it_says_everything_it_held_and_all_that_comes() {
     subject.step(33, Input::PeerClosed(Closed::ByPeer));
     let actions = subject.claimed(34, Outcome::Won);
     assert_eq!(released(&actions), [(1, FOR_EVER), (2, FOR_EVER)]);
-    let announced = actions.iter().position(|action| matches!(action, Action::Announce { .. }));
-    let first = actions.iter().position(|action| matches!(action, Action::Release { .. }));
+    let announced = actions
+        .iter()
+        .position(|action| matches!(action, Action::Announce { .. }));
+    let first = actions
+        .iter()
+        .position(|action| matches!(action, Action::Release { .. }));
     assert!(announced < first);
     assert!(subject.replica.acts_alone());
     assert_eq!(subject.replica.generation(), Generation(2));
@@ -107,7 +120,10 @@ fn what_no_backup_says_ends_the_pair() {
         let (received, replayed) = (Sequence(received), Sequence(replayed));
         Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
     };
-    let echo = Heartbeat { echo_ns: u64::MAX, ..Heartbeat::default() };
+    let echo = Heartbeat {
+        echo_ns: u64::MAX,
+        ..Heartbeat::default()
+    };
     let inputs = [
         acknowledge(2, 0),
         acknowledge(1, 2),
@@ -119,7 +135,10 @@ fn what_no_backup_says_ends_the_pair() {
         let mut subject = with_lease();
         subject.output(31);
         let actions = subject.step(32, input);
-        assert!(matches!(causes(&actions)[..], [Cause::Violation { .. }]), "{actions:?}");
+        assert!(
+            matches!(causes(&actions)[..], [Cause::Violation { .. }]),
+            "{actions:?}"
+        );
         assert_eq!((released(&actions), claims(&actions)), (vec![], vec![2]));
     }
 }
@@ -130,13 +149,22 @@ fn the_window_holds_entries_back_and_the_guest_with_them() {
     let large = Config::default().window_bytes_max;
     let mut append = |bytes| {
         let batch = subject.batch(bytes);
-        subject.step(31, Input::Appended { batch, outputs: vec![] })
+        subject.step(
+            31,
+            Input::Appended {
+                batch,
+                outputs: vec![],
+            },
+        )
     };
     assert_eq!(append(large), [Action::SendEntries(batch(1, large))]);
     assert_eq!(append(100), [Action::Throttle(true)]);
     assert_eq!(subject.acknowledge(32, 1, 0), NO_ACTION);
     let actions = subject.acknowledge(33, 1, 1);
-    assert_eq!(actions, [Action::SendEntries(batch(2, 100)), Action::Throttle(false)]);
+    assert_eq!(
+        actions,
+        [Action::SendEntries(batch(2, 100)), Action::Throttle(false)]
+    );
 }
 
 #[test]
@@ -144,7 +172,12 @@ fn a_backup_too_far_behind_makes_the_guest_wait() {
     let mut subject = with_lease();
     subject.output(31);
     for now_ms in (40..=530).step_by(10) {
-        assert!(!subject.acknowledge(now_ms, 1, 0).contains(&Action::Throttle(true)), "{now_ms}");
+        assert!(
+            !subject
+                .acknowledge(now_ms, 1, 0)
+                .contains(&Action::Throttle(true)),
+            "{now_ms}"
+        );
     }
     assert!(subject.acknowledge(532, 1, 0).contains(&Action::Throttle(true)));
     assert!(subject.acknowledge(533, 1, 1).contains(&Action::Throttle(false)));
@@ -155,12 +188,26 @@ fn too_much_output_makes_the_guest_wait() {
     let mut subject = with_lease();
     let batch = subject.batch(100);
     let bytes = Config::default().held_bytes_max + 1;
-    let outputs = vec![Output { sequence: Sequence(1), bytes, payload: 1 }];
-    assert!(subject.step(31, Input::Appended { batch, outputs }).contains(&Action::Throttle(true)));
+    let outputs = vec![Output {
+        sequence: Sequence(1),
+        bytes,
+        payload: 1,
+    }];
+    assert!(
+        subject
+            .step(31, Input::Appended { batch, outputs })
+            .contains(&Action::Throttle(true))
+    );
     let actions = subject.acknowledge(32, 1, 0);
     assert!(actions.contains(&Action::Throttle(false)));
     // Much has left: the backup is told at once, so that it need not keep it.
-    assert!(matches!(messages(&actions)[..], [Message::Heartbeat(Heartbeat { released: Sequence(1), .. })]));
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(Heartbeat {
+            released: Sequence(1),
+            ..
+        })]
+    ));
 }
 
 #[test]
@@ -168,33 +215,65 @@ fn heartbeats_tell_how_far_the_guest_is() {
     let mut subject = with_lease();
     subject.step(31, Input::Ran { exits: 400 });
     let actions = subject.step(55, Input::Wake);
-    assert!(matches!(messages(&actions)[..], [Message::Heartbeat(Heartbeat { exits: 400, .. })]));
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(Heartbeat { exits: 400, .. })]
+    ));
 }
 
 #[test]
 fn the_end_is_over_when_its_entry_is_acknowledged() {
     let mut subject = with_lease();
     subject.output(31);
-    assert_eq!(subject.step(32, Input::GuestEnded { reason: powered_off() }), NO_ACTION);
+    assert_eq!(
+        subject.step(
+            32,
+            Input::GuestEnded {
+                reason: powered_off()
+            }
+        ),
+        NO_ACTION
+    );
     let actions = subject.acknowledge(33, 1, 0);
     assert_eq!(released(&actions), [(1, 125)]);
     let said = messages(&actions);
     assert!(matches!(
         said[..],
-        [Message::Heartbeat(Heartbeat { released: Sequence(1), .. }), Message::Goodbye(_)]
+        [
+            Message::Heartbeat(Heartbeat {
+                released: Sequence(1),
+                ..
+            }),
+            Message::Goodbye(_)
+        ]
     ));
-    assert_eq!(actions.last(), Some(&Action::Halt(Halt::Ended { reason: powered_off() })));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Halt(Halt::Ended {
+            reason: powered_off()
+        }))
+    );
 }
 
 #[test]
 fn an_end_without_a_backup_is_said_alone() {
     let mut subject = with_lease();
     subject.output(31);
-    subject.step(32, Input::GuestEnded { reason: powered_off() });
+    subject.step(
+        32,
+        Input::GuestEnded {
+            reason: powered_off(),
+        },
+    );
     subject.step(33, Input::PeerClosed(Closed::ByPeer));
     let actions = subject.claimed(34, Outcome::Won);
     assert_eq!(released(&actions), [(1, FOR_EVER)]);
-    assert_eq!(actions.last(), Some(&Action::Halt(Halt::Ended { reason: powered_off() })));
+    assert_eq!(
+        actions.last(),
+        Some(&Action::Halt(Halt::Ended {
+            reason: powered_off()
+        }))
+    );
 }
 
 #[test]
@@ -202,7 +281,10 @@ fn asked_to_stop_it_says_what_has_left_and_leaves() {
     let mut subject = with_lease();
     subject.output(31);
     let actions = subject.step(32, Input::StopRequested);
-    assert!(matches!(messages(&actions)[..], [Message::Heartbeat(_), Message::Goodbye(_)]));
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(_), Message::Goodbye(_)]
+    ));
     assert_eq!(actions.last(), Some(&Action::Halt(Halt::Stopped)));
     assert_eq!(subject.acknowledge(33, 1, 1), NO_ACTION);
 }
