@@ -9,7 +9,7 @@ GUEST_IMAGES := $(foreach guest,$(GUESTS),guest-images/build/$(guest).elf)
 
 .PHONY: guests guests-lint
 
-guests:
+guests: ## Build the guest images
 	cargo build --quiet $(GUEST_BUILD) --bins
 	@mkdir -p guest-images/build
 	@for guest in $(GUESTS); do \

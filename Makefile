@@ -1,0 +1,31 @@
+# Lockstep: `make` lists what there is.
+
+.DEFAULT_GOAL := help
+LOCKSTEP := target/release/lockstep
+
+include guest-images/guests.mk
+include tests/lab.mk
+-include tests/sim.mk
+-include tests/bench.mk
+
+.PHONY: help build test demo lint check
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST) | sort
+
+build: guests ## Build the lockstep command and the guest images
+	cargo build --release --bin lockstep
+
+test: guests ## Run every test (needs /dev/kvm; without it, `make lab-test`)
+	cargo test --workspace
+
+lint: guests-lint ## Formatting and lints, as CI checks them
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+ifeq ($(LAB),1)
+demo: lab-demo ## Kill the primary of a protected pair under load, and look on (LAB=1: inside the lab)
+else
+demo: build
+	$(LOCKSTEP) demo $(DEMO_OPTIONS)
+endif
