@@ -7,7 +7,13 @@ fn main() {
     let script = package.with_file_name("link.ld");
     println!("cargo:rerun-if-changed={}", script.display());
     println!("cargo:rustc-link-arg-bins=-T{}", script.display());
-    for argument in ["-nostartfiles", "-static", "-no-pie", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096"] {
+    for argument in [
+        "-nostartfiles",
+        "-static",
+        "-no-pie",
+        "-Wl,--build-id=none",
+        "-Wl,-z,max-page-size=4096",
+    ] {
         println!("cargo:rustc-link-arg-bins={argument}");
     }
 }
