@@ -18,11 +18,12 @@ entropy_read_tsc:
     jnz entropy_read_tsc
     ret
 
-# Counts in R8 with interrupts on, without an exit of its own, until RSI interrupts have landed or the
-# count is RDI. Answers the count.
+# Counts in R8 with interrupts on, without an exit, until RSI interrupts have landed or the count is RDI.
+# Answers the count. The exit before it is where instructions are counted from: all of them in ring 0.
 .global entropy_spin
 entropy_spin:
     xor r8d, r8d
+    out 0x80, al
     sti
 2:  inc r8
     cmp [{landed}], rsi
