@@ -6,7 +6,8 @@
 #![allow(unsafe_code, reason = "signal handlers and the shared run page")]
 
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
-use nix::sys::signal::{SigEvent, SigevNotify, Signal};
+use super::vcpu::Core;
+use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
 use nix::time::ClockId;
@@ -147,4 +148,55 @@ impl KickTimer {
         let never = Expiration::OneShot(TimeSpec::from_duration(Duration::ZERO));
         Ok(self.0.set(never, TimerSetTimeFlags::empty())?)
     }
+}
+
+/// While it lives, kicks wait: KVM_RUN is not interrupted by them.
+pub(super) struct BlockedKicks(());
+
+fn kick_set() -> SigSet {
+    let mut set = SigSet::empty();
+    set.add(SIGNAL);
+    set
+}
+
+impl BlockedKicks {
+    pub(super) fn new() -> io::Result<Self> {
+        kick_set().thread_block()?;
+        Ok(Self(()))
+    }
+
+    /// Takes a kick that has come.
+    pub(super) fn take(&self, core: &mut Core) -> io::Result<bool> {
+        let earlier = KICKED.with(Cell::get);
+        let waiting = is_pending()?;
+        if waiting {
+            // Delivered between the two lines.
+            kick_set().thread_unblock()?;
+            kick_set().thread_block()?;
+        }
+        if earlier || waiting {
+            core.forget_kick();
+        }
+        Ok(earlier || waiting)
+    }
+}
+
+impl Drop for BlockedKicks {
+    fn drop(&mut self) {
+        // It was just unblocked before: that it could not be again has no known cause.
+        let _ = kick_set().thread_unblock();
+    }
+}
+
+fn is_pending() -> io::Result<bool> {
+    let mut pending = std::mem::MaybeUninit::<libc::sigset_t>::zeroed();
+    // SAFETY: `sigpending` writes a whole set; a zeroed one is a valid empty set in any case.
+    let pending = unsafe {
+        if libc::sigpending(pending.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        pending.assume_init()
+    };
+    // SAFETY: the set is initialised.
+    Ok(unsafe { libc::sigismember(&raw const pending, SIGNAL as libc::c_int) } == 1)
 }

@@ -154,6 +154,10 @@ impl Core {
         }
     }
 
+    pub(super) fn forget_kick(&mut self) {
+        kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
+    }
+
     /// Delivers `vector` at the next KVM_RUN. Only where [`Core::interruptible`].
     pub(super) fn interrupt(&mut self, vector: u8) -> Result<(), CpuError> {
         let interrupt = kvm_interrupt { irq: u32::from(vector) };
@@ -212,6 +216,11 @@ impl Core {
     /// The bytes at the instruction pointer; fewer where they cross into what is not mapped.
     pub(super) fn instruction_bytes(&mut self) -> Result<Vec<u8>, CpuError> {
         let rip = self.registers()?.rip;
+        self.bytes_at(rip)
+    }
+
+    /// The bytes of the instruction at `rip`.
+    pub(super) fn bytes_at(&self, rip: u64) -> Result<Vec<u8>, CpuError> {
         let translation = self.vcpu.translate_gva(rip).map_err(failed("translate an address"))?;
         let in_page = 4096 - (rip & 0xfff) as usize;
         let mut bytes = vec![0; INSTRUCTION_BYTES_MAX.min(in_page)];

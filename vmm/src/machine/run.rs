@@ -168,7 +168,7 @@ impl<V: Vcpu> Machine<V> {
         ExecutionPoint {
             exits: self.exits,
             instructions: self.instructions,
-            rip: self.vcpu.rip().unwrap_or(0),
+            rip: if self.between { 0 } else { self.vcpu.rip().unwrap_or(0) },
         }
     }
 

@@ -3,8 +3,11 @@
 //! A target is approached in bounded runs: the kick timer is set to what the remaining instructions take at the very least, and the last of them,
 //! fewer than the emulator runs between two looks at signals, are stepped.
 //!
-//! The count says where the guest is only if all since the last exit ran in CPL 0 (the statistic `exits` stood still: CPL 3 runs natively and is
-//! entered and left by real exits) and no kick fell into a REP instruction, which is counted once a batch.
+//! The count orders every instruction of CPL 0, but not of CPL 3, which runs natively and cannot be stepped there. So a kick says where the
+//! guest is only if the way a replay will step, the last [`STEPPED_INSTRUCTIONS`], ran in CPL 0 alone. That is known from the statistic `exits`:
+//! it counts one for each batch of emulation, and at least two more for a visit to CPL 3. (It also counts batches that the host's scheduler
+//! cut short; such a run is then not believed, and the next kick decides.) A kick that falls into a REP instruction, which is counted once a
+//! batch, spoils the count until the next exit.
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
 use super::InstructionClock;
@@ -17,10 +20,10 @@ use crate::machine::door::Horizon;
 use kvm_ioctls::VcpuFd;
 use std::time::Duration;
 
-/// The emulator looks at signals at least this often.
+/// The emulator works in batches of at most this many.
 const BATCH_INSTRUCTIONS: u64 = 1024;
-/// Closer than this, the target is stepped to: one batch already under way and one that the signal comes late.
-const STEPPED_INSTRUCTIONS: u64 = 2 * BATCH_INSTRUCTIONS;
+/// Closer than this, the target is stepped to. A kick may come late by what the emulator does in 5 ms; on a loaded host 0.8 ms was seen.
+const STEPPED_INSTRUCTIONS: u64 = 16 * BATCH_INSTRUCTIONS;
 /// No host emulates an instruction faster; measured: about 300.
 const INSTRUCTION_NS_MIN: u64 = 30;
 /// String-operation prefixes.
@@ -33,8 +36,12 @@ pub struct StatisticClock {
     statistics: Statistics,
     timer: KickTimer,
     started: bool,
+    /// Instructions at the last exit.
     base_instructions: u64,
-    base_exits: u64,
+    /// Instructions and exits when the current run began.
+    run_from: (u64, u64),
+    /// Instructions since which every run was in CPL 0 alone.
+    ring_0_from: u64,
     lost: bool,
 }
 
@@ -50,7 +57,8 @@ impl StatisticClock {
             timer: KickTimer::for_this_thread().map_err(|why| lacks(why.to_string()))?,
             started: false,
             base_instructions: 0,
-            base_exits: 0,
+            run_from: (0, 0),
+            ring_0_from: 0,
             lost: false,
         })
     }
@@ -66,11 +74,18 @@ impl StatisticClock {
     /// Where a kick found the guest, if that can be said.
     fn position(&mut self, core: &mut Core) -> Result<Exit, CpuError> {
         let (instructions, exits) = self.counts()?;
-        self.lost |= exits != self.base_exits || core.privilege()? != 0 || is_repeated(&core.instruction_bytes()?);
-        Ok(if self.lost {
-            Exit::Kicked
-        } else {
+        let (from_instructions, from_exits) = self.run_from;
+        let run = instructions.wrapping_sub(from_instructions);
+        self.lost |= is_repeated(&core.instruction_bytes()?);
+        if exits.wrapping_sub(from_exits) > run.div_ceil(BATCH_INSTRUCTIONS) || core.privilege()? != 0 {
+            self.ring_0_from = instructions;
+            return Ok(Exit::Kicked);
+        }
+        let from_exit = self.ring_0_from == self.base_instructions;
+        Ok(if !self.lost && (from_exit || instructions - self.ring_0_from >= STEPPED_INSTRUCTIONS) {
             Exit::Instruction { instructions: instructions.wrapping_sub(self.base_instructions) }
+        } else {
+            Exit::Kicked
         })
     }
 
@@ -110,10 +125,12 @@ impl InstructionClock for StatisticClock {
     fn enter(&mut self, core: &mut Core) -> Result<(), CpuError> {
         if !self.started {
             core.settle()?;
-            (self.base_instructions, self.base_exits) = self.counts()?;
+            self.base_instructions = self.counts()?.0;
+            self.ring_0_from = self.base_instructions;
             self.started = true;
             self.lost = false;
         }
+        self.run_from = self.counts()?;
         Ok(())
     }
 

@@ -2,9 +2,11 @@
 //!
 //! The trap flag would leak into the frame that an interrupt pushes, so stepping is off while one is delivered; what runs
 //! from there to the next exit is not counted, and nothing enters in it. SYSCALL copies the flag into R11: cleared there.
+//! Kicks are blocked while stepping, and looked for between two steps: a step that a signal cuts short may have been made or not.
 
 use super::InstructionClock;
-use crate::kvm::vcpu::{Core, Ran};
+use crate::kvm::kick::BlockedKicks;
+use crate::kvm::vcpu::{Core, Ran, failed};
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 
@@ -49,26 +51,41 @@ impl InstructionClock for StepClock {
     }
 }
 
+/// If the instruction at `from` was SYSCALL, takes the trap flag out of R11 again.
+fn clean_up_syscall(core: &mut Core, from: u64) -> Result<(), CpuError> {
+    let mut registers = core.registers()?;
+    let looks_like_it = registers.rcx == from.wrapping_add(SYSCALL.len() as u64) && registers.r11 & TRAP_FLAG != 0;
+    if looks_like_it && core.bytes_at(from)?.starts_with(&SYSCALL) {
+        registers.r11 &= !TRAP_FLAG;
+        core.set_registers(registers);
+    }
+    Ok(())
+}
+
 impl StepClock {
     fn step_to(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
+        let kicks = BlockedKicks::new().map_err(failed("block kicks"))?;
         loop {
             if horizon == Horizon::Instructions(self.instructions) {
                 return Ok(Exit::Instruction { instructions: self.instructions });
             }
-            let is_syscall = core.instruction_bytes()?.starts_with(&SYSCALL);
+            if kicks.take(core).map_err(failed("look for kicks"))? && horizon == Horizon::Kick {
+                return Ok(Exit::Instruction { instructions: self.instructions });
+            }
+            let from = core.registers()?.rip;
             core.set_stepping(true)?;
             match core.run_once()? {
                 Ran::Exit(exit) => return Ok(exit),
-                Ran::Kicked if horizon == Horizon::Kick => {
-                    return Ok(Exit::Instruction { instructions: self.instructions });
+                // Another signal than a kick: whether the step was made cannot be said.
+                Ran::Kicked => {
+                    self.lost = true;
+                    core.set_stepping(false)?;
+                    return Ok(Exit::Kicked);
                 }
-                Ran::Kicked => {}
-                Ran::Stepped => self.instructions += 1,
-            }
-            if is_syscall {
-                let mut registers = core.registers()?;
-                registers.r11 &= !TRAP_FLAG;
-                core.set_registers(registers);
+                Ran::Stepped => {
+                    self.instructions += 1;
+                    clean_up_syscall(core, from)?;
+                }
             }
         }
     }

@@ -14,6 +14,9 @@ use std::time::{Duration, Instant};
 /// When the guest cannot be interrupted where a kick found it, it is looked at again after this many instructions.
 const RETRY_INSTRUCTIONS: u64 = 64;
 
+/// When a kick found no execution point, the next comes after this time: long enough for a clock to see what it needs.
+const RETRY_AFTER: Duration = Duration::from_millis(1);
+
 /// Proposals of the host's threads.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
@@ -34,6 +37,8 @@ pub struct World {
     /// Console bytes that did not fit.
     typed: Vec<u8>,
     retry: bool,
+    /// A kick found the guest where nothing can enter.
+    missed: bool,
 }
 
 impl World {
@@ -53,6 +58,7 @@ impl World {
             timer_deadline_ns: None,
             typed: Vec::new(),
             retry: false,
+            missed: false,
         })
     }
 
@@ -99,7 +105,19 @@ impl World {
         let (Some(timer), Some(deadline_ns)) = (&mut self.timer, self.timer_deadline_ns) else { return };
         let after = self.time.host_instant(deadline_ns).saturating_duration_since(Instant::now());
         // A timer that cannot be armed makes the interrupt late, never wrong.
-        let _ = timer.arm(after.max(Duration::from_micros(1)));
+        let _ = timer.arm(after);
+    }
+
+    /// Kicks again soon if something waits that the last kick could not let in.
+    fn arm_again(&mut self) {
+        let due = self.timer_deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
+        let waits = due || !self.arrivals.frames.is_empty() || !self.arrivals.console.is_empty();
+        match &mut self.timer {
+            Some(timer) if waits => {
+                let _ = timer.arm(RETRY_AFTER);
+            }
+            _ => self.arm_timer(),
+        }
     }
 }
 
@@ -139,11 +157,12 @@ impl Outside for World {
         if self.retry {
             return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
         }
-        self.arm_timer();
+        if std::mem::take(&mut self.missed) { self.arm_again() } else { self.arm_timer() }
         Horizon::Kick
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
+        self.missed = true;
         self.ordered.obey()
     }
 }
