@@ -27,7 +27,7 @@ impl PortId {
 pub(super) struct Verdict {
     /// The host's own station is to receive it.
     pub(super) for_host: bool,
-    /// A machine now speaks from another place than before.
+    /// A machine speaks from another place than before, or says that it is live.
     pub(super) moved: bool,
 }
 
@@ -122,15 +122,13 @@ impl Fabric {
         let announced = self.fence.announce(from, announcement);
         let generation = announcement.generation.0;
         match announced {
-            Announced::Noted => tracing::debug!(port = from.0, generation, "generation announced"),
+            Announced::Current => tracing::debug!(port = from.0, generation, "generation announced"),
+            Announced::Stale => tracing::warn!(port = from.0, generation, "a generation that is over was announced"),
             Announced::Advanced => tracing::info!(port = from.0, generation, "generation advanced"),
             Announced::Foreign => tracing::warn!(port = from.0, "announces for a second pair: not heard"),
         }
         self.refresh_fence();
-        Verdict {
-            for_host: false,
-            moved: announced == Announced::Advanced,
-        }
+        Verdict { for_host: false, moved: matches!(announced, Announced::Advanced | Announced::Current) }
     }
 
     fn refresh_fence(&mut self) {

@@ -17,8 +17,10 @@ const PAIRS_MAX: usize = 2 * PORTS_MAX;
 /// What an announcement changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Announced {
-    /// Nothing for other ports.
-    Noted,
+    /// Nothing: the generation of the pair is a higher one.
+    Stale,
+    /// Nothing for other ports: the generation of the pair is this one.
+    Current,
     /// The generation of the pair rose: ports with a lower one are fenced from now on.
     Advanced,
     /// The port speaks for another pair: the announcement does not count.
@@ -41,7 +43,8 @@ impl Fence {
         }
         own.generation = own.generation.max(announcement.generation);
         match self.highest.get_mut(&announcement.pair) {
-            Some(highest) if *highest >= announcement.generation => Announced::Noted,
+            Some(highest) if *highest > announcement.generation => Announced::Stale,
+            Some(highest) if *highest == announcement.generation => Announced::Current,
             Some(highest) => {
                 *highest = announcement.generation;
                 Announced::Advanced
@@ -49,7 +52,7 @@ impl Fence {
             None => {
                 self.make_room();
                 self.highest.insert(announcement.pair, announcement.generation);
-                Announced::Noted
+                Announced::Current
             }
         }
     }
@@ -95,8 +98,8 @@ mod tests {
     #[test]
     fn a_higher_generation_fences_the_lower() {
         let mut fence = Fence::default();
-        assert_eq!(fence.announce(PortId(1), announcement(7, 0)), Announced::Noted);
-        assert_eq!(fence.announce(PortId(2), announcement(7, 0)), Announced::Noted);
+        assert_eq!(fence.announce(PortId(1), announcement(7, 0)), Announced::Current);
+        assert_eq!(fence.announce(PortId(2), announcement(7, 0)), Announced::Current);
 
         assert_eq!(fence.announce(PortId(2), announcement(7, 1)), Announced::Advanced);
 
@@ -109,9 +112,9 @@ mod tests {
         let mut fence = Fence::default();
         fence.announce(PortId(1), announcement(7, 3));
         fence.forget_port(PortId(1));
-        assert_eq!(fence.announce(PortId(2), announcement(7, 2)), Announced::Noted);
+        assert_eq!(fence.announce(PortId(2), announcement(7, 2)), Announced::Stale);
         assert!(fence.is_fenced(PortId(2)));
-        assert_eq!(fence.announce(PortId(2), announcement(7, 3)), Announced::Noted);
+        assert_eq!(fence.announce(PortId(2), announcement(7, 3)), Announced::Current);
         assert!(!fence.is_fenced(PortId(2)));
     }
 
@@ -119,7 +122,7 @@ mod tests {
     fn generations_never_fall_and_pairs_do_not_mix() {
         let mut fence = Fence::default();
         fence.announce(PortId(1), announcement(7, 3));
-        assert_eq!(fence.announce(PortId(1), announcement(7, 1)), Announced::Noted);
+        assert_eq!(fence.announce(PortId(1), announcement(7, 1)), Announced::Stale);
         assert_eq!(fence.announce(PortId(1), announcement(8, 9)), Announced::Foreign);
         fence.announce(PortId(2), announcement(8, 0));
         assert!(!fence.is_fenced(PortId(1)) && !fence.is_fenced(PortId(2)));
