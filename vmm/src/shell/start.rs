@@ -45,7 +45,7 @@ fn listen_to(talk: &Talk) {
         .with_writer(std::io::stderr)
         .with_env_filter(EnvFilter::new(level))
         .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(wants_colour());
     match talk.log_format {
         LogFormat::Text => subscriber.init(),
         LogFormat::Json => subscriber.json().init(),
@@ -125,4 +125,10 @@ fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Resu
         .build()
         .map_err(CommandError::other("cannot start the runtime"))?;
     runtime.block_on(work)
+}
+
+/// Colours are for a terminal, unless its user wants none (the convention of no-color.org).
+fn wants_colour() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !refused
 }
