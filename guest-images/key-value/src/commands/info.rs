@@ -1,0 +1,109 @@
+//! `INFO`.
+
+use super::{Args, Ctx, Done};
+use alloc::string::String;
+use core::fmt::{Result, Write};
+
+/// The version of Redis whose commands and errors these are.
+pub(super) const VERSION: &str = "7.0.0";
+
+const MS_PER_SECOND: u64 = 1_000;
+
+type Section = (&'static str, fn(&mut Ctx<'_, '_>, &mut String) -> Result);
+
+const SECTIONS: [Section; 6] = [
+    ("Server", server),
+    ("Clients", clients),
+    ("Memory", memory),
+    ("Stats", stats),
+    ("Replication", replication),
+    ("Keyspace", keyspace),
+];
+
+/// `INFO [section ...]`
+pub(crate) fn info(context: &mut Ctx<'_, '_>, arguments: &Args<'_>) -> Done {
+    let mut text = String::new();
+    for (name, write) in SECTIONS {
+        if !is_asked(arguments, name) {
+            continue;
+        }
+        let separator = if text.is_empty() { "" } else { "\r\n" };
+        // Writing to a string does not fail.
+        let _ = write!(text, "{separator}# {name}\r\n");
+        let _ = write(context, &mut text);
+    }
+    context.reply.bulk(text.as_bytes());
+    Ok(())
+}
+
+fn is_asked(arguments: &Args<'_>, name: &str) -> bool {
+    let all = ["all", "default", "everything", name];
+    arguments.len() == 1 || (1..arguments.len()).any(|index| all.iter().any(|word| arguments.is(index, word)))
+}
+
+fn server(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let uptime_seconds = context.moment.monotonic_ms() / MS_PER_SECOND;
+    write!(
+        text,
+        "redis_version:{VERSION}\r\nredis_mode:standalone\r\nserver_name:lockstep\r\n"
+    )?;
+    write!(
+        text,
+        "arch_bits:{}\r\nuptime_in_seconds:{uptime_seconds}\r\n",
+        usize::BITS
+    )
+}
+
+fn clients(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let database = &context.database;
+    write!(text, "connected_clients:{}\r\n", database.clients_connected)?;
+    write!(
+        text,
+        "maxclients:{}\r\nblocked_clients:0\r\n",
+        database.limits.clients_max
+    )
+}
+
+fn memory(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let database = &context.database;
+    let (used, most) = (database.used_bytes(), database.limits.memory_bytes_max);
+    write!(
+        text,
+        "used_memory:{used}\r\nmaxmemory:{most}\r\nmaxmemory_policy:noeviction\r\n"
+    )
+}
+
+fn stats(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let database = &context.database;
+    write!(
+        text,
+        "total_connections_received:{}\r\n",
+        database.connections_received
+    )?;
+    write!(
+        text,
+        "total_commands_processed:{}\r\n",
+        database.commands_processed
+    )?;
+    write!(
+        text,
+        "expired_keys:{}\r\nevicted_keys:0\r\n",
+        database.keyspace.expired()
+    )
+}
+
+fn replication(_: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    write!(text, "role:master\r\nconnected_slaves:0\r\n")
+}
+
+fn keyspace(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let keyspace = &context.database.keyspace;
+    match keyspace.len() {
+        0 => Ok(()),
+        keys => write!(
+            text,
+            "db0:keys={keys},expires={},avg_ttl=0\r\n",
+            keyspace.deadlines()
+        ),
+    }
+}
