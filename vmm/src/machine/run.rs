@@ -112,7 +112,7 @@ impl<V: Vcpu> Machine<V> {
         if interrupt.is_some() {
             self.halted = false;
         } else if self.halted {
-            return self.still_halted();
+            return Ok(Step::Continues);
         }
         let horizon = door.horizon(self.point())?;
         let stop_at_window = self.policy.window_exits && self.devices.interrupt_pending();
@@ -125,13 +125,6 @@ impl<V: Vcpu> Machine<V> {
     fn enter(&mut self, door: &mut dyn Door) -> Result<Option<u8>, MachineError> {
         let entered = self.take_arrivals(door)?;
         if self.instructions == 0 || entered { self.take_interrupt() } else { Ok(None) }
-    }
-
-    fn still_halted(&mut self) -> Result<Step, MachineError> {
-        if self.vcpu.interruptible()? {
-            return Ok(Step::Continues);
-        }
-        Ok(Step::Ended(EndReason::GuestFault("it halted with interrupts disabled".to_owned())))
     }
 
     /// Takes everything that enters at this point; whether anything did.
@@ -164,12 +157,10 @@ impl<V: Vcpu> Machine<V> {
         Ok(self.devices.acknowledge_interrupt())
     }
 
+    /// Where the machine is. Between two points it is at the last one, with an instruction pointer that belongs to none.
     fn point(&mut self) -> ExecutionPoint {
-        ExecutionPoint {
-            exits: self.exits,
-            instructions: self.instructions,
-            rip: if self.between { 0 } else { self.vcpu.rip().unwrap_or(0) },
-        }
+        let rip = if self.between { None } else { self.vcpu.rip() };
+        ExecutionPoint { exits: self.exits, instructions: self.instructions, rip: rip.unwrap_or(0) }
     }
 
     fn advance(&mut self, exit: &Exit) {
@@ -201,6 +192,10 @@ impl<V: Vcpu> Machine<V> {
                     self.carry_out(effect, door)?;
                 }
                 None
+            }
+            // Nothing but an interrupt ends a halt: with interrupts off, nothing ever does.
+            Exit::Halt if !self.vcpu.interruptible()? => {
+                return self.ended(EndReason::GuestFault("it halted with interrupts disabled".to_owned()), door);
             }
             Exit::Halt => {
                 self.halted = true;

@@ -11,6 +11,12 @@ use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
 
+/// What a guest does that only an event can wake.
+const IDLE: &str = "the guest is idle";
+
+/// What the guest does, in words, should they be needed.
+type Doing<'a> = &'a dyn Fn() -> String;
+
 /// What the feed has next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fed {
@@ -84,6 +90,8 @@ pub struct Replayer<F> {
     floor: TimeFloor,
     last: Sequence,
     counts_instructions: bool,
+    /// The replay was told to stop: its end is nobody's business.
+    stopped: bool,
 }
 
 impl<F: Feed> Replayer<F> {
@@ -97,6 +105,7 @@ impl<F: Feed> Replayer<F> {
             floor: TimeFloor::default(),
             last: Sequence::default(),
             counts_instructions,
+            stopped: false,
         }
     }
 
@@ -122,25 +131,59 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
     pub fn kicked(&mut self) -> Result<(), DoorError> {
-        self.feed.kicked()
+        let outcome = self.feed.kicked();
+        self.stopped |= matches!(outcome, Err(DoorError::Stopped));
+        outcome
+    }
+
+    /// Takes what the feed has next.
+    fn fetch(&mut self, exits: u64) -> Result<(), ReplayStop> {
+        let fed = self.feed.next(exits);
+        self.stopped |= matches!(fed, Err(DoorError::Stopped));
+        match fed? {
+            Fed::Entry(entry) => self.next = Some(*entry),
+            Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(passed),
+            Fed::Exhausted => return Err(ReplayStop::Exhausted),
+        }
+        Ok(())
     }
 
     /// Fills `next`, waiting for it as long as something may still come at exits up to `exits`.
     fn look(&mut self, exits: u64) -> Result<Option<&Entry>, ReplayStop> {
         while self.next.is_none() && self.passed_exits < exits {
-            match self.feed.next(exits)? {
-                Fed::Entry(entry) => self.next = Some(*entry),
-                Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(passed),
-                Fed::Exhausted => return Err(ReplayStop::Exhausted),
-            }
+            self.fetch(exits)?;
         }
         Ok(self.next.as_ref())
     }
 
+    /// Fills `next`, waiting for it however long: the guest is `doing` what the log has to know. A recording that has passed
+    /// this exit without an entry did not do it.
+    fn wait_for_entry(&mut self, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
+        while self.next.is_none() {
+            if self.passed_exits > point.exits {
+                return Err(self.passed_by(point, doing()));
+            }
+            self.fetch(u64::MAX)?;
+        }
+        Ok(())
+    }
+
     /// The entry that must be met now.
-    fn expect(&mut self) -> Result<Entry, ReplayStop> {
-        self.look(u64::MAX)?;
+    fn expect(&mut self, point: ExecutionPoint, doing: Doing<'_>) -> Result<Entry, ReplayStop> {
+        self.wait_for_entry(point, doing)?;
         self.next.take().ok_or(ReplayStop::Exhausted)
+    }
+
+    fn passed_by(&self, point: ExecutionPoint, found: String) -> ReplayStop {
+        ReplayStop::Refused(DoorError::Diverged(Box::new(Divergence {
+            sequence: self.last.next(),
+            recorded_at: ExecutionPoint { exits: self.passed_exits, ..ExecutionPoint::default() },
+            found_at: point,
+            part: "execution point".to_owned(),
+            expected: format!("no entry up to exit {}", self.passed_exits),
+            found,
+            before: self.history.entries(),
+        })))
     }
 
     fn met(&mut self, entry: Entry) -> Result<(), DoorError> {
@@ -172,10 +215,10 @@ impl<F: Feed> Replayer<F> {
     }
 
     /// The next entry must be at `point`, to the instruction, with the same instruction pointer where both know it.
-    fn check_point(&self, entry: &Entry, point: ExecutionPoint, doing: &str) -> Result<(), ReplayStop> {
+    fn check_point(&self, entry: &Entry, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
         if entry.point.position() != point.position() {
             let expected = format!("{:?}", entry.body);
-            return Err(self.diverged(entry, point, "execution point", expected, doing.to_owned()));
+            return Err(self.diverged(entry, point, "execution point", expected, doing()));
         }
         if entry.point.rip != 0 && point.rip != 0 && entry.point.rip != point.rip {
             let text = |rip: u64| format!("rip {rip:#x}");
@@ -189,8 +232,9 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, ReplayStop> {
-        let entry = self.expect()?;
-        self.check_point(&entry, point, &format!("the guest asks for {question:?}"))?;
+        let doing = || format!("the guest asks for {question:?}");
+        let entry = self.expect(point, &doing)?;
+        self.check_point(&entry, point, &doing)?;
         let value = match &entry.body {
             Body::Value(value) if answers(value, question) => value.clone(),
             other => {
@@ -207,8 +251,10 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, ReplayStop> {
-        let wait_for_exits = if readiness.idle { u64::MAX } else { point.exits };
-        let Some(next) = self.look(wait_for_exits)? else { return Ok(None) };
+        if readiness.idle {
+            self.wait_for_entry(point, &|| IDLE.to_owned())?;
+        }
+        let Some(next) = self.look(point.exits)? else { return Ok(None) };
         let is_here = next.point.position() == point.position();
         match &next.body {
             Body::Event(_) if is_here => {}
@@ -217,14 +263,15 @@ impl<F: Feed> Replayer<F> {
             }
             _ if next.point.position() < point.position() || readiness.idle => {
                 let entry = next.clone();
-                let found = if readiness.idle { "the guest is idle" } else { "the guest has run on" };
+                let found = if readiness.idle { IDLE } else { "the guest has run on" };
                 let expected = format!("{:?}", entry.body);
                 return Err(self.diverged(&entry, point, "execution point", expected, found.to_owned()));
             }
             _ => return Ok(None),
         }
-        let entry = self.expect()?;
-        self.check_point(&entry, point, "an event enters")?;
+        let doing = || "an event enters".to_owned();
+        let entry = self.expect(point, &doing)?;
+        self.check_point(&entry, point, &doing)?;
         let Body::Event(event) = entry.body.clone() else { return Ok(None) };
         self.met(entry)?;
         Ok(Some(event))
@@ -252,9 +299,10 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), ReplayStop> {
-        let entry = self.expect()?;
         let found = Body::Output(output_digest(target, &bytes));
-        self.check_point(&entry, point, &format!("the guest sends {found:?}"))?;
+        let doing = || format!("the guest sends {found:?}");
+        let entry = self.expect(point, &doing)?;
+        self.check_point(&entry, point, &doing)?;
         if entry.body != found {
             let (expected, found) = (format!("{:?}", entry.body), format!("{found:?}"));
             return Err(self.diverged(&entry, point, "output", expected, found));
@@ -269,23 +317,28 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn digests(&mut self, point: ExecutionPoint, parts: &[PartDigest]) -> Result<(), ReplayStop> {
-        let entry = self.expect()?;
-        self.check_point(&entry, point, "digests are due")?;
+        let doing = || "digests are due".to_owned();
+        let entry = self.expect(point, &doing)?;
+        self.check_point(&entry, point, &doing)?;
         let Body::Digests(expected) = &entry.body else {
             let expected = format!("{:?}", entry.body);
-            return Err(self.diverged(&entry, point, "execution point", expected, "digests are due".to_owned()));
+            return Err(self.diverged(&entry, point, "execution point", expected, doing()));
         };
         self.compare_parts(&entry, point, expected, parts)?;
         Ok(self.met(entry)?)
     }
 
-    /// Compares the end.
+    /// Compares the end. A replay that was told to stop has none to compare.
     ///
     /// # Errors
     /// [`ReplayStop`].
     pub fn end(&mut self, point: ExecutionPoint, end: &End) -> Result<(), ReplayStop> {
-        let entry = self.expect()?;
+        if self.stopped {
+            return Err(DoorError::Stopped.into());
+        }
         let text = |reason: &EndReason| format!("{reason:?}");
+        let doing = || text(&end.reason);
+        let entry = self.expect(point, &doing)?;
         let Body::End(expected) = &entry.body else {
             let expected = format!("{:?}", entry.body);
             return Err(self.diverged(&entry, point, "execution point", expected, text(&end.reason)));
@@ -293,7 +346,7 @@ impl<F: Feed> Replayer<F> {
         if expected.reason != end.reason {
             return Err(self.diverged(&entry, point, "end", text(&expected.reason), text(&end.reason)));
         }
-        self.check_point(&entry, point, &text(&end.reason))?;
+        self.check_point(&entry, point, &doing)?;
         if !expected.parts.is_empty() {
             self.compare_parts(&entry, point, &expected.parts, &end.parts)?;
         }

@@ -4,8 +4,8 @@
 //!   replaying --(the log is exhausted, and the feed said so only after the test-and-set was won)--> live
 //! ```
 //!
-//! The change happens inside one use of the door: the machine cannot tell. Without a way to go live (offline replay), the end of the
-//! log is [`DoorError::Stopped`].
+//! The change happens inside one use of the door: the machine cannot tell. Without a way to go live (offline replay), a log that is over
+//! before the run is [`DoorError::Exhausted`].
 
 use super::recorder::{Journal, Outside, Recorder};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};

@@ -36,10 +36,11 @@ pub const FEATURES_EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29;
 
 /// The table, in ascending order of function.
 pub const TABLE: [Leaf; 9] = [
-    leaf(0, 1, text(b"Lock"), text(b"step"), text(b"Base")),
+    // The vendor's name stands in EBX, EDX, ECX.
+    leaf(0, 1, text(b"Lock"), text(b"Base"), text(b"step")),
     // Family 15, model 1, stepping 1; CLFLUSH line of 64 bytes, one logical processor.
     leaf(1, 0x0000_0f11, 0x0001_0800, FEATURES_1_ECX, FEATURES_1_EDX),
-    leaf(0x8000_0000, 0x8000_0008, text(b"Lock"), text(b"step"), text(b"Base")),
+    leaf(0x8000_0000, 0x8000_0008, text(b"Lock"), text(b"Base"), text(b"step")),
     leaf(0x8000_0001, 0x0000_0f11, 0, FEATURES_EXTENDED_ECX, FEATURES_EXTENDED_EDX),
     leaf(0x8000_0002, text(b"Lock"), text(b"step"), text(b" vCP"), text(b"U, x")),
     leaf(0x8000_0003, text(b"86-6"), text(b"4-v2"), text(b" bas"), text(b"elin")),
@@ -59,6 +60,12 @@ pub fn lookup(function: u32, _index: u32) -> [u32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_vendor_is_spelled_as_processors_spell_it() {
+        let [_, ebx, ecx, edx] = lookup(0, 0);
+        assert_eq!([ebx, edx, ecx].map(u32::to_le_bytes).concat(), b"LockstepBase");
+    }
 
     #[test]
     fn non_deterministic_features_are_hidden() {

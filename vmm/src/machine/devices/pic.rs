@@ -96,6 +96,8 @@ impl Chip {
             let levels = self.line_levels;
             *self = Self { level_triggered: self.level_triggered, line_levels: levels, ..Self::new() };
             self.mask = 0;
+            // Edges are forgotten; a level that stands asks on.
+            self.request = self.line_levels & self.level_triggered;
             self.needs_mode = value & ICW1_NEEDS_ICW4 != 0;
             self.single = value & ICW1_SINGLE != 0;
             self.initialisation = Initialisation::Vector;
@@ -341,6 +343,21 @@ mod tests {
         assert!(!pic.is_pending());
         pic.write(0x21, 0);
         assert_eq!(pic.acknowledge(), Some(0x24));
+    }
+
+    #[test]
+    fn initialisation_forgets_edges_and_keeps_levels() {
+        let mut pic = initialised(1);
+        pic.wire_level(5);
+        pic.set_line(5, true);
+        pic.pulse(4);
+        for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1)] {
+            pic.write(port, value);
+        }
+        assert_eq!(pic.acknowledge(), Some(0x25));
+        pic.write(0x20, 0x20);
+        pic.set_line(5, false);
+        assert!(!pic.is_pending());
     }
 
     #[test]

@@ -202,7 +202,8 @@ impl Pit {
         let completes = channel.completes_count();
         channel.write(value, now_ns);
         if number == 0 {
-            self.deadline_ns = completes.then(|| now_ns + channel.period_ns());
+            // A log may claim any time: the end of time is the last deadline.
+            self.deadline_ns = completes.then(|| now_ns.saturating_add(channel.period_ns()));
         }
     }
 
@@ -238,7 +239,8 @@ impl Pit {
         self.deadline_ns = first.is_periodic().then(|| {
             let period_ns = first.period_ns().max(1);
             let missed = now_ns.saturating_sub(deadline_ns) / period_ns;
-            deadline_ns + (missed + 1) * period_ns
+            // `missed` periods lie before `now_ns`, so their product fits.
+            deadline_ns.saturating_add(missed * period_ns).saturating_add(period_ns)
         });
         true
     }
@@ -297,6 +299,17 @@ mod tests {
         let mut pit = loaded(2, 1000, 0);
         pit.write(0x43, 0, 0);
         assert_eq!(u16::from_le_bytes([pit.read(0x40, 500_000), pit.read(0x40, 500_000)]), 1000);
+    }
+
+    #[test]
+    fn the_end_of_time_is_no_overflow() {
+        let mut pit = loaded(2, 1193, u64::MAX - 10);
+        assert_eq!(pit.deadline_ns(), Some(u64::MAX));
+        let mut pit_from_the_start = loaded(2, 1193, 0);
+        assert!(pit.expire(u64::MAX));
+        assert!(pit_from_the_start.expire(u64::MAX));
+        assert!(pit_from_the_start.deadline_ns() > Some(u64::MAX - 2_000_000));
+        pit.read(0x40, u64::MAX);
     }
 
     #[test]

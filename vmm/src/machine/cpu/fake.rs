@@ -1,0 +1,127 @@
+//! A scripted vCPU for unit tests: it comes back from each run as its script says, and remembers what was asked of it.
+//!
+//! Like a real one it leaves an access unfinished until it is settled: only then is the instruction pointer known, and
+//! only then has a port read changed RAX.
+
+use super::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use std::collections::VecDeque;
+
+/// One run: how it ends, and how the guest stands then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    exit: Exit,
+    rip: u64,
+    interruptible: bool,
+}
+
+impl Turn {
+    /// A run that ends with `exit`, where the guest can take an interrupt.
+    pub fn new(exit: Exit) -> Self {
+        Self { exit, rip: 0x10_0000, interruptible: true }
+    }
+
+    /// The same, where the guest cannot take one.
+    pub fn closed(exit: Exit) -> Self {
+        Self { interruptible: false, ..Self::new(exit) }
+    }
+
+    /// The same, with this instruction pointer behind the exit.
+    pub fn at(self, rip: u64) -> Self {
+        Self { rip, ..self }
+    }
+}
+
+/// The vCPU.
+#[derive(Clone, Debug, Default)]
+pub struct FakeCpu {
+    script: VecDeque<Turn>,
+    /// How it was entered, run by run.
+    pub entries: Vec<Entry>,
+    /// Answers it was given.
+    pub supplied: Vec<u64>,
+    /// Its general registers.
+    pub registers: Registers,
+    interruptible: bool,
+    /// Bytes of a port read that is not finished; 0 for another access.
+    pending: Option<u8>,
+}
+
+impl FakeCpu {
+    /// A vCPU that runs as `script` says.
+    pub fn new(script: impl IntoIterator<Item = Turn>) -> Self {
+        Self { script: script.into_iter().collect(), ..Self::default() }
+    }
+
+    /// Runs of the script that have not been made.
+    pub fn left(&self) -> usize {
+        self.script.len()
+    }
+
+    fn finish(&mut self) {
+        let (Some(size_bytes), Some(value)) = (self.pending.take(), self.supplied.last()) else { return };
+        let low = match size_bytes {
+            0 => return,
+            1 => 0xff,
+            2 => 0xffff,
+            _ => 0xffff_ffff,
+        };
+        // A 32-bit result clears the upper half; a shorter one leaves the rest.
+        let kept = if size_bytes == 4 { 0 } else { self.registers.rax & !low };
+        self.registers.rax = kept | value & low;
+    }
+}
+
+impl Vcpu for &mut FakeCpu {
+    fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
+        self.finish();
+        self.entries.push(entry);
+        let over = || CpuError { action: "follow its script", why: "the script is over".to_owned() };
+        let turn = self.script.pop_front().ok_or_else(over)?;
+        self.registers.rip = turn.rip;
+        self.interruptible = turn.interruptible;
+        self.pending = match turn.exit {
+            Exit::PortRead { size_bytes, .. } => Some(size_bytes),
+            Exit::PortWrite { .. } | Exit::MmioRead { .. } | Exit::MmioWrite { .. } => Some(0),
+            _ => None,
+        };
+        Ok(turn.exit)
+    }
+
+    fn supply(&mut self, value: u64) {
+        self.supplied.push(value);
+    }
+
+    fn settle(&mut self) -> Result<(), CpuError> {
+        self.finish();
+        Ok(())
+    }
+
+    fn rip(&mut self) -> Option<u64> {
+        self.pending.is_none().then_some(self.registers.rip)
+    }
+
+    fn interruptible(&mut self) -> Result<bool, CpuError> {
+        self.settle()?;
+        Ok(self.interruptible)
+    }
+
+    fn rax_at_exit(&mut self) -> u64 {
+        self.registers.rax
+    }
+
+    fn registers(&mut self) -> Result<Registers, CpuError> {
+        self.settle()?;
+        Ok(self.registers)
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
+        self.settle()?;
+        self.registers = *registers;
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<SavedCpu, CpuError> {
+        self.settle()?;
+        Ok(SavedCpu { registers: self.registers, ..SavedCpu::default() })
+    }
+}
