@@ -1,0 +1,50 @@
+//! `/dev/kvm`: tests that need it share it in an orderly way, or say loudly that they were skipped.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::thread;
+
+/// Where this is set, a test that would be skipped fails.
+pub const NO_SKIP_VARIABLE: &str = "LOCKSTEP_TESTS_NO_SKIP";
+
+/// Single machines run beside each other; a pair with its clients has the host to itself.
+static HOST: RwLock<()> = RwLock::new(());
+
+static SKIPPED: AtomicU32 = AtomicU32::new(0);
+
+/// For tests of single machines. `None`: there is no usable KVM, and that was said.
+#[must_use]
+pub fn shared() -> Option<RwLockReadGuard<'static, ()>> {
+    usable().then(|| HOST.read().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// For tests of pairs and of times. `None`: there is no usable KVM, and that was said.
+#[must_use]
+pub fn alone() -> Option<RwLockWriteGuard<'static, ()>> {
+    usable().then(|| HOST.write().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn usable() -> bool {
+    match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        Ok(_) => true,
+        Err(why) => {
+            skip(&format!("/dev/kvm cannot be opened ({why}); `make lab-test` needs none"));
+            false
+        }
+    }
+}
+
+/// Says that the current test is skipped, past the test runner's capturing. Counted: the last line has the sum.
+///
+/// # Panics
+/// Where nothing may be skipped.
+pub fn skip(why: &str) {
+    let current = thread::current();
+    let test = current.name().unwrap_or("a test");
+    assert!(std::env::var_os(NO_SKIP_VARIABLE).is_none(), "{test} would be skipped: {why}");
+    let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
+    // A closed standard error is nobody's to see.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why} ({count} skipped so far in this file)");
+}

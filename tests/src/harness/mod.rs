@@ -1,0 +1,57 @@
+//! Lockstep from outside: its command as real processes, guests, pairs, clients, and the wires between them.
+//!
+//! Everything here panics where a test cannot go on, with what the processes said: a test that fails tells why. Every wait
+//! has the bound [`PATIENCE`] and ends as soon as what it waits for is there.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a test may fail"
+)]
+
+pub mod binary;
+pub mod images;
+pub mod kvm;
+pub mod logs;
+pub mod pair;
+pub mod process;
+pub mod proxy;
+pub mod redis;
+pub mod replica;
+pub mod scratch;
+pub mod switch;
+
+pub use binary::{lockstep, lockstep_path};
+pub use images::Guest;
+pub use pair::{Pair, PairSpec};
+pub use process::{Ended, Process};
+pub use proxy::Proxy;
+pub use redis::{Client, Reply};
+pub use replica::Replica;
+pub use scratch::Scratch;
+pub use switch::Switch;
+
+use std::time::{Duration, Instant};
+
+/// How long any one thing may take, on a machine that is busy with many others.
+pub const PATIENCE: Duration = Duration::from_secs(90);
+
+/// Between two looks at something that tells nobody when it changes.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);
+
+/// Waits until `look` finds something.
+///
+/// # Panics
+/// After [`PATIENCE`], with `missing()`.
+pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", missing());
+        std::thread::sleep(LOOK_INTERVAL);
+    }
+}

@@ -1,0 +1,136 @@
+//! A protected pair as its user starts it.
+
+use super::proxy::Proxy;
+use super::redis::Client;
+use super::replica::Replica;
+use super::scratch::Scratch;
+use super::switch::Switch;
+use super::{Guest, lockstep};
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Silence after which a peer is given up: long, so that a busy machine causes no failover of its own.
+const TIMEOUT_MS: &str = "4000";
+/// How far behind a backup may be: as long as a test may take.
+const LAG_MS_MAX: &str = "60000";
+
+/// How a pair is to be started.
+#[derive(Clone, Debug)]
+pub struct PairSpec {
+    guest: Guest,
+    settings: Vec<(String, String)>,
+    switch: bool,
+    proxy: bool,
+}
+
+impl PairSpec {
+    /// A pair of `guest`, without a network.
+    #[must_use]
+    pub fn new(guest: Guest) -> Self {
+        let spec = Self { guest, settings: Vec::new(), switch: false, proxy: false };
+        spec.setting("timeout-ms", TIMEOUT_MS).setting("lag-ms-max", LAG_MS_MAX)
+    }
+
+    /// With a switch, and the pair attached to it.
+    #[must_use]
+    pub fn with_switch(self) -> Self {
+        Self { switch: true, ..self }
+    }
+
+    /// With a wire between the two that the test can hold and cut.
+    #[must_use]
+    pub fn with_proxy(self) -> Self {
+        Self { proxy: true, ..self }
+    }
+
+    /// With this setting on both sides.
+    #[must_use]
+    pub fn setting(mut self, name: &str, value: &str) -> Self {
+        self.settings.retain(|(known, _)| known != name);
+        self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Starts it, and waits until the guest is protected.
+    ///
+    /// # Panics
+    /// It does not come to that.
+    #[must_use]
+    pub fn start(&self) -> Pair {
+        let scratch = Scratch::new();
+        let switch = self.switch.then(|| Switch::start(&scratch));
+        let (shared, channel) = (scratch.directory("shared"), scratch.join("channel"));
+        let proxy = self.proxy.then(|| Proxy::start(&scratch.join("wire"), &channel));
+        let direct = format!("unix:{}", channel.display());
+        let wire = proxy.as_ref().map_or_else(|| direct.clone(), Proxy::address);
+        let side = |role: &str, channel: &str| {
+            let report = scratch.join(&format!("{role}.jsonl"));
+            let mut command = self.command(role, channel, &shared, &report);
+            if let Some(switch) = &switch {
+                command.arg("--network").arg(switch.attachment());
+            }
+            Replica::start(role, &mut command, report)
+        };
+        let mut primary = side("primary", &direct);
+        primary.wait_for("listening");
+        let mut backup = side("backup", &wire);
+        primary.wait_for("protected");
+        backup.wait_for("protected");
+        Pair { primary, backup, proxy, switch, shared, scratch }
+    }
+
+    /// The command of one side.
+    #[must_use]
+    pub fn command(&self, role: &str, channel: &str, shared: &std::path::Path, report: &std::path::Path) -> Command {
+        let mut command = lockstep();
+        command.arg(role).arg(self.guest.image()).args(["--channel", channel]);
+        command.arg("--shared-directory").arg(shared).arg("--report").arg(report);
+        for (name, value) in &self.settings {
+            command.arg(format!("--{name}={value}"));
+        }
+        command
+    }
+}
+
+/// A running pair. Dropped, its processes are killed, then its network, then its files.
+#[derive(Debug)]
+pub struct Pair {
+    /// The primary.
+    pub primary: Replica,
+    /// The backup.
+    pub backup: Replica,
+    /// The wire between them, where one was asked for.
+    pub proxy: Option<Proxy>,
+    /// Their network, where one was asked for.
+    pub switch: Option<Switch>,
+    /// Where the test-and-set is made.
+    pub shared: PathBuf,
+    /// Where everything is.
+    pub scratch: Scratch,
+}
+
+impl Pair {
+    /// The wire.
+    ///
+    /// # Panics
+    /// None was asked for.
+    #[must_use]
+    pub fn proxy(&self) -> &Proxy {
+        self.proxy.as_ref().expect("a pair with a proxy")
+    }
+
+    /// The network.
+    ///
+    /// # Panics
+    /// None was asked for.
+    #[must_use]
+    pub fn switch(&self) -> &Switch {
+        self.switch.as_ref().expect("a pair with a switch")
+    }
+
+    /// A new client, connected and answered.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::connect(self.switch().client_address())
+    }
+}

@@ -1,0 +1,278 @@
+//! A process that does not outlive its test, and what it says.
+
+use super::{PATIENCE, wait_until};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io::{Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+/// What one pipe has brought so far.
+#[derive(Debug)]
+struct Collected {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Collected {
+    fn from(mut pipe: impl Read + Send + 'static) -> Self {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let place = bytes.clone();
+        let reader = thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            while let Ok(count @ 1..) = pipe.read(&mut buffer) {
+                place.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+            }
+        });
+        Self { bytes, reader: Some(reader) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.lock()).into_owned()
+    }
+
+    /// After the process has ended: everything it wrote.
+    fn finish(&mut self) -> String {
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        self.text()
+    }
+}
+
+/// How a process ended, and everything it said.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// What was run.
+    pub name: String,
+    /// Its status.
+    pub status: ExitStatus,
+    /// Its standard output.
+    pub stdout: String,
+    /// Its standard error.
+    pub stderr: String,
+}
+
+impl Ended {
+    /// Its exit status, if it was not a signal that ended it.
+    #[must_use]
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Fails unless it ended with `code`.
+    ///
+    /// # Panics
+    /// It did not.
+    #[must_use = "what it said may be of interest; `let _` otherwise"]
+    pub fn expect_code(self, code: i32) -> Self {
+        assert_eq!(self.code(), Some(code), "{self}");
+        self
+    }
+
+    /// Fails unless it named every one of `texts` on standard error.
+    ///
+    /// # Panics
+    /// It did not.
+    pub fn expect_named(&self, texts: &[&str]) {
+        for text in texts {
+            assert!(self.stderr.contains(text), "`{text}` is not named by {self}");
+        }
+    }
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { name, status, stdout, stderr } = self;
+        write!(formatter, "{name}: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+    }
+}
+
+/// A running process, killed and reaped with this value.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Collected,
+    stderr: Collected,
+}
+
+impl Process {
+    /// Starts `command`, with pipes for all it says; what it reads comes from [`Process::type_in`].
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start(name: &str, command: &mut Command) -> Self {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
+        let stdin = child.stdin.take();
+        let stdout = Collected::from(child.stdout.take().expect("a pipe was asked for"));
+        let stderr = Collected::from(child.stderr.take().expect("a pipe was asked for"));
+        Self { name: name.to_owned(), child, stdin, stdout, stderr }
+    }
+
+    /// Its process number.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends it `signal`.
+    ///
+    /// # Panics
+    /// It is not there.
+    pub fn signal(&self, signal: Signal) {
+        // Not reaped yet, so the number is still its own.
+        kill(Pid::from_raw(self.child.id() as i32), signal)
+            .unwrap_or_else(|why| panic!("cannot send {signal} to {}: {why}", self.name));
+    }
+
+    /// Writes to its standard input.
+    ///
+    /// # Panics
+    /// It takes none.
+    pub fn type_in(&mut self, text: &str) {
+        let stdin = self.stdin.as_mut().expect("standard input is open");
+        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
+    }
+
+    /// What it has written to standard output so far.
+    #[must_use]
+    pub fn stdout(&self) -> String {
+        self.stdout.text()
+    }
+
+    /// What it has written to standard error so far.
+    #[must_use]
+    pub fn stderr(&self) -> String {
+        self.stderr.text()
+    }
+
+    /// Whether it still runs (or is stopped).
+    #[must_use]
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until standard output has `text`, and gives all of it.
+    ///
+    /// # Panics
+    /// It does not come, or the process ends before.
+    pub fn wait_for_stdout(&mut self, text: &str) -> String {
+        self.wait_for(text, |process| process.stdout.text())
+    }
+
+    /// Waits until standard error has `text`, and gives all of it.
+    ///
+    /// # Panics
+    /// It does not come, or the process ends before.
+    pub fn wait_for_stderr(&mut self, text: &str) -> String {
+        self.wait_for(text, |process| process.stderr.text())
+    }
+
+    fn wait_for(&mut self, text: &str, said: impl Fn(&Self) -> String) -> String {
+        let name = self.name.clone();
+        let all = (self.stdout.bytes.clone(), self.stderr.bytes.clone());
+        let missing = move || {
+            let text = |bytes: &Mutex<Vec<u8>>| {
+                String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+            };
+            format!("{name} says no such thing\n--- stdout\n{}\n--- stderr\n{}", text(&all.0), text(&all.1))
+        };
+        wait_until(
+            || {
+                // Looked at first: what an ended process said last is in its pipes.
+                let running = self.is_running();
+                let now = said(self);
+                if now.contains(text) {
+                    return Some(now);
+                }
+                assert!(running || self.is_collecting(), "`{text}` never came: {}", missing());
+                None
+            },
+            || format!("`{text}`: {}", missing()),
+        )
+    }
+
+    fn is_collecting(&self) -> bool {
+        let collecting = |pipe: &Collected| pipe.reader.as_ref().is_some_and(|reader| !reader.is_finished());
+        collecting(&self.stdout) || collecting(&self.stderr)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// It does not end within [`PATIENCE`]; it is killed then.
+    pub fn wait(&mut self) -> Ended {
+        drop(self.stdin.take());
+        self.wait_with_input()
+    }
+
+    /// Waits for its end with its standard input still open.
+    ///
+    /// # Panics
+    /// As [`Process::wait`].
+    pub fn wait_with_input(&mut self) -> Ended {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = self.child.try_wait().expect("a child that can be waited for") {
+                break status;
+            }
+            if std::time::Instant::now() > deadline {
+                self.end();
+                panic!(
+                    "{} does not end\n--- stdout\n{}\n--- stderr\n{}",
+                    self.name,
+                    self.stdout.text(),
+                    self.stderr.text()
+                );
+            }
+            thread::sleep(super::LOOK_INTERVAL);
+        };
+        let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
+        Ended { name: self.name.clone(), status, stdout, stderr }
+    }
+
+    /// Kills it with SIGKILL, and reaps it.
+    ///
+    /// # Panics
+    /// It had ended before.
+    pub fn kill(&mut self) -> Ended {
+        self.signal(Signal::SIGKILL);
+        let ended = self.wait();
+        assert_eq!(ended.status.signal(), Some(Signal::SIGKILL as i32), "it had ended before: {ended}");
+        ended
+    }
+
+    fn end(&mut self) {
+        // Both fail only where it has ended and been reaped already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.end();
+        if thread::panicking() {
+            eprintln!("=== {}\n--- stdout\n{}\n--- stderr\n{}", self.name, self.stdout.finish(), self.stderr.finish());
+        }
+    }
+}
+
+/// Runs `command` to its end.
+///
+/// # Panics
+/// It does not end.
+pub fn run(command: &mut Command) -> Ended {
+    let name = format!("{command:?}");
+    Process::start(&name, command).wait()
+}

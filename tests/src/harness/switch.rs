@@ -1,0 +1,93 @@
+//! The network between a pair and its clients: `lockstep switch`, and what it has seen.
+
+use super::process::{Ended, Process};
+use super::{Scratch, lockstep};
+use nix::sys::signal::Signal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// Where the key-value guest serves, in the network of the guests.
+pub const GUEST_SERVICE: &str = "10.0.2.15:6379";
+
+/// A running switch.
+#[derive(Debug)]
+pub struct Switch {
+    /// The process.
+    pub process: Process,
+    socket: PathBuf,
+    capture: PathBuf,
+    client_address: SocketAddr,
+}
+
+/// A frame that entered a switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Frame {
+    /// The port by which it entered, in the order in which ports first spoke.
+    pub interface: u32,
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl Switch {
+    /// Starts a switch in `scratch` that forwards a free TCP port to the guest's service, and captures all frames.
+    ///
+    /// # Panics
+    /// It does not become ready.
+    #[must_use]
+    pub fn start(scratch: &Scratch) -> Self {
+        let (socket, capture) = (scratch.join("switch"), scratch.join("frames.pcapng"));
+        let mut command = lockstep();
+        command.arg("switch").arg("--socket").arg(&socket).arg("--pcap").arg(&capture);
+        command.arg("--forward").arg(format!("127.0.0.1:0:{GUEST_SERVICE}"));
+        let mut process = Process::start("switch", &mut command);
+        let ready = process.wait_for_stdout("->");
+        let client_address = ready
+            .split_whitespace()
+            .find_map(|word| word.strip_prefix("forward=")?.split("->").next()?.parse().ok())
+            .unwrap_or_else(|| panic!("no forward in `{ready}`"));
+        Self { process, socket, capture, client_address }
+    }
+
+    /// What a machine is told to attach to it.
+    #[must_use]
+    pub fn attachment(&self) -> String {
+        format!("switch:{}", self.socket.display())
+    }
+
+    /// Where clients connect.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        self.client_address
+    }
+
+    /// Every frame that has entered so far.
+    ///
+    /// # Panics
+    /// The capture is damaged.
+    #[must_use]
+    pub fn frames(&self) -> Vec<Frame> {
+        packets(&std::fs::read(&self.capture).expect("a capture"))
+    }
+
+    /// Asks it to stop, and waits for its end.
+    pub fn stop(&mut self) -> Ended {
+        self.process.signal(Signal::SIGTERM);
+        self.process.wait()
+    }
+}
+
+/// Enhanced packet blocks of a pcapng file (draft-ietf-opsawg-pcapng, 4.3); a block that is being written is left out.
+fn packets(mut rest: &[u8]) -> Vec<Frame> {
+    const ENHANCED_PACKET: u32 = 6;
+    let mut frames = Vec::new();
+    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+    while let (Some(kind), Some(total)) = (word(rest, 0), word(rest, 4)) {
+        let Some(block) = rest.get(..total as usize) else { break };
+        if kind == ENHANCED_PACKET {
+            let length = word(block, 20).unwrap() as usize;
+            frames.push(Frame { interface: word(block, 8).unwrap(), bytes: block[28..28 + length].to_vec() });
+        }
+        rest = &rest[total as usize..];
+    }
+    frames
+}
