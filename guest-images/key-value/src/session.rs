@@ -58,6 +58,12 @@ impl Session {
         self.pending
     }
 
+    /// Bytes of input that are kept because their request is incomplete or the output was full.
+    #[must_use]
+    pub fn buffered_bytes(&self) -> usize {
+        self.buffer.len().saturating_sub(self.consumed)
+    }
+
     /// Takes bytes the client sent and appends replies to `output`.
     ///
     /// An incomplete request is kept. Work stops once `output` holds [`OUTPUT_BYTES_FULL`] bytes, so that it has at
@@ -150,8 +156,7 @@ impl Session {
         if bytes.is_empty() {
             return;
         }
-        let waiting = self.buffer.len().saturating_sub(self.consumed);
-        if waiting > BACKLOG_BYTES_MAX || self.buffer.try_reserve(bytes.len()).is_err() {
+        if self.buffered_bytes() > BACKLOG_BYTES_MAX || self.buffer.try_reserve(bytes.len()).is_err() {
             self.next = Next::Close;
             return;
         }
@@ -160,8 +165,7 @@ impl Session {
 
     /// Drops what is done, once it is at least as much as what is not: each byte is moved a bounded number of times.
     fn compact(&mut self) {
-        let waiting = self.buffer.len().saturating_sub(self.consumed);
-        if waiting > self.consumed {
+        if self.buffered_bytes() > self.consumed {
             return;
         }
         self.buffer.drain(..self.consumed);

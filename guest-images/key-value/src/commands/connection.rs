@@ -25,7 +25,8 @@ pub(crate) fn echo(context: &mut Ctx<'_, '_>, arguments: &Args<'_>) -> Done {
 
 /// `SELECT index`. There is database 0 only.
 pub(crate) fn select(context: &mut Ctx<'_, '_>, arguments: &Args<'_>) -> Done {
-    let index = i32::try_from(integer(arguments, 1)?).map_err(|_| Failure::INTEGER)?;
+    const NO_INT: &str = "ERR value is out of range, value must between -2147483648 and 2147483647";
+    let index = i32::try_from(integer(arguments, 1)?).map_err(|_| Failure::Fixed(NO_INT))?;
     if index != 0 {
         return Err(Failure::Fixed("ERR DB index is out of range"));
     }

@@ -30,6 +30,13 @@ enum Expiry {
     Given(usize, Unit, Start),
 }
 
+impl Expiry {
+    /// Redis lets the same option come again; the last one counts.
+    fn is_given_in(self, unit: Unit, start: Start) -> bool {
+        matches!(self, Self::Given(_, its_unit, its_start) if its_unit == unit && its_start == start)
+    }
+}
+
 /// `SET key value [NX | XX] [GET] [EX seconds | PX milliseconds | EXAT seconds | PXAT milliseconds | KEEPTTL]`
 pub(crate) fn set(context: &mut Ctx<'_, '_>, arguments: &Args<'_>) -> Done {
     let (key, value) = (arguments.at(1), arguments.at(2));
@@ -80,7 +87,9 @@ fn set_options(arguments: &Args<'_>) -> Result<(Condition, Expiry, bool), Failur
             get = true;
         } else if arguments.is(index, "keepttl") && !matches!(expiry, Some(Expiry::Given(..))) {
             expiry = Some(Expiry::Kept);
-        } else if let (Some((unit, start)), None) = (set_expiry_unit(arguments, index), expiry) {
+        } else if let Some((unit, start)) = set_expiry_unit(arguments, index)
+            && expiry.is_none_or(|before| before.is_given_in(unit, start))
+        {
             index += 1;
             if index == arguments.len() {
                 return Err(Failure::SYNTAX);

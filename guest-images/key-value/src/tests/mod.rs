@@ -1,6 +1,15 @@
 //! Behaviour of the whole, as a client sees it.
 
+mod differential;
 mod errors;
+mod expiry;
+mod numbers;
+mod redis;
+mod scan;
+mod server;
+mod streams;
+
+pub(crate) use numbers::Numbers;
 
 use crate::{Clock, Database, Limits, Next, Session};
 
@@ -8,6 +17,8 @@ use crate::{Clock, Database, Limits, Next, Session};
 pub(crate) struct TestClock {
     pub(crate) monotonic_ns: u64,
     pub(crate) wall_ns: u64,
+    /// How often it was asked.
+    pub(crate) asked: u32,
 }
 
 impl TestClock {
@@ -15,6 +26,7 @@ impl TestClock {
         Self {
             monotonic_ns: 5_000_000_000,
             wall_ns: 1_700_000_000_123_456_789,
+            asked: 0,
         }
     }
 
@@ -26,10 +38,12 @@ impl TestClock {
 
 impl Clock for TestClock {
     fn monotonic_ns(&mut self) -> u64 {
+        self.asked += 1;
         self.monotonic_ns
     }
 
     fn wall_ns(&mut self) -> u64 {
+        self.asked += 1;
         self.wall_ns
     }
 }

@@ -1,0 +1,81 @@
+//! A real `redis-server` of our own, to compare with.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+/// Stops the server and removes its directory when dropped.
+pub(crate) struct Redis {
+    process: Child,
+    directory: PathBuf,
+}
+
+impl Redis {
+    /// Starts one, and waits until it listens. None if this machine has none.
+    pub(crate) fn start(name: &str) -> Option<Self> {
+        let directory = std::env::temp_dir().join(format!("lockstep-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let started = Command::new("redis-server")
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--proto-max-bulk-len",
+                "1048576",
+                "--unixsocket",
+            ])
+            .arg(directory.join("socket"))
+            .current_dir(&directory)
+            .stdout(Stdio::piped())
+            .spawn();
+        let Ok(mut process) = started else {
+            std::fs::remove_dir_all(&directory).unwrap();
+            println!("SKIPPED: no redis-server to compare with (package redis-server)");
+            return None;
+        };
+        let output = process.stdout.take().unwrap();
+        let redis = Self { process, directory };
+        wait_for(output, "ready to accept connections");
+        Some(redis)
+    }
+
+    /// A new connection.
+    pub(crate) fn connect(&self) -> UnixStream {
+        UnixStream::connect(self.socket()).unwrap()
+    }
+
+    /// Sends bytes over a connection of their own, closes it for writing, gives what comes back until it ends.
+    pub(crate) fn send_alone(&self, bytes: &[u8]) -> Vec<u8> {
+        let mut stream = self.connect();
+        // The server may close before it has read all of it.
+        let _ = stream.write_all(bytes);
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        let mut reply = Vec::new();
+        let _ = stream.read_to_end(&mut reply);
+        reply
+    }
+
+    fn socket(&self) -> impl AsRef<Path> {
+        self.directory.join("socket")
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+fn wait_for(mut output: impl Read, text: &str) {
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    while !seen.ends_with(text.as_bytes()) {
+        output
+            .read_exact(&mut byte)
+            .expect("redis-server ended before it was ready");
+        seen.extend_from_slice(&byte);
+    }
+}
