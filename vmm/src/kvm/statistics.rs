@@ -1,4 +1,4 @@
-//! The vCPU's binary statistics: emulated instructions, and exits.
+//! The vCPU's binary statistics: emulated instructions.
 //!
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
@@ -26,7 +26,6 @@ const NAME_BYTES_MAX: usize = 256;
 pub struct Statistics {
     file: File,
     instructions_at: u64,
-    exits_at: u64,
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
@@ -47,21 +46,16 @@ impl Statistics {
         // SAFETY: the descriptor is new and nobody else's.
         let file = unsafe { File::from_raw_fd(descriptor) };
         let instructions_at = offset_of(&file, "insn_emulation")?;
-        let exits_at = offset_of(&file, "exits")?;
-        Ok(Self { file, instructions_at, exits_at })
+        Ok(Self { file, instructions_at })
     }
 
-    /// Emulated instructions and exits so far.
+    /// Emulated instructions so far.
     ///
     /// # Errors
     /// The host's.
-    pub fn read(&self) -> io::Result<(u64, u64)> {
-        Ok((self.read_at(self.instructions_at)?, self.read_at(self.exits_at)?))
-    }
-
-    fn read_at(&self, offset: u64) -> io::Result<u64> {
+    pub fn instructions(&self) -> io::Result<u64> {
         let mut value = [0; 8];
-        self.file.read_exact_at(&mut value, offset)?;
+        self.file.read_exact_at(&mut value, self.instructions_at)?;
         Ok(u64::from_le_bytes(value))
     }
 }

@@ -3,8 +3,8 @@
 //! A target is approached in bounded runs: the kick timer is set to what the remaining instructions take at the very least, and the last of them,
 //! fewer than the emulator runs between two looks at signals, are stepped.
 //!
-//! The count says where the guest is only if all since the last exit ran in CPL 0 (the statistic `exits` stood still: CPL 3 runs natively and is
-//! entered and left by real exits) and no kick fell into a REP instruction, which is counted once a batch.
+//! CPL 3 runs natively and is not counted: the count names a place only where the guest is in CPL 0, and no kick fell into a REP
+//! instruction, which is counted once a batch. The statistic `exits` says nothing about rings: it counts batches and kicks too.
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
 use super::InstructionClock;
@@ -34,7 +34,6 @@ pub struct StatisticClock {
     timer: KickTimer,
     started: bool,
     base_instructions: u64,
-    base_exits: u64,
     lost: bool,
 }
 
@@ -50,32 +49,26 @@ impl StatisticClock {
             timer: KickTimer::for_this_thread().map_err(|why| lacks(why.to_string()))?,
             started: false,
             base_instructions: 0,
-            base_exits: 0,
             lost: false,
         })
     }
 
-    fn counts(&self) -> Result<(u64, u64), CpuError> {
-        self.statistics.read().map_err(failed("read vCPU statistics"))
+    fn count(&self) -> Result<u64, CpuError> {
+        self.statistics.instructions().map_err(failed("read vCPU statistics"))
     }
 
     fn instructions(&self) -> Result<u64, CpuError> {
-        Ok(self.counts()?.0.wrapping_sub(self.base_instructions))
+        Ok(self.count()?.wrapping_sub(self.base_instructions))
     }
 
     /// Where a kick found the guest, if that can be said.
     fn position(&mut self, core: &mut Core) -> Result<Exit, CpuError> {
-        let (instructions, exits) = self.counts()?;
-        self.lost |= exits != self.base_exits || core.privilege()? != 0 || is_repeated(&core.instruction_bytes()?);
-        Ok(if self.lost {
-            Exit::Kicked
-        } else {
-            Exit::Instruction { instructions: instructions.wrapping_sub(self.base_instructions) }
-        })
+        self.lost |= core.privilege()? != 0 || is_repeated(&core.instruction_bytes()?);
+        Ok(if self.lost { Exit::Kicked } else { Exit::Instruction { instructions: self.instructions()? } })
     }
 
     fn run_to(&mut self, core: &mut Core, target: u64) -> Result<Exit, CpuError> {
-        loop {
+        while !self.lost {
             let now = self.instructions()?;
             let Some(remaining) = target.checked_sub(now) else {
                 core.set_stepping(false)?;
@@ -91,18 +84,35 @@ impl StatisticClock {
                 return Ok(exit);
             }
         }
+        core.set_stepping(false)?;
+        run_freely(core)
     }
 
     fn approach(&mut self, core: &mut Core, remaining: u64) -> Result<Ran, CpuError> {
-        if remaining <= STEPPED_INSTRUCTIONS {
-            core.set_stepping(true)?;
-            return core.run_once();
+        if remaining > STEPPED_INSTRUCTIONS {
+            return self.run_for(core, (remaining - STEPPED_INSTRUCTIONS) * INSTRUCTION_NS_MIN);
         }
-        let shortest_ns = (remaining - STEPPED_INSTRUCTIONS) * INSTRUCTION_NS_MIN;
-        self.timer.arm(Duration::from_nanos(shortest_ns)).map_err(failed("arm the kick timer"))?;
+        // A step in CPL 3 would be the guest's own debug exception on this kind of KVM.
+        if core.privilege()? != 0 {
+            self.lost = true;
+            return Ok(Ran::Kicked);
+        }
+        core.set_stepping(true)?;
+        core.run_once()
+    }
+
+    fn run_for(&mut self, core: &mut Core, time_ns: u64) -> Result<Ran, CpuError> {
+        self.timer.arm(Duration::from_nanos(time_ns)).map_err(failed("arm the kick timer"))?;
         let ran = core.run_once();
         self.timer.disarm().map_err(failed("disarm the kick timer"))?;
         ran
+    }
+}
+
+fn run_freely(core: &mut Core) -> Result<Exit, CpuError> {
+    match core.run_once()? {
+        Ran::Exit(exit) => Ok(exit),
+        Ran::Kicked | Ran::Stepped => Ok(Exit::Kicked),
     }
 }
 
@@ -110,7 +120,7 @@ impl InstructionClock for StatisticClock {
     fn enter(&mut self, core: &mut Core) -> Result<(), CpuError> {
         if !self.started {
             core.settle()?;
-            (self.base_instructions, self.base_exits) = self.counts()?;
+            self.base_instructions = self.count()?;
             self.started = true;
             self.lost = false;
         }
@@ -125,10 +135,9 @@ impl InstructionClock for StatisticClock {
         if let Horizon::Instructions(target) = horizon {
             return self.run_to(core, target);
         }
-        match core.run_once()? {
-            Ran::Exit(exit) => Ok(exit),
-            Ran::Kicked if horizon == Horizon::Kick => self.position(core),
-            Ran::Kicked | Ran::Stepped => Ok(Exit::Kicked),
+        match run_freely(core)? {
+            Exit::Kicked if horizon == Horizon::Kick => self.position(core),
+            exit => Ok(exit),
         }
     }
 

@@ -34,6 +34,8 @@ pub struct World {
     /// Console bytes that did not fit.
     typed: Vec<u8>,
     retry: bool,
+    /// A kick found the guest at no execution point: nothing enters before its next exit, so nothing may kick it for that.
+    between: bool,
 }
 
 impl World {
@@ -53,6 +55,7 @@ impl World {
             timer_deadline_ns: None,
             typed: Vec::new(),
             retry: false,
+            between: false,
         })
     }
 
@@ -116,6 +119,7 @@ impl Outside for World {
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         self.ordered.obey()?;
         self.retry = readiness.closed;
+        self.between = false;
         self.timer_deadline_ns = readiness.timer_deadline_ns;
         if readiness.closed {
             return Ok(None);
@@ -133,7 +137,7 @@ impl Outside for World {
     }
 
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
-        if !self.interrupts_between_exits {
+        if !self.interrupts_between_exits || self.between {
             return Horizon::Exit;
         }
         if self.retry {
@@ -144,6 +148,7 @@ impl Outside for World {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
+        self.between = true;
         self.ordered.obey()
     }
 }
