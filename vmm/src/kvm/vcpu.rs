@@ -186,10 +186,10 @@ impl Core {
         self.vcpu.set_guest_debug(&debug).map_err(failed("set guest debugging"))?;
         self.stepping = on;
         if !on {
-            let mut registers = self.vcpu.get_regs().map_err(failed("read registers"))?;
+            // By the run page: registers that were set since the last run are there, and not in the kernel yet.
+            let mut registers = self.registers()?;
             registers.rflags &= !TRAP_FLAG;
-            self.vcpu.set_regs(&registers).map_err(failed("clear the trap flag"))?;
-            self.vcpu.sync_regs_mut().regs = registers;
+            self.set_registers(registers);
         }
         Ok(())
     }

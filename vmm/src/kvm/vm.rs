@@ -55,9 +55,20 @@ impl Vm {
     pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
         let vcpu = self.vm.create_vcpu(0).map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
-        set_entry_state(&vcpu, entry)?;
+        set_entry_state(&vcpu, entry, 0)?;
         let clock = clock::open(clock, &vcpu)?;
         Ok(KvmCpu::new(Core::new(vcpu, self.vm, self.memory)?, clock))
+    }
+
+    /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's KVM does there.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub(super) fn core_in_ring_3(self, entry: u64) -> Result<Core, HostError> {
+        let vcpu = self.vm.create_vcpu(0).map_err(HostError::failed("create a virtual CPU"))?;
+        set_cpuid(&vcpu)?;
+        set_entry_state(&vcpu, entry, 3)?;
+        Core::new(vcpu, self.vm, self.memory)
     }
 }
 
@@ -76,9 +87,9 @@ fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {
     vcpu.set_cpuid2(&table).map_err(HostError::failed("set the CPUID table"))
 }
 
-fn set_entry_state(vcpu: &VcpuFd, entry: u64) -> Result<(), HostError> {
+fn set_entry_state(vcpu: &VcpuFd, entry: u64, ring: u8) -> Result<(), HostError> {
     let mut sregs = vcpu.get_sregs().map_err(HostError::failed("read system registers"))?;
-    set_long_mode(&mut sregs);
+    set_long_mode(&mut sregs, ring);
     vcpu.set_sregs(&sregs).map_err(HostError::failed("set system registers"))?;
     let registers = kvm_regs {
         rip: entry,
@@ -90,10 +101,11 @@ fn set_entry_state(vcpu: &VcpuFd, entry: u64) -> Result<(), HostError> {
     vcpu.set_regs(&registers).map_err(HostError::failed("set registers"))
 }
 
-fn set_long_mode(sregs: &mut kvm_sregs) {
-    let flat = kvm_segment { base: 0, limit: 0xffff_ffff, present: 1, s: 1, g: 1, ..Default::default() };
-    let code = kvm_segment { selector: 0x08, type_: 0b1011, l: 1, ..flat };
-    let data = kvm_segment { selector: 0x10, type_: 0b0011, db: 1, ..flat };
+fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
+    let flat = kvm_segment { base: 0, limit: 0xffff_ffff, present: 1, s: 1, g: 1, dpl: ring, ..Default::default() };
+    let requested = u16::from(ring);
+    let code = kvm_segment { selector: 0x08 | requested, type_: 0b1011, l: 1, ..flat };
+    let data = kvm_segment { selector: 0x10 | requested, type_: 0b0011, db: 1, ..flat };
     (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (code, data, data, data, data, data);
     sregs.gdt.base = boot::GDT_ADDRESS;
     sregs.gdt.limit = (size_of_val(&boot::GDT) - 1) as u16;

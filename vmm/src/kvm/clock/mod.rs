@@ -9,6 +9,7 @@
 //! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing enters there.
 
 pub mod none;
+mod probe;
 pub mod statistic;
 pub mod step;
 
@@ -76,7 +77,7 @@ pub trait InstructionClock {
 pub fn open(kind: ClockKind, vcpu: &VcpuFd) -> Result<Box<dyn InstructionClock>, HostError> {
     Ok(match kind {
         ClockKind::None => Box::new(none::NoClock),
-        ClockKind::Step => Box::new(step::StepClock::default()),
+        ClockKind::Step => Box::new(step::StepClock::open()?),
         ClockKind::Statistic => Box::new(statistic::StatisticClock::open(vcpu)?),
     })
 }

@@ -110,6 +110,11 @@ impl StatisticClock {
 
     fn approach(&mut self, core: &mut Core, remaining: u64) -> Result<Ran, CpuError> {
         if remaining <= STEPPED_INSTRUCTIONS {
+            // A step in CPL 3 would be the guest's own debug exception on this kind of KVM.
+            if core.privilege()? != 0 {
+                let why = "the way there leads through ring 3, which cannot be stepped here".to_owned();
+                return Err(CpuError { action: "stop at an instruction", why });
+            }
             core.set_stepping(true)?;
             return core.run_once();
         }
