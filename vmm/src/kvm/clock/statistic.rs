@@ -1,10 +1,11 @@
 //! The clock by KVM's statistic `insn_emulation`: exact for CPL 0 on a KVM that emulates CPL 0.
 //!
-//! A target is approached in bounded runs: the kick timer is set to what the remaining instructions take at the very least, and the last of them,
-//! fewer than the emulator runs between two looks at signals, are stepped.
+//! A target is approached in bounded runs: where the guest can take interrupts, by asking KVM to stop at an open interrupt window, which
+//! it does after one batch of emulation; elsewhere by the kick timer, set to what the remaining instructions take at the very least, and
+//! with room for a kick that comes late. The last batch is stepped.
 //!
 //! The count orders every instruction of CPL 0, but not of CPL 3, which runs natively and cannot be stepped there. So a kick says where the
-//! guest is only if the way a replay will step, the last [`STEPPED_INSTRUCTIONS`], ran in CPL 0 alone. That is known from the statistic `exits`:
+//! guest is only if the way a replay will step, the last [`LATE_INSTRUCTIONS_MAX`], ran in CPL 0 alone. That is known from the statistic `exits`:
 //! it counts one for each batch of emulation, and at least two more for a visit to CPL 3. (It also counts batches that the host's scheduler
 //! cut short; such a run is then not believed, and the next kick decides.) A kick that falls into a REP instruction, which is counted once a
 //! batch, spoils the count until the next exit.
@@ -22,8 +23,8 @@ use std::time::Duration;
 
 /// The emulator works in batches of at most this many.
 const BATCH_INSTRUCTIONS: u64 = 1024;
-/// Closer than this, the target is stepped to. A kick may come late by what the emulator does in 5 ms; on a loaded host 0.8 ms was seen.
-const STEPPED_INSTRUCTIONS: u64 = 16 * BATCH_INSTRUCTIONS;
+/// What the emulator does in 5 ms: a kick may come so late (on a loaded host 0.8 ms was seen).
+const LATE_INSTRUCTIONS_MAX: u64 = 16 * BATCH_INSTRUCTIONS;
 /// No host emulates an instruction faster; measured: about 300.
 const INSTRUCTION_NS_MIN: u64 = 30;
 /// String-operation prefixes.
@@ -82,7 +83,7 @@ impl StatisticClock {
             return Ok(Exit::Kicked);
         }
         let from_exit = self.ring_0_from == self.base_instructions;
-        Ok(if !self.lost && (from_exit || instructions - self.ring_0_from >= STEPPED_INSTRUCTIONS) {
+        Ok(if !self.lost && (from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
             Exit::Instruction { instructions: instructions.wrapping_sub(self.base_instructions) }
         } else {
             Exit::Kicked
@@ -94,36 +95,57 @@ impl StatisticClock {
             let now = self.instructions()?;
             let Some(remaining) = target.checked_sub(now) else {
                 core.set_stepping(false)?;
-                let why = format!("the count is {now}, past {target}");
-                return Err(CpuError { action: "stop at an instruction", why });
+                return Err(missed(format!("the count is {now}, past {target}")));
             };
             if remaining == 0 {
                 core.set_stepping(false)?;
                 return Ok(Exit::Instruction { instructions: target });
             }
-            if let Ran::Exit(exit) = self.approach(core, remaining)? {
-                core.set_stepping(false)?;
-                return Ok(exit);
+            match self.approach(core, remaining)? {
+                Ran::Stepped | Ran::Exit(Exit::Window) => {}
+                Ran::Exit(exit) => {
+                    core.set_stepping(false)?;
+                    return Ok(exit);
+                }
+                // Whoever kicked is heard; the next run goes on from here.
+                Ran::Kicked => return Ok(Exit::Kicked),
             }
         }
     }
 
+    /// Comes nearer to the target by at most `remaining` instructions.
     fn approach(&mut self, core: &mut Core, remaining: u64) -> Result<Ran, CpuError> {
-        if remaining <= STEPPED_INSTRUCTIONS {
-            // A step in CPL 3 would be the guest's own debug exception on this kind of KVM.
-            if core.privilege()? != 0 {
-                let why = "the way there leads through ring 3, which cannot be stepped here".to_owned();
-                return Err(CpuError { action: "stop at an instruction", why });
-            }
-            core.set_stepping(true)?;
-            return core.run_once();
+        let in_ring_0 = core.privilege()? == 0;
+        if in_ring_0 && remaining > BATCH_INSTRUCTIONS && core.interruptible()? {
+            // An open window ends the run after the batch in which it is seen: that bounds it.
+            core.set_stepping(false)?;
+            core.request_window(true);
+            let ran = core.run_once();
+            core.request_window(false);
+            return ran;
         }
-        let shortest_ns = (remaining - STEPPED_INSTRUCTIONS) * INSTRUCTION_NS_MIN;
-        self.timer.arm(Duration::from_nanos(shortest_ns)).map_err(failed("arm the kick timer"))?;
+        if remaining > LATE_INSTRUCTIONS_MAX {
+            core.set_stepping(false)?;
+            return self.run_for(core, (remaining - LATE_INSTRUCTIONS_MAX) * INSTRUCTION_NS_MIN);
+        }
+        if !in_ring_0 {
+            // A step in CPL 3 would be the guest's own debug exception on this kind of KVM.
+            return Err(missed("the way there leads through ring 3, which cannot be stepped here".to_owned()));
+        }
+        core.set_stepping(true)?;
+        core.run_once()
+    }
+
+    fn run_for(&mut self, core: &mut Core, time_ns: u64) -> Result<Ran, CpuError> {
+        self.timer.arm(Duration::from_nanos(time_ns)).map_err(failed("arm the kick timer"))?;
         let ran = core.run_once();
         self.timer.disarm().map_err(failed("disarm the kick timer"))?;
         ran
     }
+}
+
+fn missed(why: String) -> CpuError {
+    CpuError { action: "stop at an instruction", why }
 }
 
 impl InstructionClock for StatisticClock {

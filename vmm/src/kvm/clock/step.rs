@@ -85,8 +85,9 @@ impl StepClock {
             if !self.steps_ring_3 && core.privilege()? != 0 {
                 return self.run_freely(core);
             }
-            if kicks.take(core).map_err(failed("look for kicks"))? && horizon == Horizon::Kick {
-                return Ok(Exit::Instruction { instructions: self.instructions });
+            if kicks.take(core).map_err(failed("look for kicks"))? {
+                let instructions = self.instructions;
+                return Ok(if horizon == Horizon::Kick { Exit::Instruction { instructions } } else { Exit::Kicked });
             }
             let from = core.registers()?.rip;
             core.set_stepping(true)?;
