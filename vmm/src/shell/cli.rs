@@ -113,6 +113,8 @@ pub enum Command {
     Backup(#[command(flatten)] MachineArguments),
     /// The network between a pair and its clients, outside the fault domain
     Switch(super::switch::SwitchArguments),
+    /// See a protected pair lose a process under load, and its clients not notice
+    Demo(super::demo::DemoArguments),
     /// Look into log files
     #[command(subcommand)]
     Log(LogCommand),

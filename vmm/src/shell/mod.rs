@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod configuration;
 pub mod console;
+pub mod demo;
 pub mod live;
 pub mod machine;
 pub mod network;

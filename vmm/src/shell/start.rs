@@ -93,6 +93,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             backup::backup(&image, &configuration).await
         }),
         Command::Switch(arguments) => switch(&arguments),
+        Command::Demo(arguments) => super::demo::run(&arguments).map_err(CommandError::Demo),
         Command::Log(command) => log::log(&command),
     }
 }

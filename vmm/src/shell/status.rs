@@ -6,6 +6,7 @@ use crate::machine::boot::BootError;
 use crate::machine::door::DoorError;
 use crate::machine::image::ImageError;
 use crate::machine::memory::MemoryError;
+use crate::shell::demo::DemoError;
 use crate::shell::network::NetworkError;
 use crate::shell::switch::SwitchError;
 use lockstep_logging_channel::LogError;
@@ -113,6 +114,9 @@ pub enum CommandError {
     /// The switch cannot start or go on.
     #[error("switch")]
     Switch(#[source] SwitchError),
+    /// The demonstration cannot be given.
+    #[error("demo")]
+    Demo(#[source] DemoError),
     /// The peer cannot be worked with.
     #[error("peer")]
     Peer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -151,6 +155,7 @@ impl CommandError {
             | Self::Channel(_)
             | Self::Switch(_)
             | Self::Network(_) => Status::Configuration,
+            Self::Demo(error) => error.status(),
             Self::Memory(MemoryError::Map { .. }) | Self::Host(_) => Status::Host,
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),

@@ -123,12 +123,19 @@ impl Fabric {
         let generation = announcement.generation.0;
         match announced {
             Announced::Current => tracing::debug!(port = from.0, generation, "generation announced"),
-            Announced::Stale => tracing::warn!(port = from.0, generation, "a generation that is over was announced"),
+            Announced::Stale => tracing::warn!(
+                port = from.0,
+                generation,
+                "a generation that is over was announced"
+            ),
             Announced::Advanced => tracing::info!(port = from.0, generation, "generation advanced"),
             Announced::Foreign => tracing::warn!(port = from.0, "announces for a second pair: not heard"),
         }
         self.refresh_fence();
-        Verdict { for_host: false, moved: matches!(announced, Announced::Advanced | Announced::Current) }
+        Verdict {
+            for_host: false,
+            moved: matches!(announced, Announced::Advanced | Announced::Current),
+        }
     }
 
     fn refresh_fence(&mut self) {

@@ -1,0 +1,116 @@
+//! Why a demonstration cannot be given.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use crate::kvm::HostError;
+use crate::shell::status::Status;
+
+/// A demonstration cannot start, or cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DemoError {
+    /// The host's KVM cannot be used.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The guest image is missing.
+    #[error(
+        "the key-value guest is not there (looked for {}): build it with `make guests`, or name one with --image",
+        list(looked_for)
+    )]
+    ImageMissing {
+        /// Where it was looked for.
+        looked_for: Vec<PathBuf>,
+    },
+    /// The times contradict each other.
+    #[error("--after {after:?} is not before the end of --duration {duration:?}")]
+    Times {
+        /// Time before the loss.
+        after: Duration,
+        /// Time in all.
+        duration: Duration,
+    },
+    /// The directory of the demonstration cannot be made or used.
+    #[error("cannot {action} in the temporary directory (TMPDIR says where that is)")]
+    Directory {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process cannot be started.
+    #[error("cannot start `lockstep {process}`")]
+    Spawn {
+        /// The command.
+        process: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process ended before its time.
+    #[error("`lockstep {process}` ended early, {status}{}", said(messages))]
+    EndedEarly {
+        /// The command.
+        process: &'static str,
+        /// How it ended.
+        status: ExitStatus,
+        /// The end of what it wrote to standard error.
+        messages: String,
+    },
+    /// Something did not happen in time.
+    #[error("{what} took longer than {} s{}", limit.as_secs(), said(messages))]
+    NotInTime {
+        /// What was waited for.
+        what: &'static str,
+        /// For how long.
+        limit: Duration,
+        /// The end of what the process in question wrote to standard error.
+        messages: String,
+    },
+    /// A client cannot connect before anything was killed.
+    #[error("client {client} cannot use the guest")]
+    Client {
+        /// Its number.
+        client: u16,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// Signals cannot be listened for, or clocks and randomness not be used.
+    #[error("cannot set up the demonstration")]
+    Runtime {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// SIGINT or SIGTERM came.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl DemoError {
+    /// The exit status it leads to.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::Host(_) => Status::Host,
+            Self::ImageMissing { .. } | Self::Times { .. } | Self::Directory { .. } => Status::Configuration,
+            Self::EndedEarly { status, .. } if status.code() == Some(Status::Host as i32) => Status::Host,
+            _ => Status::Failure,
+        }
+    }
+}
+
+fn list(paths: &[PathBuf]) -> String {
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn said(messages: &str) -> String {
+    if messages.is_empty() {
+        String::new()
+    } else {
+        format!("; it said:\n{messages}")
+    }
+}

@@ -1,0 +1,133 @@
+//! A process of the demonstration: started, signalled, and never left behind.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use super::DemoError;
+use super::command_lines::Places;
+
+/// A process that was told to end has this long: a guest that runs without exits is stopped within 5 s.
+const END_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Lines quoted from what a process said.
+const QUOTED_LINES: usize = 12;
+
+/// A running process, or one that has ended.
+pub(super) struct Process {
+    name: &'static str,
+    child: Child,
+    messages: PathBuf,
+}
+
+impl Process {
+    /// Starts `lockstep` with `arguments`. What it says goes into files at `places`; its standard output can be
+    /// taken where `piped`.
+    pub(super) fn start(
+        executable: &Path,
+        name: &'static str,
+        arguments: &[OsString],
+        places: &Places,
+        piped: bool,
+    ) -> Result<Self, DemoError> {
+        let failed = |source| DemoError::Spawn {
+            process: name,
+            source,
+        };
+        let messages = places.messages(name);
+        let output = if piped {
+            Stdio::piped()
+        } else {
+            File::create(places.console(name)).map_err(failed)?.into()
+        };
+        let child = Command::new(executable)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(output)
+            .stderr(File::create(&messages).map_err(failed)?)
+            // An interrupt from the terminal is for the demonstration, which ends its processes itself.
+            .process_group(0)
+            .kill_on_drop(true)
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self {
+            name,
+            child,
+            messages,
+        })
+    }
+
+    /// The child, to take its output.
+    pub(super) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Its number; 0 once it has ended.
+    pub(super) fn id(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub(super) fn signal(&self, signal: Signal) {
+        // The number stays taken until the child is waited for, which forgets it.
+        if let Some(id) = self.child.id().and_then(|id| i32::try_from(id).ok()) {
+            // It may be ending on its own: then there is nobody to tell.
+            let _ = kill(Pid::from_raw(id), signal);
+        }
+    }
+
+    /// An error where it has ended.
+    pub(super) fn check(&mut self) -> Result<(), DemoError> {
+        match self.child.try_wait() {
+            Ok(Some(status)) => Err(DemoError::EndedEarly {
+                process: self.name,
+                status,
+                messages: self.messages(),
+            }),
+            Ok(None) => Ok(()),
+            Err(source) => Err(DemoError::Spawn {
+                process: self.name,
+                source,
+            }),
+        }
+    }
+
+    /// Waits until it has ended, for a limited time.
+    pub(super) async fn ended(&mut self) -> Option<ExitStatus> {
+        timeout(END_TIME_MAX, self.child.wait()).await.ok()?.ok()
+    }
+
+    /// Ends it, by force if it must be, and waits for it.
+    pub(super) async fn end(&mut self) -> io::Result<ExitStatus> {
+        self.signal(Signal::SIGTERM);
+        // A stopped process takes it only when it goes on.
+        self.signal(Signal::SIGCONT);
+        if let Some(status) = self.ended().await {
+            return Ok(status);
+        }
+        self.kill().await
+    }
+
+    /// Kills it and waits for it.
+    pub(super) async fn kill(&mut self) -> io::Result<ExitStatus> {
+        self.signal(Signal::SIGKILL);
+        self.child.wait().await
+    }
+
+    /// The end of what it said.
+    pub(super) fn messages(&self) -> String {
+        let bytes = std::fs::read(&self.messages).unwrap_or_default();
+        let text = String::from_utf8_lossy(&bytes);
+        let lines: Vec<&str> = text.lines().collect();
+        let from = lines.len().saturating_sub(QUOTED_LINES);
+        lines.get(from..).unwrap_or_default().join("\n")
+    }
+}

@@ -1,0 +1,145 @@
+//! What a replica wrote about itself: JSON lines with a time, an event and the event's fields.
+//!
+//! A replica that is killed may leave its last line unfinished; it and events unknown here are passed over.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+/// Something that happened to a replica.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(super) struct ReplicaEvent {
+    /// When, by CLOCK_MONOTONIC, in nanoseconds.
+    pub(super) at_ns: u64,
+    /// Its name.
+    pub(super) event: String,
+    #[serde(flatten)]
+    fields: Map<String, Value>,
+}
+
+impl ReplicaEvent {
+    /// A field as text for people, if it is there.
+    pub(super) fn field(&self, name: &str) -> Option<String> {
+        match self.fields.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            other => Some(other.to_string()),
+        }
+    }
+}
+
+/// Counters of a replica, from the last line that has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default)]
+pub(super) struct Statistics {
+    /// Entries of the log.
+    pub(super) log_entries: u64,
+    /// Bytes of the log.
+    pub(super) log_bytes: u64,
+    /// Divergences found.
+    pub(super) divergences: u64,
+    /// Outputs that have left.
+    pub(super) outputs: u64,
+    /// Median of the time outputs waited, in microseconds.
+    pub(super) held_us_p50: u64,
+    /// 99th percentile of it.
+    pub(super) held_us_p99: u64,
+}
+
+/// A report.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct ReplicaReport {
+    events: Vec<ReplicaEvent>,
+}
+
+impl ReplicaReport {
+    /// Reads what the replica has written so far; nothing where it has not begun.
+    pub(super) fn read(path: &Path) -> Self {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        Self::parse(&String::from_utf8_lossy(&bytes))
+    }
+
+    fn parse(text: &str) -> Self {
+        Self {
+            events: text
+                .lines()
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
+        }
+    }
+
+    /// The first event of that name.
+    pub(super) fn first(&self, event: &str) -> Option<&ReplicaEvent> {
+        self.first_since(event, 0)
+    }
+
+    /// The first event of that name at or after a time.
+    pub(super) fn first_since(&self, event: &str, at_ns: u64) -> Option<&ReplicaEvent> {
+        self.events
+            .iter()
+            .find(|known| known.event == event && known.at_ns >= at_ns)
+    }
+
+    /// The counters as written last.
+    pub(super) fn statistics(&self) -> Statistics {
+        let has_counters = |known: &&ReplicaEvent| known.event == "statistics" || known.event == "summary";
+        let last = self.events.iter().rev().find(has_counters);
+        let fields = last.map(|last| Value::Object(last.fields.clone()));
+        fields
+            .and_then(|fields| serde_json::from_value(fields).ok())
+            .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+impl From<&str> for ReplicaReport {
+    fn from(text: &str) -> Self {
+        Self::parse(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPORT: &str = r#"{"at_ns":10,"event":"protected","role":"backup"}
+{"at_ns":20,"event":"statistics","log_entries":5,"log_bytes":500,"held_us_p50":7}
+{"at_ns":30,"event":"noticed","cause":"it closed the connection"}
+{"at_ns":40,"event":"won","generation":2}
+{"at_ns":50,"event":"summary","log_entries":9,"log_bytes":900,"divergences":1,"held_us_p50":8,"held_us_p99":80,"lag_us_p50":3}
+{"at_ns":60,"event":"summ"#;
+
+    #[test]
+    fn events_are_found_by_name_and_time() {
+        let report = ReplicaReport::from(REPORT);
+        assert_eq!(report.first("noticed").map(|event| event.at_ns), Some(30));
+        assert_eq!(report.first_since("noticed", 31), None);
+        assert_eq!(
+            report.first("noticed").unwrap().field("cause").as_deref(),
+            Some("it closed the connection")
+        );
+        assert_eq!(
+            report.first("won").unwrap().field("generation").as_deref(),
+            Some("2")
+        );
+        assert_eq!(report.first("live"), None);
+    }
+
+    #[test]
+    fn the_last_counters_count() {
+        let whole = ReplicaReport::from(REPORT).statistics();
+        assert_eq!(
+            (whole.log_entries, whole.divergences, whole.held_us_p99),
+            (9, 1, 80)
+        );
+        let killed = ReplicaReport::from(REPORT.split_once("{\"at_ns\":50").unwrap().0).statistics();
+        assert_eq!(
+            (killed.log_entries, killed.held_us_p50, killed.held_us_p99),
+            (5, 7, 0)
+        );
+        assert_eq!(
+            ReplicaReport::read(Path::new("/nowhere")).statistics(),
+            Statistics::default()
+        );
+    }
+}

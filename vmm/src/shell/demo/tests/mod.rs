@@ -1,0 +1,4 @@
+//! Clients against a fake server over real sockets.
+
+mod clients;
+pub(super) mod store;
