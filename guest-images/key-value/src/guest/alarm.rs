@@ -19,7 +19,10 @@ impl Alarm {
     /// A timer that is not running.
     pub fn new() -> Self {
         timer::set_up_coarse();
-        Self { rings_at_ns: None, interrupts: interrupts::count(TIMER_LINE) }
+        Self {
+            rings_at_ns: None,
+            interrupts: interrupts::count(TIMER_LINE),
+        }
     }
 
     /// Has the timer interrupt at `deadline_ns`, or before if that is more than its 54 ms away. `now_ns` is
@@ -31,10 +34,16 @@ impl Alarm {
             self.rings_at_ns = None;
         }
         let Some(deadline_ns) = deadline_ns else { return };
-        if self.rings_at_ns.is_some_and(|rings_at_ns| rings_at_ns <= deadline_ns.max(now_ns)) {
+        if self
+            .rings_at_ns
+            .is_some_and(|rings_at_ns| rings_at_ns <= deadline_ns.max(now_ns))
+        {
             return;
         }
-        let steps = deadline_ns.saturating_sub(now_ns).div_ceil(STEP_NS).clamp(1, u64::from(u8::MAX));
+        let steps = deadline_ns
+            .saturating_sub(now_ns)
+            .div_ceil(STEP_NS)
+            .clamp(1, u64::from(u8::MAX));
         timer::restart_coarse(steps as u8);
         self.rings_at_ns = Some(now_ns + steps * STEP_NS);
     }

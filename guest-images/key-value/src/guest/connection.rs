@@ -48,12 +48,20 @@ pub struct Connection {
 impl Connection {
     /// A connection to nobody, with a socket of its own.
     pub fn new(sockets: &mut SocketSet<'_>) -> Self {
-        let mut socket =
-            Socket::new(SocketBuffer::new(vec![0; RECEIVE_BYTES]), SocketBuffer::new(vec![0; SEND_BYTES]));
+        let mut socket = Socket::new(
+            SocketBuffer::new(vec![0; RECEIVE_BYTES]),
+            SocketBuffer::new(vec![0; SEND_BYTES]),
+        );
         // A reply carries the acknowledgement, and waits for nothing.
         socket.set_ack_delay(None);
         socket.set_nagle_enabled(false);
-        Self { handle: sockets.add(socket), session: None, output: Vec::new(), sent: 0, closing: false }
+        Self {
+            handle: sockets.add(socket),
+            session: None,
+            output: Vec::new(),
+            sent: 0,
+            closing: false,
+        }
     }
 
     /// Its socket.
@@ -100,7 +108,10 @@ impl Connection {
             } else if socket.can_recv() {
                 let output = &mut self.output;
                 let received = socket.recv(|input| {
-                    (input.len(), session.receive(shared.database, shared.clock, input, output))
+                    (
+                        input.len(),
+                        session.receive(shared.database, shared.clock, input, output),
+                    )
                 });
                 received.unwrap_or(Next::Close)
             } else {

@@ -19,7 +19,10 @@ pub struct Connections {
 impl Connections {
     /// None yet; `clients_max` will be served at a time.
     pub fn new(clients_max: usize) -> Self {
-        Self { all: Vec::new(), most: clients_max + SPARE }
+        Self {
+            all: Vec::new(),
+            most: clients_max + SPARE,
+        }
     }
 
     /// Has a socket listen, if there is one to be had. `may_grow` allows a new one.
@@ -46,7 +49,8 @@ impl Connections {
     }
 
     fn find(&self, sockets: &mut SocketSet<'static>, wanted: impl Fn(State) -> bool) -> Option<usize> {
-        let fits = |connection: &Connection| !connection.has_session() && wanted(connection.socket(sockets).state());
+        let fits =
+            |connection: &Connection| !connection.has_session() && wanted(connection.socket(sockets).state());
         self.all.iter().position(fits)
     }
 

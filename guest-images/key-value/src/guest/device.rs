@@ -11,7 +11,11 @@ pub struct Device(pub Network);
 impl Device {
     /// Whether the next frame asks for a connection to `port`.
     pub fn next_opens(&self, port: u16) -> bool {
-        self.0.receiver.peek().and_then(opens).is_some_and(|asked| asked == port)
+        self.0
+            .receiver
+            .peek()
+            .and_then(opens)
+            .is_some_and(|asked| asked == port)
     }
 }
 
@@ -54,13 +58,21 @@ impl phy::Device for Device {
     type TxToken<'a> = ToSend<'a>;
 
     fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, ToSend<'_>)> {
-        let Network { receiver, transmitter, .. } = &mut self.0;
+        let Network {
+            receiver,
+            transmitter,
+            ..
+        } = &mut self.0;
         // A frame is taken only where it can be answered.
-        (receiver.peek().is_some() && transmitter.has_room()).then_some((Received(receiver), ToSend(transmitter)))
+        (receiver.peek().is_some() && transmitter.has_room())
+            .then_some((Received(receiver), ToSend(transmitter)))
     }
 
     fn transmit(&mut self, _now: Instant) -> Option<ToSend<'_>> {
-        self.0.transmitter.has_room().then_some(ToSend(&mut self.0.transmitter))
+        self.0
+            .transmitter
+            .has_room()
+            .then_some(ToSend(&mut self.0.transmitter))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {

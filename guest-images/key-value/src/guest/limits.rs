@@ -29,7 +29,13 @@ impl Division {
         let fitting = 2 * eighth / connection::COST_BYTES;
         let clients_max = options.clients_max.unwrap_or(CLIENTS_MAX).min(fitting).max(1);
         let memory_bytes_max = options.memory_bytes_max.unwrap_or(usize::MAX).min(3 * eighth);
-        Self { database: Limits { memory_bytes_max, clients_max }, allocated_bytes_max: 6 * eighth }
+        Self {
+            database: Limits {
+                memory_bytes_max,
+                clients_max,
+            },
+            allocated_bytes_max: 6 * eighth,
+        }
     }
 
     /// Whether so much is in use that no client gets more.
@@ -40,7 +46,14 @@ impl Division {
 
 impl fmt::Display for Division {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Limits { memory_bytes_max, clients_max } = self.database;
-        write!(formatter, "up to {clients_max} clients and {} KiB of keys and values", memory_bytes_max >> 10)
+        let Limits {
+            memory_bytes_max,
+            clients_max,
+        } = self.database;
+        write!(
+            formatter,
+            "up to {clients_max} clients and {} KiB of keys and values",
+            memory_bytes_max >> 10
+        )
     }
 }

@@ -40,8 +40,14 @@ impl Options {
         Ok(Self {
             address: parse("ip", line.option("ip").unwrap_or(ADDRESS))?,
             gateway: parse("gw", line.option("gw").unwrap_or(GATEWAY))?,
-            memory_bytes_max: line.option("maxmemory").map(|value| parse("maxmemory", value)).transpose()?,
-            clients_max: line.option("maxclients").map(|value| parse("maxclients", value)).transpose()?,
+            memory_bytes_max: line
+                .option("maxmemory")
+                .map(|value| parse("maxmemory", value))
+                .transpose()?,
+            clients_max: line
+                .option("maxclients")
+                .map(|value| parse("maxclients", value))
+                .transpose()?,
         })
     }
 }

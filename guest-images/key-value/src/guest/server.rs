@@ -83,7 +83,8 @@ impl Server {
             let more = self.serve();
             self.fill_frames(now);
             let deadline = self.interface.poll_at(now, &self.sockets);
-            self.alarm.set(now_ns, deadline.map(|at| at.total_micros().unsigned_abs() * 1000));
+            self.alarm
+                .set(now_ns, deadline.map(|at| at.total_micros().unsigned_abs() * 1000));
             let stuck = !self.device.0.transmitter.has_room();
             self.device.0.exchange(!more && !stuck);
         }
@@ -92,9 +93,12 @@ impl Server {
     fn take_frames(&mut self, now: Instant) {
         loop {
             if self.device.next_opens(PORT) {
-                self.connections.listen(&mut self.sockets, !self.division.is_used_up());
+                self.connections
+                    .listen(&mut self.sockets, !self.division.is_used_up());
             }
-            let taken = self.interface.poll_ingress_single(now, &mut self.device, &mut self.sockets);
+            let taken = self
+                .interface
+                .poll_ingress_single(now, &mut self.device, &mut self.sockets);
             if taken == PollIngressSingleResult::None {
                 return;
             }
@@ -114,13 +118,18 @@ impl Server {
 
     fn fill_frames(&mut self, now: Instant) {
         self.interface.poll_maintenance(now);
-        while self.interface.poll_egress(now, &mut self.device, &mut self.sockets) != PollResult::None {}
+        while self
+            .interface
+            .poll_egress(now, &mut self.device, &mut self.sockets)
+            != PollResult::None
+        {}
     }
 }
 
 fn interface(device: &mut Device, options: &Options) -> Interface {
     let mut config = Config::new(EthernetAddress(device.0.mac()).into());
-    config.random_seed = u64::from(port::read_u32(RANDOM_PORT)) << 32 | u64::from(port::read_u32(RANDOM_PORT));
+    config.random_seed =
+        u64::from(port::read_u32(RANDOM_PORT)) << 32 | u64::from(port::read_u32(RANDOM_PORT));
     let now = Instant::from_micros((clock::page_ns() / 1000) as i64);
     let mut interface = Interface::new(config, device, now);
     // One address and one route: there is room for both.
