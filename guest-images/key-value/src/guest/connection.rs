@@ -8,8 +8,10 @@ use super::limits::Division;
 use alloc::vec;
 use alloc::vec::Vec;
 use lockstep_guest_key_value::{Clock, Database, Next, Session};
+use lockstep_guest_runtime::memory;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
+use smoltcp::time::Duration;
 
 /// A request of the usual kind, or a good part of a long one.
 const RECEIVE_BYTES: usize = 8 << 10;
@@ -19,6 +21,9 @@ const SEND_BYTES: usize = 16 << 10;
 pub const COST_BYTES: usize = RECEIVE_BYTES + SEND_BYTES + (2 << 10);
 /// A longer output buffer is given back once it is empty.
 const OUTPUT_BYTES_KEPT: usize = 16 << 10;
+
+/// A client that owes an acknowledgement and says nothing for so long is gone.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const TOO_MANY: &[u8] = b"-ERR max number of clients reached\r\n";
 
@@ -76,17 +81,20 @@ impl Connection {
 
     /// Does what there is to do. True if there is more to do at once.
     pub fn serve(&mut self, socket: &mut Socket<'static>, shared: &mut Shared<'_>) -> bool {
-        match socket.state() {
-            State::Closed | State::Listen | State::SynReceived => {
+        let more = match socket.state() {
+            State::Closed | State::Listen | State::SynReceived | State::TimeWait => {
                 self.forget(shared);
-                return false;
+                false
             }
-            State::TimeWait => {
-                self.forget(shared);
-                return false;
-            }
-            _ => {}
-        }
+            _ => self.work(socket, shared),
+        };
+        // The stack counts from the last segment, so a client that merely has nothing to say must not be timed.
+        let owed = socket.state() != State::Established || socket.send_queue() > 0;
+        socket.set_timeout(owed.then_some(PATIENCE));
+        more
+    }
+
+    fn work(&mut self, socket: &mut Socket<'static>, shared: &mut Shared<'_>) -> bool {
         if !self.closing && self.session.is_none() {
             self.welcome(shared);
         }
@@ -103,6 +111,7 @@ impl Connection {
         self.send(socket);
         while self.output.is_empty() && !self.closing {
             let Some(session) = &mut self.session else { return };
+            let before_bytes = memory::allocated_bytes();
             let next = if session.has_pending() {
                 session.receive(shared.database, shared.clock, &[], &mut self.output)
             } else if socket.can_recv() {
@@ -118,7 +127,7 @@ impl Connection {
                 return;
             };
             self.closing |= next == Next::Close;
-            if shared.division.is_used_up() {
+            if memory::allocated_bytes() > before_bytes && shared.division.is_used_up() {
                 self.give_up(socket);
             }
             self.send(socket);

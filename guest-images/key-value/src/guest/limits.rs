@@ -18,7 +18,7 @@ const CLIENTS_MAX: usize = 1000;
 pub struct Division {
     /// For the database.
     pub database: Limits,
-    /// Above this, a client that needs more loses its connection.
+    /// Above this, a client that needs more still loses its connection.
     allocated_bytes_max: usize,
 }
 
