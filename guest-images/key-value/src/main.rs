@@ -1,15 +1,38 @@
-//! The smallest guest: says what it found, and exits with the status it was told (`status=N`, default 0).
+//! The key-value server as a guest: the library behind TCP port 6379, on a network device that is polled.
+//!
+//! Options: `ip=10.0.2.15/24`, `gw=10.0.2.2`, `maxmemory=BYTES` (default three eighths of the heap), `maxclients=N`.
 #![no_std]
 #![no_main]
 
+extern crate alloc;
+
+mod guest;
+
+use guest::{Options, Server};
 use lockstep_guest_runtime::{Machine, guest, println};
 
 guest!(main);
 
+const STATUS_OPTIONS: u32 = 2;
+const STATUS_NETWORK: u32 = 1;
+
 fn main(machine: &Machine) -> u32 {
-    println!("lockstep smoke guest");
-    println!("memory: {} MiB", machine.memory_bytes >> 20);
-    println!("time-stamp counter: {} kHz", machine.tsc_khz);
-    println!("command line: {}", machine.command_line.text());
-    machine.command_line.number("status", 0) as u32
+    let options = match Options::read(machine.command_line) {
+        Ok(options) => options,
+        Err(error) => {
+            println!("key-value: {error}");
+            return STATUS_OPTIONS;
+        }
+    };
+    match Server::start(&options) {
+        Ok(mut server) => {
+            println!("key-value: {}", server.limits());
+            println!("key-value: ready on {}, port {}", options.address, guest::PORT);
+            server.run()
+        }
+        Err(error) => {
+            println!("key-value: {error}");
+            STATUS_NETWORK
+        }
+    }
 }

@@ -1,0 +1,84 @@
+//! The network device as the TCP stack wants it.
+
+use lockstep_guest_runtime::network::{FRAME_BYTES_MAX, Network, Receiver, Transmitter};
+use smoltcp::phy::{self, DeviceCapabilities, Medium};
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket};
+
+/// The started device.
+pub struct Device(pub Network);
+
+impl Device {
+    /// Whether the next frame asks for a connection to `port`.
+    pub fn next_opens(&self, port: u16) -> bool {
+        self.0
+            .receiver
+            .peek()
+            .and_then(opens)
+            .is_some_and(|asked| asked == port)
+    }
+}
+
+/// The port that `frame` asks for a connection to.
+fn opens(frame: &[u8]) -> Option<u16> {
+    let frame = EthernetFrame::new_checked(frame).ok()?;
+    if frame.ethertype() != EthernetProtocol::Ipv4 {
+        return None;
+    }
+    let packet = Ipv4Packet::new_checked(frame.payload()).ok()?;
+    if packet.next_header() != IpProtocol::Tcp {
+        return None;
+    }
+    let segment = TcpPacket::new_checked(packet.payload()).ok()?;
+    (segment.syn() && !segment.ack()).then(|| segment.dst_port())
+}
+
+/// The oldest frame that came in.
+pub struct Received<'a>(&'a mut Receiver);
+
+impl phy::RxToken for Received<'_> {
+    fn consume<R, F: FnOnce(&[u8]) -> R>(self, read: F) -> R {
+        let result = read(self.0.peek().unwrap_or_default());
+        self.0.drop_frame();
+        result
+    }
+}
+
+/// Room for a frame to send.
+pub struct ToSend<'a>(&'a mut Transmitter);
+
+impl phy::TxToken for ToSend<'_> {
+    fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length_bytes: usize, fill: F) -> R {
+        self.0.send(length_bytes, fill)
+    }
+}
+
+impl phy::Device for Device {
+    type RxToken<'a> = Received<'a>;
+    type TxToken<'a> = ToSend<'a>;
+
+    fn receive(&mut self, _now: Instant) -> Option<(Received<'_>, ToSend<'_>)> {
+        let Network {
+            receiver,
+            transmitter,
+            ..
+        } = &mut self.0;
+        // A frame is taken only where it can be answered.
+        (receiver.peek().is_some() && transmitter.has_room())
+            .then_some((Received(receiver), ToSend(transmitter)))
+    }
+
+    fn transmit(&mut self, _now: Instant) -> Option<ToSend<'_>> {
+        self.0
+            .transmitter
+            .has_room()
+            .then_some(ToSend(&mut self.0.transmitter))
+    }
+
+    fn capabilities(&self) -> DeviceCapabilities {
+        let mut capabilities = DeviceCapabilities::default();
+        capabilities.medium = Medium::Ethernet;
+        capabilities.max_transmission_unit = FRAME_BYTES_MAX;
+        capabilities
+    }
+}

@@ -1,0 +1,57 @@
+//! What the command line says.
+
+use core::fmt;
+use lockstep_guest_runtime::command_line::CommandLine;
+use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
+
+const ADDRESS: &str = "10.0.2.15/24";
+const GATEWAY: &str = "10.0.2.2";
+
+/// How this server is to be.
+pub struct Options {
+    /// Its address and the length of its network's prefix.
+    pub address: Ipv4Cidr,
+    /// The way to other networks.
+    pub gateway: Ipv4Address,
+    /// Bytes of keys and values, where said.
+    pub memory_bytes_max: Option<usize>,
+    /// Clients at a time, where said.
+    pub clients_max: Option<usize>,
+}
+
+/// An option that says nothing.
+pub struct OptionError<'a> {
+    name: &'static str,
+    value: &'a str,
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "option {}={} is not understood", self.name, self.value)
+    }
+}
+
+impl Options {
+    /// Reads `line`.
+    ///
+    /// # Errors
+    /// The first option whose value is not what it should be.
+    pub fn read(line: CommandLine<'_>) -> Result<Self, OptionError<'_>> {
+        Ok(Self {
+            address: parse("ip", line.option("ip").unwrap_or(ADDRESS))?,
+            gateway: parse("gw", line.option("gw").unwrap_or(GATEWAY))?,
+            memory_bytes_max: line
+                .option("maxmemory")
+                .map(|value| parse("maxmemory", value))
+                .transpose()?,
+            clients_max: line
+                .option("maxclients")
+                .map(|value| parse("maxclients", value))
+                .transpose()?,
+        })
+    }
+}
+
+fn parse<'a, T: core::str::FromStr>(name: &'static str, value: &'a str) -> Result<T, OptionError<'a>> {
+    value.parse().map_err(|_| OptionError { name, value })
+}

@@ -1,0 +1,141 @@
+//! The loop.
+
+use super::alarm::Alarm;
+use super::connection::Shared;
+use super::connections::Connections;
+use super::device::Device;
+use super::limits::Division;
+use super::{Options, PORT};
+use alloc::vec::Vec;
+use core::fmt;
+use lockstep_guest_key_value::{Clock, Database};
+use lockstep_guest_runtime::interrupts::{self, NETWORK_LINE, TIMER_LINE, bit};
+use lockstep_guest_runtime::network::{Network, NetworkError};
+use lockstep_guest_runtime::{clock, port};
+use smoltcp::iface::{Config, Interface, PollIngressSingleResult, PollResult, SocketSet};
+use smoltcp::time::Instant;
+use smoltcp::wire::{EthernetAddress, IpCidr};
+
+/// Gives four random bytes.
+const RANDOM_PORT: u16 = 0x520;
+
+/// The machine's time: that of the last event, and the wall clock.
+struct GuestClock;
+
+impl Clock for GuestClock {
+    fn monotonic_ns(&mut self) -> u64 {
+        clock::page_ns()
+    }
+
+    fn wall_ns(&mut self) -> u64 {
+        clock::wall_ns()
+    }
+}
+
+/// Everything there is.
+pub struct Server {
+    device: Device,
+    interface: Interface,
+    sockets: SocketSet<'static>,
+    connections: Connections,
+    database: Database,
+    division: Division,
+    alarm: Alarm,
+    sessions: u64,
+    clients: usize,
+}
+
+impl Server {
+    /// Starts device and stack.
+    ///
+    /// # Errors
+    /// The network device's.
+    pub fn start(options: &Options) -> Result<Self, NetworkError> {
+        clock::enable_page();
+        let mut device = Device(Network::start()?);
+        let interface = interface(&mut device, options);
+        let division = Division::of_heap(options);
+        interrupts::open(bit(NETWORK_LINE) | bit(TIMER_LINE));
+        Ok(Self {
+            device,
+            interface,
+            sockets: SocketSet::new(Vec::new()),
+            connections: Connections::new(division.database.clients_max),
+            database: Database::new(division.database),
+            division,
+            alarm: Alarm::new(),
+            sessions: 0,
+            clients: 0,
+        })
+    }
+
+    /// How much it takes.
+    pub fn limits(&self) -> impl fmt::Display {
+        self.division
+    }
+
+    /// Serves for ever.
+    pub fn run(&mut self) -> ! {
+        loop {
+            let now_ns = clock::page_ns();
+            let now = Instant::from_micros((now_ns / 1000) as i64);
+            self.take_frames(now);
+            let more = self.serve();
+            self.fill_frames(now);
+            let deadline = self.interface.poll_at(now, &self.sockets);
+            self.alarm
+                .set(now_ns, deadline.map(|at| at.total_micros().unsigned_abs() * 1000));
+            let stuck = !self.device.0.transmitter.has_room();
+            self.device.0.exchange(!more && !stuck);
+        }
+    }
+
+    fn take_frames(&mut self, now: Instant) {
+        loop {
+            if self.device.next_opens(PORT) {
+                self.connections
+                    .listen(&mut self.sockets, !self.division.is_used_up());
+            }
+            let taken = self
+                .interface
+                .poll_ingress_single(now, &mut self.device, &mut self.sockets);
+            if taken == PollIngressSingleResult::None {
+                return;
+            }
+        }
+    }
+
+    fn serve(&mut self) -> bool {
+        let mut shared = Shared {
+            database: &mut self.database,
+            clock: &mut GuestClock,
+            division: self.division,
+            sessions: &mut self.sessions,
+            clients: &mut self.clients,
+        };
+        self.connections.serve(&mut self.sockets, &mut shared)
+    }
+
+    fn fill_frames(&mut self, now: Instant) {
+        self.interface.poll_maintenance(now);
+        while self
+            .interface
+            .poll_egress(now, &mut self.device, &mut self.sockets)
+            != PollResult::None
+        {}
+    }
+}
+
+fn interface(device: &mut Device, options: &Options) -> Interface {
+    let mut config = Config::new(EthernetAddress(device.0.mac()).into());
+    config.random_seed =
+        u64::from(port::read_u32(RANDOM_PORT)) << 32 | u64::from(port::read_u32(RANDOM_PORT));
+    let now = Instant::from_micros((clock::page_ns() / 1000) as i64);
+    let mut interface = Interface::new(config, device, now);
+    // One address and one route: there is room for both.
+    interface.update_ip_addrs(|addresses| {
+        let _ = addresses.push(IpCidr::Ipv4(options.address));
+    });
+    let _ = interface.routes_mut().add_default_ipv4_route(options.gateway);
+    interface
+}
