@@ -4,6 +4,7 @@ use crate::arguments::Arguments;
 use crate::context::Context;
 use crate::failure::Failure;
 use crate::session::Next;
+use crate::store::argument_cost_bytes_max;
 use crate::table;
 
 /// What a command does. It writes its reply, or writes nothing and fails.
@@ -118,8 +119,7 @@ fn call(
     command: &Command,
     run: Run,
 ) -> Result<(), Failure> {
-    let database = &context.database;
-    if command.flags & DENY_OOM != 0 && database.used_bytes() > database.limits.memory_bytes_max {
+    if command.flags & DENY_OOM != 0 && !has_room(context, arguments) {
         return Err(Failure::OutOfMemory);
     }
     run(context, arguments)?;
@@ -129,6 +129,15 @@ fn call(
         return Err(Failure::ReplyTooLong);
     }
     Ok(())
+}
+
+/// Whether the keyspace stays within its limit whatever a command makes of these arguments. Redis refuses once the
+/// limit was passed; here no request, however many arguments it has, takes the memory that others live on.
+fn has_room(context: &Context<'_, '_>, arguments: &Arguments<'_>) -> bool {
+    let database = &context.database;
+    let costs = arguments.from(0).map(argument_cost_bytes_max);
+    let used = costs.fold(database.used_bytes(), usize::saturating_add);
+    used <= database.limits.memory_bytes_max
 }
 
 /// The command a request means. On failure, also the name the error speaks of.

@@ -14,7 +14,11 @@ pub trait Clock {
 /// How much there may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes the keyspace may hold, with what it costs to keep them; above, commands that add are refused.
+    /// Bytes the keyspace may hold, with what it costs to keep them; commands that might exceed it are refused.
+    ///
+    /// The heap should have twice as many, and what sessions and outputs take: when a list's room doubles, the old and
+    /// the new exist together. Up to a third of a list of tiny elements is room (16 bytes each, beside 32 and more for
+    /// the element), so that adds two thirds for a moment.
     pub memory_bytes_max: usize,
     /// Connections the server takes. Shown to clients; whoever accepts connections keeps to it.
     pub clients_max: usize,

@@ -75,7 +75,25 @@ fn match_class(class: &[u8], byte: u8) -> (bool, &[u8]) {
 
 #[cfg(test)]
 mod tests {
-    use super::matches;
+    use super::{match_one, matches};
+    use proptest::prelude::*;
+
+    /// The definition, taken literally.
+    fn model(pattern: &[u8], text: &[u8]) -> bool {
+        match (pattern.split_first(), text.split_first()) {
+            (None, _) => text.is_empty(),
+            (Some((b'*', rest)), _) => (0..=text.len()).any(|skipped| model(rest, &text[skipped..])),
+            (Some(_), None) => false,
+            (Some(_), Some((byte, text))) => match_one(pattern, *byte).is_some_and(|rest| model(rest, text)),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn going_back_to_the_last_star_is_enough(pattern in r"[ab*?\\\[\]^-]{0,8}", text in "[ab*]{0,8}") {
+            prop_assert_eq!(matches(pattern.as_bytes(), text.as_bytes()), model(pattern.as_bytes(), text.as_bytes()));
+        }
+    }
 
     #[test]
     fn follows_the_documented_patterns() {

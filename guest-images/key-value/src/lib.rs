@@ -12,7 +12,7 @@
 //! Redis 7.0, with its error texts.
 //!
 //! Limits: a string or an argument has at most 1 MiB, a request 2 MiB, a reply 16 MiB. What the keyspace holds is
-//! counted, and commands that add to it are refused above [`Limits::memory_bytes_max`].
+//! counted, and commands that might bring it above [`Limits::memory_bytes_max`] are refused.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

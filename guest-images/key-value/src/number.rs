@@ -78,6 +78,22 @@ impl Decimal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_integer_comes_back(value: i64) {
+            let (text, written) = (value.to_string(), Decimal::signed(value));
+            prop_assert_eq!(written.as_bytes(), text.as_bytes());
+            prop_assert_eq!(parse_i64(text.as_bytes()), Some(value));
+        }
+
+        #[test]
+        fn any_text_is_an_integer_only_if_it_is_how_that_is_written(text in "[-+0-9 a]{0,21}") {
+            let expected = text.parse::<i64>().ok().filter(|value| value.to_string() == text);
+            prop_assert_eq!(parse_i64(text.as_bytes()), expected);
+        }
+    }
 
     #[test]
     fn reads_only_canonical_integers() {

@@ -11,7 +11,7 @@ use core::ops::Bound;
 /// Keys removed before one command because their deadline has passed: bounds how long others wait for them.
 const EXPIRED_AT_ONCE_MAX: usize = 16;
 
-struct Entry {
+pub(super) struct Entry {
     value: Value,
     deadline_ms: Option<u64>,
 }

@@ -97,7 +97,7 @@ fn nothing_is_done_after_the_connection_is_to_be_closed() {
 
 #[test]
 fn a_full_keyspace_refuses_what_adds_and_allows_what_removes() {
-    let mut server = Server::with_memory(1000);
+    let mut server = Server::with_memory(2_000);
     server.line("set big 0123456789");
     while server.line("append big 0123456789").starts_with(':') {}
     assert_eq!(
@@ -107,6 +107,36 @@ fn a_full_keyspace_refuses_what_adds_and_allows_what_removes() {
     assert_eq!(server.line("expire big 100"), ":1");
     assert_eq!(server.line("del big"), ":1");
     assert_eq!(server.line("set a b"), "+OK");
+}
+
+#[test]
+fn no_request_takes_more_memory_than_there_is() {
+    for name in ["mset", "sadd", "rpush", "hset"] {
+        let mut server = Server::with_memory(1 << 20);
+        let members: Vec<String> = (0..100_000).map(|member| member.to_string()).collect();
+        let mut words: Vec<&[u8]> = members.iter().map(String::as_bytes).collect();
+        words.insert(0, name.as_bytes());
+        let (reply, _) = server.send(&request(&words));
+        assert_eq!(
+            reply, b"-OOM command not allowed when used memory > 'maxmemory'.\r\n",
+            "{name}"
+        );
+        assert_eq!(server.database.used_bytes(), 0);
+    }
+}
+
+#[test]
+fn what_is_used_is_given_back() {
+    let mut server = Server::new();
+    let lines = "set a b ex 100/set a longer-than-before keepttl/append a more/expire a 200/persist a/expire a 300\
+                 /set a b/rpush l a b c/lpop l/sadd s a b c/spop s/srem s b/hset h f v g w/hset h f longer/hdel h g\
+                 /mset m 1 n 2/incr m/getset n x/set l text";
+    for line in lines.split('/') {
+        assert!(!server.line(line).starts_with('-'), "{line}");
+    }
+    assert!(server.database.used_bytes() > 0);
+    assert_eq!(server.line("del a l s h m n"), ":6");
+    assert_eq!(server.database.used_bytes(), 0);
 }
 
 #[test]
