@@ -18,3 +18,6 @@ pub mod memory;
 pub mod run;
 
 pub use run::{Ended, Machine, MachineError};
+
+#[cfg(test)]
+mod tests;

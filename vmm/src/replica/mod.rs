@@ -16,3 +16,6 @@ pub use recorder::{Journal, Outside, Recorder};
 pub use replayer::{Fed, Feed, Replayer};
 pub use standby::Standby;
 pub use unprotected::Unprotected;
+
+#[cfg(test)]
+mod tests;

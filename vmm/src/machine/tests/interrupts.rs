@@ -1,0 +1,128 @@
+//! Where events enter, and where the guest is interrupted: only at points that a replay finds again.
+
+use super::*;
+
+/// Vector that each run was entered with.
+fn injected(cpu: &FakeCpu) -> Vec<Option<u8>> {
+    cpu.entries.iter().map(|entry| entry.interrupt).collect()
+}
+
+/// Runs after the set-up.
+fn injected_after_set_up(cpu: &FakeCpu) -> Vec<Option<u8>> {
+    injected(cpu).split_off(SET_UP_EXITS as usize)
+}
+
+#[test]
+fn an_interrupt_enters_at_the_exit_at_which_its_event_does() {
+    let mut cpu = console_interrupts([write(0x80, 0), write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS + 1, 0), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(injected_after_set_up(&cpu), [None, Some(CONSOLE_VECTOR), None]);
+}
+
+#[test]
+fn where_the_guest_can_take_none_it_waits_for_the_next_exit_at_which_it_can() {
+    let closed = || Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    let mut cpu = console_interrupts([closed(), closed(), write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(injected_after_set_up(&cpu), [None, None, None, Some(CONSOLE_VECTOR)]);
+}
+
+#[test]
+fn a_kick_alone_interrupts_nothing() {
+    let closed = Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    // Pending from the first exit on; the guest could take it where the kicks find it.
+    let mut cpu =
+        console_interrupts([closed, Turn::new(Exit::Kicked), Turn::new(Exit::Kicked), write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(injected_after_set_up(&cpu), [None, None, None, None, Some(CONSOLE_VECTOR)]);
+}
+
+#[test]
+fn an_event_at_an_exact_instruction_interrupts_there() {
+    let stop = Turn::new(Exit::Instruction { instructions: 1234 });
+    let mut cpu = console_interrupts([write(0x80, 0), stop, power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS + 1, 1234), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(injected_after_set_up(&cpu), [None, None, Some(CONSOLE_VECTOR)]);
+    assert_eq!(door.arrivals, []);
+}
+
+#[test]
+fn a_stop_at_which_nothing_enters_is_no_place_for_an_interrupt() {
+    let closed = Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    let stop = Turn::new(Exit::Instruction { instructions: 50 });
+    let mut cpu = console_interrupts([closed, stop, write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(injected_after_set_up(&cpu), [None, None, None, Some(CONSOLE_VECTOR)], "a replay does not stop there");
+}
+
+#[test]
+fn between_exits_nothing_enters_where_its_interrupt_could_not() {
+    let at = SET_UP_EXITS + 1;
+    let stops = [Turn::closed(Exit::Instruction { instructions: 10 }), Turn::new(Exit::Instruction { instructions: 20 })];
+    let mut cpu = console_interrupts([write(0x80, 0)].into_iter().chain(stops).chain([power_off(0)]));
+    let mut door = FakeDoor::with([((at, 20), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert!(door.was_closed_at((at, 10)));
+    assert!(!door.was_closed_at((at, 20)));
+    assert!(!door.was_closed_at((at, 0)));
+}
+
+#[test]
+fn several_events_enter_at_one_point() {
+    let mut cpu = console_interrupts([write(0x80, 0), power_off(0)]);
+    let at = (SET_UP_EXITS + 1, 0);
+    let mut door = FakeDoor::with([(at, typed()), (at, EventKind::Frame(vec![0; 60])), (at, EventKind::Timer)]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(door.arrivals, []);
+    assert_eq!(injected_after_set_up(&cpu), [None, Some(CONSOLE_VECTOR)]);
+}
+
+#[test]
+fn a_halted_guest_is_not_entered_until_an_interrupt_wakes_it() {
+    let mut cpu = console_interrupts([Turn::new(Exit::Halt), power_off(3)]);
+    let halted_at = (SET_UP_EXITS + 1, 0);
+    // A frame finds no driver and wakes nobody.
+    let mut door = FakeDoor::with([(halted_at, EventKind::Frame(vec![0; 60])), (halted_at, typed())]);
+
+    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::PoweredOff(3));
+
+    assert_eq!(injected_after_set_up(&cpu), [None, Some(CONSOLE_VECTOR)]);
+    assert_eq!(door.ready.iter().filter(|(at, readiness)| *at == halted_at && readiness.idle).count(), 1);
+}
+
+#[test]
+fn the_time_of_an_event_is_written_to_the_clock_page() {
+    let page = 0x5000;
+    let read_back = |digest_of: u32| {
+        let set = Turn::new(Exit::PortWrite { port: 0x518, size_bytes: 4, value: digest_of });
+        let mut cpu = FakeCpu::new([set, power_off(0)]);
+        let mut door = FakeDoor::with([((1, 0), EventKind::Timer)]);
+        run(&mut cpu, &mut door).unwrap();
+        door.end.unwrap().1.parts.pop().unwrap()
+    };
+    let mut expected = vec![0; memory::MEMORY_BYTES_MIN as usize];
+    expected[page as usize..][..8].copy_from_slice(&MONOTONIC_NS.to_le_bytes());
+
+    assert_eq!(read_back(page).digest, lockstep_logging_channel::Digest::of(&expected));
+    assert_ne!(read_back(0).digest, read_back(page).digest);
+    assert_eq!(read_back(0xffff_f000).digest, read_back(0).digest, "a page outside memory gets none");
+}

@@ -1,0 +1,147 @@
+//! The machine with a scripted vCPU and a scripted door: what enters where, and what is asked and said at which point.
+
+mod execution;
+mod interrupts;
+mod trapped;
+
+use super::Machine;
+use super::cpu::Exit;
+use super::cpu::fake::{FakeCpu, Turn};
+use super::devices::Devices;
+use super::devices::virtio::{Mmio, Net};
+use super::door::{Door, DoorError, Horizon, Question, Readiness};
+use super::image::Sites;
+use super::memory;
+use super::run::{Ended, MachineError, Policy};
+use lockstep_logging_channel::{
+    End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
+};
+use std::collections::VecDeque;
+
+/// Exits, and instructions since the last one.
+pub type Position = (u64, u64);
+
+pub const TICKS: u64 = 0x1122_3344_5566_7788;
+pub const MONOTONIC_NS: u64 = 0x0000_0005_0000_0007;
+pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
+
+/// A door that gives what it was told, and remembers everything.
+#[derive(Debug, Default)]
+pub struct FakeDoor {
+    /// What enters, and where.
+    pub arrivals: VecDeque<(Position, Event)>,
+    /// A kick stops the machine.
+    pub stops_when_kicked: bool,
+    pub asked: Vec<(Position, Question)>,
+    pub ready: Vec<(Position, Readiness)>,
+    pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
+    pub digests: Vec<(Position, Vec<String>)>,
+    pub end: Option<(ExecutionPoint, End)>,
+}
+
+impl FakeDoor {
+    pub fn with(arrivals: impl IntoIterator<Item = (Position, EventKind)>) -> Self {
+        let event = |(position, kind)| (position, Event { monotonic_ns: MONOTONIC_NS, kind });
+        Self { arrivals: arrivals.into_iter().map(event).collect(), ..Self::default() }
+    }
+
+    /// Whether the machine said at `position` that nothing may enter.
+    pub fn was_closed_at(&self, position: Position) -> bool {
+        self.ready.iter().any(|(at, readiness)| *at == position && readiness.closed)
+    }
+}
+
+impl Door for FakeDoor {
+    fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
+        self.asked.push((point.position(), question));
+        Ok(match question {
+            Question::Tsc => Value::Tsc(TICKS),
+            Question::Monotonic => Value::Monotonic(MONOTONIC_NS),
+            Question::Wall => Value::Wall(WALL_NS),
+            Question::Random { length_bytes } => Value::Random((1..=length_bytes as u8).collect()),
+        })
+    }
+
+    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        self.ready.push((point.position(), readiness));
+        match self.arrivals.pop_front_if(|(position, _)| *position == point.position()) {
+            Some((_, event)) => Ok(Some(event)),
+            // Nothing will ever wake it.
+            None if readiness.idle => Err(DoorError::Stopped),
+            None => Ok(None),
+        }
+    }
+
+    fn horizon(&mut self, _point: ExecutionPoint) -> Result<Horizon, DoorError> {
+        Ok(Horizon::Kick)
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        if self.stops_when_kicked { Err(DoorError::Stopped) } else { Ok(()) }
+    }
+
+    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.outputs.push((point.position(), target, bytes));
+        Ok(())
+    }
+
+    fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
+        self.digests.push((point.position(), parts.into_iter().map(|part| part.part).collect()));
+        Ok(())
+    }
+
+    fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError> {
+        self.end = Some((point, end));
+        Ok(())
+    }
+}
+
+pub const NEVER: Policy = Policy { digest_interval_exits: 0, window_exits: false };
+
+/// Runs a machine without rewritten instructions.
+pub fn run(cpu: &mut FakeCpu, door: &mut FakeDoor) -> Result<Ended, MachineError> {
+    run_with(cpu, door, Sites::default(), NEVER)
+}
+
+pub fn run_with(
+    cpu: &mut FakeCpu,
+    door: &mut FakeDoor,
+    sites: Sites,
+    policy: Policy,
+) -> Result<Ended, MachineError> {
+    let memory = memory::allocate(memory::MEMORY_BYTES_MIN).unwrap();
+    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
+    Machine::new(cpu, memory, Devices::new(Mmio::new(net)), sites, policy).run(door)
+}
+
+pub fn write(port: u16, value: u32) -> Turn {
+    Turn::new(Exit::PortWrite { port, size_bytes: 1, value })
+}
+
+pub fn read(port: u16, size_bytes: u8) -> Turn {
+    Turn::new(Exit::PortRead { port, size_bytes })
+}
+
+pub fn power_off(status: u32) -> Turn {
+    write(0xf4, status)
+}
+
+/// Exits that [`console_interrupts`] takes.
+pub const SET_UP_EXITS: u64 = 5;
+/// The vector on which typed bytes interrupt after it.
+pub const CONSOLE_VECTOR: u8 = 0x24;
+
+/// What a guest does to be interrupted by the console on [`CONSOLE_VECTOR`], and then `rest`.
+pub fn console_interrupts(rest: impl IntoIterator<Item = Turn>) -> FakeCpu {
+    let set_up = [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x3f9, 1)];
+    let set_up = set_up.map(|(port, value)| Turn::closed(Exit::PortWrite { port, size_bytes: 1, value }));
+    FakeCpu::new(set_up.into_iter().chain(rest))
+}
+
+pub fn typed() -> EventKind {
+    EventKind::ConsoleInput(b"k".to_vec())
+}
+
+pub fn reason(ended: Result<Ended, MachineError>) -> EndReason {
+    ended.unwrap().reason
+}

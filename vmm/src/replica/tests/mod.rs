@@ -1,0 +1,180 @@
+//! Recorder, replayer and going live, with an outside, a journal and a feed that are values in memory.
+
+mod guest;
+mod properties;
+mod recording;
+mod replaying;
+
+use super::divergence::Divergence;
+use super::recorder::{Journal, Outside, Recorder, Start};
+use super::replayer::{Fed, Feed, Replayer, TimeFloor};
+use super::standby::{GoLive, Standby};
+use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_logging_channel::{
+    Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence,
+    Value,
+};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+/// A world in which time passes by one at every question, and what arrives was written down before.
+#[derive(Clone, Debug, Default)]
+pub struct FakeOutside {
+    pub now: u64,
+    /// What each question for arrivals finds. An idle guest waits for the next that is something; at the end, for the timer.
+    pub arrivals: VecDeque<Option<EventKind>>,
+    /// Arrivals may interrupt between exits.
+    pub kicks: bool,
+}
+
+impl FakeOutside {
+    fn tick(&mut self) -> u64 {
+        self.now += 1;
+        self.now
+    }
+}
+
+impl Outside for FakeOutside {
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError> {
+        let now = self.tick();
+        Ok(match question {
+            Question::Tsc => Value::Tsc(now),
+            Question::Monotonic => Value::Monotonic(now),
+            Question::Wall => Value::Wall(now),
+            Question::Random { length_bytes } => Value::Random(vec![now as u8; length_bytes as usize]),
+        })
+    }
+
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        let monotonic_ns = self.tick();
+        let mut kind = if readiness.closed { None } else { self.arrivals.pop_front().flatten() };
+        while readiness.idle && kind.is_none() {
+            kind = self.arrivals.pop_front().unwrap_or(Some(EventKind::Timer));
+        }
+        Ok(kind.map(|kind| Event { monotonic_ns, kind }))
+    }
+
+    fn horizon(&mut self, _point: ExecutionPoint) -> Horizon {
+        if self.kicks { Horizon::Kick } else { Horizon::Exit }
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+/// What a journal was given.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    pub entries: Vec<Entry>,
+    pub outputs: Vec<(OutputTarget, Vec<u8>)>,
+    /// Exits said to be passed, and whether the guest was idle.
+    pub passed: Vec<(u64, bool)>,
+    pub finished: bool,
+}
+
+/// A journal in memory, which its test still reads when the recorder has it.
+#[derive(Clone, Debug, Default)]
+pub struct FakeJournal {
+    pub written: Rc<RefCell<Written>>,
+    /// Takes so many entries and refuses the next.
+    pub entries_max: Option<usize>,
+}
+
+impl Journal for FakeJournal {
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        let mut written = self.written.borrow_mut();
+        if self.entries_max == Some(written.entries.len()) {
+            return Err(DoorError::Host { what: "log", why: "the disk is full".to_owned() });
+        }
+        written.entries.push(entry.clone());
+        Ok(())
+    }
+
+    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.append(entry)?;
+        self.written.borrow_mut().outputs.push((target, bytes));
+        Ok(())
+    }
+
+    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
+        self.written.borrow_mut().passed.push((exits, idle));
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        self.written.borrow_mut().finished = true;
+        Ok(())
+    }
+}
+
+/// What a feed was told of the replay.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    pub replayed: Vec<(Sequence, u64)>,
+    pub outputs: Vec<(Sequence, OutputTarget, Vec<u8>)>,
+}
+
+/// A feed from memory: these items, and then no more for ever.
+#[derive(Debug, Default)]
+pub struct FakeFeed {
+    pub items: VecDeque<Result<Fed, DoorError>>,
+    pub told: Rc<RefCell<Told>>,
+}
+
+impl FakeFeed {
+    pub fn of(entries: &[Entry]) -> Self {
+        let items = entries.iter().map(|entry| Ok(Fed::Entry(Box::new(entry.clone())))).collect();
+        Self { items, ..Self::default() }
+    }
+}
+
+impl Feed for FakeFeed {
+    fn next(&mut self, _exits: u64) -> Result<Fed, DoorError> {
+        self.items.pop_front().unwrap_or(Ok(Fed::Exhausted))
+    }
+
+    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        self.told.borrow_mut().replayed.push((sequence, exits));
+        Ok(())
+    }
+
+    fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.told.borrow_mut().outputs.push((sequence, target, bytes));
+        Ok(())
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        match self.items.pop_front() {
+            Some(Err(order)) => Err(order),
+            _ => Ok(()),
+        }
+    }
+}
+
+pub type FakeStandby = Standby<FakeFeed, FakeOutside, FakeJournal>;
+
+pub fn point(exits: u64, instructions: u64) -> ExecutionPoint {
+    ExecutionPoint { exits, instructions, rip: 0 }
+}
+
+pub fn entry(sequence: u64, point: ExecutionPoint, body: Body) -> Entry {
+    Entry { generation: Generation(1), sequence: Sequence(sequence), point, body }
+}
+
+pub fn event(kind: EventKind) -> Body {
+    Body::Event(Event { monotonic_ns: 5, kind })
+}
+
+pub fn ready(idle: bool) -> Readiness {
+    Readiness { closed: false, idle, frames_max: 1, console_bytes_max: 1, timer_deadline_ns: None }
+}
+
+/// The report of a refusal that is a divergence.
+pub fn diverged<T: std::fmt::Debug>(outcome: Result<T, DoorError>) -> Divergence {
+    match outcome {
+        Err(DoorError::Diverged(report)) => *report,
+        other => panic!("no divergence: {other:?}"),
+    }
+}
