@@ -108,7 +108,10 @@ impl StatisticClock {
                     return Ok(exit);
                 }
                 // Whoever kicked is heard; the next run goes on from here.
-                Ran::Kicked => return Ok(Exit::Kicked),
+                Ran::Kicked => {
+                    core.set_stepping(false)?;
+                    return Ok(Exit::Kicked);
+                }
             }
         }
     }
@@ -161,8 +164,9 @@ impl InstructionClock for StatisticClock {
         Ok(())
     }
 
-    fn interrupting(&mut self, _core: &mut Core) -> Result<(), CpuError> {
-        Ok(())
+    fn interrupting(&mut self, core: &mut Core) -> Result<(), CpuError> {
+        // The trap flag must not be in the frame that is pushed.
+        core.set_stepping(false)
     }
 
     fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
