@@ -77,8 +77,10 @@ pub struct Driver {
     parts: Parts,
     wake_at_ns: Option<u64>,
     connected: bool,
-    /// The vCPU is live: frames are for it.
+    /// The vCPU is live.
     live: bool,
+    /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
+    receives: bool,
     ended: Option<Ended>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
@@ -100,7 +102,7 @@ impl Driver {
     /// A loop about to start. `live`: the vCPU runs live from the start.
     #[must_use]
     pub fn new(parts: Parts, live: bool) -> Self {
-        Self { parts, wake_at_ns: None, connected: true, live, ended: None, halted: None, actions: Vec::new() }
+        Self { parts, wake_at_ns: None, connected: true, live, receives: live, ended: None, halted: None, actions: Vec::new() }
     }
 
     /// Runs until the replica halts.
@@ -202,7 +204,7 @@ impl Driver {
     }
 
     fn take_frame(&mut self, frame: Vec<u8>) {
-        if self.live {
+        if self.receives {
             propose(&self.parts.frames_in, frame);
             if self.parts.kicks {
                 self.parts.control.kick();
@@ -322,6 +324,7 @@ impl Driver {
             Action::Claim { generation } => parts.storage.claim(generation),
             Action::Announce { generation } => parts.outlets.announce(parts.pair, generation, parts.mac)?,
             Action::GoLive { generation, .. } => {
+                self.receives = true;
                 // Set once: a replica goes live once.
                 let _ = parts.won.set(generation);
                 parts.shared.go_alone();
