@@ -11,9 +11,9 @@ use lockstep_guest_runtime::{clock, println, timer};
 const FRAMES: u64 = 16;
 /// Time they are awaited for in ms, unless `frames_ms=N` says otherwise.
 const WAIT_MS: u64 = 100;
-/// Two addresses, then EtherType 0x88B5: for local experiments (IEEE 802).
+/// Two addresses, then EtherType 0x88B6: the second for local experiments (IEEE 802).
 const HEADER_BYTES: usize = 14;
-const ETHERTYPE: [u8; 2] = [0x88, 0xB5];
+const ETHERTYPE: [u8; 2] = [0x88, 0xB6];
 /// The shortest Ethernet frame, without its check sequence.
 const FRAME_BYTES: usize = 60;
 

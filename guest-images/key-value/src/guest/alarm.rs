@@ -9,6 +9,12 @@ use lockstep_guest_runtime::timer::{self, COUNTS_PER_SECOND};
 /// One step of the timer: 256 counts, 0.2146 ms.
 const STEP_NS: u64 = 256 * 1_000_000_000 / COUNTS_PER_SECOND;
 
+/// How long the timer is to run.
+pub struct Steps {
+    count: u8,
+    rings_at_ns: u64,
+}
+
 /// What the timer is doing.
 pub struct Alarm {
     rings_at_ns: Option<u64>,
@@ -25,26 +31,33 @@ impl Alarm {
         }
     }
 
-    /// Has the timer interrupt at `deadline_ns`, or before if that is more than its 54 ms away. `now_ns` is
-    /// the time.
-    pub fn set(&mut self, now_ns: u64, deadline_ns: Option<u64>) {
+    /// What [`Alarm::start`] needs to be called with at `now_ns`, for an interrupt at `deadline_ns`, or before if
+    /// that is more than 54 ms away. Nothing where what is running will do.
+    pub fn needs(&mut self, now_ns: u64, deadline_ns: Option<u64>) -> Option<Steps> {
         let interrupts = interrupts::count(TIMER_LINE);
         if interrupts != self.interrupts {
             self.interrupts = interrupts;
             self.rings_at_ns = None;
         }
-        let Some(deadline_ns) = deadline_ns else { return };
+        let deadline_ns = deadline_ns?.max(now_ns);
         if self
             .rings_at_ns
-            .is_some_and(|rings_at_ns| rings_at_ns <= deadline_ns.max(now_ns))
+            .is_some_and(|rings_at_ns| rings_at_ns <= deadline_ns)
         {
-            return;
+            return None;
         }
-        let steps = deadline_ns
-            .saturating_sub(now_ns)
+        let count = (deadline_ns - now_ns)
             .div_ceil(STEP_NS)
             .clamp(1, u64::from(u8::MAX));
-        timer::restart_coarse(steps as u8);
-        self.rings_at_ns = Some(now_ns + steps * STEP_NS);
+        Some(Steps {
+            count: count as u8,
+            rings_at_ns: now_ns + count * STEP_NS,
+        })
+    }
+
+    /// Starts the timer.
+    pub fn start(&mut self, steps: Steps) {
+        timer::restart_coarse(steps.count);
+        self.rings_at_ns = Some(steps.rings_at_ns);
     }
 }

@@ -82,9 +82,7 @@ impl Server {
             self.take_frames(now);
             let more = self.serve();
             self.fill_frames(now);
-            let deadline = self.interface.poll_at(now, &self.sockets);
-            self.alarm
-                .set(now_ns, deadline.map(|at| at.total_micros().unsigned_abs() * 1000));
+            self.set_alarm(now, now_ns);
             let stuck = !self.device.0.transmitter.has_room();
             self.device.0.exchange(!more && !stuck);
         }
@@ -114,6 +112,16 @@ impl Server {
             clients: &mut self.clients,
         };
         self.connections.serve(&mut self.sockets, &mut shared)
+    }
+
+    fn set_alarm(&mut self, now: Instant, now_ns: u64) {
+        let deadline = self.interface.poll_at(now, &self.sockets);
+        let deadline_ns = deadline.map(|at| at.total_micros().unsigned_abs() * 1000);
+        if let Some(steps) = self.alarm.needs(now_ns, deadline_ns) {
+            // Replies do not wait for the exit that this costs.
+            self.device.0.exchange(false);
+            self.alarm.start(steps);
+        }
     }
 
     fn fill_frames(&mut self, now: Instant) {
