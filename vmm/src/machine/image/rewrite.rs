@@ -1,15 +1,36 @@
-//! Finds RDTSC, RDTSCP, RDRAND, RDSEED and CPUID by decoding, and rewrites each so that it exits.
+//! Finds RDTSC, RDTSCP, RDRAND, RDSEED and CPUID by decoding, and rewrites each so that it exits; and instructions that
+//! the CPUID baseline hides because their results are the host's, and rewrites each so that it faults.
 //!
 //! `IN EAX, imm8` (E5 ib, two bytes) is the shortest instruction that exits on every KVM and in both rings; RDTSC and CPUID are
 //! two bytes, the others three to five and padded with NOPs behind the IN. What the instruction would have written is set by
 //! the machine when the IN exits. Encodings: Intel SDM volume 2.
+//!
+//! A processor without a feature answers its instructions with #UD. A host that lets ring 3 run natively has the feature all the
+//! same, and would give what no log knows: its processor number, which registers are in use, how long a wait took. UD2 in their
+//! place is what the guest was promised.
 
 use super::load::ImageError;
 use super::sites::{Site, Sites, TRAP_BYTES, TRAP_PORT, Trapped};
-use iced_x86::{Code, Decoder, DecoderOptions, Instruction};
+use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction};
 
 const IN_EAX_IMM8: u8 = 0xe5;
+const UD2: [u8; 2] = [0x0f, 0x0b];
 const NOP: u8 = 0x90;
+
+/// Hidden features whose instructions would tell of the host. None of them is shorter than three bytes.
+const HIDDEN: [CpuidFeature; 11] = [
+    CpuidFeature::RDPID,
+    CpuidFeature::RDPRU,
+    CpuidFeature::XSAVE,
+    CpuidFeature::XSAVEC,
+    CpuidFeature::XSAVEOPT,
+    CpuidFeature::XSAVES,
+    CpuidFeature::MONITOR,
+    CpuidFeature::MONITORX,
+    CpuidFeature::WAITPKG,
+    CpuidFeature::RTM,
+    CpuidFeature::HLE_or_RTM,
+];
 
 /// Rewrites `code`, which lies at `address`, and adds what it found to `sites`. Returns the addresses at which
 /// the bytes of such an instruction stand without being decoded as one.
@@ -17,30 +38,49 @@ const NOP: u8 = 0x90;
 /// # Errors
 /// [`ImageError::Rewrite`] for a form that cannot be rewritten.
 pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u64>, ImageError> {
-    let found = find(code, address)?;
-    let mut decoded = Vec::with_capacity(found.len());
-    for (site, length) in found {
-        decoded.push(site.address);
-        let start = (site.address - address) as usize;
+    for Found { at, length, becomes } in find(code, address)? {
+        let start = (at - address) as usize;
         let Some(bytes) = code.get_mut(start..start + length) else { continue };
         bytes.fill(NOP);
-        for (to, from) in bytes.iter_mut().zip([IN_EAX_IMM8, TRAP_PORT]) {
+        let replacement = match becomes {
+            Becomes::Exit(trapped) => {
+                sites.insert(Site { address: at, trapped });
+                [IN_EAX_IMM8, TRAP_PORT]
+            }
+            Becomes::Fault => UD2,
+        };
+        for (to, from) in bytes.iter_mut().zip(replacement) {
             *to = from;
         }
-        sites.insert(site);
     }
     Ok(leftovers(code, address))
 }
 
-fn find(code: &[u8], address: u64) -> Result<Vec<(Site, usize)>, ImageError> {
+/// An instruction that must not run as it is.
+struct Found {
+    at: u64,
+    length: usize,
+    becomes: Becomes,
+}
+
+enum Becomes {
+    Exit(Trapped),
+    Fault,
+}
+
+fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     let mut found = Vec::new();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
-        if let Some(trapped) = trapped(&instruction)? {
-            found.push((Site { address: instruction.ip(), trapped }, instruction.len()));
-        }
+        let is_hidden = || instruction.cpuid_features().iter().any(|feature| HIDDEN.contains(feature));
+        let becomes = match trapped(&instruction)? {
+            Some(trapped) => Becomes::Exit(trapped),
+            None if is_hidden() => Becomes::Fault,
+            None => continue,
+        };
+        found.push(Found { at: instruction.ip(), length: instruction.len(), becomes });
     }
     Ok(found)
 }
@@ -120,6 +160,40 @@ mod tests {
                 Trapped::Cpuid
             ]
         );
+    }
+
+    #[test]
+    fn what_would_tell_of_the_host_becomes_a_fault_of_the_same_length() {
+        let hidden: [&[u8]; 13] = [
+            &[0xf3, 0x0f, 0xc7, 0xf8],                   // rdpid rax
+            &[0x0f, 0x01, 0xfd],                         // rdpru
+            &[0x0f, 0x01, 0xd0],                         // xgetbv
+            &[0x48, 0x0f, 0xae, 0x20],                   // xsave64 [rax]
+            &[0x0f, 0xc7, 0x20],                         // xsavec [rax]
+            &[0x0f, 0xae, 0x30],                         // xsaveopt [rax]
+            &[0x0f, 0x01, 0xc8],                         // monitor
+            &[0x0f, 0x01, 0xfa],                         // monitorx
+            &[0x66, 0x0f, 0xae, 0xf1],                   // tpause ecx
+            &[0xf2, 0x0f, 0xae, 0xf1],                   // umwait ecx
+            &[0xf3, 0x0f, 0xae, 0xf0],                   // umonitor rax
+            &[0xc7, 0xf8, 0x00, 0x00, 0x00, 0x00],       // xbegin
+            &[0x0f, 0x01, 0xd6],                         // xtest
+        ];
+        for original in hidden {
+            let (code, trapped, _) = rewritten(&[original, &[0xc3]].concat());
+            let mut expected = vec![NOP; original.len()];
+            expected[..2].copy_from_slice(&UD2);
+            expected.push(0xc3);
+            assert_eq!((code, trapped), (expected, Vec::new()), "{original:02x?}");
+        }
+    }
+
+    #[test]
+    fn ordinary_instructions_are_left_alone() {
+        // movups xmm0, [rax]; popcnt eax, eax; sfence; clflush [rax]; pause; rdmsr; hlt
+        let original =
+            [0x0f, 0x10, 0x00, 0xf3, 0x0f, 0xb8, 0xc0, 0x0f, 0xae, 0xf8, 0x0f, 0xae, 0x38, 0xf3, 0x90, 0x0f, 0x32, 0xf4];
+        assert_eq!(rewritten(&original), (original.to_vec(), Vec::new(), Vec::new()));
     }
 
     #[test]
