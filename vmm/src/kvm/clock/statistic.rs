@@ -83,11 +83,23 @@ impl StatisticClock {
             return Ok(Exit::Kicked);
         }
         let from_exit = self.ring_0_from == self.base_instructions;
-        Ok(if !self.lost && (from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
-            Exit::Instruction { instructions: instructions.wrapping_sub(self.base_instructions) }
-        } else {
-            Exit::Kicked
-        })
+        if self.lost || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
+            return Ok(Exit::Kicked);
+        }
+        self.step_once(core, instructions.wrapping_sub(self.base_instructions))
+    }
+
+    /// Steps from `instructions` to the next, which is where the guest can be found again: the step that led there was one instruction.
+    /// (A step over IRETQ makes two here.)
+    fn step_once(&mut self, core: &mut Core, instructions: u64) -> Result<Exit, CpuError> {
+        core.set_stepping(true)?;
+        let ran = core.run_once()?;
+        if let Ran::Exit(exit) = ran {
+            return Ok(exit);
+        }
+        core.set_stepping(false)?;
+        let exact = self.instructions()? == instructions + 1;
+        Ok(if exact { Exit::Instruction { instructions: instructions + 1 } } else { Exit::Kicked })
     }
 
     fn run_to(&mut self, core: &mut Core, target: u64) -> Result<Exit, CpuError> {
@@ -103,10 +115,8 @@ impl StatisticClock {
             }
             match self.approach(core, remaining)? {
                 Ran::Stepped | Ran::Exit(Exit::Window) => {}
-                Ran::Exit(exit) => {
-                    core.set_stepping(false)?;
-                    return Ok(exit);
-                }
+                // Stepping ends when the access is complete: a step that is still owed for it would else become the guest's.
+                Ran::Exit(exit) => return Ok(exit),
                 // Whoever kicked is heard; the next run goes on from here.
                 Ran::Kicked => {
                     core.set_stepping(false)?;
@@ -155,6 +165,7 @@ impl InstructionClock for StatisticClock {
     fn enter(&mut self, core: &mut Core) -> Result<(), CpuError> {
         if !self.started {
             core.settle()?;
+            core.set_stepping(false)?;
             self.base_instructions = self.counts()?.0;
             self.ring_0_from = self.base_instructions;
             self.started = true;
@@ -165,12 +176,15 @@ impl InstructionClock for StatisticClock {
     }
 
     fn interrupting(&mut self, core: &mut Core) -> Result<(), CpuError> {
-        // The trap flag must not be in the frame that is pushed.
+        // The trap flag must not be in the frame that is pushed, so what follows cannot be stepped: nothing more enters before the next exit.
+        self.lost = true;
         core.set_stepping(false)
     }
 
     fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
-        if let Horizon::Instructions(target) = horizon {
+        if let Horizon::Instructions(target) = horizon
+            && !self.lost
+        {
             return self.run_to(core, target);
         }
         match core.run_once()? {
