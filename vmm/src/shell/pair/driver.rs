@@ -201,12 +201,14 @@ impl Driver {
         counters.log_bytes += batch.bytes;
     }
 
+    /// Frames are for the guest from the moment this replica announces itself: the switch then sends again what
+    /// its predecessor took with it, and a client would wait for its retransmission timeout otherwise.
     fn take_frame(&mut self, frame: Vec<u8>) {
-        if self.live {
+        if self.live || self.parts.won.get().is_some() {
             propose(&self.parts.frames_in, frame);
-            if self.parts.kicks {
-                self.parts.control.kick();
-            }
+        }
+        if self.live && self.parts.kicks {
+            self.parts.control.kick();
         }
     }
 
