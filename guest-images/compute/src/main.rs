@@ -18,8 +18,14 @@ const ROUNDS_IN_MEGAROUND: u64 = 1 << 20;
 
 fn main(machine: &Machine) -> u32 {
     let megarounds = machine.command_line.number("megarounds", 800);
-    println!("compute: {megarounds} megarounds over {} MiB", (TABLE_WORDS * 8) >> 20);
-    println!("checksum: {:016x}", checksum(megarounds.saturating_mul(ROUNDS_IN_MEGAROUND)));
+    println!(
+        "compute: {megarounds} megarounds over {} MiB",
+        (TABLE_WORDS * 8) >> 20
+    );
+    println!(
+        "checksum: {:016x}",
+        checksum(megarounds.saturating_mul(ROUNDS_IN_MEGAROUND))
+    );
     0
 }
 
@@ -28,7 +34,9 @@ fn checksum(rounds: u64) -> u64 {
     let mut state = 1_u64;
     for _ in 0..rounds {
         // Knuth's MMIX generator; its high bits are the good ones.
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
         if let Some(word) = table.get_mut((state >> 45) as usize) {
             *word = word.rotate_left(7) ^ state;
         }

@@ -31,15 +31,3 @@ fn panic(information: &core::panic::PanicInfo<'_>) -> ! {
     println!("{information}");
     off(STATUS_PANIC)
 }
-
-/// Called by unwinding code in the precompiled library; nothing here unwinds.
-#[cfg(not(test))]
-#[unsafe(no_mangle)]
-extern "C" fn _Unwind_Resume() -> ! {
-    off(STATUS_PANIC)
-}
-
-/// Named by unwinding tables of the precompiled library, which the image leaves out.
-#[cfg(not(test))]
-#[unsafe(no_mangle)]
-extern "C" fn rust_eh_personality() {}
