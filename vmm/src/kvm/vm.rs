@@ -10,7 +10,7 @@ use crate::machine::boot;
 use crate::machine::cpu::cpuid;
 use crate::machine::memory::Memory;
 use kvm_bindings::{
-    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_regs, kvm_segment, kvm_sregs,
+    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_PMU_CAP_DISABLE, kvm_cpuid_entry2, kvm_enable_cap, kvm_regs, kvm_segment, kvm_sregs,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
@@ -45,6 +45,7 @@ impl Vm {
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
         msr::filter(&vm)?;
+        disable_pmu(&vm)?;
         Ok(Self { vm, memory })
     }
 
@@ -70,6 +71,17 @@ impl Vm {
         set_entry_state(&vcpu, entry, 3)?;
         Core::new(vcpu, self.vm, self.memory)
     }
+}
+
+/// Takes the performance counters away, where the host's KVM has any to give: RDPMC reads them in ring 0, whatever CPUID says.
+fn disable_pmu(vm: &VmFd) -> Result<(), HostError> {
+    let offered = vm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into());
+    if offered & KVM_PMU_CAP_DISABLE as i32 == 0 {
+        return Ok(());
+    }
+    let args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
+    let capability = kvm_enable_cap { cap: KVM_CAP_PMU_CAPABILITY, args, ..Default::default() };
+    vm.enable_cap(&capability).map_err(HostError::failed("disable performance counters"))
 }
 
 fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {

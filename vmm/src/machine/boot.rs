@@ -85,7 +85,7 @@ fn write_page_tables(memory: &Memory) -> Result<(), GuestMemoryError> {
         write_words(memory, POINTER_TABLE_ADDRESS + directory * 8, &[address | PAGE_FLAGS])?;
         let first = directory * ENTRIES;
         let entries: Vec<u64> =
-            (first..first + ENTRIES).map(|page| page * LARGE_PAGE_BYTES | PAGE_FLAGS | LARGE).collect();
+            (first..first + ENTRIES).map(|page| (page * LARGE_PAGE_BYTES) | PAGE_FLAGS | LARGE).collect();
         write_words(memory, address, &entries)?;
     }
     Ok(())
@@ -94,4 +94,57 @@ fn write_page_tables(memory: &Memory) -> Result<(), GuestMemoryError> {
 fn write_words(memory: &Memory, address: u64, words: &[u64]) -> Result<(), GuestMemoryError> {
     let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
     memory.write_slice(&bytes, GuestAddress(address))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(memory: &Memory, address: u64, count: u64) -> Vec<u64> {
+        (0..count).map(|index| memory.read_obj(GuestAddress(address + 8 * index)).unwrap()).collect()
+    }
+
+    fn booted() -> Memory {
+        let memory = memory::allocate(memory::MEMORY_BYTES_MIN).unwrap();
+        write(&memory, "a b", 1_000_000).unwrap();
+        memory
+    }
+
+    #[test]
+    fn walking_the_page_tables_never_writes_to_them() {
+        const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
+        let memory = booted();
+        let tables = [(PAGE_TABLE_ADDRESS, 1), (POINTER_TABLE_ADDRESS, 4), (DIRECTORY_ADDRESS, DIRECTORIES * ENTRIES)];
+        let entries = tables.into_iter().flat_map(|(address, count)| words(&memory, address, count));
+
+        assert!(entries.into_iter().all(|entry| entry & ACCESSED_DIRTY == ACCESSED_DIRTY));
+    }
+
+    #[test]
+    fn the_first_4_gib_are_where_they_are() {
+        let memory = booted();
+        let pages = words(&memory, DIRECTORY_ADDRESS, DIRECTORIES * ENTRIES);
+
+        assert!(pages.iter().zip(0..).all(|(entry, page)| entry & !0xfff == page * LARGE_PAGE_BYTES));
+    }
+
+    #[test]
+    fn the_boot_information_says_where_the_command_line_is() {
+        let memory = booted();
+
+        let [magic, version, memory_bytes, text, text_bytes] = words(&memory, INFORMATION_ADDRESS, 5).try_into().unwrap();
+        assert_eq!((magic.to_le_bytes(), version & 0xffff_ffff), (*b"LOCKSTEP", 1));
+        assert_eq!((version >> 32, memory_bytes), (1_000_000, memory::MEMORY_BYTES_MIN));
+        assert_eq!(words(&memory, text, 1), [u64::from_le_bytes(*b"a b\0\0\0\0\0")]);
+        assert_eq!(text_bytes, 3);
+    }
+
+    #[test]
+    fn a_command_line_longer_than_its_page_is_refused() {
+        let memory = memory::allocate(memory::MEMORY_BYTES_MIN).unwrap();
+
+        assert!(write(&memory, &"x".repeat(COMMAND_LINE_BYTES_MAX), 0).is_ok());
+        let refused = write(&memory, &"x".repeat(COMMAND_LINE_BYTES_MAX + 1), 0);
+        assert!(matches!(refused, Err(BootError::CommandLine { bytes: 4097 })));
+    }
 }

@@ -60,11 +60,6 @@ impl Code {
         self.with_u32(&[0x68], 0x8d5).raw(&[0x9d])
     }
 
-    /// IN EAX, imm8.
-    pub fn in_eax(self, port: u8) -> Self {
-        self.raw(&[0xe5, port])
-    }
-
     /// OUT imm8, AL.
     pub fn out_al(self, port: u8) -> Self {
         self.raw(&[0xe6, port])

@@ -14,7 +14,9 @@ fn fault(ring: Ring, code: Code) -> Option<String> {
 
 #[test]
 fn halting_with_interrupts_off_is_a_fault() {
-    let Some(why) = fault(Ring::Zero, Code::default().raw(&[0xfa, 0xf4])) else { return };
+    let Some(why) = fault(Ring::Zero, Code::default().raw(&[0xfa, 0xf4])) else {
+        return;
+    };
 
     assert!(why.contains("halted with interrupts disabled"), "{why}");
 }
@@ -23,7 +25,9 @@ fn halting_with_interrupts_off_is_a_fault() {
 fn a_triple_fault_is_reported() {
     // LIDT from zeros: no gate at all; UD2.
     let no_gates = [&[0x0f, 0x01, 0x1c, 0x25], &RESULTS.to_le_bytes()[..]].concat();
-    let Some(why) = fault(Ring::Zero, Code::default().raw(&no_gates).raw(&[0x0f, 0x0b])) else { return };
+    let Some(why) = fault(Ring::Zero, Code::default().raw(&no_gates).raw(&[0x0f, 0x0b])) else {
+        return;
+    };
 
     assert!(why.contains("triple fault"), "{why}");
 }

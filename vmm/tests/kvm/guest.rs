@@ -67,7 +67,9 @@ pub struct Outcome {
 impl Outcome {
     /// Result `index` of the guest.
     pub fn result(&self, index: u32) -> u64 {
-        self.memory.read_obj(GuestAddress(u64::from(RESULTS + 8 * index))).unwrap()
+        self.memory
+            .read_obj(GuestAddress(u64::from(RESULTS + 8 * index)))
+            .unwrap()
     }
 }
 
@@ -90,13 +92,18 @@ impl Door for FixedDoor {
             Question::Tsc => Value::Tsc(TICKS),
             Question::Monotonic => Value::Monotonic(1),
             Question::Wall => Value::Wall(2),
-            Question::Random { length_bytes } => Value::Random(RANDOM.to_le_bytes()[..length_bytes as usize].to_vec()),
+            Question::Random { length_bytes } => {
+                Value::Random(RANDOM.to_le_bytes()[..length_bytes as usize].to_vec())
+            }
         })
     }
 
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         match self.arrivals.iter().position(|(exits, _)| *exits == point.exits) {
-            Some(index) => Ok(Some(Event { monotonic_ns: 1, kind: self.arrivals.remove(index).1 })),
+            Some(index) => Ok(Some(Event {
+                monotonic_ns: 1,
+                kind: self.arrivals.remove(index).1,
+            })),
             None if readiness.idle => Err(DoorError::Stopped),
             None => Ok(None),
         }
@@ -107,10 +114,19 @@ impl Door for FixedDoor {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
-        if self.late.load(Ordering::Acquire) { Err(DoorError::Stopped) } else { Ok(()) }
+        if self.late.load(Ordering::Acquire) {
+            Err(DoorError::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
-    fn output(&mut self, _point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+    fn output(
+        &mut self,
+        _point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError> {
         self.outputs.push((target, bytes));
         Ok(())
     }
@@ -148,14 +164,37 @@ pub fn run_with(host: &Host, ring: Ring, code: Code, arrivals: Vec<(u64, EventKi
     write_tables(&memory);
     let program = elf(&prelude(ring).raw(&code.0).0);
     let loaded = image::load(&program, &memory).unwrap();
-    let cpu = Vm::new(host, memory.clone()).unwrap().cpu(loaded.entry, ClockKind::None).unwrap();
+    let cpu = Vm::new(host, memory.clone())
+        .unwrap()
+        .cpu(loaded.entry, ClockKind::None)
+        .unwrap();
     let net = Net::new(MAC).unwrap();
-    let policy = Policy { digest_interval_exits: 0, window_exits: false };
-    let mut machine = Machine::new(cpu, memory.clone(), Devices::new(Mmio::new(net)), loaded.sites, policy);
+    let policy = Policy {
+        digest_interval_exits: 0,
+        window_exits: false,
+    };
+    let mut machine = Machine::new(
+        cpu,
+        memory.clone(),
+        Devices::new(Mmio::new(net)),
+        loaded.sites,
+        policy,
+    );
     let late = Arc::new(AtomicBool::new(false));
-    let mut door = FixedDoor { arrivals, asked: Vec::new(), outputs: Vec::new(), late: late.clone() };
+    let mut door = FixedDoor {
+        arrivals,
+        asked: Vec::new(),
+        outputs: Vec::new(),
+        late: late.clone(),
+    };
     let ended = watched(late, || machine.run(&mut door)).unwrap();
-    Outcome { reason: ended.reason, exits: ended.point.exits, asked: door.asked, outputs: door.outputs, memory }
+    Outcome {
+        reason: ended.reason,
+        exits: ended.point.exits,
+        asked: door.asked,
+        outputs: door.outputs,
+        memory,
+    }
 }
 
 /// Does `work`, and kicks this thread when it takes too long.
@@ -200,7 +239,12 @@ fn write_tables(memory: &Memory) {
     let task_low = TASK_SEGMENT_LIMIT & 0xffff | (TASK_STATE & 0xff_ffff) << 16 | 0x89 << 40;
     let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
     let gdt = [boot::GDT.as_slice(), &user, &[task_low, TASK_STATE >> 32]].concat();
-    put(GDT, &gdt.iter().flat_map(|word: &u64| word.to_le_bytes()).collect::<Vec<_>>());
+    put(
+        GDT,
+        &gdt.iter()
+            .flat_map(|word: &u64| word.to_le_bytes())
+            .collect::<Vec<_>>(),
+    );
     put(GDT_POINTER.into(), &pointer(gdt.len() * 8, GDT));
     put(IDT_POINTER.into(), &pointer(256 * 16, IDT));
     for vector in 0..256 {
@@ -235,7 +279,14 @@ fn elf(code: &[u8]) -> Vec<u8> {
     put(&[64, 0, 56, 0, 1, 0, 64, 0, 0, 0, 0, 0]);
     // p_type LOAD, p_flags RX.
     put(&[1, 0, 0, 0, 5, 0, 0, 0]);
-    for field in [HEADERS_BYTES, CODE, CODE, code.len() as u64, code.len() as u64, 4096] {
+    for field in [
+        HEADERS_BYTES,
+        CODE,
+        CODE,
+        code.len() as u64,
+        code.len() as u64,
+        4096,
+    ] {
         put(&field.to_le_bytes());
     }
     put(code);

@@ -14,7 +14,12 @@ const HLT: u8 = 0xf4;
 
 /// Sets the interrupt controller up, and the console to interrupt on vector 0x24.
 fn set_up() -> Code {
-    Code::default().out(0x20, 0x11).out(0x21, 0x20).out(0x21, 4).out(0x21, 1).out_to(0x3f9, 1)
+    Code::default()
+        .out(0x20, 0x11)
+        .out(0x21, 0x20)
+        .out(0x21, 4)
+        .out(0x21, 1)
+        .out_to(0x3f9, 1)
 }
 
 /// Runs `code` after the set-up; a byte is typed at its exit `at`, counted from 1.
@@ -26,7 +31,12 @@ fn typed_at(at: u64, code: Code) -> Option<(EndReason, u64)> {
 
 #[test]
 fn one_that_can_be_taken_enters_at_the_exit_of_its_event() {
-    let code = Code::default().raw(&[STI, NOP]).out(0x80, 0).out(0x80, 0).out(0x80, 0).power_off(99);
+    let code = Code::default()
+        .raw(&[STI, NOP])
+        .out(0x80, 0)
+        .out(0x80, 0)
+        .out(0x80, 0)
+        .power_off(99);
     let Some(ended) = typed_at(2, code) else { return };
 
     assert_eq!(ended, (CONSOLE, 3), "the handler's own exit follows exit 2");
@@ -34,16 +44,31 @@ fn one_that_can_be_taken_enters_at_the_exit_of_its_event() {
 
 #[test]
 fn one_that_cannot_be_taken_waits_for_the_first_exit_with_interrupts_on() {
-    let code = Code::default().out(0x80, 0).out(0x80, 0).raw(&[STI, NOP, NOP]).out(0x80, 0).out(0x80, 0).power_off(99);
+    let code = Code::default()
+        .out(0x80, 0)
+        .out(0x80, 0)
+        .raw(&[STI, NOP, NOP])
+        .out(0x80, 0)
+        .out(0x80, 0)
+        .power_off(99);
     let Some(ended) = typed_at(1, code) else { return };
 
-    assert_eq!(ended, (CONSOLE, 4), "not where interrupts were turned on, but at the exit after it");
+    assert_eq!(
+        ended,
+        (CONSOLE, 4),
+        "not where interrupts were turned on, but at the exit after it"
+    );
 }
 
 #[test]
 fn interrupts_that_were_on_only_between_two_exits_let_none_in() {
     let between = [STI, NOP, NOP, CLI];
-    let code = Code::default().out(0x80, 0).raw(&between).out(0x80, 0).raw(&between).power_off(99);
+    let code = Code::default()
+        .out(0x80, 0)
+        .raw(&between)
+        .out(0x80, 0)
+        .raw(&between)
+        .power_off(99);
     let Some(ended) = typed_at(1, code) else { return };
 
     assert_eq!(ended, (EndReason::PoweredOff(99), 3));
@@ -51,7 +76,9 @@ fn interrupts_that_were_on_only_between_two_exits_let_none_in() {
 
 #[test]
 fn a_halted_guest_is_woken() {
-    let Some(ended) = typed_at(1, Code::default().raw(&[STI, HLT]).power_off(99)) else { return };
+    let Some(ended) = typed_at(1, Code::default().raw(&[STI, HLT]).power_off(99)) else {
+        return;
+    };
 
     assert_eq!(ended, (CONSOLE, 2));
 }

@@ -39,7 +39,12 @@ fn live_registers_of_the_host_are_denied() {
     ];
     for (name, number) in live {
         let access = |instruction: &[u8]| {
-            let code = Code::default().mov(Rax, 0).mov(Rdx, 0).mov(Rcx, number).raw(instruction).power_off(99);
+            let code = Code::default()
+                .mov(Rax, 0)
+                .mov(Rdx, 0)
+                .mov(Rcx, number)
+                .raw(instruction)
+                .power_off(99);
             run(&host, Ring::Zero, code).reason
         };
         assert_eq!(access(&RDMSR), GENERAL_PROTECTION, "reading {name}");
@@ -51,7 +56,15 @@ fn live_registers_of_the_host_are_denied() {
 fn registers_that_64_bit_mode_needs_hold_what_was_written() {
     let Some(host) = host() else { return };
     // SYSENTER_EIP, STAR, LSTAR, SFMASK, FS_BASE, GS_BASE, KERNEL_GS_BASE.
-    for number in [0x176, 0xc000_0081, 0xc000_0082, 0xc000_0084, 0xc000_0100, 0xc000_0101, 0xc000_0102] {
+    for number in [
+        0x176,
+        0xc000_0081,
+        0xc000_0082,
+        0xc000_0084,
+        0xc000_0100,
+        0xc000_0101,
+        0xc000_0102,
+    ] {
         let code = Code::default()
             .mov(Rcx, number)
             .mov(Rax, 0x12_3000)
@@ -62,7 +75,11 @@ fn registers_that_64_bit_mode_needs_hold_what_was_written() {
             .store(Rax, result_at(0))
             .power_off(99);
         let outcome = run(&host, Ring::Zero, code);
-        assert_eq!((outcome.reason.clone(), outcome.result(0)), (DONE, 0x12_3000), "{number:#x}");
+        assert_eq!(
+            (outcome.reason.clone(), outcome.result(0)),
+            (DONE, 0x12_3000),
+            "{number:#x}"
+        );
     }
 }
 
@@ -79,16 +96,36 @@ fn performance_counters_cannot_be_read() {
 fn cpuid_is_the_baseline_in_both_rings() {
     let Some(host) = host() else { return };
     for ring in BOTH {
-        for leaf in [0, 1, 7, 0xd, 0x4000_0000, 0x8000_0000, 0x8000_0001, 0x8000_0007, 0x8000_0008] {
+        for leaf in [
+            0,
+            1,
+            7,
+            0xd,
+            0x4000_0000,
+            0x8000_0000,
+            0x8000_0001,
+            0x8000_0007,
+            0x8000_0008,
+        ] {
             let registers = [Rax, Rbx, Rcx, Rdx];
-            let code = registers.into_iter().fold(Code::default(), Code::fill).mov(Rax, leaf).mov(Rcx, 0);
-            let stored = (0..).zip(registers).fold(code.raw(&[0x0f, 0xa2]), |code, (index, register)| {
-                code.store(register, result_at(index))
-            });
+            let code = registers
+                .into_iter()
+                .fold(Code::default(), Code::fill)
+                .mov(Rax, leaf)
+                .mov(Rcx, 0);
+            let stored = (0..)
+                .zip(registers)
+                .fold(code.raw(&[0x0f, 0xa2]), |code, (index, register)| {
+                    code.store(register, result_at(index))
+                });
             let outcome = run(&host, ring, stored.power_off(99));
             assert_eq!(outcome.reason, DONE);
             let found = [0, 1, 2, 3].map(|index| outcome.result(index));
-            assert_eq!(found, cpuid::lookup(leaf, 0).map(u64::from), "leaf {leaf:#x}, ring {ring:?}");
+            assert_eq!(
+                found,
+                cpuid::lookup(leaf, 0).map(u64::from),
+                "leaf {leaf:#x}, ring {ring:?}"
+            );
         }
     }
 }
@@ -99,10 +136,20 @@ fn the_time_stamp_counter_is_the_doors_in_both_rings() {
     let (low, high) = (TICKS & 0xffff_ffff, TICKS >> 32);
     for ring in BOTH {
         for (instruction, rcx) in [(&[0x0f, 0x31][..], u64::MAX), (&[0x0f, 0x01, 0xf9], 0)] {
-            let code = [Rax, Rcx, Rdx].into_iter().fold(Code::default(), Code::fill).raw(instruction);
-            let code = code.store(Rax, result_at(0)).store(Rdx, result_at(1)).store(Rcx, result_at(2));
+            let code = [Rax, Rcx, Rdx]
+                .into_iter()
+                .fold(Code::default(), Code::fill)
+                .raw(instruction);
+            let code = code
+                .store(Rax, result_at(0))
+                .store(Rdx, result_at(1))
+                .store(Rcx, result_at(2));
             let outcome = run(&host, ring, code.power_off(99));
-            assert_eq!([0, 1, 2].map(|index| outcome.result(index)), [low, high, rcx], "{instruction:02x?} {ring:?}");
+            assert_eq!(
+                [0, 1, 2].map(|index| outcome.result(index)),
+                [low, high, rcx],
+                "{instruction:02x?} {ring:?}"
+            );
             assert_eq!(outcome.asked, [Question::Tsc]);
         }
     }
@@ -122,8 +169,15 @@ fn random_instructions_give_the_doors_bytes_in_every_size_and_in_both_rings() {
     for ring in BOTH {
         for seed in [0, 8] {
             for (opcode, operand, register, expected, length_bytes) in forms {
-                let code = Code::default().fill(register).set_arithmetic_flags().raw(opcode).raw(&[operand | seed]);
-                let code = code.store(register, result_at(0)).flags_to_rax().store(Rax, result_at(1));
+                let code = Code::default()
+                    .fill(register)
+                    .set_arithmetic_flags()
+                    .raw(opcode)
+                    .raw(&[operand | seed]);
+                let code = code
+                    .store(register, result_at(0))
+                    .flags_to_rax()
+                    .store(Rax, result_at(1));
                 let outcome = run(&host, ring, code.power_off(99));
                 assert_eq!(outcome.result(0), expected, "{opcode:02x?} {ring:?}");
                 assert_eq!(outcome.result(1) & ARITHMETIC_FLAGS, 1, "carry alone");
@@ -147,7 +201,12 @@ fn what_the_baseline_hides_and_would_tell_of_the_host_faults_in_both_rings() {
     ];
     for ring in BOTH {
         for (name, instruction) in hidden {
-            let code = Code::default().mov(Rax, 0).mov(Rcx, 0).mov(Rdx, 0).raw(instruction).power_off(99);
+            let code = Code::default()
+                .mov(Rax, 0)
+                .mov(Rcx, 0)
+                .mov(Rdx, 0)
+                .raw(instruction)
+                .power_off(99);
             assert_eq!(run(&host, ring, code).reason, UNDEFINED, "{name} in {ring:?}");
         }
     }

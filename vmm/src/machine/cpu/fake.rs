@@ -17,12 +17,19 @@ pub struct Turn {
 impl Turn {
     /// A run that ends with `exit`, where the guest can take an interrupt.
     pub fn new(exit: Exit) -> Self {
-        Self { exit, rip: 0x10_0000, interruptible: true }
+        Self {
+            exit,
+            rip: 0x10_0000,
+            interruptible: true,
+        }
     }
 
     /// The same, where the guest cannot take one.
     pub fn closed(exit: Exit) -> Self {
-        Self { interruptible: false, ..Self::new(exit) }
+        Self {
+            interruptible: false,
+            ..Self::new(exit)
+        }
     }
 
     /// The same, with this instruction pointer behind the exit.
@@ -49,7 +56,10 @@ pub struct FakeCpu {
 impl FakeCpu {
     /// A vCPU that runs as `script` says.
     pub fn new(script: impl IntoIterator<Item = Turn>) -> Self {
-        Self { script: script.into_iter().collect(), ..Self::default() }
+        Self {
+            script: script.into_iter().collect(),
+            ..Self::default()
+        }
     }
 
     /// Runs of the script that have not been made.
@@ -58,7 +68,9 @@ impl FakeCpu {
     }
 
     fn finish(&mut self) {
-        let (Some(size_bytes), Some(value)) = (self.pending.take(), self.supplied.last()) else { return };
+        let (Some(size_bytes), Some(value)) = (self.pending.take(), self.supplied.last()) else {
+            return;
+        };
         let low = match size_bytes {
             0 => return,
             1 => 0xff,
@@ -66,7 +78,11 @@ impl FakeCpu {
             _ => 0xffff_ffff,
         };
         // A 32-bit result clears the upper half; a shorter one leaves the rest.
-        let kept = if size_bytes == 4 { 0 } else { self.registers.rax & !low };
+        let kept = if size_bytes == 4 {
+            0
+        } else {
+            self.registers.rax & !low
+        };
         self.registers.rax = kept | value & low;
     }
 }
@@ -75,7 +91,10 @@ impl Vcpu for &mut FakeCpu {
     fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
         self.finish();
         self.entries.push(entry);
-        let over = || CpuError { action: "follow its script", why: "the script is over".to_owned() };
+        let over = || CpuError {
+            action: "follow its script",
+            why: "the script is over".to_owned(),
+        };
         let turn = self.script.pop_front().ok_or_else(over)?;
         self.registers.rip = turn.rip;
         self.interruptible = turn.interruptible;
@@ -122,6 +141,9 @@ impl Vcpu for &mut FakeCpu {
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         self.settle()?;
-        Ok(SavedCpu { registers: self.registers, ..SavedCpu::default() })
+        Ok(SavedCpu {
+            registers: self.registers,
+            ..SavedCpu::default()
+        })
     }
 }

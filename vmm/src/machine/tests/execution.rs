@@ -28,11 +28,21 @@ fn the_guest_powers_off_with_its_status() {
 
 #[test]
 fn a_fault_of_the_guest_ends_the_machine_and_is_named() {
-    let mut cpu = FakeCpu::new([write(0x3f8, b'x'.into()), Turn::new(Exit::Fault("it caused a triple fault".into()))]);
+    let mut cpu = FakeCpu::new([
+        write(0x3f8, b'x'.into()),
+        Turn::new(Exit::Fault("it caused a triple fault".into())),
+    ]);
     let mut door = FakeDoor::default();
 
-    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::GuestFault("it caused a triple fault".into()));
-    assert_eq!(door.outputs, [((2, 0), OutputTarget::Console, b"x".to_vec())], "what it had written leaves first");
+    assert_eq!(
+        reason(run(&mut cpu, &mut door)),
+        EndReason::GuestFault("it caused a triple fault".into())
+    );
+    assert_eq!(
+        door.outputs,
+        [((2, 0), OutputTarget::Console, b"x".to_vec())],
+        "what it had written leaves first"
+    );
 }
 
 #[test]
@@ -40,7 +50,10 @@ fn halting_with_interrupts_off_is_a_fault_and_nothing_is_waited_for() {
     let mut cpu = FakeCpu::new([Turn::closed(Exit::Halt)]);
     let mut door = FakeDoor::default();
 
-    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::GuestFault("it halted with interrupts disabled".into()));
+    assert_eq!(
+        reason(run(&mut cpu, &mut door)),
+        EndReason::GuestFault("it halted with interrupts disabled".into())
+    );
     assert!(door.ready.iter().all(|(_, readiness)| !readiness.idle));
 }
 
@@ -48,7 +61,10 @@ fn halting_with_interrupts_off_is_a_fault_and_nothing_is_waited_for() {
 fn the_hosts_failure_is_an_error_and_no_end() {
     let mut door = FakeDoor::default();
 
-    assert!(matches!(run(&mut FakeCpu::new([]), &mut door), Err(MachineError::Cpu(_))));
+    assert!(matches!(
+        run(&mut FakeCpu::new([]), &mut door),
+        Err(MachineError::Cpu(_))
+    ));
     assert_eq!(door.end, None);
 }
 
@@ -60,7 +76,13 @@ fn a_line_leaves_whole_and_the_rest_when_the_guest_halts() {
 
     assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
     let console = OutputTarget::Console;
-    assert_eq!(door.outputs, [((3, 0), console, b"ab\n".to_vec()), ((5, 0), console, b"c".to_vec())]);
+    assert_eq!(
+        door.outputs,
+        [
+            ((3, 0), console, b"ab\n".to_vec()),
+            ((5, 0), console, b"c".to_vec())
+        ]
+    );
 }
 
 #[test]
@@ -71,17 +93,31 @@ fn kicks_are_not_counted_and_nothing_enters_where_they_find_the_guest() {
 
     assert_eq!(run(&mut cpu, &mut door).unwrap().point.position(), (3, 0));
     let asked_at: Vec<Position> = door.ready.iter().map(|(position, _)| *position).collect();
-    assert_eq!(asked_at, [(0, 0), (1, 0), (2, 0)], "once at each exit, not after a kick");
+    assert_eq!(
+        asked_at,
+        [(0, 0), (1, 0), (2, 0)],
+        "once at each exit, not after a kick"
+    );
 }
 
 #[test]
 fn stopped_between_two_points_says_the_last_point_and_nothing_of_the_state() {
     let mut cpu = FakeCpu::new([write(0x80, 0), Turn::new(Exit::Kicked).at(0x12_3456)]);
-    let mut door = FakeDoor { stops_when_kicked: true, ..FakeDoor::default() };
+    let mut door = FakeDoor {
+        stops_when_kicked: true,
+        ..FakeDoor::default()
+    };
 
     assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
     let (point, end) = door.end.unwrap();
-    assert_eq!(point, ExecutionPoint { exits: 1, instructions: 0, rip: 0 });
+    assert_eq!(
+        point,
+        ExecutionPoint {
+            exits: 1,
+            instructions: 0,
+            rip: 0
+        }
+    );
     assert_eq!(end.parts, []);
 }
 
@@ -89,13 +125,20 @@ fn stopped_between_two_points_says_the_last_point_and_nothing_of_the_state() {
 fn registers_and_devices_are_digested_at_every_interval() {
     let mut cpu = FakeCpu::new((0..6).map(|_| write(0x80, 0)).chain([power_off(0)]));
     let mut door = FakeDoor::default();
-    let policy = Policy { digest_interval_exits: 3, ..NEVER };
+    let policy = Policy {
+        digest_interval_exits: 3,
+        ..NEVER
+    };
 
     run_with(&mut cpu, &mut door, Sites::default(), policy).unwrap();
 
     let at: Vec<Position> = door.digests.iter().map(|(position, _)| *position).collect();
     assert_eq!(at, [(3, 0), (6, 0)]);
-    assert!(door.digests.iter().all(|(_, parts)| parts.len() == 6 && !parts.contains(&"memory".to_owned())));
+    assert!(
+        door.digests
+            .iter()
+            .all(|(_, parts)| parts.len() == 6 && !parts.contains(&"memory".to_owned()))
+    );
 }
 
 #[test]
@@ -127,23 +170,37 @@ fn clocks_and_random_bytes_come_through_the_door() {
 
     assert_eq!(cpu.supplied, [7, 5, 0xb, 9, 0x0403_0201]);
     let random = Question::Random { length_bytes: 4 };
-    assert_eq!(door.asked, [((1, 0), Question::Monotonic), ((3, 0), Question::Wall), ((5, 0), random)]);
+    assert_eq!(
+        door.asked,
+        [
+            ((1, 0), Question::Monotonic),
+            ((3, 0), Question::Wall),
+            ((5, 0), random)
+        ]
+    );
 }
 
 #[test]
 fn a_guest_that_writes_everywhere_harms_only_itself() {
-    let everywhere = (0..=u16::MAX).filter(|port| *port != 0xf4).map(|port| Turn::new(Exit::PortWrite {
-        port,
-        size_bytes: 4,
-        value: u32::MAX,
-    }));
-    let mmio = (0..0x1000).step_by(4).map(|offset| Turn::new(Exit::MmioWrite {
-        address: 0xd000_0000 + offset,
-        size_bytes: 8,
-        value: u64::MAX,
-    }));
+    let everywhere = (0..=u16::MAX).filter(|port| *port != 0xf4).map(|port| {
+        Turn::new(Exit::PortWrite {
+            port,
+            size_bytes: 4,
+            value: u32::MAX,
+        })
+    });
+    let mmio = (0..0x1000).step_by(4).map(|offset| {
+        Turn::new(Exit::MmioWrite {
+            address: 0xd000_0000 + offset,
+            size_bytes: 8,
+            value: u64::MAX,
+        })
+    });
     let mut cpu = FakeCpu::new(everywhere.chain(mmio).chain([power_off(0)]));
 
-    assert_eq!(reason(run(&mut cpu, &mut FakeDoor::default())), EndReason::PoweredOff(0));
+    assert_eq!(
+        reason(run(&mut cpu, &mut FakeDoor::default())),
+        EndReason::PoweredOff(0)
+    );
     assert_eq!(cpu.left(), 0);
 }

@@ -24,26 +24,47 @@ fn an_interrupt_enters_at_the_exit_at_which_its_event_does() {
 
 #[test]
 fn where_the_guest_can_take_none_it_waits_for_the_next_exit_at_which_it_can() {
-    let closed = || Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    let closed = || {
+        Turn::closed(Exit::PortWrite {
+            port: 0x80,
+            size_bytes: 1,
+            value: 0,
+        })
+    };
     let mut cpu = console_interrupts([closed(), closed(), write(0x80, 0), power_off(0)]);
     let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
 
     run(&mut cpu, &mut door).unwrap();
 
-    assert_eq!(injected_after_set_up(&cpu), [None, None, None, Some(CONSOLE_VECTOR)]);
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, None, Some(CONSOLE_VECTOR)]
+    );
 }
 
 #[test]
 fn a_kick_alone_interrupts_nothing() {
-    let closed = Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    let closed = Turn::closed(Exit::PortWrite {
+        port: 0x80,
+        size_bytes: 1,
+        value: 0,
+    });
     // Pending from the first exit on; the guest could take it where the kicks find it.
-    let mut cpu =
-        console_interrupts([closed, Turn::new(Exit::Kicked), Turn::new(Exit::Kicked), write(0x80, 0), power_off(0)]);
+    let mut cpu = console_interrupts([
+        closed,
+        Turn::new(Exit::Kicked),
+        Turn::new(Exit::Kicked),
+        write(0x80, 0),
+        power_off(0),
+    ]);
     let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
 
     run(&mut cpu, &mut door).unwrap();
 
-    assert_eq!(injected_after_set_up(&cpu), [None, None, None, None, Some(CONSOLE_VECTOR)]);
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, None, None, Some(CONSOLE_VECTOR)]
+    );
 }
 
 #[test]
@@ -60,20 +81,31 @@ fn an_event_at_an_exact_instruction_interrupts_there() {
 
 #[test]
 fn a_stop_at_which_nothing_enters_is_no_place_for_an_interrupt() {
-    let closed = Turn::closed(Exit::PortWrite { port: 0x80, size_bytes: 1, value: 0 });
+    let closed = Turn::closed(Exit::PortWrite {
+        port: 0x80,
+        size_bytes: 1,
+        value: 0,
+    });
     let stop = Turn::new(Exit::Instruction { instructions: 50 });
     let mut cpu = console_interrupts([closed, stop, write(0x80, 0), power_off(0)]);
     let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
 
     run(&mut cpu, &mut door).unwrap();
 
-    assert_eq!(injected_after_set_up(&cpu), [None, None, None, Some(CONSOLE_VECTOR)], "a replay does not stop there");
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, None, Some(CONSOLE_VECTOR)],
+        "a replay does not stop there"
+    );
 }
 
 #[test]
 fn between_exits_nothing_enters_where_its_interrupt_could_not() {
     let at = SET_UP_EXITS + 1;
-    let stops = [Turn::closed(Exit::Instruction { instructions: 10 }), Turn::new(Exit::Instruction { instructions: 20 })];
+    let stops = [
+        Turn::closed(Exit::Instruction { instructions: 10 }),
+        Turn::new(Exit::Instruction { instructions: 20 }),
+    ];
     let mut cpu = console_interrupts([write(0x80, 0)].into_iter().chain(stops).chain([power_off(0)]));
     let mut door = FakeDoor::with([((at, 20), typed())]);
 
@@ -88,7 +120,11 @@ fn between_exits_nothing_enters_where_its_interrupt_could_not() {
 fn several_events_enter_at_one_point() {
     let mut cpu = console_interrupts([write(0x80, 0), power_off(0)]);
     let at = (SET_UP_EXITS + 1, 0);
-    let mut door = FakeDoor::with([(at, typed()), (at, EventKind::Frame(vec![0; 60])), (at, EventKind::Timer)]);
+    let mut door = FakeDoor::with([
+        (at, typed()),
+        (at, EventKind::Frame(vec![0; 60])),
+        (at, EventKind::Timer),
+    ]);
 
     run(&mut cpu, &mut door).unwrap();
 
@@ -106,14 +142,24 @@ fn a_halted_guest_is_not_entered_until_an_interrupt_wakes_it() {
     assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::PoweredOff(3));
 
     assert_eq!(injected_after_set_up(&cpu), [None, Some(CONSOLE_VECTOR)]);
-    assert_eq!(door.ready.iter().filter(|(at, readiness)| *at == halted_at && readiness.idle).count(), 1);
+    assert_eq!(
+        door.ready
+            .iter()
+            .filter(|(at, readiness)| *at == halted_at && readiness.idle)
+            .count(),
+        1
+    );
 }
 
 #[test]
 fn the_time_of_an_event_is_written_to_the_clock_page() {
     let page = 0x5000;
     let read_back = |digest_of: u32| {
-        let set = Turn::new(Exit::PortWrite { port: 0x518, size_bytes: 4, value: digest_of });
+        let set = Turn::new(Exit::PortWrite {
+            port: 0x518,
+            size_bytes: 4,
+            value: digest_of,
+        });
         let mut cpu = FakeCpu::new([set, power_off(0)]);
         let mut door = FakeDoor::with([((1, 0), EventKind::Timer)]);
         run(&mut cpu, &mut door).unwrap();
@@ -122,7 +168,14 @@ fn the_time_of_an_event_is_written_to_the_clock_page() {
     let mut expected = vec![0; memory::MEMORY_BYTES_MIN as usize];
     expected[page as usize..][..8].copy_from_slice(&MONOTONIC_NS.to_le_bytes());
 
-    assert_eq!(read_back(page).digest, lockstep_logging_channel::Digest::of(&expected));
+    assert_eq!(
+        read_back(page).digest,
+        lockstep_logging_channel::Digest::of(&expected)
+    );
     assert_ne!(read_back(0).digest, read_back(page).digest);
-    assert_eq!(read_back(0xffff_f000).digest, read_back(0).digest, "a page outside memory gets none");
+    assert_eq!(
+        read_back(0xffff_f000).digest,
+        read_back(0).digest,
+        "a page outside memory gets none"
+    );
 }

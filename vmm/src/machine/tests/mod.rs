@@ -41,13 +41,26 @@ pub struct FakeDoor {
 
 impl FakeDoor {
     pub fn with(arrivals: impl IntoIterator<Item = (Position, EventKind)>) -> Self {
-        let event = |(position, kind)| (position, Event { monotonic_ns: MONOTONIC_NS, kind });
-        Self { arrivals: arrivals.into_iter().map(event).collect(), ..Self::default() }
+        let event = |(position, kind)| {
+            (
+                position,
+                Event {
+                    monotonic_ns: MONOTONIC_NS,
+                    kind,
+                },
+            )
+        };
+        Self {
+            arrivals: arrivals.into_iter().map(event).collect(),
+            ..Self::default()
+        }
     }
 
     /// Whether the machine said at `position` that nothing may enter.
     pub fn was_closed_at(&self, position: Position) -> bool {
-        self.ready.iter().any(|(at, readiness)| *at == position && readiness.closed)
+        self.ready
+            .iter()
+            .any(|(at, readiness)| *at == position && readiness.closed)
     }
 }
 
@@ -64,7 +77,10 @@ impl Door for FakeDoor {
 
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         self.ready.push((point.position(), readiness));
-        match self.arrivals.pop_front_if(|(position, _)| *position == point.position()) {
+        match self
+            .arrivals
+            .pop_front_if(|(position, _)| *position == point.position())
+        {
             Some((_, event)) => Ok(Some(event)),
             // Nothing will ever wake it.
             None if readiness.idle => Err(DoorError::Stopped),
@@ -77,16 +93,28 @@ impl Door for FakeDoor {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
-        if self.stops_when_kicked { Err(DoorError::Stopped) } else { Ok(()) }
+        if self.stops_when_kicked {
+            Err(DoorError::Stopped)
+        } else {
+            Ok(())
+        }
     }
 
-    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+    fn output(
+        &mut self,
+        point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError> {
         self.outputs.push((point.position(), target, bytes));
         Ok(())
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
-        self.digests.push((point.position(), parts.into_iter().map(|part| part.part).collect()));
+        self.digests.push((
+            point.position(),
+            parts.into_iter().map(|part| part.part).collect(),
+        ));
         Ok(())
     }
 
@@ -96,7 +124,10 @@ impl Door for FakeDoor {
     }
 }
 
-pub const NEVER: Policy = Policy { digest_interval_exits: 0, window_exits: false };
+pub const NEVER: Policy = Policy {
+    digest_interval_exits: 0,
+    window_exits: false,
+};
 
 /// Runs a machine without rewritten instructions.
 pub fn run(cpu: &mut FakeCpu, door: &mut FakeDoor) -> Result<Ended, MachineError> {
@@ -115,7 +146,11 @@ pub fn run_with(
 }
 
 pub fn write(port: u16, value: u32) -> Turn {
-    Turn::new(Exit::PortWrite { port, size_bytes: 1, value })
+    Turn::new(Exit::PortWrite {
+        port,
+        size_bytes: 1,
+        value,
+    })
 }
 
 pub fn read(port: u16, size_bytes: u8) -> Turn {
@@ -134,7 +169,13 @@ pub const CONSOLE_VECTOR: u8 = 0x24;
 /// What a guest does to be interrupted by the console on [`CONSOLE_VECTOR`], and then `rest`.
 pub fn console_interrupts(rest: impl IntoIterator<Item = Turn>) -> FakeCpu {
     let set_up = [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x3f9, 1)];
-    let set_up = set_up.map(|(port, value)| Turn::closed(Exit::PortWrite { port, size_bytes: 1, value }));
+    let set_up = set_up.map(|(port, value)| {
+        Turn::closed(Exit::PortWrite {
+            port,
+            size_bytes: 1,
+            value,
+        })
+    });
     FakeCpu::new(set_up.into_iter().chain(rest))
 }
 

@@ -33,7 +33,12 @@ pub struct Guest<'a> {
 
 impl<'a> Guest<'a> {
     pub fn new(script: &'a Script) -> Self {
-        Self { script, state: Digest::default(), point: ExecutionPoint::default(), told: Vec::new() }
+        Self {
+            script,
+            state: Digest::default(),
+            point: ExecutionPoint::default(),
+            told: Vec::new(),
+        }
     }
 
     /// Runs to the end of the script.
@@ -45,13 +50,20 @@ impl<'a> Guest<'a> {
             self.run_on(&self.script.kicks[index], door)?;
         }
         self.go_to(self.point.exits + 1, 0);
-        let end = End { reason: EndReason::PoweredOff(0), parts: vec![self.part("memory")] };
+        let end = End {
+            reason: EndReason::PoweredOff(0),
+            parts: vec![self.part("memory")],
+        };
         door.end(self.point, end)
     }
 
     fn go_to(&mut self, exits: u64, instructions: u64) {
         let [low, ..] = self.state.0;
-        self.point = ExecutionPoint { exits, instructions, rip: 0x1000 | u64::from(low) };
+        self.point = ExecutionPoint {
+            exits,
+            instructions,
+            rip: 0x1000 | u64::from(low),
+        };
     }
 
     fn exit(&mut self, does: &Does, door: &mut dyn Door) -> Result<(), DoorError> {
@@ -68,7 +80,10 @@ impl<'a> Guest<'a> {
     }
 
     fn part(&self, name: &str) -> PartDigest {
-        PartDigest { part: name.to_owned(), digest: self.state }
+        PartDigest {
+            part: name.to_owned(),
+            digest: self.state,
+        }
     }
 
     fn arrivals(&mut self, halted: bool, door: &mut dyn Door) -> Result<(), DoorError> {
@@ -85,7 +100,10 @@ impl<'a> Guest<'a> {
             let stop = match door.horizon(self.point)? {
                 Horizon::Exit => None,
                 Horizon::Instructions(instructions) => Some(instructions),
-                Horizon::Kick => kicks.iter().find(|kick| **kick > self.point.instructions).copied(),
+                Horizon::Kick => kicks
+                    .iter()
+                    .find(|kick| **kick > self.point.instructions)
+                    .copied(),
             };
             let Some(instructions) = stop else { return Ok(()) };
             self.go_to(self.point.exits, instructions);

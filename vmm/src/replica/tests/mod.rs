@@ -11,8 +11,8 @@ use super::replayer::{Fed, Feed, Replayer, TimeFloor};
 use super::standby::{GoLive, Standby};
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
-    Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence,
-    Value,
+    Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, PartDigest,
+    Sequence, Value,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -48,7 +48,11 @@ impl Outside for FakeOutside {
 
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         let monotonic_ns = self.tick();
-        let mut kind = if readiness.closed { None } else { self.arrivals.pop_front().flatten() };
+        let mut kind = if readiness.closed {
+            None
+        } else {
+            self.arrivals.pop_front().flatten()
+        };
         while readiness.idle && kind.is_none() {
             kind = self.arrivals.pop_front().unwrap_or(Some(EventKind::Timer));
         }
@@ -86,7 +90,10 @@ impl Journal for FakeJournal {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
         let mut written = self.written.borrow_mut();
         if self.entries_max == Some(written.entries.len()) {
-            return Err(DoorError::Host { what: "log", why: "the disk is full".to_owned() });
+            return Err(DoorError::Host {
+                what: "log",
+                why: "the disk is full".to_owned(),
+            });
         }
         written.entries.push(entry.clone());
         Ok(())
@@ -125,8 +132,14 @@ pub struct FakeFeed {
 
 impl FakeFeed {
     pub fn of(entries: &[Entry]) -> Self {
-        let items = entries.iter().map(|entry| Ok(Fed::Entry(Box::new(entry.clone())))).collect();
-        Self { items, ..Self::default() }
+        let items = entries
+            .iter()
+            .map(|entry| Ok(Fed::Entry(Box::new(entry.clone()))))
+            .collect();
+        Self {
+            items,
+            ..Self::default()
+        }
     }
 }
 
@@ -156,19 +169,37 @@ impl Feed for FakeFeed {
 pub type FakeStandby = Standby<FakeFeed, FakeOutside, FakeJournal>;
 
 pub fn point(exits: u64, instructions: u64) -> ExecutionPoint {
-    ExecutionPoint { exits, instructions, rip: 0 }
+    ExecutionPoint {
+        exits,
+        instructions,
+        rip: 0,
+    }
 }
 
 pub fn entry(sequence: u64, point: ExecutionPoint, body: Body) -> Entry {
-    Entry { generation: Generation(1), sequence: Sequence(sequence), point, body }
+    Entry {
+        generation: Generation(1),
+        sequence: Sequence(sequence),
+        point,
+        body,
+    }
 }
 
 pub fn event(kind: EventKind) -> Body {
-    Body::Event(Event { monotonic_ns: 5, kind })
+    Body::Event(Event {
+        monotonic_ns: 5,
+        kind,
+    })
 }
 
 pub fn ready(idle: bool) -> Readiness {
-    Readiness { closed: false, idle, frames_max: 1, console_bytes_max: 1, timer_deadline_ns: None }
+    Readiness {
+        closed: false,
+        idle,
+        frames_max: 1,
+        console_bytes_max: 1,
+        timer_deadline_ns: None,
+    }
 }
 
 /// The report of a refusal that is a divergence.

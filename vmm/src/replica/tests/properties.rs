@@ -15,14 +15,24 @@ struct Recording {
 fn record(script: &Script, outside: FakeOutside) -> Recording {
     let journal = FakeJournal::default();
     let written = journal.written.clone();
-    let start = Start { generation: Generation(1), sequence: Sequence(1) };
+    let start = Start {
+        generation: Generation(1),
+        sequence: Sequence(1),
+    };
     let mut guest = Guest::new(script);
     guest.run(&mut Recorder::new(outside, journal, start)).unwrap();
-    Recording { told: guest.told, written: written.take() }
+    Recording {
+        told: guest.told,
+        written: written.take(),
+    }
 }
 
 /// Replays offline; what the guest was told, and what the feed was.
-fn replay(script: &Script, entries: &[Entry], clock: bool) -> (Vec<(ExecutionPoint, Body)>, Told, Result<(), DoorError>) {
+fn replay(
+    script: &Script,
+    entries: &[Entry],
+    clock: bool,
+) -> (Vec<(ExecutionPoint, Body)>, Told, Result<(), DoorError>) {
     let feed = FakeFeed::of(entries);
     let told = feed.told.clone();
     let mut guest = Guest::new(script);
@@ -60,8 +70,11 @@ fn outside() -> impl Strategy<Value = FakeOutside> {
         prop::collection::vec(any::<u8>(), 1..3).prop_map(EventKind::ConsoleInput),
     ];
     let arrivals = prop::collection::vec(prop::option::weighted(0.3, kind), 0..60);
-    (arrivals, any::<bool>())
-        .prop_map(|(arrivals, kicks)| FakeOutside { now: 100, arrivals: arrivals.into(), kicks })
+    (arrivals, any::<bool>()).prop_map(|(arrivals, kicks)| FakeOutside {
+        now: 100,
+        arrivals: arrivals.into(),
+        kicks,
+    })
 }
 
 /// How an entry is altered.
@@ -125,23 +138,42 @@ fn go_live_after(script: &Script, kept: &[Entry], world: FakeOutside) -> Continu
     let clock = world.kicks;
     let go_live: GoLive<FakeOutside, FakeJournal> = Box::new(move |taken_over| {
         seen.borrow_mut().push(taken_over.floor);
-        let TimeFloor { monotonic_ns, tsc, wall_ns } = taken_over.floor;
-        let outside = FakeOutside { now: monotonic_ns.max(tsc).max(wall_ns), ..world };
-        let start = Start { generation: Generation(2), sequence: taken_over.sequence };
+        let TimeFloor {
+            monotonic_ns,
+            tsc,
+            wall_ns,
+        } = taken_over.floor;
+        let outside = FakeOutside {
+            now: monotonic_ns.max(tsc).max(wall_ns),
+            ..world
+        };
+        let start = Start {
+            generation: Generation(2),
+            sequence: taken_over.sequence,
+        };
         Ok(Recorder::new(outside, journal, start))
     });
     let mut guest = Guest::new(script);
     let feed = FakeFeed::of(kept);
-    guest.run(&mut FakeStandby::new(Replayer::new(feed, clock), Some(go_live))).unwrap();
+    guest
+        .run(&mut FakeStandby::new(Replayer::new(feed, clock), Some(go_live)))
+        .unwrap();
     let floors = floors.take();
     let times_live = floors.len();
-    Continued { told: guest.told, floor: floors[0], written: written.take(), times_live }
+    Continued {
+        told: guest.told,
+        floor: floors[0],
+        written: written.take(),
+        times_live,
+    }
 }
 
 /// What the guest is told by these entries.
 fn inputs(entries: &[Entry]) -> Vec<Body> {
     let bodies = entries.iter().map(|entry| entry.body.clone());
-    bodies.filter(|body| matches!(body, Body::Value(_) | Body::Event(_))).collect()
+    bodies
+        .filter(|body| matches!(body, Body::Value(_) | Body::Event(_)))
+        .collect()
 }
 
 fn bodies(told: &[(ExecutionPoint, Body)]) -> Vec<Body> {

@@ -8,8 +8,14 @@ fn offline(entries: &[Entry]) -> FakeStandby {
     FakeStandby::new(Replayer::new(FakeFeed::of(entries), false), None)
 }
 
-fn with_items(items: impl IntoIterator<Item = Result<Fed, DoorError>>, counts_instructions: bool) -> FakeStandby {
-    let feed = FakeFeed { items: items.into_iter().collect(), ..FakeFeed::default() };
+fn with_items(
+    items: impl IntoIterator<Item = Result<Fed, DoorError>>,
+    counts_instructions: bool,
+) -> FakeStandby {
+    let feed = FakeFeed {
+        items: items.into_iter().collect(),
+        ..FakeFeed::default()
+    };
     FakeStandby::new(Replayer::new(feed, counts_instructions), None)
 }
 
@@ -18,7 +24,10 @@ fn fed(entry: Entry) -> Result<Fed, DoorError> {
 }
 
 fn part(name: &str, byte: u8) -> PartDigest {
-    PartDigest { part: name.to_owned(), digest: Digest([byte; 16]) }
+    PartDigest {
+        part: name.to_owned(),
+        digest: Digest([byte; 16]),
+    }
 }
 
 fn end(reason: EndReason, parts: Vec<PartDigest>) -> End {
@@ -43,7 +52,10 @@ fn another_question_differs_as_a_question() {
     let report = diverged(offline(&[tsc(2)]).answer(point(2, 0), Question::Wall));
 
     assert_eq!(report.part, "question");
-    assert_eq!((report.expected.as_str(), report.found.as_str()), ("Value(Tsc(77))", "Wall"));
+    assert_eq!(
+        (report.expected.as_str(), report.found.as_str()),
+        ("Value(Tsc(77))", "Wall")
+    );
 }
 
 #[test]
@@ -57,20 +69,41 @@ fn random_bytes_of_another_length_differ_as_a_question() {
 
 #[test]
 fn another_instruction_pointer_differs_in_the_registers() {
-    let recorded = Entry { point: ExecutionPoint { rip: 0x1000, ..point(2, 0) }, ..tsc(2) };
-    let here = ExecutionPoint { rip: 0x2000, ..point(2, 0) };
+    let recorded = Entry {
+        point: ExecutionPoint {
+            rip: 0x1000,
+            ..point(2, 0)
+        },
+        ..tsc(2)
+    };
+    let here = ExecutionPoint {
+        rip: 0x2000,
+        ..point(2, 0)
+    };
 
-    let report = diverged(offline(&[recorded.clone()]).answer(here, Question::Tsc));
+    let report = diverged(offline(std::slice::from_ref(&recorded)).answer(here, Question::Tsc));
 
-    assert_eq!((report.part.as_str(), report.expected.as_str(), report.found.as_str()), ("registers", "rip 0x1000", "rip 0x2000"));
-    assert!(offline(&[recorded]).answer(point(2, 0), Question::Tsc).is_ok(), "one that was not taken is not compared");
+    assert_eq!(
+        (
+            report.part.as_str(),
+            report.expected.as_str(),
+            report.found.as_str()
+        ),
+        ("registers", "rip 0x1000", "rip 0x2000")
+    );
+    assert!(
+        offline(&[recorded]).answer(point(2, 0), Question::Tsc).is_ok(),
+        "one that was not taken is not compared"
+    );
 }
 
 #[test]
 fn another_output_differs_as_an_output() {
     let said = super::super::recorder::output_digest(OutputTarget::Console, b"one");
     let recorded = entry(1, point(2, 0), Body::Output(said));
-    let say = |target, bytes: &[u8]| offline(std::slice::from_ref(&recorded)).output(point(2, 0), target, bytes.to_vec());
+    let say = |target, bytes: &[u8]| {
+        offline(std::slice::from_ref(&recorded)).output(point(2, 0), target, bytes.to_vec())
+    };
 
     assert!(say(OutputTarget::Console, b"one").is_ok());
     assert_eq!(diverged(say(OutputTarget::Console, b"two")).part, "output");
@@ -80,50 +113,89 @@ fn another_output_differs_as_an_output() {
 
 #[test]
 fn another_device_is_called_by_its_name() {
-    let recorded = entry(1, point(2, 0), Body::Digests(vec![part("registers", 1), part("interval timer", 2)]));
+    let recorded = entry(
+        1,
+        point(2, 0),
+        Body::Digests(vec![part("registers", 1), part("interval timer", 2)]),
+    );
     let digest = |parts| offline(std::slice::from_ref(&recorded)).digests(point(2, 0), parts);
 
     assert!(digest(vec![part("registers", 1), part("interval timer", 2)]).is_ok());
-    assert_eq!(diverged(digest(vec![part("registers", 1), part("interval timer", 3)])).part, "interval timer");
-    assert_eq!(diverged(digest(vec![part("registers", 3), part("interval timer", 3)])).part, "registers");
+    assert_eq!(
+        diverged(digest(vec![part("registers", 1), part("interval timer", 3)])).part,
+        "interval timer"
+    );
+    assert_eq!(
+        diverged(digest(vec![part("registers", 3), part("interval timer", 3)])).part,
+        "registers"
+    );
     assert_eq!(diverged(digest(vec![part("registers", 1)])).part, "parts");
 }
 
 #[test]
 fn another_end_differs_as_an_end_and_then_in_its_parts() {
-    let recorded = entry(1, point(2, 0), Body::End(end(EndReason::PoweredOff(0), vec![part("memory", 1)])));
+    let recorded = entry(
+        1,
+        point(2, 0),
+        Body::End(end(EndReason::PoweredOff(0), vec![part("memory", 1)])),
+    );
     let come = |reason, parts| offline(std::slice::from_ref(&recorded)).end(point(2, 0), end(reason, parts));
 
     assert!(come(EndReason::PoweredOff(0), vec![part("memory", 1)]).is_ok());
-    assert_eq!(diverged(come(EndReason::PoweredOff(1), vec![part("memory", 1)])).part, "end");
-    assert_eq!(diverged(come(EndReason::GuestFault("it fell".into()), vec![part("memory", 1)])).part, "end");
-    assert_eq!(diverged(come(EndReason::PoweredOff(0), vec![part("memory", 2)])).part, "memory");
+    assert_eq!(
+        diverged(come(EndReason::PoweredOff(1), vec![part("memory", 1)])).part,
+        "end"
+    );
+    assert_eq!(
+        diverged(come(
+            EndReason::GuestFault("it fell".into()),
+            vec![part("memory", 1)]
+        ))
+        .part,
+        "end"
+    );
+    assert_eq!(
+        diverged(come(EndReason::PoweredOff(0), vec![part("memory", 2)])).part,
+        "memory"
+    );
 }
 
 #[test]
 fn a_guest_that_ends_early_differs_in_its_execution_point() {
     let report = diverged(offline(&[tsc(2)]).end(point(2, 0), end(EndReason::PoweredOff(0), Vec::new())));
 
-    assert_eq!((report.part.as_str(), report.found.as_str()), ("execution point", "PoweredOff(0)"));
+    assert_eq!(
+        (report.part.as_str(), report.found.as_str()),
+        ("execution point", "PoweredOff(0)")
+    );
 }
 
 #[test]
 fn a_guest_that_runs_past_an_entry_differs_in_its_execution_point() {
     let report = diverged(offline(&[tsc(2)]).arrival(point(3, 0), ready(false)));
 
-    assert_eq!((report.part.as_str(), report.found.as_str()), ("execution point", "the guest has run on"));
+    assert_eq!(
+        (report.part.as_str(), report.found.as_str()),
+        ("execution point", "the guest has run on")
+    );
 }
 
 #[test]
 fn a_guest_that_idles_where_the_log_goes_on_differs_in_its_execution_point() {
     let report = diverged(offline(&[tsc(2)]).arrival(point(1, 0), ready(true)));
 
-    assert_eq!((report.part.as_str(), report.found.as_str()), ("execution point", "the guest is idle"));
+    assert_eq!(
+        (report.part.as_str(), report.found.as_str()),
+        ("execution point", "the guest is idle")
+    );
 }
 
 #[test]
 fn a_report_shows_the_last_entries_before_it_oldest_first() {
-    let values = (1..=20).map(|exits| Entry { sequence: Sequence(exits), ..tsc(exits) });
+    let values = (1..=20).map(|exits| Entry {
+        sequence: Sequence(exits),
+        ..tsc(exits)
+    });
     let mut door = offline(&values.collect::<Vec<_>>());
     (1..20).for_each(|exits| drop(door.answer(point(exits, 0), Question::Tsc).unwrap()));
 
@@ -140,12 +212,20 @@ fn an_event_enters_at_its_exit_and_at_no_other() {
     let mut door = offline(&[entry(1, point(3, 0), event(frame.clone()))]);
 
     assert_eq!(door.arrival(point(2, 0), ready(false)).unwrap(), None);
-    assert_eq!(door.arrival(point(3, 0), ready(false)).unwrap().map(|event| event.kind), Some(frame));
+    assert_eq!(
+        door.arrival(point(3, 0), ready(false))
+            .unwrap()
+            .map(|event| event.kind),
+        Some(frame)
+    );
 }
 
 #[test]
 fn an_event_between_exits_is_run_to_exactly() {
-    let items = [fed(entry(1, point(3, 500), event(EventKind::Timer))), Ok(Fed::Passed(4))];
+    let items = [
+        fed(entry(1, point(3, 500), event(EventKind::Timer))),
+        Ok(Fed::Passed(4)),
+    ];
     let mut door = with_items(items, true);
 
     assert_eq!(door.horizon(point(2, 0)).unwrap(), Horizon::Exit);
@@ -159,9 +239,14 @@ fn an_event_between_exits_is_run_to_exactly() {
 fn exits_that_the_recording_has_passed_need_no_entry() {
     let mut door = with_items([Ok(Fed::Passed(9))], false);
 
-    let all: Vec<_> = (1..=9).map(|exits| door.arrival(point(exits, 0), ready(false)).unwrap()).collect();
+    let all: Vec<_> = (1..=9)
+        .map(|exits| door.arrival(point(exits, 0), ready(false)).unwrap())
+        .collect();
     assert_eq!(all, vec![None; 9]);
-    assert!(matches!(door.arrival(point(10, 0), ready(false)), Err(DoorError::Exhausted)));
+    assert!(matches!(
+        door.arrival(point(10, 0), ready(false)),
+        Err(DoorError::Exhausted)
+    ));
 }
 
 #[test]
@@ -173,24 +258,42 @@ fn an_exit_that_the_recording_has_passed_without_what_the_guest_does_there_diffe
     let said = diverged(passed().output(point(5, 0), OutputTarget::Network, vec![1]));
 
     assert_eq!([&asked.part, &idle.part, &said.part], ["execution point"; 3]);
-    assert_eq!((asked.expected.as_str(), asked.found.as_str()), ("no entry up to exit 9", "the guest asks for Tsc"));
+    assert_eq!(
+        (asked.expected.as_str(), asked.found.as_str()),
+        ("no entry up to exit 9", "the guest asks for Tsc")
+    );
     assert_eq!(idle.found, "the guest is idle");
 }
 
 #[test]
 fn no_claim_of_a_peer_makes_a_backup_go_live() {
     let go_live: GoLive<FakeOutside, FakeJournal> = Box::new(|_| panic!("went live on a peer's word"));
-    let feed = FakeFeed { items: [Ok(Fed::Passed(u64::MAX))].into(), ..FakeFeed::default() };
+    let feed = FakeFeed {
+        items: [Ok(Fed::Passed(u64::MAX))].into(),
+        ..FakeFeed::default()
+    };
     let mut door = FakeStandby::new(Replayer::new(feed, false), Some(go_live));
 
-    assert_eq!(diverged(door.answer(point(1, 0), Question::Tsc)).part, "execution point");
+    assert_eq!(
+        diverged(door.answer(point(1, 0), Question::Tsc)).part,
+        "execution point"
+    );
 }
 
 #[test]
 fn a_log_that_is_over_before_the_run_is_an_error_where_nothing_may_go_live() {
-    assert!(matches!(offline(&[]).answer(point(1, 0), Question::Tsc), Err(DoorError::Exhausted)));
-    assert!(matches!(offline(&[]).arrival(point(1, 0), ready(false)), Err(DoorError::Exhausted)));
-    assert!(matches!(offline(&[]).output(point(1, 0), OutputTarget::Console, vec![1]), Err(DoorError::Exhausted)));
+    assert!(matches!(
+        offline(&[]).answer(point(1, 0), Question::Tsc),
+        Err(DoorError::Exhausted)
+    ));
+    assert!(matches!(
+        offline(&[]).arrival(point(1, 0), ready(false)),
+        Err(DoorError::Exhausted)
+    ));
+    assert!(matches!(
+        offline(&[]).output(point(1, 0), OutputTarget::Console, vec![1]),
+        Err(DoorError::Exhausted)
+    ));
     let ended = offline(&[]).end(point(1, 0), end(EndReason::PoweredOff(0), Vec::new()));
     assert!(matches!(ended, Err(DoorError::Exhausted)));
 }
@@ -200,28 +303,50 @@ fn a_recording_that_was_stopped_stops_its_replay_there() {
     let recorded = end(EndReason::Stopped, vec![part("memory", 1)]);
     let mut door = offline(&[entry(1, point(2, 0), Body::End(recorded.clone()))]);
 
-    assert!(matches!(door.arrival(point(2, 0), ready(false)), Err(DoorError::Stopped)));
+    assert!(matches!(
+        door.arrival(point(2, 0), ready(false)),
+        Err(DoorError::Stopped)
+    ));
     assert!(door.end(point(2, 0), recorded).is_ok());
 }
 
 #[test]
 fn one_that_was_stopped_between_points_compares_no_parts() {
-    let mut door = offline(&[entry(1, point(2, 0), Body::End(end(EndReason::Stopped, Vec::new())))]);
+    let mut door = offline(&[entry(
+        1,
+        point(2, 0),
+        Body::End(end(EndReason::Stopped, Vec::new())),
+    )]);
 
-    assert!(matches!(door.arrival(point(2, 0), ready(false)), Err(DoorError::Stopped)));
-    assert!(door.end(point(2, 0), end(EndReason::Stopped, vec![part("memory", 1)])).is_ok());
+    assert!(matches!(
+        door.arrival(point(2, 0), ready(false)),
+        Err(DoorError::Stopped)
+    ));
+    assert!(
+        door.end(point(2, 0), end(EndReason::Stopped, vec![part("memory", 1)]))
+            .is_ok()
+    );
 }
 
 #[test]
 fn a_replay_that_was_told_to_stop_has_not_diverged() {
     let stopped = || end(EndReason::Stopped, Vec::new());
     let mut waiting = with_items([Err(DoorError::Stopped), fed(tsc(9))], false);
-    assert!(matches!(waiting.arrival(point(2, 0), ready(true)), Err(DoorError::Stopped)));
-    assert!(matches!(waiting.end(point(2, 0), stopped()), Err(DoorError::Stopped)));
+    assert!(matches!(
+        waiting.arrival(point(2, 0), ready(true)),
+        Err(DoorError::Stopped)
+    ));
+    assert!(matches!(
+        waiting.end(point(2, 0), stopped()),
+        Err(DoorError::Stopped)
+    ));
 
     let mut computing = with_items([Err(DoorError::Stopped), fed(tsc(9))], false);
     assert!(matches!(computing.kicked(), Err(DoorError::Stopped)));
-    assert!(matches!(computing.end(point(2, 0), stopped()), Err(DoorError::Stopped)));
+    assert!(matches!(
+        computing.end(point(2, 0), stopped()),
+        Err(DoorError::Stopped)
+    ));
 }
 
 #[test]
@@ -232,11 +357,15 @@ fn the_feed_hears_of_each_entry_and_output_once() {
     let mut door = FakeStandby::new(Replayer::new(feed, false), None);
 
     door.answer(point(1, 0), Question::Tsc).unwrap();
-    door.output(point(2, 0), OutputTarget::Console, b"one".to_vec()).unwrap();
+    door.output(point(2, 0), OutputTarget::Console, b"one".to_vec())
+        .unwrap();
 
     let told = told.borrow();
     assert_eq!(told.replayed, [(Sequence(1), 1), (Sequence(2), 2)]);
-    assert_eq!(told.outputs, [(Sequence(2), OutputTarget::Console, b"one".to_vec())]);
+    assert_eq!(
+        told.outputs,
+        [(Sequence(2), OutputTarget::Console, b"one".to_vec())]
+    );
 }
 
 #[test]
@@ -248,7 +377,9 @@ fn the_time_floor_is_the_latest_of_each_clock_in_the_log() {
         event(EventKind::Timer),
         Body::Value(Value::Wall(4_000)),
     ];
-    let numbered = (1..).zip(values).map(|(exits, body)| entry(exits, point(exits, 0), body));
+    let numbered = (1..)
+        .zip(values)
+        .map(|(exits, body)| entry(exits, point(exits, 0), body));
     let entries: Vec<Entry> = numbered.collect();
     let found = Rc::new(RefCell::new(None));
     let seen = found.clone();
@@ -263,9 +394,22 @@ fn the_time_floor_is_the_latest_of_each_clock_in_the_log() {
     door.answer(point(3, 0), Question::Monotonic).unwrap();
     door.arrival(point(4, 0), ready(false)).unwrap();
     door.answer(point(5, 0), Question::Wall).unwrap();
-    assert!(matches!(door.answer(point(6, 0), Question::Tsc), Err(DoorError::Fenced)));
+    assert!(matches!(
+        door.answer(point(6, 0), Question::Tsc),
+        Err(DoorError::Fenced)
+    ));
 
     let taken_over = found.borrow().unwrap();
-    assert_eq!(taken_over.floor, TimeFloor { monotonic_ns: 40, tsc: 900, wall_ns: 5_000 });
-    assert_eq!((taken_over.sequence, taken_over.point), (Sequence(6), point(6, 0)));
+    assert_eq!(
+        taken_over.floor,
+        TimeFloor {
+            monotonic_ns: 40,
+            tsc: 900,
+            wall_ns: 5_000
+        }
+    );
+    assert_eq!(
+        (taken_over.sequence, taken_over.point),
+        (Sequence(6), point(6, 0))
+    );
 }

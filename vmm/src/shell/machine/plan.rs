@@ -8,6 +8,7 @@ use crate::machine::run::Policy;
 use crate::machine::{Machine, boot, image, memory};
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
+use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use std::io::Read;
@@ -109,6 +110,7 @@ impl Plan {
         let informative = vec![
             field("guest image", self.image_path.display().to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
+            field("host processor", processor()),
         ];
         Environment { pair, compared, informative }
     }

@@ -6,6 +6,7 @@ use crate::replica::role::Config;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
 use crate::shell::machine::Plan;
+use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup, as_primary};
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener, connect};
@@ -82,6 +83,7 @@ pub fn environment(
     let storage = storage::identity(settings.directory, fresh_name()?)?;
     let field = |name: &str, value: String| EnvironmentField { name: name.to_owned(), value };
     environment.compared.extend([
+        field("host processor", processor()),
         field("shared storage", hexadecimal(storage)),
         field("peer timeout in ms", configuration.pair.timeout_ms.to_string()),
         field("window in bytes", configuration.pair.window_bytes.to_string()),
