@@ -1,1 +1,3 @@
-//! Lockstep.
+//! Tests of the whole, and the simulator.
+
+pub mod simulator;

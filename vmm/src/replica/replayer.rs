@@ -79,7 +79,8 @@ pub struct TimeFloor {
 pub struct Replayer<F> {
     feed: F,
     next: Option<Entry>,
-    passed_exits: u64,
+    /// No entry is to come at exits up to this one; before the first word of it, there may be one at exit 0.
+    passed_exits: Option<u64>,
     history: History,
     floor: TimeFloor,
     last: Sequence,
@@ -92,7 +93,7 @@ impl<F: Feed> Replayer<F> {
         Self {
             feed,
             next: None,
-            passed_exits: 0,
+            passed_exits: None,
             history: History::default(),
             floor: TimeFloor::default(),
             last: Sequence::default(),
@@ -127,10 +128,10 @@ impl<F: Feed> Replayer<F> {
 
     /// Fills `next`, waiting for it as long as something may still come at exits up to `exits`.
     fn look(&mut self, exits: u64) -> Result<Option<&Entry>, ReplayStop> {
-        while self.next.is_none() && self.passed_exits < exits {
+        while self.next.is_none() && self.passed_exits < Some(exits) {
             match self.feed.next(exits)? {
                 Fed::Entry(entry) => self.next = Some(*entry),
-                Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(passed),
+                Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(Some(passed)),
                 Fed::Exhausted => return Err(ReplayStop::Exhausted),
             }
         }
