@@ -1,3 +1,4 @@
-//! What the end-to-end tests and benchmarks stand on. Public interfaces only.
+//! What the end-to-end tests and benchmarks stand on, and the simulator. Public interfaces only.
 
 pub mod harness;
+pub mod simulator;

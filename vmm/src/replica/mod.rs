@@ -4,6 +4,7 @@
 
 pub mod divergence;
 pub mod gate;
+pub mod mutant;
 pub mod recorder;
 pub mod replayer;
 pub mod role;

@@ -85,7 +85,8 @@ pub struct TimeFloor {
 pub struct Replayer<F> {
     feed: F,
     next: Option<Entry>,
-    passed_exits: u64,
+    /// No entry is to come at exits up to this one; before the first word of it, there may be one at exit 0.
+    passed_exits: Option<u64>,
     history: History,
     floor: TimeFloor,
     last: Sequence,
@@ -100,7 +101,7 @@ impl<F: Feed> Replayer<F> {
         Self {
             feed,
             next: None,
-            passed_exits: 0,
+            passed_exits: None,
             history: History::default(),
             floor: TimeFloor::default(),
             last: Sequence::default(),
@@ -142,7 +143,7 @@ impl<F: Feed> Replayer<F> {
         self.stopped |= matches!(fed, Err(DoorError::Stopped));
         match fed? {
             Fed::Entry(entry) => self.next = Some(*entry),
-            Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(passed),
+            Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(Some(passed)),
             Fed::Exhausted => return Err(ReplayStop::Exhausted),
         }
         Ok(())
@@ -150,7 +151,7 @@ impl<F: Feed> Replayer<F> {
 
     /// Fills `next`, waiting for it as long as something may still come at exits up to `exits`.
     fn look(&mut self, exits: u64) -> Result<Option<&Entry>, ReplayStop> {
-        while self.next.is_none() && self.passed_exits < exits {
+        while self.next.is_none() && self.passed_exits < Some(exits) {
             self.fetch(exits)?;
         }
         Ok(self.next.as_ref())
@@ -160,7 +161,7 @@ impl<F: Feed> Replayer<F> {
     /// this exit without an entry did not do it.
     fn wait_for_entry(&mut self, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
         while self.next.is_none() {
-            if self.passed_exits > point.exits {
+            if self.passed_exits > Some(point.exits) {
                 return Err(self.passed_by(point, doing()));
             }
             self.fetch(u64::MAX)?;
@@ -177,10 +178,10 @@ impl<F: Feed> Replayer<F> {
     fn passed_by(&self, point: ExecutionPoint, found: String) -> ReplayStop {
         ReplayStop::Refused(DoorError::Diverged(Box::new(Divergence {
             sequence: self.last.next(),
-            recorded_at: ExecutionPoint { exits: self.passed_exits, ..ExecutionPoint::default() },
+            recorded_at: ExecutionPoint { exits: self.passed_exits.unwrap_or(0), ..ExecutionPoint::default() },
             found_at: point,
             part: "execution point".to_owned(),
-            expected: format!("no entry up to exit {}", self.passed_exits),
+            expected: format!("no entry up to exit {}", self.passed_exits.unwrap_or(0)),
             found,
             before: self.history.entries(),
         })))

@@ -11,6 +11,7 @@ use super::going_live::Stored;
 use super::link::Link;
 use super::turn::{Turn, defect};
 use super::{Action, Batch, Cause, Closed, Config, Halt, Input, Next, Report, Statistics, finishing};
+use crate::replica::mutant::{self, Mutant};
 
 /// How many windows of entries may be here unreplayed. The primary keeps to one; batches may be cut
 /// differently on this side, so that one already counted as replayed there counts in full here.
@@ -39,7 +40,7 @@ pub(super) struct Backup {
     untold_bytes: u64,
     /// Outputs up to here have left the primary.
     left: Sequence,
-    /// Exits the replay may run to, and has run to.
+    /// Exits the replay was told that it may run to, and has run to.
     advanced_to: u64,
     exits: u64,
     /// Silence so far, counted in steps.
@@ -76,8 +77,10 @@ impl Backup {
         let config = &turn.core.config;
         let elapsed_ns = turn.now_ns() - self.stepped_at_ns;
         self.stepped_at_ns = turn.now_ns();
-        self.silent_ns += elapsed_ns.min(config.credit_ns_max());
-        if self.silent_ns < config.timeout_ns {
+        let jumps = mutant::is(Mutant::CountJumpsAsSilence);
+        self.silent_ns += elapsed_ns.min(if jumps { u64::MAX } else { config.credit_ns_max() });
+        let impatient = mutant::is(Mutant::ImpatientBackup) && self.silent_ns > config.timeout_ns / 7;
+        if self.silent_ns < config.timeout_ns && !impatient {
             return None;
         }
         let silent_ns = self.silent_ns;
@@ -148,7 +151,6 @@ impl Backup {
             bytes,
             received_at_ns,
         });
-        self.advanced_to = self.advanced_to.max(batch.exits);
         turn.act(Action::Deliver(batch));
         self.acknowledge(turn);
         None
@@ -159,6 +161,8 @@ impl Backup {
             received, replayed, ..
         } = self.stored;
         self.untold_bytes = 0;
+        let unread = u64::from(mutant::is(Mutant::AcknowledgeUnread));
+        let received = Sequence(received.0 + unread);
         turn.send(Message::Acknowledge(Acknowledge { received, replayed }));
     }
 
@@ -181,6 +185,9 @@ impl Backup {
         }
         self.link.peer_sent_at_ns = heartbeat.sent_at_ns;
         self.left = self.left.max(heartbeat.released);
+        if mutant::is(Mutant::ForgetUnreleased) {
+            self.left = self.stored.received;
+        }
         turn.core.gate.forget(self.left);
         if heartbeat.exits > self.advanced_to {
             self.advanced_to = heartbeat.exits;
@@ -220,6 +227,9 @@ impl Backup {
             turn.act(Action::Disconnect);
             turn.report(Report::WaitingOutLease);
         }
+        if mutant::is(Mutant::DoNotWaitOutLease) {
+            return self.part(turn, None);
+        }
         None
     }
 
@@ -229,7 +239,7 @@ impl Backup {
             turn.report(Report::Noticed { cause });
             turn.act(Action::Disconnect);
         }
-        if self.stored.ends && self.left >= self.stored.received {
+        if self.stored.ends && (self.left >= self.stored.received || mutant::is(Mutant::EndIsEnough)) {
             return finishing::begin(turn);
         }
         Claiming::begin(turn, Side::Backup(self.stored))

@@ -1,10 +1,11 @@
 //! Claiming: the peer counts as gone, and the store is asked who goes on. Nothing leaves meanwhile.
 
-use lockstep_logging_channel::Generation;
+use lockstep_logging_channel::{Generation, Sequence};
 
 use super::going_live::{GoingLive, Stored};
 use super::turn::{Turn, defect};
 use super::{Action, Halt, Input, Next, Outcome, Report, State};
+use crate::replica::mutant::{self, Mutant};
 
 /// First pause after a claim without verdict.
 const RETRY_NS_MIN: u64 = 10_000_000;
@@ -62,6 +63,7 @@ impl Claiming {
             Input::Claimed { generation, outcome } if generation == self.generation => {
                 self.answered(turn, outcome)
             }
+            Input::Wake | Input::Claimed { .. } if mutant::is(Mutant::SkipTestAndSet) => self.won(turn),
             Input::StopRequested => turn.halt(Halt::Stopped),
             Input::GuestEnded { reason } => {
                 turn.core.ended = Some(reason);
@@ -102,6 +104,15 @@ impl Claiming {
         let generation = self.generation;
         match outcome {
             Outcome::Won => self.won(turn),
+            Outcome::Lost if mutant::is(Mutant::TakeLostForWon) => self.won(turn),
+            Outcome::Unreachable { .. } if mutant::is(Mutant::TakeUnreachableForWon) => self.won(turn),
+            Outcome::Lost if mutant::is(Mutant::LoserClaimsTheNext) => {
+                self.generation.0 += 1;
+                self.store = Store::Paused {
+                    until_ns: turn.now_ns(),
+                };
+                None
+            }
             Outcome::Lost => {
                 let discarded = turn.core.gate.held();
                 turn.report(Report::Lost {
@@ -142,7 +153,11 @@ impl Claiming {
 
     pub fn finish<E, O>(&mut self, turn: &mut Turn<'_, E, O>) -> (bool, Option<u64>) {
         let now_ns = turn.now_ns();
+        if mutant::is(Mutant::SpeakWhileClaiming) {
+            turn.release(Sequence(u64::MAX - 1), u64::MAX);
+        }
         match &mut self.store {
+            Store::Paused { .. } if self.attempts > 0 && mutant::is(Mutant::AskOnce) => (),
             Store::Paused { until_ns } if now_ns >= *until_ns => self.ask(turn),
             Store::Asked {
                 since_ns,

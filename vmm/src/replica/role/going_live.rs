@@ -5,6 +5,7 @@ use lockstep_logging_channel::Sequence;
 
 use super::turn::{Turn, defect};
 use super::{Action, Halt, Input, Next, Report, State};
+use crate::replica::mutant::{self, Mutant};
 
 /// What a backup has of the log.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +38,10 @@ pub(super) struct GoingLive {
 }
 
 impl GoingLive {
-    pub fn begin<E, O>(turn: &mut Turn<'_, E, O>, stored: Stored) -> Next<E> {
+    pub fn begin<E, O>(turn: &mut Turn<'_, E, O>, mut stored: Stored) -> Next<E> {
+        if mutant::is(Mutant::GoLiveEarly) && !stored.ends {
+            stored.received = stored.replayed;
+        }
         // A log with an end is replayed to it; there is no life after it.
         if !stored.ends {
             let generation = turn.core.generation;

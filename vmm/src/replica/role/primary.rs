@@ -8,6 +8,7 @@ use super::flow::Flow;
 use super::link::Link;
 use super::turn::{Turn, defect};
 use super::{Action, Batch, Cause, Closed, Config, Halt, Input, Next, Output, Report, Statistics};
+use crate::replica::mutant::{self, Mutant};
 
 /// A primary with a backup.
 #[derive(Debug)]
@@ -122,7 +123,12 @@ impl<E> Primary<E> {
         }
         self.link.peer_sent_at_ns = sent_at_ns;
         if echo_ns > 0 {
-            self.lease_until_ns = self.lease_until_ns.max(echo_ns + turn.core.config.lease_ns());
+            let from_ns = if mutant::is(Mutant::LeaseFromHearing) {
+                turn.now_ns()
+            } else {
+                echo_ns
+            };
+            self.lease_until_ns = self.lease_until_ns.max(from_ns + turn.core.config.lease_ns());
             self.round_trip_ns = turn.now_ns() - echo_ns;
         }
         None
@@ -130,12 +136,16 @@ impl<E> Primary<E> {
 
     fn send_entries<O>(&mut self, turn: &mut Turn<'_, E, O>) {
         while let Some(batch) = self.flow.next() {
-            self.exits = self.exits.max(batch.exits);
+            // More entries may come at the exit of the last one.
+            self.exits = self.exits.max(batch.exits.saturating_sub(1));
             turn.act(Action::SendEntries(batch));
         }
     }
 
     fn release<O>(&mut self, turn: &mut Turn<'_, E, O>) {
+        if mutant::is(Mutant::IgnoreLease) {
+            self.lease_until_ns = u64::MAX;
+        }
         if turn.now_ns() < self.lease_until_ns {
             self.untold_bytes += turn.release(self.acknowledged, self.lease_until_ns);
             self.released = self.acknowledged;
@@ -143,7 +153,7 @@ impl<E> Primary<E> {
     }
 
     fn leave_if_over<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
-        if self.released < self.flow.appended() {
+        if self.released < self.flow.appended() && !mutant::is(Mutant::LeaveBeforeTheEnd) {
             return None;
         }
         let reason = turn.core.ended.clone()?;

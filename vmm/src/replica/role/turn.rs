@@ -4,6 +4,7 @@ use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
 use super::{Action, Config, Halt, Next, Output, Report, State};
 use crate::replica::Gate;
+use crate::replica::mutant::{self, Mutant};
 
 /// An output in the gate.
 #[derive(Debug)]
@@ -83,7 +84,8 @@ impl<'a, E, O> Turn<'a, E, O> {
     pub fn release(&mut self, sequence: Sequence, until_ns: u64) -> usize {
         let now_ns = self.now_ns();
         let before = self.core.gate.held_bytes();
-        let released = self.core.gate.acknowledge(sequence);
+        let early = u64::from(mutant::is(Mutant::ReleaseOneEarly));
+        let released = self.core.gate.acknowledge(Sequence(sequence.0 + early));
         self.actions
             .extend(released.map(|(_, waiting)| release(waiting, now_ns, until_ns)));
         before - self.core.gate.held_bytes()
@@ -114,6 +116,9 @@ impl<'a, E, O> Turn<'a, E, O> {
 
     /// Tells the vCPU to wait or to run, if that has changed.
     pub fn throttle(&mut self, throttled: bool) {
+        if mutant::is(Mutant::ThrottleForEver) && self.core.throttled {
+            return;
+        }
         if self.core.throttled != throttled {
             self.core.throttled = throttled;
             self.act(Action::Throttle(throttled));
@@ -122,6 +127,9 @@ impl<'a, E, O> Turn<'a, E, O> {
 
     /// Asks for the next step, if that has changed.
     pub fn wake_at(&mut self, at_ns: Option<u64>) {
+        if mutant::is(Mutant::ForgetTimer) && self.core.wake_at_ns.is_some() {
+            return;
+        }
         if self.core.wake_at_ns != at_ns {
             self.core.wake_at_ns = at_ns;
             self.actions.extend(at_ns.map(|at_ns| Action::WakeAt { at_ns }));

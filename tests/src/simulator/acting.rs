@@ -1,0 +1,282 @@
+//! What a process does: it reads, steps its replica, and carries out one action after the other. Between any
+//! two of these it may be stopped or die.
+
+use lockstep::replica::role::{Action, Closed, Halt, Input, Output, Report};
+use lockstep_logging_channel::{Generation, Message, Sequence, codec};
+
+use super::agenda::Happening;
+use super::marks::Mark;
+use super::network::Parcel;
+use super::node::{Item, Life};
+use super::plan::{Fault, Side, US};
+use super::wires::{Entries, Told};
+use super::world::World;
+
+impl World {
+    /// A process does the next thing it has to: it takes a step, or carries out an action, or mostly the one
+    /// and then the other. What nobody outside can see does not count.
+    pub(super) fn act(&mut self, side: Side) {
+        self.nodes[side.index()].act_due = false;
+        let mut stepped = false;
+        while self.nodes[side.index()].life == Life::Running {
+            let node = &mut self.nodes[side.index()];
+            if let Some(action) = node.actions.pop_front() {
+                node.actions_done += 1;
+                let done = node.actions_done;
+                let seen = !matches!(
+                    action,
+                    Action::WakeAt { .. } | Action::Report(_) | Action::Advance { .. }
+                );
+                self.carry_out(side, action);
+                self.strike_between_actions(side, done);
+                if seen {
+                    break;
+                }
+            } else if stepped {
+                break;
+            } else if let Some(told) = self.read(side) {
+                self.step(side, told);
+                stepped = true;
+                if self.rng.once_in(4) {
+                    break;
+                }
+            } else {
+                break;
+            }
+        }
+        self.poke(side);
+    }
+
+    /// The next thing that a process is told.
+    fn read(&mut self, side: Side) -> Option<Told> {
+        let node = &mut self.nodes[side.index()];
+        loop {
+            if let Some(told) = node.told.pop_front() {
+                let from_peer = matches!(
+                    told,
+                    Input::Received(_) | Input::ReceivedEntries(_) | Input::PeerClosed(Closed::Here { .. })
+                );
+                if node.connected || !from_peer {
+                    return Some(told);
+                }
+                continue;
+            }
+            match node.inbox.pop_front()? {
+                Item::Told(told) => node.told.push_back(told),
+                Item::Bytes(bytes) if node.connected => node.told = node.decoder.take(&bytes),
+                Item::Closed if node.connected => node.told.push_back(Input::PeerClosed(Closed::ByPeer)),
+                Item::Bytes(_) | Item::Closed => (),
+            }
+        }
+    }
+
+    fn step(&mut self, side: Side, told: Told) {
+        self.note_input(side, &told);
+        let node = &mut self.nodes[side.index()];
+        let clock_ns = node.clock.read(self.now_ns);
+        let mut actions = Vec::new();
+        let renews = matches!(told, Input::Received(Message::Heartbeat(_)));
+        node.replica.step(clock_ns, told, &mut actions);
+        if renews
+            && actions
+                .iter()
+                .any(|action| matches!(action, Action::Release { .. }))
+        {
+            self.marks.reach(Mark::HeldByLease);
+        }
+        node.actions.extend(actions);
+        let alone = self
+            .nodes
+            .each_ref()
+            .map(|node| node.is_up() && node.replica.acts_alone());
+        if alone == [true, true] {
+            self.checker.fail(|| "both sides act alone".to_owned());
+        }
+    }
+
+    fn note_input(&mut self, side: Side, told: &Told) {
+        if !self.trace.is_kept() {
+            return;
+        }
+        let text = match told {
+            Input::Wake | Input::Ran { .. } | Input::Replayed { .. } => return,
+            Input::Appended { batch, .. } => format!("logs entries to {}", batch.last.0),
+            Input::ReceivedEntries(batch) => format!("receives entries to {}", batch.last.0),
+            Input::Received(message) => format!("hears {message:?}"),
+            other => format!("{other:?}"),
+        };
+        self.trace.say(self.now_ns, || format!("{side:?} {text}"));
+    }
+
+    fn carry_out(&mut self, side: Side, action: Action<Entries, Vec<u8>>) {
+        let now_ns = self.now_ns;
+        match action {
+            Action::Send(message) => {
+                let mut bytes = Vec::new();
+                if let Err(why) = codec::encode_message(&message, &mut bytes) {
+                    self.checker
+                        .fail(|| format!("a message that cannot be sent: {why}"));
+                }
+                self.send_if_connected(side, bytes);
+            }
+            Action::SendEntries(batch) => self.send_if_connected(side, batch.entries.encoded),
+            Action::Disconnect => self.close(side),
+            Action::Deliver(batch) => {
+                let node = &mut self.nodes[side.index()];
+                node.stored = batch.last;
+                node.wires.borrow_mut().deliver(batch.entries.decoded);
+                self.poke_cpu(side, 0);
+            }
+            Action::Advance { exits } => {
+                self.nodes[side.index()].wires.borrow_mut().advance(exits);
+                self.poke_cpu(side, 0);
+            }
+            Action::Release { output, until_ns, .. } => self.release(side, output, until_ns),
+            Action::Claim { generation } => self.claim(side, generation),
+            Action::Announce { generation } => {
+                self.trace
+                    .say(now_ns, || format!("{side:?} announces {generation:?}"));
+                self.owner = side;
+            }
+            Action::GoLive { generation, after } => self.go_live(side, generation, after),
+            Action::Throttle(throttled) => self.throttle(side, throttled),
+            Action::WakeAt { at_ns } => {
+                let node = &mut self.nodes[side.index()];
+                node.wake_at_ns = Some(at_ns);
+                let at_ns = node.clock.when(at_ns).max(now_ns);
+                self.agenda.at(at_ns, Happening::Wake(side));
+            }
+            Action::Report(report) => self.note_report(side, &report),
+            Action::Halt(halt) => self.halt(side, halt),
+        }
+    }
+
+    fn send_if_connected(&mut self, side: Side, bytes: Vec<u8>) {
+        if self.nodes[side.index()].connected {
+            self.send(side, bytes);
+        }
+    }
+
+    /// A process closes its end of the connection.
+    pub(super) fn close(&mut self, side: Side) {
+        if std::mem::take(&mut self.nodes[side.index()].connected) {
+            self.send_parcel(side, Parcel::Closed);
+        }
+    }
+
+    fn release(&mut self, side: Side, output: Output<Vec<u8>>, until_ns: u64) {
+        let node = &self.nodes[side.index()];
+        let (generation, alone) = (node.replica.generation().0, node.replica.acts_alone());
+        let ended = node.has_ended()
+            || node
+                .actions
+                .iter()
+                .any(|action| matches!(action, Action::Halt(_)));
+        if node.clock.read(self.now_ns) > until_ns {
+            self.marks.reach(Mark::LateRelease);
+            self.dropped.push(output.sequence);
+            return;
+        }
+        // What was released alone may be carried out just before the end of a guest that has ended.
+        let alone = alone || (ended && until_ns == u64::MAX);
+        if side == Side::Backup {
+            let again = self.checker.primary_said(output.sequence);
+            self.marks.reach(if again {
+                Mark::SaidTwice
+            } else {
+                Mark::SaidByBackup
+            });
+        }
+        let stored = self.nodes[Side::Backup.index()].stored;
+        self.trace.say(self.now_ns, || {
+            format!("{side:?} says {} in {generation}", output.sequence.0)
+        });
+        let said = (output.sequence, output.payload.clone());
+        self.checker.output(side, generation, alone, stored, said);
+        if self.plan.loss == u64::MAX || !self.rng.once_in(self.plan.loss) {
+            let after_ns = 50 * US + self.rng.below(100 * US);
+            self.agenda
+                .at(self.now_ns + after_ns, Happening::Reply(output.payload));
+        }
+    }
+
+    fn claim(&mut self, side: Side, generation: Generation) {
+        if self.nodes[side.other().index()].claims > 0 {
+            self.marks.reach(Mark::BothClaimed);
+        }
+        self.nodes[side.index()].claims += 1;
+        let after_ns = (100 * US + self.rng.below(1_000 * US)) * self.store.slowness(self.now_ns);
+        self.agenda
+            .at(self.now_ns + after_ns, Happening::StoreWork(side, generation));
+    }
+
+    fn go_live(&mut self, side: Side, generation: Generation, after: Sequence) {
+        let wires = self.nodes[side.index()].wires.clone();
+        wires.borrow_mut().go_live(generation, after);
+        if wires.borrow().unreplayed() > 0 {
+            self.marks.reach(Mark::BackupLiveWithBacklog);
+        }
+        self.poke_cpu(side, 0);
+    }
+
+    fn throttle(&mut self, side: Side, throttled: bool) {
+        let node = &mut self.nodes[side.index()];
+        node.throttled = throttled;
+        if throttled {
+            let statistics = node.replica.statistics();
+            self.marks
+                .reach(if statistics.held_bytes > self.plan.held_bytes_max {
+                    Mark::ThrottledByOutput
+                } else if statistics.lag_ns > self.plan.timeout_ns {
+                    Mark::ThrottledByLag
+                } else {
+                    Mark::ThrottledByWindow
+                });
+        }
+        self.trace
+            .say(self.now_ns, || format!("{side:?} throttled: {throttled}"));
+        self.poke_cpu(side, 0);
+    }
+
+    fn halt(&mut self, side: Side, halt: Halt) {
+        self.trace
+            .say(self.now_ns, || format!("{side:?} halts: {halt:?}"));
+        self.marks.reach(match (&halt, side) {
+            (Halt::Fenced, Side::Primary) => Mark::PrimaryFenced,
+            (Halt::Fenced, Side::Backup) => Mark::BackupFenced,
+            (Halt::Stopped, _) => Mark::Stopped,
+            (Halt::Ended { .. }, _) if self.nodes[side.other().index()].has_ended() => Mark::EndedTogether,
+            (Halt::Ended { .. }, Side::Backup) if self.nodes[1].replica.generation().0 > 1 => {
+                Mark::EndedByBackup
+            }
+            (Halt::Ended { .. }, _) => Mark::EndedAlone,
+        });
+        self.nodes[side.index()].halted = Some(halt);
+        self.close(side);
+    }
+
+    /// A crash or stop that was planned for just after this action.
+    fn strike_between_actions(&mut self, side: Side, done: u64) {
+        if self.now_ns >= self.plan.calm_at_ns {
+            return;
+        }
+        let strikes = |fault: &Fault| match fault {
+            Fault::CrashAtAction { side: at, action, .. } | Fault::StopAtAction { side: at, action, .. } => {
+                *at == side && *action == done
+            }
+            _ => false,
+        };
+        let fault = self.plan.faults.iter().find(|planned| strikes(&planned.fault));
+        match fault.map(|planned| planned.fault.clone()) {
+            Some(Fault::CrashAtAction { reset, .. }) => self.crash(side, reset),
+            Some(Fault::StopAtAction { for_ns, .. }) => self.stop(side, for_ns),
+            _ => (),
+        }
+    }
+
+    fn note_report(&mut self, side: Side, report: &Report) {
+        self.trace
+            .say(self.now_ns, || format!("{side:?} reports {report:?}"));
+        self.mark_report(side, report);
+    }
+}

@@ -1,0 +1,106 @@
+//! What happens next in virtual time.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+
+use lockstep::replica::role::Outcome;
+use lockstep_logging_channel::Generation;
+
+use super::network::Parcel;
+use super::plan::Side;
+
+/// Something that happens.
+#[derive(Debug)]
+pub enum Happening {
+    /// A parcel of the connection arrives.
+    Arrive {
+        /// Where.
+        to: Side,
+        /// Its place among all that this direction carries.
+        number: u64,
+        /// What.
+        parcel: Parcel,
+    },
+    /// A process does the next thing it has to.
+    Act(Side),
+    /// A virtual CPU takes a turn.
+    Cpu(Side),
+    /// A replica asked to be stepped now.
+    Wake(Side),
+    /// A claim reaches the store.
+    StoreWork(Side, Generation),
+    /// The store's answer reaches the claimant.
+    StoreAnswer(Side, Generation, Outcome),
+    /// A client may want to ask.
+    Client(usize),
+    /// A frame reaches the guest's side of the network.
+    Frame(Vec<u8>),
+    /// An output reaches the clients.
+    Reply(Vec<u8>),
+    /// A planned fault, by its place in the plan.
+    Fault(usize),
+    /// A process that stood still goes on.
+    Continue(Side),
+    /// Somebody wants the guest to power off, and says so until it does.
+    PowerOff,
+}
+
+#[derive(Debug)]
+struct Scheduled {
+    at_ns: u64,
+    serial: u64,
+    happening: Happening,
+}
+
+impl PartialEq for Scheduled {
+    fn eq(&self, other: &Self) -> bool {
+        self.serial == other.serial
+    }
+}
+
+impl Eq for Scheduled {}
+
+impl PartialOrd for Scheduled {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Scheduled {
+    /// The heap gives the greatest first: the earliest, and of two at once the one planned first.
+    fn cmp(&self, other: &Self) -> Ordering {
+        (other.at_ns, other.serial).cmp(&(self.at_ns, self.serial))
+    }
+}
+
+/// Everything that is going to happen.
+#[derive(Debug, Default)]
+pub struct Agenda {
+    heap: BinaryHeap<Scheduled>,
+    serial: u64,
+}
+
+impl Agenda {
+    /// Puts something on the agenda.
+    pub fn at(&mut self, at_ns: u64, happening: Happening) {
+        self.serial += 1;
+        self.heap.push(Scheduled {
+            at_ns,
+            serial: self.serial,
+            happening,
+        });
+    }
+
+    /// How much was ever put on it.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.serial
+    }
+
+    /// What happens next, and when.
+    pub fn next(&mut self) -> Option<(u64, Happening)> {
+        self.heap
+            .pop()
+            .map(|scheduled| (scheduled.at_ns, scheduled.happening))
+    }
+}

@@ -1,0 +1,115 @@
+//! What goes wrong, when its time has come; and the marks of what was reported of it.
+
+use lockstep::replica::role::{Cause, Input, Report};
+
+use super::agenda::Happening;
+use super::marks::Mark;
+use super::network::Parcel;
+use super::node::Life;
+use super::plan::{Fault, Side};
+use super::world::{CLAIMED, World};
+
+impl World {
+    /// A planned fault happens. Whatever lasts, ends with the calm.
+    pub(super) fn fault(&mut self, index: usize) {
+        let Some(planned) = self.plan.faults.get(index).cloned() else {
+            return;
+        };
+        let now_ns = self.now_ns;
+        let until = |for_ns: u64| (now_ns + for_ns).min(self.plan.calm_at_ns);
+        self.trace.say(now_ns, || format!("fault: {:?}", planned.fault));
+        match planned.fault {
+            Fault::Crash { side, reset } => self.crash(side, reset),
+            Fault::Stop { side, for_ns } => self.stop(side, for_ns),
+            Fault::CrashAtAction { .. } | Fault::StopAtAction { .. } => (),
+            Fault::Cut { from, for_ns } => self.links[from.index()].cut_until_ns = until(for_ns),
+            Fault::Delay { from, by_ns, for_ns } => {
+                self.links[from.index()].delay = (by_ns, until(for_ns));
+            }
+            Fault::Corrupt { from } => self.links[from.index()].corrupt = true,
+            Fault::Break { side } => self.break_connection(side),
+            Fault::Store { fault, for_ns } => self.store.fail(fault, until(for_ns)),
+            Fault::Terminate { side } => self.tell(side, Input::StopRequested),
+            Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
+            Fault::Jump { side, by_ns } => self.jump(side, by_ns),
+            Fault::SlowCpu { side, times, for_ns } => {
+                self.nodes[side.index()].slow = (times, until(for_ns));
+            }
+        }
+    }
+
+    /// A process dies; its kernel tells the peer.
+    pub(super) fn crash(&mut self, side: Side, reset: bool) {
+        let won = self.store.claims.winner(CLAIMED) == Some(side);
+        let node = &mut self.nodes[side.index()];
+        if !node.is_up() {
+            return;
+        }
+        node.life = Life::Dead;
+        if won && !node.replica.acts_alone() {
+            self.marks.reach(Mark::CrashedBetweenClaimAndAnswer);
+        }
+        if won {
+            self.marks.reach(Mark::WinnerDied);
+        }
+        self.trace.say(self.now_ns, || format!("{side:?} dies"));
+        if std::mem::take(&mut self.nodes[side.index()].connected) {
+            let link = &mut self.links[side.index()];
+            if reset {
+                link.lost_before = link.sent;
+            }
+            self.send_parcel(side, Parcel::Closed);
+        }
+    }
+
+    /// A process stands still for a while.
+    pub(super) fn stop(&mut self, side: Side, for_ns: u64) {
+        let until_ns = (self.now_ns + for_ns).min(self.plan.calm_at_ns);
+        let node = &mut self.nodes[side.index()];
+        if node.life != Life::Running {
+            return;
+        }
+        node.life = Life::Stopped;
+        node.stopped_since_ns = self.now_ns;
+        self.trace.say(self.now_ns, || format!("{side:?} stands still"));
+        self.agenda.at(until_ns, Happening::Continue(side));
+    }
+
+    fn jump(&mut self, side: Side, by_ns: u64) {
+        let node = &mut self.nodes[side.index()];
+        node.clock.jump(by_ns);
+        if side == Side::Backup && node.is_up() && node.connected {
+            self.marks.reach(Mark::JumpedClock);
+        }
+        self.agenda.at(self.now_ns, Happening::Wake(side));
+        self.poke_cpu(side, 0);
+    }
+
+    /// Marks what a replica reports; what no correct peer says must not be reported.
+    pub(super) fn mark_report(&mut self, side: Side, report: &Report) {
+        let mark = match report {
+            Report::Noticed { cause } => match (cause, side) {
+                (Cause::Silence { .. }, Side::Primary) => Mark::SilentBackup,
+                (Cause::Silence { .. }, Side::Backup) => Mark::SilentPrimary,
+                (Cause::Closed, _) => Mark::ConnectionClosed,
+                (Cause::Broken { why }, _) if why.contains("kernel") => match side {
+                    Side::Primary => Mark::BrokenAtPrimary,
+                    Side::Backup => Mark::BrokenAtBackup,
+                },
+                (Cause::Broken { .. }, _) => Mark::Damaged,
+                (Cause::Left { .. }, _) => Mark::Left,
+                (Cause::Violation { why }, _) => {
+                    self.checker
+                        .fail(|| format!("the {side:?} accuses its peer: {why}"));
+                    return;
+                }
+            },
+            Report::StorageSilent { .. } => Mark::StorageSilent,
+            Report::Won { .. } if self.nodes[side.index()].claims > 1 => Mark::WonOnRetry,
+            Report::Live { .. } => Mark::BackupLive,
+            Report::Solo { .. } => Mark::PrimarySolo,
+            _ => return,
+        };
+        self.marks.reach(mark);
+    }
+}

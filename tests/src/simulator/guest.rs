@@ -1,0 +1,384 @@
+//! The model guest: a deterministic machine behind the real door, whose outputs tell what has entered it.
+//!
+//! It keeps a log of what clients wrote, answers each with the place in that log, and folds everything that
+//! enters (events, answers, in their order and at their exits) into one word that every answer carries. An
+//! input that was lost, invented, repeated or moved shows in every later output.
+//!
+//! A use of the door may have to wait: it then refuses, the machine has not moved, and the step is made again.
+
+use std::collections::VecDeque;
+
+use lockstep::machine::door::{Door, DoorError, Question, Readiness};
+use lockstep_logging_channel::{
+    Digest, End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
+};
+
+use super::rng::mix;
+
+/// Most clients.
+pub const CLIENTS_MAX: usize = 4;
+
+/// Frames the guest takes before it has answered them.
+const FRAMES_MAX: usize = 8;
+
+/// Time between the guest's own timer interrupts.
+const TIMER_NS: u64 = 7_000_000;
+
+/// Exits between digests.
+const DIGEST_EXITS: u64 = 64;
+
+/// What a client asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The client.
+    pub client: u8,
+    /// Its how manieth request.
+    pub number: u32,
+    /// Whether the guest is to power off.
+    pub power_off: bool,
+}
+
+impl Request {
+    /// As a frame of at least `bytes`.
+    #[must_use]
+    pub fn to_frame(self, bytes: usize) -> Vec<u8> {
+        let mut frame = vec![self.client, u8::from(self.power_off)];
+        frame.extend(self.number.to_le_bytes());
+        frame.resize(frame.len().max(bytes), self.client);
+        frame
+    }
+
+    fn of_frame(frame: &[u8]) -> Option<Self> {
+        let (&[client, power_off], rest) = frame.split_first_chunk::<2>()?;
+        let number = u32::from_le_bytes(*rest.first_chunk::<4>()?);
+        Some(Self {
+            client,
+            number,
+            power_off: power_off == 1,
+        })
+    }
+}
+
+/// What the guest answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// To whom.
+    pub client: u8,
+    /// To which request.
+    pub number: u32,
+    /// The place of what it wrote in the guest's log.
+    pub index: u32,
+    /// Everything that has entered, as one word.
+    pub chain: u64,
+    /// Guest time.
+    pub time_ns: u64,
+}
+
+impl Reply {
+    fn to_bytes(self) -> Vec<u8> {
+        let mut bytes = vec![self.client];
+        bytes.extend(self.number.to_le_bytes());
+        bytes.extend(self.index.to_le_bytes());
+        bytes.extend(self.chain.to_le_bytes());
+        bytes.extend(self.time_ns.to_le_bytes());
+        bytes
+    }
+
+    /// What these bytes say.
+    #[must_use]
+    pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
+        let (&[client], rest) = bytes.split_first_chunk::<1>()?;
+        let (number, rest) = rest.split_first_chunk::<4>()?;
+        let (index, rest) = rest.split_first_chunk::<4>()?;
+        let (chain, rest) = rest.split_first_chunk::<8>()?;
+        let (number, index) = (u32::from_le_bytes(*number), u32::from_le_bytes(*index));
+        let (chain, time_ns) = (
+            u64::from_le_bytes(*chain),
+            u64::from_le_bytes(*rest.first_chunk::<8>()?),
+        );
+        Some(Self {
+            client,
+            number,
+            index,
+            chain,
+            time_ns,
+        })
+    }
+}
+
+/// What the guest does at one exit.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    AskTime,
+    AskRandom,
+    Compute,
+    Reply(Request),
+    Tick,
+    PowerOff,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    Arrivals { entered: bool },
+    Run,
+    Work(Work),
+    Digests,
+    Ended,
+}
+
+/// What a step came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// The guest has passed an exit.
+    Exit,
+    /// It is on its way to the next.
+    Between,
+    /// It has powered off.
+    Ended,
+}
+
+/// The guest.
+#[derive(Debug)]
+pub struct Guest {
+    exits: u64,
+    phase: Phase,
+    frames: VecDeque<Vec<u8>>,
+    work: VecDeque<Work>,
+    chain: u64,
+    time_ns: u64,
+    timer_at_ns: u64,
+    /// What was written: client and number.
+    log: Vec<(u8, u32)>,
+    /// Each client's newest request, and the place of what it wrote.
+    newest: [(u32, u32); CLIENTS_MAX],
+    /// What a correct host never lets happen.
+    wrong: Option<&'static str>,
+}
+
+impl Default for Guest {
+    fn default() -> Self {
+        Self {
+            exits: 0,
+            phase: Phase::Arrivals { entered: false },
+            frames: VecDeque::new(),
+            work: VecDeque::new(),
+            chain: 0,
+            time_ns: 0,
+            timer_at_ns: TIMER_NS,
+            log: Vec::new(),
+            newest: [(0, 0); CLIENTS_MAX],
+            wrong: None,
+        }
+    }
+}
+
+impl Guest {
+    /// Exits so far.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.exits
+    }
+
+    /// The whole state as one word.
+    #[must_use]
+    pub fn state(&self) -> u64 {
+        mix(self.chain ^ mix(self.time_ns ^ mix(self.log.len() as u64)))
+    }
+
+    /// What clients wrote.
+    #[must_use]
+    pub fn log(&self) -> &[(u8, u32)] {
+        &self.log
+    }
+
+    /// When its timer interrupts next, in guest time.
+    #[must_use]
+    pub fn timer_at_ns(&self) -> u64 {
+        self.timer_at_ns
+    }
+
+    /// What a correct host never lets happen, if it has.
+    #[must_use]
+    pub fn wrong(&self) -> Option<&'static str> {
+        self.wrong
+    }
+
+    fn point(&self) -> ExecutionPoint {
+        ExecutionPoint {
+            exits: self.exits,
+            instructions: 0,
+            rip: 0,
+        }
+    }
+
+    fn fold(&mut self, word: u64) {
+        self.chain = mix(self.chain ^ mix(word ^ self.exits));
+    }
+
+    fn see_time(&mut self, time_ns: u64) {
+        if time_ns < self.time_ns {
+            self.wrong = Some("guest time ran backwards");
+        }
+        self.time_ns = time_ns;
+        self.fold(time_ns);
+    }
+
+    /// One use of the door.
+    ///
+    /// # Errors
+    /// [`DoorError::Stopped`] where the door has to wait; anything else is final.
+    pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
+        match self.phase {
+            Phase::Arrivals { entered } => self.arrive(door, entered),
+            Phase::Run => {
+                door.horizon(self.point())?;
+                self.exits += 1;
+                self.phase = self.work.pop_front().map_or(Phase::Digests, Phase::Work);
+                Ok(Progress::Between)
+            }
+            Phase::Work(work) => self.work(door, work),
+            Phase::Digests => {
+                if self.exits.is_multiple_of(DIGEST_EXITS) {
+                    let digest = Digest::of(&self.state().to_le_bytes());
+                    let parts = vec![PartDigest {
+                        part: "registers".to_owned(),
+                        digest,
+                    }];
+                    door.digests(self.point(), parts)?;
+                }
+                self.phase = Phase::Arrivals { entered: false };
+                Ok(Progress::Exit)
+            }
+            Phase::Ended => Ok(Progress::Ended),
+        }
+    }
+
+    fn arrive(&mut self, door: &mut dyn Door, entered: bool) -> Result<Progress, DoorError> {
+        let readiness = Readiness {
+            closed: false,
+            idle: !entered && self.work.is_empty() && self.frames.is_empty(),
+            frames_max: FRAMES_MAX - self.frames.len(),
+            console_bytes_max: 0,
+            timer_deadline_ns: Some(self.timer_at_ns),
+        };
+        match door.arrival(self.point(), readiness)? {
+            Some(event) => {
+                self.see_time(event.monotonic_ns);
+                self.enter(event.kind);
+                self.phase = Phase::Arrivals { entered: true };
+            }
+            None => {
+                self.plan_work();
+                self.phase = Phase::Run;
+            }
+        }
+        Ok(Progress::Between)
+    }
+
+    fn enter(&mut self, kind: EventKind) {
+        match kind {
+            EventKind::Frame(frame) => {
+                self.fold(
+                    frame
+                        .iter()
+                        .take(8)
+                        .fold(0, |word, byte| word << 8 | u64::from(*byte)),
+                );
+                self.frames.push_back(frame);
+            }
+            EventKind::Timer => {
+                self.fold(1);
+                self.timer_at_ns = self.time_ns + TIMER_NS;
+                self.work.push_back(Work::Tick);
+            }
+            _ => self.wrong = Some("an event that nobody sent"),
+        }
+    }
+
+    fn plan_work(&mut self) {
+        if !self.work.is_empty() {
+            return;
+        }
+        let Some(frame) = self.frames.pop_front() else {
+            return;
+        };
+        let Some(request) = Request::of_frame(&frame) else {
+            self.wrong = Some("a frame that no client sent");
+            return;
+        };
+        self.work.push_back(Work::AskTime);
+        if self.chain.is_multiple_of(4) {
+            self.work.push_back(Work::AskRandom);
+        }
+        let computing = self.chain % 3;
+        self.work.extend((0..computing).map(|_| Work::Compute));
+        self.work.push_back(if request.power_off {
+            Work::PowerOff
+        } else {
+            Work::Reply(request)
+        });
+    }
+
+    fn work(&mut self, door: &mut dyn Door, work: Work) -> Result<Progress, DoorError> {
+        let point = self.point();
+        match work {
+            Work::AskTime => match door.answer(point, Question::Monotonic)? {
+                Value::Monotonic(time_ns) => self.see_time(time_ns),
+                _ => self.wrong = Some("another answer than was asked for"),
+            },
+            Work::AskRandom => match door.answer(point, Question::Random { length_bytes: 4 })? {
+                Value::Random(bytes) => {
+                    self.fold(bytes.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+                }
+                _ => self.wrong = Some("another answer than was asked for"),
+            },
+            Work::Compute => self.fold(2),
+            Work::Reply(request) => self.reply(door, request)?,
+            Work::Tick => {
+                let mut bytes = vec![u8::MAX];
+                bytes.extend(self.chain.to_le_bytes());
+                door.output(point, OutputTarget::Network, bytes)?;
+            }
+            Work::PowerOff => {
+                let end = End {
+                    reason: EndReason::PoweredOff(0),
+                    parts: Vec::new(),
+                };
+                door.end(point, end)?;
+                self.phase = Phase::Ended;
+                return Ok(Progress::Ended);
+            }
+        }
+        self.phase = Phase::Digests;
+        Ok(Progress::Between)
+    }
+
+    /// A request that was answered before is answered again and writes nothing.
+    fn reply(&mut self, door: &mut dyn Door, request: Request) -> Result<(), DoorError> {
+        let Request { client, number, .. } = request;
+        let Some(&(newest, place)) = self.newest.get(usize::from(client)) else {
+            self.wrong = Some("a frame that no client sent");
+            return Ok(());
+        };
+        let is_new = number > newest;
+        let index = if is_new { self.log.len() as u32 } else { place };
+        let reply = Reply {
+            client,
+            number,
+            index,
+            chain: self.chain,
+            time_ns: self.time_ns,
+        };
+        door.output(self.point(), OutputTarget::Network, reply.to_bytes())?;
+        if is_new {
+            if number != newest + 1 {
+                self.wrong = Some("a write that was acknowledged is gone");
+            }
+            self.log.push((client, number));
+            if let Some(entry) = self.newest.get_mut(usize::from(client)) {
+                *entry = (number, index);
+            }
+        }
+        Ok(())
+    }
+}

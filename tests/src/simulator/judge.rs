@@ -1,0 +1,75 @@
+//! When a run is decided, and what is judged then.
+
+use lockstep_logging_channel::Sequence;
+
+use super::check::Said;
+use super::marks::Mark;
+use super::node::{Life, Node};
+use super::plan::Side;
+use super::world::{CLAIMED, World};
+
+impl World {
+    fn node(&self, side: Side) -> &Node {
+        &self.nodes[side.index()]
+    }
+
+    /// Whether nothing is left to be decided: nobody is left; or the faults are over, one acts alone and the
+    /// other knows, or both are a pair, and clients have what they asked for.
+    pub(super) fn is_settled(&self) -> bool {
+        if self.nodes.iter().all(|node| !node.is_up()) {
+            return true;
+        }
+        if self.now_ns < self.plan.calm_at_ns || self.power_off {
+            return false;
+        }
+        let served = self.clients.iter().all(super::clients::Client::is_done);
+        let decided = match self.store.claims.winner(CLAIMED) {
+            Some(winner) => {
+                self.node(winner).replica.acts_alone()
+                    && self.node(winner).is_up()
+                    && !self.node(winner.other()).is_up()
+            }
+            None => self.nodes.iter().all(Node::is_up),
+        };
+        served && decided
+    }
+
+    /// Whose history survives: the winner's, and the primary's where nobody claimed.
+    fn survivor(&self) -> Side {
+        self.store.claims.winner(CLAIMED).unwrap_or(Side::Primary)
+    }
+
+    /// The newest output of the surviving history.
+    pub(super) fn newest_output(&self) -> Sequence {
+        let history = self.node(self.survivor()).wires.borrow();
+        history
+            .history
+            .last()
+            .map_or(Sequence(0), |(sequence, _)| *sequence)
+    }
+
+    /// Judges a run that is decided. Outputs up to `unsaid_until` must have been said by now.
+    pub(super) fn judge(&mut self, unsaid_until: Sequence) {
+        let survivor = self.survivor();
+        let mut history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
+        self.checker.history(&history);
+        let node = &self.nodes[survivor.index()];
+        let stands = node.life == Life::Running && (node.halted.is_none() || node.has_ended());
+        if stands {
+            history.retain(|(sequence, _)| *sequence <= unsaid_until);
+            self.checker.nothing_unsaid(&history, &self.dropped);
+        } else if self.nodes.iter().all(|node| !node.is_up()) {
+            self.marks.reach(Mark::BothDead);
+        }
+        // A backup that died on its way has not replayed all it had: what it lacks is not lost by a mistake.
+        let whole = survivor == Side::Primary || stands || node.wires.borrow().live;
+        if whole {
+            let acknowledged: Vec<_> = self
+                .clients
+                .iter()
+                .flat_map(|client| client.acknowledged.iter().copied())
+                .collect();
+            self.checker.nothing_lost(&acknowledged, node.guest.log());
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! A simulator of pairs. It drives the real role machine, gate, recorder, replayer, encoder and decoder in
+//! virtual time, in one thread, everything from one seed.
+//!
+//! ```text
+//!   seed --> plan: settings, conditions, faults --> world: agenda of happenings in virtual time
+//!                                                     |            |             |
+//!                         process: replica + virtual CPU      connection      store, clients
+//!                                                     |            |             |
+//!                                                     +--> checker: promises kept? marks: rare paths taken
+//! ```
+//!
+//! Modelled: delay, loss of the connection, one-way cuts, damage, stops and crashes between any two actions, clocks of
+//! different speeds and a clock that jumps ahead, a store that is slow, full, hangs, fails, or fails after
+//! having done its work, slow virtual CPUs, lossy clients, orders to stop, and the guest's end. Not modelled: a process
+//! stopped between its last look at the clock and the system call that writes (`docs/failover.md`), and attaching
+//! a new backup, which the product does not do yet.
+
+mod acting;
+mod agenda;
+mod check;
+mod clients;
+mod clock;
+mod faults;
+mod guest;
+mod judge;
+mod marks;
+mod network;
+mod node;
+mod plan;
+mod rng;
+mod store;
+mod trace;
+mod wires;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+pub use marks::{Mark, Marks};
+pub use plan::{Fault, Plan, Planned, Side, StoreFault};
+use trace::Trace;
+use world::World;
+
+/// What came of a seed.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// The first promise that was broken.
+    pub failure: Option<String>,
+    /// Rare paths that were taken.
+    pub marks: Marks,
+    /// Virtual time that passed, in nanoseconds.
+    pub virtual_ns: u64,
+    /// Things that happened.
+    pub happenings: u64,
+    /// What happened, in words, where that was wanted.
+    pub trace: String,
+}
+
+/// Runs the world of `seed`; `traced` keeps what happens in words.
+#[must_use]
+pub fn simulate(seed: u64, traced: bool) -> Outcome {
+    let trace = if traced { Trace::kept() } else { Trace::default() };
+    let mut world = World::new(seed, trace);
+    // A replica's assertion is a promise that the replica itself saw broken.
+    let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
+    let said = panicked.map(|payload| match payload.downcast_ref::<String>() {
+        Some(text) => format!("an assertion failed: {text}"),
+        None => "an assertion failed".to_owned(),
+    });
+    Outcome {
+        seed,
+        failure: said
+            .or_else(|| world.checker.failure().map(str::to_owned))
+            .map(shortened),
+        marks: world.marks,
+        virtual_ns: world.now_ns,
+        happenings: world.agenda.count(),
+        trace: world.trace.to_string(),
+    }
+}
+
+/// A failure may quote a whole frame.
+const FAILURE_CHARACTERS_MAX: usize = 600;
+
+fn shortened(failure: String) -> String {
+    failure.chars().take(FAILURE_CHARACTERS_MAX).collect()
+}

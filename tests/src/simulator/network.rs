@@ -1,0 +1,128 @@
+//! The connection between the two replicas: bytes in order, late, cut, damaged; and how they become records.
+
+use std::collections::VecDeque;
+
+use lockstep::replica::role::{Batch, Closed, Input};
+use lockstep_logging_channel::{Body, LogError, Order, Record, codec};
+
+use super::wires::{Entries, Told};
+
+/// What is under way from one side to the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parcel {
+    /// Bytes of the stream.
+    Bytes(Vec<u8>),
+    /// The sending side has closed.
+    Closed,
+}
+
+/// One direction of the connection.
+#[derive(Debug, Default)]
+pub struct Link {
+    /// When the last parcel arrives: none overtakes another.
+    pub last_arrival_ns: u64,
+    /// Nothing arrives before; what was sent meanwhile comes then.
+    pub cut_until_ns: u64,
+    /// So much later than usual, until then.
+    pub delay: (u64, u64),
+    /// A bit of the next parcel will be wrong.
+    pub corrupt: bool,
+    /// Parcels sent before this one are lost: their sender's kernel has reset.
+    pub lost_before: u64,
+    /// Parcels sent.
+    pub sent: u64,
+}
+
+impl Link {
+    /// When what is sent at `now_ns` arrives.
+    pub fn arrival_ns(&mut self, now_ns: u64, latency_ns: u64) -> u64 {
+        let delay_ns = if now_ns < self.delay.1 { self.delay.0 } else { 0 };
+        let earliest_ns = now_ns + latency_ns + delay_ns;
+        self.last_arrival_ns = earliest_ns.max(self.cut_until_ns).max(self.last_arrival_ns + 1);
+        self.last_arrival_ns
+    }
+}
+
+/// The receiving end: bytes become what the replica is told.
+#[derive(Debug)]
+pub struct Decoder {
+    bytes: Vec<u8>,
+    order: Order,
+    broken: bool,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self {
+            bytes: Vec::new(),
+            order: Order::of_stream(),
+            broken: false,
+        }
+    }
+}
+
+impl Decoder {
+    /// What the bytes that arrive say. Damage is the last thing they say.
+    pub fn take(&mut self, bytes: &[u8]) -> VecDeque<Told> {
+        let mut told = VecDeque::new();
+        if self.broken {
+            return told;
+        }
+        self.bytes.extend_from_slice(bytes);
+        let mut used = 0;
+        loop {
+            let rest = self.bytes.get(used..).unwrap_or_default();
+            match codec::decode(rest) {
+                Ok((record, length)) => {
+                    used += length;
+                    if let Err(why) = self.tell(record, length, &mut told) {
+                        self.break_off(&why, &mut told);
+                        return told;
+                    }
+                }
+                Err(LogError::Truncated { .. }) => break,
+                Err(why) => {
+                    self.break_off(&why, &mut told);
+                    return told;
+                }
+            }
+        }
+        self.bytes.drain(..used);
+        told
+    }
+
+    fn break_off(&mut self, why: &LogError, told: &mut VecDeque<Told>) {
+        self.broken = true;
+        told.push_back(Input::PeerClosed(Closed::Here { why: why.to_string() }));
+    }
+
+    /// Entries that lie together are one batch.
+    fn tell(&mut self, record: Record, length: usize, told: &mut VecDeque<Told>) -> Result<(), LogError> {
+        let entry = match record {
+            Record::Message(message) => {
+                told.push_back(Input::Received(message));
+                return Ok(());
+            }
+            Record::Entry(entry) => entry,
+        };
+        self.order.take(&entry)?;
+        if !matches!(told.back(), Some(Input::ReceivedEntries(_))) {
+            told.push_back(Input::ReceivedEntries(Batch {
+                first: entry.sequence,
+                last: entry.sequence,
+                exits: 0,
+                ends: false,
+                bytes: 0,
+                entries: Entries::default(),
+            }));
+        }
+        if let Some(Input::ReceivedEntries(batch)) = told.back_mut() {
+            batch.last = entry.sequence;
+            batch.exits = entry.point.exits;
+            batch.ends = matches!(entry.body, Body::End(_));
+            batch.bytes += length as u64;
+            batch.entries.decoded.push(entry);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,232 @@
+//! One replica process: the real role machine and what it owns.
+
+use std::collections::VecDeque;
+
+use lockstep::machine::door::{Door, DoorError};
+use lockstep::replica::recorder::Start;
+use lockstep::replica::role::{Action, Config, Halt, Replica};
+use lockstep_logging_channel::{EndReason, Generation, Sequence};
+
+use super::check::Checker;
+use super::clock::Clock;
+use super::guest::{Guest, Progress};
+use super::network::Decoder;
+use super::plan::{Plan, Side};
+use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door};
+
+/// Exits a virtual CPU makes in one turn.
+const EXITS_A_TURN: u32 = 8;
+
+/// Time an exit takes.
+const EXIT_NS: u64 = 2_000;
+
+/// Whether a process runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It runs.
+    Running,
+    /// It stands still.
+    Stopped,
+    /// It is gone.
+    Dead,
+}
+
+/// What lies in a process's sockets and queues.
+#[derive(Debug)]
+pub enum Item {
+    /// Bytes from the peer.
+    Bytes(Vec<u8>),
+    /// The peer has closed.
+    Closed,
+    /// Something else.
+    Told(Told),
+}
+
+/// A replica process.
+pub struct Node {
+    /// Which.
+    pub side: Side,
+    /// Its clock.
+    pub clock: Clock,
+    /// Whether it runs.
+    pub life: Life,
+    /// The role machine.
+    pub replica: Replica<Entries, Vec<u8>>,
+    /// Between it and its virtual CPU.
+    pub wires: Shared,
+    /// Its guest.
+    pub guest: Guest,
+    door: Box<dyn Door>,
+    /// What waits to be read.
+    pub inbox: VecDeque<Item>,
+    /// What was read and waits to be stepped with.
+    pub told: VecDeque<Told>,
+    /// What waits to be carried out.
+    pub actions: VecDeque<Action<Entries, Vec<u8>>>,
+    /// How many actions were carried out.
+    pub actions_done: u64,
+    /// Bytes from the peer become records here.
+    pub decoder: Decoder,
+    /// The connection stands, as far as this side knows.
+    pub connected: bool,
+    /// How often it has asked the store.
+    pub claims: u64,
+    /// How it halted.
+    pub halted: Option<Halt>,
+    /// Its turn is on the agenda.
+    pub act_due: bool,
+    /// When its virtual CPU takes its next turn.
+    pub cpu_at_ns: Option<u64>,
+    /// It takes none before: the last one lasts until then.
+    pub cpu_busy_until_ns: u64,
+    /// The virtual CPU has to wait.
+    pub throttled: bool,
+    /// When its clock shows this it wants to be stepped.
+    pub wake_at_ns: Option<u64>,
+    /// The newest entry handed to the replay.
+    pub stored: Sequence,
+    /// The guest has ended, or its replay has gone wrong.
+    pub guest_over: bool,
+    /// The virtual CPU is so many times slower, until then.
+    pub slow: (u64, u64),
+    /// It was stopped while its peer's mail arrived.
+    pub stopped_since_ns: u64,
+}
+
+/// The role machine's settings.
+fn config(plan: &Plan) -> Config {
+    Config {
+        generation: Generation(1),
+        common: Sequence(0),
+        timeout_ns: plan.timeout_ns,
+        window_bytes_max: plan.window_bytes_max,
+        held_bytes_max: plan.held_bytes_max,
+        lag_ns_max: plan.timeout_ns,
+    }
+}
+
+/// What a virtual CPU's turn came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It takes its next turn after this long.
+    Again { after_ns: u64 },
+    /// It waits for something.
+    Waits,
+}
+
+impl Node {
+    /// A process that is about to start.
+    ///
+    /// # Panics
+    /// If the plan's settings are none that a pair can have.
+    #[must_use]
+    pub fn new(side: Side, plan: &Plan, seed: u64) -> Self {
+        let start_ns = 1_000_000_000 * (1 + side.index() as u64);
+        let clock = Clock::new(plan.clock_ppm[side.index()], start_ns);
+        let wires = Wires::new(start_ns, seed, side == Side::Primary);
+        let first = Start {
+            generation: Generation(1),
+            sequence: Sequence(1),
+        };
+        let (replica, door) = match side {
+            Side::Primary => (Replica::primary(config(plan), start_ns), live_door(&wires, first)),
+            Side::Backup => (Replica::backup(config(plan), start_ns), standby_door(&wires)),
+        };
+        #[expect(
+            clippy::expect_used,
+            reason = "a plan that no pair can have is a defect of the simulator"
+        )]
+        let replica = replica.expect("the plan's settings");
+        Self {
+            side,
+            clock,
+            life: Life::Running,
+            replica,
+            wires,
+            guest: Guest::default(),
+            door,
+            inbox: VecDeque::new(),
+            told: VecDeque::new(),
+            actions: VecDeque::new(),
+            actions_done: 0,
+            decoder: Decoder::default(),
+            connected: true,
+            claims: 0,
+            halted: None,
+            act_due: false,
+            cpu_at_ns: None,
+            cpu_busy_until_ns: 0,
+            throttled: false,
+            wake_at_ns: None,
+            stored: Sequence(0),
+            guest_over: false,
+            slow: (1, 0),
+            stopped_since_ns: 0,
+        }
+    }
+
+    /// Whether it can still do anything.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.life != Life::Dead && self.halted.is_none()
+    }
+
+    /// Whether it ended with its guest.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        matches!(self.halted, Some(Halt::Ended { .. }))
+    }
+
+    /// Whether the virtual CPU would use a turn.
+    #[must_use]
+    pub fn cpu_runs(&self) -> bool {
+        self.life == Life::Running && self.halted.is_none() && !self.guest_over && !self.throttled
+    }
+
+    /// Lets the virtual CPU run for a turn.
+    pub fn run(&mut self, now_ns: u64, checker: &mut Checker) -> Turn {
+        self.wires.borrow_mut().clock_ns = self.clock.read(now_ns);
+        let mut exits = 0;
+        let turn = loop {
+            if exits == EXITS_A_TURN {
+                break Turn::Again { after_ns: 0 };
+            }
+            match self.guest.step(&mut *self.door) {
+                Ok(Progress::Between) => (),
+                Ok(Progress::Exit) => {
+                    exits += 1;
+                    let replaying = !self.wires.borrow().live;
+                    checker.exit(self.side, replaying, &self.guest);
+                }
+                Ok(Progress::Ended) => {
+                    self.guest_over = true;
+                    self.wires.borrow_mut().ended(EndReason::PoweredOff(0));
+                    break Turn::Waits;
+                }
+                Err(DoorError::Stopped) => break self.wait(),
+                Err(why) => {
+                    self.guest_over = true;
+                    checker.fail(|| format!("the guest of the {:?} was refused: {why}", self.side));
+                    break Turn::Waits;
+                }
+            }
+        };
+        let slow = if now_ns < self.slow.1 { self.slow.0 } else { 1 };
+        self.cpu_busy_until_ns = now_ns + u64::from(exits) * EXIT_NS * slow;
+        let said = self.wires.borrow_mut().take_said();
+        self.inbox.extend(said.into_iter().map(Item::Told));
+        turn
+    }
+
+    /// A live guest that idles has a timer; a replaying one has only its log.
+    fn wait(&self) -> Turn {
+        let wires = self.wires.borrow();
+        if !wires.live {
+            return Turn::Waits;
+        }
+        let due_ns = wires.clock_when(self.guest.timer_at_ns());
+        Turn::Again {
+            after_ns: due_ns.saturating_sub(wires.clock_ns).max(EXIT_NS),
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! What a seed stands for: the pair's settings, the conditions it lives in, and the faults it meets.
+
+use super::rng::Rng;
+
+/// Nanoseconds in a microsecond.
+pub const US: u64 = 1_000;
+/// Nanoseconds in a millisecond.
+pub const MS: u64 = 1_000_000;
+
+/// One of the two replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// The one that starts live.
+    Primary,
+    /// The one that starts replaying.
+    Backup,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Primary, Self::Backup];
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Backup,
+            Self::Backup => Self::Primary,
+        }
+    }
+
+    /// Where its things are in an array.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self as usize
+    }
+}
+
+/// How the store fails while it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoreFault {
+    /// It says that it cannot be reached, and does nothing.
+    Unreachable,
+    /// It does its work and then says that it cannot be reached.
+    FailsAfterwards,
+    /// It says nothing until it is well again.
+    Hangs,
+    /// It is full: what was claimed can be read, and nothing can be claimed.
+    Full,
+    /// It takes this many times as long.
+    Slow(u64),
+}
+
+/// Something that goes wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The process is gone. `reset`: what its kernel had not sent is gone too.
+    Crash { side: Side, reset: bool },
+    /// The process is gone between two actions.
+    CrashAtAction { side: Side, action: u64, reset: bool },
+    /// The process stands still.
+    Stop { side: Side, for_ns: u64 },
+    /// The process stands still between two actions.
+    StopAtAction { side: Side, action: u64, for_ns: u64 },
+    /// Nothing this side sends arrives meanwhile.
+    Cut { from: Side, for_ns: u64 },
+    /// Everything this side sends takes so much longer.
+    Delay { from: Side, by_ns: u64, for_ns: u64 },
+    /// A bit of what this side sends next is wrong when it arrives.
+    Corrupt { from: Side },
+    /// This side's kernel gives the connection up.
+    Break { side: Side },
+    /// The store fails.
+    Store { fault: StoreFault, for_ns: u64 },
+    /// The process is asked to stop.
+    Terminate { side: Side },
+    /// The guest is told to power off.
+    PowerOff,
+    /// The clock of this side jumps ahead.
+    Jump { side: Side, by_ns: u64 },
+    /// The virtual CPU of this side is so many times slower.
+    SlowCpu { side: Side, times: u64, for_ns: u64 },
+}
+
+/// When a fault happens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Planned {
+    /// Virtual time, in nanoseconds.
+    pub at_ns: u64,
+    /// What happens.
+    pub fault: Fault,
+}
+
+/// A run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// The pair's timeout.
+    pub timeout_ns: u64,
+    /// Most bytes of log under way.
+    pub window_bytes_max: u64,
+    /// Most bytes of output held.
+    pub held_bytes_max: usize,
+    /// How much faster than virtual time each side's clock is, in parts in a million; may be negative.
+    pub clock_ppm: [i64; 2],
+    /// The backup's process starts so much later.
+    pub skew_ns: u64,
+    /// Shortest time a message is under way.
+    pub latency_ns: u64,
+    /// Bytes a client writes at once.
+    pub payload_bytes: u64,
+    /// Clients.
+    pub clients: u64,
+    /// Most time a client thinks between two requests.
+    pub think_ns: u64,
+    /// How often a frame between client and guest is lost: once in so many.
+    pub loss: u64,
+    /// What goes wrong.
+    pub faults: Vec<Planned>,
+    /// Nothing goes wrong any more from then on, and what went wrong is mended, except the dead.
+    pub calm_at_ns: u64,
+}
+
+impl Plan {
+    /// The run that `seed` stands for.
+    #[must_use]
+    pub fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        // Times scale with the timeout: long ones cost more and show little that short ones do not.
+        let timeout_ns = match rng.below(64) {
+            0 => 200 * MS,
+            1..=3 => 50 * MS,
+            4..=11 => 20 * MS,
+            _ => 10 * MS,
+        };
+        let calm_at_ns = timeout_ns * rng.within(3, 6);
+        let bulk = rng.once_in(20);
+        let mut plan = Self {
+            timeout_ns,
+            window_bytes_max: lockstep::replica::role::WINDOW_BYTES_MIN,
+            held_bytes_max: if rng.once_in(4) { 300 } else { 1 << 20 },
+            clock_ppm: [0; 2].map(|_| rng.below(100_001) as i64 - 50_000),
+            skew_ns: rng.below(timeout_ns / 4),
+            latency_ns: [20 * US, 200 * US, timeout_ns / 20][rng.below(3) as usize],
+            payload_bytes: if bulk { 40_000 } else { 16 },
+            clients: rng.within(1, 4),
+            think_ns: timeout_ns / if rng.once_in(3) { 20 } else { 2 },
+            loss: [20, 100, u64::MAX][rng.below(3) as usize],
+            faults: Vec::new(),
+            calm_at_ns,
+        };
+        let count = rng.within(0, 3);
+        plan.faults = (0..count).map(|_| plan.draw(&mut rng)).collect();
+        if !rng.once_in(3) {
+            let fault = plan.draw_end_of_primary(&mut rng);
+            plan.faults.push(Planned {
+                at_ns: rng.below(calm_at_ns),
+                fault,
+            });
+        }
+        plan.faults.sort_by_key(|planned| planned.at_ns);
+        plan.keep_one_jump();
+        plan
+    }
+
+    /// The lease is made for one jump in a timeout; two would be a clock that is wrong, not one that jumps.
+    fn keep_one_jump(&mut self) {
+        let mut jumped = false;
+        self.faults.retain(|planned| {
+            let jumps = matches!(planned.fault, Fault::Jump { .. });
+            let kept = !(jumps && jumped);
+            jumped |= jumps;
+            kept
+        });
+    }
+
+    fn draw(&self, rng: &mut Rng) -> Planned {
+        let at_ns = rng.below(self.calm_at_ns);
+        let side = if rng.once_in(3) {
+            Side::Backup
+        } else {
+            Side::Primary
+        };
+        let (short_ns, long_ns) = (rng.within(1, self.timeout_ns), rng.within(1, 4 * self.timeout_ns));
+        let for_ns = if rng.once_in(2) { short_ns } else { long_ns };
+        let (action, reset) = (rng.within(1, 600), rng.once_in(3));
+        let fault = match rng.below(24) {
+            0..=3 => Fault::Crash { side, reset },
+            4..=5 => Fault::CrashAtAction { side, action, reset },
+            6..=8 => Fault::Stop { side, for_ns },
+            9 => Fault::StopAtAction { side, action, for_ns },
+            10..=12 => Fault::Cut { from: side, for_ns },
+            13 => Fault::Delay {
+                from: side,
+                by_ns: rng.within(1, self.timeout_ns / 2),
+                for_ns,
+            },
+            14 => Fault::Corrupt { from: side },
+            15 => Fault::Break { side },
+            16..=18 => Fault::Store {
+                fault: Self::draw_store(rng),
+                for_ns: long_ns,
+            },
+            19 => Fault::Terminate { side },
+            20 => Fault::PowerOff,
+            21 => Fault::Jump {
+                side,
+                by_ns: rng.within(self.timeout_ns, 9 * self.timeout_ns),
+            },
+            _ => Fault::SlowCpu {
+                side,
+                times: rng.within(2, 3_000),
+                for_ns: long_ns,
+            },
+        };
+        Planned { at_ns, fault }
+    }
+
+    /// What a backup is for.
+    fn draw_end_of_primary(&self, rng: &mut Rng) -> Fault {
+        let side = Side::Primary;
+        let (action, reset) = (rng.within(1, 600), rng.once_in(3));
+        match rng.below(8) {
+            0..=2 => Fault::Crash { side, reset },
+            3..=4 => Fault::CrashAtAction { side, action, reset },
+            5 => Fault::Stop {
+                side,
+                for_ns: rng.within(self.timeout_ns, 4 * self.timeout_ns),
+            },
+            6 => Fault::StopAtAction {
+                side,
+                action,
+                for_ns: 2 * self.timeout_ns,
+            },
+            _ => Fault::Terminate { side },
+        }
+    }
+
+    fn draw_store(rng: &mut Rng) -> StoreFault {
+        match rng.below(5) {
+            0 => StoreFault::Unreachable,
+            1 => StoreFault::FailsAfterwards,
+            2 => StoreFault::Hangs,
+            3 => StoreFault::Full,
+            _ => StoreFault::Slow(rng.within(10, 3_000)),
+        }
+    }
+
+    /// Whether messages can arrive damaged.
+    #[must_use]
+    pub fn corrupts(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|planned| matches!(planned.fault, Fault::Corrupt { .. }))
+    }
+}

@@ -1,0 +1,105 @@
+//! The store of claims: the trait's promise, kept in memory, and the ways in which a real one fails.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use lockstep_shared_disk::{Claimant, Generation, StoreError, TestAndSet, Verdict};
+
+use super::plan::{Side, StoreFault};
+
+/// Claims, kept for ever.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<BTreeMap<u32, Claimant>>);
+
+impl TestAndSet for MemoryStore {
+    fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
+        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let winner = claims.entry(generation.0).or_insert_with(|| claimant.clone());
+        Ok(if winner == claimant {
+            Verdict::Won
+        } else {
+            Verdict::Lost {
+                winner: winner.clone(),
+            }
+        })
+    }
+}
+
+impl MemoryStore {
+    /// Who has won this generation.
+    #[must_use]
+    pub fn winner(&self, generation: u32) -> Option<Side> {
+        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let winner = claims.get(&generation)?;
+        Side::BOTH.into_iter().find(|side| claimant(*side) == *winner)
+    }
+}
+
+/// How this side signs its claims.
+#[must_use]
+pub fn claimant(side: Side) -> Claimant {
+    Claimant::new(
+        [side as u8; 16],
+        if side == Side::Primary {
+            "primary"
+        } else {
+            "backup"
+        },
+    )
+}
+
+/// The store and its present fault.
+#[derive(Debug, Default)]
+pub struct Store {
+    /// The claims.
+    pub claims: MemoryStore,
+    fault: Option<(StoreFault, u64)>,
+}
+
+/// What the store does with a claim that has reached it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// It has a verdict.
+    Verdict(Verdict),
+    /// It says that it failed. `done`: it has done the work.
+    Fails { done: bool },
+    /// It does nothing until then.
+    WaitsUntil(u64),
+}
+
+impl Store {
+    /// Lets the store fail until `until_ns`.
+    pub fn fail(&mut self, fault: StoreFault, until_ns: u64) {
+        self.fault = Some((fault, until_ns));
+    }
+
+    fn fault(&self, now_ns: u64) -> Option<(StoreFault, u64)> {
+        self.fault.filter(|(_, until_ns)| now_ns < *until_ns)
+    }
+
+    /// How many times slower than usual the store is now.
+    #[must_use]
+    pub fn slowness(&self, now_ns: u64) -> u64 {
+        match self.fault(now_ns) {
+            Some((StoreFault::Slow(times), _)) => times,
+            _ => 1,
+        }
+    }
+
+    /// A claim reaches the store.
+    pub fn claim(&self, now_ns: u64, generation: u32, side: Side) -> Work {
+        let verdict = || self.claims.claim(Generation(generation), &claimant(side));
+        match self.fault(now_ns) {
+            Some((StoreFault::Unreachable, _)) => Work::Fails { done: false },
+            Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
+            Some((StoreFault::FailsAfterwards, _)) => {
+                let done = verdict().is_ok();
+                Work::Fails { done }
+            }
+            Some((StoreFault::Full, _)) if self.claims.winner(generation).is_none() => {
+                Work::Fails { done: false }
+            }
+            _ => verdict().map_or(Work::Fails { done: false }, Work::Verdict),
+        }
+    }
+}

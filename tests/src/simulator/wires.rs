@@ -1,0 +1,307 @@
+//! What lies between a virtual CPU and its replica: frames and entries towards it, and what it says to the role
+//! machine. The doors on it are the real recorder, replayer and standby.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep::replica::recorder::{Journal, Outside, Recorder, Start};
+use lockstep::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
+use lockstep::replica::role::{Batch, Input, Output};
+use lockstep::replica::standby::{Standby, TakenOver};
+use lockstep_logging_channel::{
+    Body, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value, codec,
+};
+
+use super::rng::Rng;
+
+/// Frames that wait for the guest; more are lost, as on a network card.
+const FRAMES_MAX: usize = 32;
+
+/// Log entries as a replica has them: encoded where they were made, decoded where they were received.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries {
+    /// To be sent.
+    pub encoded: Vec<u8>,
+    /// To be replayed.
+    pub decoded: Vec<Entry>,
+}
+
+/// What a replica is told.
+pub type Told = Input<Entries, Vec<u8>>;
+
+/// One side's wires.
+#[derive(Debug)]
+pub struct Wires {
+    /// The side's clock, in nanoseconds.
+    pub clock_ns: u64,
+    /// The virtual CPU is live.
+    pub live: bool,
+    frames: VecDeque<Vec<u8>>,
+    floor: TimeFloor,
+    live_since_ns: u64,
+    rng: Rng,
+    batch: Option<Batch<Entries>>,
+    outputs: Vec<Output<Vec<u8>>>,
+    passed: Option<u64>,
+    feed: VecDeque<Entry>,
+    passed_exits: u64,
+    go_live: Option<Generation>,
+    replayed: Option<(Sequence, u64)>,
+    said: VecDeque<Told>,
+    /// Every output that the guest here has made: its entry, and its bytes.
+    pub history: Vec<(Sequence, Vec<u8>)>,
+}
+
+/// Shared by the virtual CPU and its replica, which are threads of one process.
+pub type Shared = Rc<RefCell<Wires>>;
+
+impl Wires {
+    /// Wires of a side whose clock shows `clock_ns`.
+    #[must_use]
+    pub fn new(clock_ns: u64, seed: u64, live: bool) -> Shared {
+        Rc::new(RefCell::new(Self {
+            clock_ns,
+            live,
+            frames: VecDeque::new(),
+            floor: TimeFloor::default(),
+            live_since_ns: clock_ns,
+            rng: Rng::new(seed),
+            batch: None,
+            outputs: Vec::new(),
+            passed: None,
+            feed: VecDeque::new(),
+            passed_exits: 0,
+            go_live: None,
+            replayed: None,
+            said: VecDeque::new(),
+            history: Vec::new(),
+        }))
+    }
+
+    /// A frame arrives. False where it is lost.
+    pub fn frame(&mut self, frame: Vec<u8>) -> bool {
+        let fits = self.frames.len() < FRAMES_MAX;
+        if fits {
+            self.frames.push_back(frame);
+        }
+        fits
+    }
+
+    /// Entries to replay.
+    pub fn deliver(&mut self, entries: Vec<Entry>) {
+        self.feed.extend(entries);
+    }
+
+    /// No entry lies before this exit but those delivered.
+    pub fn advance(&mut self, exits: u64) {
+        self.passed_exits = self.passed_exits.max(exits);
+    }
+
+    /// No entry follows but those delivered.
+    pub fn go_live(&mut self, generation: Generation, after: Sequence) {
+        self.go_live = Some(generation);
+        self.feed.retain(|entry| entry.sequence <= after);
+    }
+
+    /// What the virtual CPU has said since.
+    pub fn take_said(&mut self) -> VecDeque<Told> {
+        self.flush();
+        std::mem::take(&mut self.said)
+    }
+
+    /// The guest has ended; this is the last thing it says.
+    pub fn ended(&mut self, reason: lockstep_logging_channel::EndReason) {
+        self.flush();
+        self.said.push_back(Input::GuestEnded { reason });
+    }
+
+    /// Entries that wait to be replayed.
+    #[must_use]
+    pub fn unreplayed(&self) -> usize {
+        self.feed.len()
+    }
+
+    fn flush(&mut self) {
+        let outputs = std::mem::take(&mut self.outputs);
+        if let Some(batch) = self.batch.take() {
+            self.said.push_back(Input::Appended { batch, outputs });
+        } else if let Some((sequence, exits)) = self.replayed.take() {
+            self.said.push_back(Input::Replayed {
+                sequence,
+                exits,
+                outputs,
+            });
+        }
+        if let Some(exits) = self.passed.take() {
+            self.said.push_back(Input::Ran { exits });
+        }
+    }
+
+    fn output(&mut self, sequence: Sequence, payload: Vec<u8>) {
+        self.history.push((sequence, payload.clone()));
+        self.outputs.push(Output {
+            sequence,
+            bytes: payload.len(),
+            payload,
+        });
+    }
+
+    /// What the clock shows when guest time is `guest_ns`, on a live side.
+    #[must_use]
+    pub fn clock_when(&self, guest_ns: u64) -> u64 {
+        self.live_since_ns + guest_ns.saturating_sub(self.floor.monotonic_ns)
+    }
+
+    fn time_ns(&self) -> u64 {
+        self.floor.monotonic_ns + (self.clock_ns - self.live_since_ns)
+    }
+}
+
+/// A virtual CPU's end of the wires.
+#[derive(Clone)]
+struct End(Shared);
+
+impl Outside for End {
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError> {
+        let mut wires = self.0.borrow_mut();
+        Ok(match question {
+            Question::Random { length_bytes } => {
+                Value::Random((0..length_bytes).map(|_| wires.rng.next_u64() as u8).collect())
+            }
+            Question::Tsc => Value::Tsc(wires.time_ns()),
+            Question::Monotonic => Value::Monotonic(wires.time_ns()),
+            Question::Wall => Value::Wall(wires.time_ns()),
+        })
+    }
+
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        let mut wires = self.0.borrow_mut();
+        let monotonic_ns = wires.time_ns();
+        let due = readiness
+            .timer_deadline_ns
+            .is_some_and(|deadline_ns| monotonic_ns >= deadline_ns);
+        let kind = if due {
+            Some(EventKind::Timer)
+        } else if readiness.frames_max > 0 {
+            wires.frames.pop_front().map(EventKind::Frame)
+        } else {
+            None
+        };
+        match kind {
+            Some(kind) => Ok(Some(Event { monotonic_ns, kind })),
+            None if readiness.idle => Err(DoorError::Stopped),
+            None => Ok(None),
+        }
+    }
+
+    fn horizon(&mut self, _: ExecutionPoint) -> Horizon {
+        Horizon::Exit
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+impl Journal for End {
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        let mut wires = self.0.borrow_mut();
+        let (sequence, exits) = (entry.sequence, entry.point.exits);
+        let batch = wires.batch.get_or_insert_with(|| Batch {
+            first: sequence,
+            last: sequence,
+            exits,
+            ends: false,
+            bytes: 0,
+            entries: Entries::default(),
+        });
+        codec::encode_entry(entry, &mut batch.entries.encoded)?;
+        batch.last = sequence;
+        batch.exits = exits;
+        batch.ends = matches!(entry.body, Body::End(_));
+        batch.bytes = batch.entries.encoded.len() as u64;
+        Ok(())
+    }
+
+    fn output(&mut self, entry: &Entry, _: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.append(entry)?;
+        self.0.borrow_mut().output(entry.sequence, bytes);
+        Ok(())
+    }
+
+    fn passed(&mut self, exits: u64, _: bool) -> Result<(), DoorError> {
+        self.0.borrow_mut().passed = Some(exits);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+impl Feed for End {
+    fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
+        let mut wires = self.0.borrow_mut();
+        if let Some(entry) = wires.feed.pop_front() {
+            return Ok(Fed::Entry(Box::new(entry)));
+        }
+        if wires.go_live.is_some() {
+            return Ok(Fed::Exhausted);
+        }
+        if wires.passed_exits >= exits {
+            return Ok(Fed::Passed(wires.passed_exits));
+        }
+        Err(DoorError::Stopped)
+    }
+
+    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        self.0.borrow_mut().replayed = Some((sequence, exits));
+        Ok(())
+    }
+
+    fn output(&mut self, sequence: Sequence, _: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.0.borrow_mut().output(sequence, bytes);
+        Ok(())
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+/// The door of a guest that is live from the start.
+#[must_use]
+pub fn live_door(wires: &Shared, start: Start) -> Box<dyn Door> {
+    Box::new(Recorder::new(End(wires.clone()), End(wires.clone()), start))
+}
+
+/// The door of a guest that replays, and may go live.
+#[must_use]
+pub fn standby_door(wires: &Shared) -> Box<dyn Door> {
+    let replayer = Replayer::new(End(wires.clone()), false);
+    let end = End(wires.clone());
+    let go_live = move |taken_over| Ok(end.take_over(taken_over));
+    Box::new(Standby::<_, End, End>::new(replayer, Some(Box::new(go_live))))
+}
+
+impl End {
+    fn take_over(self, taken_over: TakenOver) -> Recorder<Self, Self> {
+        let mut wires = self.0.borrow_mut();
+        wires.flush();
+        let sequence = Sequence(taken_over.sequence.0 - 1);
+        let exits = taken_over.point.exits;
+        wires.said.push_back(Input::LiveAt { sequence, exits });
+        wires.live = true;
+        wires.floor = taken_over.floor;
+        wires.live_since_ns = wires.clock_ns;
+        let generation = wires.go_live.unwrap_or_default();
+        let start = Start {
+            generation,
+            sequence: taken_over.sequence,
+        };
+        drop(wires);
+        Recorder::new(self.clone(), self, start)
+    }
+}

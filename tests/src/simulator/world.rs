@@ -1,0 +1,386 @@
+//! The world of one run: two processes, what is between them, the store, the clients, and time.
+
+use lockstep::replica::role::{Closed, Input, Outcome};
+use lockstep_logging_channel::{Generation, Sequence};
+use lockstep_shared_disk::Verdict;
+
+use super::agenda::{Agenda, Happening};
+use super::check::Checker;
+use super::clients::{Client, Heard};
+use super::guest::{CLIENTS_MAX, Reply, Request};
+use super::marks::{Mark, Marks};
+use super::network::{Link, Parcel};
+use super::node::{Item, Life, Node, Turn};
+use super::plan::{MS, Plan, Side, US};
+use super::rng::Rng;
+use super::store::{Store, Work};
+use super::trace::Trace;
+
+/// After calm everything is well within this and ten timeouts: a claim may be on its way to or from a store that
+/// was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
+const PROGRESS_NS: u64 = 6_000 * MS;
+
+/// The generation a pair starts in; the next is claimed, and there is no third.
+pub const CLAIMED: u32 = 2;
+
+/// One run.
+pub struct World {
+    /// What it stands for.
+    pub plan: Plan,
+    /// Random choices after the plan.
+    pub rng: Rng,
+    /// Virtual time.
+    pub now_ns: u64,
+    /// What happens next.
+    pub agenda: Agenda,
+    /// Both processes.
+    pub nodes: [Node; 2],
+    /// From each side to the other.
+    pub links: [Link; 2],
+    /// The store.
+    pub store: Store,
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// Whom the switch takes for the guest.
+    pub owner: Side,
+    /// The judges.
+    pub checker: Checker,
+    /// Paths taken.
+    pub marks: Marks,
+    /// What happened, in words.
+    pub trace: Trace,
+    /// Somebody has asked the guest to power off.
+    pub power_off: bool,
+    /// Outputs that were released too late and dropped.
+    pub dropped: Vec<Sequence>,
+}
+
+impl World {
+    /// The world of this seed, at its beginning.
+    #[must_use]
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let plan = Plan::of(seed);
+        let mut rng = Rng::new(!seed);
+        let nodes = Side::BOTH.map(|side| Node::new(side, &plan, rng.next_u64()));
+        let clients = (0..plan.clients.min(CLIENTS_MAX as u64))
+            .map(|id| Client::new(id as u8, rng.below(plan.think_ns)))
+            .collect();
+        let mut world = Self {
+            plan,
+            rng,
+            now_ns: 0,
+            agenda: Agenda::default(),
+            nodes,
+            links: <[Link; 2]>::default(),
+            store: Store::default(),
+            clients,
+            owner: Side::Primary,
+            checker: Checker::default(),
+            marks: Marks::default(),
+            trace,
+            power_off: false,
+            dropped: Vec::new(),
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        self.trace.say(0, || format!("{:#?}", self.plan));
+        for (index, planned) in self.plan.faults.iter().enumerate() {
+            self.agenda.at(planned.at_ns, Happening::Fault(index));
+        }
+        for (index, client) in self.clients.iter().enumerate() {
+            self.agenda
+                .at(client.due_ns().unwrap_or(0), Happening::Client(index));
+        }
+        for side in Side::BOTH {
+            self.nodes[side.index()].inbox.push_back(Item::Told(Input::Wake));
+            self.poke(side);
+            self.poke_cpu(side, 0);
+        }
+        self.nodes[1].life = Life::Stopped;
+        self.agenda
+            .at(self.plan.skew_ns, Happening::Continue(Side::Backup));
+    }
+
+    /// Lets time pass until everything is decided, or a promise is broken.
+    pub fn run(&mut self) {
+        let deadline_ns = self.plan.calm_at_ns + PROGRESS_NS + 10 * self.plan.timeout_ns;
+        let mut settled_at_ns = None;
+        let mut unsaid_until = Sequence(0);
+        while let Some((at_ns, happening)) = self.agenda.next() {
+            self.now_ns = at_ns;
+            self.happen(happening);
+            if self.checker.failure().is_some() {
+                return;
+            }
+            if settled_at_ns.is_none() && self.is_settled() {
+                settled_at_ns = Some(at_ns);
+                unsaid_until = self.newest_output();
+            }
+            // A moment for what is under way.
+            if settled_at_ns.is_some_and(|settled_ns| at_ns > settled_ns + self.plan.timeout_ns) {
+                break;
+            }
+            if at_ns > deadline_ns {
+                self.checker
+                    .fail(|| "no progress, long after the last fault".to_owned());
+                return;
+            }
+        }
+        self.judge(unsaid_until);
+    }
+
+    /// Something happens.
+    fn happen(&mut self, happening: Happening) {
+        match happening {
+            Happening::Act(side) => self.act(side),
+            Happening::Cpu(side) => self.cpu(side),
+            Happening::Wake(side) => self.wake(side),
+            Happening::Arrive { to, number, parcel } => self.arrive(to, number, parcel),
+            Happening::StoreWork(side, generation) => self.store_work(side, generation),
+            Happening::StoreAnswer(side, generation, outcome) => {
+                self.tell(side, Input::Claimed { generation, outcome });
+            }
+            Happening::Client(index) => self.client(index),
+            Happening::Frame(frame) => self.frame(frame),
+            Happening::Reply(bytes) => self.reply(&bytes),
+            Happening::Fault(index) => self.fault(index),
+            Happening::Continue(side) => self.go_on(side),
+            Happening::PowerOff => self.ask_to_power_off(),
+        }
+    }
+
+    /// Puts a process's next turn on the agenda.
+    pub fn poke(&mut self, side: Side) {
+        let node = &mut self.nodes[side.index()];
+        let busy = !(node.inbox.is_empty() && node.told.is_empty() && node.actions.is_empty());
+        if node.life == Life::Running && busy && !node.act_due {
+            node.act_due = true;
+            let after_ns = 500 + self.rng.below(3_000);
+            self.agenda.at(self.now_ns + after_ns, Happening::Act(side));
+        }
+    }
+
+    /// Puts a virtual CPU's next turn on the agenda, unless an earlier one is there.
+    pub fn poke_cpu(&mut self, side: Side, after_ns: u64) {
+        let node = &mut self.nodes[side.index()];
+        let at_ns = (self.now_ns + after_ns).max(node.cpu_busy_until_ns);
+        if node.cpu_runs() && node.cpu_at_ns.is_none_or(|due_ns| at_ns < due_ns) {
+            node.cpu_at_ns = Some(at_ns);
+            self.agenda.at(at_ns, Happening::Cpu(side));
+        }
+    }
+
+    /// Tells a process something from its own host.
+    pub fn tell(&mut self, side: Side, told: super::wires::Told) {
+        self.nodes[side.index()].inbox.push_back(Item::Told(told));
+        self.poke(side);
+    }
+
+    fn cpu(&mut self, side: Side) {
+        let now_ns = self.now_ns;
+        let node = &mut self.nodes[side.index()];
+        if node.cpu_at_ns != Some(now_ns) {
+            return;
+        }
+        node.cpu_at_ns = None;
+        if !node.cpu_runs() {
+            return;
+        }
+        if let Turn::Again { after_ns } = node.run(now_ns, &mut self.checker) {
+            self.poke_cpu(side, after_ns);
+        }
+        self.poke(side);
+    }
+
+    fn wake(&mut self, side: Side) {
+        let node = &mut self.nodes[side.index()];
+        let Some(wake_at_ns) = node.wake_at_ns else { return };
+        if !node.is_up() {
+            return;
+        }
+        if node.clock.read(self.now_ns) >= wake_at_ns {
+            node.wake_at_ns = None;
+            self.tell(side, Input::Wake);
+        }
+    }
+
+    fn arrive(&mut self, to: Side, number: u64, parcel: Parcel) {
+        if number <= self.links[to.other().index()].lost_before && parcel != Parcel::Closed {
+            return;
+        }
+        let node = &mut self.nodes[to.index()];
+        if node.life == Life::Dead || !node.connected {
+            return;
+        }
+        node.inbox.push_back(match parcel {
+            Parcel::Bytes(bytes) => Item::Bytes(bytes),
+            Parcel::Closed => Item::Closed,
+        });
+        self.poke(to);
+    }
+
+    /// Sends bytes to the peer, at times in two pieces.
+    pub fn send(&mut self, from: Side, mut bytes: Vec<u8>) {
+        if bytes.len() > 1 && self.rng.once_in(16) {
+            let cut = self.rng.within(1, bytes.len() as u64 - 1) as usize;
+            let rest = bytes.split_off(cut);
+            self.send_parcel(from, Parcel::Bytes(bytes));
+            bytes = rest;
+        }
+        self.send_parcel(from, Parcel::Bytes(bytes));
+    }
+
+    /// Sends a parcel to the peer.
+    pub fn send_parcel(&mut self, from: Side, mut parcel: Parcel) {
+        let latency_ns = self.plan.latency_ns + self.rng.below(self.plan.latency_ns);
+        let link = &mut self.links[from.index()];
+        if let Parcel::Bytes(bytes) = &mut parcel
+            && std::mem::take(&mut link.corrupt)
+        {
+            let bit = self.rng.below(bytes.len() as u64 * 8);
+            bytes[bit as usize / 8] ^= 1 << (bit % 8);
+        }
+        link.sent += 1;
+        let number = link.sent;
+        let at_ns = link.arrival_ns(self.now_ns, latency_ns);
+        self.agenda.at(
+            at_ns,
+            Happening::Arrive {
+                to: from.other(),
+                number,
+                parcel,
+            },
+        );
+    }
+
+    fn store_work(&mut self, side: Side, generation: Generation) {
+        let answer = match self.store.claim(self.now_ns, generation.0, side) {
+            Work::WaitsUntil(until_ns) => {
+                self.agenda.at(until_ns, Happening::StoreWork(side, generation));
+                return;
+            }
+            Work::Verdict(Verdict::Won) => Outcome::Won,
+            Work::Verdict(Verdict::Lost { .. }) => Outcome::Lost,
+            Work::Fails { done } => {
+                self.marks.reach(if done {
+                    Mark::ClaimFailedAfterWork
+                } else {
+                    Mark::ClaimFailed
+                });
+                Outcome::Unreachable {
+                    why: "it failed".to_owned(),
+                }
+            }
+        };
+        self.trace.say(self.now_ns, || {
+            format!("store: {side:?} claims {generation:?}: {answer:?}")
+        });
+        let after_ns = (100 * US + self.rng.below(MS)) * self.store.slowness(self.now_ns);
+        self.agenda.at(
+            self.now_ns + after_ns,
+            Happening::StoreAnswer(side, generation, answer),
+        );
+    }
+
+    fn client(&mut self, index: usize) {
+        let patience_ns = self.plan.timeout_ns / 2;
+        let Some(client) = self.clients.get_mut(index) else {
+            return;
+        };
+        if let Some((request, again)) = client.ask(self.now_ns, patience_ns) {
+            if again {
+                self.marks.reach(Mark::Retransmitted);
+            }
+            self.agenda
+                .at(self.now_ns + patience_ns, Happening::Client(index));
+            self.transmit(request);
+        }
+    }
+
+    fn transmit(&mut self, request: Request) {
+        if self.plan.loss != u64::MAX && self.rng.once_in(self.plan.loss) {
+            return;
+        }
+        let frame = request.to_frame(self.plan.payload_bytes as usize);
+        let after_ns = 50 * US + self.rng.below(100 * US);
+        self.agenda.at(self.now_ns + after_ns, Happening::Frame(frame));
+    }
+
+    fn frame(&mut self, frame: Vec<u8>) {
+        let owner = self.owner;
+        let node = &mut self.nodes[owner.index()];
+        if !node.is_up() {
+            return;
+        }
+        if !node.wires.borrow_mut().frame(frame) {
+            self.marks.reach(Mark::FramesLost);
+        }
+        self.poke_cpu(owner, 0);
+    }
+
+    fn reply(&mut self, bytes: &[u8]) {
+        let Some(reply) = Reply::of_bytes(bytes) else {
+            return;
+        };
+        let calm = self.now_ns >= self.plan.calm_at_ns;
+        let think_ns = 1 + self.rng.below(self.plan.think_ns);
+        let Some(client) = self.clients.get_mut(usize::from(reply.client)) else {
+            return;
+        };
+        let next_ns = (!calm).then_some(self.now_ns + think_ns);
+        match client.hear(reply, next_ns) {
+            Heard::Wrong(what) => self.checker.fail(|| what),
+            Heard::Repeated => (),
+            Heard::Answer => {
+                self.trace
+                    .say(self.now_ns, || format!("client {}: {reply:?}", reply.client));
+                if let Some(next_ns) = next_ns {
+                    self.agenda
+                        .at(next_ns, Happening::Client(usize::from(reply.client)));
+                }
+            }
+        }
+    }
+
+    fn ask_to_power_off(&mut self) {
+        self.power_off = true;
+        if self.nodes.iter().any(Node::has_ended) || self.nodes.iter().all(|node| !node.is_up()) {
+            return;
+        }
+        self.transmit(Request {
+            client: 0,
+            number: 0,
+            power_off: true,
+        });
+        self.agenda
+            .at(self.now_ns + self.plan.timeout_ns / 4, Happening::PowerOff);
+    }
+
+    fn go_on(&mut self, side: Side) {
+        let timeout_ns = self.plan.timeout_ns;
+        let node = &mut self.nodes[side.index()];
+        if node.life != Life::Stopped {
+            return;
+        }
+        node.life = Life::Running;
+        let mail = node.inbox.iter().any(|item| matches!(item, Item::Bytes(_)));
+        let long = self.now_ns - node.stopped_since_ns > timeout_ns;
+        if side == Side::Primary && mail && long {
+            self.marks.reach(Mark::WokeWithMail);
+        }
+        self.trace.say(self.now_ns, || format!("{side:?} goes on"));
+        self.poke(side);
+        self.poke_cpu(side, 0);
+    }
+
+    /// The connection breaks at this side.
+    pub fn break_connection(&mut self, side: Side) {
+        if self.nodes[side.index()].connected {
+            let why = "its kernel gave it up".to_owned();
+            self.tell(side, Input::PeerClosed(Closed::Here { why }));
+        }
+    }
+}

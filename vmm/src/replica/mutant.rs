@@ -1,0 +1,101 @@
+//! Deliberate defects: the simulator must find each of them, or it proves nothing.
+//!
+//! Without the feature `mutants` every question asked here is the constant `false`, and no switch exists. With
+//! it, a build without debug assertions, such as a release build, is refused.
+
+#[cfg(all(feature = "mutants", not(debug_assertions)))]
+compile_error!("the feature `mutants` breaks replicas on purpose: it cannot be part of a release build");
+
+/// What is done wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mutant {
+    /// An output leaves when the entry before it is acknowledged.
+    ReleaseOneEarly,
+    /// The backup acknowledges an entry more than it has.
+    AcknowledgeUnread,
+    /// Whoever wants to act alone does so without asking the store.
+    SkipTestAndSet,
+    /// A claim that was lost counts as won.
+    TakeLostForWon,
+    /// A claim without a verdict counts as won.
+    TakeUnreachableForWon,
+    /// Who has lost a generation claims the next.
+    LoserClaimsTheNext,
+    /// A claim without a verdict is not made again.
+    AskOnce,
+    /// What waits leaves while the store is asked.
+    SpeakWhileClaiming,
+    /// The backup goes live with entries unreplayed.
+    GoLiveEarly,
+    /// The primary releases whatever is acknowledged, without a lease.
+    IgnoreLease,
+    /// The lease counts from hearing the echo.
+    LeaseFromHearing,
+    /// The backup claims after an eighth of the timeout.
+    ImpatientBackup,
+    /// The backup takes a jump of its clock for silence.
+    CountJumpsAsSilence,
+    /// The backup claims at once when the connection breaks on its own side.
+    DoNotWaitOutLease,
+    /// Nobody asks to be woken.
+    ForgetTimer,
+    /// The backup forgets what it has received and not what has left.
+    ForgetUnreleased,
+    /// The backup takes the end of the log for the end of what is to be said.
+    EndIsEnough,
+    /// The primary leaves before the end entry is acknowledged.
+    LeaveBeforeTheEnd,
+    /// The window is not kept.
+    IgnoreWindow,
+    /// Once told to wait, the guest waits for ever.
+    ThrottleForEver,
+}
+
+impl Mutant {
+    /// Every one of them.
+    pub const ALL: &[Self] = &[
+        Self::ReleaseOneEarly,
+        Self::AcknowledgeUnread,
+        Self::SkipTestAndSet,
+        Self::TakeLostForWon,
+        Self::TakeUnreachableForWon,
+        Self::LoserClaimsTheNext,
+        Self::AskOnce,
+        Self::SpeakWhileClaiming,
+        Self::GoLiveEarly,
+        Self::IgnoreLease,
+        Self::LeaseFromHearing,
+        Self::ImpatientBackup,
+        Self::CountJumpsAsSilence,
+        Self::DoNotWaitOutLease,
+        Self::ForgetTimer,
+        Self::ForgetUnreleased,
+        Self::EndIsEnough,
+        Self::LeaveBeforeTheEnd,
+        Self::IgnoreWindow,
+        Self::ThrottleForEver,
+    ];
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static ACTIVE: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Makes this thread's replicas do that wrong, or nothing.
+#[cfg(feature = "mutants")]
+pub fn activate(mutant: Option<Mutant>) {
+    ACTIVE.set(mutant);
+}
+
+/// Whether this is done wrong now.
+#[cfg(feature = "mutants")]
+pub(crate) fn is(mutant: Mutant) -> bool {
+    ACTIVE.get() == Some(mutant)
+}
+
+/// Nothing is done wrong.
+#[cfg(not(feature = "mutants"))]
+pub(crate) const fn is(_: Mutant) -> bool {
+    false
+}
