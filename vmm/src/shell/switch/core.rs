@@ -13,6 +13,7 @@ use super::fabric::{Fabric, PortId};
 use super::host::{Connection, HOST_MAC, Host};
 use super::queue::HOST_BYTES_MAX;
 use super::timers::Timers;
+use crate::shell::network::{FrameDecoder, FramingError};
 
 /// The core, as tasks hold it. Never borrowed across an await.
 pub(super) type Shared = Rc<RefCell<Core>>;
@@ -50,6 +51,22 @@ impl Core {
         if verdict.moved {
             self.host.hasten(now, &mut self.fabric);
         }
+    }
+
+    /// Takes the whole frames that `decoder` holds, which came by `port`.
+    ///
+    /// # Errors
+    /// What came is no stream of frames.
+    pub(super) fn frames_from(
+        &mut self,
+        port: PortId,
+        decoder: &mut FrameDecoder,
+        now: Instant,
+    ) -> Result<(), FramingError> {
+        while let Some(frame) = decoder.next_frame()? {
+            self.frame_from(port, frame, now);
+        }
+        Ok(())
     }
 
     /// Tells that `count` bytes left by `port`.

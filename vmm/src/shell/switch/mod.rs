@@ -22,6 +22,7 @@
 //! [`host::CONNECTIONS_MAX`]. What does not fit is dropped and counted, or waits outside.
 
 mod arguments;
+mod backplane;
 mod capture;
 mod core;
 mod error;
@@ -40,5 +41,6 @@ mod tests;
 mod timers;
 
 pub use arguments::{Forward, ForwardParseError, HostAddress, HostAddressParseError, SwitchArguments};
+pub use backplane::Backplane;
 pub use error::SwitchError;
 pub use run::{Ready, run, serve};

@@ -55,10 +55,7 @@ async fn receive(shared: &Shared, id: PortId, mut from_machine: OwnedReadHalf) -
         }
         decoder.filled(count);
         let mut core = shared.borrow_mut();
-        let now = Instant::now();
-        while let Some(frame) = decoder.next_frame()? {
-            core.frame_from(id, frame, now);
-        }
+        core.frames_from(id, &mut decoder, Instant::now())?;
     }
 }
 
