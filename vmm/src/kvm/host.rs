@@ -5,7 +5,8 @@ use std::path::Path;
 
 /// Where KVM is.
 pub const DEVICE: &str = "/dev/kvm";
-const API_VERSION: i32 = 12;
+/// The only version there is of it (Documentation/virt/kvm/api.rst, KVM_GET_API_VERSION).
+pub const API_VERSION: i32 = 12;
 
 /// Capabilities without which nothing runs, with the names of the kernel's documentation.
 const REQUIRED: [(Cap, &str); 6] = [
@@ -102,4 +103,18 @@ impl Host {
             None => Ok(Self { kvm }),
         }
     }
+}
+
+/// The version the device speaks, if it can be opened.
+#[must_use]
+pub fn api_version() -> Option<i32> {
+    Kvm::new().ok().map(|kvm| kvm.get_api_version())
+}
+
+/// The required capabilities, by the names of the kernel's documentation, and whether they are there; none where
+/// the device cannot be opened.
+#[must_use]
+pub fn capabilities() -> Vec<(&'static str, bool)> {
+    let Ok(kvm) = Kvm::new() else { return Vec::new() };
+    REQUIRED.iter().map(|(capability, name)| (*name, kvm.check_extension(*capability))).collect()
 }

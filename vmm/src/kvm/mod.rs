@@ -7,6 +7,7 @@ pub mod clock;
 pub mod host;
 pub mod kick;
 pub mod msr;
+pub mod qualify;
 pub mod statistics;
 pub mod vcpu;
 pub mod vm;

@@ -9,10 +9,12 @@ use std::fs::File;
 use std::io;
 use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
-use vmm_sys_util::{ioctl::ioctl, ioctl_io_nr};
+use vmm_sys_util::ioctl::ioctl;
 
-const KVMIO: u32 = 0xae;
-ioctl_io_nr!(KVM_GET_STATS_FD, KVMIO, 0xce);
+mod number {
+    #![allow(missing_docs, reason = "the macro takes no comment")]
+    vmm_sys_util::ioctl_io_nr!(KVM_GET_STATS_FD, 0xae, 0xce);
+}
 
 /// `struct kvm_stats_header`: flags, name_size, num_desc, id_offset, desc_offset, data_offset.
 const HEADER_BYTES: usize = 24;
@@ -40,7 +42,7 @@ impl Statistics {
     /// The host's, or that a statistic is not there.
     pub fn open(vcpu: &VcpuFd) -> io::Result<Self> {
         // SAFETY: the ioctl takes no argument and returns a new descriptor or an error.
-        let descriptor = unsafe { ioctl(vcpu, KVM_GET_STATS_FD()) };
+        let descriptor = unsafe { ioctl(vcpu, number::KVM_GET_STATS_FD()) };
         if descriptor < 0 {
             return Err(io::Error::last_os_error());
         }

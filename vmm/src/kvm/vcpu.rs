@@ -6,6 +6,7 @@
 
 use super::clock::InstructionClock;
 use super::kick::{self, Registration};
+use super::vm::slot;
 use crate::kvm::host::HostError;
 use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Segment, Vcpu};
 use crate::machine::memory::Memory;
@@ -16,10 +17,12 @@ use kvm_bindings::{
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use std::io;
 use vm_memory::{Bytes, GuestAddress};
-use vmm_sys_util::{ioctl::ioctl_with_ref, ioctl_iow_nr};
+use vmm_sys_util::ioctl::ioctl_with_ref;
 
-const KVMIO: u32 = 0xae;
-ioctl_iow_nr!(KVM_INTERRUPT, KVMIO, 0x86, kvm_interrupt);
+mod number {
+    #![allow(missing_docs, reason = "the macro takes no comment")]
+    vmm_sys_util::ioctl_iow_nr!(KVM_INTERRUPT, 0xae, 0x86, super::kvm_interrupt);
+}
 
 /// Trap flag in RFLAGS.
 const TRAP_FLAG: u64 = 1 << 8;
@@ -41,7 +44,7 @@ pub enum Ran {
 pub struct Core {
     vcpu: VcpuFd,
     // The VM and its memory live as long as the vCPU.
-    _vm: VmFd,
+    vm: VmFd,
     memory: Memory,
     _registration: Registration,
     /// Where the answer to the last exit's read goes, and its size. In the run page; good until the next KVM_RUN.
@@ -66,7 +69,7 @@ impl Core {
             .map_err(|why| HostError::Failed { action: "install the kick handler", why: why.to_string() })?;
         Ok(Self {
             vcpu,
-            _vm: vm,
+            vm,
             memory,
             _registration: registration,
             answer: None,
@@ -162,7 +165,7 @@ impl Core {
     pub(super) fn interrupt(&mut self, vector: u8) -> Result<(), CpuError> {
         let interrupt = kvm_interrupt { irq: u32::from(vector) };
         // SAFETY: the ioctl reads a `kvm_interrupt`, which lives across the call.
-        let answer = unsafe { ioctl_with_ref(&self.vcpu, KVM_INTERRUPT(), &interrupt) };
+        let answer = unsafe { ioctl_with_ref(&self.vcpu, number::KVM_INTERRUPT(), &interrupt) };
         if answer < 0 { Err(failed("inject an interrupt")(io::Error::last_os_error())) } else { Ok(()) }
     }
 
@@ -229,6 +232,23 @@ impl Core {
         Ok(if read { bytes } else { Vec::new() })
     }
 
+    /// KVM's vCPU itself, for qualification.
+    pub(super) fn vcpu(&mut self) -> &mut VcpuFd {
+        &mut self.vcpu
+    }
+
+    /// Memory slot 0 anew, with these flags.
+    pub(super) fn log_dirty_pages(&mut self, flags: u32) -> Result<(), CpuError> {
+        let region = slot(&self.memory, 0, flags).map_err(failed("find guest memory"))?;
+        // SAFETY: the region is mapped for as long as `memory` lives, which `Self` keeps.
+        unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("log dirty pages"))
+    }
+
+    /// Bitmap of the pages of slot 0, of `bytes` bytes, written since it was last asked for.
+    pub(super) fn dirty_log(&self, bytes: u64) -> Result<Vec<u64>, CpuError> {
+        self.vm.get_dirty_log(0, bytes as usize).map_err(failed("read the dirty log"))
+    }
+
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         let registers = convert(&self.registers()?);
         let sregs = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
@@ -286,6 +306,10 @@ pub struct KvmCpu {
 impl KvmCpu {
     pub(super) fn new(core: Core, clock: Box<dyn InstructionClock>) -> Self {
         Self { core, clock }
+    }
+
+    pub(super) fn core(&mut self) -> &mut Core {
+        &mut self.core
     }
 }
 

@@ -14,7 +14,7 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
-use vm_memory::{Address, GuestMemoryBackend, GuestMemoryRegion};
+use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
 /// A VM that has memory and no vCPU yet.
 pub struct Vm {
@@ -30,17 +30,9 @@ impl Vm {
     /// [`HostError::Failed`].
     pub fn new(host: &Host, memory: Memory) -> Result<Self, HostError> {
         let vm = host.kvm.create_vm().map_err(HostError::failed("create a virtual machine"))?;
-        for (slot, region) in memory.iter().enumerate() {
-            let userspace_addr = memory
-                .get_host_address(region.start_addr())
+        for number in 0..memory.num_regions() {
+            let region = slot(&memory, number, 0)
                 .map_err(|why| HostError::Failed { action: "find guest memory", why: why.to_string() })?;
-            let region = kvm_userspace_memory_region {
-                slot: slot as u32,
-                flags: 0,
-                guest_phys_addr: region.start_addr().raw_value(),
-                memory_size: region.len(),
-                userspace_addr: userspace_addr as u64,
-            };
             // SAFETY: the region is mapped for as long as `memory` lives, which `Self` and then the vCPU keep.
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
@@ -82,6 +74,22 @@ fn disable_pmu(vm: &VmFd) -> Result<(), HostError> {
     let args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
     let capability = kvm_enable_cap { cap: KVM_CAP_PMU_CAPABILITY, args, ..Default::default() };
     vm.enable_cap(&capability).map_err(HostError::failed("disable performance counters"))
+}
+
+/// A region of `memory` as a slot of that number.
+pub(super) fn slot(
+    memory: &Memory,
+    number: usize,
+    flags: u32,
+) -> Result<kvm_userspace_memory_region, GuestMemoryError> {
+    let region = memory.iter().nth(number).ok_or(GuestMemoryError::InvalidGuestAddress(GuestAddress(0)))?;
+    Ok(kvm_userspace_memory_region {
+        slot: number as u32,
+        flags,
+        guest_phys_addr: region.start_addr().raw_value(),
+        memory_size: region.len(),
+        userspace_addr: memory.get_host_address(region.start_addr())? as u64,
+    })
 }
 
 fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {

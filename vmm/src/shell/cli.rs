@@ -2,6 +2,7 @@
 
 use super::commands::log::LogCommand;
 use super::configuration::Settings;
+use super::doctor::DoctorArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ Exit statuses:
   4  the host lacks something
 
 Try it:
+  lockstep doctor
   make guests && lockstep run guest-images/build/smoke.elf
   lockstep demo";
 
@@ -115,6 +117,8 @@ pub enum Command {
     Switch(super::switch::SwitchArguments),
     /// See a protected pair lose a process under load, and its clients not notice
     Demo(super::demo::DemoArguments),
+    /// Find out by measurement what this host is good for
+    Doctor(#[command(flatten)] DoctorArguments),
     /// Look into log files
     #[command(subcommand)]
     Log(LogCommand),

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod configuration;
 pub mod console;
 pub mod demo;
+pub mod doctor;
 pub mod live;
 pub mod machine;
 pub mod network;

@@ -94,6 +94,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         }),
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => super::demo::run(&arguments).map_err(CommandError::Demo),
+        Command::Doctor(arguments) => super::doctor::doctor(&arguments),
         Command::Log(command) => log::log(&command),
     }
 }
