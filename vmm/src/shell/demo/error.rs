@@ -93,7 +93,10 @@ impl DemoError {
         match self {
             Self::Host(_) => Status::Host,
             Self::ImageMissing { .. } | Self::Times { .. } | Self::Directory { .. } => Status::Configuration,
-            Self::EndedEarly { status, .. } if status.code() == Some(Status::Host as i32) => Status::Host,
+            Self::EndedEarly { status, .. } => [Status::Configuration, Status::Host]
+                .into_iter()
+                .find(|known| status.code() == Some(*known as i32))
+                .unwrap_or(Status::Failure),
             _ => Status::Failure,
         }
     }

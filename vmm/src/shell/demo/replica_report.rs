@@ -82,7 +82,13 @@ impl ReplicaReport {
 
     /// The counters as written last.
     pub(super) fn statistics(&self) -> Statistics {
-        let has_counters = |known: &&ReplicaEvent| known.event == "statistics" || known.event == "summary";
+        self.statistics_until(u64::MAX)
+    }
+
+    /// The counters as written last before a time.
+    pub(super) fn statistics_until(&self, at_ns: u64) -> Statistics {
+        let is_counters = |known: &ReplicaEvent| known.event == "statistics" || known.event == "summary";
+        let has_counters = |known: &&ReplicaEvent| is_counters(known) && known.at_ns <= at_ns;
         let last = self.events.iter().rev().find(has_counters);
         let fields = last.map(|last| Value::Object(last.fields.clone()));
         fields

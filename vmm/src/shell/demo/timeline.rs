@@ -49,6 +49,8 @@ pub(super) struct Moment {
 /// What happened around a loss, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Timeline {
+    /// When the replica was lost, in nanoseconds.
+    pub(super) lost_at_ns: u64,
     /// The moments.
     pub(super) moments: Vec<Moment>,
     /// From the loss to the survivor's noticing, in milliseconds.
@@ -75,6 +77,7 @@ impl Timeline {
         let between = |from: Option<u64>, to: Option<&ReplicaEvent>| Some(milliseconds(from?, to?.at_ns));
         let noticed_ns = noticed.map(|noticed| noticed.at_ns);
         Self {
+            lost_at_ns: loss.at_ns,
             moments,
             detect_ms: between(Some(loss.at_ns), noticed),
             arbitrate_ms: between(noticed_ns, won),

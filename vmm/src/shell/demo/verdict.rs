@@ -62,8 +62,9 @@ impl Verdict {
     /// Judges.
     pub(super) fn of(evidence: &Evidence<'_>) -> Self {
         let (primary, backup) = (evidence.primary.statistics(), evidence.backup.statistics());
-        // The primary holds outputs while it is protected; a backup only those it must judge when it goes live.
-        let holder = if primary.outputs > 0 { primary } else { backup };
+        // Outputs wait in the gate of the primary as long as there is a backup: until the loss.
+        let protected = evidence.timeline.map_or(u64::MAX, |timeline| timeline.lost_at_ns);
+        let holder = evidence.primary.statistics_until(protected);
         let load = evidence.load;
         let mut verdict = Self {
             ok: false,
@@ -227,6 +228,7 @@ mod tests {
             detect_ms: Some(1.0),
             arbitrate_ms: Some(2.0),
             live_ms: Some(3.0),
+            lost_at_ns: 10,
             ..Timeline::default()
         };
         let (verdict, text) = judged(&good_load(), Findings::default(), Some(&timeline), &[]);
@@ -259,7 +261,10 @@ mod tests {
             lost_writes: 3,
             wrong_reads: 0,
         };
-        let dead = Timeline::default();
+        let dead = Timeline {
+            lost_at_ns: 10,
+            ..Timeline::default()
+        };
         let none = Findings::default();
         for ((verdict, text), named) in [
             (judged(&broken, none, None, &[]), "1 connections broken"),

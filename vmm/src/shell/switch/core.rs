@@ -191,8 +191,9 @@ mod tests {
             pair: [1; 16],
             generation: Generation(generation),
         };
-        core.frame_from(old, &announcement(0).to_frame(), now);
         core.emit(connection, now);
+        assert_eq!(sent(&mut core, old), 4 + SYN_FRAME_BYTES);
+        core.frame_from(old, &announcement(0).to_frame(), now);
         assert_eq!(
             (sent(&mut core, old), sent(&mut core, new)),
             (4 + SYN_FRAME_BYTES, 0)
