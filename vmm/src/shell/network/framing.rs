@@ -138,7 +138,7 @@ mod tests {
     proptest! {
         #[test]
         fn frames_survive_any_cutting(
-            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..40),
+            frames in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..1600), 0..12),
             chunk in 1_usize..5000,
         ) {
             let mut stream = Vec::new();
