@@ -1,4 +1,5 @@
 //! What the end-to-end tests and benchmarks stand on, and the simulator. Public interfaces only.
 
+pub mod fuzz;
 pub mod harness;
 pub mod simulator;

@@ -110,10 +110,12 @@ fn tcp(text: &str, host_and_port: &str) -> Result<Address, AddressError> {
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     match bracketed.unwrap_or(host) {
         "" => Err(AddressError::MissingHost { text: text() }),
-        host if bracketed.is_none() && host.contains([':', '[', ']']) => Err(AddressError::BadHost {
-            text: text(),
-            host: host.to_owned(),
-        }),
+        host if host.contains(['[', ']']) || bracketed.is_none() && host.contains(':') => {
+            Err(AddressError::BadHost {
+                text: text(),
+                host: host.to_owned(),
+            })
+        }
         host => Ok(Address::Tcp {
             host: host.to_owned(),
             port,
@@ -188,6 +190,7 @@ mod tests {
         assert!(error("localhost:65536").contains("0 to 65535"));
         assert!(error(":7000").contains("no host"));
         assert!(error("tcp:::1:7000").contains("brackets"));
+        assert!(error("tcp:[a]b]:80").contains("`a]b`"));
         assert!(error("udp:localhost:7000").contains("`udp:localhost`"));
     }
 }

@@ -193,10 +193,9 @@ fn mib_to_bytes(name: &str, mib: u64) -> Result<u64, CommandError> {
 
 fn parse_mac(text: &str) -> Result<[u8; 6], CommandError> {
     let wrong = || CommandError::setting("mac", format!("`{text}` is no unicast address like {MAC}"));
-    let bytes: Vec<u8> = text
-        .split(':')
-        .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).map_err(|_| wrong()) } else { Err(wrong()) })
-        .collect::<Result<_, _>>()?;
+    let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| is_byte(part)).ok_or_else(wrong);
+    let bytes: Vec<u8> = text.split(':').map(byte).collect::<Result<_, _>>()?;
     let mac: [u8; 6] = bytes.try_into().map_err(|_| wrong())?;
     let [first, ..] = mac;
     if first & 1 != 0 { Err(wrong()) } else { Ok(mac) }
@@ -232,6 +231,7 @@ mod tests {
     fn a_group_address_is_refused() {
         assert!(parse_mac("53:54:00:4c:53:01").is_err());
         assert!(parse_mac("52:54:00:4c:53").is_err());
+        assert!(parse_mac("+2:54:00:4c:53:01").is_err());
         assert_eq!(parse_mac("52:54:00:4c:53:01").unwrap(), [0x52, 0x54, 0, 0x4c, 0x53, 1]);
     }
 }

@@ -16,7 +16,7 @@ use vm_memory::{Bytes, GuestAddress};
 /// Images live at or above this address; boot structures below.
 pub const IMAGE_ADDRESS_MIN: u64 = 1 << 20;
 /// More program headers than any linker writes for a static image.
-const SEGMENTS_MAX: usize = 64;
+const SEGMENTS_MAX: u16 = 64;
 
 /// Why an image cannot be run.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +50,12 @@ pub enum ImageError {
         end: u64,
         /// Size of guest memory, in bytes.
         limit: u64,
+    },
+    /// Two segments claim the same memory.
+    #[error("its segments overlap at {address:#x}")]
+    Overlap {
+        /// First address that both have.
+        address: u64,
     },
     /// The entry is in no executable segment.
     #[error("its entry {entry:#x} is in no executable segment")]
@@ -129,20 +135,31 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     if kind != ET_EXEC {
         return Err(ImageError::Kind { kind: kind.0 });
     }
-    let headers = header.program_headers(endian, image).map_err(not_elf)?;
-    if headers.len() > SEGMENTS_MAX {
-        return Err(ImageError::NotElf { why: format!("it has {} program headers", headers.len()) });
+    // The field, not what a section header may say instead: the loader below knows the field only.
+    let count = header.e_phnum(endian);
+    if count > SEGMENTS_MAX {
+        return Err(ImageError::NotElf { why: format!("it has {count} program headers") });
     }
+    let headers = header.program_headers(endian, image).map_err(not_elf)?;
     let segments: Vec<Segment> = headers
         .iter()
         .filter(|header| header.p_type(endian) == PT_LOAD)
         .map(|header| segment(header, endian, image, memory_bytes))
         .collect::<Result<_, _>>()?;
+    check_apart(&segments)?;
     let entry = header.e_entry(endian);
     if !segments.iter().any(|segment| segment.executable && segment.range.contains(&entry)) {
         return Err(ImageError::Entry { entry });
     }
     Ok((entry, segments))
+}
+
+/// A rewritten instruction must not be another segment's data, or the middle of another's instruction.
+fn check_apart(segments: &[Segment]) -> Result<(), ImageError> {
+    let mut ranges: Vec<&Range<u64>> = segments.iter().map(|segment| &segment.range).filter(|range| !range.is_empty()).collect();
+    ranges.sort_by_key(|range| range.start);
+    let overlap = ranges.iter().zip(ranges.iter().skip(1)).find(|(one, next)| next.start < one.end);
+    overlap.map_or(Ok(()), |(_, next)| Err(ImageError::Overlap { address: next.start }))
 }
 
 fn segment<H: ProgramHeader<Endian = Endianness>>(
@@ -165,4 +182,71 @@ where
         return Err(ImageError::NotElf { why: format!("its segment at {start:#x} lies beyond the end of the file") });
     }
     Ok(Segment { range: start..end, file_bytes, executable: header.p_flags(endian).contains(PF_X) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::memory::MEMORY_BYTES_MIN;
+
+    const HEADER_BYTES: u64 = 64;
+    const PROGRAM_HEADER_BYTES: u64 = 56;
+    const READ_EXECUTE: u32 = 5;
+
+    /// A file header: `headers` program headers at `at`, and a first section header behind it.
+    fn header(at: u64, headers: u16) -> Vec<u8> {
+        let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
+        file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
+        [IMAGE_ADDRESS_MIN, at, HEADER_BYTES].iter().for_each(|field| file.extend(field.to_le_bytes()));
+        file.extend([0; 4]);
+        [64, 56, headers, 64, 1, 0].iter().for_each(|field: &u16| file.extend(field.to_le_bytes()));
+        file
+    }
+
+    fn program_header(offset: u64, address: u64, bytes: u64) -> Vec<u8> {
+        let mut header = [1_u32.to_le_bytes(), READ_EXECUTE.to_le_bytes()].concat();
+        let fields = [offset, address, address, bytes, bytes, 16];
+        fields.iter().for_each(|field| header.extend(field.to_le_bytes()));
+        header
+    }
+
+    /// Two executable segments of two bytes, at the address for images and `distance` behind it.
+    fn two_segments(distance: u64) -> Vec<u8> {
+        let data = HEADER_BYTES + 2 * PROGRAM_HEADER_BYTES;
+        let first = program_header(data, IMAGE_ADDRESS_MIN, 2);
+        let second = program_header(data + 2, IMAGE_ADDRESS_MIN + distance, 2);
+        [header(HEADER_BYTES, 2), second, first, vec![0x0f, 0x31, 0x0f, 0x31]].concat()
+    }
+
+    #[test]
+    fn segments_that_touch_are_loaded_and_rewritten() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        assert_eq!(load(&two_segments(2), &memory).unwrap().sites.len(), 2);
+    }
+
+    #[test]
+    fn segments_that_overlap_are_refused() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        let address = IMAGE_ADDRESS_MIN + 1;
+        assert_eq!(load(&two_segments(1), &memory).unwrap_err(), ImageError::Overlap { address });
+    }
+
+    /// 0xffff program headers mean that a section header says how many there are: one, here. All the others, which would
+    /// be loaded unchecked, lie below the address for images.
+    #[test]
+    fn a_number_of_headers_that_stands_elsewhere_is_refused() {
+        const EVERY: u16 = u16::MAX;
+        let mut section_header = vec![0; 64];
+        section_header[44] = 1;
+        let at = HEADER_BYTES + 64;
+        let data = at + u64::from(EVERY) * PROGRAM_HEADER_BYTES;
+        let mut file = [header(at, EVERY), section_header].concat();
+        file.extend(program_header(data, IMAGE_ADDRESS_MIN, 2));
+        (1..EVERY).for_each(|_| file.extend(program_header(data, 0x1000, 2)));
+        file.extend([0x0f, 0x31]);
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        let refused = load(&file, &memory).unwrap_err();
+        assert!(refused.to_string().contains("65535 program headers"), "{refused}");
+        assert_eq!(memory.read_obj::<u16>(GuestAddress(0x1000)).unwrap(), 0);
+    }
 }

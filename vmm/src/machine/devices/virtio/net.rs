@@ -188,6 +188,12 @@ fn next_chain<'a>(queue: &mut Queue, memory: &'a Memory) -> Result<Option<Descri
     Ok(queue.iter(memory)?.next())
 }
 
+/// Whether a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An indirect table, which is not
+/// offered but which the queue library follows, may claim 65,535 of them: 256 such chains hold the vCPU thread for seconds.
+fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
+    chain.clone().nth(usize::from(QUEUE_SIZE)).is_some()
+}
+
 fn notify(queue: &mut Queue, memory: &Memory) -> Result<Notify, Error> {
     Ok(if queue.needs_notification(memory)? && !interrupts_suppressed(queue, memory) { Notify::Yes } else { Notify::No })
 }
@@ -203,6 +209,9 @@ fn interrupts_suppressed(queue: &Queue, memory: &Memory) -> bool {
 
 /// The frame behind the header, or none where the chain holds no frame that may be sent.
 fn read_frame(chain: DescriptorChain<&Memory>, memory: &Memory) -> Option<Vec<u8>> {
+    if is_too_long(&chain) {
+        return None;
+    }
     let mut reader = chain.reader(memory).ok()?;
     let length = reader.available_bytes().checked_sub(HEADER_BYTES)?;
     if length == 0 || length > FRAME_BYTES_MAX {
@@ -216,6 +225,9 @@ fn read_frame(chain: DescriptorChain<&Memory>, memory: &Memory) -> Option<Vec<u8
 
 /// Bytes written, 0 where the frame does not fit.
 fn write_frame(chain: DescriptorChain<&Memory>, memory: &Memory, frame: &[u8]) -> u32 {
+    if is_too_long(&chain) {
+        return 0;
+    }
     let mut header = [0; HEADER_BYTES];
     if let Some(buffers) = header.get_mut(NUM_BUFFERS_OFFSET) {
         *buffers = 1;
@@ -227,4 +239,52 @@ fn write_frame(chain: DescriptorChain<&Memory>, memory: &Memory, frame: &[u8]) -
     }
     let written = writer.write_all(&header).and_then(|()| writer.write_all(frame));
     written.map_or(0, |()| needed as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::memory::{self, MEMORY_BYTES_MIN};
+    use vm_memory::{Bytes, GuestAddress};
+
+    const TABLE: u64 = 0x1000;
+    const AVAILABLE: u64 = 0x2000;
+    const USED: u64 = 0x3000;
+    const INDIRECT: u64 = 0x10_0000;
+    const NEXT: u16 = 1;
+    const INDIRECT_FLAG: u16 = 4;
+
+    fn describe(memory: &Memory, place: u64, length: u32, flags: u16, next: u16, buffer: u64) {
+        memory.write_obj(buffer, GuestAddress(place)).unwrap();
+        memory.write_obj(length, GuestAddress(place + 8)).unwrap();
+        memory.write_obj(flags, GuestAddress(place + 12)).unwrap();
+        memory.write_obj(next, GuestAddress(place + 14)).unwrap();
+    }
+
+    /// What is sent of one chain of so many descriptors of one byte, in an indirect table.
+    fn sent_from_indirect(descriptors: u16) -> Vec<Vec<u8>> {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        for index in 0..descriptors {
+            let flags = if index + 1 < descriptors { NEXT } else { 0 };
+            describe(&memory, INDIRECT + 16 * u64::from(index), 1, flags, index + 1, 0x4000);
+        }
+        describe(&memory, TABLE, 16 * u32::from(descriptors), INDIRECT_FLAG, 0, INDIRECT);
+        memory.write_obj(1_u16, GuestAddress(AVAILABLE + 2)).unwrap();
+        let mut net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
+        let queue = net.queue_mut(TRANSMIT_QUEUE).unwrap();
+        queue.set_desc_table_address(Some(TABLE as u32), None);
+        queue.set_avail_ring_address(Some(AVAILABLE as u32), None);
+        queue.set_used_ring_address(Some(USED as u32), None);
+        queue.set_ready(true);
+        let mut sent = Vec::new();
+        net.transmit(&memory, &mut sent).unwrap();
+        assert_eq!(memory.read_obj::<u16>(GuestAddress(USED + 2)).unwrap(), 1, "the chain is given back");
+        sent
+    }
+
+    #[test]
+    fn a_chain_longer_than_a_queue_is_not_sent() {
+        assert_eq!(sent_from_indirect(QUEUE_SIZE), [vec![0; usize::from(QUEUE_SIZE) - HEADER_BYTES]]);
+        assert_eq!(sent_from_indirect(QUEUE_SIZE + 1), [[]; 0]);
+    }
 }

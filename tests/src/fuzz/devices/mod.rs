@@ -1,0 +1,239 @@
+//! The devices behind the bus. Whatever a guest reads, writes and leaves in its memory, and whatever arrives and is answered: no
+//! panic; bounded work and output for each access; an interrupt that waits can be taken; and the same sequence gives the
+//! same results, digests and memory twice.
+
+mod driver;
+mod outside;
+
+use lockstep::machine::devices::bus::{Devices, Effect};
+use lockstep::machine::devices::serial;
+use lockstep::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep::machine::devices::virtio::{Mmio, Net, mmio};
+use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
+use lockstep_logging_channel::{Digest, Event, EventKind};
+use vm_memory::{Bytes, GuestAddress};
+
+use super::input::Input;
+use outside::Outside;
+
+/// Steps of one input, at most.
+const STEPS_MAX: usize = 256;
+
+/// Bytes sent by one input after which it is over: a few full queues of the longest frames.
+const SENT_BYTES_MAX: usize = 48 << 20;
+
+/// Ports that are something, and some that are nothing.
+const PORTS: [u16; 28] = [
+    0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc,
+    0x3fd, 0x3fe, 0x3ff, 0x508, 0x50c, 0x510, 0x514, 0x518, 0x520, 0xe0, 0xf4, 0xffff,
+];
+
+/// Runs the target.
+pub fn run(bytes: &[u8]) {
+    let (first, second) = (play(bytes), play(bytes));
+    for (step, (one, other)) in first.iter().zip(&second).enumerate() {
+        assert_eq!(one, other, "step {step} differs the second time");
+    }
+    assert_eq!(first.len(), second.len());
+}
+
+/// What each step of `bytes` came to, and at last the state.
+fn play(bytes: &[u8]) -> Vec<String> {
+    let mut input = Input::new(bytes);
+    let mut board = Board::new();
+    let mut results = Vec::new();
+    while !input.is_empty() && results.len() < STEPS_MAX && board.sent_bytes < SENT_BYTES_MAX {
+        results.push(board.step(&mut input));
+        board.check();
+    }
+    results.push(board.state());
+    results
+}
+
+/// The devices, their guest's memory, and their outside.
+struct Board {
+    devices: Devices,
+    memory: Memory,
+    outside: Outside,
+    sent_bytes: usize,
+    /// Something may have been written anywhere in memory.
+    strayed: bool,
+}
+
+impl Board {
+    fn new() -> Self {
+        let net = Net::new([2, 0, 0, 0, 0, 1]).expect("a network device");
+        Self {
+            devices: Devices::new(Mmio::new(net)),
+            memory: memory::allocate(MEMORY_BYTES_MIN).expect("guest memory"),
+            outside: Outside::default(),
+            sent_bytes: 0,
+            strayed: false,
+        }
+    }
+
+    /// Does one thing; what it came to.
+    fn step(&mut self, input: &mut Input<'_>) -> String {
+        match input.byte() % 16 {
+            0 => self.read_port(input),
+            1 | 2 => self.write_port(input),
+            3 => self.read_mmio(input),
+            4 => self.write_mmio(driver::register(input), u64::from(input.long())),
+            5 => self.write_mmio(input.quad(), input.quad()),
+            6 => self.configure(input),
+            7 => self.poke(input),
+            8 => self.describe(input),
+            9 | 10 => self.offer(input),
+            11 => self.receive(input),
+            12 => self.event(EventKind::Timer),
+            13 => {
+                let count = usize::from(input.byte());
+                self.event(EventKind::ConsoleInput(input.take(count).to_vec()))
+            }
+            14 => self.interrupt(),
+            _ => {
+                self.outside.choose(input);
+                let flushed = self.devices.flush_console();
+                self.leaves(flushed.into_iter().collect())
+            }
+        }
+    }
+
+    fn read_port(&mut self, input: &mut Input<'_>) -> String {
+        let (port, size_bytes) = (port(input), input.pick(&[1, 2, 4]));
+        let read = self
+            .devices
+            .read_port(port, size_bytes, &mut |question| self.outside.answer(question));
+        format!("{port:#x} reads {:?}", read.map_err(|error| error.to_string()))
+    }
+
+    fn write_port(&mut self, input: &mut Input<'_>) -> String {
+        let (port, value) = (port(input), input.long());
+        let written = self
+            .devices
+            .write_port(port, value, &mut |question| self.outside.answer(question));
+        match written {
+            Ok(effect) => self.leaves(effect.into_iter().collect()),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn read_mmio(&mut self, input: &mut Input<'_>) -> String {
+        let (address, size_bytes) = (driver::register(input), input.byte());
+        format!(
+            "{address:#x} reads {:#x}",
+            self.devices.read_mmio(address, size_bytes)
+        )
+    }
+
+    fn write_mmio(&mut self, address: u64, value: u64) -> String {
+        let effects = self.devices.write_mmio(address, value, &self.memory);
+        self.leaves(effects)
+    }
+
+    /// A driver's beginning, with rings where [`driver`] keeps them, or where the guest says.
+    fn configure(&mut self, input: &mut Input<'_>) -> String {
+        let (writes, strays) = driver::configuration(input);
+        self.strayed |= strays;
+        writes
+            .into_iter()
+            .map(|(address, value)| self.write_mmio(address, value))
+            .collect()
+    }
+
+    fn poke(&mut self, input: &mut Input<'_>) -> String {
+        let address = driver::address(input, &mut self.strayed);
+        let count = usize::from(input.byte()) % 64;
+        // Outside memory it is no write at all.
+        let _ = self.memory.write_slice(input.take(count), GuestAddress(address));
+        String::new()
+    }
+
+    fn describe(&mut self, input: &mut Input<'_>) -> String {
+        let (address, descriptor) = driver::descriptor(input, &mut self.strayed);
+        self.memory
+            .write_slice(&descriptor, GuestAddress(address))
+            .expect("a table in memory");
+        String::new()
+    }
+
+    /// Makes chains available, and tells the device of them.
+    fn offer(&mut self, input: &mut Input<'_>) -> String {
+        let (queue, writes) = driver::offer(input, &self.memory);
+        for (address, value) in writes {
+            self.memory
+                .write_slice(&value, GuestAddress(address))
+                .expect("a ring in memory");
+        }
+        self.write_mmio(driver::NOTIFY, queue)
+    }
+
+    fn receive(&mut self, input: &mut Input<'_>) -> String {
+        let length = input.pick(&[0, 14, 60, 1514, FRAME_BYTES_MAX]);
+        let mut frame = input.take(16).to_vec();
+        frame.resize(length, 0x5a);
+        self.event(EventKind::Frame(frame))
+    }
+
+    fn event(&mut self, kind: EventKind) -> String {
+        let monotonic_ns = self.outside.time_ns();
+        self.devices.event(&Event { monotonic_ns, kind }, &self.memory);
+        format!("{:?}", self.devices.timer_deadline_ns())
+    }
+
+    fn interrupt(&mut self) -> String {
+        let waits = self.devices.interrupt_pending();
+        let vector = self.devices.acknowledge_interrupt();
+        assert_eq!(
+            vector.is_some(),
+            waits,
+            "an interrupt that waits can be taken, and no other"
+        );
+        format!("{vector:?}")
+    }
+
+    /// Takes what left, which is bounded.
+    fn leaves(&mut self, effects: Vec<Effect>) -> String {
+        assert!(effects.len() <= usize::from(QUEUE_SIZE));
+        effects.iter().map(|effect| self.left(effect)).collect()
+    }
+
+    fn left(&mut self, effect: &Effect) -> String {
+        match effect {
+            Effect::Output(target, bytes) => {
+                self.sent_bytes += bytes.len();
+                assert!(!bytes.is_empty() && bytes.len() <= FRAME_BYTES_MAX.max(serial::LINE_BYTES_MAX));
+                format!("{target:?} {} bytes {}; ", bytes.len(), Digest::of(bytes))
+            }
+            Effect::PowerOff(status) => format!("off {status}; "),
+        }
+    }
+
+    fn check(&self) {
+        assert!(self.devices.receive_buffers(&self.memory) <= usize::from(QUEUE_SIZE));
+        assert!(self.devices.console_input_bytes_free() <= serial::LINE_BYTES_MAX);
+    }
+
+    /// Digests of everything: of all memory only where all of it may have changed, which takes its time.
+    fn state(&self) -> String {
+        let memory = if self.strayed {
+            memory::digest(&self.memory)
+        } else {
+            let mut used = vec![0; driver::MEMORY_BYTES];
+            self.memory
+                .read_slice(&mut used, GuestAddress(0))
+                .expect("memory");
+            Digest::of(&used)
+        };
+        format!("{:?} memory {memory}", self.devices.digests())
+    }
+}
+
+fn port(input: &mut Input<'_>) -> u16 {
+    match input.byte() {
+        0xff => input.word(),
+        choice => PORTS[usize::from(choice) % PORTS.len()],
+    }
+}
+
+const _: () = assert!(driver::MEMORY_BYTES as u64 <= MEMORY_BYTES_MIN && mmio::SIZE_BYTES == 0x1000);

@@ -1,0 +1,94 @@
+//! Fuzzing: what arbitrary bytes from outside may do to each part that takes some.
+//!
+//! A target is a function of bytes that panics where a promise is broken; what it promises stands in its module. Two drive
+//! it: libFuzzer (`tests/fuzz`, `make fuzz`, nightly), and ordinary tests (`tests/tests/fuzz_corpora`, stable), which run
+//! all seeds and a number of seeded mutations of them. Seeds are text, in `tests/fuzz/seeds`.
+//!
+//! | target | what comes from outside |
+//! | --- | --- |
+//! | `log` | a log file, or the bytes of a channel |
+//! | `handshake` | what a peer says before it is one |
+//! | `configuration` | the text of a configuration file and of flags |
+//! | `image` | the file of a guest |
+//! | `devices` | port and memory accesses, descriptors, arrivals, answers |
+//! | `switch` | the streams of attached machines |
+//! | `resp` | what a client of the key-value guest sends |
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a target fails by panicking"
+)]
+
+pub mod configuration;
+pub mod corpus;
+pub mod devices;
+pub mod handshake;
+pub mod image;
+pub mod input;
+pub mod log;
+pub mod mutate;
+pub mod resp;
+pub mod seal;
+pub mod switch;
+
+/// What is fuzzed.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: of its program in `tests/fuzz` and of its folder of seeds.
+    pub name: &'static str,
+    /// Panics where these bytes break a promise.
+    pub run: fn(&[u8]),
+    /// Mutations an ordinary test runs: what takes a second or two without optimisation.
+    pub mutations: usize,
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "log",
+        run: log::run,
+        mutations: 2_000,
+    },
+    Target {
+        name: "handshake",
+        run: handshake::run,
+        mutations: 2_000,
+    },
+    Target {
+        name: "configuration",
+        run: configuration::run,
+        mutations: 2_000,
+    },
+    Target {
+        name: "image",
+        run: image::run,
+        mutations: 1_000,
+    },
+    Target {
+        name: "devices",
+        run: devices::run,
+        mutations: 1_000,
+    },
+    Target {
+        name: "switch",
+        run: switch::run,
+        mutations: 500,
+    },
+    Target {
+        name: "resp",
+        run: resp::run,
+        mutations: 1_000,
+    },
+];
+
+/// The target of this name.
+#[must_use]
+pub fn target(name: &str) -> Target {
+    *TARGETS
+        .iter()
+        .find(|target| target.name == name)
+        .expect("a target of this name")
+}
