@@ -14,6 +14,7 @@
 pub mod binary;
 pub mod images;
 pub mod kvm;
+pub mod load;
 pub mod logs;
 pub mod pair;
 pub mod process;
@@ -25,6 +26,7 @@ pub mod switch;
 
 pub use binary::{lockstep, lockstep_path};
 pub use images::Guest;
+pub use load::Load;
 pub use pair::{Pair, PairSpec};
 pub use process::{Ended, Process};
 pub use proxy::Proxy;

@@ -21,13 +21,14 @@ pub struct PairSpec {
     settings: Vec<(String, String)>,
     switch: bool,
     proxy: bool,
+    held: bool,
 }
 
 impl PairSpec {
     /// A pair of `guest`, without a network.
     #[must_use]
     pub fn new(guest: Guest) -> Self {
-        let spec = Self { guest, settings: Vec::new(), switch: false, proxy: false };
+        let spec = Self { guest, settings: Vec::new(), switch: false, proxy: false, held: false };
         spec.setting("timeout-ms", TIMEOUT_MS).setting("lag-ms-max", LAG_MS_MAX)
     }
 
@@ -41,6 +42,12 @@ impl PairSpec {
     #[must_use]
     pub fn with_proxy(self) -> Self {
         Self { proxy: true, ..self }
+    }
+
+    /// With a wire that holds acknowledgements back from the start.
+    #[must_use]
+    pub fn with_held_acknowledgements(self) -> Self {
+        Self { held: true, ..self.with_proxy() }
     }
 
     /// With this setting on both sides.
@@ -61,6 +68,9 @@ impl PairSpec {
         let switch = self.switch.then(|| Switch::start(&scratch));
         let (shared, channel) = (scratch.directory("shared"), scratch.join("channel"));
         let proxy = self.proxy.then(|| Proxy::start(&scratch.join("wire"), &channel));
+        if self.held {
+            proxy.as_ref().into_iter().for_each(Proxy::hold_acknowledgements);
+        }
         let direct = format!("unix:{}", channel.display());
         let wire = proxy.as_ref().map_or_else(|| direct.clone(), Proxy::address);
         let side = |role: &str, channel: &str| {

@@ -28,6 +28,17 @@ pub struct Frame {
     pub bytes: Vec<u8>,
 }
 
+impl Frame {
+    /// The generation in which its sender says it speaks for the guest, if that is what this frame says.
+    #[must_use]
+    pub fn announced_generation(&self) -> Option<u32> {
+        // docs/failover.md: an Ethernet header with this type, "LSGN", the pair's name, the generation.
+        let says_so = self.bytes.get(12..14) == Some(&[0x88, 0xb5]) && self.bytes.get(14..18) == Some(b"LSGN");
+        let generation = self.bytes.get(34..38).filter(|_| says_so)?;
+        Some(u32::from_le_bytes(generation.try_into().ok()?))
+    }
+}
+
 impl Switch {
     /// Starts a switch in `scratch` that forwards a free TCP port to the guest's service, and captures all frames.
     ///
@@ -67,6 +78,14 @@ impl Switch {
     #[must_use]
     pub fn frames(&self) -> Vec<Frame> {
         packets(&std::fs::read(&self.capture).expect("a capture"))
+    }
+
+    /// The port whose machine has announced `generation`, and the place of that frame among all.
+    #[must_use]
+    pub fn announced(&self, generation: u32) -> Option<(u32, usize)> {
+        let frames = self.frames();
+        let place = frames.iter().position(|frame| frame.announced_generation() == Some(generation))?;
+        Some((frames[place].interface, place))
     }
 
     /// Asks it to stop, and waits for its end.

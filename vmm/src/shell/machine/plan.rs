@@ -122,11 +122,13 @@ fn first_line(path: &str) -> String {
 
 fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
     let failed = |source| CommandError::File { action: "read the guest image", path: path.to_owned(), source };
+    let too_large = || failed(std::io::Error::other(format!("it is larger than {IMAGE_BYTES_MAX} bytes")));
     let file = std::fs::File::open(path).map_err(failed)?;
-    let mut image = Vec::new();
-    file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut image).map_err(failed)?;
-    if image.len() as u64 > IMAGE_BYTES_MAX {
-        return Err(failed(std::io::Error::other(format!("it is larger than {IMAGE_BYTES_MAX} bytes"))));
+    if file.metadata().map_err(failed)?.len() > IMAGE_BYTES_MAX {
+        return Err(too_large());
     }
-    Ok(image)
+    let mut image = Vec::new();
+    // What is no ordinary file has no length: that is seen as it is read.
+    file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut image).map_err(failed)?;
+    if image.len() as u64 > IMAGE_BYTES_MAX { Err(too_large()) } else { Ok(image) }
 }

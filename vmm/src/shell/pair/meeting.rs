@@ -117,7 +117,10 @@ pub async fn wait_for_backup(
             let mut connection = listener.accept().await.map_err(channel_failed)?;
             match as_primary(&mut connection, environment, HANDSHAKE_LIMIT).await {
                 Ok(_) => Ok(Some(connection)),
-                Err(why) if why.is_mismatch() => Err(CommandError::Peer(Box::new(why))),
+                // Whoever can reach the address can send anything: that must not end the wait.
+                Err(why) if why.is_mismatch() && !matches!(why, HandshakeError::Foreign { .. }) => {
+                    Err(CommandError::Peer(Box::new(why)))
+                }
                 Err(why) => {
                     tracing::warn!("turned away: {why}");
                     Ok(None)

@@ -34,11 +34,12 @@ pub async fn primary(image: &Path, configuration: &Configuration) -> Result<Stat
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let pair = meeting::fresh_name()?;
     let environment = meeting::environment(&plan, configuration, &settings, pair)?;
-    let claimant = Claimant::new(meeting::fresh_name()?, &format!("primary, process {}", std::process::id()));
-    let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
     let (host, Live { mut outlets, arrivals, ordered }) = Outsides::open(configuration)?;
     let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
     let Some(connection) = met else { return Ok(Status::Success) };
+    // Not before: what never becomes a pair leaves no name of one on the storage.
+    let claimant = Claimant::new(meeting::fresh_name()?, &format!("primary, process {}", std::process::id()));
+    let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
     tracing::info!("protected: the backup is {}", connection.peer());
     reporter.event("protected", json!({ "role": "primary" }));
     let (reader, writer) = connection.split();

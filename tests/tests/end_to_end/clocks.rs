@@ -1,0 +1,114 @@
+//! Instruction clocks: an event enters at instruction N after an exit, N varies, and a replay lands at the same N.
+
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+/// One loop in ring 0 without an exit, into which timer interrupts land. Without a clock it ends by its count.
+const LOOP: &str = "sources=timer0 landings=8 spin0=100000000";
+
+fn command(verb: &str, clock: &str, command_line: &str) -> Command {
+    let mut command = lockstep();
+    command.arg(verb).arg(Guest::Entropy.image()).args(["--clock", clock, "--memory-mib", "16"]);
+    command.args(["--command-line", command_line]);
+    command
+}
+
+/// Whether this host has `clock`; where it has not, it says so with status 4, and the test is skipped.
+fn offered(clock: &str) -> bool {
+    let ended = run(&mut command("run", clock, "sources=cpuid"));
+    let offered = ended.code() != Some(4);
+    if !offered {
+        ended.expect_named(&[clock]);
+        kvm::skip(&format!("this host's KVM has no instruction clock `{clock}`"));
+    }
+    offered
+}
+
+fn recorded(clock: &str, command_line: &str, log: &Path) -> Ended {
+    run(command("record", clock, command_line).arg("--log").arg(log)).expect_code(0)
+}
+
+fn replayed(clock: &str, command_line: &str, log: &Path) -> Ended {
+    run(command("replay", clock, command_line).arg("--log").arg(log)).expect_code(0)
+}
+
+/// Instructions after an exit at which the events of a log entered, and the instruction pointer there.
+fn landings(log: &Path) -> Vec<(u64, String)> {
+    let dump = run(lockstep().args(["log", "dump", "--json", "--kind", "event"]).arg(log)).expect_code(0);
+    dump.stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter(|entry| entry["body"]["event"] == "timer")
+        .map(|entry| (entry["instructions"].as_u64().unwrap(), entry["rip"].as_str().unwrap().to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
+    let Some(_kvm) = kvm::shared() else { return };
+    if !offered("statistic") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let first = recorded("statistic", LOOP, &log);
+    assert!(first.stdout.contains("landed 8"), "{first}");
+    let positions = landings(&log);
+    assert_eq!(positions.len(), 8, "{positions:?}");
+    assert!(positions.iter().all(|(instructions, rip)| *instructions > 0 && rip != "0x0"), "{positions:?}");
+    let different: BTreeSet<u64> = positions.iter().map(|(instructions, _)| *instructions).collect();
+    assert_eq!(different.len(), 8, "{positions:?}");
+    for _ in 0..5 {
+        // The guest prints the loop count at each landing: a replay that lands elsewhere prints something else.
+        assert_eq!(replayed("statistic", LOOP, &log).stdout, first.stdout);
+    }
+    let again = scratch.join("again");
+    recorded("statistic", LOOP, &again).expect_named(&[]);
+    assert_ne!(landings(&again), positions, "the outside decides where");
+}
+
+#[test]
+fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
+    let Some(_kvm) = kvm::shared() else { return };
+    if !offered("step") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (log, once) = (scratch.join("log"), "sources=timer0 landings=1 spin0=100000000");
+    let first = recorded("step", once, &log);
+    assert!(first.stdout.contains("landed 1"), "{first}");
+    let positions = landings(&log);
+    assert!(positions.iter().any(|(instructions, _)| *instructions > 0), "{positions:?}");
+    for _ in 0..3 {
+        assert_eq!(replayed("step", once, &log).stdout, first.stdout);
+    }
+}
+
+#[test]
+fn without_a_clock_events_enter_at_exits_only() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let (log, both) = (scratch.join("log"), "sources=timer0,timer3,halt spin0=20000 spin3=20000 landings=3");
+    let first = recorded("none", both, &log);
+    assert!(first.stdout.contains("timer0: ") && first.stdout.contains("landed 0, spun 20000"), "{first}");
+    let positions = landings(&log);
+    assert!(!positions.is_empty() && positions.iter().all(|(instructions, _)| *instructions == 0), "{positions:?}");
+    assert_eq!(replayed("none", both, &log).stdout, first.stdout);
+}
+
+#[test]
+fn every_source_is_replayed_with_every_clock() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for clock in ["none", "step", "statistic"] {
+        if !offered(clock) {
+            continue;
+        }
+        let options = "rounds=2 spin0=20000 spin3=20000 landings=3 frames_ms=5 console_ms=5";
+        let ended = run(command("verify", clock, options).args(["--runs", "3"])).expect_code(0);
+        assert!(ended.stdout.contains("replayed 3 times without divergence"), "{ended}");
+    }
+}

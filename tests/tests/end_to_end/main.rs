@@ -1,0 +1,23 @@
+//! What a user sees: real processes, real virtual machines, real TCP connections. Everything here goes through the command line
+//! and the files and sockets it documents.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test may fail"
+)]
+
+mod bad_input;
+mod clocks;
+mod command_line;
+mod damaged_logs;
+mod divergence;
+mod failover;
+mod output_rule;
+mod record_replay;
+mod redis_tools;
+mod refusal;
+mod stopping;
+mod storage;
+mod terminal;

@@ -1,0 +1,101 @@
+//! Every guest is recorded, and its replay is the recording over again.
+
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Client, Ended, Guest, Process, Reply, Scratch, Switch, kvm, lockstep};
+use nix::sys::signal::Signal;
+use std::path::Path;
+use std::process::Command;
+
+/// The entropy guest, asking everything, briefly.
+const ENTROPY: &str = "rounds=3 spin0=2000 spin3=20000 landings=3 frames_ms=5 console_ms=5";
+
+fn command(verb: &str, guest: Guest, command_line: &str, log: &Path) -> Command {
+    let mut command = lockstep();
+    command.arg(verb).arg(guest.image()).arg("--log").arg(log).args(["--command-line", command_line]);
+    command
+}
+
+/// Records and replays; gives both ends.
+fn record_and_replay(guest: Guest, command_line: &str, code: i32) -> (Ended, Ended) {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let recorded = run(&mut command("record", guest, command_line, &log)).expect_code(code);
+    let replayed = run(&mut command("replay", guest, command_line, &log)).expect_code(code);
+    replayed.expect_named(&["the replay equals the log"]);
+    (recorded, replayed)
+}
+
+#[test]
+fn the_smoke_guest_is_replayed() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let (recorded, replayed) = record_and_replay(Guest::Smoke, "hello there", 0);
+    assert!(recorded.stdout.contains("command line: hello there"), "{recorded}");
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
+#[test]
+fn a_guest_that_fails_fails_in_its_replay() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let (recorded, replayed) = record_and_replay(Guest::Smoke, "status=3", 1);
+    recorded.expect_named(&["status=3"]);
+    replayed.expect_named(&["status=3"]);
+}
+
+#[test]
+fn the_compute_guest_is_replayed() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let (recorded, replayed) = record_and_replay(Guest::Compute, "megarounds=10", 0);
+    assert!(recorded.stdout.contains("checksum: "), "{recorded}");
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
+#[test]
+fn the_entropy_guest_sees_in_its_replay_what_it_saw() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let (first, replayed) = record_and_replay(Guest::Entropy, ENTROPY, 0);
+    assert_eq!(replayed.stdout, first.stdout);
+    let (second, _) = record_and_replay(Guest::Entropy, ENTROPY, 0);
+    assert_ne!(second.stdout, first.stdout, "nothing was left to chance");
+}
+
+#[test]
+fn what_is_typed_is_recorded() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let (log, options) = (scratch.join("log"), "sources=console console_ms=60000");
+    let mut recording = Process::start("record", &mut command("record", Guest::Entropy, options, &log));
+    recording.type_in("typed\n");
+    let recorded = recording.wait_with_input().expect_code(0);
+    assert!(recorded.stdout.contains("bytes 6"), "{recorded}");
+    let replayed = run(&mut command("replay", Guest::Entropy, options, &log)).expect_code(0);
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
+#[test]
+fn a_recording_of_clients_that_was_stopped_is_replayed() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let switch = Switch::start(&scratch);
+    let log = scratch.join("log");
+    let mut record = command("record", Guest::KeyValue, "", &log);
+    let mut recording = Process::start("record", record.arg("--network").arg(switch.attachment()));
+    let mut client = Client::connect(switch.client_address());
+    for round in 0..50 {
+        let key = format!("key-{round}");
+        assert_eq!(client.call(&["SET", &key, "value"]), Reply::ok());
+        assert_eq!(client.call(&["GET", &key]), Reply::bulk("value"));
+    }
+    recording.signal(Signal::SIGTERM);
+    let recorded = recording.wait().expect_code(0);
+    let replayed = run(&mut command("replay", Guest::KeyValue, "", &log)).expect_code(0);
+    assert_eq!(replayed.stdout, recorded.stdout);
+}
+
+#[test]
+fn a_hundred_replays_of_the_entropy_guest_do_not_diverge() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let mut verify = lockstep();
+    verify.arg("verify").arg(Guest::Entropy.image()).args(["--runs", "100", "--memory-mib", "16"]);
+    let ended = run(verify.args(["--command-line", ENTROPY])).expect_code(0);
+    assert!(ended.stdout.contains("replayed 100 times without divergence"), "{ended}");
+}

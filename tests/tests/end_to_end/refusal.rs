@@ -1,0 +1,148 @@
+//! Two sides that do not fit together, and strangers at the channel.
+
+use lockstep_logging_channel::message::{Hello, Message, Refused};
+use lockstep_logging_channel::{Environment, FORMAT_VERSION, Record, codec};
+use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, kvm};
+use std::io::{Read, Write};
+use std::net::Shutdown;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+
+/// Room for one side of a pair beside another, or beside the test itself.
+struct Room {
+    scratch: Scratch,
+    channel: PathBuf,
+    shared: PathBuf,
+}
+
+impl Room {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let (channel, shared) = (scratch.join("channel"), scratch.directory("shared"));
+        Self { scratch, channel, shared }
+    }
+
+    fn side(&self, role: &str, spec: &PairSpec) -> Replica {
+        let channel = format!("unix:{}", self.channel.display());
+        let report = self.scratch.join(&format!("{role}.jsonl"));
+        let mut command = spec.command(role, &channel, &self.shared, &report);
+        Replica::start(role, &mut command, report)
+    }
+}
+
+fn compute() -> PairSpec {
+    PairSpec::new(Guest::Compute).setting("command-line", "megarounds=10")
+}
+
+fn expect_both_refuse(primary_spec: &PairSpec, backup_spec: &PairSpec, field: &str) {
+    let room = Room::new();
+    let mut primary = room.side("primary", primary_spec);
+    primary.wait_for("listening");
+    let mut backup = room.side("backup", backup_spec);
+    backup.process.wait().expect_code(43).expect_named(&[field]);
+    primary.process.wait().expect_code(43).expect_named(&[field]);
+    assert!(primary.event("protected").is_none() && backup.event("protected").is_none());
+    assert_eq!(primary.process.stdout(), "", "the guest ran");
+    assert!(!room.channel.exists(), "the socket was left behind");
+}
+
+#[test]
+fn two_guests_are_no_pair() {
+    let Some(_kvm) = kvm::shared() else { return };
+    expect_both_refuse(&PairSpec::new(Guest::Smoke), &PairSpec::new(Guest::Compute), "guest image digest");
+}
+
+#[test]
+fn two_configurations_are_no_pair() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let cases = [
+        ("memory-mib", "32", "guest memory in bytes"),
+        ("command-line", "megarounds=11", "guest command line"),
+        ("clock", "step", "instruction clock"),
+        ("timeout-ms", "3000", "peer timeout in ms"),
+        ("window-mib", "8", "window in bytes"),
+    ];
+    for (setting, value, field) in cases {
+        expect_both_refuse(&compute(), &compute().setting(setting, value), field);
+    }
+}
+
+#[test]
+fn two_shared_directories_are_no_pair() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let elsewhere = Scratch::new();
+    let room = Room::new();
+    let mut primary = room.side("primary", &compute());
+    primary.wait_for("listening");
+    let other = Room { scratch: Scratch::new(), channel: room.channel.clone(), shared: elsewhere.directory("shared") };
+    let mut backup = other.side("backup", &compute());
+    backup.process.wait().expect_code(43).expect_named(&["shared storage"]);
+    primary.process.wait().expect_code(43).expect_named(&["shared storage"]);
+}
+
+fn encoded(message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    codec::encode_message(message, &mut bytes).unwrap();
+    bytes
+}
+
+fn hello(software_version: &str) -> Vec<u8> {
+    encoded(&Message::Hello(Hello {
+        software_version: software_version.to_owned(),
+        format_version: FORMAT_VERSION,
+        environment: Environment::default(),
+    }))
+}
+
+/// Says `bytes` to a primary, and gives its whole answer.
+fn say(room: &Room, bytes: &[u8]) -> Vec<u8> {
+    let mut stream = UnixStream::connect(&room.channel).unwrap();
+    stream.write_all(bytes).unwrap();
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = Vec::new();
+    // A side that refuses may close before it has read everything: that is an end as well.
+    let _ = stream.read_to_end(&mut answer);
+    answer
+}
+
+#[test]
+fn another_version_is_refused_by_both_numbers() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let room = Room::new();
+    let mut primary = room.side("primary", &compute());
+    primary.wait_for("listening");
+    let answer = say(&room, &hello("9.8.7"));
+    let (record, _) = codec::decode(&answer).unwrap();
+    assert!(matches!(&record, Record::Message(Message::Refused(Refused::Differs { .. }))), "{record:?}");
+    primary.process.wait().expect_code(43).expect_named(&["9.8.7", env!("CARGO_PKG_VERSION")]);
+}
+
+#[test]
+fn another_log_format_is_refused_by_its_number() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let room = Room::new();
+    let mut primary = room.side("primary", &compute());
+    primary.wait_for("listening");
+    let mut later = hello("0.1.0");
+    later[4..6].copy_from_slice(&7_u16.to_le_bytes());
+    say(&room, &later);
+    primary.process.wait().expect_code(43).expect_named(&["version 7"]);
+}
+
+#[test]
+fn strangers_are_turned_away_and_the_pair_comes_about() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let room = Room::new();
+    let mut primary = room.side("primary", &compute());
+    primary.wait_for("listening");
+    let mut damaged = hello("0.1.0");
+    *damaged.last_mut().unwrap() ^= 1;
+    let strangers: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", b"", &[0; 4096], &damaged, &damaged[..30]];
+    for stranger in strangers {
+        say(&room, stranger);
+    }
+    let mut backup = room.side("backup", &compute());
+    let _ = primary.process.wait().expect_code(0);
+    let _ = backup.process.wait().expect_code(0);
+    primary.process.stderr().matches("turned away").nth(4).expect("every stranger is reported");
+}

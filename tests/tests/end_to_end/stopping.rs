@@ -1,0 +1,161 @@
+//! SIGTERM and SIGINT end every role at once, with status 0, and leave nothing behind.
+
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Guest, Pair, PairSpec, Process, Replica, Scratch, Switch, kvm, lockstep, logs};
+use lockstep_logging_channel::{Body, EndReason};
+use nix::sys::signal::Signal;
+use std::path::Path;
+use std::process::Command;
+
+const SIGNALS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
+/// A guest that says a line and then computes for longer than any test waits.
+const FOR_EVER: [&str; 2] = ["--command-line", "megarounds=100000000"];
+const FIRST_LINE: &str = "megarounds";
+
+fn compute(verb: &str) -> Command {
+    let mut command = lockstep();
+    command.arg(verb).arg(Guest::Compute.image()).args(FOR_EVER).args(["--memory-mib", "16"]);
+    command
+}
+
+#[test]
+fn a_guest_that_never_exits_is_stopped() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for signal in SIGNALS {
+        let mut process = Process::start("run", &mut compute("run"));
+        process.wait_for_stdout(FIRST_LINE);
+        process.signal(signal);
+        let _ = process.wait().expect_code(0);
+    }
+}
+
+#[test]
+fn a_stopped_recording_is_a_whole_log() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let mut process = Process::start("record", compute("record").arg("--log").arg(&log));
+    process.wait_for_stdout(FIRST_LINE);
+    process.signal(Signal::SIGTERM);
+    let _ = process.wait().expect_code(0);
+    let entries = logs::read(&log);
+    assert!(matches!(&entries.last().unwrap().body, Body::End(end) if end.reason == EndReason::Stopped), "{entries:?}");
+}
+
+#[test]
+fn a_stopped_replay_has_not_shown_anything() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let machine = |verb: &str| {
+        let mut command = lockstep();
+        command.arg(verb).arg(Guest::Compute.image()).arg("--log").arg(&log);
+        command.args(["--command-line", "megarounds=400", "--memory-mib", "16"]);
+        command
+    };
+    let _ = run(&mut machine("record")).expect_code(0);
+    let mut process = Process::start("replay", &mut machine("replay"));
+    process.wait_for_stdout(FIRST_LINE);
+    process.signal(Signal::SIGTERM);
+    process.wait().expect_code(1).expect_named(&["stopped from outside"]);
+}
+
+#[test]
+fn a_stopped_verification_leaves_no_files() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let mut process = Process::start("verify", compute("verify").env("TMPDIR", scratch.path()));
+    process.wait_for_stdout(FIRST_LINE);
+    process.signal(Signal::SIGTERM);
+    process.wait().expect_code(1).expect_named(&["stopped"]);
+    assert_eq!(scratch.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_switch_removes_its_socket() {
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        let mut switch = Switch::start(&scratch);
+        assert!(scratch.names().contains(&"switch".to_owned()));
+        switch.process.signal(signal);
+        let _ = switch.process.wait().expect_code(0);
+        assert!(!scratch.names().contains(&"switch".to_owned()), "{:?}", scratch.names());
+    }
+}
+
+/// Starts one side of a pair that waits for the other.
+fn lonely(role: &str, scratch: &Scratch) -> Replica {
+    let shared = scratch.directory("shared");
+    let (channel, report) = (format!("unix:{}", scratch.join("channel").display()), scratch.join("report"));
+    let mut command = PairSpec::new(Guest::Smoke).command(role, &channel, &shared, &report);
+    Replica::start(role, &mut command, report)
+}
+
+#[test]
+fn a_primary_that_waits_for_its_backup_is_stopped() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        let mut primary = lonely("primary", &scratch);
+        primary.wait_for("listening");
+        primary.process.signal(signal);
+        let _ = primary.process.wait().expect_code(0);
+        assert_eq!(scratch.names(), ["report", "shared"]);
+        assert_no_pair_is_left(&scratch.join("shared"));
+    }
+}
+
+#[test]
+fn a_backup_that_waits_for_its_primary_is_stopped() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        let mut backup = lonely("backup", &scratch);
+        backup.process.wait_for_stderr("looking for the primary");
+        backup.process.signal(signal);
+        let _ = backup.process.wait().expect_code(0);
+        assert_eq!(scratch.names(), ["report", "shared"]);
+        assert_no_pair_is_left(&scratch.join("shared"));
+    }
+}
+
+/// Claims are kept: they say who may go on. A pair that made none leaves only the name of the directory itself.
+fn assert_no_pair_is_left(shared: &Path) {
+    let names: Vec<_> = std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(names.iter().all(|name| name == "identity"), "{names:?}");
+}
+
+fn pair() -> Pair {
+    PairSpec::new(Guest::Compute).setting("command-line", FOR_EVER[1]).setting("memory-mib", "16").start()
+}
+
+fn assert_no_socket_is_left(pair: &Pair) {
+    let names = pair.scratch.names();
+    assert_eq!(names, ["backup.jsonl", "primary.jsonl", "shared"]);
+}
+
+#[test]
+fn when_a_protected_primary_is_stopped_its_backup_goes_on() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = pair();
+    pair.primary.process.wait_for_stdout(FIRST_LINE);
+    let _ = pair.primary.stop().expect_code(0);
+    // A guest that never exits is replayed to where the log ends, and lives on from there.
+    pair.backup.wait_for("won");
+    pair.backup.process.signal(Signal::SIGINT);
+    let _ = pair.backup.process.wait().expect_code(0);
+    assert_no_socket_is_left(&pair);
+}
+
+#[test]
+fn when_a_protecting_backup_is_stopped_its_primary_goes_on() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = pair();
+    pair.primary.process.wait_for_stdout(FIRST_LINE);
+    let _ = pair.backup.stop().expect_code(0);
+    pair.primary.wait_for("solo");
+    pair.primary.process.signal(Signal::SIGINT);
+    let _ = pair.primary.process.wait().expect_code(0);
+    assert_no_socket_is_left(&pair);
+}
