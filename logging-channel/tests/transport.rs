@@ -24,7 +24,7 @@ use lockstep_logging_channel::transport::{
 use lockstep_logging_channel::{
     Entry, EventKind, LogError, Message, Order, Record, Sequence, codec, message::Acknowledge,
 };
-use tokio::io::{AsyncWrite, AsyncWriteExt, empty, sink};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, empty, sink};
 use tokio::time::timeout;
 
 /// Longer than anything here takes; a test that hangs fails by it.
@@ -236,6 +236,22 @@ async fn the_queue_is_bounded_and_refuses_whole() {
     assert_eq!(writer.queued_bytes(), QUEUE_BYTES_MAX - 10);
     writer.flush().await.unwrap();
     writer.queue(&messages()[4]).unwrap();
+}
+
+#[tokio::test]
+async fn a_queue_that_never_runs_empty_forgets_what_was_taken() {
+    let (near, mut far) = tokio::io::duplex(64 * 1024);
+    let (_, mut writer) = Connection::new(empty(), near, "a slow reader").split();
+    let half_a_chunk = vec![0; 32 * 1024];
+    let mut chunk = vec![0; 64 * 1024];
+    writer.queue_encoded_entries(&chunk).unwrap();
+    // Twice the queue's limit goes through it, and half a chunk at least is always left.
+    for _ in 0..2 * QUEUE_BYTES_MAX / half_a_chunk.len() {
+        writer.queue_encoded_entries(&half_a_chunk).unwrap();
+        assert!(timeout(Duration::ZERO, writer.flush()).await.is_err());
+        far.read_exact(&mut chunk[..half_a_chunk.len()]).await.unwrap();
+    }
+    assert!(writer.queued_bytes() >= half_a_chunk.len());
 }
 
 async fn reading(bytes: &[u8]) -> ChannelError {

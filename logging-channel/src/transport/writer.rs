@@ -40,16 +40,17 @@ impl RecordWriter {
     /// # Errors
     /// [`ChannelError::Unsendable`], [`ChannelError::QueueFull`]; the message is then not queued.
     pub fn queue(&mut self, message: &Message) -> Result<(), ChannelError> {
+        self.forget_written();
         let before = self.queue.len();
         let encoded = codec::encode_message(message, &mut self.queue);
         encoded.map_err(|source| ChannelError::Unsendable {
             peer: self.peer.clone(),
             source,
         })?;
-        let after = self.queue.len();
-        if after > QUEUE_BYTES_MAX {
+        if self.queued_bytes() > QUEUE_BYTES_MAX {
+            let more = self.queue.len() - before;
             self.queue.truncate(before);
-            return Err(self.full(after - before));
+            return Err(self.full(more));
         }
         Ok(())
     }
@@ -59,7 +60,8 @@ impl RecordWriter {
     /// # Errors
     /// [`ChannelError::QueueFull`]; nothing is then queued.
     pub fn queue_encoded_entries(&mut self, records: &[u8]) -> Result<(), ChannelError> {
-        if self.queue.len() + records.len() > QUEUE_BYTES_MAX {
+        self.forget_written();
+        if self.queued_bytes() + records.len() > QUEUE_BYTES_MAX {
             return Err(self.full(records.len()));
         }
         self.queue.extend_from_slice(records);
@@ -90,6 +92,15 @@ impl RecordWriter {
         Ok(())
     }
 
+    /// Gives up what the stream has taken, once that is more than what is left. A stream that is slower than its writer never lets the
+    /// queue run empty, and what it took long ago must not count; moving the smaller part costs less than writing the larger did.
+    fn forget_written(&mut self) {
+        if self.written >= KEPT_BYTES.max(self.queued_bytes()) {
+            self.queue.drain(..self.written);
+            self.written = 0;
+        }
+    }
+
     async fn write_queue(&mut self) -> io::Result<()> {
         while let Some(rest @ [_, ..]) = self.queue.get(self.written..) {
             match self.stream.write(rest).await? {
@@ -101,7 +112,7 @@ impl RecordWriter {
     }
 
     fn full(&self, more: usize) -> ChannelError {
-        let (queued, max) = (self.queue.len(), QUEUE_BYTES_MAX);
+        let (queued, max) = (self.queued_bytes(), QUEUE_BYTES_MAX);
         ChannelError::QueueFull {
             peer: self.peer.clone(),
             queued,

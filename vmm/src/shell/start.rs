@@ -126,7 +126,10 @@ fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Resu
         .enable_all()
         .build()
         .map_err(CommandError::other("cannot start the runtime"))?;
-    runtime.block_on(work)
+    let outcome = runtime.block_on(work);
+    // A claim may be waiting in storage that does not answer: it must not keep the process.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Colours are for a terminal, unless its user wants none (the convention of no-color.org).

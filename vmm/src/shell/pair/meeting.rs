@@ -117,10 +117,7 @@ pub async fn wait_for_backup(
             let mut connection = listener.accept().await.map_err(channel_failed)?;
             match as_primary(&mut connection, environment, HANDSHAKE_LIMIT).await {
                 Ok(_) => Ok(Some(connection)),
-                // Whoever can reach the address can send anything: that must not end the wait.
-                Err(why) if why.is_mismatch() && !matches!(why, HandshakeError::Foreign { .. }) => {
-                    Err(CommandError::Peer(Box::new(why)))
-                }
+                Err(why) if is_wrong_backup(&why) => Err(CommandError::Peer(Box::new(why))),
                 Err(why) => {
                     tracing::warn!("turned away: {why}");
                     Ok(None)
@@ -132,6 +129,11 @@ pub async fn wait_for_backup(
             () = signals.received() => return Ok(None),
         }
     }
+}
+
+/// Whether a backup came that does not fit. Whoever else finds the port does not end the wait for it.
+fn is_wrong_backup(why: &HandshakeError) -> bool {
+    why.is_mismatch() && !matches!(why, HandshakeError::Foreign { .. })
 }
 
 /// Finds the primary. Returns the connection and the environment with the pair's name.
