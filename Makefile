@@ -5,6 +5,7 @@ LOCKSTEP := target/release/lockstep
 
 include guest-images/guests.mk
 include tests/lab.mk
+-include tests/fuzz.mk
 -include tests/sim.mk
 -include tests/bench.mk
 

@@ -47,42 +47,18 @@ pub struct Target {
 
 /// All of them.
 pub const TARGETS: &[Target] = &[
-    Target {
-        name: "log",
-        run: log::run,
-        mutations: 2_000,
-    },
-    Target {
-        name: "handshake",
-        run: handshake::run,
-        mutations: 2_000,
-    },
-    Target {
-        name: "configuration",
-        run: configuration::run,
-        mutations: 2_000,
-    },
-    Target {
-        name: "image",
-        run: image::run,
-        mutations: 1_000,
-    },
-    Target {
-        name: "devices",
-        run: devices::run,
-        mutations: 1_000,
-    },
-    Target {
-        name: "switch",
-        run: switch::run,
-        mutations: 500,
-    },
-    Target {
-        name: "resp",
-        run: resp::run,
-        mutations: 1_000,
-    },
+    of("log", log::run, 5_000),
+    of("handshake", handshake::run, 5_000),
+    of("configuration", configuration::run, 5_000),
+    of("image", image::run, 5_000),
+    of("devices", devices::run, 3_000),
+    of("switch", switch::run, 1_000),
+    of("resp", resp::run, 3_000),
 ];
+
+const fn of(name: &'static str, run: fn(&[u8]), mutations: usize) -> Target {
+    Target { name, run, mutations }
+}
 
 /// The target of this name.
 #[must_use]

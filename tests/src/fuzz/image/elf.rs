@@ -123,11 +123,11 @@ fn choose_segment(input: &mut Input<'_>, after: u64) -> Segment {
     }
 }
 
-/// An instruction that is rewritten, a prefix, the beginning of another instruction, or any byte.
+/// An instruction that is rewritten (to exit, or to fault), a prefix, the beginning of another instruction, or any byte.
 fn append_piece(code: &mut Vec<u8>, input: &mut Input<'_>) {
     let choice = input.byte();
     let register = input.byte() & 7;
-    match choice % 14 {
+    match choice % 20 {
         0 => code.extend([0x0f, 0x31]),
         1 => code.extend([0x0f, 0x01, 0xf9]),
         2 => code.extend([0x0f, 0xa2]),
@@ -141,6 +141,12 @@ fn append_piece(code: &mut Vec<u8>, input: &mut Input<'_>) {
         10 => code.push(0x0f),
         11 => code.extend([0x48, 0xb8 | register]),
         12 => code.push(0x90),
+        13 => code.extend([0x0f, 0x01, 0xd0]),
+        14 => code.extend([0xf3, 0x0f, 0xc7, 0xf8 | register]),
+        15 => code.extend([0x0f, 0x01, 0xc8]),
+        16 => code.extend([0x66, 0x0f, 0xae, 0xf0 | register]),
+        17 => code.extend([0x0f, 0xae, 0x20 | register]),
+        18 => code.extend([0xc7, 0xf8]),
         _ => code.push(input.byte()),
     }
 }

@@ -7,7 +7,7 @@
 mod elf;
 
 use lockstep::machine::image::load::IMAGE_ADDRESS_MIN;
-use lockstep::machine::image::sites::{Sites, TRAP_PORT};
+use lockstep::machine::image::sites::{Site, Sites, TRAP_PORT};
 use lockstep::machine::image::{LoadedImage, load, rewrite};
 use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use vm_memory::{Bytes, GuestAddress};
@@ -15,10 +15,13 @@ use vm_memory::{Bytes, GuestAddress};
 use super::input::Input;
 
 /// Bytes of the longest x86 instruction.
-const INSTRUCTION_BYTES_MAX: u64 = 15;
+const INSTRUCTION_BYTES_MAX: usize = 15;
 
 /// `IN EAX, imm8`.
 const TRAP: [u8; 2] = [0xe5, TRAP_PORT];
+
+/// What stands for an instruction that the guest was promised not to have.
+const UD2: [u8; 2] = [0x0f, 0x0b];
 
 /// Runs the target.
 pub fn run(bytes: &[u8]) {
@@ -60,20 +63,27 @@ fn check_loaded(file: &[u8], memory: &Memory, loaded: &LoadedImage) {
     }
 }
 
-/// A segment holds what the file has for it, but for its sites; and those stay as they are.
-fn check_contents(memory: &Memory, segment: &elf::Loadable, loaded: &LoadedImage) {
+/// A segment holds what the file has for it, but for what was rewritten; and that stays as it is.
+fn check_contents(memory: &Memory, segment: &elf::Loadable<'_>, loaded: &LoadedImage) {
     let found = read(memory, segment.address, segment.file_bytes.len() as u64);
-    let sites: Vec<u64> = loaded.sites.iter().map(|site| site.address).collect();
-    let is_rewritten = |address: u64| {
-        let before = sites.partition_point(|site| *site <= address);
-        before > 0 && address - sites[before - 1] < INSTRUCTION_BYTES_MAX
+    let first = |site: &Site| site.address.checked_sub(segment.address).map(|at| at as usize);
+    let mut rewritten: Vec<usize> = loaded.sites.iter().filter_map(first).collect();
+    let pairs = found.windows(2).zip(segment.file_bytes.windows(2)).enumerate();
+    let faults = pairs.filter(|(_, (found, in_file))| *found == UD2 && *in_file != UD2);
+    rewritten.extend(faults.map(|(at, _)| at));
+    let is_rewritten = |at: usize| {
+        rewritten
+            .iter()
+            .any(|start| (*start..start + INSTRUCTION_BYTES_MAX).contains(&at))
     };
-    let pairs = found.iter().zip(segment.file_bytes).zip(segment.address..);
-    for ((found, in_file), address) in pairs {
-        assert!(
-            found == in_file || segment.executable && is_rewritten(address),
-            "{address:#x} was changed"
-        );
+    let changed = found
+        .iter()
+        .zip(segment.file_bytes)
+        .enumerate()
+        .filter(|(_, (found, in_file))| found != in_file);
+    for (at, _) in changed {
+        let address = segment.address + at as u64;
+        assert!(segment.executable && is_rewritten(at), "{address:#x} was changed");
     }
     if segment.executable {
         let (mut again, mut more) = (found.clone(), Sites::default());
