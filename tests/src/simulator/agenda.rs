@@ -39,6 +39,8 @@ pub enum Happening {
     Reply(Vec<u8>),
     /// A planned fault, by its place in the plan.
     Fault(usize),
+    /// A process dies.
+    Crash(Side),
     /// A process that stood still goes on.
     Continue(Side),
     /// Somebody wants the guest to power off, and says so until it does.

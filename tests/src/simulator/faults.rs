@@ -21,7 +21,7 @@ impl World {
         match planned.fault {
             Fault::Crash { side, reset } => self.crash(side, reset),
             Fault::Stop { side, for_ns } => self.stop(side, for_ns),
-            Fault::CrashAtAction { .. } | Fault::StopAtAction { .. } => (),
+            Fault::CrashAtAction { .. } | Fault::StopAtAction { .. } | Fault::CrashAfterEnd { .. } => (),
             Fault::Cut { from, for_ns } => self.links[from.index()].cut_until_ns = until(for_ns),
             Fault::Delay { from, by_ns, for_ns } => {
                 self.links[from.index()].delay = (by_ns, until(for_ns));
@@ -59,6 +59,15 @@ impl World {
                 link.lost_before = link.sent;
             }
             self.send_parcel(side, Parcel::Closed);
+        }
+    }
+
+    /// The live guest of the primary has ended: somebody may die of it.
+    pub(super) fn strike_after_end(&mut self) {
+        for planned in &self.plan.faults {
+            if let Fault::CrashAfterEnd { side, after_ns } = planned.fault {
+                self.agenda.at(self.now_ns + after_ns, Happening::Crash(side));
+            }
         }
     }
 

@@ -34,9 +34,12 @@ impl World {
         served && decided
     }
 
-    /// Whose history survives: the winner's, and the primary's where nobody claimed.
+    /// Whose history survives: the winner's; where nobody claimed the primary's, or that of a backup that has
+    /// ended with its guest when the primary had not.
     fn survivor(&self) -> Side {
-        self.store.claims.winner(CLAIMED).unwrap_or(Side::Primary)
+        let backup_ended = self.node(Side::Backup).has_ended() && !self.node(Side::Primary).has_ended();
+        let unclaimed = if backup_ended { Side::Backup } else { Side::Primary };
+        self.store.claims.winner(CLAIMED).unwrap_or(unclaimed)
     }
 
     /// The newest output of the surviving history.

@@ -58,6 +58,8 @@ pub enum Fault {
     Crash { side: Side, reset: bool },
     /// The process is gone between two actions.
     CrashAtAction { side: Side, action: u64, reset: bool },
+    /// The process is gone so long after the live guest has ended.
+    CrashAfterEnd { side: Side, after_ns: u64 },
     /// The process stands still.
     Stop { side: Side, for_ns: u64 },
     /// The process stands still between two actions.
@@ -150,12 +152,11 @@ impl Plan {
         };
         let count = rng.within(0, 3);
         plan.faults = (0..count).map(|_| plan.draw(&mut rng)).collect();
-        if !rng.once_in(3) {
-            let fault = plan.draw_end_of_primary(&mut rng);
-            plan.faults.push(Planned {
-                at_ns: rng.below(calm_at_ns),
-                fault,
-            });
+        match rng.below(8) {
+            0 => plan.draw_late_mail(&mut rng),
+            1 => plan.draw_end_of_guest(&mut rng),
+            2 => (),
+            _ => plan.draw_end_of_primary(&mut rng),
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
         plan.keep_one_jump();
@@ -216,23 +217,47 @@ impl Plan {
     }
 
     /// What a backup is for.
-    fn draw_end_of_primary(&self, rng: &mut Rng) -> Fault {
+    fn draw_end_of_primary(&mut self, rng: &mut Rng) {
         let side = Side::Primary;
         let (action, reset) = (rng.within(1, 600), rng.once_in(3));
-        match rng.below(8) {
+        let for_ns = rng.within(self.timeout_ns, 4 * self.timeout_ns);
+        let fault = match rng.below(8) {
             0..=2 => Fault::Crash { side, reset },
             3..=4 => Fault::CrashAtAction { side, action, reset },
-            5 => Fault::Stop {
-                side,
-                for_ns: rng.within(self.timeout_ns, 4 * self.timeout_ns),
-            },
-            6 => Fault::StopAtAction {
-                side,
-                action,
-                for_ns: 2 * self.timeout_ns,
-            },
+            5 => Fault::Stop { side, for_ns },
+            6 => Fault::StopAtAction { side, action, for_ns },
             _ => Fault::Terminate { side },
-        }
+        };
+        let at_ns = rng.below(self.calm_at_ns);
+        self.faults.push(Planned { at_ns, fault });
+    }
+
+    /// What a lease is for: the backup hears nothing any more, and what it said before is long under way.
+    fn draw_late_mail(&mut self, rng: &mut Rng) {
+        let (at_ns, for_ns) = (rng.below(self.calm_at_ns / 2), self.calm_at_ns);
+        let by_ns = rng.within(self.timeout_ns / 2, 3 * self.timeout_ns);
+        let from = Side::Backup;
+        let late = Fault::Delay { from, by_ns, for_ns };
+        self.faults.push(Planned { at_ns, fault: late });
+        let fault = match rng.below(3) {
+            0 => Fault::Break { side: Side::Backup },
+            1 => Fault::Corrupt { from: Side::Primary },
+            _ => Fault::Cut {
+                from: Side::Primary,
+                for_ns,
+            },
+        };
+        let at_ns = at_ns + rng.below(2 * self.timeout_ns);
+        self.faults.push(Planned { at_ns, fault });
+    }
+
+    /// The guest powers off, and at about that time somebody dies.
+    fn draw_end_of_guest(&mut self, rng: &mut Rng) {
+        let at_ns = rng.below(self.calm_at_ns);
+        let side = Side::BOTH[rng.below(2) as usize];
+        let after_ns = rng.below(6 * self.latency_ns);
+        let faults = [Fault::PowerOff, Fault::CrashAfterEnd { side, after_ns }];
+        self.faults.extend(faults.map(|fault| Planned { at_ns, fault }));
     }
 
     fn draw_store(rng: &mut Rng) -> StoreFault {

@@ -46,7 +46,7 @@ pub struct Wires {
     outputs: Vec<Output<Vec<u8>>>,
     passed: Option<u64>,
     feed: VecDeque<Entry>,
-    passed_exits: u64,
+    passed_exits: Option<u64>,
     go_live: Option<Generation>,
     replayed: Option<(Sequence, u64)>,
     said: VecDeque<Told>,
@@ -72,7 +72,7 @@ impl Wires {
             outputs: Vec::new(),
             passed: None,
             feed: VecDeque::new(),
-            passed_exits: 0,
+            passed_exits: None,
             go_live: None,
             replayed: None,
             said: VecDeque::new(),
@@ -96,7 +96,7 @@ impl Wires {
 
     /// No entry lies before this exit but those delivered.
     pub fn advance(&mut self, exits: u64) {
-        self.passed_exits = self.passed_exits.max(exits);
+        self.passed_exits = self.passed_exits.max(Some(exits));
     }
 
     /// No entry follows but those delivered.
@@ -250,10 +250,10 @@ impl Feed for End {
         if wires.go_live.is_some() {
             return Ok(Fed::Exhausted);
         }
-        if wires.passed_exits >= exits {
-            return Ok(Fed::Passed(wires.passed_exits));
+        match wires.passed_exits {
+            Some(passed) if passed >= exits => Ok(Fed::Passed(passed)),
+            _ => Err(DoorError::Stopped),
         }
-        Err(DoorError::Stopped)
     }
 
     fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {

@@ -147,6 +147,7 @@ impl World {
             Happening::Frame(frame) => self.frame(frame),
             Happening::Reply(bytes) => self.reply(&bytes),
             Happening::Fault(index) => self.fault(index),
+            Happening::Crash(side) => self.crash(side, false),
             Happening::Continue(side) => self.go_on(side),
             Happening::PowerOff => self.ask_to_power_off(),
         }
@@ -189,8 +190,13 @@ impl World {
         if !node.cpu_runs() {
             return;
         }
-        if let Turn::Again { after_ns } = node.run(now_ns, &mut self.checker) {
+        let turn = node.run(now_ns, &mut self.checker);
+        let ended = node.guest_over;
+        if let Turn::Again { after_ns } = turn {
             self.poke_cpu(side, after_ns);
+        }
+        if ended && side == Side::Primary {
+            self.strike_after_end();
         }
         self.poke(side);
     }
