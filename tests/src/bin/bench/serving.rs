@@ -1,0 +1,79 @@
+//! The key-value guest under redis-benchmark, alone and protected.
+
+use super::measure::{Sample, cpu_seconds};
+use lockstep_tests::harness::{Client, Guest, Pair, PairSpec, Process, Scratch, Switch, lockstep, run};
+use std::net::SocketAddr;
+use std::process::Command;
+
+/// Commands of a workload.
+const COMMANDS: &str = "set,get";
+const COMMANDS_COUNT: f64 = 2.0;
+
+/// One run against an unprotected machine.
+pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
+    let scratch = Scratch::new();
+    let switch = Switch::start(&scratch);
+    let mut command = lockstep();
+    command.arg("run").arg(Guest::KeyValue.image()).arg("--network").arg(switch.attachment());
+    let machine = Process::start("run", &mut command);
+    Client::connect(switch.client_address());
+    benchmark(switch.client_address(), machine.id(), clients, pipeline, requests)
+}
+
+/// One run against a pair.
+pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
+    let pair = serving_pair();
+    benchmark(pair.switch().client_address(), pair.primary.process.id(), clients, pipeline, requests)
+}
+
+/// A pair that serves.
+pub fn serving_pair() -> Pair {
+    let pair = PairSpec::new(Guest::KeyValue).with_switch().start();
+    pair.client();
+    pair
+}
+
+/// A pair of `guest` that has just become one.
+pub fn pair(guest: Guest) -> Pair {
+    PairSpec::new(guest).start()
+}
+
+/// Runs `guest` to its end.
+pub fn run_alone(guest: Guest) {
+    let mut command = lockstep();
+    command.arg("run").arg(guest.image());
+    run(&mut command).expect_code(0);
+}
+
+/// Loads a pair, for what it reports.
+pub fn load(pair: &Pair, clients: u32, pipeline: u32, requests: u32) {
+    benchmark(pair.switch().client_address(), pair.primary.process.id(), clients, pipeline, requests);
+}
+
+fn benchmark(address: SocketAddr, machine: u32, clients: u32, pipeline: u32, requests: u32) -> Sample {
+    let before = cpu_seconds(machine);
+    let output = Command::new("redis-benchmark")
+        .args(["-h", &address.ip().to_string(), "-p", &address.port().to_string(), "-t", COMMANDS, "--csv"])
+        .args(["-c", &clients.to_string(), "-P", &pipeline.to_string(), "-n", &requests.to_string()])
+        .output()
+        .expect("redis-benchmark runs: `make deps` installs it");
+    let cpu = cpu_seconds(machine) - before;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let column = |number: usize| mean(&text, number);
+    Sample {
+        requests_per_second: column(1),
+        cpu_us_per_request: cpu * 1e6 / (f64::from(requests) * COMMANDS_COUNT),
+        p50_ms: column(4),
+        p99_ms: column(6),
+    }
+}
+
+/// Mean of a column of redis-benchmark's CSV: test, rps, avg, min, p50, p95, p99, max.
+fn mean(csv: &str, column: usize) -> f64 {
+    let values: Vec<f64> = csv
+        .lines()
+        .skip(1)
+        .filter_map(|line| line.split(',').nth(column)?.trim_matches('"').parse().ok())
+        .collect();
+    values.iter().sum::<f64>() / values.len() as f64
+}
