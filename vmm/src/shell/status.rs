@@ -185,6 +185,8 @@ fn log_status(error: &LogError) -> Status {
     match error {
         LogError::File { .. } | LogError::Exists { .. } => Status::Configuration,
         LogError::FormatVersion { .. } => Status::Mismatch,
+        // A log that begins in another format is in that format; one that changes its format later is damaged.
+        LogError::Damaged { source, entries: 0, .. } => log_status(source),
         _ => Status::DamagedLog,
     }
 }
