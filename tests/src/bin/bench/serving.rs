@@ -1,7 +1,7 @@
 //! The key-value guest under redis-benchmark, alone and protected.
 
 use super::measure::{Sample, cpu_seconds};
-use lockstep_tests::harness::{Client, Guest, Pair, PairSpec, Process, Scratch, Switch, lockstep, run};
+use lockstep_tests::harness::{Client, Guest, Pair, PairSpec, Process, Scratch, Switch, lockstep};
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -42,7 +42,7 @@ pub fn pair(guest: Guest) -> Pair {
 pub fn run_alone(guest: Guest) {
     let mut command = lockstep();
     command.arg("run").arg(guest.image());
-    run(&mut command).expect_code(0);
+    Process::start("run", &mut command).wait().expect_code(0);
 }
 
 /// Loads a pair, for what it reports.
