@@ -16,7 +16,7 @@ pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
     let mut command = lockstep();
     command.arg("run").arg(Guest::KeyValue.image()).arg("--network").arg(switch.attachment());
     let machine = Process::start("run", &mut command);
-    Client::connect(switch.client_address());
+    drop(Client::connect(switch.client_address()));
     benchmark(switch.client_address(), machine.id(), clients, pipeline, requests)
 }
 
@@ -29,7 +29,7 @@ pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
 /// A pair that serves.
 pub fn serving_pair() -> Pair {
     let pair = PairSpec::new(Guest::KeyValue).with_switch().start();
-    pair.client();
+    drop(pair.client());
     pair
 }
 
@@ -42,7 +42,7 @@ pub fn pair(guest: Guest) -> Pair {
 pub fn run_alone(guest: Guest) {
     let mut command = lockstep();
     command.arg("run").arg(guest.image());
-    Process::start("run", &mut command).wait().expect_code(0);
+    let _ = Process::start("run", &mut command).wait().expect_code(0);
 }
 
 /// Loads a pair, for what it reports.
