@@ -107,8 +107,10 @@ fn every_source_is_replayed_with_every_clock() {
         if !offered(clock) {
             continue;
         }
-        let options = "rounds=2 spin0=20000 spin3=20000 landings=3 frames_ms=5 console_ms=5";
-        let ended = run(command("verify", clock, options).args(["--runs", "3"])).expect_code(0);
+        // Stepping is only promised where the guest stays in ring 0 between exits: see docs/hosts.md.
+        let sources = if clock == "step" { "sources=timer0 " } else { "" };
+        let options = format!("{sources}rounds=2 spin0=20000 spin3=20000 landings=3 frames_ms=5 console_ms=5");
+        let ended = run(command("verify", clock, &options).args(["--runs", "3"])).expect_code(0);
         assert!(ended.stdout.contains("replayed 3 times without divergence"), "{ended}");
     }
 }

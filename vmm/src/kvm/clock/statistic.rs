@@ -25,6 +25,8 @@ use std::time::Duration;
 const BATCH_INSTRUCTIONS: u64 = 1024;
 /// What the emulator does in 5 ms: a kick may come so late (on a loaded host 0.8 ms was seen).
 const LATE_INSTRUCTIONS_MAX: u64 = 16 * BATCH_INSTRUCTIONS;
+/// Between an interrupt and the next event: the batch in which the first is delivered, a handler, and the batch that is stepped.
+const CLEAR_INSTRUCTIONS: u64 = 4 * BATCH_INSTRUCTIONS;
 /// No host emulates an instruction faster; measured: about 300.
 const INSTRUCTION_NS_MIN: u64 = 30;
 /// String-operation prefixes.
@@ -43,6 +45,8 @@ pub struct StatisticClock {
     run_from: (u64, u64),
     /// Instructions since which every run was in CPL 0 alone.
     ring_0_from: u64,
+    /// Instructions before which nothing more enters, because an interrupt was delivered.
+    clear_of_interrupt: u64,
     lost: bool,
 }
 
@@ -60,6 +64,7 @@ impl StatisticClock {
             base_instructions: 0,
             run_from: (0, 0),
             ring_0_from: 0,
+            clear_of_interrupt: 0,
             lost: false,
         })
     }
@@ -83,7 +88,7 @@ impl StatisticClock {
             return Ok(Exit::Kicked);
         }
         let from_exit = self.ring_0_from == self.base_instructions;
-        if self.lost || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
+        if self.lost || instructions < self.clear_of_interrupt || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
             return Ok(Exit::Kicked);
         }
         self.step_once(core, instructions.wrapping_sub(self.base_instructions))
@@ -176,8 +181,8 @@ impl InstructionClock for StatisticClock {
     }
 
     fn interrupting(&mut self, core: &mut Core) -> Result<(), CpuError> {
-        // The trap flag must not be in the frame that is pushed, so what follows cannot be stepped: nothing more enters before the next exit.
-        self.lost = true;
+        // The trap flag must not be in the frame that is pushed, so the way on begins with a run that is not stepped.
+        self.clear_of_interrupt = self.counts()?.0 + CLEAR_INSTRUCTIONS;
         core.set_stepping(false)
     }
 
