@@ -19,7 +19,7 @@ const LAG_MS_MAX: &str = "60000";
 pub struct PairSpec {
     guest: Guest,
     settings: Vec<(String, String)>,
-    switch: bool,
+    switch: Option<fn(&Scratch) -> Switch>,
     proxy: bool,
     held: bool,
 }
@@ -28,14 +28,20 @@ impl PairSpec {
     /// A pair of `guest`, without a network.
     #[must_use]
     pub fn new(guest: Guest) -> Self {
-        let spec = Self { guest, settings: Vec::new(), switch: false, proxy: false, held: false };
+        let spec = Self { guest, settings: Vec::new(), switch: None, proxy: false, held: false };
         spec.setting("timeout-ms", TIMEOUT_MS).setting("lag-ms-max", LAG_MS_MAX)
     }
 
     /// With a switch, and the pair attached to it.
     #[must_use]
     pub fn with_switch(self) -> Self {
-        Self { switch: true, ..self }
+        Self { switch: Some(Switch::start), ..self }
+    }
+
+    /// With a switch that captures nothing.
+    #[must_use]
+    pub fn with_quiet_switch(self) -> Self {
+        Self { switch: Some(Switch::start_quiet), ..self }
     }
 
     /// With a wire between the two that the test can hold and cut.
@@ -65,7 +71,7 @@ impl PairSpec {
     #[must_use]
     pub fn start(&self) -> Pair {
         let scratch = Scratch::new();
-        let switch = self.switch.then(|| Switch::start(&scratch));
+        let switch = self.switch.map(|start| start(&scratch));
         let (shared, channel) = (scratch.directory("shared"), scratch.join("channel"));
         let proxy = self.proxy.then(|| Proxy::start(&scratch.join("wire"), &channel));
         if self.held {

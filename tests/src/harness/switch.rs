@@ -15,7 +15,7 @@ pub struct Switch {
     /// The process.
     pub process: Process,
     socket: PathBuf,
-    capture: PathBuf,
+    capture: Option<PathBuf>,
     client_address: SocketAddr,
 }
 
@@ -46,9 +46,23 @@ impl Switch {
     /// It does not become ready.
     #[must_use]
     pub fn start(scratch: &Scratch) -> Self {
-        let (socket, capture) = (scratch.join("switch"), scratch.join("frames.pcapng"));
+        let capture = scratch.join("frames.pcapng");
+        Self::start_with(scratch, Some(capture))
+    }
+
+    /// As [`Switch::start`], but captures nothing: for measuring.
+    #[must_use]
+    pub fn start_quiet(scratch: &Scratch) -> Self {
+        Self::start_with(scratch, None)
+    }
+
+    fn start_with(scratch: &Scratch, capture: Option<PathBuf>) -> Self {
+        let socket = scratch.join("switch");
         let mut command = lockstep();
-        command.arg("switch").arg("--socket").arg(&socket).arg("--pcap").arg(&capture);
+        command.arg("switch").arg("--socket").arg(&socket);
+        if let Some(capture) = &capture {
+            command.arg("--pcap").arg(capture);
+        }
         command.arg("--forward").arg(format!("127.0.0.1:0:{GUEST_SERVICE}"));
         let mut process = Process::start("switch", &mut command);
         let ready = process.wait_for_stdout("->");
@@ -74,10 +88,10 @@ impl Switch {
     /// Every frame that has entered so far.
     ///
     /// # Panics
-    /// The capture is damaged.
+    /// The capture is damaged, or there is none.
     #[must_use]
     pub fn frames(&self) -> Vec<Frame> {
-        packets(&std::fs::read(&self.capture).expect("a capture"))
+        packets(&std::fs::read(self.capture.as_ref().expect("a switch that captures")).expect("a capture"))
     }
 
     /// The port whose machine has announced `generation`, and the place of that frame among all.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep::machine::door::{Door, DoorError};
+use lockstep::machine::door::Door;
 use lockstep::replica::recorder::Start;
 use lockstep::replica::role::{Action, Config, Halt, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
@@ -12,7 +12,7 @@ use super::clock::Clock;
 use super::guest::{Guest, Progress};
 use super::network::Decoder;
 use super::plan::{Plan, Side};
-use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door};
+use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door, waits};
 
 /// Exits a virtual CPU makes in one turn.
 const EXITS_A_TURN: u32 = 8;
@@ -203,7 +203,7 @@ impl Node {
                     self.wires.borrow_mut().ended(EndReason::PoweredOff(0));
                     break Turn::Waits;
                 }
-                Err(DoorError::Stopped) => break self.wait(),
+                Err(why) if waits(&why) => break self.wait(),
                 Err(why) => {
                     self.guest_over = true;
                     checker.fail(|| format!("the guest of the {:?} was refused: {why}", self.side));

@@ -53,6 +53,7 @@ pub enum StoreFault {
 
 /// Something that goes wrong.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "what the fields are is said of the variant")]
 pub enum Fault {
     /// The process is gone. `reset`: what its kernel had not sent is gone too.
     Crash { side: Side, reset: bool },
@@ -135,7 +136,6 @@ impl Plan {
             _ => 10 * MS,
         };
         let calm_at_ns = timeout_ns * rng.within(3, 6);
-        let bulk = rng.once_in(20);
         let mut plan = Self {
             timeout_ns,
             window_bytes_max: lockstep::replica::role::WINDOW_BYTES_MIN,
@@ -143,7 +143,7 @@ impl Plan {
             clock_ppm: [0; 2].map(|_| rng.below(100_001) as i64 - 50_000),
             skew_ns: rng.below(timeout_ns / 4),
             latency_ns: [20 * US, 200 * US, timeout_ns / 20][rng.below(3) as usize],
-            payload_bytes: if bulk { 40_000 } else { 16 },
+            payload_bytes: 16,
             clients: rng.within(1, 4),
             think_ns: timeout_ns / if rng.once_in(3) { 20 } else { 2 },
             loss: [20, 100, u64::MAX][rng.below(3) as usize],
@@ -152,10 +152,11 @@ impl Plan {
         };
         let count = rng.within(0, 3);
         plan.faults = (0..count).map(|_| plan.draw(&mut rng)).collect();
-        match rng.below(8) {
-            0 => plan.draw_late_mail(&mut rng),
-            1 => plan.draw_end_of_guest(&mut rng),
-            2 => (),
+        match rng.below(24) {
+            0..=1 => plan.draw_late_mail(&mut rng),
+            2..=4 => plan.draw_end_of_guest(&mut rng),
+            5 => plan.draw_flood(&mut rng),
+            6..=7 => (),
             _ => plan.draw_end_of_primary(&mut rng),
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
@@ -232,23 +233,42 @@ impl Plan {
         self.faults.push(Planned { at_ns, fault });
     }
 
-    /// What a lease is for: the backup hears nothing any more, and what it said before is long under way.
+    /// What a lease is for: what the backup says is longer and longer under way, until the primary, which never
+    /// finds it silent, hears what was said more than a timeout ago; and then the backup hears nothing any more.
     fn draw_late_mail(&mut self, rng: &mut Rng) {
-        let (at_ns, for_ns) = (rng.below(self.calm_at_ns / 2), self.calm_at_ns);
-        let by_ns = rng.within(self.timeout_ns / 2, 3 * self.timeout_ns);
-        let from = Side::Backup;
-        let late = Fault::Delay { from, by_ns, for_ns };
-        self.faults.push(Planned { at_ns, fault: late });
+        let timeout_ns = self.timeout_ns;
+        self.calm_at_ns = 10 * timeout_ns;
+        let step_ns = rng.within(timeout_ns / 2, timeout_ns * 3 / 4);
+        for step in 1..=4 {
+            let (from, by_ns, for_ns) = (Side::Backup, step * step_ns, self.calm_at_ns);
+            let late = Fault::Delay { from, by_ns, for_ns };
+            self.faults.push(Planned {
+                at_ns: step * timeout_ns,
+                fault: late,
+            });
+        }
         let fault = match rng.below(3) {
             0 => Fault::Break { side: Side::Backup },
             1 => Fault::Corrupt { from: Side::Primary },
             _ => Fault::Cut {
                 from: Side::Primary,
-                for_ns,
+                for_ns: self.calm_at_ns,
             },
         };
-        let at_ns = at_ns + rng.below(2 * self.timeout_ns);
+        let at_ns = rng.within(4, 7) * timeout_ns + rng.below(timeout_ns);
         self.faults.push(Planned { at_ns, fault });
+    }
+
+    /// What a window is for: much to write, and a backup that cannot keep up.
+    fn draw_flood(&mut self, rng: &mut Rng) {
+        self.payload_bytes = 40_000;
+        self.think_ns = self.timeout_ns / 20;
+        let (side, times, for_ns) = (Side::Backup, rng.within(100, 3_000), self.calm_at_ns);
+        let at_ns = rng.below(self.calm_at_ns / 2);
+        self.faults.push(Planned {
+            at_ns,
+            fault: Fault::SlowCpu { side, times, for_ns },
+        });
     }
 
     /// The guest powers off, and at about that time somebody dies.

@@ -61,8 +61,11 @@ pub struct Store {
 pub enum Work {
     /// It has a verdict.
     Verdict(Verdict),
-    /// It says that it failed. `done`: it has done the work.
-    Fails { done: bool },
+    /// It says that it failed.
+    Fails {
+        /// It has done the work all the same.
+        done: bool,
+    },
     /// It does nothing until then.
     WaitsUntil(u64),
 }

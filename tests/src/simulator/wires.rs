@@ -19,6 +19,22 @@ use super::rng::Rng;
 /// Frames that wait for the guest; more are lost, as on a network card.
 const FRAMES_MAX: usize = 32;
 
+/// What the door refuses with where a real one would wait.
+const WAITS: &str = "moment: the simulated thread waits";
+
+fn must_wait() -> DoorError {
+    DoorError::Host {
+        what: WAITS,
+        why: String::new(),
+    }
+}
+
+/// Whether the door would have waited.
+#[must_use]
+pub fn waits(error: &DoorError) -> bool {
+    matches!(error, DoorError::Host { what: WAITS, .. })
+}
+
 /// Log entries as a replica has them: encoded where they were made, decoded where they were received.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Entries {
@@ -191,7 +207,7 @@ impl Outside for End {
         };
         match kind {
             Some(kind) => Ok(Some(Event { monotonic_ns, kind })),
-            None if readiness.idle => Err(DoorError::Stopped),
+            None if readiness.idle => Err(must_wait()),
             None => Ok(None),
         }
     }
@@ -252,7 +268,7 @@ impl Feed for End {
         }
         match wires.passed_exits {
             Some(passed) if passed >= exits => Ok(Fed::Passed(passed)),
-            _ => Err(DoorError::Stopped),
+            _ => Err(must_wait()),
         }
     }
 

@@ -65,10 +65,14 @@ fn a_stopped_replay_has_not_shown_anything() {
 fn a_stopped_verification_leaves_no_files() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();
-    let mut process = Process::start("verify", compute("verify").env("TMPDIR", scratch.path()));
+    let mut verify = compute("verify");
+    let mut process = Process::start("verify", verify.args(["--runs", "1000000"]).env("TMPDIR", scratch.path()));
     process.wait_for_stdout(FIRST_LINE);
+    // The first signal ends the recording, the second the replays.
     process.signal(Signal::SIGTERM);
-    process.wait().expect_code(1).expect_named(&["stopped"]);
+    process.wait_for_stderr("replayed without divergence");
+    process.signal(Signal::SIGTERM);
+    process.wait().expect_code(1).expect_named(&["stopped from outside"]);
     assert_eq!(scratch.names(), Vec::<String>::new());
 }
 

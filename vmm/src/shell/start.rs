@@ -1,6 +1,7 @@
 //! From the command line to an exit status.
 
 use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
+use super::commands::arrange::Signals;
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
@@ -68,16 +69,19 @@ fn report(error: &CommandError) {
     tracing::error!("{lines}");
 }
 
+/// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
     match command {
         Command::Run(machine) => on_machine(machine, async |image, configuration| {
+            let mut signals = Signals::listen()?;
             let _terminal = TerminalGuard::take();
-            run::run(&image, &configuration).await
+            run::run(&image, &configuration, &mut signals).await
         }),
         Command::Record { machine, log, overwrite } => on_machine(machine, async move |image, configuration| {
+            let mut signals = Signals::listen()?;
             let _terminal = TerminalGuard::take();
             let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
-            record::record(&image, &log, existing, &configuration).await
+            record::record(&image, &log, existing, &configuration, &mut signals).await
         }),
         Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
             replay::replay(&image, &log, &configuration).await
@@ -86,8 +90,9 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             verify::verify(&image, runs, &configuration).await
         }),
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
+            let signals = Signals::listen()?;
             let _terminal = TerminalGuard::take();
-            primary::primary(&image, &configuration).await
+            primary::primary(&image, &configuration, signals).await
         }),
         Command::Backup(machine) => on_machine(machine, async |image, configuration| {
             backup::backup(&image, &configuration).await

@@ -90,9 +90,8 @@ impl Outsides {
     ///
     /// # Errors
     /// The machine's, or the network's.
-    pub async fn run(self, plan: Plan, make_door: MakeDoor) -> Result<Ended, CommandError> {
+    pub async fn run(self, plan: Plan, make_door: MakeDoor, signals: &mut Signals) -> Result<Ended, CommandError> {
         let Self { control, ordered, mut frames, frames_in, kicks } = self;
-        let mut signals = Signals::listen()?;
         let mut machine: MachineThread = start(plan, ordered, make_door)?;
         loop {
             tokio::select! {

@@ -1,6 +1,6 @@
 //! `lockstep record`: one machine, everything that enters it into a log file.
 
-use super::arrange::{Live, Outsides, conclude, world};
+use super::arrange::{Live, Outsides, Signals, conclude, world};
 use crate::machine::door::{Door, DoorError};
 use crate::replica::recorder::Start;
 use crate::replica::replayer::TimeFloor;
@@ -73,6 +73,7 @@ pub async fn record(
     log: &Path,
     existing: Existing,
     configuration: &Configuration,
+    signals: &mut Signals,
 ) -> Result<Status, CommandError> {
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
@@ -86,5 +87,5 @@ pub async fn record(
         let start = Start { generation: Generation(0), sequence: Sequence(1) };
         Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
     });
-    Ok(conclude(&outsides.run(plan, make_door).await?))
+    Ok(conclude(&outsides.run(plan, make_door, signals).await?))
 }

@@ -85,8 +85,12 @@ pub fn same_environment(recorded: &Environment, here: &Environment) -> Result<()
 ///
 /// # Errors
 /// [`CommandError`]; a divergence is one.
-pub async fn replay_plan(plan: Plan, log: &Path, show_console: bool) -> Result<Ended, CommandError> {
-    let mut signals = Signals::listen()?;
+pub async fn replay_plan(
+    plan: Plan,
+    log: &Path,
+    show_console: bool,
+    signals: &mut Signals,
+) -> Result<Ended, CommandError> {
     let (control, ordered) = crate::shell::live::control::control();
     let (feed, recorded) = FileFeed::open(log, ordered.clone(), show_console)?;
     same_environment(&recorded, &plan.environment(recorded.pair))?;
@@ -114,7 +118,7 @@ pub async fn replay_plan(plan: Plan, log: &Path, show_console: bool) -> Result<E
 pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
-    let ended = replay_plan(plan, log, true).await?;
+    let ended = replay_plan(plan, log, true, &mut Signals::listen()?).await?;
     tracing::info!(exits = ended.point.exits, "the replay equals the log");
     Ok(conclude(&ended))
 }

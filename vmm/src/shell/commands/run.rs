@@ -1,6 +1,6 @@
 //! `lockstep run`: one machine, unprotected and unrecorded.
 
-use super::arrange::{Live, Outsides, conclude, world};
+use super::arrange::{Live, Outsides, Signals, conclude, world};
 use crate::machine::door::Door;
 use crate::replica::Unprotected;
 use crate::replica::replayer::TimeFloor;
@@ -13,7 +13,11 @@ use std::path::Path;
 ///
 /// # Errors
 /// [`CommandError`].
-pub async fn run(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+pub async fn run(
+    image: &Path,
+    configuration: &Configuration,
+    signals: &mut Signals,
+) -> Result<Status, CommandError> {
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
     let clock = plan.clock;
@@ -23,5 +27,5 @@ pub async fn run(image: &Path, configuration: &Configuration) -> Result<Status, 
         let release = Box::new(move |target, bytes: Vec<u8>| outlets.release(target, &bytes));
         Ok(Box::new(Unprotected::new(outside, release)) as Box<dyn Door>)
     });
-    Ok(conclude(&outsides.run(plan, make_door).await?))
+    Ok(conclude(&outsides.run(plan, make_door, signals).await?))
 }

@@ -1,7 +1,10 @@
 //! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
 
+use super::arrange::Signals;
 use super::record::record;
 use super::replay::replay_plan;
+use crate::machine::MachineError;
+use crate::machine::door::DoorError;
 use crate::shell::configuration::Configuration;
 use crate::shell::machine::Plan;
 use crate::shell::status::{CommandError, Status};
@@ -41,18 +44,20 @@ impl Drop for Evidence {
     }
 }
 
-/// Records `image` and replays it `runs` times.
+/// Records `image` and replays it `runs` times. A signal ends the recording, as it does for a guest that never ends by itself; another
+/// ends the verification.
 ///
 /// # Errors
 /// [`CommandError`]; the first divergence is one, and its log is kept.
 pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> Result<Status, CommandError> {
+    let mut signals = Signals::listen()?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
-    let recorded = record(image, &log, Existing::Refuse, configuration).await?;
+    let recorded = record(image, &log, Existing::Refuse, configuration, &mut signals).await?;
     let plan = Plan::new(image, configuration)?;
     for run in 1..=runs {
-        if let Err(error) = replay_plan(plan.clone(), &log, false).await {
-            evidence.keep = true;
+        if let Err(error) = replay_plan(plan.clone(), &log, false, &mut signals).await {
+            evidence.keep = !matches!(error, CommandError::Machine(MachineError::Door(DoorError::Stopped)));
             tracing::error!(run, "this replay failed");
             return Err(error);
         }

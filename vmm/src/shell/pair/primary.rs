@@ -26,11 +26,14 @@ use std::sync::{Arc, OnceLock};
 ///
 /// # Errors
 /// [`CommandError`].
-pub async fn primary(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+pub async fn primary(
+    image: &Path,
+    configuration: &Configuration,
+    mut signals: Signals,
+) -> Result<Status, CommandError> {
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
-    let mut signals = Signals::listen()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let pair = meeting::fresh_name()?;
     let environment = meeting::environment(&plan, configuration, &settings, pair)?;
