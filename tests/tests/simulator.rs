@@ -3,7 +3,7 @@
 use lockstep_tests::simulator::{Marks, simulate};
 
 /// Seeds of one run of the tests. `make sim` runs as many as wanted.
-const SEEDS: u64 = 3_000;
+const SEEDS: u64 = 20_000;
 
 /// Names the first seed, for another set.
 const FIRST_VARIABLE: &str = "LOCKSTEP_SIM_FIRST";
