@@ -31,7 +31,15 @@ pub fn lockstep_path() -> &'static Path {
 fn build() -> PathBuf {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["build", "--quiet", "--workspace", "--bin", "lockstep", "--message-format", "json"]);
+    command.args([
+        "build",
+        "--quiet",
+        "--workspace",
+        "--bin",
+        "lockstep",
+        "--message-format",
+        "json",
+    ]);
     if !cfg!(debug_assertions) {
         command.arg("--release");
     }
@@ -39,8 +47,13 @@ fn build() -> PathBuf {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .stderr(Stdio::inherit())
         .output()
-        .unwrap_or_else(|why| panic!("cargo does not run: {why}; {BINARY_VARIABLE} may name a built command"));
-    assert!(built.status.success(), "`lockstep` cannot be built; {BINARY_VARIABLE} may name a built command");
+        .unwrap_or_else(|why| {
+            panic!("cargo does not run: {why}; {BINARY_VARIABLE} may name a built command")
+        });
+    assert!(
+        built.status.success(),
+        "`lockstep` cannot be built; {BINARY_VARIABLE} may name a built command"
+    );
     String::from_utf8_lossy(&built.stdout)
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -50,5 +63,8 @@ fn build() -> PathBuf {
 
 fn executable(message: &Value) -> Option<PathBuf> {
     let is_it = message["reason"] == "compiler-artifact" && message["target"]["name"] == "lockstep";
-    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
+    message["executable"]
+        .as_str()
+        .filter(|_| is_it)
+        .map(PathBuf::from)
 }

@@ -37,7 +37,11 @@ impl Guest {
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");
         let folder = std::env::var_os(IMAGES_VARIABLE).map_or_else(|| PathBuf::from(built), PathBuf::from);
         let image = folder.join(name);
-        assert!(image.is_file(), "no guest image {}: run `make guests` first", image.display());
+        assert!(
+            image.is_file(),
+            "no guest image {}: run `make guests` first",
+            image.display()
+        );
         image.canonicalize().unwrap_or(image)
     }
 }

@@ -30,7 +30,9 @@ fn usable() -> bool {
     match OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         Ok(_) => true,
         Err(why) => {
-            skip(&format!("/dev/kvm cannot be opened ({why}); `make lab-test` needs none"));
+            skip(&format!(
+                "/dev/kvm cannot be opened ({why}); `make lab-test` needs none"
+            ));
             false
         }
     }
@@ -43,8 +45,14 @@ fn usable() -> bool {
 pub fn skip(why: &str) {
     let current = thread::current();
     let test = current.name().unwrap_or("a test");
-    assert!(std::env::var_os(NO_SKIP_VARIABLE).is_none(), "{test} would be skipped: {why}");
+    assert!(
+        std::env::var_os(NO_SKIP_VARIABLE).is_none(),
+        "{test} would be skipped: {why}"
+    );
     let count = SKIPPED.fetch_add(1, Ordering::Relaxed) + 1;
     // A closed standard error is nobody's to see.
-    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why} ({count} skipped so far in this file)");
+    let _ = writeln!(
+        std::io::stderr(),
+        "skipped: {test}: {why} ({count} skipped so far in this file)"
+    );
 }

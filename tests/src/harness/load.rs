@@ -27,7 +27,10 @@ fn write(address: SocketAddr, writer: usize, stopping: &AtomicBool, acknowledged
     while !stopping.load(Ordering::Relaxed) {
         let next = written + 1;
         // The answer is the length of the list: another one is a write that was lost or repeated.
-        assert_eq!(client.call(&["RPUSH", &list(writer), &next.to_string()]), Reply::Integer(next as i64));
+        assert_eq!(
+            client.call(&["RPUSH", &list(writer), &next.to_string()]),
+            Reply::Integer(next as i64)
+        );
         written = next;
         acknowledged.fetch_add(1, Ordering::Relaxed);
     }
@@ -45,7 +48,12 @@ impl Load {
                 thread::spawn(move || write(address, writer, &stopping, &acknowledged))
             })
             .collect();
-        let load = Self { address, stopping, acknowledged, writers };
+        let load = Self {
+            address,
+            stopping,
+            acknowledged,
+            writers,
+        };
         load.wait_for_more(20);
         load
     }
@@ -79,13 +87,21 @@ impl Load {
     /// A connection broke, or something is lost, repeated, invented or out of order.
     pub fn stop_and_check(self) {
         self.stopping.store(true, Ordering::Relaxed);
-        let written: Vec<u64> =
-            self.writers.into_iter().map(|writer| writer.join().expect("no connection breaks")).collect();
+        let written: Vec<u64> = self
+            .writers
+            .into_iter()
+            .map(|writer| writer.join().expect("no connection breaks"))
+            .collect();
         let mut client = Client::connect(self.address);
         for (writer, written) in written.iter().enumerate() {
-            let expected: Vec<Reply> = (1..=*written).map(|number| Reply::bulk(&number.to_string())).collect();
+            let expected: Vec<Reply> = (1..=*written)
+                .map(|number| Reply::bulk(&number.to_string()))
+                .collect();
             let found = client.call(&["LRANGE", &list(writer), "0", "-1"]);
-            assert!(found == Reply::Array(expected), "the list of writer {writer} is not 1 to {written}: {found:?}");
+            assert!(
+                found == Reply::Array(expected),
+                "the list of writer {writer} is not 1 to {written}: {found:?}"
+            );
         }
         assert_eq!(client.call(&["DBSIZE"]), Reply::Integer(written.len() as i64));
     }

@@ -10,7 +10,9 @@ use std::path::Path;
 #[must_use]
 pub fn read(path: &Path) -> Vec<Entry> {
     let reader = LogReader::open(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-    reader.collect::<Result<_, _>>().unwrap_or_else(|why| panic!("{}: {why}", path.display()))
+    reader
+        .collect::<Result<_, _>>()
+        .unwrap_or_else(|why| panic!("{}: {why}", path.display()))
 }
 
 /// A log of these entries.

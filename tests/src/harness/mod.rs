@@ -53,7 +53,11 @@ pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> 
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {}", missing());
+        assert!(
+            Instant::now() < deadline,
+            "not within {PATIENCE:?}: {}",
+            missing()
+        );
         std::thread::sleep(LOOK_INTERVAL);
     }
 }

@@ -28,20 +28,33 @@ impl PairSpec {
     /// A pair of `guest`, without a network.
     #[must_use]
     pub fn new(guest: Guest) -> Self {
-        let spec = Self { guest, settings: Vec::new(), switch: None, proxy: false, held: false };
-        spec.setting("timeout-ms", TIMEOUT_MS).setting("lag-ms-max", LAG_MS_MAX)
+        let spec = Self {
+            guest,
+            settings: Vec::new(),
+            switch: None,
+            proxy: false,
+            held: false,
+        };
+        spec.setting("timeout-ms", TIMEOUT_MS)
+            .setting("lag-ms-max", LAG_MS_MAX)
     }
 
     /// With a switch, and the pair attached to it.
     #[must_use]
     pub fn with_switch(self) -> Self {
-        Self { switch: Some(Switch::start), ..self }
+        Self {
+            switch: Some(Switch::start),
+            ..self
+        }
     }
 
     /// With a switch that captures nothing.
     #[must_use]
     pub fn with_quiet_switch(self) -> Self {
-        Self { switch: Some(Switch::start_quiet), ..self }
+        Self {
+            switch: Some(Switch::start_quiet),
+            ..self
+        }
     }
 
     /// With a wire between the two that the test can hold and cut.
@@ -53,7 +66,10 @@ impl PairSpec {
     /// With a wire that holds acknowledgements back from the start.
     #[must_use]
     pub fn with_held_acknowledgements(self) -> Self {
-        Self { held: true, ..self.with_proxy() }
+        Self {
+            held: true,
+            ..self.with_proxy()
+        }
     }
 
     /// With this setting on both sides.
@@ -92,15 +108,35 @@ impl PairSpec {
         let mut backup = side("backup", &wire);
         primary.wait_for("protected");
         backup.wait_for("protected");
-        Pair { primary, backup, proxy, switch, shared, scratch }
+        Pair {
+            primary,
+            backup,
+            proxy,
+            switch,
+            shared,
+            scratch,
+        }
     }
 
     /// The command of one side.
     #[must_use]
-    pub fn command(&self, role: &str, channel: &str, shared: &std::path::Path, report: &std::path::Path) -> Command {
+    pub fn command(
+        &self,
+        role: &str,
+        channel: &str,
+        shared: &std::path::Path,
+        report: &std::path::Path,
+    ) -> Command {
         let mut command = lockstep();
-        command.arg(role).arg(self.guest.image()).args(["--channel", channel]);
-        command.arg("--shared-directory").arg(shared).arg("--report").arg(report);
+        command
+            .arg(role)
+            .arg(self.guest.image())
+            .args(["--channel", channel]);
+        command
+            .arg("--shared-directory")
+            .arg(shared)
+            .arg("--report")
+            .arg(report);
         for (name, value) in &self.settings {
             command.arg(format!("--{name}={value}"));
         }

@@ -23,10 +23,16 @@ impl Collected {
         let reader = thread::spawn(move || {
             let mut buffer = [0; 16 * 1024];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
-                place.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..count]);
+                place
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .extend_from_slice(&buffer[..count]);
             }
         });
-        Self { bytes, reader: Some(reader) }
+        Self {
+            bytes,
+            reader: Some(reader),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
@@ -89,8 +95,16 @@ impl Ended {
 
 impl std::fmt::Display for Ended {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { name, status, stdout, stderr } = self;
-        write!(formatter, "{name}: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+        let Self {
+            name,
+            status,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            formatter,
+            "{name}: {status}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
     }
 }
 
@@ -111,12 +125,23 @@ impl Process {
     /// It does not start.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
         let stdin = child.stdin.take();
         let stdout = Collected::from(child.stdout.take().expect("a pipe was asked for"));
         let stderr = Collected::from(child.stderr.take().expect("a pipe was asked for"));
-        Self { name: name.to_owned(), child, stdin, stdout, stderr }
+        Self {
+            name: name.to_owned(),
+            child,
+            stdin,
+            stdout,
+            stderr,
+        }
     }
 
     /// Its process number.
@@ -141,7 +166,10 @@ impl Process {
     /// It takes none.
     pub fn type_in(&mut self, text: &str) {
         let stdin = self.stdin.as_mut().expect("standard input is open");
-        stdin.write_all(text.as_bytes()).and_then(|()| stdin.flush()).expect("it reads");
+        stdin
+            .write_all(text.as_bytes())
+            .and_then(|()| stdin.flush())
+            .expect("it reads");
     }
 
     /// What it has written to standard output so far.
@@ -185,7 +213,11 @@ impl Process {
             let text = |bytes: &Mutex<Vec<u8>>| {
                 String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
             };
-            format!("{name} says no such thing\n--- stdout\n{}\n--- stderr\n{}", text(&all.0), text(&all.1))
+            format!(
+                "{name} says no such thing\n--- stdout\n{}\n--- stderr\n{}",
+                text(&all.0),
+                text(&all.1)
+            )
         };
         wait_until(
             || {
@@ -195,7 +227,11 @@ impl Process {
                 if now.contains(text) {
                     return Some(now);
                 }
-                assert!(running || self.is_collecting(), "`{text}` never came: {}", missing());
+                assert!(
+                    running || self.is_collecting(),
+                    "`{text}` never came: {}",
+                    missing()
+                );
                 None
             },
             || format!("`{text}`: {}", missing()),
@@ -238,7 +274,12 @@ impl Process {
             thread::sleep(super::LOOK_INTERVAL);
         };
         let (stdout, stderr) = (self.stdout.finish(), self.stderr.finish());
-        Ended { name: self.name.clone(), status, stdout, stderr }
+        Ended {
+            name: self.name.clone(),
+            status,
+            stdout,
+            stderr,
+        }
     }
 
     /// Kills it with SIGKILL, and reaps it.
@@ -248,7 +289,11 @@ impl Process {
     pub fn kill(&mut self) -> Ended {
         self.signal(Signal::SIGKILL);
         let ended = self.wait();
-        assert_eq!(ended.status.signal(), Some(Signal::SIGKILL as i32), "it had ended before: {ended}");
+        assert_eq!(
+            ended.status.signal(),
+            Some(Signal::SIGKILL as i32),
+            "it had ended before: {ended}"
+        );
         ended
     }
 
@@ -263,7 +308,12 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.end();
         if thread::panicking() {
-            eprintln!("=== {}\n--- stdout\n{}\n--- stderr\n{}", self.name, self.stdout.finish(), self.stderr.finish());
+            eprintln!(
+                "=== {}\n--- stdout\n{}\n--- stderr\n{}",
+                self.name,
+                self.stdout.finish(),
+                self.stderr.finish()
+            );
         }
     }
 }

@@ -119,7 +119,10 @@ impl Proxy {
             let primary = wait_until(|| UnixStream::connect(&primary).ok(), || "a primary".to_owned());
             join(&shared, backup, primary);
         });
-        Self { state, path: path.to_owned() }
+        Self {
+            state,
+            path: path.to_owned(),
+        }
     }
 
     /// Where the backup connects.
@@ -173,7 +176,10 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         let state = self.lock();
-        for out in [&state.to_primary.out, &state.to_backup.out].into_iter().flatten() {
+        for out in [&state.to_primary.out, &state.to_backup.out]
+            .into_iter()
+            .flatten()
+        {
             // Fails where that side has closed first.
             let _ = out.shutdown(Shutdown::Both);
         }
@@ -199,7 +205,10 @@ fn pump(state: &Mutex<State>, mut from: UnixStream, toward: Toward) {
         let mut read = 0;
         while let Ok((record, length)) = codec::decode(&unread[read..]) {
             let bytes = &unread[read..read + length];
-            state.lock().unwrap_or_else(PoisonError::into_inner).take(toward, record, bytes);
+            state
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(toward, record, bytes);
             read += length;
         }
         unread.drain(..read);

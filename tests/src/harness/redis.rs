@@ -46,7 +46,8 @@ impl Client {
     /// It never does.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let mut client = Self::open(address).unwrap_or_else(|why| panic!("cannot connect to {address}: {why}"));
+        let mut client =
+            Self::open(address).unwrap_or_else(|why| panic!("cannot connect to {address}: {why}"));
         assert_eq!(client.call(&["PING"]), Reply::Simple("PONG".to_owned()));
         client
     }
@@ -59,7 +60,9 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
-        Ok(Self { stream: BufReader::new(stream) })
+        Ok(Self {
+            stream: BufReader::new(stream),
+        })
     }
 
     /// Sends a command and waits for its answer.
@@ -67,7 +70,8 @@ impl Client {
     /// # Panics
     /// The connection breaks, or the answer takes longer than [`PATIENCE`].
     pub fn call(&mut self, command: &[&str]) -> Reply {
-        self.try_call(command).unwrap_or_else(|why| panic!("{command:?}: {why}"))
+        self.try_call(command)
+            .unwrap_or_else(|why| panic!("{command:?}: {why}"))
     }
 
     /// Sends a command and waits for its answer.
@@ -126,7 +130,10 @@ impl Client {
             "$" => self.bulk(rest.parse().map_err(|_| strange())?),
             "*" => {
                 let count: usize = rest.parse().map_err(|_| strange())?;
-                (0..count).map(|_| self.receive()).collect::<io::Result<_>>().map(Reply::Array)
+                (0..count)
+                    .map(|_| self.receive())
+                    .collect::<io::Result<_>>()
+                    .map(Reply::Array)
             }
             _ => Err(strange()),
         }
@@ -141,7 +148,9 @@ impl Client {
     }
 
     fn bulk(&mut self, length: i64) -> io::Result<Reply> {
-        let Ok(length) = usize::try_from(length) else { return Ok(Reply::Bulk(None)) };
+        let Ok(length) = usize::try_from(length) else {
+            return Ok(Reply::Bulk(None));
+        };
         let mut bytes = vec![0; length + 2];
         self.stream.read_exact(&mut bytes)?;
         bytes.truncate(length);

@@ -33,7 +33,10 @@ impl Replica {
     /// Starts `command`, which reports to `report`.
     #[must_use]
     pub fn start(name: &str, command: &mut Command, report: PathBuf) -> Self {
-        Self { process: Process::start(name, command), report }
+        Self {
+            process: Process::start(name, command),
+            report,
+        }
     }
 
     /// Everything reported so far.
@@ -58,7 +61,11 @@ impl Replica {
             || {
                 let running = self.process.is_running();
                 let found = self.event(event);
-                assert!(found.is_some() || running, "ended without `{event}`: {}", self.account());
+                assert!(
+                    found.is_some() || running,
+                    "ended without `{event}`: {}",
+                    self.account()
+                );
                 found
             },
             || format!("`{event}`: {:?}", std::fs::read_to_string(&report)),
@@ -70,8 +77,16 @@ impl Replica {
     /// # Panics
     /// They never do.
     pub fn wait_for_statistics(&self, enough: impl Fn(&Value) -> bool) -> Value {
-        let newest = || self.events().into_iter().rev().find(|line| line["event"] == "statistics");
-        wait_until(|| newest().filter(&enough), || format!("such statistics: {:?}", newest()))
+        let newest = || {
+            self.events()
+                .into_iter()
+                .rev()
+                .find(|line| line["event"] == "statistics")
+        };
+        wait_until(
+            || newest().filter(&enough),
+            || format!("such statistics: {:?}", newest()),
+        )
     }
 
     /// The last line's statistics, when the process has ended.
@@ -80,7 +95,8 @@ impl Replica {
     /// There is none.
     #[must_use]
     pub fn summary(&self) -> Value {
-        self.event("summary").unwrap_or_else(|| panic!("no summary: {}", self.account()))
+        self.event("summary")
+            .unwrap_or_else(|| panic!("no summary: {}", self.account()))
     }
 
     /// Asks it to stop, and waits for its end.

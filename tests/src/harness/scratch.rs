@@ -20,7 +20,12 @@ impl Scratch {
     /// The host gives none.
     #[must_use]
     pub fn new() -> Self {
-        Self(tempfile::Builder::new().prefix("lockstep-").tempdir().expect("a temporary directory"))
+        Self(
+            tempfile::Builder::new()
+                .prefix("lockstep-")
+                .tempdir()
+                .expect("a temporary directory"),
+        )
     }
 
     /// The directory.
@@ -71,8 +76,15 @@ impl Scratch {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         let entries = std::fs::read_dir(self.path()).expect("a readable directory");
-        let mut names: Vec<String> =
-            entries.map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = entries
+            .map(|entry| {
+                entry
+                    .expect("an entry")
+                    .file_name()
+                    .to_string_lossy()
+                    .into_owned()
+            })
+            .collect();
         names.sort();
         names
     }

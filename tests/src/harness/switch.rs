@@ -33,7 +33,8 @@ impl Frame {
     #[must_use]
     pub fn announced_generation(&self) -> Option<u32> {
         // docs/failover.md: an Ethernet header with this type, "LSGN", the pair's name, the generation.
-        let says_so = self.bytes.get(12..14) == Some(&[0x88, 0xb5]) && self.bytes.get(14..18) == Some(b"LSGN");
+        let says_so =
+            self.bytes.get(12..14) == Some(&[0x88, 0xb5]) && self.bytes.get(14..18) == Some(b"LSGN");
         let generation = self.bytes.get(34..38).filter(|_| says_so)?;
         Some(u32::from_le_bytes(generation.try_into().ok()?))
     }
@@ -63,14 +64,21 @@ impl Switch {
         if let Some(capture) = &capture {
             command.arg("--pcap").arg(capture);
         }
-        command.arg("--forward").arg(format!("127.0.0.1:0:{GUEST_SERVICE}"));
+        command
+            .arg("--forward")
+            .arg(format!("127.0.0.1:0:{GUEST_SERVICE}"));
         let mut process = Process::start("switch", &mut command);
         let ready = process.wait_for_stdout("->");
         let client_address = ready
             .split_whitespace()
             .find_map(|word| word.strip_prefix("forward=")?.split("->").next()?.parse().ok())
             .unwrap_or_else(|| panic!("no forward in `{ready}`"));
-        Self { process, socket, capture, client_address }
+        Self {
+            process,
+            socket,
+            capture,
+            client_address,
+        }
     }
 
     /// What a machine is told to attach to it.
@@ -98,7 +106,9 @@ impl Switch {
     #[must_use]
     pub fn announced(&self, generation: u32) -> Option<(u32, usize)> {
         let frames = self.frames();
-        let place = frames.iter().position(|frame| frame.announced_generation() == Some(generation))?;
+        let place = frames
+            .iter()
+            .position(|frame| frame.announced_generation() == Some(generation))?;
         Some((frames[place].interface, place))
     }
 
@@ -113,12 +123,21 @@ impl Switch {
 fn packets(mut rest: &[u8]) -> Vec<Frame> {
     const ENHANCED_PACKET: u32 = 6;
     let mut frames = Vec::new();
-    let word = |bytes: &[u8], at: usize| bytes.get(at..at + 4).map(|word| u32::from_le_bytes(word.try_into().unwrap()));
+    let word = |bytes: &[u8], at: usize| {
+        bytes
+            .get(at..at + 4)
+            .map(|word| u32::from_le_bytes(word.try_into().unwrap()))
+    };
     while let (Some(kind), Some(total)) = (word(rest, 0), word(rest, 4)) {
-        let Some(block) = rest.get(..total as usize) else { break };
+        let Some(block) = rest.get(..total as usize) else {
+            break;
+        };
         if kind == ENHANCED_PACKET {
             let length = word(block, 20).unwrap() as usize;
-            frames.push(Frame { interface: word(block, 8).unwrap(), bytes: block[28..28 + length].to_vec() });
+            frames.push(Frame {
+                interface: word(block, 8).unwrap(),
+                bytes: block[28..28 + length].to_vec(),
+            });
         }
         rest = &rest[total as usize..];
     }

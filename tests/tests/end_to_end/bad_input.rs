@@ -49,8 +49,14 @@ fn images_that_are_none() {
         (scratch.write("cut", &smoke[..smoke.len() / 2]), "cut"),
         (scratch.write("header", &smoke[..40]), "header"),
         (patched(&scratch, "32-bit", 4, &[1]), "not a 64-bit ELF image"),
-        (patched(&scratch, "arm", 18, &183_u16.to_le_bytes()), "machine 183"),
-        (patched(&scratch, "shared-object", 16, &3_u16.to_le_bytes()), "ELF type 3"),
+        (
+            patched(&scratch, "arm", 18, &183_u16.to_le_bytes()),
+            "machine 183",
+        ),
+        (
+            patched(&scratch, "shared-object", 16, &3_u16.to_le_bytes()),
+            "ELF type 3",
+        ),
         (patched(&scratch, "entry", 24, &u64::MAX.to_le_bytes()), "entry"),
         (scratch.directory("directory"), "directory"),
         (scratch.join("missing"), "missing"),
@@ -65,10 +71,25 @@ fn images_that_are_none() {
 fn images_that_are_too_large() {
     let scratch = Scratch::new();
     let huge = scratch.write("huge", "");
-    std::fs::File::options().write(true).open(&huge).unwrap().set_len(64 << 30).unwrap();
-    expect_refused(&scratch, &mut run_image(&huge), CONFIGURATION, &["huge", "larger than"]);
+    std::fs::File::options()
+        .write(true)
+        .open(&huge)
+        .unwrap()
+        .set_len(64 << 30)
+        .unwrap();
+    expect_refused(
+        &scratch,
+        &mut run_image(&huge),
+        CONFIGURATION,
+        &["huge", "larger than"],
+    );
     let mut small = run_image(&Guest::KeyValue.image());
-    expect_refused(&scratch, small.args(["--memory-mib", "2"]), CONFIGURATION, &["key-value.elf", "--memory-mib"]);
+    expect_refused(
+        &scratch,
+        small.args(["--memory-mib", "2"]),
+        CONFIGURATION,
+        &["key-value.elf", "--memory-mib"],
+    );
 }
 
 #[test]
@@ -91,7 +112,12 @@ fn settings_that_cannot_be() {
         expect_refused(&scratch, &mut smoke("run", &[setting]), CONFIGURATION, &[named]);
     }
     let long = format!("--command-line={}", "x".repeat(5000));
-    expect_refused(&scratch, &mut smoke("run", &[&long]), CONFIGURATION, &["command line", "5000"]);
+    expect_refused(
+        &scratch,
+        &mut smoke("run", &[&long]),
+        CONFIGURATION,
+        &["command line", "5000"],
+    );
 }
 
 #[test]
@@ -107,7 +133,12 @@ fn configuration_files_that_are_wrong() {
     ];
     for (text, named) in cases {
         scratch.write("wrong.toml", text);
-        expect_refused(&scratch, &mut smoke("run", &["--config=wrong.toml"]), CONFIGURATION, &["wrong.toml", named]);
+        expect_refused(
+            &scratch,
+            &mut smoke("run", &["--config=wrong.toml"]),
+            CONFIGURATION,
+            &["wrong.toml", named],
+        );
     }
 }
 
@@ -117,7 +148,11 @@ fn logs_that_cannot_be_written_or_read() {
     scratch.write("existing", "precious");
     let cases: [(&str, &[&str], &[&str]); 5] = [
         ("record", &["--log", "existing"], &["existing", "--overwrite"]),
-        ("record", &["--log", "no-such-directory/log"], &["no-such-directory/log"]),
+        (
+            "record",
+            &["--log", "no-such-directory/log"],
+            &["no-such-directory/log"],
+        ),
         ("record", &["--log", "/proc/log"], &["/proc/log"]),
         ("replay", &["--log", "missing"], &["missing"]),
         ("replay", &["--log", "."], &["."]),
@@ -138,11 +173,24 @@ fn pairs_that_lack_something() {
         (&["--channel=unix:channel"], "shared-directory"),
         (&["--channel=pigeon:7", shared], "pigeon:7"),
         (&["--channel=tcp:localhost", shared], "tcp:localhost"),
-        (&["--channel=unix:no-such-directory/channel", shared], "no-such-directory"),
-        (&["--channel=unix:channel", "--shared-directory=missing"], "missing"),
+        (
+            &["--channel=unix:no-such-directory/channel", shared],
+            "no-such-directory",
+        ),
+        (
+            &["--channel=unix:channel", "--shared-directory=missing"],
+            "missing",
+        ),
         (&["--channel=unix:channel", shared, "--timeout-ms=1"], "timeout"),
         (&["--channel=unix:channel", shared, "--window-mib=1000"], "window"),
-        (&["--channel=unix:channel", shared, "--report=no-such-directory/report"], "no-such-directory/report"),
+        (
+            &[
+                "--channel=unix:channel",
+                shared,
+                "--report=no-such-directory/report",
+            ],
+            "no-such-directory/report",
+        ),
     ];
     for (flags, named) in cases {
         for role in ["primary", "backup"] {
@@ -150,7 +198,12 @@ fn pairs_that_lack_something() {
         }
     }
     let long = format!("--channel=unix:{}", "x".repeat(200));
-    expect_refused(&scratch, &mut smoke("primary", &[&long, shared]), CONFIGURATION, &["200 bytes", "shorter"]);
+    expect_refused(
+        &scratch,
+        &mut smoke("primary", &[&long, shared]),
+        CONFIGURATION,
+        &["200 bytes", "shorter"],
+    );
 }
 
 #[test]
@@ -161,7 +214,12 @@ fn shared_directories_that_cannot_be_written() {
     for (directory, named) in [("/proc", "/proc"), ("file", "file")] {
         let shared = format!("--shared-directory={directory}");
         let mut primary = smoke("primary", &["--channel=unix:channel", &shared]);
-        expect_refused(&scratch, &mut primary, CONFIGURATION, &["shared-directory", named]);
+        expect_refused(
+            &scratch,
+            &mut primary,
+            CONFIGURATION,
+            &["shared-directory", named],
+        );
     }
 }
 
@@ -173,13 +231,20 @@ fn addresses_in_use() {
     let address = port.local_addr().unwrap().to_string();
     let _socket = UnixListener::bind(scratch.join("socket")).unwrap();
     scratch.write("file", "precious");
-    for (channel, named) in [(format!("tcp:{address}"), address.as_str()), ("unix:socket".into(), "socket"), ("unix:file".into(), "file")] {
+    for (channel, named) in [
+        (format!("tcp:{address}"), address.as_str()),
+        ("unix:socket".into(), "socket"),
+        ("unix:file".into(), "file"),
+    ] {
         let channel = format!("--channel={channel}");
         let mut primary = smoke("primary", &[&channel, "--shared-directory=shared"]);
         expect_refused(&scratch, &mut primary, CONFIGURATION, &[named]);
     }
     assert_eq!(std::fs::read(scratch.join("file")).unwrap(), b"precious");
-    let shared: Vec<_> = std::fs::read_dir(scratch.join("shared")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let shared: Vec<_> = std::fs::read_dir(scratch.join("shared"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert_eq!(shared, ["identity"], "the name of a pair was left behind");
 }
 
@@ -192,12 +257,33 @@ fn switches_that_cannot_start() {
     let cases: [(&[&str], &str); 6] = [
         (&["--socket=no-such-directory/socket"], "no-such-directory"),
         (&["--socket=in-use"], "in-use"),
-        (&["--socket=socket", "--forward", &forward], &forward[..forward.len() - 15]),
-        (&["--socket=socket", "--forward=127.0.0.1:0:192.168.1.1:80"], "192.168.1.1"),
-        (&["--socket=socket", "--address=10.0.2.2/24", "--forward=127.0.0.1:0:10.0.2.2:80"], "10.0.2.2"),
-        (&["--socket=socket", "--pcap=no-such-directory/frames"], "no-such-directory/frames"),
+        (
+            &["--socket=socket", "--forward", &forward],
+            &forward[..forward.len() - 15],
+        ),
+        (
+            &["--socket=socket", "--forward=127.0.0.1:0:192.168.1.1:80"],
+            "192.168.1.1",
+        ),
+        (
+            &[
+                "--socket=socket",
+                "--address=10.0.2.2/24",
+                "--forward=127.0.0.1:0:10.0.2.2:80",
+            ],
+            "10.0.2.2",
+        ),
+        (
+            &["--socket=socket", "--pcap=no-such-directory/frames"],
+            "no-such-directory/frames",
+        ),
     ];
     for (flags, named) in cases {
-        expect_refused(&scratch, lockstep().arg("switch").args(flags), CONFIGURATION, &[named]);
+        expect_refused(
+            &scratch,
+            lockstep().arg("switch").args(flags),
+            CONFIGURATION,
+            &[named],
+        );
     }
 }

@@ -12,7 +12,10 @@ const LOOP: &str = "sources=timer0 landings=8 spin0=100000000";
 
 fn command(verb: &str, clock: &str, command_line: &str) -> Command {
     let mut command = lockstep();
-    command.arg(verb).arg(Guest::Entropy.image()).args(["--clock", clock, "--memory-mib", "16"]);
+    command
+        .arg(verb)
+        .arg(Guest::Entropy.image())
+        .args(["--clock", clock, "--memory-mib", "16"]);
     command.args(["--command-line", command_line]);
     command
 }
@@ -38,12 +41,20 @@ fn replayed(clock: &str, command_line: &str, log: &Path) -> Ended {
 
 /// Instructions after an exit at which the events of a log entered, and the instruction pointer there.
 fn landings(log: &Path) -> Vec<(u64, String)> {
-    let dump = run(lockstep().args(["log", "dump", "--json", "--kind", "event"]).arg(log)).expect_code(0);
+    let dump = run(lockstep()
+        .args(["log", "dump", "--json", "--kind", "event"])
+        .arg(log))
+    .expect_code(0);
     dump.stdout
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|entry| entry["body"]["event"] == "timer")
-        .map(|entry| (entry["instructions"].as_u64().unwrap(), entry["rip"].as_str().unwrap().to_owned()))
+        .map(|entry| {
+            (
+                entry["instructions"].as_u64().unwrap(),
+                entry["rip"].as_str().unwrap().to_owned(),
+            )
+        })
         .collect()
 }
 
@@ -59,7 +70,12 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     assert!(first.stdout.contains("landed 8"), "{first}");
     let positions = landings(&log);
     assert_eq!(positions.len(), 8, "{positions:?}");
-    assert!(positions.iter().all(|(instructions, rip)| *instructions > 0 && rip != "0x0"), "{positions:?}");
+    assert!(
+        positions
+            .iter()
+            .all(|(instructions, rip)| *instructions > 0 && rip != "0x0"),
+        "{positions:?}"
+    );
     let different: BTreeSet<u64> = positions.iter().map(|(instructions, _)| *instructions).collect();
     assert_eq!(different.len(), 8, "{positions:?}");
     for _ in 0..5 {
@@ -82,7 +98,10 @@ fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
     let first = recorded("step", once, &log);
     assert!(first.stdout.contains("landed 1"), "{first}");
     let positions = landings(&log);
-    assert!(positions.iter().any(|(instructions, _)| *instructions > 0), "{positions:?}");
+    assert!(
+        positions.iter().any(|(instructions, _)| *instructions > 0),
+        "{positions:?}"
+    );
     for _ in 0..3 {
         assert_eq!(replayed("step", once, &log).stdout, first.stdout);
     }
@@ -92,11 +111,20 @@ fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
 fn without_a_clock_events_enter_at_exits_only() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();
-    let (log, both) = (scratch.join("log"), "sources=timer0,timer3,halt spin0=20000 spin3=20000 landings=3");
+    let (log, both) = (
+        scratch.join("log"),
+        "sources=timer0,timer3,halt spin0=20000 spin3=20000 landings=3",
+    );
     let first = recorded("none", both, &log);
-    assert!(first.stdout.contains("timer0: ") && first.stdout.contains("landed 0, spun 20000"), "{first}");
+    assert!(
+        first.stdout.contains("timer0: ") && first.stdout.contains("landed 0, spun 20000"),
+        "{first}"
+    );
     let positions = landings(&log);
-    assert!(!positions.is_empty() && positions.iter().all(|(instructions, _)| *instructions == 0), "{positions:?}");
+    assert!(
+        !positions.is_empty() && positions.iter().all(|(instructions, _)| *instructions == 0),
+        "{positions:?}"
+    );
     assert_eq!(replayed("none", both, &log).stdout, first.stdout);
 }
 
@@ -109,8 +137,12 @@ fn every_source_is_replayed_with_every_clock() {
         }
         // Stepping is only promised where the guest stays in ring 0 between exits: see docs/hosts.md.
         let sources = if clock == "step" { "sources=timer0 " } else { "" };
-        let options = format!("{sources}rounds=2 spin0=20000 spin3=20000 landings=3 frames_ms=5 console_ms=5");
+        let options =
+            format!("{sources}rounds=2 spin0=20000 spin3=20000 landings=3 frames_ms=5 console_ms=5");
         let ended = run(command("verify", clock, &options).args(["--runs", "3"])).expect_code(0);
-        assert!(ended.stdout.contains("replayed 3 times without divergence"), "{ended}");
+        assert!(
+            ended.stdout.contains("replayed 3 times without divergence"),
+            "{ended}"
+        );
     }
 }

@@ -11,18 +11,31 @@ fn lockstep_with(arguments: &[&str]) -> Ended {
 #[test]
 fn the_version_names_the_log_format() {
     let ended = lockstep_with(&["--version"]).expect_code(0);
-    assert!(ended.stdout.contains(&format!("log format version {FORMAT_VERSION}")), "{ended}");
+    assert!(
+        ended
+            .stdout
+            .contains(&format!("log format version {FORMAT_VERSION}")),
+        "{ended}"
+    );
 }
 
 #[test]
 fn help_names_every_command_and_every_exit_status() {
     let ended = lockstep_with(&["--help"]).expect_code(0);
-    for command in ["run", "primary", "backup", "record", "replay", "verify", "log", "switch", "demo"] {
-        assert!(ended.stdout.contains(&format!("\n  {command}")), "`{command}` in {ended}");
+    for command in [
+        "run", "primary", "backup", "record", "replay", "verify", "log", "switch", "demo",
+    ] {
+        assert!(
+            ended.stdout.contains(&format!("\n  {command}")),
+            "`{command}` in {ended}"
+        );
         let _ = lockstep_with(&[command, "--help"]).expect_code(0);
     }
     for status in ["40", "41", "42", "43"] {
-        assert!(ended.stdout.contains(&format!(" {status} ")), "`{status}` in {ended}");
+        assert!(
+            ended.stdout.contains(&format!(" {status} ")),
+            "`{status}` in {ended}"
+        );
     }
 }
 
@@ -46,14 +59,32 @@ fn wrong_usage_is_status_2_and_named() {
 fn the_printed_configuration_is_a_configuration_file() {
     let scratch = Scratch::new();
     let image = Guest::Smoke.image().display().to_string();
-    let flags = ["--memory-mib=32", "--command-line=a \"quoted\" text", "--clock=step", "--timeout-ms=150"];
-    let pair = ["--channel=tcp:localhost:7000", "--shared-directory=/some/where", "--lag-ms-max=300"];
-    let printed =
-        lockstep_with(&[&["run", &image, "--print-config"], &flags[..], &pair[..]].concat()).expect_code(0).stdout;
+    let flags = [
+        "--memory-mib=32",
+        "--command-line=a \"quoted\" text",
+        "--clock=step",
+        "--timeout-ms=150",
+    ];
+    let pair = [
+        "--channel=tcp:localhost:7000",
+        "--shared-directory=/some/where",
+        "--lag-ms-max=300",
+    ];
+    let printed = lockstep_with(&[&["run", &image, "--print-config"], &flags[..], &pair[..]].concat())
+        .expect_code(0)
+        .stdout;
     let file = scratch.write("config.toml", &printed).display().to_string();
     let again = lockstep_with(&["run", &image, "--print-config", "--config", &file]).expect_code(0);
     assert_eq!(again.stdout, printed);
-    let flag = lockstep_with(&["run", &image, "--print-config", "--config", &file, "--memory-mib=8"]).expect_code(0);
+    let flag = lockstep_with(&[
+        "run",
+        &image,
+        "--print-config",
+        "--config",
+        &file,
+        "--memory-mib=8",
+    ])
+    .expect_code(0);
     assert_eq!(flag.stdout, printed.replace("memory_mib = 32", "memory_mib = 8"));
 }
 
@@ -61,8 +92,16 @@ fn the_printed_configuration_is_a_configuration_file() {
 fn a_machine_runs_as_its_file_says() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();
-    let file = scratch.write("config.toml", "memory_mib = 17\ncommand_line = \"from the file\"\n");
-    let ended = run(lockstep().arg("run").arg(Guest::Smoke.image()).arg("--config").arg(file)).expect_code(0);
+    let file = scratch.write(
+        "config.toml",
+        "memory_mib = 17\ncommand_line = \"from the file\"\n",
+    );
+    let ended = run(lockstep()
+        .arg("run")
+        .arg(Guest::Smoke.image())
+        .arg("--config")
+        .arg(file))
+    .expect_code(0);
     assert!(ended.stdout.contains("memory: 17 MiB\n"), "{ended}");
     assert!(ended.stdout.contains("command line: from the file\n"), "{ended}");
 }
@@ -70,7 +109,12 @@ fn a_machine_runs_as_its_file_says() {
 #[test]
 fn the_status_of_the_guest_becomes_the_status() {
     let Some(_kvm) = kvm::shared() else { return };
-    let with_status = |status: &str| run(lockstep().arg("run").arg(Guest::Smoke.image()).args(["--command-line", status]));
+    let with_status = |status: &str| {
+        run(lockstep()
+            .arg("run")
+            .arg(Guest::Smoke.image())
+            .args(["--command-line", status]))
+    };
     let _ = with_status("status=0").expect_code(0);
     with_status("status=7").expect_code(1).expect_named(&["status=7"]);
 }
@@ -78,11 +122,14 @@ fn the_status_of_the_guest_becomes_the_status() {
 #[test]
 fn messages_are_json_lines_where_that_is_asked_for() {
     let Some(_kvm) = kvm::shared() else { return };
-    let ended =
-        run(lockstep().args(["--log-format", "json", "-v", "run"]).arg(Guest::Smoke.image())).expect_code(0);
+    let ended = run(lockstep()
+        .args(["--log-format", "json", "-v", "run"])
+        .arg(Guest::Smoke.image()))
+    .expect_code(0);
     assert!(!ended.stderr.is_empty(), "{ended}");
     for line in ended.stderr.lines() {
-        let message: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
+        let message: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|why| panic!("{why}: {line}"));
         assert!(message["level"].is_string(), "{line}");
     }
 }
@@ -93,5 +140,7 @@ fn quiet_says_only_errors() {
     let ended = run(lockstep().args(["-q", "run"]).arg(Guest::Smoke.image())).expect_code(0);
     assert_eq!(ended.stderr, "");
     let image = "/no/such/image";
-    lockstep_with(&["-q", "run", image]).expect_code(3).expect_named(&[image]);
+    lockstep_with(&["-q", "run", image])
+        .expect_code(3)
+        .expect_named(&[image]);
 }

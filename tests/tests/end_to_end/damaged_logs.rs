@@ -9,8 +9,19 @@ const OPTIONS: &str = "sources=tsc,halt rounds=2";
 
 fn command(verb: &str, log: &Path) -> Command {
     let mut command = lockstep();
-    command.arg(verb).arg(Guest::Entropy.image()).arg("--log").arg(log);
-    command.args(["--command-line", OPTIONS, "--memory-mib", "16", "--digest-interval-exits", "64"]);
+    command
+        .arg(verb)
+        .arg(Guest::Entropy.image())
+        .arg("--log")
+        .arg(log);
+    command.args([
+        "--command-line",
+        OPTIONS,
+        "--memory-mib",
+        "16",
+        "--digest-interval-exits",
+        "64",
+    ]);
     command
 }
 
@@ -37,7 +48,9 @@ fn a_log_cut_anywhere_is_damaged() {
     for length in places(whole.len(), 12) {
         let cut = scratch.write("cut", &whole[..length]);
         let text = cut.display().to_string();
-        run(&mut command("replay", &cut)).expect_code(42).expect_named(&[&text, "cut off"]);
+        run(&mut command("replay", &cut))
+            .expect_code(42)
+            .expect_named(&[&text, "cut off"]);
         info(&cut).expect_code(42).expect_named(&[&text, "cut off"]);
     }
 }
@@ -65,7 +78,9 @@ fn a_log_with_any_byte_changed_is_damaged() {
         let mut changed = whole.clone();
         changed[place] ^= 0x10;
         let path = scratch.write("changed", &changed);
-        info(&path).expect_code(42).expect_named(&[&path.display().to_string(), "at byte"]);
+        info(&path)
+            .expect_code(42)
+            .expect_named(&[&path.display().to_string(), "at byte"]);
     }
 }
 
@@ -76,15 +91,23 @@ fn a_log_of_a_later_format_is_refused_by_its_number() {
     let mut bytes = std::fs::read(record(&scratch)).unwrap();
     bytes[4..6].copy_from_slice(&7_u16.to_le_bytes());
     let later = scratch.write("later", &bytes);
-    run(&mut command("replay", &later)).expect_code(43).expect_named(&["version 7"]);
+    run(&mut command("replay", &later))
+        .expect_code(43)
+        .expect_named(&["version 7"]);
 }
 
 #[test]
 fn what_is_no_log_is_said_to_be_none() {
     let scratch = Scratch::new();
-    for (name, bytes) in [("text", b"root:x:0:0:root".to_vec()), ("zeros", vec![0; 4096]), ("empty", Vec::new())] {
+    for (name, bytes) in [
+        ("text", b"root:x:0:0:root".to_vec()),
+        ("zeros", vec![0; 4096]),
+        ("empty", Vec::new()),
+    ] {
         let path = scratch.write(name, bytes);
-        info(&path).expect_code(42).expect_named(&[&path.display().to_string()]);
+        info(&path)
+            .expect_code(42)
+            .expect_named(&[&path.display().to_string()]);
     }
 }
 
@@ -102,7 +125,12 @@ fn every_difference_of_the_machine_is_named() {
     ];
     for (setting, field) in settings {
         let mut replay = lockstep();
-        replay.arg("replay").arg(Guest::Entropy.image()).arg("--log").arg(&log).arg(setting);
+        replay
+            .arg("replay")
+            .arg(Guest::Entropy.image())
+            .arg("--log")
+            .arg(&log)
+            .arg(setting);
         let name = setting.split('=').next().unwrap();
         let others = [
             ("--memory-mib", "16"),
@@ -112,11 +140,19 @@ fn every_difference_of_the_machine_is_named() {
         for (other, value) in others.into_iter().filter(|(other, _)| *other != name) {
             replay.args([other, value]);
         }
-        run(&mut replay).expect_code(43).expect_named(&[&format!("{field} differs")]);
+        run(&mut replay)
+            .expect_code(43)
+            .expect_named(&[&format!("{field} differs")]);
     }
     let mut other_image = lockstep();
-    other_image.arg("replay").arg(Guest::Smoke.image()).arg("--log").arg(&log);
-    run(&mut other_image).expect_code(43).expect_named(&["guest image digest differs"]);
+    other_image
+        .arg("replay")
+        .arg(Guest::Smoke.image())
+        .arg("--log")
+        .arg(&log);
+    run(&mut other_image)
+        .expect_code(43)
+        .expect_named(&["guest image digest differs"]);
 }
 
 #[test]
@@ -127,5 +163,8 @@ fn two_logs_are_compared() {
     let _ = run(&mut command("record", &other)).expect_code(0);
     let diff = |left: &Path, right: &Path| run(lockstep().args(["log", "diff"]).arg(left).arg(right));
     let _ = diff(&log, &log).expect_code(0);
-    assert!(diff(&log, &other).expect_code(1).stdout.contains("entry"), "no entry is named");
+    assert!(
+        diff(&log, &other).expect_code(1).stdout.contains("entry"),
+        "no entry is named"
+    );
 }

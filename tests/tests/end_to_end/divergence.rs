@@ -9,24 +9,43 @@ use std::process::Command;
 const OPTIONS: &str = "sources=tsc,random,halt rounds=3";
 
 fn machine(command: &mut Command) -> &mut Command {
-    command.args(["--command-line", OPTIONS, "--memory-mib", "16", "--digest-interval-exits", "64"])
+    command.args([
+        "--command-line",
+        OPTIONS,
+        "--memory-mib",
+        "16",
+        "--digest-interval-exits",
+        "64",
+    ])
 }
 
 fn record(log: &Path) {
     let mut command = lockstep();
-    command.arg("record").arg(Guest::Entropy.image()).arg("--log").arg(log);
+    command
+        .arg("record")
+        .arg(Guest::Entropy.image())
+        .arg("--log")
+        .arg(log);
     let _ = run(machine(&mut command)).expect_code(0);
 }
 
 fn replay(log: &Path) -> Ended {
     let mut command = lockstep();
-    command.arg("replay").arg(Guest::Entropy.image()).arg("--log").arg(log);
+    command
+        .arg("replay")
+        .arg(Guest::Entropy.image())
+        .arg("--log")
+        .arg(log);
     run(machine(&mut command))
 }
 
 /// The last entry for which `change` does something, after it did.
 fn change_last(entries: &mut [Entry], mut change: impl FnMut(&mut Entry) -> bool) -> u64 {
-    entries.iter_mut().rev().find_map(|entry| change(entry).then_some(entry.sequence.0)).expect("such an entry")
+    entries
+        .iter_mut()
+        .rev()
+        .find_map(|entry| change(entry).then_some(entry.sequence.0))
+        .expect("such an entry")
 }
 
 /// Replays a recording after `change` was made to its last fitting entry: the report must name `part`, and an entry from
@@ -37,7 +56,14 @@ fn expect_divergence(change: impl FnMut(&mut Entry) -> bool, part: &str) -> (u64
     record(&log);
     let sequence = logs::altered(&log, &altered, |entries| change_last(entries, change));
     let ended = replay(&altered).expect_code(40);
-    ended.expect_named(&[&format!(": {part}\n"), "expected: ", "found: ", "recorded at ", "replayed at ", "before it: entry"]);
+    ended.expect_named(&[
+        &format!(": {part}\n"),
+        "expected: ",
+        "found: ",
+        "recorded at ",
+        "replayed at ",
+        "before it: entry",
+    ]);
     (sequence, ended)
 }
 
@@ -64,7 +90,11 @@ fn another_value_makes_the_guest_say_something_else() {
     record(&log);
     let _ = logs::altered(&log, &altered, |entries| change_last(entries, change));
     let ended = replay(&altered).expect_code(40);
-    ended.expect_named(&["the replay differs from the log at entry", "expected: ", "found: "]);
+    ended.expect_named(&[
+        "the replay differs from the log at entry",
+        "expected: ",
+        "found: ",
+    ]);
 }
 
 #[test]

@@ -19,7 +19,10 @@ fn load(pair: &Pair) -> Load {
 /// Names of the events that a failover consists of, in the order in which they were reported.
 fn course(replica: &Replica) -> Vec<String> {
     let names = ["noticed", "claiming", "won", "replayed", "live", "solo", "fenced"];
-    let events = replica.events().into_iter().map(|event| event["event"].as_str().unwrap().to_owned());
+    let events = replica
+        .events()
+        .into_iter()
+        .map(|event| event["event"].as_str().unwrap().to_owned());
     events.filter(|event| names.contains(&event.as_str())).collect()
 }
 
@@ -38,7 +41,10 @@ fn a_killed_primary_is_not_missed() {
     pair.backup.wait_for("live");
     load.wait_for_more(50);
     load.stop_and_check();
-    assert_eq!(course(&pair.backup), ["noticed", "claiming", "won", "replayed", "live"]);
+    assert_eq!(
+        course(&pair.backup),
+        ["noticed", "claiming", "won", "replayed", "live"]
+    );
     expect_good_end(&mut pair.backup);
 }
 
@@ -64,7 +70,11 @@ fn a_stopped_primary_that_wakes_is_fenced_and_has_said_nothing() {
     pair.backup.wait_for("live");
     load.wait_for_more(20);
     pair.primary.process.signal(Signal::SIGCONT);
-    pair.primary.process.wait().expect_code(41).expect_named(&["fenced"]);
+    pair.primary
+        .process
+        .wait()
+        .expect_code(41)
+        .expect_named(&["fenced"]);
     load.wait_for_more(20);
     load.stop_and_check();
 
@@ -73,7 +83,10 @@ fn a_stopped_primary_that_wakes_is_fenced_and_has_said_nothing() {
     assert_ne!(first, second);
     let later = pair.switch().frames().split_off(place);
     assert!(later.len() > 20 * CLIENTS);
-    assert!(later.iter().all(|frame| frame.interface != first), "the old primary has spoken after the failover");
+    assert!(
+        later.iter().all(|frame| frame.interface != first),
+        "the old primary has spoken after the failover"
+    );
     expect_good_end(&mut pair.backup);
 }
 
@@ -86,7 +99,11 @@ fn a_stopped_backup_that_wakes_is_fenced() {
     pair.primary.wait_for("solo");
     load.wait_for_more(20);
     pair.backup.process.signal(Signal::SIGCONT);
-    pair.backup.process.wait().expect_code(41).expect_named(&["fenced"]);
+    pair.backup
+        .process
+        .wait()
+        .expect_code(41)
+        .expect_named(&["fenced"]);
     load.wait_for_more(20);
     load.stop_and_check();
     assert_eq!(pair.switch().announced(3), None);
@@ -100,11 +117,18 @@ fn when_both_live_and_cannot_hear_each_other_exactly_one_goes_on() {
     let load = load(&pair);
     pair.proxy().cut();
     let lost = wait_until(
-        || [&pair.primary, &pair.backup].iter().position(|side| side.event("fenced").is_some()),
+        || {
+            [&pair.primary, &pair.backup]
+                .iter()
+                .position(|side| side.event("fenced").is_some())
+        },
         || "one that is fenced".to_owned(),
     );
-    let (winner, loser) =
-        if lost == 0 { (&mut pair.backup, &mut pair.primary) } else { (&mut pair.primary, &mut pair.backup) };
+    let (winner, loser) = if lost == 0 {
+        (&mut pair.backup, &mut pair.primary)
+    } else {
+        (&mut pair.primary, &mut pair.backup)
+    };
     let _ = loser.process.wait().expect_code(41);
     winner.wait_for("won");
     load.wait_for_more(20);
@@ -116,27 +140,49 @@ fn when_both_live_and_cannot_hear_each_other_exactly_one_goes_on() {
 #[test]
 fn a_guest_that_ends_ends_its_pair() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut pair = PairSpec::new(Guest::Compute).setting("command-line", "megarounds=20").start();
+    let mut pair = PairSpec::new(Guest::Compute)
+        .setting("command-line", "megarounds=20")
+        .start();
     let primary = pair.primary.process.wait().expect_code(0);
     let backup = pair.backup.process.wait().expect_code(0);
     assert!(primary.stdout.contains("checksum: "), "{primary}");
     assert_eq!(backup.stdout, "", "{backup}");
     assert_eq!(course(&pair.primary), Vec::<String>::new());
-    assert_eq!(course(&pair.backup), ["noticed"], "its primary has said goodbye, and nobody claims");
-    assert_eq!(pair.backup.summary()["log_entries"], pair.primary.summary()["log_entries"]);
+    assert_eq!(
+        course(&pair.backup),
+        ["noticed"],
+        "its primary has said goodbye, and nobody claims"
+    );
+    assert_eq!(
+        pair.backup.summary()["log_entries"],
+        pair.primary.summary()["log_entries"]
+    );
 }
 
 #[test]
 fn a_killed_primary_s_console_output_is_said_by_its_backup() {
     let Some(_kvm) = kvm::alone() else { return };
     let options = "sources=halt rounds=200";
-    let spec = PairSpec::new(Guest::Entropy).setting("command-line", options).setting("memory-mib", "16");
+    let spec = PairSpec::new(Guest::Entropy)
+        .setting("command-line", options)
+        .setting("memory-mib", "16");
     let mut pair = spec.with_held_acknowledgements().start();
-    let says = |entry: &lockstep_logging_channel::Entry| matches!(entry.body, lockstep_logging_channel::Body::Output(_));
-    wait_until(|| pair.proxy().entries().iter().any(says).then_some(()), || "a first line".to_owned());
+    let says = |entry: &lockstep_logging_channel::Entry| {
+        matches!(entry.body, lockstep_logging_channel::Body::Output(_))
+    };
+    wait_until(
+        || pair.proxy().entries().iter().any(says).then_some(()),
+        || "a first line".to_owned(),
+    );
     let _ = pair.primary.process.kill();
     let backup = pair.backup.process.wait().expect_code(0);
     assert_eq!(pair.primary.process.stdout(), "", "it was never acknowledged");
-    assert!(backup.stdout.starts_with(&format!("entropy: {options}\n")), "{backup}");
-    assert!(backup.stdout.ends_with("entropy: 1 sources asked, 0 unknown\n"), "{backup}");
+    assert!(
+        backup.stdout.starts_with(&format!("entropy: {options}\n")),
+        "{backup}"
+    );
+    assert!(
+        backup.stdout.ends_with("entropy: 1 sources asked, 0 unknown\n"),
+        "{backup}"
+    );
 }

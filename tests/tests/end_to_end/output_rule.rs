@@ -14,9 +14,16 @@ fn sent_by_the_guest(entries: &[Entry], target: OutputTarget) -> Vec<Digest> {
 
 /// Digests of the frames that the primary has let out, in order.
 fn left(pair: &Pair) -> Vec<Digest> {
-    let (interface, _) = pair.switch().announced(1).expect("a primary that has announced itself");
+    let (interface, _) = pair
+        .switch()
+        .announced(1)
+        .expect("a primary that has announced itself");
     let frames = pair.switch().frames();
-    frames.iter().filter(|frame| frame.interface == interface).map(|frame| Digest::of(&frame.bytes)).collect()
+    frames
+        .iter()
+        .filter(|frame| frame.interface == interface)
+        .map(|frame| Digest::of(&frame.bytes))
+        .collect()
 }
 
 #[test]
@@ -30,24 +37,46 @@ fn with_acknowledgements_held_back_no_frame_leaves_and_the_guest_goes_on() {
 
     // A reply is an output: the guest has answered when its log says so.
     first.send(&["SET", "key", "value"]).unwrap();
-    wait_until(|| (!held().is_empty()).then_some(()), || "an answer of the guest".to_owned());
+    wait_until(
+        || (!held().is_empty()).then_some(()),
+        || "an answer of the guest".to_owned(),
+    );
     let answers = held().len();
     second.send(&["GET", "key"]).unwrap();
-    wait_until(|| (held().len() > answers).then_some(()), || "another answer of the guest".to_owned());
-    wait_until(|| (pair.proxy().acknowledgements_held() > 0).then_some(()), || "an acknowledgement".to_owned());
+    wait_until(
+        || (held().len() > answers).then_some(()),
+        || "another answer of the guest".to_owned(),
+    );
+    wait_until(
+        || (pair.proxy().acknowledgements_held() > 0).then_some(()),
+        || "an acknowledgement".to_owned(),
+    );
 
-    assert!(!first.has_answer() && !second.has_answer(), "an answer came before its acknowledgement");
+    assert!(
+        !first.has_answer() && !second.has_answer(),
+        "an answer came before its acknowledgement"
+    );
     let (leaked, waiting) = (left(&pair), held());
-    assert!(!leaked.iter().any(|digest| waiting.contains(digest)), "a frame left before its acknowledgement");
+    assert!(
+        !leaked.iter().any(|digest| waiting.contains(digest)),
+        "a frame left before its acknowledgement"
+    );
 
     pair.proxy().release_acknowledgements();
     assert_eq!(first.receive().unwrap(), Reply::ok());
     assert_eq!(second.receive().unwrap(), Reply::bulk("value"));
     let all_left = || {
-        let left: Vec<_> = left(&pair).into_iter().filter(|digest| waiting.contains(digest)).collect();
+        let left: Vec<_> = left(&pair)
+            .into_iter()
+            .filter(|digest| waiting.contains(digest))
+            .collect();
         (left.len() >= waiting.len()).then_some(left)
     };
-    assert_eq!(wait_until(all_left, || "every frame that was held".to_owned()), waiting, "in the guest's order");
+    assert_eq!(
+        wait_until(all_left, || "every frame that was held".to_owned()),
+        waiting,
+        "in the guest's order"
+    );
 }
 
 #[test]
@@ -59,18 +88,32 @@ fn with_acknowledgements_held_back_the_guest_runs_to_its_end_and_says_nothing() 
         .setting("memory-mib", "16")
         .with_held_acknowledgements()
         .start();
-    let ended = |entry: &Entry| matches!(&entry.body, Body::End(end) if end.reason == EndReason::PoweredOff(0));
-    wait_until(|| pair.proxy().entries().iter().any(ended).then_some(()), || "the end of the guest".to_owned());
+    let ended =
+        |entry: &Entry| matches!(&entry.body, Body::End(end) if end.reason == EndReason::PoweredOff(0));
+    wait_until(
+        || pair.proxy().entries().iter().any(ended).then_some(()),
+        || "the end of the guest".to_owned(),
+    );
     let said = sent_by_the_guest(&pair.proxy().entries(), OutputTarget::Console);
     assert!(said.len() > 3, "{said:?}");
-    assert_eq!(pair.primary.process.stdout(), "", "said before it was acknowledged");
+    assert_eq!(
+        pair.primary.process.stdout(),
+        "",
+        "said before it was acknowledged"
+    );
     assert!(pair.primary.process.is_running());
 
     pair.proxy().release_acknowledgements();
     let primary = pair.primary.process.wait().expect_code(0);
     let backup = pair.backup.process.wait().expect_code(0);
-    assert!(primary.stdout.starts_with(&format!("entropy: {options}\n")), "{primary}");
-    assert!(primary.stdout.ends_with("entropy: 4 sources asked, 0 unknown\n"), "{primary}");
+    assert!(
+        primary.stdout.starts_with(&format!("entropy: {options}\n")),
+        "{primary}"
+    );
+    assert!(
+        primary.stdout.ends_with("entropy: 4 sources asked, 0 unknown\n"),
+        "{primary}"
+    );
     assert_eq!(backup.stdout, "", "the primary had said it all");
     assert_eq!(pair.primary.summary()["outputs"], said.len());
     assert_eq!(pair.backup.summary()["divergences"], 0);

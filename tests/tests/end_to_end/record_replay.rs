@@ -11,7 +11,12 @@ const ENTROPY: &str = "rounds=3 spin0=2000 spin3=20000 landings=3 frames_ms=5 co
 
 fn command(verb: &str, guest: Guest, command_line: &str, log: &Path) -> Command {
     let mut command = lockstep();
-    command.arg(verb).arg(guest.image()).arg("--log").arg(log).args(["--command-line", command_line]);
+    command
+        .arg(verb)
+        .arg(guest.image())
+        .arg("--log")
+        .arg(log)
+        .args(["--command-line", command_line]);
     command
 }
 
@@ -29,7 +34,10 @@ fn record_and_replay(guest: Guest, command_line: &str, code: i32) -> (Ended, End
 fn the_smoke_guest_is_replayed() {
     let Some(_kvm) = kvm::shared() else { return };
     let (recorded, replayed) = record_and_replay(Guest::Smoke, "hello there", 0);
-    assert!(recorded.stdout.contains("command line: hello there"), "{recorded}");
+    assert!(
+        recorded.stdout.contains("command line: hello there"),
+        "{recorded}"
+    );
     assert_eq!(replayed.stdout, recorded.stdout);
 }
 
@@ -95,7 +103,13 @@ fn a_recording_of_clients_that_was_stopped_is_replayed() {
 fn a_hundred_replays_of_the_entropy_guest_do_not_diverge() {
     let Some(_kvm) = kvm::shared() else { return };
     let mut verify = lockstep();
-    verify.arg("verify").arg(Guest::Entropy.image()).args(["--runs", "100", "--memory-mib", "16"]);
+    verify
+        .arg("verify")
+        .arg(Guest::Entropy.image())
+        .args(["--runs", "100", "--memory-mib", "16"]);
     let ended = run(verify.args(["--command-line", ENTROPY])).expect_code(0);
-    assert!(ended.stdout.contains("replayed 100 times without divergence"), "{ended}");
+    assert!(
+        ended.stdout.contains("replayed 100 times without divergence"),
+        "{ended}"
+    );
 }

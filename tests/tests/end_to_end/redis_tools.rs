@@ -6,7 +6,8 @@ use std::net::SocketAddr;
 use std::process::Command;
 
 /// Everything redis-benchmark knows that the guest does.
-const BENCHMARKS: &str = "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,lrange_100,mset";
+const BENCHMARKS: &str =
+    "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,lrange_100,mset";
 
 fn there(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").output().is_ok();
@@ -40,12 +41,21 @@ fn expect_redis_cli(address: SocketAddr) {
 }
 
 fn expect_redis_benchmark(address: SocketAddr, pipeline: &str) {
-    let sizes = ["-n", "400", "-c", "8", "-q", "--csv", "-P", pipeline, "-t", BENCHMARKS];
+    let sizes = [
+        "-n", "400", "-c", "8", "-q", "--csv", "-P", pipeline, "-t", BENCHMARKS,
+    ];
     let ended = run(tool("redis-benchmark", address).args(sizes)).expect_code(0);
-    let results = ended.stdout.lines().filter(|line| line.starts_with('"') && !line.starts_with("\"test\"")).count();
+    let results = ended
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with('"') && !line.starts_with("\"test\""))
+        .count();
     // LRANGE brings an LPUSH of its own.
     assert_eq!(results, BENCHMARKS.split(',').count() + 1, "{ended}");
-    assert!(!ended.stdout.contains("Error") && !ended.stderr.contains("Error"), "{ended}");
+    assert!(
+        !ended.stdout.contains("Error") && !ended.stderr.contains("Error"),
+        "{ended}"
+    );
 }
 
 #[test]
@@ -57,7 +67,11 @@ fn they_work_unprotected() {
     let scratch = Scratch::new();
     let switch = Switch::start(&scratch);
     let mut command = lockstep();
-    command.arg("run").arg(Guest::KeyValue.image()).arg("--network").arg(switch.attachment());
+    command
+        .arg("run")
+        .arg(Guest::KeyValue.image())
+        .arg("--network")
+        .arg(switch.attachment());
     let _guest = Process::start("run", &mut command);
     let _ready = Client::connect(switch.client_address());
     expect_redis_cli(switch.client_address());

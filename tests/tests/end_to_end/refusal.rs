@@ -19,7 +19,11 @@ impl Room {
     fn new() -> Self {
         let scratch = Scratch::new();
         let (channel, shared) = (scratch.join("channel"), scratch.directory("shared"));
-        Self { scratch, channel, shared }
+        Self {
+            scratch,
+            channel,
+            shared,
+        }
     }
 
     fn side(&self, role: &str, spec: &PairSpec) -> Replica {
@@ -49,7 +53,11 @@ fn expect_both_refuse(primary_spec: &PairSpec, backup_spec: &PairSpec, field: &s
 #[test]
 fn two_guests_are_no_pair() {
     let Some(_kvm) = kvm::shared() else { return };
-    expect_both_refuse(&PairSpec::new(Guest::Smoke), &PairSpec::new(Guest::Compute), "guest image digest");
+    expect_both_refuse(
+        &PairSpec::new(Guest::Smoke),
+        &PairSpec::new(Guest::Compute),
+        "guest image digest",
+    );
 }
 
 #[test]
@@ -74,10 +82,22 @@ fn two_shared_directories_are_no_pair() {
     let room = Room::new();
     let mut primary = room.side("primary", &compute());
     primary.wait_for("listening");
-    let other = Room { scratch: Scratch::new(), channel: room.channel.clone(), shared: elsewhere.directory("shared") };
+    let other = Room {
+        scratch: Scratch::new(),
+        channel: room.channel.clone(),
+        shared: elsewhere.directory("shared"),
+    };
     let mut backup = other.side("backup", &compute());
-    backup.process.wait().expect_code(43).expect_named(&["shared storage"]);
-    primary.process.wait().expect_code(43).expect_named(&["shared storage"]);
+    backup
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["shared storage"]);
+    primary
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["shared storage"]);
 }
 
 fn encoded(message: &Message) -> Vec<u8> {
@@ -113,8 +133,18 @@ fn another_version_is_refused_by_both_numbers() {
     primary.wait_for("listening");
     let answer = say(&room, &hello("9.8.7"));
     let (record, _) = codec::decode(&answer).unwrap();
-    assert!(matches!(&record, Record::Message(Message::Refused(Refused::Differs { .. }))), "{record:?}");
-    primary.process.wait().expect_code(43).expect_named(&["9.8.7", env!("CARGO_PKG_VERSION")]);
+    assert!(
+        matches!(
+            &record,
+            Record::Message(Message::Refused(Refused::Differs { .. }))
+        ),
+        "{record:?}"
+    );
+    primary
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["9.8.7", env!("CARGO_PKG_VERSION")]);
 }
 
 #[test]
@@ -126,7 +156,11 @@ fn another_log_format_is_refused_by_its_number() {
     let mut later = hello("0.1.0");
     later[4..6].copy_from_slice(&7_u16.to_le_bytes());
     say(&room, &later);
-    primary.process.wait().expect_code(43).expect_named(&["version 7"]);
+    primary
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["version 7"]);
 }
 
 #[test]
@@ -137,12 +171,23 @@ fn strangers_are_turned_away_and_the_pair_comes_about() {
     primary.wait_for("listening");
     let mut damaged = hello("0.1.0");
     *damaged.last_mut().unwrap() ^= 1;
-    let strangers: [&[u8]; 5] = [b"GET / HTTP/1.1\r\n\r\n", b"", &[0; 4096], &damaged, &damaged[..30]];
+    let strangers: [&[u8]; 5] = [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"",
+        &[0; 4096],
+        &damaged,
+        &damaged[..30],
+    ];
     for stranger in strangers {
         say(&room, stranger);
     }
     let mut backup = room.side("backup", &compute());
     let _ = primary.process.wait().expect_code(0);
     let _ = backup.process.wait().expect_code(0);
-    primary.process.stderr().matches("turned away").nth(4).expect("every stranger is reported");
+    primary
+        .process
+        .stderr()
+        .matches("turned away")
+        .nth(4)
+        .expect("every stranger is reported");
 }

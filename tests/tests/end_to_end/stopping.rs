@@ -1,8 +1,10 @@
 //! SIGTERM and SIGINT end every role at once, with status 0, and leave nothing behind.
 
-use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, Pair, PairSpec, Process, Replica, Scratch, Switch, kvm, lockstep, logs};
 use lockstep_logging_channel::{Body, EndReason};
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{
+    Guest, Pair, PairSpec, Process, Replica, Scratch, Switch, kvm, lockstep, logs,
+};
 use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +17,11 @@ const FIRST_LINE: &str = "megarounds";
 
 fn compute(verb: &str) -> Command {
     let mut command = lockstep();
-    command.arg(verb).arg(Guest::Compute.image()).args(FOR_EVER).args(["--memory-mib", "16"]);
+    command
+        .arg(verb)
+        .arg(Guest::Compute.image())
+        .args(FOR_EVER)
+        .args(["--memory-mib", "16"]);
     command
 }
 
@@ -40,7 +46,10 @@ fn a_stopped_recording_is_a_whole_log() {
     process.signal(Signal::SIGTERM);
     let _ = process.wait().expect_code(0);
     let entries = logs::read(&log);
-    assert!(matches!(&entries.last().unwrap().body, Body::End(end) if end.reason == EndReason::Stopped), "{entries:?}");
+    assert!(
+        matches!(&entries.last().unwrap().body, Body::End(end) if end.reason == EndReason::Stopped),
+        "{entries:?}"
+    );
 }
 
 #[test]
@@ -50,7 +59,11 @@ fn a_stopped_replay_has_not_shown_anything() {
     let log = scratch.join("log");
     let machine = |verb: &str| {
         let mut command = lockstep();
-        command.arg(verb).arg(Guest::Compute.image()).arg("--log").arg(&log);
+        command
+            .arg(verb)
+            .arg(Guest::Compute.image())
+            .arg("--log")
+            .arg(&log);
         command.args(["--command-line", "megarounds=400", "--memory-mib", "16"]);
         command
     };
@@ -58,7 +71,10 @@ fn a_stopped_replay_has_not_shown_anything() {
     let mut process = Process::start("replay", &mut machine("replay"));
     process.wait_for_stdout(FIRST_LINE);
     process.signal(Signal::SIGTERM);
-    process.wait().expect_code(1).expect_named(&["stopped from outside"]);
+    process
+        .wait()
+        .expect_code(1)
+        .expect_named(&["stopped from outside"]);
 }
 
 #[test]
@@ -66,13 +82,19 @@ fn a_stopped_verification_leaves_no_files() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();
     let mut verify = compute("verify");
-    let mut process = Process::start("verify", verify.args(["--runs", "1000000"]).env("TMPDIR", scratch.path()));
+    let mut process = Process::start(
+        "verify",
+        verify.args(["--runs", "1000000"]).env("TMPDIR", scratch.path()),
+    );
     process.wait_for_stdout(FIRST_LINE);
     // The first signal ends the recording, the second the replays.
     process.signal(Signal::SIGTERM);
     process.wait_for_stderr("replayed without divergence");
     process.signal(Signal::SIGTERM);
-    process.wait().expect_code(1).expect_named(&["stopped from outside"]);
+    process
+        .wait()
+        .expect_code(1)
+        .expect_named(&["stopped from outside"]);
     assert_eq!(scratch.names(), Vec::<String>::new());
 }
 
@@ -84,14 +106,21 @@ fn a_switch_removes_its_socket() {
         assert!(scratch.names().contains(&"switch".to_owned()));
         switch.process.signal(signal);
         let _ = switch.process.wait().expect_code(0);
-        assert!(!scratch.names().contains(&"switch".to_owned()), "{:?}", scratch.names());
+        assert!(
+            !scratch.names().contains(&"switch".to_owned()),
+            "{:?}",
+            scratch.names()
+        );
     }
 }
 
 /// Starts one side of a pair that waits for the other.
 fn lonely(role: &str, scratch: &Scratch) -> Replica {
     let shared = scratch.directory("shared");
-    let (channel, report) = (format!("unix:{}", scratch.join("channel").display()), scratch.join("report"));
+    let (channel, report) = (
+        format!("unix:{}", scratch.join("channel").display()),
+        scratch.join("report"),
+    );
     let mut command = PairSpec::new(Guest::Smoke).command(role, &channel, &shared, &report);
     Replica::start(role, &mut command, report)
 }
@@ -126,12 +155,18 @@ fn a_backup_that_waits_for_its_primary_is_stopped() {
 
 /// Claims are kept: they say who may go on. A pair that made none leaves only the name of the directory itself.
 fn assert_no_pair_is_left(shared: &Path) {
-    let names: Vec<_> = std::fs::read_dir(shared).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let names: Vec<_> = std::fs::read_dir(shared)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     assert!(names.iter().all(|name| name == "identity"), "{names:?}");
 }
 
 fn pair() -> Pair {
-    PairSpec::new(Guest::Compute).setting("command-line", FOR_EVER[1]).setting("memory-mib", "16").start()
+    PairSpec::new(Guest::Compute)
+        .setting("command-line", FOR_EVER[1])
+        .setting("memory-mib", "16")
+        .start()
 }
 
 fn assert_no_socket_is_left(pair: &Pair) {

@@ -6,7 +6,13 @@ use std::fs;
 /// Waits until `replica` has asked the storage `attempts` times in vain.
 fn wait_for_attempts(replica: &mut Replica, attempts: u64) {
     replica.wait_for("storage_unreachable");
-    let asked = |replica: &Replica| replica.events().iter().filter_map(|event| event["attempts"].as_u64()).max();
+    let asked = |replica: &Replica| {
+        replica
+            .events()
+            .iter()
+            .filter_map(|event| event["attempts"].as_u64())
+            .max()
+    };
     lockstep_tests::harness::wait_until(
         || asked(replica).filter(|asked| *asked >= attempts),
         || format!("{attempts} attempts: {}", replica.account()),

@@ -16,12 +16,18 @@ impl OnTerminal {
     fn start(command: &mut Command) -> Self {
         let terminal = openpty(None, None).unwrap();
         let stdin = terminal.slave.try_clone().unwrap();
-        let child = command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let child = command
+            .stdin(stdin)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
         Self { child, terminal }
     }
 
     fn flags(&self) -> LocalFlags {
-        tcgetattr(&self.terminal.slave).unwrap().local_flags & (LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
+        tcgetattr(&self.terminal.slave).unwrap().local_flags
+            & (LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
     }
 
     fn is_taken(&self) -> bool {
@@ -33,7 +39,10 @@ impl OnTerminal {
     }
 
     fn wait_until_taken(&self) {
-        wait_until(|| self.is_taken().then_some(()), || format!("the terminal taken: {:?}", self.flags()));
+        wait_until(
+            || self.is_taken().then_some(()),
+            || format!("the terminal taken: {:?}", self.flags()),
+        );
     }
 
     fn signal(&self, signal: Signal) {
@@ -54,7 +63,10 @@ impl Drop for OnTerminal {
 
 fn run_for_ever() -> Command {
     let mut command = lockstep();
-    command.arg("run").arg(Guest::Compute.image()).args(["--command-line", "megarounds=100000000"]);
+    command
+        .arg("run")
+        .arg(Guest::Compute.image())
+        .args(["--command-line", "megarounds=100000000"]);
     command
 }
 
@@ -75,7 +87,10 @@ fn the_end_of_the_guest_puts_the_terminal_back() {
     let Some(_kvm) = kvm::shared() else { return };
     // The console source waits for a line: by then the terminal is taken.
     let mut command = lockstep();
-    command.arg("run").arg(Guest::Entropy.image()).args(["--command-line", "sources=console console_ms=60000"]);
+    command
+        .arg("run")
+        .arg(Guest::Entropy.image())
+        .args(["--command-line", "sources=console console_ms=60000"]);
     let mut running = OnTerminal::start(&mut command);
     running.wait_until_taken();
     assert_eq!(nix::unistd::write(&running.terminal.master, b"a line\n"), Ok(7));

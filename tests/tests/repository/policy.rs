@@ -84,7 +84,12 @@ pub const LAYERS: &[Layer] = &[
     Layer {
         within: ALL,
         // What the shell takes from outside (configuration, frames) is fuzzed where it stands; its statuses are held against the documents.
-        except: &["vmm/src/shell/", "vmm/src/main.rs", "vmm/tests/documents.rs", "tests/src/fuzz/"],
+        except: &[
+            "vmm/src/shell/",
+            "vmm/src/main.rs",
+            "vmm/tests/documents.rs",
+            "tests/src/fuzz/",
+        ],
         forbidden: &["crate::shell", "super::shell", "lockstep::shell"],
         why: "the shell is imported by nobody",
     },
@@ -236,7 +241,8 @@ pub fn missing_denial(file: &str, text: &str) -> Option<String> {
 /// A complaint about a file that is longer than it may be.
 pub fn length_complaint(file: &str, text: &str) -> Option<String> {
     let lines = text.lines().count();
-    let too_long = lines > FILE_LINES_MAX && !LENGTH_EXEMPT.contains(&file) && !file.starts_with("tests/fuzz/seeds/");
+    let too_long =
+        lines > FILE_LINES_MAX && !LENGTH_EXEMPT.contains(&file) && !file.starts_with("tests/fuzz/seeds/");
     too_long.then(|| format!("{file}: {lines} lines, at most {FILE_LINES_MAX}"))
 }
 

@@ -28,7 +28,9 @@ pub enum HostError {
     )]
     Missing,
     /// No right to use it.
-    #[error("{DEVICE} may not be opened by this user: add it to the group that owns the device (usually `kvm`), or run as root")]
+    #[error(
+        "{DEVICE} may not be opened by this user: add it to the group that owns the device (usually `kvm`), or run as root"
+    )]
     Permission,
     /// Something else in its place.
     #[error("{DEVICE} cannot be used: {why}")]
@@ -68,7 +70,10 @@ pub enum HostError {
 
 impl HostError {
     pub(super) fn failed(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
-        move |why| Self::Failed { action, why: why.to_string() }
+        move |why| Self::Failed {
+            action,
+            why: why.to_string(),
+        }
     }
 }
 
@@ -94,11 +99,16 @@ impl Host {
         match kvm.get_api_version() {
             API_VERSION => {}
             found if found < 0 => {
-                return Err(HostError::Unusable { why: "it does not answer KVM_GET_API_VERSION".to_owned() });
+                return Err(HostError::Unusable {
+                    why: "it does not answer KVM_GET_API_VERSION".to_owned(),
+                });
             }
             found => return Err(HostError::ApiVersion { found }),
         }
-        match REQUIRED.iter().find(|(capability, _)| !kvm.check_extension(*capability)) {
+        match REQUIRED
+            .iter()
+            .find(|(capability, _)| !kvm.check_extension(*capability))
+        {
             Some((_, name)) => Err(HostError::Capability { name }),
             None => Ok(Self { kvm }),
         }
@@ -116,5 +126,8 @@ pub fn api_version() -> Option<i32> {
 #[must_use]
 pub fn capabilities() -> Vec<(&'static str, bool)> {
     let Ok(kvm) = Kvm::new() else { return Vec::new() };
-    REQUIRED.iter().map(|(capability, name)| (*name, kvm.check_extension(*capability))).collect()
+    REQUIRED
+        .iter()
+        .map(|(capability, name)| (*name, kvm.check_extension(*capability)))
+        .collect()
 }

@@ -5,8 +5,8 @@
 
 #![allow(unsafe_code, reason = "signal handlers and the shared run page")]
 
-use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use super::vcpu::Core;
+use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::timer::{Expiration, TimerSetTimeFlags};
@@ -96,7 +96,13 @@ impl Kicker {
     #[must_use]
     pub fn for_this_thread() -> (Self, KickTarget) {
         let alive = Arc::new(AtomicBool::new(true));
-        (Self { thread: pthread_self(), alive: alive.clone() }, KickTarget(alive))
+        (
+            Self {
+                thread: pthread_self(),
+                alive: alive.clone(),
+            },
+            KickTarget(alive),
+        )
     }
 
     /// Makes the vCPU leave KVM_RUN.
@@ -128,7 +134,10 @@ impl KickTimer {
             thread_id: gettid().as_raw(),
             si_value: 0,
         });
-        Ok(Self(nix::sys::timer::Timer::new(ClockId::CLOCK_MONOTONIC, target)?))
+        Ok(Self(nix::sys::timer::Timer::new(
+            ClockId::CLOCK_MONOTONIC,
+            target,
+        )?))
     }
 
     /// Kicks once, `after` from now (at once if that is nothing).
@@ -137,7 +146,10 @@ impl KickTimer {
     /// The host's.
     pub fn arm(&mut self, after: Duration) -> io::Result<()> {
         let after = after.max(Duration::from_nanos(1));
-        Ok(self.0.set(Expiration::OneShot(TimeSpec::from_duration(after)), TimerSetTimeFlags::empty())?)
+        Ok(self.0.set(
+            Expiration::OneShot(TimeSpec::from_duration(after)),
+            TimerSetTimeFlags::empty(),
+        )?)
     }
 
     /// Does not kick.

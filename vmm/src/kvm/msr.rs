@@ -31,5 +31,6 @@ pub fn filter(vm: &VmFd) -> Result<(), HostError> {
         msr_count,
         bitmap: &bitmap,
     });
-    vm.set_msr_filter(MsrFilterDefaultAction::DENY, &ranges).map_err(HostError::failed("set the MSR filter"))
+    vm.set_msr_filter(MsrFilterDefaultAction::DENY, &ranges)
+        .map_err(HostError::failed("set the MSR filter"))
 }

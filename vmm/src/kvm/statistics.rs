@@ -50,7 +50,11 @@ impl Statistics {
         let file = unsafe { File::from_raw_fd(descriptor) };
         let instructions_at = offset_of(&file, "insn_emulation")?;
         let exits_at = offset_of(&file, "exits")?;
-        Ok(Self { file, instructions_at, exits_at })
+        Ok(Self {
+            file,
+            instructions_at,
+            exits_at,
+        })
     }
 
     /// Emulated instructions and exits so far.
@@ -80,7 +84,10 @@ fn offset_of(file: &File, wanted: &str) -> io::Result<u64> {
     let descriptor_bytes = DESCRIPTOR_BYTES + name_bytes;
     let mut descriptor = vec![0; descriptor_bytes];
     for index in 0..count {
-        file.read_exact_at(&mut descriptor, descriptors_at + (index * descriptor_bytes) as u64)?;
+        file.read_exact_at(
+            &mut descriptor,
+            descriptors_at + (index * descriptor_bytes) as u64,
+        )?;
         let name = descriptor.get(DESCRIPTOR_BYTES..).unwrap_or_default();
         if name.split(|byte| *byte == 0).next() == Some(wanted.as_bytes()) {
             return Ok(data_at + u64::from(u32_at(&descriptor, 8).unwrap_or(0)));

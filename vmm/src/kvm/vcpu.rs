@@ -11,8 +11,8 @@ use crate::kvm::host::HostError;
 use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Segment, Vcpu};
 use crate::machine::memory::Memory;
 use kvm_bindings::{
-    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug, kvm_interrupt, kvm_regs,
-    kvm_segment,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug,
+    kvm_interrupt, kvm_regs, kvm_segment,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use std::io;
@@ -56,7 +56,10 @@ pub struct Core {
 
 /// A failure of the host, as the machine hears of it.
 pub fn failed<E: ToString>(action: &'static str) -> impl FnOnce(E) -> CpuError {
-    move |why| CpuError { action, why: why.to_string() }
+    move |why| CpuError {
+        action,
+        why: why.to_string(),
+    }
 }
 
 impl Core {
@@ -65,8 +68,10 @@ impl Core {
         let registers = vcpu.get_regs().map_err(HostError::failed("read registers"))?;
         vcpu.sync_regs_mut().regs = registers;
         let immediate_exit = &raw mut vcpu.get_kvm_run().immediate_exit;
-        let registration = Registration::new(immediate_exit)
-            .map_err(|why| HostError::Failed { action: "install the kick handler", why: why.to_string() })?;
+        let registration = Registration::new(immediate_exit).map_err(|why| HostError::Failed {
+            action: "install the kick handler",
+            why: why.to_string(),
+        })?;
         Ok(Self {
             vcpu,
             vm,
@@ -96,9 +101,16 @@ impl Core {
         };
         self.pending = matches!(
             ran,
-            Ran::Exit(Exit::PortRead { .. } | Exit::PortWrite { .. } | Exit::MmioRead { .. } | Exit::MmioWrite { .. })
+            Ran::Exit(
+                Exit::PortRead { .. }
+                    | Exit::PortWrite { .. }
+                    | Exit::MmioRead { .. }
+                    | Exit::MmioWrite { .. }
+            )
         );
-        if self.pending && let Some(why) = self.string_access() {
+        if self.pending
+            && let Some(why) = self.string_access()
+        {
             return Ok(Ran::Exit(Exit::Fault(why)));
         }
         Ok(ran)
@@ -124,12 +136,23 @@ impl Core {
         }
         // SAFETY: the exit reason says that this member of the union was written; all its fields are plain numbers.
         let access = unsafe { run.__bindgen_anon_1.io };
-        let name = if u32::from(access.direction) == KVM_EXIT_IO_IN { "INS" } else { "OUTS" };
-        (access.count != 1).then(|| format!("it used {name} with a count on port {:#x}, which is not served", access.port))
+        let name = if u32::from(access.direction) == KVM_EXIT_IO_IN {
+            "INS"
+        } else {
+            "OUTS"
+        };
+        (access.count != 1).then(|| {
+            format!(
+                "it used {name} with a count on port {:#x}, which is not served",
+                access.port
+            )
+        })
     }
 
     pub(super) fn supply(&mut self, value: u64) {
-        let Some((address, size_bytes)) = self.answer else { return };
+        let Some((address, size_bytes)) = self.answer else {
+            return;
+        };
         let bytes = value.to_le_bytes();
         for (index, byte) in bytes.iter().take(size_bytes).enumerate() {
             // SAFETY: `address` is where the last KVM_RUN asked for `size_bytes` bytes in the run page, which stays mapped with the
@@ -153,7 +176,10 @@ impl Core {
             Err(error) => Err(failed("complete an access")(error)),
             // A step that ends with the access itself.
             Ok(exit) if self.stepping && exit.starts_with("Debug") => Ok(()),
-            Ok(exit) => Err(CpuError { action: "complete an access", why: format!("it came back with {exit}") }),
+            Ok(exit) => Err(CpuError {
+                action: "complete an access",
+                why: format!("it came back with {exit}"),
+            }),
         }
     }
 
@@ -163,10 +189,16 @@ impl Core {
 
     /// Delivers `vector` at the next KVM_RUN. Only where [`Core::interruptible`].
     pub(super) fn interrupt(&mut self, vector: u8) -> Result<(), CpuError> {
-        let interrupt = kvm_interrupt { irq: u32::from(vector) };
+        let interrupt = kvm_interrupt {
+            irq: u32::from(vector),
+        };
         // SAFETY: the ioctl reads a `kvm_interrupt`, which lives across the call.
         let answer = unsafe { ioctl_with_ref(&self.vcpu, number::KVM_INTERRUPT(), &interrupt) };
-        if answer < 0 { Err(failed("inject an interrupt")(io::Error::last_os_error())) } else { Ok(()) }
+        if answer < 0 {
+            Err(failed("inject an interrupt")(io::Error::last_os_error()))
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn request_window(&mut self, wanted: bool) {
@@ -184,9 +216,18 @@ impl Core {
         if !on && !self.stepping {
             return Ok(());
         }
-        let control = if on { KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP } else { 0 };
-        let debug = kvm_guest_debug { control, ..Default::default() };
-        self.vcpu.set_guest_debug(&debug).map_err(failed("set guest debugging"))?;
+        let control = if on {
+            KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP
+        } else {
+            0
+        };
+        let debug = kvm_guest_debug {
+            control,
+            ..Default::default()
+        };
+        self.vcpu
+            .set_guest_debug(&debug)
+            .map_err(failed("set guest debugging"))?;
         self.stepping = on;
         if !on {
             // By the run page: registers that were set since the last run are there, and not in the kernel yet.
@@ -213,7 +254,12 @@ impl Core {
 
     /// Current privilege level.
     pub(super) fn privilege(&self) -> Result<u8, CpuError> {
-        Ok(self.vcpu.get_sregs().map_err(failed("read system registers"))?.ss.dpl)
+        Ok(self
+            .vcpu
+            .get_sregs()
+            .map_err(failed("read system registers"))?
+            .ss
+            .dpl)
     }
 
     /// The bytes at the instruction pointer; fewer where they cross into what is not mapped.
@@ -224,11 +270,17 @@ impl Core {
 
     /// The bytes of the instruction at `rip`.
     pub(super) fn bytes_at(&self, rip: u64) -> Result<Vec<u8>, CpuError> {
-        let translation = self.vcpu.translate_gva(rip).map_err(failed("translate an address"))?;
+        let translation = self
+            .vcpu
+            .translate_gva(rip)
+            .map_err(failed("translate an address"))?;
         let in_page = 4096 - (rip & 0xfff) as usize;
         let mut bytes = vec![0; INSTRUCTION_BYTES_MAX.min(in_page)];
         let read = translation.valid != 0
-            && self.memory.read_slice(&mut bytes, GuestAddress(translation.physical_address)).is_ok();
+            && self
+                .memory
+                .read_slice(&mut bytes, GuestAddress(translation.physical_address))
+                .is_ok();
         Ok(if read { bytes } else { Vec::new() })
     }
 
@@ -246,18 +298,25 @@ impl Core {
 
     /// Bitmap of the pages of slot 0, of `bytes` bytes, written since it was last asked for.
     pub(super) fn dirty_log(&self, bytes: u64) -> Result<Vec<u64>, CpuError> {
-        self.vm.get_dirty_log(0, bytes as usize).map_err(failed("read the dirty log"))
+        self.vm
+            .get_dirty_log(0, bytes as usize)
+            .map_err(failed("read the dirty log"))
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         let registers = convert(&self.registers()?);
         let sregs = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
         let fpu = self.vcpu.get_fpu().map_err(failed("read vector registers"))?;
-        let segment = |segment: &kvm_segment| Segment { selector: segment.selector, base: segment.base };
+        let segment = |segment: &kvm_segment| Segment {
+            selector: segment.selector,
+            base: segment.base,
+        };
         Ok(SavedCpu {
             registers,
-            segments: [&sregs.cs, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss, &sregs.tr, &sregs.ldt]
-                .map(segment),
+            segments: [
+                &sregs.cs, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss, &sregs.tr, &sregs.ldt,
+            ]
+            .map(segment),
             control: [sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer],
             xmm: fpu.xmm,
             mxcsr: fpu.mxcsr,
@@ -268,31 +327,54 @@ impl Core {
 type Answer = Option<(*mut u8, usize)>;
 
 fn translate(exit: VcpuExit<'_>) -> Result<(Ran, Answer), CpuError> {
-    let value = |bytes: &[u8]| bytes.iter().rev().take(8).fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let value = |bytes: &[u8]| {
+        bytes
+            .iter()
+            .rev()
+            .take(8)
+            .fold(0, |value, byte| value << 8 | u64::from(*byte))
+    };
     let size = |bytes: &[u8]| bytes.len().min(8) as u8;
     let mut answer = None;
     let exit = match exit {
         VcpuExit::IoIn(port, bytes) => {
             answer = Some((bytes.as_mut_ptr(), bytes.len()));
-            Exit::PortRead { port, size_bytes: size(bytes) }
+            Exit::PortRead {
+                port,
+                size_bytes: size(bytes),
+            }
         }
-        VcpuExit::IoOut(port, bytes) => {
-            Exit::PortWrite { port, size_bytes: size(bytes), value: value(bytes) as u32 }
-        }
+        VcpuExit::IoOut(port, bytes) => Exit::PortWrite {
+            port,
+            size_bytes: size(bytes),
+            value: value(bytes) as u32,
+        },
         VcpuExit::MmioRead(address, bytes) => {
             answer = Some((bytes.as_mut_ptr(), bytes.len()));
-            Exit::MmioRead { address, size_bytes: size(bytes) }
+            Exit::MmioRead {
+                address,
+                size_bytes: size(bytes),
+            }
         }
-        VcpuExit::MmioWrite(address, bytes) => {
-            Exit::MmioWrite { address, size_bytes: size(bytes), value: value(bytes) }
-        }
+        VcpuExit::MmioWrite(address, bytes) => Exit::MmioWrite {
+            address,
+            size_bytes: size(bytes),
+            value: value(bytes),
+        },
         VcpuExit::Hlt => Exit::Halt,
         VcpuExit::IrqWindowOpen => Exit::Window,
         VcpuExit::Debug(_) => return Ok((Ran::Stepped, None)),
         VcpuExit::Shutdown => Exit::Fault("it caused a triple fault".to_owned()),
-        VcpuExit::InternalError => Exit::Fault("it used an instruction that this host's KVM cannot run".to_owned()),
+        VcpuExit::InternalError => {
+            Exit::Fault("it used an instruction that this host's KVM cannot run".to_owned())
+        }
         VcpuExit::Intr => return Ok((Ran::Kicked, None)),
-        other => return Err(CpuError { action: "run the vCPU", why: format!("unexpected exit {other:?}") }),
+        other => {
+            return Err(CpuError {
+                action: "run the vCPU",
+                why: format!("unexpected exit {other:?}"),
+            });
+        }
     };
     Ok((Ran::Exit(exit), answer))
 }

@@ -10,8 +10,8 @@ use crate::machine::boot;
 use crate::machine::cpu::cpuid;
 use crate::machine::memory::Memory;
 use kvm_bindings::{
-    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_PMU_CAP_DISABLE, kvm_cpuid_entry2, kvm_enable_cap, kvm_regs, kvm_segment, kvm_sregs,
-    kvm_userspace_memory_region,
+    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_PMU_CAP_DISABLE, kvm_cpuid_entry2,
+    kvm_enable_cap, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
@@ -29,10 +29,15 @@ impl Vm {
     /// # Errors
     /// [`HostError::Failed`].
     pub fn new(host: &Host, memory: Memory) -> Result<Self, HostError> {
-        let vm = host.kvm.create_vm().map_err(HostError::failed("create a virtual machine"))?;
+        let vm = host
+            .kvm
+            .create_vm()
+            .map_err(HostError::failed("create a virtual machine"))?;
         for number in 0..memory.num_regions() {
-            let region = slot(&memory, number, 0)
-                .map_err(|why| HostError::Failed { action: "find guest memory", why: why.to_string() })?;
+            let region = slot(&memory, number, 0).map_err(|why| HostError::Failed {
+                action: "find guest memory",
+                why: why.to_string(),
+            })?;
             // SAFETY: the region is mapped for as long as `memory` lives, which `Self` and then the vCPU keep.
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
@@ -46,7 +51,10 @@ impl Vm {
     /// # Errors
     /// [`HostError`].
     pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
-        let vcpu = self.vm.create_vcpu(0).map_err(HostError::failed("create a virtual CPU"))?;
+        let vcpu = self
+            .vm
+            .create_vcpu(0)
+            .map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
         set_entry_state(&vcpu, entry, 0)?;
         let clock = clock::open(clock, &vcpu)?;
@@ -58,7 +66,10 @@ impl Vm {
     /// # Errors
     /// [`HostError`].
     pub(super) fn core_in_ring_3(self, entry: u64) -> Result<Core, HostError> {
-        let vcpu = self.vm.create_vcpu(0).map_err(HostError::failed("create a virtual CPU"))?;
+        let vcpu = self
+            .vm
+            .create_vcpu(0)
+            .map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
         set_entry_state(&vcpu, entry, 3)?;
         Core::new(vcpu, self.vm, self.memory)
@@ -72,8 +83,13 @@ fn disable_pmu(vm: &VmFd) -> Result<(), HostError> {
         return Ok(());
     }
     let args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
-    let capability = kvm_enable_cap { cap: KVM_CAP_PMU_CAPABILITY, args, ..Default::default() };
-    vm.enable_cap(&capability).map_err(HostError::failed("disable performance counters"))
+    let capability = kvm_enable_cap {
+        cap: KVM_CAP_PMU_CAPABILITY,
+        args,
+        ..Default::default()
+    };
+    vm.enable_cap(&capability)
+        .map_err(HostError::failed("disable performance counters"))
 }
 
 /// A region of `memory` as a slot of that number.
@@ -82,7 +98,10 @@ pub(super) fn slot(
     number: usize,
     flags: u32,
 ) -> Result<kvm_userspace_memory_region, GuestMemoryError> {
-    let region = memory.iter().nth(number).ok_or(GuestMemoryError::InvalidGuestAddress(GuestAddress(0)))?;
+    let region = memory
+        .iter()
+        .nth(number)
+        .ok_or(GuestMemoryError::InvalidGuestAddress(GuestAddress(0)))?;
     Ok(kvm_userspace_memory_region {
         slot: number as u32,
         flags,
@@ -97,20 +116,39 @@ fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {
         .iter()
         .map(|leaf| {
             let [eax, ebx, ecx, edx] = leaf.registers;
-            let flags = if leaf.index == 0 { 0 } else { KVM_CPUID_FLAG_SIGNIFCANT_INDEX };
+            let flags = if leaf.index == 0 {
+                0
+            } else {
+                KVM_CPUID_FLAG_SIGNIFCANT_INDEX
+            };
             let (function, index) = (leaf.function, leaf.index);
-            kvm_cpuid_entry2 { function, index, flags, eax, ebx, ecx, edx, ..Default::default() }
+            kvm_cpuid_entry2 {
+                function,
+                index,
+                flags,
+                eax,
+                ebx,
+                ecx,
+                edx,
+                ..Default::default()
+            }
         })
         .collect();
-    let table = CpuId::from_entries(&entries)
-        .map_err(|why| HostError::Failed { action: "make the CPUID table", why: format!("{why:?}") })?;
-    vcpu.set_cpuid2(&table).map_err(HostError::failed("set the CPUID table"))
+    let table = CpuId::from_entries(&entries).map_err(|why| HostError::Failed {
+        action: "make the CPUID table",
+        why: format!("{why:?}"),
+    })?;
+    vcpu.set_cpuid2(&table)
+        .map_err(HostError::failed("set the CPUID table"))
 }
 
 fn set_entry_state(vcpu: &VcpuFd, entry: u64, ring: u8) -> Result<(), HostError> {
-    let mut sregs = vcpu.get_sregs().map_err(HostError::failed("read system registers"))?;
+    let mut sregs = vcpu
+        .get_sregs()
+        .map_err(HostError::failed("read system registers"))?;
     set_long_mode(&mut sregs, ring);
-    vcpu.set_sregs(&sregs).map_err(HostError::failed("set system registers"))?;
+    vcpu.set_sregs(&sregs)
+        .map_err(HostError::failed("set system registers"))?;
     let registers = kvm_regs {
         rip: entry,
         rsp: boot::STACK_TOP,
@@ -118,14 +156,33 @@ fn set_entry_state(vcpu: &VcpuFd, entry: u64, ring: u8) -> Result<(), HostError>
         rflags: 1 << 1,
         ..Default::default()
     };
-    vcpu.set_regs(&registers).map_err(HostError::failed("set registers"))
+    vcpu.set_regs(&registers)
+        .map_err(HostError::failed("set registers"))
 }
 
 fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
-    let flat = kvm_segment { base: 0, limit: 0xffff_ffff, present: 1, s: 1, g: 1, dpl: ring, ..Default::default() };
+    let flat = kvm_segment {
+        base: 0,
+        limit: 0xffff_ffff,
+        present: 1,
+        s: 1,
+        g: 1,
+        dpl: ring,
+        ..Default::default()
+    };
     let requested = u16::from(ring);
-    let code = kvm_segment { selector: 0x08 | requested, type_: 0b1011, l: 1, ..flat };
-    let data = kvm_segment { selector: 0x10 | requested, type_: 0b0011, db: 1, ..flat };
+    let code = kvm_segment {
+        selector: 0x08 | requested,
+        type_: 0b1011,
+        l: 1,
+        ..flat
+    };
+    let data = kvm_segment {
+        selector: 0x10 | requested,
+        type_: 0b0011,
+        db: 1,
+        ..flat
+    };
     (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (code, data, data, data, data, data);
     sregs.gdt.base = boot::GDT_ADDRESS;
     sregs.gdt.limit = (size_of_val(&boot::GDT) - 1) as u16;

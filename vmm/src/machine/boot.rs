@@ -62,7 +62,9 @@ pub enum BootError {
 /// [`BootError`].
 pub fn write(memory: &Memory, command_line: &str, tsc_khz: u32) -> Result<(), BootError> {
     if command_line.len() > COMMAND_LINE_BYTES_MAX {
-        return Err(BootError::CommandLine { bytes: command_line.len() });
+        return Err(BootError::CommandLine {
+            bytes: command_line.len(),
+        });
     }
     write_words(memory, GDT_ADDRESS, &GDT)?;
     write_page_tables(memory)?;
@@ -82,10 +84,15 @@ fn write_page_tables(memory: &Memory) -> Result<(), GuestMemoryError> {
     write_words(memory, PAGE_TABLE_ADDRESS, &[POINTER_TABLE_ADDRESS | PAGE_FLAGS])?;
     for directory in 0..DIRECTORIES {
         let address = DIRECTORY_ADDRESS + directory * PAGE_BYTES;
-        write_words(memory, POINTER_TABLE_ADDRESS + directory * 8, &[address | PAGE_FLAGS])?;
+        write_words(
+            memory,
+            POINTER_TABLE_ADDRESS + directory * 8,
+            &[address | PAGE_FLAGS],
+        )?;
         let first = directory * ENTRIES;
-        let entries: Vec<u64> =
-            (first..first + ENTRIES).map(|page| (page * LARGE_PAGE_BYTES) | PAGE_FLAGS | LARGE).collect();
+        let entries: Vec<u64> = (first..first + ENTRIES)
+            .map(|page| (page * LARGE_PAGE_BYTES) | PAGE_FLAGS | LARGE)
+            .collect();
         write_words(memory, address, &entries)?;
     }
     Ok(())
@@ -101,7 +108,9 @@ mod tests {
     use super::*;
 
     fn words(memory: &Memory, address: u64, count: u64) -> Vec<u64> {
-        (0..count).map(|index| memory.read_obj(GuestAddress(address + 8 * index)).unwrap()).collect()
+        (0..count)
+            .map(|index| memory.read_obj(GuestAddress(address + 8 * index)).unwrap())
+            .collect()
     }
 
     fn booted() -> Memory {
@@ -114,10 +123,20 @@ mod tests {
     fn walking_the_page_tables_never_writes_to_them() {
         const ACCESSED_DIRTY: u64 = 1 << 5 | 1 << 6;
         let memory = booted();
-        let tables = [(PAGE_TABLE_ADDRESS, 1), (POINTER_TABLE_ADDRESS, 4), (DIRECTORY_ADDRESS, DIRECTORIES * ENTRIES)];
-        let entries = tables.into_iter().flat_map(|(address, count)| words(&memory, address, count));
+        let tables = [
+            (PAGE_TABLE_ADDRESS, 1),
+            (POINTER_TABLE_ADDRESS, 4),
+            (DIRECTORY_ADDRESS, DIRECTORIES * ENTRIES),
+        ];
+        let entries = tables
+            .into_iter()
+            .flat_map(|(address, count)| words(&memory, address, count));
 
-        assert!(entries.into_iter().all(|entry| entry & ACCESSED_DIRTY == ACCESSED_DIRTY));
+        assert!(
+            entries
+                .into_iter()
+                .all(|entry| entry & ACCESSED_DIRTY == ACCESSED_DIRTY)
+        );
     }
 
     #[test]
@@ -125,16 +144,25 @@ mod tests {
         let memory = booted();
         let pages = words(&memory, DIRECTORY_ADDRESS, DIRECTORIES * ENTRIES);
 
-        assert!(pages.iter().zip(0..).all(|(entry, page)| entry & !0xfff == page * LARGE_PAGE_BYTES));
+        assert!(
+            pages
+                .iter()
+                .zip(0..)
+                .all(|(entry, page)| entry & !0xfff == page * LARGE_PAGE_BYTES)
+        );
     }
 
     #[test]
     fn the_boot_information_says_where_the_command_line_is() {
         let memory = booted();
 
-        let [magic, version, memory_bytes, text, text_bytes] = words(&memory, INFORMATION_ADDRESS, 5).try_into().unwrap();
+        let [magic, version, memory_bytes, text, text_bytes] =
+            words(&memory, INFORMATION_ADDRESS, 5).try_into().unwrap();
         assert_eq!((magic.to_le_bytes(), version & 0xffff_ffff), (*b"LOCKSTEP", 1));
-        assert_eq!((version >> 32, memory_bytes), (1_000_000, memory::MEMORY_BYTES_MIN));
+        assert_eq!(
+            (version >> 32, memory_bytes),
+            (1_000_000, memory::MEMORY_BYTES_MIN)
+        );
         assert_eq!(words(&memory, text, 1), [u64::from_le_bytes(*b"a b\0\0\0\0\0")]);
         assert_eq!(text_bytes, 3);
     }

@@ -96,7 +96,12 @@ pub trait Door {
     fn kicked(&mut self) -> Result<(), DoorError>;
 
     /// Takes what leaves the guest.
-    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+    fn output(
+        &mut self,
+        point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError>;
 
     /// Takes digests of the machine's parts, at every interval.
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError>;

@@ -41,8 +41,10 @@ pub fn allocate(bytes: u64) -> Result<Memory, MemoryError> {
     if !(MEMORY_BYTES_MIN..=MEMORY_BYTES_MAX).contains(&bytes) || !bytes.is_multiple_of(PAGE_BYTES) {
         return Err(MemoryError::Size { bytes });
     }
-    Memory::from_ranges(&[(GuestAddress(0), bytes as usize)])
-        .map_err(|why| MemoryError::Map { bytes, why: why.to_string() })
+    Memory::from_ranges(&[(GuestAddress(0), bytes as usize)]).map_err(|why| MemoryError::Map {
+        bytes,
+        why: why.to_string(),
+    })
 }
 
 /// Bytes of guest memory.

@@ -71,7 +71,17 @@ enum Step {
 impl<V: Vcpu> Machine<V> {
     /// A machine about to execute its first instruction.
     pub fn new(vcpu: V, memory: Memory, devices: Devices, sites: Sites, policy: Policy) -> Self {
-        Self { vcpu, memory, devices, sites, policy, exits: 0, instructions: 0, halted: false, between: false }
+        Self {
+            vcpu,
+            memory,
+            devices,
+            sites,
+            policy,
+            exits: 0,
+            instructions: 0,
+            halted: false,
+            between: false,
+        }
     }
 
     /// Runs until the guest ends or the door refuses.
@@ -103,7 +113,13 @@ impl<V: Vcpu> Machine<V> {
         parts: Vec<PartDigest>,
     ) -> Result<Ended, MachineError> {
         let point = self.point();
-        door.end(point, End { reason: reason.clone(), parts })?;
+        door.end(
+            point,
+            End {
+                reason: reason.clone(),
+                parts,
+            },
+        )?;
         Ok(Ended { reason, point })
     }
 
@@ -116,7 +132,11 @@ impl<V: Vcpu> Machine<V> {
         }
         let horizon = door.horizon(self.point())?;
         let stop_at_window = self.policy.window_exits && self.devices.interrupt_pending();
-        let exit = self.vcpu.run(Entry { interrupt, stop_at_window, horizon })?;
+        let exit = self.vcpu.run(Entry {
+            interrupt,
+            stop_at_window,
+            horizon,
+        })?;
         self.advance(&exit);
         self.handle(exit, door)
     }
@@ -124,7 +144,11 @@ impl<V: Vcpu> Machine<V> {
     /// What enters here: events, and the interrupt that the guest can take.
     fn enter(&mut self, door: &mut dyn Door) -> Result<Option<u8>, MachineError> {
         let entered = self.take_arrivals(door)?;
-        if self.instructions == 0 || entered { self.take_interrupt() } else { Ok(None) }
+        if self.instructions == 0 || entered {
+            self.take_interrupt()
+        } else {
+            Ok(None)
+        }
     }
 
     /// Takes everything that enters at this point; whether anything did.
@@ -133,8 +157,13 @@ impl<V: Vcpu> Machine<V> {
         // Between exits, an event enters only where the guest can take its interrupt at once.
         let closed = self.instructions > 0 && !self.vcpu.interruptible()?;
         loop {
-            let readiness = Readiness { closed, ..self.readiness(entered) };
-            let Some(event) = door.arrival(self.point(), readiness)? else { return Ok(entered) };
+            let readiness = Readiness {
+                closed,
+                ..self.readiness(entered)
+            };
+            let Some(event) = door.arrival(self.point(), readiness)? else {
+                return Ok(entered);
+            };
             self.devices.event(&event, &self.memory);
             entered = true;
         }
@@ -160,7 +189,11 @@ impl<V: Vcpu> Machine<V> {
     /// Where the machine is. Between two points it is at the last one, with an instruction pointer that belongs to none.
     fn point(&mut self) -> ExecutionPoint {
         let rip = if self.between { None } else { self.vcpu.rip() };
-        ExecutionPoint { exits: self.exits, instructions: self.instructions, rip: rip.unwrap_or(0) }
+        ExecutionPoint {
+            exits: self.exits,
+            instructions: self.instructions,
+            rip: rip.unwrap_or(0),
+        }
     }
 
     fn advance(&mut self, exit: &Exit) {
@@ -181,7 +214,11 @@ impl<V: Vcpu> Machine<V> {
                 self.read_port(port, size_bytes, door)?;
                 None
             }
-            Exit::PortWrite { port, size_bytes: _, value } => self.write_port(port, value, door)?,
+            Exit::PortWrite {
+                port,
+                size_bytes: _,
+                value,
+            } => self.write_port(port, value, door)?,
             Exit::MmioRead { address, size_bytes } => {
                 let value = self.devices.read_mmio(address, size_bytes);
                 self.vcpu.supply(value);
@@ -195,7 +232,10 @@ impl<V: Vcpu> Machine<V> {
             }
             // Nothing but an interrupt ends a halt: with interrupts off, nothing ever does.
             Exit::Halt if !self.vcpu.interruptible()? => {
-                return self.ended(EndReason::GuestFault("it halted with interrupts disabled".to_owned()), door);
+                return self.ended(
+                    EndReason::GuestFault("it halted with interrupts disabled".to_owned()),
+                    door,
+                );
             }
             Exit::Halt => {
                 self.halted = true;
@@ -241,14 +281,23 @@ impl<V: Vcpu> Machine<V> {
             return self.answer_trapped(door);
         }
         let point = self.point();
-        let value = self.devices.read_port(port, size_bytes, &mut |question| door.answer(point, question))?;
+        let value = self
+            .devices
+            .read_port(port, size_bytes, &mut |question| door.answer(point, question))?;
         self.vcpu.supply(u64::from(value));
         Ok(())
     }
 
-    fn write_port(&mut self, port: u16, value: u32, door: &mut dyn Door) -> Result<Option<Effect>, MachineError> {
+    fn write_port(
+        &mut self,
+        port: u16,
+        value: u32,
+        door: &mut dyn Door,
+    ) -> Result<Option<Effect>, MachineError> {
         let point = self.point();
-        Ok(self.devices.write_port(port, value, &mut |question| door.answer(point, question))?)
+        Ok(self
+            .devices
+            .write_port(port, value, &mut |question| door.answer(point, question))?)
     }
 
     /// An instruction of the image was rewritten into a read of the trap port: does what it would have done.
@@ -256,7 +305,9 @@ impl<V: Vcpu> Machine<V> {
         let rax = self.vcpu.rax_at_exit();
         self.vcpu.supply(u64::from(u32::MAX));
         let mut registers = self.vcpu.registers()?;
-        let Some(trapped) = self.sites.ending_at(registers.rip).map(|site| site.trapped) else { return Ok(()) };
+        let Some(trapped) = self.sites.ending_at(registers.rip).map(|site| site.trapped) else {
+            return Ok(());
+        };
         let point = self.point();
         registers.rax = rax;
         match trapped {
@@ -267,7 +318,12 @@ impl<V: Vcpu> Machine<V> {
             }
             Trapped::Random { register, size_bytes } => {
                 let length_bytes = u32::from(size_bytes);
-                set_random(&mut registers, register, size_bytes, &door.answer(point, Question::Random { length_bytes })?);
+                set_random(
+                    &mut registers,
+                    register,
+                    size_bytes,
+                    &door.answer(point, Question::Random { length_bytes })?,
+                );
             }
             Trapped::Cpuid => set_cpuid(&mut registers),
         }
@@ -288,7 +344,10 @@ impl<V: Vcpu> Machine<V> {
     fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
         let mut parts = vec![part("registers", &self.vcpu.save()?)];
         parts.extend(self.devices.digests());
-        parts.push(PartDigest { part: "memory".to_owned(), digest: memory::digest(&self.memory) });
+        parts.push(PartDigest {
+            part: "memory".to_owned(),
+            digest: memory::digest(&self.memory),
+        });
         Ok(parts)
     }
 }
@@ -312,7 +371,10 @@ fn set_random(registers: &mut Registers, number: u8, size_bytes: u8, value: &Val
     const CARRY: u64 = 1;
     const CLEARED: u64 = 1 << 11 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2;
     let Value::Random(bytes) = value else { return };
-    let random = bytes.iter().rev().fold(0, |value, byte| value << 8 | u64::from(*byte));
+    let random = bytes
+        .iter()
+        .rev()
+        .fold(0, |value, byte| value << 8 | u64::from(*byte));
     registers.rflags = registers.rflags & !CLEARED | CARRY;
     let target = match number {
         0 => &mut registers.rax,

@@ -29,15 +29,28 @@ pub struct Divergence {
 impl fmt::Display for Divergence {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let point = |point: &ExecutionPoint| {
-            format!("exit {} + {} instructions, rip {:#x}", point.exits, point.instructions, point.rip)
+            format!(
+                "exit {} + {} instructions, rip {:#x}",
+                point.exits, point.instructions, point.rip
+            )
         };
-        writeln!(formatter, "the replay differs from the log at entry {}: {}", self.sequence.0, self.part)?;
+        writeln!(
+            formatter,
+            "the replay differs from the log at entry {}: {}",
+            self.sequence.0, self.part
+        )?;
         writeln!(formatter, "  expected: {}", self.expected)?;
         writeln!(formatter, "  found:    {}", self.found)?;
         writeln!(formatter, "  recorded at {}", point(&self.recorded_at))?;
         write!(formatter, "  replayed at {}", point(&self.found_at))?;
         for entry in &self.before {
-            write!(formatter, "\n  before it: entry {} at {}: {:?}", entry.sequence.0, point(&entry.point), entry.body)?;
+            write!(
+                formatter,
+                "\n  before it: entry {} at {}: {:?}",
+                entry.sequence.0,
+                point(&entry.point),
+                entry.body
+            )?;
         }
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
-    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest, Sequence,
-    Value,
+    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest,
+    Sequence, Value,
 };
 
 /// The world as a live machine meets it. The shell's.
@@ -77,13 +77,23 @@ pub struct Recorder<O, J> {
 impl<O: Outside, J: Journal> Recorder<O, J> {
     /// A recorder that appends from `start` on.
     pub fn new(outside: O, journal: J, start: Start) -> Self {
-        Self { outside, journal, generation: start.generation, sequence: start.sequence }
+        Self {
+            outside,
+            journal,
+            generation: start.generation,
+            sequence: start.sequence,
+        }
     }
 
     fn entry(&mut self, point: ExecutionPoint, body: Body) -> Entry {
         let sequence = self.sequence;
         self.sequence = sequence.next();
-        Entry { generation: self.generation, sequence, point, body }
+        Entry {
+            generation: self.generation,
+            sequence,
+            point,
+            body,
+        }
     }
 
     fn append(&mut self, point: ExecutionPoint, body: Body) -> Result<(), DoorError> {
@@ -119,7 +129,12 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         self.outside.kicked()
     }
 
-    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+    fn output(
+        &mut self,
+        point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError> {
         let entry = self.entry(point, Body::Output(output_digest(target, &bytes)));
         self.journal.output(&entry, target, bytes)
     }
@@ -137,5 +152,9 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
 /// What the log says of an output.
 #[must_use]
 pub fn output_digest(target: OutputTarget, bytes: &[u8]) -> OutputDigest {
-    OutputDigest { target, length: bytes.len() as u32, digest: Digest::of(bytes) }
+    OutputDigest {
+        target,
+        length: bytes.len() as u32,
+        digest: Digest::of(bytes),
+    }
 }

@@ -178,7 +178,10 @@ impl<F: Feed> Replayer<F> {
     fn passed_by(&self, point: ExecutionPoint, found: String) -> ReplayStop {
         ReplayStop::Refused(DoorError::Diverged(Box::new(Divergence {
             sequence: self.last.next(),
-            recorded_at: ExecutionPoint { exits: self.passed_exits.unwrap_or(0), ..ExecutionPoint::default() },
+            recorded_at: ExecutionPoint {
+                exits: self.passed_exits.unwrap_or(0),
+                ..ExecutionPoint::default()
+            },
             found_at: point,
             part: "execution point".to_owned(),
             expected: format!("no entry up to exit {}", self.passed_exits.unwrap_or(0)),
@@ -203,7 +206,14 @@ impl<F: Feed> Replayer<F> {
         self.feed.replayed(sequence, exits)
     }
 
-    fn diverged(&self, entry: &Entry, at: ExecutionPoint, part: &str, expected: String, found: String) -> ReplayStop {
+    fn diverged(
+        &self,
+        entry: &Entry,
+        at: ExecutionPoint,
+        part: &str,
+        expected: String,
+        found: String,
+    ) -> ReplayStop {
         ReplayStop::Refused(DoorError::Diverged(Box::new(Divergence {
             sequence: entry.sequence,
             recorded_at: entry.point,
@@ -251,20 +261,33 @@ impl<F: Feed> Replayer<F> {
     ///
     /// # Errors
     /// [`ReplayStop`].
-    pub fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, ReplayStop> {
+    pub fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness,
+    ) -> Result<Option<Event>, ReplayStop> {
         if readiness.idle {
             self.wait_for_entry(point, &|| IDLE.to_owned())?;
         }
-        let Some(next) = self.look(point.exits)? else { return Ok(None) };
+        let Some(next) = self.look(point.exits)? else {
+            return Ok(None);
+        };
         let is_here = next.point.position() == point.position();
         match &next.body {
             Body::Event(_) if is_here => {}
-            Body::End(End { reason: EndReason::Stopped, .. }) if is_here => {
+            Body::End(End {
+                reason: EndReason::Stopped,
+                ..
+            }) if is_here => {
                 return Err(ReplayStop::Refused(DoorError::Stopped));
             }
             _ if next.point.position() < point.position() || readiness.idle => {
                 let entry = next.clone();
-                let found = if readiness.idle { IDLE } else { "the guest has run on" };
+                let found = if readiness.idle {
+                    IDLE
+                } else {
+                    "the guest has run on"
+                };
                 let expected = format!("{:?}", entry.body);
                 return Err(self.diverged(&entry, point, "execution point", expected, found.to_owned()));
             }
@@ -273,7 +296,9 @@ impl<F: Feed> Replayer<F> {
         let doing = || "an event enters".to_owned();
         let entry = self.expect(point, &doing)?;
         self.check_point(&entry, point, &doing)?;
-        let Body::Event(event) = entry.body.clone() else { return Ok(None) };
+        let Body::Event(event) = entry.body.clone() else {
+            return Ok(None);
+        };
         self.met(entry)?;
         Ok(Some(event))
     }
@@ -299,7 +324,12 @@ impl<F: Feed> Replayer<F> {
     ///
     /// # Errors
     /// [`ReplayStop`].
-    pub fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), ReplayStop> {
+    pub fn output(
+        &mut self,
+        point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), ReplayStop> {
         let found = Body::Output(output_digest(target, &bytes));
         let doing = || format!("the guest sends {found:?}");
         let entry = self.expect(point, &doing)?;
@@ -366,7 +396,11 @@ impl<F: Feed> Replayer<F> {
             let (expected, found) = (format!("{:?}", names(expected)), format!("{:?}", names(found)));
             return Err(self.diverged(entry, point, "parts", expected, found));
         }
-        match expected.iter().zip(found).find(|(expected, found)| expected != found) {
+        match expected
+            .iter()
+            .zip(found)
+            .find(|(expected, found)| expected != found)
+        {
             Some((expected, found)) => {
                 let text = |part: &PartDigest| part.digest.to_string();
                 Err(self.diverged(entry, point, &expected.part, text(expected), text(found)))

@@ -40,7 +40,10 @@ pub struct Standby<F, O, J> {
 impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
     /// A backup that replays first.
     pub fn new(replayer: Replayer<F>, go_live: Option<GoLive<O, J>>) -> Self {
-        Self { stage: Stage::Replaying(replayer), go_live }
+        Self {
+            stage: Stage::Replaying(replayer),
+            go_live,
+        }
     }
 
     /// Serves one use of the door from the log, or live when the log is exhausted.
@@ -57,7 +60,11 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
                 Err(ReplayStop::Exhausted) => {
                     let go_live = self.go_live.take().ok_or(DoorError::Exhausted)?;
                     let sequence = replayer.last().next();
-                    self.stage = Stage::Live(go_live(TakenOver { sequence, floor: replayer.floor(), point })?);
+                    self.stage = Stage::Live(go_live(TakenOver {
+                        sequence,
+                        floor: replayer.floor(),
+                        point,
+                    })?);
                 }
             }
         }
@@ -70,7 +77,11 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
 
 impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
     fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
-        self.serve(point, |replayer| replayer.answer(point, question), |recorder| recorder.answer(point, question))
+        self.serve(
+            point,
+            |replayer| replayer.answer(point, question),
+            |recorder| recorder.answer(point, question),
+        )
     }
 
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
@@ -82,7 +93,11 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
     }
 
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
-        self.serve(point, |replayer| replayer.horizon(point), |recorder| recorder.horizon(point))
+        self.serve(
+            point,
+            |replayer| replayer.horizon(point),
+            |recorder| recorder.horizon(point),
+        )
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
@@ -92,7 +107,12 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
         }
     }
 
-    fn output(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+    fn output(
+        &mut self,
+        point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError> {
         self.serve(
             point,
             |replayer| replayer.output(point, target, bytes.clone()),
@@ -109,6 +129,10 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
     }
 
     fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError> {
-        self.serve(point, |replayer| replayer.end(point, &end), |recorder| recorder.end(point, end.clone()))
+        self.serve(
+            point,
+            |replayer| replayer.end(point, &end),
+            |recorder| recorder.end(point, end.clone()),
+        )
     }
 }

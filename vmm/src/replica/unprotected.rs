@@ -37,7 +37,12 @@ impl<O: Outside> Door for Unprotected<O> {
         self.outside.kicked()
     }
 
-    fn output(&mut self, _point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+    fn output(
+        &mut self,
+        _point: ExecutionPoint,
+        target: OutputTarget,
+        bytes: Vec<u8>,
+    ) -> Result<(), DoorError> {
         (self.release)(target, bytes)
     }
 

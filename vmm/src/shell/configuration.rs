@@ -30,7 +30,12 @@ pub struct Settings {
     #[arg(long, value_name = "MIB", help_heading = "Machine")]
     pub memory_mib: Option<u64>,
     /// Command line handed to the guest
-    #[arg(long, value_name = "TEXT", help_heading = "Machine", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        help_heading = "Machine",
+        allow_hyphen_values = true
+    )]
     pub command_line: Option<String>,
     /// Where frames go: switch:/path/to/socket, tap:INTERFACE or none [default: none]
     #[arg(long, value_name = "WHERE", help_heading = "Machine")]
@@ -111,8 +116,10 @@ impl Settings {
             path: path.to_owned(),
             source,
         })?;
-        toml::from_str(&text)
-            .map_err(|why| CommandError::ConfigurationFile { path: path.to_owned(), source: Box::new(why) })
+        toml::from_str(&text).map_err(|why| CommandError::ConfigurationFile {
+            path: path.to_owned(),
+            source: Box::new(why),
+        })
     }
 
     /// `self` where it says something, `lower` elsewhere.
@@ -171,7 +178,9 @@ impl Settings {
         Ok(Configuration {
             memory_bytes: mib_to_bytes("memory-mib", all.memory_mib.unwrap_or(MEMORY_MIB))?,
             command_line: all.command_line.unwrap_or_default(),
-            network: network.parse().map_err(|why| CommandError::setting("network", format!("{why}")))?,
+            network: network
+                .parse()
+                .map_err(|why| CommandError::setting("network", format!("{why}")))?,
             mac: parse_mac(&all.mac.unwrap_or_default())?,
             clock: all.clock.unwrap_or_default(),
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
@@ -188,13 +197,19 @@ impl Settings {
 }
 
 fn mib_to_bytes(name: &str, mib: u64) -> Result<u64, CommandError> {
-    mib.checked_mul(1 << 20).ok_or_else(|| CommandError::setting(name, format!("{mib} MiB is more than can be counted")))
+    mib.checked_mul(1 << 20)
+        .ok_or_else(|| CommandError::setting(name, format!("{mib} MiB is more than can be counted")))
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], CommandError> {
     let wrong = || CommandError::setting("mac", format!("`{text}` is no unicast address like {MAC}"));
     let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let byte = |part: &str| u8::from_str_radix(part, 16).ok().filter(|_| is_byte(part)).ok_or_else(wrong);
+    let byte = |part: &str| {
+        u8::from_str_radix(part, 16)
+            .ok()
+            .filter(|_| is_byte(part))
+            .ok_or_else(wrong)
+    };
     let bytes: Vec<u8> = text.split(':').map(byte).collect::<Result<_, _>>()?;
     let mac: [u8; 6] = bytes.try_into().map_err(|_| wrong())?;
     let [first, ..] = mac;
@@ -208,7 +223,10 @@ mod tests {
     #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let file: Settings = toml::from_str("memory_mib = 16\ntimeout_ms = 150").unwrap();
-        let flags = Settings { memory_mib: Some(32), ..Settings::default() };
+        let flags = Settings {
+            memory_mib: Some(32),
+            ..Settings::default()
+        };
         let configuration = flags.over(file).resolve().unwrap();
         assert_eq!(configuration.memory_bytes, 32 << 20);
         assert_eq!(configuration.pair.timeout_ms, 150);
@@ -232,6 +250,9 @@ mod tests {
         assert!(parse_mac("53:54:00:4c:53:01").is_err());
         assert!(parse_mac("52:54:00:4c:53").is_err());
         assert!(parse_mac("+2:54:00:4c:53:01").is_err());
-        assert_eq!(parse_mac("52:54:00:4c:53:01").unwrap(), [0x52, 0x54, 0, 0x4c, 0x53, 1]);
+        assert_eq!(
+            parse_mac("52:54:00:4c:53:01").unwrap(),
+            [0x52, 0x54, 0, 0x4c, 0x53, 1]
+        );
     }
 }

@@ -68,7 +68,9 @@ impl Drop for TerminalGuard {
 pub fn read_input(arrived: impl Fn() + Send + 'static) -> Receiver<Vec<u8>> {
     let (sender, receiver) = bounded(WAITING_READS);
     // The thread may block in its read for ever; the program does not wait for it.
-    let started = thread::Builder::new().name("console".to_owned()).spawn(move || forward(&sender, &arrived));
+    let started = thread::Builder::new()
+        .name("console".to_owned())
+        .spawn(move || forward(&sender, &arrived));
     if let Err(why) = started {
         tracing::warn!(%why, "no console input");
     }

@@ -26,11 +26,15 @@ impl Outlets {
             OutputTarget::Console => {
                 let mut stdout = std::io::stdout().lock();
                 let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-                written.map_err(|why| DoorError::Host { what: "console", why: why.to_string() })
+                written.map_err(|why| DoorError::Host {
+                    what: "console",
+                    why: why.to_string(),
+                })
             }
-            OutputTarget::Network => {
-                self.frames.send(bytes).map_err(|why| DoorError::Host { what: "network", why: why.to_string() })
-            }
+            OutputTarget::Network => self.frames.send(bytes).map_err(|why| DoorError::Host {
+                what: "network",
+                why: why.to_string(),
+            }),
         }
     }
 
@@ -39,7 +43,12 @@ impl Outlets {
     ///
     /// # Errors
     /// [`NetworkError`].
-    pub fn announce(&mut self, pair: [u8; 16], generation: Generation, mac: [u8; 6]) -> Result<(), NetworkError> {
+    pub fn announce(
+        &mut self,
+        pair: [u8; 16],
+        generation: Generation,
+        mac: [u8; 6],
+    ) -> Result<(), NetworkError> {
         self.frames.announce(Announcement { pair, generation })?;
         self.frames.send(&gratuitous_arp(mac, None))
     }

@@ -23,7 +23,11 @@ pub fn main() -> Status {
         Err(error) => {
             // Nothing can be done where standard error is closed.
             let _ = error.print();
-            return if error.use_stderr() { Status::Usage } else { Status::Success };
+            return if error.use_stderr() {
+                Status::Usage
+            } else {
+                Status::Success
+            };
         }
     };
     listen_to(&cli.talk);
@@ -77,10 +81,18 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             let _terminal = TerminalGuard::take();
             run::run(&image, &configuration, &mut signals).await
         }),
-        Command::Record { machine, log, overwrite } => on_machine(machine, async move |image, configuration| {
+        Command::Record {
+            machine,
+            log,
+            overwrite,
+        } => on_machine(machine, async move |image, configuration| {
             let mut signals = Signals::listen()?;
             let _terminal = TerminalGuard::take();
-            let existing = if overwrite { Existing::Overwrite } else { Existing::Refuse };
+            let existing = if overwrite {
+                Existing::Overwrite
+            } else {
+                Existing::Refuse
+            };
             record::record(&image, &log, existing, &configuration, &mut signals).await
         }),
         Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
@@ -105,7 +117,9 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
 }
 
 fn switch(arguments: &SwitchArguments) -> Result<Status, CommandError> {
-    super::switch::run(arguments).map(|()| Status::Success).map_err(CommandError::Switch)
+    super::switch::run(arguments)
+        .map(|()| Status::Success)
+        .map_err(CommandError::Switch)
 }
 
 /// Resolves the settings, and runs a command on the image and what holds.
@@ -116,7 +130,12 @@ fn on_machine<F>(
 where
     F: Future<Output = Result<Status, CommandError>>,
 {
-    let file = machine.config.as_deref().map(Settings::read).transpose()?.unwrap_or_default();
+    let file = machine
+        .config
+        .as_deref()
+        .map(Settings::read)
+        .transpose()?
+        .unwrap_or_default();
     let settings = machine.settings.over(file);
     if machine.print_config {
         print!("{}", settings.over(Settings::defaults()).to_toml()?);

@@ -134,12 +134,18 @@ impl CommandError {
     /// A failure without a type of its own.
     pub fn other(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
-        move |why| Self::Other { what, source: Box::new(why) }
+        move |why| Self::Other {
+            what,
+            source: Box::new(why),
+        }
     }
 
     /// A wrong setting.
     pub fn setting(setting: &str, why: impl Into<String>) -> Self {
-        Self::Setting { setting: setting.to_owned(), why: why.into() }
+        Self::Setting {
+            setting: setting.to_owned(),
+            why: why.into(),
+        }
     }
 
     /// The exit status it leads to.
@@ -168,10 +174,17 @@ impl CommandError {
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
-            Self::Image { source: ImageError::Segment { .. }, .. } => Some("give the guest more memory: --memory-mib"),
-            Self::Image { .. } => Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is"),
+            Self::Image {
+                source: ImageError::Segment { .. },
+                ..
+            } => Some("give the guest more memory: --memory-mib"),
+            Self::Image { .. } => Some(
+                "`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is",
+            ),
             Self::ConfigurationFile { .. } => Some("`--print-config` prints a valid file with every setting"),
-            Self::Mismatch { .. } => Some("both sides must run the same lockstep, guest image and machine settings"),
+            Self::Mismatch { .. } => {
+                Some("both sides must run the same lockstep, guest image and machine settings")
+            }
             Self::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
             Self::Machine(MachineError::Door(DoorError::Diverged(_))) => {
                 Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")
@@ -186,7 +199,9 @@ fn log_status(error: &LogError) -> Status {
         LogError::File { .. } | LogError::Exists { .. } => Status::Configuration,
         LogError::FormatVersion { .. } => Status::Mismatch,
         // A log that begins in another format is in that format; one that changes its format later is damaged.
-        LogError::Damaged { source, entries: 0, .. } => log_status(source),
+        LogError::Damaged {
+            source, entries: 0, ..
+        } => log_status(source),
         _ => Status::DamagedLog,
     }
 }

@@ -2,7 +2,11 @@
 //!
 //! Prints a table and writes `bench.json`. Absolute figures are this machine's and this hour's; the ratios are the result.
 
-#![allow(clippy::expect_used, clippy::indexing_slicing, reason = "a benchmark that cannot measure stops")]
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot measure stops"
+)]
 
 mod measure;
 mod serving;
@@ -21,7 +25,9 @@ const WORKLOADS: [(u32, u32, u32); 4] = [(1, 1, 5_000), (1, 16, 50_000), (16, 1,
 
 fn main() {
     let mut results = Vec::new();
-    println!("clients pipeline |  unprotected   protected  ratio | CPU/op ratio | p50 ms: unprotected protected | p99 ms: unprotected protected");
+    println!(
+        "clients pipeline |  unprotected   protected  ratio | CPU/op ratio | p50 ms: unprotected protected | p99 ms: unprotected protected"
+    );
     for (clients, pipeline, requests) in WORKLOADS {
         results.push(compare(clients, pipeline, requests));
     }
@@ -91,8 +97,14 @@ fn compute_ratio() -> f64 {
 fn pair_figures() -> Value {
     let mut pair = serving::serving_pair();
     let bytes = |pair: &mut lockstep_tests::harness::Pair| {
-        let statistics = pair.primary.events().into_iter().rfind(|line| line["event"] == "statistics");
-        statistics.and_then(|line| line["log_bytes"].as_u64()).unwrap_or(0)
+        let statistics = pair
+            .primary
+            .events()
+            .into_iter()
+            .rfind(|line| line["event"] == "statistics");
+        statistics
+            .and_then(|line| line["log_bytes"].as_u64())
+            .unwrap_or(0)
     };
     std::thread::sleep(Duration::from_secs(1));
     let (before, cpu_before) = (bytes(&mut pair), cpu_seconds(pair.primary.process.id()));
@@ -102,9 +114,22 @@ fn pair_figures() -> Value {
     let started = (Instant::now(), bytes(&mut pair));
     serving::load(&pair, 16, 1, 20_000);
     let load_mbit = (bytes(&mut pair) - started.1) as f64 * 8.0 / 1e6 / started.0.elapsed().as_secs_f64();
-    let last = pair.primary.events().into_iter().rfind(|line| line["event"] == "statistics").unwrap_or_default();
-    let keys = ["held_us_p50", "held_us_p99", "lag_us_p50", "lag_us_p99", "round_trip_us_p50", "round_trip_us_p99"];
-    let mut figures = json!({ "idle_log_mbit_s": idle_mbit, "idle_cpu": idle_cpu, "load_log_mbit_s": load_mbit });
+    let last = pair
+        .primary
+        .events()
+        .into_iter()
+        .rfind(|line| line["event"] == "statistics")
+        .unwrap_or_default();
+    let keys = [
+        "held_us_p50",
+        "held_us_p99",
+        "lag_us_p50",
+        "lag_us_p99",
+        "round_trip_us_p50",
+        "round_trip_us_p99",
+    ];
+    let mut figures =
+        json!({ "idle_log_mbit_s": idle_mbit, "idle_cpu": idle_cpu, "load_log_mbit_s": load_mbit });
     for key in keys {
         figures[key] = last[key].clone();
     }

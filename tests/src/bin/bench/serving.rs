@@ -14,7 +14,11 @@ pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
     let scratch = Scratch::new();
     let switch = Switch::start(&scratch);
     let mut command = lockstep();
-    command.arg("run").arg(Guest::KeyValue.image()).arg("--network").arg(switch.attachment());
+    command
+        .arg("run")
+        .arg(Guest::KeyValue.image())
+        .arg("--network")
+        .arg(switch.attachment());
     let machine = Process::start("run", &mut command);
     drop(Client::connect(switch.client_address()));
     benchmark(switch.client_address(), machine.id(), clients, pipeline, requests)
@@ -23,7 +27,13 @@ pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
 /// One run against a pair.
 pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
     let pair = serving_pair();
-    benchmark(pair.switch().client_address(), pair.primary.process.id(), clients, pipeline, requests)
+    benchmark(
+        pair.switch().client_address(),
+        pair.primary.process.id(),
+        clients,
+        pipeline,
+        requests,
+    )
 }
 
 /// A pair that serves.
@@ -47,14 +57,35 @@ pub fn run_alone(guest: Guest) {
 
 /// Loads a pair, for what it reports.
 pub fn load(pair: &Pair, clients: u32, pipeline: u32, requests: u32) {
-    benchmark(pair.switch().client_address(), pair.primary.process.id(), clients, pipeline, requests);
+    benchmark(
+        pair.switch().client_address(),
+        pair.primary.process.id(),
+        clients,
+        pipeline,
+        requests,
+    );
 }
 
 fn benchmark(address: SocketAddr, machine: u32, clients: u32, pipeline: u32, requests: u32) -> Sample {
     let before = cpu_seconds(machine);
     let output = Command::new("redis-benchmark")
-        .args(["-h", &address.ip().to_string(), "-p", &address.port().to_string(), "-t", COMMANDS, "--csv"])
-        .args(["-c", &clients.to_string(), "-P", &pipeline.to_string(), "-n", &requests.to_string()])
+        .args([
+            "-h",
+            &address.ip().to_string(),
+            "-p",
+            &address.port().to_string(),
+            "-t",
+            COMMANDS,
+            "--csv",
+        ])
+        .args([
+            "-c",
+            &clients.to_string(),
+            "-P",
+            &pipeline.to_string(),
+            "-n",
+            &requests.to_string(),
+        ])
         .output()
         .expect("redis-benchmark runs: `make deps` installs it");
     let cpu = cpu_seconds(machine) - before;

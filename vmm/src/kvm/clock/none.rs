@@ -20,12 +20,18 @@ impl InstructionClock for NoClock {
     fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
         if let Horizon::Instructions(target) = horizon {
             let why = format!("the clock `none` cannot stop {target} instructions after an exit");
-            return Err(CpuError { action: "stop at an instruction", why });
+            return Err(CpuError {
+                action: "stop at an instruction",
+                why,
+            });
         }
         match core.run_once()? {
             Ran::Exit(exit) => Ok(exit),
             Ran::Kicked => Ok(Exit::Kicked),
-            Ran::Stepped => Err(CpuError { action: "run", why: "a single step came unasked".to_owned() }),
+            Ran::Stepped => Err(CpuError {
+                action: "run",
+                why: "a single step came unasked".to_owned(),
+            }),
         }
     }
 

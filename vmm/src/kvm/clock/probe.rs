@@ -17,16 +17,20 @@ const CODE_ADDRESS: u64 = 0x10_0000;
 const CODE: [u8; 4] = [0x90, 0x90, 0x90, 0xf4];
 const STEPS: u64 = 3;
 
-
 /// Whether a step in ring 3 comes back after exactly one instruction.
 ///
 /// # Errors
 /// [`HostError`]: the host could not be asked.
 pub fn steps_ring_3() -> Result<bool, HostError> {
-    let failed = |why: String| HostError::Failed { action: "probe single stepping", why };
+    let failed = |why: String| HostError::Failed {
+        action: "probe single stepping",
+        why,
+    };
     let memory = memory::allocate(MEMORY_BYTES_MIN).map_err(|why| failed(why.to_string()))?;
     boot::write(&memory, "", 0).map_err(|why| failed(why.to_string()))?;
-    memory.write_slice(&CODE, GuestAddress(CODE_ADDRESS)).map_err(|why| failed(why.to_string()))?;
+    memory
+        .write_slice(&CODE, GuestAddress(CODE_ADDRESS))
+        .map_err(|why| failed(why.to_string()))?;
     let mut core = Vm::new(&Host::open()?, memory)?.core_in_ring_3(CODE_ADDRESS)?;
     for step in 1..=STEPS {
         core.set_stepping(true).map_err(|why| failed(why.to_string()))?;

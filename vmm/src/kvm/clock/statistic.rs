@@ -56,7 +56,10 @@ impl StatisticClock {
     /// # Errors
     /// [`HostError::Clock`] where the statistic is not there.
     pub fn open(vcpu: &VcpuFd) -> Result<Self, HostError> {
-        let lacks = |why: String| HostError::Clock { clock: "statistic".to_owned(), why };
+        let lacks = |why: String| HostError::Clock {
+            clock: "statistic".to_owned(),
+            why,
+        };
         Ok(Self {
             statistics: Statistics::open(vcpu).map_err(|why| lacks(why.to_string()))?,
             timer: KickTimer::for_this_thread().map_err(|why| lacks(why.to_string()))?,
@@ -88,7 +91,10 @@ impl StatisticClock {
             return Ok(Exit::Kicked);
         }
         let from_exit = self.ring_0_from == self.base_instructions;
-        if self.lost || instructions < self.clear_of_interrupt || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX) {
+        if self.lost
+            || instructions < self.clear_of_interrupt
+            || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX)
+        {
             return Ok(Exit::Kicked);
         }
         self.step_once(core, instructions.wrapping_sub(self.base_instructions))
@@ -104,7 +110,13 @@ impl StatisticClock {
         }
         core.set_stepping(false)?;
         let exact = self.instructions()? == instructions + 1;
-        Ok(if exact { Exit::Instruction { instructions: instructions + 1 } } else { Exit::Kicked })
+        Ok(if exact {
+            Exit::Instruction {
+                instructions: instructions + 1,
+            }
+        } else {
+            Exit::Kicked
+        })
     }
 
     fn run_to(&mut self, core: &mut Core, target: u64) -> Result<Exit, CpuError> {
@@ -148,14 +160,18 @@ impl StatisticClock {
         }
         if !in_ring_0 {
             // A step in CPL 3 would be the guest's own debug exception on this kind of KVM.
-            return Err(missed("the way there leads through ring 3, which cannot be stepped here".to_owned()));
+            return Err(missed(
+                "the way there leads through ring 3, which cannot be stepped here".to_owned(),
+            ));
         }
         core.set_stepping(true)?;
         core.run_once()
     }
 
     fn run_for(&mut self, core: &mut Core, time_ns: u64) -> Result<Ran, CpuError> {
-        self.timer.arm(Duration::from_nanos(time_ns)).map_err(failed("arm the kick timer"))?;
+        self.timer
+            .arm(Duration::from_nanos(time_ns))
+            .map_err(failed("arm the kick timer"))?;
         let ran = core.run_once();
         self.timer.disarm().map_err(failed("disarm the kick timer"))?;
         ran
@@ -163,7 +179,10 @@ impl StatisticClock {
 }
 
 fn missed(why: String) -> CpuError {
-    CpuError { action: "stop at an instruction", why }
+    CpuError {
+        action: "stop at an instruction",
+        why,
+    }
 }
 
 impl InstructionClock for StatisticClock {

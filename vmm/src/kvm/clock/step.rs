@@ -36,7 +36,11 @@ impl InstructionClock for StepClock {
     }
 
     fn run(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
-        if self.lost || horizon == Horizon::Exit { self.run_freely(core) } else { self.step_to(core, horizon) }
+        if self.lost || horizon == Horizon::Exit {
+            self.run_freely(core)
+        } else {
+            self.step_to(core, horizon)
+        }
     }
 
     fn exited(&mut self, _core: &mut Core) -> Result<(), CpuError> {
@@ -50,7 +54,8 @@ impl InstructionClock for StepClock {
 /// If the instruction at `from` was SYSCALL, takes the trap flag out of R11 again.
 fn clean_up_syscall(core: &mut Core, from: u64) -> Result<(), CpuError> {
     let mut registers = core.registers()?;
-    let looks_like_it = registers.rcx == from.wrapping_add(SYSCALL.len() as u64) && registers.r11 & TRAP_FLAG != 0;
+    let looks_like_it =
+        registers.rcx == from.wrapping_add(SYSCALL.len() as u64) && registers.r11 & TRAP_FLAG != 0;
     if looks_like_it && core.bytes_at(from)?.starts_with(&SYSCALL) {
         registers.r11 &= !TRAP_FLAG;
         core.set_registers(registers);
@@ -64,7 +69,11 @@ impl StepClock {
     /// # Errors
     /// The host's.
     pub fn open() -> Result<Self, HostError> {
-        Ok(Self { instructions: 0, lost: false, steps_ring_3: probe::steps_ring_3()? })
+        Ok(Self {
+            instructions: 0,
+            lost: false,
+            steps_ring_3: probe::steps_ring_3()?,
+        })
     }
 
     fn run_freely(&mut self, core: &mut Core) -> Result<Exit, CpuError> {
@@ -80,14 +89,20 @@ impl StepClock {
         let kicks = BlockedKicks::new().map_err(failed("block kicks"))?;
         loop {
             if horizon == Horizon::Instructions(self.instructions) {
-                return Ok(Exit::Instruction { instructions: self.instructions });
+                return Ok(Exit::Instruction {
+                    instructions: self.instructions,
+                });
             }
             if !self.steps_ring_3 && core.privilege()? != 0 {
                 return self.run_freely(core);
             }
             if kicks.take(core).map_err(failed("look for kicks"))? {
                 let instructions = self.instructions;
-                return Ok(if horizon == Horizon::Kick { Exit::Instruction { instructions } } else { Exit::Kicked });
+                return Ok(if horizon == Horizon::Kick {
+                    Exit::Instruction { instructions }
+                } else {
+                    Exit::Kicked
+                });
             }
             let from = core.registers()?.rip;
             core.set_stepping(true)?;

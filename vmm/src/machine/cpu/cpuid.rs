@@ -17,7 +17,11 @@ pub struct Leaf {
 }
 
 const fn leaf(function: u32, eax: u32, ebx: u32, ecx: u32, edx: u32) -> Leaf {
-    Leaf { function, index: 0, registers: [eax, ebx, ecx, edx] }
+    Leaf {
+        function,
+        index: 0,
+        registers: [eax, ebx, ecx, edx],
+    }
 }
 
 const fn text(four: &[u8; 4]) -> u32 {
@@ -27,8 +31,25 @@ const fn text(four: &[u8; 4]) -> u32 {
 /// Leaf 1 ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE is left out, POPCNT.
 pub const FEATURES_1_ECX: u32 = 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 23;
 /// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, PGE, MCA, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2.
-pub const FEATURES_1_EDX: u32 = 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 6 | 1 << 7 | 1 << 8 | 1 << 11 | 1 << 13
-    | 1 << 14 | 1 << 15 | 1 << 16 | 1 << 17 | 1 << 19 | 1 << 23 | 1 << 24 | 1 << 25 | 1 << 26;
+pub const FEATURES_1_EDX: u32 = 1
+    | 1 << 2
+    | 1 << 3
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 7
+    | 1 << 8
+    | 1 << 11
+    | 1 << 13
+    | 1 << 14
+    | 1 << 15
+    | 1 << 16
+    | 1 << 17
+    | 1 << 19
+    | 1 << 23
+    | 1 << 24
+    | 1 << 25
+    | 1 << 26;
 /// Leaf 0x8000_0001 ECX: LAHF in 64-bit mode.
 pub const FEATURES_EXTENDED_ECX: u32 = 1;
 /// Leaf 0x8000_0001 EDX: SYSCALL, NX, RDTSCP, long mode.
@@ -40,10 +61,34 @@ pub const TABLE: [Leaf; 9] = [
     leaf(0, 1, text(b"Lock"), text(b"Base"), text(b"step")),
     // Family 15, model 1, stepping 1; CLFLUSH line of 64 bytes, one logical processor.
     leaf(1, 0x0000_0f11, 0x0001_0800, FEATURES_1_ECX, FEATURES_1_EDX),
-    leaf(0x8000_0000, 0x8000_0008, text(b"Lock"), text(b"Base"), text(b"step")),
-    leaf(0x8000_0001, 0x0000_0f11, 0, FEATURES_EXTENDED_ECX, FEATURES_EXTENDED_EDX),
-    leaf(0x8000_0002, text(b"Lock"), text(b"step"), text(b" vCP"), text(b"U, x")),
-    leaf(0x8000_0003, text(b"86-6"), text(b"4-v2"), text(b" bas"), text(b"elin")),
+    leaf(
+        0x8000_0000,
+        0x8000_0008,
+        text(b"Lock"),
+        text(b"Base"),
+        text(b"step"),
+    ),
+    leaf(
+        0x8000_0001,
+        0x0000_0f11,
+        0,
+        FEATURES_EXTENDED_ECX,
+        FEATURES_EXTENDED_EDX,
+    ),
+    leaf(
+        0x8000_0002,
+        text(b"Lock"),
+        text(b"step"),
+        text(b" vCP"),
+        text(b"U, x"),
+    ),
+    leaf(
+        0x8000_0003,
+        text(b"86-6"),
+        text(b"4-v2"),
+        text(b" bas"),
+        text(b"elin"),
+    ),
     leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
     // Invariant TSC.
     leaf(0x8000_0007, 0, 0, 0, 1 << 8),
@@ -54,7 +99,10 @@ pub const TABLE: [Leaf; 9] = [
 /// EAX, EBX, ECX, EDX for a CPUID instruction; zeros for a leaf that is not there.
 #[must_use]
 pub fn lookup(function: u32, _index: u32) -> [u32; 4] {
-    TABLE.iter().find(|leaf| leaf.function == function).map_or([0; 4], |leaf| leaf.registers)
+    TABLE
+        .iter()
+        .find(|leaf| leaf.function == function)
+        .map_or([0; 4], |leaf| leaf.registers)
 }
 
 #[cfg(test)]

@@ -43,7 +43,13 @@ impl Devices {
     pub fn new(net: Mmio) -> Self {
         let mut pic = Pic::default();
         pic.wire_level(mmio::LINE);
-        Self { pic, pit: Pit::default(), clock: Clock::default(), serial: Serial::default(), net }
+        Self {
+            pic,
+            pit: Pit::default(),
+            clock: Clock::default(),
+            serial: Serial::default(),
+            net,
+        }
     }
 
     /// Whether an interrupt waits for the vCPU.
@@ -94,7 +100,9 @@ impl Devices {
             clock::MONOTONIC_PORT => self.clock.answer(time_of(&ask(Question::Monotonic)?)),
             clock::WALL_PORT => self.clock.answer(time_of(&ask(Question::Wall)?)),
             clock::MONOTONIC_HIGH_PORT | clock::WALL_HIGH_PORT => self.clock.high_half(),
-            clock::RANDOM_PORT => random_of(&ask(Question::Random { length_bytes: RANDOM_BYTES })?),
+            clock::RANDOM_PORT => random_of(&ask(Question::Random {
+                length_bytes: RANDOM_BYTES,
+            })?),
             _ => u32::MAX,
         };
         Ok(value & low_bits(size_bytes))
@@ -153,12 +161,16 @@ impl Devices {
             self.net.write(offset, value as u32, memory, &mut sent);
             self.pic.set_line(mmio::LINE, self.net.line());
         }
-        sent.into_iter().map(|frame| Effect::Output(OutputTarget::Network, frame)).collect()
+        sent.into_iter()
+            .map(|frame| Effect::Output(OutputTarget::Network, frame))
+            .collect()
     }
 
     /// Console bytes that have not left yet.
     pub fn flush_console(&mut self) -> Option<Effect> {
-        self.serial.flush().map(|line| Effect::Output(OutputTarget::Console, line))
+        self.serial
+            .flush()
+            .map(|line| Effect::Output(OutputTarget::Console, line))
     }
 
     /// Takes what arrives.
@@ -202,11 +214,16 @@ impl Devices {
 pub fn part<S: Serialize>(name: &str, saved: &S) -> PartDigest {
     // These plain structures always have an encoding; were one not to, every digest of it would be the same known one.
     let encoded = postcard::to_stdvec(saved).unwrap_or_default();
-    PartDigest { part: name.to_owned(), digest: Digest::of(&encoded) }
+    PartDigest {
+        part: name.to_owned(),
+        digest: Digest::of(&encoded),
+    }
 }
 
 fn net_offset(address: u64) -> Option<u64> {
-    address.checked_sub(mmio::BASE_ADDRESS).filter(|offset| *offset < mmio::SIZE_BYTES)
+    address
+        .checked_sub(mmio::BASE_ADDRESS)
+        .filter(|offset| *offset < mmio::SIZE_BYTES)
 }
 
 fn low_bits(size_bytes: u8) -> u32 {

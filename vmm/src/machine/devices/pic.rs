@@ -44,20 +44,32 @@ struct Chip {
 
 impl Chip {
     fn new() -> Self {
-        Self { lowest_priority: 7, mask: 0xff, ..Self::default() }
+        Self {
+            lowest_priority: 7,
+            mask: 0xff,
+            ..Self::default()
+        }
     }
 
     fn set_line(&mut self, line: u8, high: bool) {
         let bit = 1 << line;
         if self.level_triggered & bit != 0 {
-            self.request = if high { self.request | bit } else { self.request & !bit };
+            self.request = if high {
+                self.request | bit
+            } else {
+                self.request & !bit
+            };
         } else if high && self.line_levels & bit == 0 {
             self.request |= bit;
         } else if !high {
             // An edge request withdrawn before its acknowledgement is spurious on real chips too.
             self.request &= !bit;
         }
-        self.line_levels = if high { self.line_levels | bit } else { self.line_levels & !bit };
+        self.line_levels = if high {
+            self.line_levels | bit
+        } else {
+            self.line_levels & !bit
+        };
     }
 
     /// Lines from the highest priority to the lowest.
@@ -73,7 +85,11 @@ impl Chip {
     /// The line to be served next, if it outranks what is in service.
     fn pending(&self) -> Option<u8> {
         let wanting = self.request & !self.mask;
-        let blocking = if self.special_mask { self.in_service & !self.mask } else { self.in_service };
+        let blocking = if self.special_mask {
+            self.in_service & !self.mask
+        } else {
+            self.in_service
+        };
         self.by_priority()
             .take_while(|line| blocking & 1 << line == 0)
             .find(|line| wanting & 1 << line != 0)
@@ -94,7 +110,11 @@ impl Chip {
     fn write_command(&mut self, value: u8) {
         if value & ICW1 != 0 {
             let levels = self.line_levels;
-            *self = Self { level_triggered: self.level_triggered, line_levels: levels, ..Self::new() };
+            *self = Self {
+                level_triggered: self.level_triggered,
+                line_levels: levels,
+                ..Self::new()
+            };
             self.mask = 0;
             // Edges are forgotten; a level that stands asks on.
             self.request = self.line_levels & self.level_triggered;
@@ -145,7 +165,11 @@ impl Chip {
     }
 
     fn write_data(&mut self, value: u8) {
-        let after_vector = if self.single { self.after_cascade() } else { Initialisation::Cascade };
+        let after_vector = if self.single {
+            self.after_cascade()
+        } else {
+            Initialisation::Cascade
+        };
         match self.initialisation {
             Initialisation::Done => self.mask = value,
             Initialisation::Vector => {
@@ -161,11 +185,19 @@ impl Chip {
     }
 
     fn after_cascade(&self) -> Initialisation {
-        if self.needs_mode { Initialisation::Mode } else { Initialisation::Done }
+        if self.needs_mode {
+            Initialisation::Mode
+        } else {
+            Initialisation::Done
+        }
     }
 
     fn read_command(&self) -> u8 {
-        if self.read_in_service { self.in_service } else { self.request }
+        if self.read_in_service {
+            self.in_service
+        } else {
+            self.request
+        }
     }
 }
 
@@ -182,7 +214,10 @@ const LEVEL_CAPABLE_SECOND: u8 = 0xde;
 
 impl Default for Pic {
     fn default() -> Self {
-        Self { first: Chip::new(), second: Chip::new() }
+        Self {
+            first: Chip::new(),
+            second: Chip::new(),
+        }
     }
 }
 
@@ -193,7 +228,11 @@ impl Pic {
     }
 
     fn chip(&mut self, line: u8) -> &mut Chip {
-        if line < LINES_PER_CHIP { &mut self.first } else { &mut self.second }
+        if line < LINES_PER_CHIP {
+            &mut self.first
+        } else {
+            &mut self.second
+        }
     }
 
     /// Sets the level of `line` (0 to 15).
@@ -211,7 +250,11 @@ impl Pic {
     fn cascade(&mut self) {
         let waiting = self.second.pending().is_some();
         let bit = 1 << CASCADE_LINE;
-        self.first.request = if waiting { self.first.request | bit } else { self.first.request & !bit };
+        self.first.request = if waiting {
+            self.first.request | bit
+        } else {
+            self.first.request & !bit
+        };
     }
 
     /// Whether an interrupt waits for the vCPU.

@@ -57,7 +57,11 @@ impl Channel {
         };
         // Modes 6 and 7 are 2 and 3 written differently.
         let mode = if mode >= 6 { mode - 4 } else { mode };
-        *self = Self { mode, access, ..Self::default() };
+        *self = Self {
+            mode,
+            access,
+            ..Self::default()
+        };
     }
 
     /// Takes a byte; whether that completed a count.
@@ -162,7 +166,10 @@ impl Pit {
     #[must_use]
     pub fn write_needs_time(&self, port: u16, value: u8) -> NeedsTime {
         let needs = match port {
-            0x40..=0x42 => self.channels.get(usize::from(port - 0x40)).is_some_and(Channel::completes_count),
+            0x40..=0x42 => self
+                .channels
+                .get(usize::from(port - 0x40))
+                .is_some_and(Channel::completes_count),
             0x43 => value >> 4 & 0b11 == 0 || value >> 6 == 0b11,
             _ => false,
         };
@@ -172,9 +179,10 @@ impl Pit {
     /// Reads 0x40 to 0x43 or 0x61 at guest time `now_ns`.
     pub fn read(&mut self, port: u16, now_ns: u64) -> u8 {
         match port {
-            0x40..=0x42 => {
-                self.channels.get_mut(usize::from(port - 0x40)).map_or(0xff, |channel| channel.read(now_ns))
-            }
+            0x40..=0x42 => self
+                .channels
+                .get_mut(usize::from(port - 0x40))
+                .map_or(0xff, |channel| channel.read(now_ns)),
             0x61 => {
                 let [.., second] = &self.channels;
                 self.port_61 | if second.output(now_ns) { OUTPUT_2 } else { 0 }
@@ -198,7 +206,9 @@ impl Pit {
     }
 
     fn write_count(&mut self, number: usize, value: u8, now_ns: u64) {
-        let Some(channel) = self.channels.get_mut(number) else { return };
+        let Some(channel) = self.channels.get_mut(number) else {
+            return;
+        };
         let completes = channel.completes_count();
         channel.write(value, now_ns);
         if number == 0 {
@@ -218,7 +228,9 @@ impl Pit {
             }
             return;
         }
-        let Some(channel) = self.channels.get_mut(usize::from(select)) else { return };
+        let Some(channel) = self.channels.get_mut(usize::from(select)) else {
+            return;
+        };
         match value >> 4 & 0b11 {
             0 => {
                 channel.latched.get_or_insert(channel.counter(now_ns));
@@ -234,13 +246,17 @@ impl Pit {
 
     /// Channel 0 expired, seen at guest time `now_ns`: whether that interrupts. Missed periods are skipped.
     pub fn expire(&mut self, now_ns: u64) -> bool {
-        let Some(deadline_ns) = self.deadline_ns else { return false };
+        let Some(deadline_ns) = self.deadline_ns else {
+            return false;
+        };
         let [first, ..] = &self.channels;
         self.deadline_ns = first.is_periodic().then(|| {
             let period_ns = first.period_ns().max(1);
             let missed = now_ns.saturating_sub(deadline_ns) / period_ns;
             // `missed` periods lie before `now_ns`, so their product fits.
-            deadline_ns.saturating_add(missed * period_ns).saturating_add(period_ns)
+            deadline_ns
+                .saturating_add(missed * period_ns)
+                .saturating_add(period_ns)
         });
         true
     }
@@ -291,14 +307,20 @@ mod tests {
         let half_ns = 0x8000 * 1_000_000_000 / FREQUENCY_HZ;
         let low = pit.read(0x40, half_ns);
         let high = pit.read(0x40, half_ns * 2);
-        assert!((0x7fff..=0x8001).contains(&u16::from_le_bytes([low, high])), "both halves are of one value");
+        assert!(
+            (0x7fff..=0x8001).contains(&u16::from_le_bytes([low, high])),
+            "both halves are of one value"
+        );
     }
 
     #[test]
     fn a_latched_count_stays() {
         let mut pit = loaded(2, 1000, 0);
         pit.write(0x43, 0, 0);
-        assert_eq!(u16::from_le_bytes([pit.read(0x40, 500_000), pit.read(0x40, 500_000)]), 1000);
+        assert_eq!(
+            u16::from_le_bytes([pit.read(0x40, 500_000), pit.read(0x40, 500_000)]),
+            1000
+        );
     }
 
     #[test]

@@ -48,7 +48,10 @@ pub struct SavedSerial {
 impl Default for Serial {
     fn default() -> Self {
         let asked = Asked::default();
-        Self { uart: Uart::new(asked.clone(), Vec::new()), asked }
+        Self {
+            uart: Uart::new(asked.clone(), Vec::new()),
+            asked,
+        }
     }
 }
 
@@ -121,7 +124,10 @@ mod tests {
     #[test]
     fn lines_leave_whole() {
         let mut serial = Serial::default();
-        let lines: Vec<Vec<u8>> = b"one\ntwo".iter().filter_map(|byte| serial.write(0, *byte)).collect();
+        let lines: Vec<Vec<u8>> = b"one\ntwo"
+            .iter()
+            .filter_map(|byte| serial.write(0, *byte))
+            .collect();
         assert_eq!(lines, [b"one\n".to_vec()]);
         assert_eq!(serial.flush(), Some(b"two".to_vec()));
         assert_eq!(serial.flush(), None);
@@ -130,7 +136,10 @@ mod tests {
     #[test]
     fn a_long_line_leaves_in_parts() {
         let mut serial = Serial::default();
-        let parts: Vec<usize> = (0..600).filter_map(|_| serial.write(0, b'x')).map(|part| part.len()).collect();
+        let parts: Vec<usize> = (0..600)
+            .filter_map(|_| serial.write(0, b'x'))
+            .map(|part| part.len())
+            .collect();
         assert_eq!(parts, [LINE_BYTES_MAX, LINE_BYTES_MAX]);
     }
 

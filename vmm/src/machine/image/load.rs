@@ -6,9 +6,9 @@ use super::rewrite;
 use super::sites::Sites;
 use crate::machine::memory::{self, Memory};
 use linux_loader::loader::KernelLoader;
+use object::Endianness;
 use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
-use object::Endianness;
 use std::io::Cursor;
 use std::ops::Range;
 use vm_memory::{Bytes, GuestAddress};
@@ -100,7 +100,11 @@ pub fn load(image: &[u8], memory: &Memory) -> Result<LoadedImage, ImageError> {
     let (entry, segments) = check(image, memory::size_bytes(memory))?;
     linux_loader::loader::elf::Elf::load(memory, None, &mut Cursor::new(image), None)
         .map_err(|why| ImageError::NotElf { why: why.to_string() })?;
-    let mut loaded = LoadedImage { entry, sites: Sites::default(), suspicious: Vec::new() };
+    let mut loaded = LoadedImage {
+        entry,
+        sites: Sites::default(),
+        suspicious: Vec::new(),
+    };
     for segment in segments.iter().filter(|segment| segment.executable) {
         rewrite_segment(memory, segment, &mut loaded)?;
     }
@@ -115,8 +119,12 @@ fn rewrite_segment(memory: &Memory, segment: &Segment, loaded: &mut LoadedImage)
         limit: memory::size_bytes(memory),
     };
     let mut code = vec![0; segment.file_bytes as usize];
-    memory.read_slice(&mut code, GuestAddress(address)).map_err(outside)?;
-    loaded.suspicious.extend(rewrite::rewrite(&mut code, address, &mut loaded.sites)?);
+    memory
+        .read_slice(&mut code, GuestAddress(address))
+        .map_err(outside)?;
+    loaded
+        .suspicious
+        .extend(rewrite::rewrite(&mut code, address, &mut loaded.sites)?);
     memory.write_slice(&code, GuestAddress(address)).map_err(outside)
 }
 
@@ -125,7 +133,9 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     let header = FileHeader64::<Endianness>::parse(image).map_err(not_elf)?;
     let endian = header.endian().map_err(not_elf)?;
     if endian != Endianness::Little {
-        return Err(ImageError::NotElf { why: "it is big-endian".to_owned() });
+        return Err(ImageError::NotElf {
+            why: "it is big-endian".to_owned(),
+        });
     }
     let machine = header.e_machine(endian);
     if machine != EM_X86_64 {
@@ -138,7 +148,9 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     // The field, not what a section header may say instead: the loader below knows the field only.
     let count = header.e_phnum(endian);
     if count > SEGMENTS_MAX {
-        return Err(ImageError::NotElf { why: format!("it has {count} program headers") });
+        return Err(ImageError::NotElf {
+            why: format!("it has {count} program headers"),
+        });
     }
     let headers = header.program_headers(endian, image).map_err(not_elf)?;
     let segments: Vec<Segment> = headers
@@ -148,7 +160,10 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
         .collect::<Result<_, _>>()?;
     check_apart(&segments)?;
     let entry = header.e_entry(endian);
-    if !segments.iter().any(|segment| segment.executable && segment.range.contains(&entry)) {
+    if !segments
+        .iter()
+        .any(|segment| segment.executable && segment.range.contains(&entry))
+    {
         return Err(ImageError::Entry { entry });
     }
     Ok((entry, segments))
@@ -156,10 +171,19 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
 
 /// A rewritten instruction must not be another segment's data, or the middle of another's instruction.
 fn check_apart(segments: &[Segment]) -> Result<(), ImageError> {
-    let mut ranges: Vec<&Range<u64>> = segments.iter().map(|segment| &segment.range).filter(|range| !range.is_empty()).collect();
+    let mut ranges: Vec<&Range<u64>> = segments
+        .iter()
+        .map(|segment| &segment.range)
+        .filter(|range| !range.is_empty())
+        .collect();
     ranges.sort_by_key(|range| range.start);
-    let overlap = ranges.iter().zip(ranges.iter().skip(1)).find(|(one, next)| next.start < one.end);
-    overlap.map_or(Ok(()), |(_, next)| Err(ImageError::Overlap { address: next.start }))
+    let overlap = ranges
+        .iter()
+        .zip(ranges.iter().skip(1))
+        .find(|(one, next)| next.start < one.end);
+    overlap.map_or(Ok(()), |(_, next)| {
+        Err(ImageError::Overlap { address: next.start })
+    })
 }
 
 fn segment<H: ProgramHeader<Endian = Endianness>>(
@@ -176,12 +200,22 @@ where
     let file_bytes: u64 = header.p_filesz(endian).into();
     let end = start.saturating_add(length.max(file_bytes));
     if start < IMAGE_ADDRESS_MIN || end > memory_bytes {
-        return Err(ImageError::Segment { start, end, limit: memory_bytes });
+        return Err(ImageError::Segment {
+            start,
+            end,
+            limit: memory_bytes,
+        });
     }
     if header.data(endian, image).is_err() {
-        return Err(ImageError::NotElf { why: format!("its segment at {start:#x} lies beyond the end of the file") });
+        return Err(ImageError::NotElf {
+            why: format!("its segment at {start:#x} lies beyond the end of the file"),
+        });
     }
-    Ok(Segment { range: start..end, file_bytes, executable: header.p_flags(endian).contains(PF_X) })
+    Ok(Segment {
+        range: start..end,
+        file_bytes,
+        executable: header.p_flags(endian).contains(PF_X),
+    })
 }
 
 #[cfg(test)]
@@ -197,9 +231,13 @@ mod tests {
     fn header(at: u64, headers: u16) -> Vec<u8> {
         let mut file = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
         file.extend([2, 0, 62, 0, 1, 0, 0, 0]);
-        [IMAGE_ADDRESS_MIN, at, HEADER_BYTES].iter().for_each(|field| file.extend(field.to_le_bytes()));
+        [IMAGE_ADDRESS_MIN, at, HEADER_BYTES]
+            .iter()
+            .for_each(|field| file.extend(field.to_le_bytes()));
         file.extend([0; 4]);
-        [64, 56, headers, 64, 1, 0].iter().for_each(|field: &u16| file.extend(field.to_le_bytes()));
+        [64, 56, headers, 64, 1, 0]
+            .iter()
+            .for_each(|field: &u16| file.extend(field.to_le_bytes()));
         file
     }
 
@@ -215,7 +253,13 @@ mod tests {
         let data = HEADER_BYTES + 2 * PROGRAM_HEADER_BYTES;
         let first = program_header(data, IMAGE_ADDRESS_MIN, 2);
         let second = program_header(data + 2, IMAGE_ADDRESS_MIN + distance, 2);
-        [header(HEADER_BYTES, 2), second, first, vec![0x0f, 0x31, 0x0f, 0x31]].concat()
+        [
+            header(HEADER_BYTES, 2),
+            second,
+            first,
+            vec![0x0f, 0x31, 0x0f, 0x31],
+        ]
+        .concat()
     }
 
     #[test]
@@ -228,7 +272,10 @@ mod tests {
     fn segments_that_overlap_are_refused() {
         let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
         let address = IMAGE_ADDRESS_MIN + 1;
-        assert_eq!(load(&two_segments(1), &memory).unwrap_err(), ImageError::Overlap { address });
+        assert_eq!(
+            load(&two_segments(1), &memory).unwrap_err(),
+            ImageError::Overlap { address }
+        );
     }
 
     /// 0xffff program headers mean that a section header says how many there are: one, here. All the others, which would

@@ -40,7 +40,9 @@ const HIDDEN: [CpuidFeature; 11] = [
 pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u64>, ImageError> {
     for Found { at, length, becomes } in find(code, address)? {
         let start = (at - address) as usize;
-        let Some(bytes) = code.get_mut(start..start + length) else { continue };
+        let Some(bytes) = code.get_mut(start..start + length) else {
+            continue;
+        };
         bytes.fill(NOP);
         let replacement = match becomes {
             Becomes::Exit(trapped) => {
@@ -74,13 +76,22 @@ fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
     let mut found = Vec::new();
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
-        let is_hidden = || instruction.cpuid_features().iter().any(|feature| HIDDEN.contains(feature));
+        let is_hidden = || {
+            instruction
+                .cpuid_features()
+                .iter()
+                .any(|feature| HIDDEN.contains(feature))
+        };
         let becomes = match trapped(&instruction)? {
             Some(trapped) => Becomes::Exit(trapped),
             None if is_hidden() => Becomes::Fault,
             None => continue,
         };
-        found.push(Found { at: instruction.ip(), length: instruction.len(), becomes });
+        found.push(Found {
+            at: instruction.ip(),
+            length: instruction.len(),
+            becomes,
+        });
     }
     Ok(found)
 }
@@ -103,7 +114,10 @@ fn trapped(instruction: &Instruction) -> Result<Option<Trapped>, ImageError> {
 fn random_site(instruction: &Instruction, size_bytes: u8) -> Result<Trapped, ImageError> {
     let register = instruction.op0_register();
     match u8::try_from(register.number()) {
-        Ok(register_number) if register.is_gpr() && register_number < 16 => Ok(Trapped::Random { register: register_number, size_bytes }),
+        Ok(register_number) if register.is_gpr() && register_number < 16 => Ok(Trapped::Random {
+            register: register_number,
+            size_bytes,
+        }),
         _ => Err(ImageError::Rewrite {
             address: instruction.ip(),
             instruction: format!("{:?}", instruction.code()),
@@ -118,8 +132,11 @@ fn leftovers(code: &[u8], address: u64) -> Vec<u64> {
     let is_long = |triple: &[u8]| matches!(triple, [0x0f, 0x01, 0xf9] | [0x0f, 0xc7, 0xf0..=0xff]);
     let pairs = code.windows(2).enumerate().filter(|(_, bytes)| is_opcode(bytes));
     let triples = code.windows(3).enumerate().filter(|(_, bytes)| is_long(bytes));
-    let mut addresses: Vec<u64> =
-        pairs.map(|(at, _)| at).chain(triples.map(|(at, _)| at)).map(|at| address + at as u64).collect();
+    let mut addresses: Vec<u64> = pairs
+        .map(|(at, _)| at)
+        .chain(triples.map(|(at, _)| at))
+        .map(|at| address + at as u64)
+        .collect();
     addresses.sort_unstable();
     addresses
 }
@@ -150,13 +167,24 @@ mod tests {
             0x0f, 0x01, 0xf9, 0x49, 0x0f, 0xc7, 0xf1, 0x66, 0x0f, 0xc7, 0xf8, 0x0f, 0xa2,
         ]);
         let port = TRAP_PORT;
-        assert_eq!(code, [0xe5, port, 0x90, 0xe5, port, 0x90, 0x90, 0xe5, port, 0x90, 0x90, 0xe5, port]);
+        assert_eq!(
+            code,
+            [
+                0xe5, port, 0x90, 0xe5, port, 0x90, 0x90, 0xe5, port, 0x90, 0x90, 0xe5, port
+            ]
+        );
         assert_eq!(
             trapped,
             [
                 Trapped::TscAndProcessor,
-                Trapped::Random { register: 9, size_bytes: 8 },
-                Trapped::Random { register: 0, size_bytes: 2 },
+                Trapped::Random {
+                    register: 9,
+                    size_bytes: 8
+                },
+                Trapped::Random {
+                    register: 0,
+                    size_bytes: 2
+                },
                 Trapped::Cpuid
             ]
         );
@@ -165,19 +193,19 @@ mod tests {
     #[test]
     fn what_would_tell_of_the_host_becomes_a_fault_of_the_same_length() {
         let hidden: [&[u8]; 13] = [
-            &[0xf3, 0x0f, 0xc7, 0xf8],                   // rdpid rax
-            &[0x0f, 0x01, 0xfd],                         // rdpru
-            &[0x0f, 0x01, 0xd0],                         // xgetbv
-            &[0x48, 0x0f, 0xae, 0x20],                   // xsave64 [rax]
-            &[0x0f, 0xc7, 0x20],                         // xsavec [rax]
-            &[0x0f, 0xae, 0x30],                         // xsaveopt [rax]
-            &[0x0f, 0x01, 0xc8],                         // monitor
-            &[0x0f, 0x01, 0xfa],                         // monitorx
-            &[0x66, 0x0f, 0xae, 0xf1],                   // tpause ecx
-            &[0xf2, 0x0f, 0xae, 0xf1],                   // umwait ecx
-            &[0xf3, 0x0f, 0xae, 0xf0],                   // umonitor rax
-            &[0xc7, 0xf8, 0x00, 0x00, 0x00, 0x00],       // xbegin
-            &[0x0f, 0x01, 0xd6],                         // xtest
+            &[0xf3, 0x0f, 0xc7, 0xf8],             // rdpid rax
+            &[0x0f, 0x01, 0xfd],                   // rdpru
+            &[0x0f, 0x01, 0xd0],                   // xgetbv
+            &[0x48, 0x0f, 0xae, 0x20],             // xsave64 [rax]
+            &[0x0f, 0xc7, 0x20],                   // xsavec [rax]
+            &[0x0f, 0xae, 0x30],                   // xsaveopt [rax]
+            &[0x0f, 0x01, 0xc8],                   // monitor
+            &[0x0f, 0x01, 0xfa],                   // monitorx
+            &[0x66, 0x0f, 0xae, 0xf1],             // tpause ecx
+            &[0xf2, 0x0f, 0xae, 0xf1],             // umwait ecx
+            &[0xf3, 0x0f, 0xae, 0xf0],             // umonitor rax
+            &[0xc7, 0xf8, 0x00, 0x00, 0x00, 0x00], // xbegin
+            &[0x0f, 0x01, 0xd6],                   // xtest
         ];
         for original in hidden {
             let (code, trapped, _) = rewritten(&[original, &[0xc3]].concat());
@@ -191,8 +219,10 @@ mod tests {
     #[test]
     fn ordinary_instructions_are_left_alone() {
         // movups xmm0, [rax]; popcnt eax, eax; sfence; clflush [rax]; pause; rdmsr; hlt
-        let original =
-            [0x0f, 0x10, 0x00, 0xf3, 0x0f, 0xb8, 0xc0, 0x0f, 0xae, 0xf8, 0x0f, 0xae, 0x38, 0xf3, 0x90, 0x0f, 0x32, 0xf4];
+        let original = [
+            0x0f, 0x10, 0x00, 0xf3, 0x0f, 0xb8, 0xc0, 0x0f, 0xae, 0xf8, 0x0f, 0xae, 0x38, 0xf3, 0x90, 0x0f,
+            0x32, 0xf4,
+        ];
         assert_eq!(rewritten(&original), (original.to_vec(), Vec::new(), Vec::new()));
     }
 

@@ -2,6 +2,7 @@
 
 use crate::kvm::ClockKind;
 use crate::machine::run::Ended;
+use crate::replica::replayer::TimeFloor;
 use crate::shell::configuration::Configuration;
 use crate::shell::console;
 use crate::shell::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
@@ -10,7 +11,6 @@ use crate::shell::machine::{Plan, start};
 use crate::shell::network::FrameReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
-use crate::replica::replayer::TimeFloor;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lockstep_logging_channel::EndReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,7 +31,10 @@ impl Signals {
     /// The host's.
     pub fn listen() -> Result<Self, CommandError> {
         let listen = |kind| signal(kind).map_err(CommandError::other("cannot listen for signals"));
-        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+        })
     }
 
     /// Waits for either. Cancel-safe.
@@ -81,17 +84,44 @@ impl Outsides {
                 typed.kick();
             }
         });
-        let arrivals = Arrivals { frames: frames_out, console };
-        let live = Live { outlets: Outlets::new(sender), arrivals, ordered: ordered.clone() };
-        Ok((Self { control, ordered, frames, frames_in, kicks }, live))
+        let arrivals = Arrivals {
+            frames: frames_out,
+            console,
+        };
+        let live = Live {
+            outlets: Outlets::new(sender),
+            arrivals,
+            ordered: ordered.clone(),
+        };
+        Ok((
+            Self {
+                control,
+                ordered,
+                frames,
+                frames_in,
+                kicks,
+            },
+            live,
+        ))
     }
 
     /// Runs `plan` behind the door of `make_door` until it ends, or a signal stops it.
     ///
     /// # Errors
     /// The machine's, or the network's.
-    pub async fn run(self, plan: Plan, make_door: MakeDoor, signals: &mut Signals) -> Result<Ended, CommandError> {
-        let Self { control, ordered, mut frames, frames_in, kicks } = self;
+    pub async fn run(
+        self,
+        plan: Plan,
+        make_door: MakeDoor,
+        signals: &mut Signals,
+    ) -> Result<Ended, CommandError> {
+        let Self {
+            control,
+            ordered,
+            mut frames,
+            frames_in,
+            kicks,
+        } = self;
         let mut machine: MachineThread = start(plan, ordered, make_door)?;
         loop {
             tokio::select! {
@@ -129,7 +159,8 @@ pub fn world(
     ordered: Ordered,
     clock: ClockKind,
 ) -> Result<World, CommandError> {
-    World::new(GuestTime::starting_at(floor), arrivals, ordered, clock).map_err(CommandError::other("kick timer"))
+    World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
+        .map_err(CommandError::other("kick timer"))
 }
 
 /// Says how the guest ended, and the status that follows.

@@ -53,22 +53,40 @@ pub enum LogCommand {
 pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
     match command {
         LogCommand::Info { log, json } => info(log, *json),
-        LogCommand::Dump { log, json, from, to, kinds } => {
-            let format = if *json { DumpFormat::JsonLines } else { DumpFormat::Text };
-            let filter = DumpFilter { sequences: *from..=*to, kinds: kinds_named(kinds)? };
+        LogCommand::Dump {
+            log,
+            json,
+            from,
+            to,
+            kinds,
+        } => {
+            let format = if *json {
+                DumpFormat::JsonLines
+            } else {
+                DumpFormat::Text
+            };
+            let filter = DumpFilter {
+                sequences: *from..=*to,
+                kinds: kinds_named(kinds)?,
+            };
             dump_to_stdout(log, format, &filter)
         }
         LogCommand::Diff { left, right } => {
             let found = diff(&mut LogReader::open(left)?, &mut LogReader::open(right)?)?;
             println!("{found}");
-            Ok(if matches!(found, Diff::Same { .. }) { Status::Success } else { Status::Failure })
+            Ok(if matches!(found, Diff::Same { .. }) {
+                Status::Success
+            } else {
+                Status::Failure
+            })
         }
     }
 }
 
 fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::Kind>>, CommandError> {
     let kind = |name: &String| {
-        entry_kind_named(name).ok_or_else(|| CommandError::setting("kind", format!("there is no entry kind `{name}`")))
+        entry_kind_named(name)
+            .ok_or_else(|| CommandError::setting("kind", format!("there is no entry kind `{name}`")))
     };
     let kinds = names.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
     Ok((!kinds.is_empty()).then_some(kinds))
@@ -77,8 +95,10 @@ fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::
 fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
     let info = LogInfo::of(&mut LogReader::open(log)?);
     if json {
-        let text = serde_json::to_string(&info)
-            .map_err(|why| CommandError::Other { what: "cannot write JSON".to_owned(), source: Box::new(why) })?;
+        let text = serde_json::to_string(&info).map_err(|why| CommandError::Other {
+            what: "cannot write JSON".to_owned(),
+            source: Box::new(why),
+        })?;
         println!("{text}");
     } else {
         println!("{info}");
@@ -89,7 +109,11 @@ fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
     }
 }
 
-fn dump_to_stdout(log: &std::path::Path, format: DumpFormat, filter: &DumpFilter) -> Result<Status, CommandError> {
+fn dump_to_stdout(
+    log: &std::path::Path,
+    format: DumpFormat,
+    filter: &DumpFilter,
+) -> Result<Status, CommandError> {
     let mut stdout = BufWriter::new(std::io::stdout().lock());
     let outcome = dump(&mut LogReader::open(log)?, filter, format, &mut stdout);
     let flushed = stdout.flush();

@@ -10,7 +10,7 @@ use crate::shell::machine::Plan;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::{
-    Body, Entry, Environment, Existing, ExecutionPoint, Generation, LogWriter, OutputTarget, Sequence,
+    Body, Entry, Environment, ExecutionPoint, Existing, Generation, LogWriter, OutputTarget, Sequence,
 };
 use std::path::Path;
 
@@ -78,13 +78,23 @@ pub async fn record(
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
     let clock = plan.clock;
-    let (outsides, Live { outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let (
+        outsides,
+        Live {
+            outlets,
+            arrivals,
+            ordered,
+        },
+    ) = Outsides::open(configuration)?;
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
-        let start = Start { generation: Generation(0), sequence: Sequence(1) };
+        let start = Start {
+            generation: Generation(0),
+            sequence: Sequence(1),
+        };
         Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
     });
     Ok(conclude(&outsides.run(plan, make_door, signals).await?))

@@ -27,13 +27,24 @@ impl FileFeed {
     ///
     /// # Errors
     /// [`CommandError::Log`].
-    pub fn open(path: &Path, ordered: Ordered, show_console: bool) -> Result<(Self, Environment), CommandError> {
+    pub fn open(
+        path: &Path,
+        ordered: Ordered,
+        show_console: bool,
+    ) -> Result<(Self, Environment), CommandError> {
         let mut reader = LogReader::open(path)?;
         let first = reader.next().transpose()?.map(|entry| entry.body);
         let Some(Body::Environment(environment)) = first else {
             return Err(LogError::NotALog { found: [0; 4] }.into());
         };
-        Ok((Self { reader, ordered, show_console }, environment))
+        Ok((
+            Self {
+                reader,
+                ordered,
+                show_console,
+            },
+            environment,
+        ))
     }
 }
 
@@ -57,7 +68,10 @@ impl Feed for FileFeed {
         }
         let mut stdout = std::io::stdout().lock();
         let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
-        written.map_err(|why| DoorError::Host { what: "console", why: why.to_string() })
+        written.map_err(|why| DoorError::Host {
+            what: "console",
+            why: why.to_string(),
+        })
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {

@@ -21,7 +21,14 @@ pub async fn run(
     let plan = Plan::new(image, configuration)?;
     plan.check()?;
     let clock = plan.clock;
-    let (outsides, Live { mut outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let (
+        outsides,
+        Live {
+            mut outlets,
+            arrivals,
+            ordered,
+        },
+    ) = Outsides::open(configuration)?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
         let release = Box::new(move |target, bytes: Vec<u8>| outlets.release(target, &bytes));

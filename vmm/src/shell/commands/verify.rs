@@ -25,7 +25,10 @@ impl Evidence {
             path: directory.clone(),
             source,
         })?;
-        Ok(Self { directory, keep: false })
+        Ok(Self {
+            directory,
+            keep: false,
+        })
     }
 
     fn log(&self) -> PathBuf {
@@ -57,7 +60,10 @@ pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> R
     let plan = Plan::new(image, configuration)?;
     for run in 1..=runs {
         if let Err(error) = replay_plan(plan.clone(), &log, false, &mut signals).await {
-            evidence.keep = !matches!(error, CommandError::Machine(MachineError::Door(DoorError::Stopped)));
+            evidence.keep = !matches!(
+                error,
+                CommandError::Machine(MachineError::Door(DoorError::Stopped))
+            );
             tracing::error!(run, "this replay failed");
             return Err(error);
         }

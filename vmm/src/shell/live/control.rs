@@ -40,7 +40,11 @@ pub struct Ordered {
 pub fn control() -> (Control, Ordered) {
     // One waiting wake-up is as good as many.
     let (wake, woken) = bounded(1);
-    let shared = Arc::new(Shared { order: AtomicU8::new(0), kicker: OnceLock::new(), wake });
+    let shared = Arc::new(Shared {
+        order: AtomicU8::new(0),
+        kicker: OnceLock::new(),
+        wake,
+    });
     (Control(shared.clone()), Ordered { shared, wake: woken })
 }
 

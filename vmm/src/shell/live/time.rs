@@ -19,13 +19,21 @@ impl GuestTime {
     pub fn starting_at(floor: TimeFloor) -> Self {
         // One time line for both: a counter that was read later than the clock pulls the clock along.
         let monotonic_ns = floor.monotonic_ns.max(floor.tsc);
-        Self { started: Instant::now(), floor: TimeFloor { monotonic_ns, ..floor } }
+        Self {
+            started: Instant::now(),
+            floor: TimeFloor {
+                monotonic_ns,
+                ..floor
+            },
+        }
     }
 
     /// Guest monotonic time, in nanoseconds.
     #[must_use]
     pub fn monotonic_ns(&self) -> u64 {
-        self.floor.monotonic_ns.saturating_add(self.started.elapsed().as_nanos() as u64)
+        self.floor
+            .monotonic_ns
+            .saturating_add(self.started.elapsed().as_nanos() as u64)
     }
 
     /// The host's time at which guest time will be `monotonic_ns`.
@@ -43,7 +51,9 @@ impl GuestTime {
 
     /// Wall time in nanoseconds since 1970, not before any that was given.
     pub fn wall_ns(&mut self) -> u64 {
-        let host_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let host_ns = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64);
         self.floor.wall_ns = self.floor.wall_ns.max(host_ns);
         self.floor.wall_ns
     }
@@ -55,7 +65,11 @@ mod tests {
 
     #[test]
     fn time_goes_on_from_the_floor() {
-        let floor = TimeFloor { monotonic_ns: 1_000, tsc: 5_000, wall_ns: u64::MAX };
+        let floor = TimeFloor {
+            monotonic_ns: 1_000,
+            tsc: 5_000,
+            wall_ns: u64::MAX,
+        };
         let mut time = GuestTime::starting_at(floor);
         assert!(time.monotonic_ns() >= 5_000);
         assert!(time.tsc() >= 5_000);

@@ -46,9 +46,18 @@ impl World {
     ///
     /// # Errors
     /// The host gives no timer.
-    pub fn new(time: GuestTime, arrivals: Arrivals, ordered: Ordered, clock: ClockKind) -> std::io::Result<Self> {
+    pub fn new(
+        time: GuestTime,
+        arrivals: Arrivals,
+        ordered: Ordered,
+        clock: ClockKind,
+    ) -> std::io::Result<Self> {
         let interrupts_between_exits = clock != ClockKind::None;
-        let timer = if interrupts_between_exits { Some(KickTimer::for_this_thread()?) } else { None };
+        let timer = if interrupts_between_exits {
+            Some(KickTimer::for_this_thread()?)
+        } else {
+            None
+        };
         Ok(Self {
             time,
             arrivals,
@@ -64,7 +73,10 @@ impl World {
 
     /// What is there now and can be taken.
     fn waiting(&mut self, readiness: Readiness) -> Option<EventKind> {
-        if readiness.timer_deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns()) {
+        if readiness
+            .timer_deadline_ns
+            .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns())
+        {
             return Some(EventKind::Timer);
         }
         if readiness.frames_max > 0
@@ -78,7 +90,9 @@ impl World {
         if self.typed.is_empty() {
             self.typed = take(&mut self.arrivals.console)?;
         }
-        let rest = self.typed.split_off(self.typed.len().min(readiness.console_bytes_max));
+        let rest = self
+            .typed
+            .split_off(self.typed.len().min(readiness.console_bytes_max));
         let taken = std::mem::replace(&mut self.typed, rest);
         (!taken.is_empty()).then_some(EventKind::ConsoleInput(taken))
     }
@@ -87,8 +101,16 @@ impl World {
     fn wait(&self, readiness: Readiness) {
         let closed_frames = never();
         let closed_console = never();
-        let frames = if readiness.frames_max > 0 { &self.arrivals.frames } else { &closed_frames };
-        let console = if readiness.console_bytes_max > 0 { &self.arrivals.console } else { &closed_console };
+        let frames = if readiness.frames_max > 0 {
+            &self.arrivals.frames
+        } else {
+            &closed_frames
+        };
+        let console = if readiness.console_bytes_max > 0 {
+            &self.arrivals.console
+        } else {
+            &closed_console
+        };
         let mut select = Select::new();
         select.recv(self.ordered.woken());
         select.recv(frames);
@@ -102,15 +124,22 @@ impl World {
     }
 
     fn arm_timer(&mut self) {
-        let (Some(timer), Some(deadline_ns)) = (&mut self.timer, self.timer_deadline_ns) else { return };
-        let after = self.time.host_instant(deadline_ns).saturating_duration_since(Instant::now());
+        let (Some(timer), Some(deadline_ns)) = (&mut self.timer, self.timer_deadline_ns) else {
+            return;
+        };
+        let after = self
+            .time
+            .host_instant(deadline_ns)
+            .saturating_duration_since(Instant::now());
         // A timer that cannot be armed makes the interrupt late, never wrong.
         let _ = timer.arm(after);
     }
 
     /// Kicks again soon if something waits that the last kick could not let in.
     fn arm_again(&mut self) {
-        let due = self.timer_deadline_ns.is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
+        let due = self
+            .timer_deadline_ns
+            .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
         let waits = due || !self.arrivals.frames.is_empty() || !self.arrivals.console.is_empty();
         match &mut self.timer {
             Some(timer) if waits => {
@@ -140,7 +169,10 @@ impl Outside for World {
         }
         loop {
             if let Some(kind) = self.waiting(readiness) {
-                return Ok(Some(Event { monotonic_ns: self.time.monotonic_ns(), kind }));
+                return Ok(Some(Event {
+                    monotonic_ns: self.time.monotonic_ns(),
+                    kind,
+                }));
             }
             if !readiness.idle {
                 return Ok(None);
@@ -157,7 +189,11 @@ impl Outside for World {
         if self.retry {
             return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
         }
-        if std::mem::take(&mut self.missed) { self.arm_again() } else { self.arm_timer() }
+        if std::mem::take(&mut self.missed) {
+            self.arm_again()
+        } else {
+            self.arm_timer()
+        }
         Horizon::Kick
     }
 
@@ -181,6 +217,9 @@ fn take(channel: &mut Receiver<Vec<u8>>) -> Option<Vec<u8>> {
 
 fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
     let mut bytes = vec![0; length_bytes as usize];
-    getrandom::fill(&mut bytes).map_err(|why| DoorError::Host { what: "random bytes", why: why.to_string() })?;
+    getrandom::fill(&mut bytes).map_err(|why| DoorError::Host {
+        what: "random bytes",
+        why: why.to_string(),
+    })?;
     Ok(bytes)
 }

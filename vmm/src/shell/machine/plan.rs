@@ -43,7 +43,10 @@ impl Plan {
             command_line: configuration.command_line.clone(),
             mac: configuration.mac,
             clock: configuration.clock,
-            policy: Policy { digest_interval_exits: configuration.digest_interval_exits, window_exits: false },
+            policy: Policy {
+                digest_interval_exits: configuration.digest_interval_exits,
+                window_exits: false,
+            },
         })
     }
 
@@ -60,16 +63,29 @@ impl Plan {
     pub fn build(&self) -> Result<Machine<KvmCpu>, CommandError> {
         let memory = memory::allocate(self.memory_bytes)?;
         boot::write(&memory, &self.command_line, TSC_KHZ)?;
-        let loaded = image::load(&self.image, &memory)
-            .map_err(|source| CommandError::Image { path: self.image_path.clone(), source })?;
+        let loaded = image::load(&self.image, &memory).map_err(|source| CommandError::Image {
+            path: self.image_path.clone(),
+            source,
+        })?;
         for address in &loaded.suspicious {
-            tracing::debug!(address = format!("{address:#x}"), "bytes of a trapped instruction inside another");
+            tracing::debug!(
+                address = format!("{address:#x}"),
+                "bytes of a trapped instruction inside another"
+            );
         }
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock)?;
-        let net = Net::new(self.mac)
-            .map_err(|why| CommandError::Other { what: "network device".to_owned(), source: Box::new(why) })?;
-        Ok(Machine::new(cpu, memory, Devices::new(Mmio::new(net)), loaded.sites, self.policy))
+        let net = Net::new(self.mac).map_err(|why| CommandError::Other {
+            what: "network device".to_owned(),
+            source: Box::new(why),
+        })?;
+        Ok(Machine::new(
+            cpu,
+            memory,
+            Devices::new(Mmio::new(net)),
+            loaded.sites,
+            self.policy,
+        ))
     }
 
     /// Checks that the machine can be built, without running it: for errors before anything is started.
@@ -79,8 +95,10 @@ impl Plan {
     pub fn check(&self) -> Result<(), CommandError> {
         let memory = memory::allocate(self.memory_bytes)?;
         boot::write(&memory, &self.command_line, TSC_KHZ)?;
-        image::load(&self.image, &memory)
-            .map_err(|source| CommandError::Image { path: self.image_path.clone(), source })?;
+        image::load(&self.image, &memory).map_err(|source| CommandError::Image {
+            path: self.image_path.clone(),
+            source,
+        })?;
         Host::open()?;
         Ok(())
     }
@@ -88,7 +106,10 @@ impl Plan {
     /// What a log of this machine depends on.
     #[must_use]
     pub fn environment(&self, pair: [u8; 16]) -> Environment {
-        let field = |name: &str, value: String| EnvironmentField { name: name.to_owned(), value };
+        let field = |name: &str, value: String| EnvironmentField {
+            name: name.to_owned(),
+            value,
+        };
         let table: Vec<u8> = cpuid::TABLE
             .iter()
             .flat_map(|leaf| [leaf.function, leaf.index].into_iter().chain(leaf.registers))
@@ -100,19 +121,29 @@ impl Plan {
             field("guest image digest", Digest::of(&self.image).to_string()),
             field("guest memory in bytes", self.memory_bytes.to_string()),
             field("guest command line", self.command_line.clone()),
-            field("network device address", format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}")),
+            field(
+                "network device address",
+                format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            ),
             field("CPUID table digest", Digest::of(&table).to_string()),
             field("time-stamp counter in kHz", TSC_KHZ.to_string()),
             field("instruction clock", self.clock.to_string()),
             field("IRQ-window exits", self.policy.window_exits.to_string()),
-            field("digest interval in exits", self.policy.digest_interval_exits.to_string()),
+            field(
+                "digest interval in exits",
+                self.policy.digest_interval_exits.to_string(),
+            ),
         ];
         let informative = vec![
             field("guest image", self.image_path.display().to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
             field("host processor", processor()),
         ];
-        Environment { pair, compared, informative }
+        Environment {
+            pair,
+            compared,
+            informative,
+        }
     }
 }
 
@@ -121,14 +152,28 @@ fn first_line(path: &str) -> String {
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let failed = |source| CommandError::File { action: "read the guest image", path: path.to_owned(), source };
-    let too_large = || failed(std::io::Error::other(format!("it is larger than {IMAGE_BYTES_MAX} bytes")));
+    let failed = |source| CommandError::File {
+        action: "read the guest image",
+        path: path.to_owned(),
+        source,
+    };
+    let too_large = || {
+        failed(std::io::Error::other(format!(
+            "it is larger than {IMAGE_BYTES_MAX} bytes"
+        )))
+    };
     let file = std::fs::File::open(path).map_err(failed)?;
     if file.metadata().map_err(failed)?.len() > IMAGE_BYTES_MAX {
         return Err(too_large());
     }
     let mut image = Vec::new();
     // What is no ordinary file has no length: that is seen as it is read.
-    file.take(IMAGE_BYTES_MAX + 1).read_to_end(&mut image).map_err(failed)?;
-    if image.len() as u64 > IMAGE_BYTES_MAX { Err(too_large()) } else { Ok(image) }
+    file.take(IMAGE_BYTES_MAX + 1)
+        .read_to_end(&mut image)
+        .map_err(failed)?;
+    if image.len() as u64 > IMAGE_BYTES_MAX {
+        Err(too_large())
+    } else {
+        Ok(image)
+    }
 }

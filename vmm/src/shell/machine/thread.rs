@@ -50,7 +50,10 @@ impl MachineThread {
     pub async fn outcome(&mut self) -> Result<Ended, CommandError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(CommandError::setting("vCPU thread", "it ended without an outcome: this is a defect")),
+            Err(_) => Err(CommandError::setting(
+                "vCPU thread",
+                "it ended without an outcome: this is a defect",
+            )),
         }
     }
 

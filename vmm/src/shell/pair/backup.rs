@@ -16,8 +16,8 @@ use crate::shell::commands::arrange::{Live, Outsides, Signals};
 use crate::shell::configuration::Configuration;
 use crate::shell::live::{Arrivals, GuestTime, World, control::Ordered};
 use crate::shell::machine::{Plan, start};
-use crate::shell::pair::clock::role_ns;
 use crate::shell::pair::FromCpu;
+use crate::shell::pair::clock::role_ns;
 use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::{Generation, Sequence};
 use lockstep_shared_disk::Claimant;
@@ -37,11 +37,23 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let mut signals = Signals::listen()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let here = meeting::environment(&plan, configuration, &settings, [0; 16])?;
-    let (host, Live { outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let (
+        host,
+        Live {
+            outlets,
+            arrivals,
+            ordered,
+        },
+    ) = Outsides::open(configuration)?;
     let met = find_primary(&settings.address, &here, &mut signals).await?;
-    let Some((connection, adopted)) = met else { return Ok(Status::Success) };
+    let Some((connection, adopted)) = met else {
+        return Ok(Status::Success);
+    };
     let pair = adopted.pair;
-    let claimant = Claimant::new(meeting::fresh_name()?, &format!("backup, process {}", std::process::id()));
+    let claimant = Claimant::new(
+        meeting::fresh_name()?,
+        &format!("backup, process {}", std::process::id()),
+    );
     let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
     tracing::info!("protecting {}", connection.peer());
     reporter.event("protected", json!({ "role": "backup" }));
@@ -109,13 +121,26 @@ impl AfterGoingLive {
 
     fn recorder(self, taken_over: TakenOver) -> Result<Recorder<World, ChannelJournal>, DoorError> {
         let last = Sequence(taken_over.sequence.0.saturating_sub(1));
-        let live = Input::LiveAt { sequence: last, exits: taken_over.point.exits };
+        let live = Input::LiveAt {
+            sequence: last,
+            exits: taken_over.point.exits,
+        };
         let generation = self.won.get().copied().unwrap_or_default();
         tell(&self.to_loop, &self.ordered, live)?;
         let journal = ChannelJournal::new(self.to_loop, self.shared, self.ordered.clone());
         let time = GuestTime::starting_at(taken_over.floor);
-        let outside = World::new(time, self.arrivals, self.ordered, self.clock)
-            .map_err(|why| DoorError::Host { what: "kick timer", why: why.to_string() })?;
-        Ok(Recorder::new(outside, journal, Start { generation, sequence: taken_over.sequence }))
+        let outside =
+            World::new(time, self.arrivals, self.ordered, self.clock).map_err(|why| DoorError::Host {
+                what: "kick timer",
+                why: why.to_string(),
+            })?;
+        Ok(Recorder::new(
+            outside,
+            journal,
+            Start {
+                generation,
+                sequence: taken_over.sequence,
+            },
+        ))
     }
 }

@@ -102,7 +102,16 @@ impl Driver {
     /// A loop about to start. `live`: the vCPU runs live from the start.
     #[must_use]
     pub fn new(parts: Parts, live: bool) -> Self {
-        Self { parts, wake_at_ns: None, connected: true, live, receives: live, ended: None, halted: None, actions: Vec::new() }
+        Self {
+            parts,
+            wake_at_ns: None,
+            connected: true,
+            live,
+            receives: live,
+            ended: None,
+            halted: None,
+            actions: Vec::new(),
+        }
     }
 
     /// Runs until the replica halts.
@@ -170,7 +179,9 @@ impl Driver {
         let counters = &mut self.parts.reporter.counters;
         counters.lag_us.saturating_record(statistics.lag_ns / 1_000);
         if statistics.round_trip_ns > 0 {
-            counters.round_trip_us.saturating_record(statistics.round_trip_ns / 1_000);
+            counters
+                .round_trip_us
+                .saturating_record(statistics.round_trip_ns / 1_000);
         }
         self.step(Input::Wake)
     }
@@ -222,7 +233,9 @@ impl Driver {
         let mut broken = None;
         while waiting.len() < ENTRIES_A_STEP_MAX {
             match self.parts.reader.buffered() {
-                Ok(Some(record)) => waiting.push_back((record, self.parts.reader.record_bytes().len() as u64)),
+                Ok(Some(record)) => {
+                    waiting.push_back((record, self.parts.reader.record_bytes().len() as u64))
+                }
                 Ok(None) => break,
                 Err(error) => {
                     broken = Some(error);
@@ -256,8 +269,14 @@ impl Driver {
         Ok(())
     }
 
-    fn take_entries(&mut self, entries: Vec<lockstep_logging_channel::Entry>, bytes: u64) -> Result<(), CommandError> {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return Ok(()) };
+    fn take_entries(
+        &mut self,
+        entries: Vec<lockstep_logging_channel::Entry>,
+        bytes: u64,
+    ) -> Result<(), CommandError> {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return Ok(());
+        };
         let batch = Batch {
             first: first.sequence,
             last: last.sequence,
@@ -277,7 +296,13 @@ impl Driver {
 
     fn connection_broke(&mut self, error: &ChannelError) -> Result<(), CommandError> {
         self.connected = false;
-        let closed = if was_reset(error) { Closed::ByPeer } else { Closed::Here { why: error.to_string() } };
+        let closed = if was_reset(error) {
+            Closed::ByPeer
+        } else {
+            Closed::Here {
+                why: error.to_string(),
+            }
+        };
         self.step(Input::PeerClosed(closed))
     }
 
@@ -314,11 +339,18 @@ impl Driver {
             Action::Disconnect => self.connected = false,
             Action::Deliver(batch) => self.deliver(batch),
             Action::Advance { exits } => self.hand(Item::Advance(exits)),
-            Action::Release { output, held_ns, until_ns } => {
+            Action::Release {
+                output,
+                held_ns,
+                until_ns,
+            } => {
                 parts.reporter.counters.held(held_ns);
                 let (target, bytes) = output.payload;
                 if role_ns() <= until_ns {
-                    parts.outlets.release(target, &bytes).map_err(MachineError::from)?;
+                    parts
+                        .outlets
+                        .release(target, &bytes)
+                        .map_err(MachineError::from)?;
                 }
             }
             Action::Claim { generation } => parts.storage.claim(generation),
@@ -344,7 +376,9 @@ impl Driver {
     }
 
     fn send(&mut self, batch: &Batch<Carried>) -> Result<(), CommandError> {
-        let Carried::Encoded(records) = &batch.entries else { return Ok(()) };
+        let Carried::Encoded(records) = &batch.entries else {
+            return Ok(());
+        };
         match self.parts.writer.queue_encoded_entries(records) {
             Ok(()) => Ok(()),
             // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.
@@ -371,7 +405,11 @@ impl Driver {
         if self.connected {
             let _ = tokio::time::timeout(Duration::from_millis(100), flush).await;
         }
-        let order = if halt == Halt::Fenced { Order::Fence } else { Order::Stop };
+        let order = if halt == Halt::Fenced {
+            Order::Fence
+        } else {
+            Order::Stop
+        };
         self.parts.control.give(order);
         self.parts.from_cpu.close();
         if self.ended.is_none() {
@@ -384,7 +422,9 @@ impl Driver {
                 Ok(Status::Success)
             }
             Halt::Ended { reason } => {
-                self.parts.reporter.event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
+                self.parts
+                    .reporter
+                    .event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
                 let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
                 Ok(conclude(&Ended { reason, point }))
             }
@@ -396,7 +436,10 @@ impl Driver {
 fn was_reset(error: &ChannelError) -> bool {
     match error {
         ChannelError::Broken { source, .. } => {
-            matches!(source.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
+            matches!(
+                source.kind(),
+                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
+            )
         }
         ChannelError::ClosedInRecord { .. } => true,
         _ => false,

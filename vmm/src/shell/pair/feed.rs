@@ -59,10 +59,20 @@ impl ChannelFeed {
     }
 
     fn report(&mut self) -> Result<(), DoorError> {
-        let Some((sequence, exits)) = self.replayed.take() else { return Ok(()) };
+        let Some((sequence, exits)) = self.replayed.take() else {
+            return Ok(());
+        };
         self.replayed_entries = 0;
         let outputs = std::mem::take(&mut self.outputs);
-        tell(&self.to_loop, &self.ordered, Input::Replayed { sequence, exits, outputs })
+        tell(
+            &self.to_loop,
+            &self.ordered,
+            Input::Replayed {
+                sequence,
+                exits,
+                outputs,
+            },
+        )
     }
 
     fn item(&mut self) -> Result<Item, DoorError> {
@@ -111,7 +121,11 @@ impl Feed for ChannelFeed {
 
     fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         self.outputs.push(output(sequence, target, bytes));
-        if self.replayed_entries >= REPORT_ENTRIES { self.report() } else { Ok(()) }
+        if self.replayed_entries >= REPORT_ENTRIES {
+            self.report()
+        } else {
+            Ok(())
+        }
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {

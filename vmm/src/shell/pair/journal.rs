@@ -53,7 +53,10 @@ impl Shared {
     }
 
     fn wait_while_throttled(&self, ordered: &Ordered) -> Result<(), DoorError> {
-        let defect = |_| DoorError::Host { what: "throttle", why: "its lock is poisoned".to_owned() };
+        let defect = |_| DoorError::Host {
+            what: "throttle",
+            why: "its lock is poisoned".to_owned(),
+        };
         let mut throttled = self.throttled.lock().map_err(defect)?;
         while *throttled {
             ordered.obey()?;
@@ -92,7 +95,9 @@ pub fn to_loop() -> (mpsc::Sender<FromCpu>, mpsc::Receiver<FromCpu>) {
 /// # Errors
 /// The order that was given, where the loop has ended.
 pub fn tell(to_loop: &mpsc::Sender<FromCpu>, ordered: &Ordered, what: FromCpu) -> Result<(), DoorError> {
-    to_loop.blocking_send(what).map_err(|_| ordered.obey().err().unwrap_or(DoorError::Stopped))
+    to_loop
+        .blocking_send(what)
+        .map_err(|_| ordered.obey().err().unwrap_or(DoorError::Stopped))
 }
 
 impl ChannelJournal {
@@ -114,12 +119,21 @@ impl ChannelJournal {
     }
 
     fn flush(&mut self) -> Result<(), DoorError> {
-        let Some(first) = self.first.take() else { return Ok(()) };
+        let Some(first) = self.first.take() else {
+            return Ok(());
+        };
         let bytes = self.encoded.len() as u64;
         let capacity = self.encoded.capacity().min(BATCH_BYTES_MAX);
         let entries = std::mem::replace(&mut self.encoded, Vec::with_capacity(capacity));
         let entries = Carried::Encoded(entries);
-        let batch = Batch { first, last: self.last, exits: self.exits, ends: self.ends, bytes, entries };
+        let batch = Batch {
+            first,
+            last: self.last,
+            exits: self.exits,
+            ends: self.ends,
+            bytes,
+            entries,
+        };
         let outputs = std::mem::take(&mut self.outputs);
         tell(&self.to_loop, &self.ordered, Input::Appended { batch, outputs })
     }

@@ -39,16 +39,27 @@ pub struct PairSettings<'a> {
 pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandError> {
     let missing = |setting| CommandError::setting(setting, "a protected pair needs it; see --help");
     let address = pair.channel.as_deref().ok_or_else(|| missing("channel"))?;
-    let directory = pair.shared_directory.as_deref().ok_or_else(|| missing("shared-directory"))?;
+    let directory = pair
+        .shared_directory
+        .as_deref()
+        .ok_or_else(|| missing("shared-directory"))?;
     let config = Config {
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
         window_bytes_max: pair.window_bytes,
         lag_ns_max: pair.lag_ms_max.saturating_mul(NS_PER_MS),
         ..Config::default()
     };
-    config.check().map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
-    let address = address.parse().map_err(|why| CommandError::setting("channel", format!("{why}")))?;
-    Ok(PairSettings { address, directory, config })
+    config
+        .check()
+        .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
+    let address = address
+        .parse()
+        .map_err(|why| CommandError::setting("channel", format!("{why}")))?;
+    Ok(PairSettings {
+        address,
+        directory,
+        config,
+    })
 }
 
 /// Random bytes for names.
@@ -81,7 +92,10 @@ pub fn environment(
 ) -> Result<Environment, CommandError> {
     let mut environment = plan.environment(pair);
     let storage = storage::identity(settings.directory, fresh_name()?)?;
-    let field = |name: &str, value: String| EnvironmentField { name: name.to_owned(), value };
+    let field = |name: &str, value: String| EnvironmentField {
+        name: name.to_owned(),
+        value,
+    };
     environment.compared.extend([
         field("host processor", processor()),
         field("shared storage", hexadecimal(storage)),
@@ -147,7 +161,9 @@ pub async fn find_primary(
 ) -> Result<Option<(Connection, Environment)>, CommandError> {
     let meeting = async {
         let mut connection = connect(address, CONNECT_PATIENCE).await.map_err(channel_failed)?;
-        let adopted = as_backup(&mut connection, environment, HANDSHAKE_LIMIT).await.map_err(handshake_failed)?;
+        let adopted = as_backup(&mut connection, environment, HANDSHAKE_LIMIT)
+            .await
+            .map_err(handshake_failed)?;
         Ok(Some((connection, adopted)))
     };
     tracing::info!(%address, "looking for the primary");

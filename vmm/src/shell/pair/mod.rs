@@ -40,5 +40,9 @@ pub const FROM_CPU_WAITING_MAX: usize = 256;
 /// An output as the role machine takes it.
 #[must_use]
 pub fn output(sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> role::Output<Payload> {
-    role::Output { sequence, bytes: bytes.len(), payload: (target, bytes) }
+    role::Output {
+        sequence,
+        bytes: bytes.len(),
+        payload: (target, bytes),
+    }
 }

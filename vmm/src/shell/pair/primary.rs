@@ -37,11 +37,23 @@ pub async fn primary(
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let pair = meeting::fresh_name()?;
     let environment = meeting::environment(&plan, configuration, &settings, pair)?;
-    let (host, Live { mut outlets, arrivals, ordered }) = Outsides::open(configuration)?;
+    let (
+        host,
+        Live {
+            mut outlets,
+            arrivals,
+            ordered,
+        },
+    ) = Outsides::open(configuration)?;
     let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
-    let Some(connection) = met else { return Ok(Status::Success) };
+    let Some(connection) = met else {
+        return Ok(Status::Success);
+    };
     // Not before: what never becomes a pair leaves no name of one on the storage.
-    let claimant = Claimant::new(meeting::fresh_name()?, &format!("primary, process {}", std::process::id()));
+    let claimant = Claimant::new(
+        meeting::fresh_name()?,
+        &format!("primary, process {}", std::process::id()),
+    );
     let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
     tracing::info!("protected: the backup is {}", connection.peer());
     reporter.event("protected", json!({ "role": "primary" }));
@@ -51,7 +63,10 @@ pub async fn primary(
     let (to_loop, from_cpu) = journal::to_loop();
     let clock = plan.clock;
     let mac = plan.mac();
-    let first = Start { generation: settings.config.generation, sequence: Sequence(1) };
+    let first = Start {
+        generation: settings.config.generation,
+        sequence: Sequence(1),
+    };
     outlets.announce(pair, first.generation, mac)?;
     let (journal_shared, on_cpu) = (shared.clone(), ordered.clone());
     let make_door = Box::new(move || {

@@ -3,8 +3,8 @@
 //! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics` is written now and then, and `summary`
 //! last, with the same fields.
 
-use crate::replica::role::{Cause, Report};
 use super::clock;
+use crate::replica::role::{Cause, Report};
 use crate::shell::status::CommandError;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
@@ -39,8 +39,10 @@ pub struct Counters {
 }
 
 fn histogram() -> Result<Histogram<u64>, CommandError> {
-    Histogram::new_with_max(TIME_US_MAX, 3)
-        .map_err(|why| CommandError::Other { what: "statistics".to_owned(), source: Box::new(why) })
+    Histogram::new_with_max(TIME_US_MAX, 3).map_err(|why| CommandError::Other {
+        what: "statistics".to_owned(),
+        source: Box::new(why),
+    })
 }
 
 impl Counters {
@@ -97,14 +99,22 @@ impl Reporter {
     /// [`CommandError::File`].
     pub fn open(path: Option<&Path>) -> Result<Self, CommandError> {
         let open = |path: &Path| {
-            OpenOptions::new().create(true).append(true).open(path).map_err(|source| CommandError::File {
-                action: "write the report file",
-                path: path.to_owned(),
-                source,
-            })
+            OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(path)
+                .map_err(|source| CommandError::File {
+                    action: "write the report file",
+                    path: path.to_owned(),
+                    source,
+                })
         };
         let file = path.map(open).transpose()?;
-        Ok(Self { file, written: Instant::now(), counters: Counters::new()? })
+        Ok(Self {
+            file,
+            written: Instant::now(),
+            counters: Counters::new()?,
+        })
     }
 
     /// Writes an event.
@@ -149,24 +159,43 @@ impl Reporter {
                 self.event("waiting_out_lease", json!({}));
             }
             Report::Claiming { generation } => {
-                tracing::info!(generation = generation.0, "asking the shared storage for the right to go on alone");
+                tracing::info!(
+                    generation = generation.0,
+                    "asking the shared storage for the right to go on alone"
+                );
                 self.event("claiming", json!({ "generation": generation.0 }));
             }
             Report::StorageUnreachable { attempts, why } => {
-                tracing::warn!(attempts, "the shared storage gives no verdict, output is held: {why}");
+                tracing::warn!(
+                    attempts,
+                    "the shared storage gives no verdict, output is held: {why}"
+                );
                 self.event("storage_unreachable", json!({ "attempts": attempts, "why": why }));
             }
             Report::StorageSilent { waited_ns } => {
-                tracing::warn!(waited_ms = waited_ns / 1_000_000, "the shared storage does not answer, output is held");
+                tracing::warn!(
+                    waited_ms = waited_ns / 1_000_000,
+                    "the shared storage does not answer, output is held"
+                );
                 self.event("storage_silent", json!({ "waited_ns": waited_ns }));
             }
             Report::Won { generation } => {
                 tracing::info!(generation = generation.0, "won the test-and-set");
                 self.event("won", json!({ "generation": generation.0 }));
             }
-            Report::Lost { generation, discarded } => {
-                tracing::error!(generation = generation.0, discarded, "lost the test-and-set: fenced");
-                self.event("fenced", json!({ "generation": generation.0, "discarded": discarded }));
+            Report::Lost {
+                generation,
+                discarded,
+            } => {
+                tracing::error!(
+                    generation = generation.0,
+                    discarded,
+                    "lost the test-and-set: fenced"
+                );
+                self.event(
+                    "fenced",
+                    json!({ "generation": generation.0, "discarded": discarded }),
+                );
             }
             Report::Replayed { sequence } => {
                 tracing::info!(entry = sequence.0, "replayed everything received");

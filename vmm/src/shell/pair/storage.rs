@@ -49,7 +49,14 @@ impl Storage {
     ) -> Result<(Self, mpsc::UnboundedReceiver<Answer>), CommandError> {
         let store = DirectoryStore::open(directory, PairName(pair)).map_err(|why| unusable(&why))?;
         let (answers, receiver) = mpsc::unbounded_channel();
-        Ok((Self { store: Arc::new(store), claimant, answers }, receiver))
+        Ok((
+            Self {
+                store: Arc::new(store),
+                claimant,
+                answers,
+            },
+            receiver,
+        ))
     }
 
     /// Claims `generation`; the answer comes on the receiver.
@@ -69,7 +76,9 @@ fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {
         Ok(Verdict::Lost { .. }) => Outcome::Lost,
         Err(why) => {
             let cause = why.source().map(|cause| format!(": {cause}")).unwrap_or_default();
-            Outcome::Unreachable { why: format!("{why}{cause}") }
+            Outcome::Unreachable {
+                why: format!("{why}{cause}"),
+            }
         }
     }
 }

@@ -7,13 +7,14 @@ use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
 };
 use virtio_bindings::virtio_mmio::{
-    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_DEVICE_FEATURES, VIRTIO_MMIO_DEVICE_FEATURES_SEL,
-    VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES, VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INT_VRING,
-    VIRTIO_MMIO_INTERRUPT_ACK, VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
-    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW, VIRTIO_MMIO_QUEUE_NOTIFY,
-    VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY, VIRTIO_MMIO_QUEUE_SEL,
-    VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS, VIRTIO_MMIO_VENDOR_ID,
-    VIRTIO_MMIO_VERSION,
+    VIRTIO_MMIO_CONFIG, VIRTIO_MMIO_CONFIG_GENERATION, VIRTIO_MMIO_DEVICE_FEATURES,
+    VIRTIO_MMIO_DEVICE_FEATURES_SEL, VIRTIO_MMIO_DEVICE_ID, VIRTIO_MMIO_DRIVER_FEATURES,
+    VIRTIO_MMIO_DRIVER_FEATURES_SEL, VIRTIO_MMIO_INT_VRING, VIRTIO_MMIO_INTERRUPT_ACK,
+    VIRTIO_MMIO_INTERRUPT_STATUS, VIRTIO_MMIO_MAGIC_VALUE, VIRTIO_MMIO_QUEUE_AVAIL_HIGH,
+    VIRTIO_MMIO_QUEUE_AVAIL_LOW, VIRTIO_MMIO_QUEUE_DESC_HIGH, VIRTIO_MMIO_QUEUE_DESC_LOW,
+    VIRTIO_MMIO_QUEUE_NOTIFY, VIRTIO_MMIO_QUEUE_NUM, VIRTIO_MMIO_QUEUE_NUM_MAX, VIRTIO_MMIO_QUEUE_READY,
+    VIRTIO_MMIO_QUEUE_SEL, VIRTIO_MMIO_QUEUE_USED_HIGH, VIRTIO_MMIO_QUEUE_USED_LOW, VIRTIO_MMIO_STATUS,
+    VIRTIO_MMIO_VENDOR_ID, VIRTIO_MMIO_VERSION,
 };
 use virtio_queue::QueueT;
 
@@ -56,7 +57,10 @@ impl Mmio {
     /// The transport of `net`.
     #[must_use]
     pub fn new(net: Net) -> Self {
-        Self { registers: Registers::default(), net }
+        Self {
+            registers: Registers::default(),
+            net,
+        }
     }
 
     /// Level of the interrupt line.
@@ -73,7 +77,9 @@ impl Mmio {
     /// Reads `size_bytes` at `offset`. Registers are read whole; only the configuration has bytes.
     #[must_use]
     pub fn read(&self, offset: u64, size_bytes: u8) -> u64 {
-        let Ok(offset) = u32::try_from(offset) else { return 0 };
+        let Ok(offset) = u32::try_from(offset) else {
+            return 0;
+        };
         if let Some(at) = offset.checked_sub(VIRTIO_MMIO_CONFIG) {
             return self.net.read_configuration(at, size_bytes);
         }
@@ -92,10 +98,14 @@ impl Mmio {
                 1 => (self.net.features() >> 32) as u32,
                 _ => 0,
             },
-            VIRTIO_MMIO_QUEUE_NUM_MAX => self.net.queue(registers.queue_select).map_or(0, |_| u32::from(net::QUEUE_SIZE)),
-            VIRTIO_MMIO_QUEUE_READY => {
-                self.net.queue(registers.queue_select).map_or(0, |queue| u32::from(queue.ready()))
-            }
+            VIRTIO_MMIO_QUEUE_NUM_MAX => self
+                .net
+                .queue(registers.queue_select)
+                .map_or(0, |_| u32::from(net::QUEUE_SIZE)),
+            VIRTIO_MMIO_QUEUE_READY => self
+                .net
+                .queue(registers.queue_select)
+                .map_or(0, |queue| u32::from(queue.ready())),
             VIRTIO_MMIO_INTERRUPT_STATUS => registers.interrupt_status,
             VIRTIO_MMIO_STATUS => registers.status,
             VIRTIO_MMIO_CONFIG_GENERATION => 0,
@@ -140,12 +150,19 @@ impl Mmio {
         let refused = unknown != 0 || !modern;
         let needs_reset = self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET;
         // The driver reads FEATURES_OK back: a set it may not have is refused by leaving the bit clear (3.1.1).
-        self.registers.status = needs_reset | if refused { value & !VIRTIO_CONFIG_S_FEATURES_OK } else { value };
+        self.registers.status = needs_reset
+            | if refused {
+                value & !VIRTIO_CONFIG_S_FEATURES_OK
+            } else {
+                value
+            };
     }
 
     fn write_queue(&mut self, offset: u32, value: u32) {
         let live = self.is_live();
-        let Some(queue) = self.net.queue_mut(self.registers.queue_select) else { return };
+        let Some(queue) = self.net.queue_mut(self.registers.queue_select) else {
+            return;
+        };
         if live {
             return;
         }
@@ -172,7 +189,11 @@ impl Mmio {
     /// Receive buffers the guest has given.
     #[must_use]
     pub fn receive_buffers(&self, memory: &Memory) -> usize {
-        if self.is_live() { self.net.receive_buffers(memory) } else { 0 }
+        if self.is_live() {
+            self.net.receive_buffers(memory)
+        } else {
+            0
+        }
     }
 
     /// Takes a frame from the network.
@@ -195,6 +216,9 @@ impl Mmio {
     /// The state as a value.
     #[must_use]
     pub fn saved(&self) -> SavedMmio {
-        SavedMmio { registers: self.registers, net: self.net.saved() }
+        SavedMmio {
+            registers: self.registers,
+            net: self.net.saved(),
+        }
     }
 }

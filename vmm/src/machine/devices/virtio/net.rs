@@ -77,7 +77,12 @@ impl Net {
     /// # Errors
     /// Never for the constant queue size; the library's signature.
     pub fn new(mac: [u8; 6]) -> Result<Self, Error> {
-        Ok(Self { mac, receive: Queue::new(QUEUE_SIZE)?, transmit: Queue::new(QUEUE_SIZE)?, dropped_frames: 0 })
+        Ok(Self {
+            mac,
+            receive: Queue::new(QUEUE_SIZE)?,
+            transmit: Queue::new(QUEUE_SIZE)?,
+            dropped_frames: 0,
+        })
     }
 
     /// Feature bits offered.
@@ -115,8 +120,9 @@ impl Net {
     #[must_use]
     pub fn read_configuration(&self, at: u32, size_bytes: u8) -> u64 {
         let byte = |index: u32| self.mac.get(index as usize).copied().unwrap_or(0);
-        (0..u32::from(size_bytes.min(8)))
-            .fold(0, |value, index| value | u64::from(byte(at.saturating_add(index))) << (8 * index))
+        (0..u32::from(size_bytes.min(8))).fold(0, |value, index| {
+            value | u64::from(byte(at.saturating_add(index))) << (8 * index)
+        })
     }
 
     /// Sends what the guest queued: frames are added to `sent`.
@@ -126,7 +132,9 @@ impl Net {
     pub fn transmit(&mut self, memory: &Memory, sent: &mut Vec<Vec<u8>>) -> Result<Notify, Error> {
         // At most a queue's worth each time: a guest that adds on cannot hold the vCPU thread here.
         for _ in 0..QUEUE_SIZE {
-            let Some(chain) = next_chain(&mut self.transmit, memory)? else { break };
+            let Some(chain) = next_chain(&mut self.transmit, memory)? else {
+                break;
+            };
             let head = chain.head_index();
             match read_frame(chain, memory) {
                 Some(frame) => sent.push(frame),
@@ -143,7 +151,10 @@ impl Net {
         if !self.receive.ready() {
             return 0;
         }
-        let available = self.receive.avail_idx(memory, Ordering::Acquire).map(|index| index.0);
+        let available = self
+            .receive
+            .avail_idx(memory, Ordering::Acquire)
+            .map(|index| index.0);
         let waiting = available.map_or(0, |index| index.wrapping_sub(self.receive.next_avail()));
         usize::from(waiting.min(self.receive.size()))
     }
@@ -178,7 +189,10 @@ impl Net {
     }
 }
 
-fn next_chain<'a>(queue: &mut Queue, memory: &'a Memory) -> Result<Option<DescriptorChain<&'a Memory>>, Error> {
+fn next_chain<'a>(
+    queue: &mut Queue,
+    memory: &'a Memory,
+) -> Result<Option<DescriptorChain<&'a Memory>>, Error> {
     if !queue.ready() {
         return Ok(None);
     }
@@ -195,7 +209,13 @@ fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
 }
 
 fn notify(queue: &mut Queue, memory: &Memory) -> Result<Notify, Error> {
-    Ok(if queue.needs_notification(memory)? && !interrupts_suppressed(queue, memory) { Notify::Yes } else { Notify::No })
+    Ok(
+        if queue.needs_notification(memory)? && !interrupts_suppressed(queue, memory) {
+            Notify::Yes
+        } else {
+            Notify::No
+        },
+    )
 }
 
 /// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.7), which the queue library leaves to the device.
@@ -232,7 +252,9 @@ fn write_frame(chain: DescriptorChain<&Memory>, memory: &Memory, frame: &[u8]) -
     if let Some(buffers) = header.get_mut(NUM_BUFFERS_OFFSET) {
         *buffers = 1;
     }
-    let Ok(mut writer) = chain.writer(memory) else { return 0 };
+    let Ok(mut writer) = chain.writer(memory) else {
+        return 0;
+    };
     let needed = HEADER_BYTES + frame.len();
     if writer.available_bytes() < needed {
         return 0;
@@ -266,9 +288,23 @@ mod tests {
         let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
         for index in 0..descriptors {
             let flags = if index + 1 < descriptors { NEXT } else { 0 };
-            describe(&memory, INDIRECT + 16 * u64::from(index), 1, flags, index + 1, 0x4000);
+            describe(
+                &memory,
+                INDIRECT + 16 * u64::from(index),
+                1,
+                flags,
+                index + 1,
+                0x4000,
+            );
         }
-        describe(&memory, TABLE, 16 * u32::from(descriptors), INDIRECT_FLAG, 0, INDIRECT);
+        describe(
+            &memory,
+            TABLE,
+            16 * u32::from(descriptors),
+            INDIRECT_FLAG,
+            0,
+            INDIRECT,
+        );
         memory.write_obj(1_u16, GuestAddress(AVAILABLE + 2)).unwrap();
         let mut net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
         let queue = net.queue_mut(TRANSMIT_QUEUE).unwrap();
@@ -278,13 +314,20 @@ mod tests {
         queue.set_ready(true);
         let mut sent = Vec::new();
         net.transmit(&memory, &mut sent).unwrap();
-        assert_eq!(memory.read_obj::<u16>(GuestAddress(USED + 2)).unwrap(), 1, "the chain is given back");
+        assert_eq!(
+            memory.read_obj::<u16>(GuestAddress(USED + 2)).unwrap(),
+            1,
+            "the chain is given back"
+        );
         sent
     }
 
     #[test]
     fn a_chain_longer_than_a_queue_is_not_sent() {
-        assert_eq!(sent_from_indirect(QUEUE_SIZE), [vec![0; usize::from(QUEUE_SIZE) - HEADER_BYTES]]);
+        assert_eq!(
+            sent_from_indirect(QUEUE_SIZE),
+            [vec![0; usize::from(QUEUE_SIZE) - HEADER_BYTES]]
+        );
         assert_eq!(sent_from_indirect(QUEUE_SIZE + 1), Vec::<Vec<u8>>::new());
     }
 }
