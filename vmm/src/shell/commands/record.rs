@@ -49,7 +49,7 @@ impl Journal for FileJournal {
 
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         self.writer.append(entry)?;
-        self.outlets.release(target, &bytes)
+        self.outlets.release(std::iter::once((target, bytes.as_slice())))
     }
 
     fn passed(&mut self, _exits: u64, idle: bool) -> Result<(), DoorError> {

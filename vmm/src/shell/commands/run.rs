@@ -31,7 +31,9 @@ pub async fn run(
     ) = Outsides::open(configuration)?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
-        let release = Box::new(move |target, bytes: Vec<u8>| outlets.release(target, &bytes));
+        let release = Box::new(move |target, bytes: Vec<u8>| {
+            outlets.release(std::iter::once((target, bytes.as_slice())))
+        });
         Ok(Box::new(Unprotected::new(outside, release)) as Box<dyn Door>)
     });
     Ok(conclude(&outsides.run(plan, make_door, signals).await?))

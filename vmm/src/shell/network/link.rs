@@ -407,6 +407,14 @@ impl FrameReceiver {
             }
         }
     }
+
+    /// The next frame if it was read already. Never waits.
+    ///
+    /// # Errors
+    /// What was read is no frame.
+    pub fn buffered(&mut self) -> Result<Option<Vec<u8>>, NetworkError> {
+        self.inbox.take()
+    }
 }
 
 /// The receiving half, for a thread of its own.

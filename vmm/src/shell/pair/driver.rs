@@ -5,7 +5,7 @@ use super::feed::Item;
 use super::journal::Shared;
 use super::report::Reporter;
 use super::storage::{Answer, Storage};
-use super::{Carried, FromCpu, Payload};
+use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
@@ -27,6 +27,9 @@ use tokio::sync::mpsc;
 
 /// Entries taken from the channel in one step.
 const ENTRIES_A_STEP_MAX: usize = 512;
+/// Messages of the vCPU, and frames, that are taken together where more than one waits: what follows from them leaves in one write. A
+/// bound, so that neither keeps the loop from the peer.
+const TAKEN_TOGETHER_MAX: usize = FROM_CPU_WAITING_MAX;
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -84,6 +87,8 @@ pub struct Driver {
     ended: Option<Ended>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
+    /// Outputs released and not written yet, each with the time until which it may be.
+    leaving: Vec<(Payload, u64)>,
 }
 
 /// What happened.
@@ -111,6 +116,7 @@ impl Driver {
             ended: None,
             halted: None,
             actions: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 
@@ -158,12 +164,9 @@ impl Driver {
 
     fn take(&mut self, happened: Happened) -> Result<(), CommandError> {
         match happened {
-            Happened::Cpu(message) => self.take_from_cpu(message),
+            Happened::Cpu(message) => self.take_all_from_cpu(message),
             Happened::Peer(record) => self.take_from_peer(record),
-            Happened::Frame(frame) => {
-                self.take_frame(frame);
-                Ok(())
-            }
+            Happened::Frame(frame) => self.take_frames(frame),
             Happened::Answer((generation, outcome)) => self.step(Input::Claimed { generation, outcome }),
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
@@ -199,6 +202,18 @@ impl Driver {
         self.step(Input::Ran { exits })
     }
 
+    /// Takes a message, and what waits behind it.
+    fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
+        self.take_from_cpu(message)?;
+        for _ in 1..TAKEN_TOGETHER_MAX {
+            let Ok(message) = self.parts.from_cpu.try_recv() else {
+                break;
+            };
+            self.take_from_cpu(message)?;
+        }
+        Ok(())
+    }
+
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
@@ -214,12 +229,24 @@ impl Driver {
         counters.log_bytes += batch.bytes;
     }
 
+    /// Takes a frame, and what was read with it.
+    fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
+        self.take_frame(frame);
+        for _ in 1..TAKEN_TOGETHER_MAX {
+            let Some(frame) = self.parts.frames.buffered()? else {
+                break;
+            };
+            self.take_frame(frame);
+        }
+        if self.receives && self.parts.kicks {
+            self.parts.control.kick();
+        }
+        Ok(())
+    }
+
     fn take_frame(&mut self, frame: Vec<u8>) {
         if self.receives {
             propose(&self.parts.frames_in, frame);
-            if self.parts.kicks {
-                self.parts.control.kick();
-            }
         }
     }
 
@@ -321,9 +348,25 @@ impl Driver {
         let mut actions = std::mem::take(&mut self.actions);
         self.parts.replica.step(role_ns(), input, &mut actions);
         for action in actions.drain(..) {
+            if !matches!(action, Action::Release { .. }) {
+                self.let_out()?;
+            }
             self.carry_out(action)?;
         }
         self.actions = actions;
+        self.let_out()
+    }
+
+    /// Writes what was released, unless its time is over: frames that were released together in one system call.
+    fn let_out(&mut self) -> Result<(), CommandError> {
+        if self.leaving.is_empty() {
+            return Ok(());
+        }
+        let now_ns = role_ns();
+        let in_time = self.leaving.iter().filter(|(_, until_ns)| now_ns <= *until_ns);
+        let outputs = in_time.map(|((target, bytes), _)| (*target, bytes.as_slice()));
+        self.parts.outlets.release(outputs).map_err(MachineError::from)?;
+        self.leaving.clear();
         Ok(())
     }
 
@@ -345,13 +388,7 @@ impl Driver {
                 until_ns,
             } => {
                 parts.reporter.counters.held(held_ns);
-                let (target, bytes) = output.payload;
-                if role_ns() <= until_ns {
-                    parts
-                        .outlets
-                        .release(target, &bytes)
-                        .map_err(MachineError::from)?;
-                }
+                self.leaving.push((output.payload, until_ns));
             }
             Action::Claim { generation } => parts.storage.claim(generation),
             Action::Announce { generation } => parts.outlets.announce(parts.pair, generation, parts.mac)?,
