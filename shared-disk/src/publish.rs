@@ -14,6 +14,8 @@
 //! removal           gone             durable   reads the name
 //! ```
 //!
+//! The first three steps may be made beforehand ([`prepare`]): publishing then costs one sync instead of two.
+//!
 //! A name is believed only after a sync of its directory: one that is seen may still be lost with the power.
 //! Once a name is there, temporary files for it are of no more use to anybody, and whoever sees it removes
 //! them; a publisher that loses its temporary file to this finds the name instead.
@@ -42,6 +44,8 @@ pub(crate) enum Step {
     Written,
     /// The temporary file was synced.
     FileSynced,
+    /// The temporary file, whole and synced, was given the name under which publishing looks for it.
+    Prepared,
     /// The file was given its name, or the name was found taken.
     Linked,
     /// The directory was synced.
@@ -55,25 +59,38 @@ pub(crate) enum Step {
 /// Called after each [`Step`]; an error counts as the step's own.
 pub(crate) type Probe<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
 
-/// Makes sure `directory/name` exists, with `content` if nobody has published it before, and gives what it
-/// durably says.
+/// Writes and syncs beforehand what [`publish`] needs for the same `name`, `owner` and `content`. Decides nothing, and need not have worked.
+pub(crate) fn prepare(
+    directory: &Path,
+    name: &str,
+    owner: &str,
+    content: &str,
+    probe: Probe<'_>,
+) -> Result<(), StoreError> {
+    let temporary = write_temporary(directory, name, content, probe)?;
+    let prepared = prepared_path(directory, name, owner);
+    fs::rename(&temporary, &prepared)
+        .and_then(|()| probe(Step::Prepared))
+        .map_err(|error| {
+            let _ = fs::remove_file(&temporary);
+            classify(&prepared, "rename", error)
+        })
+}
+
+/// Makes sure `directory/name` exists, with the `content` of `owner` if nobody has published it before, and gives what it durably says.
 pub(crate) fn publish(
     directory: &Path,
     name: &str,
+    owner: &str,
     content: &str,
     probe: Probe<'_>,
 ) -> Result<String, StoreError> {
     let path = directory.join(name);
-    if !exists(&path)? {
+    if !exists(&path)? && link(&prepared_path(directory, name, owner), &path, probe).is_err() {
         let temporary = write_temporary(directory, name, content, probe)?;
-        // Whatever link says, the name decides: over NFS it can fail after having done the work, and the
-        // temporary file is gone if somebody else has published.
-        let linked = fs::hard_link(&temporary, &path).and_then(|()| probe(Step::Linked));
-        if let Err(error) = linked
-            && !exists(&path)?
-        {
+        if let Err(error) = link(&temporary, &path, probe) {
             let _ = fs::remove_file(&temporary);
-            return Err(classify(&path, "link", error));
+            return Err(error);
         }
     }
     sync_directory(directory, probe)?;
@@ -81,6 +98,20 @@ pub(crate) fn publish(
     probe(Step::Read).map_err(|error| classify(&path, "read", error))?;
     remove_temporaries(directory, name, probe);
     Ok(found)
+}
+
+/// Gives the whole file `from` the name `path`. Whatever link(2) says, the name decides: over NFS it can fail after having done the work,
+/// and `from` is gone if somebody else has published.
+fn link(from: &Path, path: &Path, probe: Probe<'_>) -> Result<(), StoreError> {
+    let linked = fs::hard_link(from, path).and_then(|()| probe(Step::Linked));
+    match linked {
+        Err(error) if !exists(path)? => Err(classify(path, "link", error)),
+        _ => Ok(()),
+    }
+}
+
+fn prepared_path(directory: &Path, name: &str, owner: &str) -> PathBuf {
+    directory.join(format!("{}prepared-{owner}", temporary_prefix(name)))
 }
 
 fn exists(path: &Path) -> Result<bool, StoreError> {

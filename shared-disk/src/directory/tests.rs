@@ -186,6 +186,96 @@ fn a_claim_finds_the_winner_when_its_temporary_file_is_swept_away() {
 }
 
 #[test]
+fn a_prepared_claim_waits_for_the_disk_once() {
+    let (_directory, store) = store();
+    store.prepare(GENERATION, &claimant(1)).unwrap();
+    let (steps, result) = claim_and_fail(&store, &claimant(1), STEPS);
+    assert_eq!(result.unwrap(), Verdict::Won);
+    assert_eq!(
+        steps,
+        [Step::Linked, Step::DirectorySynced, Step::Read, Step::Removed]
+    );
+    assert_eq!(files(&store), ["generation-0000000002", "pair"]);
+}
+
+#[test]
+fn preparing_claims_nothing() {
+    let (_directory, store) = store();
+    store.prepare(GENERATION, &claimant(1)).unwrap();
+    store.prepare(GENERATION, &claimant(2)).unwrap();
+    assert_eq!(store.claim(GENERATION, &claimant(2)).unwrap(), Verdict::Won);
+    assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), lost_to(2));
+    assert_eq!(files(&store), ["generation-0000000002", "pair"]);
+}
+
+#[test]
+fn what_was_prepared_for_one_generation_is_not_used_for_another() {
+    let (_directory, store) = store();
+    store.prepare(Generation(3), &claimant(1)).unwrap();
+    assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), Verdict::Won);
+    assert_eq!(store.claim(Generation(3), &claimant(2)).unwrap(), Verdict::Won);
+}
+
+/// Prepares, where step `at` of it fails or is the last.
+fn prepare_and_break(store: &DirectoryStore, at: usize, stop: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let mut probe = |step| {
+        steps.push(step);
+        match steps.len() > at {
+            true if stop => std::panic::resume_unwind(Box::new("stopped")),
+            true => Err(std::io::Error::other("injected")),
+            false => Ok(()),
+        }
+    };
+    let _ = catch_unwind(AssertUnwindSafe(|| {
+        store.prepare_probed(GENERATION, &claimant(1), &mut probe)
+    }));
+    steps
+}
+
+#[test]
+fn a_claim_wins_whatever_step_broke_its_preparation() {
+    for at in 0..STEPS {
+        for stop in [true, false] {
+            let (_directory, store) = store();
+            let steps = prepare_and_break(&store, at, stop);
+            assert_eq!(
+                store.claim(GENERATION, &claimant(1)).unwrap(),
+                Verdict::Won,
+                "{steps:?}"
+            );
+            assert_eq!(store.claim(GENERATION, &claimant(2)).unwrap(), lost_to(1));
+            assert_eq!(
+                files(&store),
+                ["generation-0000000002", "pair"],
+                "broken after {steps:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_prepared_claim_stopped_after_any_step_has_one_winner() {
+    for at in 0..STEPS {
+        let (_directory, store) = store();
+        store.prepare(GENERATION, &claimant(1)).unwrap();
+        let steps = claim_and_stop(&store, &claimant(1), at);
+        assert!(steps.contains(&Step::Linked), "{steps:?}");
+        assert_eq!(store.claim(GENERATION, &claimant(2)).unwrap(), lost_to(1));
+        assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), Verdict::Won);
+    }
+}
+
+#[test]
+fn a_prepared_claim_finds_the_winner_that_swept_it_away() {
+    let (_directory, store) = store();
+    store.prepare(GENERATION, &claimant(1)).unwrap();
+    assert_eq!(store.claim(GENERATION, &claimant(2)).unwrap(), Verdict::Won);
+    assert_eq!(files(&store), ["generation-0000000002", "pair"]);
+    assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), lost_to(2));
+}
+
+#[test]
 fn a_missing_directory_is_refused_at_the_start_and_may_come_back_later() {
     let (directory, store) = store();
     let path = directory.path();

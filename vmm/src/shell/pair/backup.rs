@@ -55,6 +55,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         &format!("backup, process {}", std::process::id()),
     );
     let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
+    storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protecting {}", connection.peer());
     reporter.event("protected", json!({ "role": "backup" }));
     let (reader, writer) = connection.split();

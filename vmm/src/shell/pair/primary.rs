@@ -16,7 +16,7 @@ use crate::shell::configuration::Configuration;
 use crate::shell::machine::{Plan, start};
 use crate::shell::pair::clock::role_ns;
 use crate::shell::status::{CommandError, Status};
-use lockstep_logging_channel::Sequence;
+use lockstep_logging_channel::{Generation, Sequence};
 use lockstep_shared_disk::Claimant;
 use serde_json::json;
 use std::path::Path;
@@ -55,6 +55,7 @@ pub async fn primary(
         &format!("primary, process {}", std::process::id()),
     );
     let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
+    storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protected: the backup is {}", connection.peer());
     reporter.event("protected", json!({ "role": "primary" }));
     let (reader, writer) = connection.split();
