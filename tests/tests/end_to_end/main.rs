@@ -12,6 +12,7 @@ mod bad_input;
 mod clocks;
 mod command_line;
 mod damaged_logs;
+mod demo;
 mod divergence;
 mod failover;
 mod output_rule;

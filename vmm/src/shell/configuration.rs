@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// Default guest memory.
 const MEMORY_MIB: u64 = 64;
 /// Default silence after which a peer is given up.
-const TIMEOUT_MS: u64 = 200;
+pub(super) const TIMEOUT_MS: u64 = 200;
 /// Default for the log that may be on its way to the backup and not replayed.
 const WINDOW_MIB: u64 = 16;
 /// Default for how far behind, in time, the backup may fall before the primary is slowed.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::DemoError;
+use crate::shell::configuration::TIMEOUT_MS;
 
 /// Which replica is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -49,6 +50,11 @@ pub struct DemoArguments {
     /// Concurrent clients, each on a TCP connection of its own
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub clients: u16,
+
+    /// Silence, in milliseconds, after which a replica gives up the other: more on a host that is busy
+    #[arg(long, value_name = "MILLISECONDS", default_value_t = TIMEOUT_MS,
+        value_parser = clap::value_parser!(u64).range(50..=2000))]
+    pub timeout_ms: u64,
 
     /// Makes the clients' requests; the same seed asks the same [default: random, printed]
     #[arg(long, value_name = "NUMBER")]
@@ -140,6 +146,7 @@ mod tests {
             "demo --duration 9e9",
             "demo --clients 0",
             "demo --kill both",
+            "demo --timeout-ms 2001",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -59,18 +59,19 @@ impl Places {
     }
 
     /// `lockstep primary …` or `lockstep backup …`
-    pub(super) fn replica(&self, role: &str, image: &Path) -> Vec<OsString> {
+    pub(super) fn replica(&self, role: &str, image: &Path, timeout_ms: u64) -> Vec<OsString> {
         let after = |prefix: &str, path: &Path| {
             let mut text = OsString::from(prefix);
             text.push(path);
             text
         };
-        let pairs: [(&str, OsString); 5] = [
+        let pairs: [(&str, OsString); 6] = [
             ("--memory-mib", MEMORY_MIB.into()),
             ("--network", after("switch:", &self.switch_socket())),
             ("--channel", after("unix:", &self.directory.join("channel"))),
             ("--shared-directory", self.shared().into()),
             ("--report", self.report(role).into()),
+            ("--timeout-ms", timeout_ms.to_string().into()),
         ];
         let flags = pairs
             .into_iter()
@@ -98,9 +99,9 @@ mod tests {
             "switch --socket /d/switch --forward 127.0.0.1:0:10.0.2.15:6379"
         );
         assert_eq!(
-            joined(&places.replica("backup", Path::new("/kv.elf"))),
+            joined(&places.replica("backup", Path::new("/kv.elf"), 200)),
             "backup /kv.elf --memory-mib 64 --network switch:/d/switch --channel unix:/d/channel \
-             --shared-directory /d/shared --report /d/backup.report"
+             --shared-directory /d/shared --report /d/backup.report --timeout-ms 200"
         );
     }
 }

@@ -75,6 +75,19 @@ pub enum DemoError {
         /// What went wrong.
         source: io::Error,
     },
+    /// A replica gave up the other before anything was done to either: what was to be shown did not happen.
+    #[error(
+        "the pair parted before anything was done to it: the {replica} noticed: {cause}; this host is too busy for a timeout of \
+         {timeout_ms} ms: give more with --timeout-ms"
+    )]
+    Parted {
+        /// Which noticed.
+        replica: &'static str,
+        /// What it noticed.
+        cause: String,
+        /// Silence after which a replica is given up.
+        timeout_ms: u64,
+    },
     /// Signals cannot be listened for, or clocks and randomness not be used.
     #[error("cannot set up the demonstration")]
     Runtime {

@@ -91,7 +91,7 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
             })?
             .into(),
     };
-    let address = scene.start(&image).await?;
+    let address = scene.start(&image, arguments.timeout_ms).await?;
     let mut clients = Vec::new();
     for client in 0..arguments.clients {
         let connection = Connection::open(address)
@@ -113,7 +113,7 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
         tasks.spawn(async move { client::drive(connection, workload, &control).await });
     }
     let loss = tokio::select! {
-        loss = direct(arguments, scene, &control) => loss,
+        loss = direct(arguments, scene, &control) => loss?,
         () = progress::show(&control, arguments.duration) => None,
     };
     control.stop();
@@ -149,19 +149,28 @@ fn plan(arguments: &DemoArguments) -> String {
 }
 
 /// Lets the load run, and a replica be lost in it.
-async fn direct(arguments: &DemoArguments, scene: &mut Scene, control: &Control) -> Option<Loss> {
+async fn direct(
+    arguments: &DemoArguments,
+    scene: &mut Scene,
+    control: &Control,
+) -> Result<Option<Loss>, DemoError> {
     let start = Instant::now();
     let end = start + arguments.duration;
+    if arguments.kill == Kill::None {
+        sleep_until(end).await;
+        still_a_pair(arguments, scene)?;
+        return Ok(None);
+    }
+    sleep_until(start + arguments.after).await;
+    still_a_pair(arguments, scene)?;
     let victim = scene.pair().and_then(|(primary, backup)| match arguments.kill {
         Kill::Primary => Some(primary),
         Kill::Backup => Some(backup),
         Kill::None => None,
     });
     let Some(victim) = victim else {
-        sleep_until(end).await;
-        return None;
+        return Ok(None);
     };
-    sleep_until(start + arguments.after).await;
     let mut loss = lose(arguments, victim);
     control.lost(loss.at_ns);
     if arguments.signal == KillSignal::Stop {
@@ -170,7 +179,26 @@ async fn direct(arguments: &DemoArguments, scene: &mut Scene, control: &Control)
         victim.signal(Signal::SIGCONT);
     }
     sleep_until(end).await;
-    Some(loss)
+    Ok(Some(loss))
+}
+
+/// Neither replica has given up the other.
+fn still_a_pair(arguments: &DemoArguments, scene: &Scene) -> Result<(), DemoError> {
+    let (primary, backup) = scene.reports();
+    let parted = [("primary", &primary), ("backup", &backup)]
+        .into_iter()
+        .find_map(|(replica, report)| {
+            let cause = report.first("noticed")?.field("cause").unwrap_or_default();
+            Some((replica, cause))
+        });
+    match parted {
+        None => Ok(()),
+        Some((replica, cause)) => Err(DemoError::Parted {
+            replica,
+            cause,
+            timeout_ms: arguments.timeout_ms,
+        }),
+    }
 }
 
 fn lose(arguments: &DemoArguments, victim: &Process) -> Loss {

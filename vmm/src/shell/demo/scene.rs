@@ -56,11 +56,11 @@ impl Scene {
     }
 
     /// Starts everything; gives the address at which clients reach the guest, which answers there.
-    pub(super) async fn start(&mut self, image: &Path) -> Result<SocketAddr, DemoError> {
+    pub(super) async fn start(&mut self, image: &Path, timeout_ms: u64) -> Result<SocketAddr, DemoError> {
         progress::note("starting the switch");
         let address = self.start_switch().await?;
         progress::note("starting the primary");
-        let arguments = self.places.replica("primary", image);
+        let arguments = self.places.replica("primary", image, timeout_ms);
         let primary = Process::start(&self.executable, "primary", &arguments, &self.places, false)?;
         let primary = self.primary.insert(primary);
         await_event(
@@ -71,7 +71,7 @@ impl Scene {
         )
         .await?;
         progress::note("starting the backup");
-        let arguments = self.places.replica("backup", image);
+        let arguments = self.places.replica("backup", image, timeout_ms);
         let backup = Process::start(&self.executable, "backup", &arguments, &self.places, false)?;
         let backup = self.backup.insert(backup);
         await_event(
