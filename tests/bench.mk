@@ -3,5 +3,6 @@
 .PHONY: bench
 
 bench: build deps ## Measure what protection costs: a table, and bench.json
-	cargo bench -p lockstep-logging-channel
-	LOCKSTEP_BIN=target/release/lockstep cargo run --release -p lockstep-tests --bin bench
+	cargo bench --locked -p lockstep-logging-channel
+	cargo bench --locked -p lockstep --bench gate
+	LOCKSTEP_BIN=target/release/lockstep cargo run --release --locked -p lockstep-tests --bin bench

@@ -19,19 +19,14 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// User and system time of process `id`, in seconds (proc(5), stat, fields 14 and 15).
+/// Time that the threads of process `id` have run, in seconds: by the scheduler's own clock (`/proc/PID/task/TID/schedstat`, first field,
+/// nanoseconds), as the ticks of `/proc/PID/stat` miss what is shorter than one.
 pub fn cpu_seconds(id: u32) -> f64 {
-    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).expect("the process runs");
-    let after_name = stat.rsplit(')').next().unwrap_or_default();
-    let ticks: f64 = after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<f64>().ok())
-        .sum();
-    let ticks_per_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)
-        .ok()
-        .flatten()
-        .unwrap_or(100);
-    ticks / ticks_per_second as f64
+    let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("the process runs");
+    let run_ns = threads.flatten().filter_map(|thread| {
+        // A thread may end between the two looks.
+        let text = std::fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        text.split_whitespace().next()?.parse::<u64>().ok()
+    });
+    run_ns.sum::<u64>() as f64 / 1e9
 }

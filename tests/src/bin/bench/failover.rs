@@ -1,0 +1,58 @@
+//! How long a failover takes: `lockstep demo`, several times.
+
+use super::measure::median;
+use lockstep_tests::harness::{Process, lockstep};
+use serde_json::{Value, json};
+
+const ROUNDS: usize = 7;
+/// Demonstrations given up because the pair had parted before; after as many the host is no place to measure on.
+const PARTED_MAX: usize = 10;
+const FIGURES: [&str; 4] = ["detect_ms", "arbitrate_ms", "live_ms", "client_gap_ms"];
+
+/// Medians and maxima of what the demonstration reports of a killed primary.
+pub fn figures() -> Value {
+    let (mut results, mut parted) = (Vec::new(), 0);
+    while results.len() < ROUNDS {
+        match demonstration() {
+            Some(result) => results.push(result),
+            None => parted += 1,
+        }
+        assert!(parted < PARTED_MAX, "demonstrations do not succeed on this host");
+    }
+    let mut figures = json!({ "rounds": ROUNDS });
+    for key in FIGURES {
+        let values: Vec<f64> = results.iter().filter_map(|result| result[key].as_f64()).collect();
+        let largest = values.iter().copied().fold(f64::NAN, f64::max);
+        figures[key] = json!({ "p50": median(values), "max": largest });
+    }
+    figures
+}
+
+fn demonstration() -> Option<Value> {
+    let mut command = lockstep();
+    command.args(["demo", "--json", "--after", "1", "--duration", "2"]);
+    let ended = Process::start("demo", &mut command).wait();
+    let last = ended.stdout.lines().last().unwrap_or_default();
+    let result: Option<Value> = serde_json::from_str(last).ok();
+    let good = result.filter(|result| result["ok"] == true);
+    if good.is_none() {
+        eprintln!("bench: a demonstration did not succeed:\n{ended}");
+    }
+    good
+}
+
+/// A table for people.
+pub fn print(figures: &Value) {
+    println!("\nkilled primary, {ROUNDS} times: milliseconds, median and maximum");
+    for (key, name) in FIGURES.into_iter().zip([
+        "noticed after the loss",
+        "test-and-set won after noticing",
+        "live after noticing",
+        "longest wait of a client",
+    ]) {
+        println!(
+            "  {name:32} {:8.1} {:8.1}",
+            figures[key]["p50"], figures[key]["max"]
+        );
+    }
+}
