@@ -9,6 +9,7 @@
 //! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing enters there.
 
 pub mod none;
+mod passage;
 mod probe;
 pub mod statistic;
 pub mod step;
