@@ -19,11 +19,9 @@ use super::vcpu::Core;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 use kvm_ioctls::VcpuFd;
-use serde::{Deserialize, Serialize};
 
 /// Which clock to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockKind {
     /// No clock: events enter at exits.
     #[default]

@@ -2,7 +2,7 @@
 
 use super::bench::Ring;
 use crate::kvm::ClockKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something a host has or has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl std::fmt::Display for Property {
 }
 
 /// What a finding comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
     /// It is there and right.

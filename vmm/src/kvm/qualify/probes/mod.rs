@@ -36,8 +36,8 @@ impl Effort {
         steps: 64,
         stops: 4,
         samples: 0,
-        length_exits: 0,
-        replays: 0,
+        length_exits: 200,
+        replays: 1,
     };
     /// Under five seconds, wherever exits cost less than 100 µs.
     pub const QUICK: Self = Self {
