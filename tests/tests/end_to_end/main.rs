@@ -15,6 +15,7 @@ mod damaged_logs;
 mod divergence;
 mod failover;
 mod output_rule;
+mod qualification;
 mod record_replay;
 mod redis_tools;
 mod refusal;
