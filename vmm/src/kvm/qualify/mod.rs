@@ -19,6 +19,8 @@ mod state;
 pub mod strategy;
 pub mod subject;
 pub mod suite;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 pub use finding::{Finding, Judgement, Property};
