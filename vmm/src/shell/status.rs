@@ -186,7 +186,7 @@ impl CommandError {
                 Some("both sides must run the same lockstep, guest image and machine settings")
             }
             Self::Host(HostError::Property { .. }) => Some(
-                "`lockstep doctor` shows what this host offers; --requalify measures it anew; --clock none asks least of it",
+                "`lockstep doctor` shows what this host offers; --requalify measures it anew; without --clock and --window-exits less is needed",
             ),
             Self::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
             Self::Machine(MachineError::Door(DoorError::Diverged(_))) => {
