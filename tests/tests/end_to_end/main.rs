@@ -16,6 +16,7 @@ mod demo;
 mod divergence;
 mod failover;
 mod output_rule;
+mod qualification;
 mod record_replay;
 mod redis_tools;
 mod refusal;

@@ -58,6 +58,18 @@ pub enum HostError {
         /// What is missing.
         why: String,
     },
+    /// The host was not found to do what was asked for.
+    #[error("{user} needs {property}, which this host was not found to offer: {judgement}: {seen}")]
+    Property {
+        /// The property, as `lockstep doctor` names it.
+        property: String,
+        /// What needs it.
+        user: String,
+        /// What was found.
+        judgement: &'static str,
+        /// What was seen.
+        seen: String,
+    },
     /// An ioctl failed.
     #[error("the host's KVM failed to {action}: {why}")]
     Failed {

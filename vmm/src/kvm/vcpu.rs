@@ -4,6 +4,8 @@
 
 #![allow(unsafe_code, reason = "the run page is shared with the kernel")]
 
+mod seen;
+
 use super::clock::InstructionClock;
 use super::kick::{self, Registration};
 use super::vm::slot;
@@ -16,7 +18,6 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use std::io;
-use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 mod number {
@@ -26,8 +27,6 @@ mod number {
 
 /// Trap flag in RFLAGS.
 const TRAP_FLAG: u64 = 1 << 8;
-/// No instruction is longer (Intel SDM volume 2, 2.3.11).
-pub const INSTRUCTION_BYTES_MAX: usize = 15;
 
 /// What one KVM_RUN came back with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -260,28 +259,6 @@ impl Core {
             .map_err(failed("read system registers"))?
             .ss
             .dpl)
-    }
-
-    /// The bytes at the instruction pointer; fewer where they cross into what is not mapped.
-    pub(super) fn instruction_bytes(&mut self) -> Result<Vec<u8>, CpuError> {
-        let rip = self.registers()?.rip;
-        self.bytes_at(rip)
-    }
-
-    /// The bytes of the instruction at `rip`.
-    pub(super) fn bytes_at(&self, rip: u64) -> Result<Vec<u8>, CpuError> {
-        let translation = self
-            .vcpu
-            .translate_gva(rip)
-            .map_err(failed("translate an address"))?;
-        let in_page = 4096 - (rip & 0xfff) as usize;
-        let mut bytes = vec![0; INSTRUCTION_BYTES_MAX.min(in_page)];
-        let read = translation.valid != 0
-            && self
-                .memory
-                .read_slice(&mut bytes, GuestAddress(translation.physical_address))
-                .is_ok();
-        Ok(if read { bytes } else { Vec::new() })
     }
 
     /// KVM's vCPU itself, for qualification.

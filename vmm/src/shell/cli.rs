@@ -69,6 +69,9 @@ pub struct MachineArguments {
     /// Read settings from this TOML file; flags win over it
     #[arg(long, value_name = "FILE", help_heading = "Configuration")]
     pub config: Option<PathBuf>,
+    /// Measure this host anew, and do not look up what was found since it started
+    #[arg(long, help_heading = "Host")]
+    pub requalify: bool,
     /// Print the settings that would hold, as a TOML file, and end
     #[arg(long, help_heading = "Configuration")]
     pub print_config: bool,

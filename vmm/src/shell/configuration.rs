@@ -22,6 +22,43 @@ const DIGEST_INTERVAL_EXITS: u64 = 4_096;
 /// Locally administered address.
 const MAC: &str = "52:54:00:4c:53:01";
 
+/// Which instruction clock is wanted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum ClockChoice {
+    /// What performs on this host: none, events enter at exits. On a replay: the log's.
+    #[default]
+    Auto,
+    /// No clock: events enter at exits.
+    None,
+    /// Single stepping: exact and slow.
+    Step,
+    /// KVM's count of emulated instructions: exact for ring 0 on software-assisted KVM.
+    Statistic,
+}
+
+impl ClockChoice {
+    /// The clock that was named, if one was.
+    #[must_use]
+    pub fn kind(self) -> Option<ClockKind> {
+        match self {
+            Self::Auto => None,
+            Self::None => Some(ClockKind::None),
+            Self::Step => Some(ClockKind::Step),
+            Self::Statistic => Some(ClockKind::Statistic),
+        }
+    }
+}
+
+impl std::fmt::Display for ClockChoice {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind() {
+            Some(kind) => kind.fmt(formatter),
+            None => formatter.write_str("auto"),
+        }
+    }
+}
+
 /// What the user said, in a file or by flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
@@ -43,9 +80,14 @@ pub struct Settings {
     /// Ethernet address of the guest [default: 52:54:00:4c:53:01]
     #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
     pub mac: Option<String>,
-    /// Instruction clock: with one, events also enter between exits, at exact instructions [default: none]
+    /// Instruction clock: with one, events also enter between exits, at exact instructions; refused where it was not found exact on this
+    /// host [default: auto; a replay takes the log's]
     #[arg(long, value_enum, value_name = "CLOCK", help_heading = "Machine")]
-    pub clock: Option<ClockKind>,
+    pub clock: Option<ClockChoice>,
+    /// Count IRQ-window exits, so that an interrupt that waits enters as soon as the guest allows it; refused where they were not found
+    /// exact on this host [default: false; a replay takes the log's]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Machine")]
+    pub window_exits: Option<bool>,
     /// Digest registers and devices every so many exits; 0 for never [default: 4096]
     #[arg(long, value_name = "EXITS", help_heading = "Machine")]
     pub digest_interval_exits: Option<u64>,
@@ -81,7 +123,11 @@ pub struct Configuration {
     /// Ethernet address of the guest.
     pub mac: [u8; 6],
     /// Instruction clock.
-    pub clock: ClockKind,
+    pub clock: ClockChoice,
+    /// IRQ-window exits count; not said on a replay, the log decides.
+    pub window_exits: Option<bool>,
+    /// What this host was found to do is not looked up but measured.
+    pub requalify: bool,
     /// Spacing of digests, in exits.
     pub digest_interval_exits: u64,
     /// Settings of a pair.
@@ -131,6 +177,7 @@ impl Settings {
             network: self.network.or(lower.network),
             mac: self.mac.or(lower.mac),
             clock: self.clock.or(lower.clock),
+            window_exits: self.window_exits.or(lower.window_exits),
             digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
             channel: self.channel.or(lower.channel),
             shared_directory: self.shared_directory.or(lower.shared_directory),
@@ -149,7 +196,8 @@ impl Settings {
             command_line: Some(String::new()),
             network: Some("none".to_owned()),
             mac: Some(MAC.to_owned()),
-            clock: Some(ClockKind::None),
+            clock: Some(ClockChoice::Auto),
+            window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
             channel: None,
             shared_directory: None,
@@ -175,6 +223,14 @@ impl Settings {
     pub fn resolve(self) -> Result<Configuration, CommandError> {
         let all = self.over(Self::defaults());
         let network = all.network.unwrap_or_default();
+        let clock = all.clock.unwrap_or_default();
+        let has_clock = matches!(clock, ClockChoice::Step | ClockChoice::Statistic);
+        if has_clock && all.window_exits == Some(true) {
+            let why = format!(
+                "a window and a stop of the clock `{clock}` may meet in either order: use --clock none"
+            );
+            return Err(CommandError::setting("window-exits", why));
+        }
         Ok(Configuration {
             memory_bytes: mib_to_bytes("memory-mib", all.memory_mib.unwrap_or(MEMORY_MIB))?,
             command_line: all.command_line.unwrap_or_default(),
@@ -182,7 +238,9 @@ impl Settings {
                 .parse()
                 .map_err(|why| CommandError::setting("network", format!("{why}")))?,
             mac: parse_mac(&all.mac.unwrap_or_default())?,
-            clock: all.clock.unwrap_or_default(),
+            clock,
+            window_exits: all.window_exits,
+            requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
             pair: PairConfiguration {
                 channel: all.channel,
@@ -243,6 +301,25 @@ mod tests {
     fn what_is_printed_can_be_read() {
         let text = Settings::defaults().to_toml().unwrap();
         assert_eq!(toml::from_str::<Settings>(&text).unwrap(), Settings::defaults());
+    }
+
+    #[test]
+    fn windows_and_a_clock_are_refused_together() {
+        let with = |clock| Settings {
+            clock: Some(clock),
+            window_exits: Some(true),
+            ..Settings::default()
+        };
+        for clock in [ClockChoice::Step, ClockChoice::Statistic] {
+            let why = with(clock).resolve().unwrap_err().to_string();
+            assert!(
+                why.contains("window-exits") && why.contains(&clock.to_string()),
+                "{why}"
+            );
+        }
+        for clock in [ClockChoice::Auto, ClockChoice::None] {
+            assert_eq!(with(clock).resolve().unwrap().window_exits, Some(true));
+        }
     }
 
     #[test]

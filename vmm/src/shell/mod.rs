@@ -11,6 +11,7 @@ pub mod machine;
 pub mod network;
 pub mod outlets;
 pub mod pair;
+pub mod qualification;
 pub mod start;
 pub mod status;
 pub mod switch;

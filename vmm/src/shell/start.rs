@@ -141,7 +141,10 @@ where
         print!("{}", settings.over(Settings::defaults()).to_toml()?);
         return Ok(Status::Success);
     }
-    let configuration = settings.resolve()?;
+    let configuration = Configuration {
+        requalify: machine.requalify,
+        ..settings.resolve()?
+    };
     in_runtime(command(machine.image, configuration))
 }
 

@@ -185,6 +185,9 @@ impl CommandError {
             Self::Mismatch { .. } => {
                 Some("both sides must run the same lockstep, guest image and machine settings")
             }
+            Self::Host(HostError::Property { .. }) => Some(
+                "`lockstep doctor` shows what this host offers; --requalify measures it anew; without --clock and --window-exits less is needed",
+            ),
             Self::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
             Self::Machine(MachineError::Door(DoorError::Diverged(_))) => {
                 Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")

@@ -9,6 +9,7 @@
 //! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing enters there.
 
 pub mod none;
+mod passage;
 mod probe;
 pub mod statistic;
 pub mod step;
@@ -18,11 +19,9 @@ use super::vcpu::Core;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 use kvm_ioctls::VcpuFd;
-use serde::{Deserialize, Serialize};
 
 /// Which clock to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClockKind {
     /// No clock: events enter at exits.
     #[default]

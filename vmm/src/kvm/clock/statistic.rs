@@ -12,6 +12,7 @@
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
 use super::InstructionClock;
+use super::passage::{Passage, Step};
 use crate::kvm::host::HostError;
 use crate::kvm::kick::KickTimer;
 use crate::kvm::statistics::Statistics;
@@ -101,8 +102,11 @@ impl StatisticClock {
     }
 
     /// Steps from `instructions` to the next, which is where the guest can be found again: the step that led there was one instruction.
-    /// (A step over IRETQ makes two here.)
+    /// What is not to be stepped (HLT loses its exit, IRETQ makes two or ends in ring 3) is no place to be found at.
     fn step_once(&mut self, core: &mut Core, instructions: u64) -> Result<Exit, CpuError> {
+        if Step::at(core, false)?.passage != Passage::Step {
+            return Ok(Exit::Kicked);
+        }
         core.set_stepping(true)?;
         let ran = core.run_once()?;
         if let Ran::Exit(exit) = ran {

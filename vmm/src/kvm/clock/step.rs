@@ -1,12 +1,14 @@
 //! The clock by single stepping: exact wherever the host steps exactly, and slow.
 //!
 //! Ring 3 is stepped only where [`super::probe`] found that to be exact; elsewhere the guest runs freely from where it enters
-//! ring 3 to its next exit, and nothing enters there.
+//! ring 3 to its next exit, and nothing enters there. Single instructions are not stepped either, or leave the trap flag behind:
+//! [`super::passage`]. A repeated instruction is one, however many steps it takes.
 //!
 //! The trap flag would leak into the frame that an interrupt pushes, so stepping is off while one is delivered; what runs
-//! from there to the next exit is not counted, and nothing enters in it. SYSCALL copies the flag into R11: cleared there.
+//! from there to the next exit is not counted, and nothing enters in it.
 //! Kicks are blocked while stepping, and looked for between two steps: a step that a signal cuts short may have been made or not.
 
+use super::passage::{Passage, Step};
 use super::{InstructionClock, probe};
 use crate::kvm::host::HostError;
 use crate::kvm::kick::BlockedKicks;
@@ -14,14 +16,13 @@ use crate::kvm::vcpu::{Core, Ran, failed};
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 
-const SYSCALL: [u8; 2] = [0x0f, 0x05];
-const TRAP_FLAG: u64 = 1 << 8;
-
 /// Counts its own steps.
 pub struct StepClock {
     instructions: u64,
     /// The guest ran without being stepped since the last exit: where it is now is not known.
     lost: bool,
+    /// It stands within a repeated instruction.
+    repeating: bool,
     steps_ring_3: bool,
 }
 
@@ -47,20 +48,9 @@ impl InstructionClock for StepClock {
         // The access is completed by `enter`, or by the machine, before the next step.
         self.instructions = 0;
         self.lost = false;
+        self.repeating = false;
         Ok(())
     }
-}
-
-/// If the instruction at `from` was SYSCALL, takes the trap flag out of R11 again.
-fn clean_up_syscall(core: &mut Core, from: u64) -> Result<(), CpuError> {
-    let mut registers = core.registers()?;
-    let looks_like_it =
-        registers.rcx == from.wrapping_add(SYSCALL.len() as u64) && registers.r11 & TRAP_FLAG != 0;
-    if looks_like_it && core.bytes_at(from)?.starts_with(&SYSCALL) {
-        registers.r11 &= !TRAP_FLAG;
-        core.set_registers(registers);
-    }
-    Ok(())
 }
 
 impl StepClock {
@@ -72,6 +62,7 @@ impl StepClock {
         Ok(Self {
             instructions: 0,
             lost: false,
+            repeating: false,
             steps_ring_3: probe::steps_ring_3()?,
         })
     }
@@ -87,24 +78,23 @@ impl StepClock {
 
     fn step_to(&mut self, core: &mut Core, horizon: Horizon) -> Result<Exit, CpuError> {
         let kicks = BlockedKicks::new().map_err(failed("block kicks"))?;
+        // The ring is looked at once: what could leave ring 0 is not stepped where ring 3 is not.
+        let steppable = self.steps_ring_3 || core.privilege()? == 0;
         loop {
             if horizon == Horizon::Instructions(self.instructions) {
                 return Ok(Exit::Instruction {
                     instructions: self.instructions,
                 });
             }
-            if !self.steps_ring_3 && core.privilege()? != 0 {
+            let step = Step::at(core, self.steps_ring_3)?;
+            if !steppable || matches!(step.passage, Passage::Exits | Passage::Uncounted) {
+                // Kicks are heard again: this may be long.
+                drop(kicks);
                 return self.run_freely(core);
             }
             if kicks.take(core).map_err(failed("look for kicks"))? {
-                let instructions = self.instructions;
-                return Ok(if horizon == Horizon::Kick {
-                    Exit::Instruction { instructions }
-                } else {
-                    Exit::Kicked
-                });
+                return Ok(self.kicked(horizon));
             }
-            let from = core.registers()?.rip;
             core.set_stepping(true)?;
             match core.run_once()? {
                 Ran::Exit(exit) => return Ok(exit),
@@ -115,10 +105,21 @@ impl StepClock {
                     return Ok(Exit::Kicked);
                 }
                 Ran::Stepped => {
-                    self.instructions += 1;
-                    clean_up_syscall(core, from)?;
+                    self.repeating = !step.made(core)?;
+                    self.instructions += u64::from(!self.repeating);
                 }
             }
+        }
+    }
+
+    /// Where a kick found the guest: within a repeated instruction there is no position.
+    fn kicked(&self, horizon: Horizon) -> Exit {
+        if horizon == Horizon::Kick && !self.repeating {
+            Exit::Instruction {
+                instructions: self.instructions,
+            }
+        } else {
+            Exit::Kicked
         }
     }
 }

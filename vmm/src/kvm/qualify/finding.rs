@@ -2,7 +2,7 @@
 
 use super::bench::Ring;
 use crate::kvm::ClockKind;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Something a host has or has not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,7 +110,7 @@ impl std::fmt::Display for Property {
 }
 
 /// What a finding comes to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Judgement {
     /// It is there and right.
@@ -168,6 +168,34 @@ impl Finding {
     }
 }
 
+impl Finding {
+    /// Together with what was found on the same property under load: what is worse counts.
+    #[must_use]
+    pub fn and_under_load(self, loaded: Self) -> Self {
+        let severity = |finding: &Self| match finding.judgement {
+            Judgement::Yes | Judgement::Measured => 0,
+            Judgement::No => 1,
+            Judgement::Untried => 2,
+            Judgement::Wrong => 3,
+        };
+        let seen = if self.seen == loaded.seen {
+            self.seen.clone()
+        } else {
+            format!("{}; under load: {}", self.seen, loaded.seen)
+        };
+        let worse = if severity(&loaded) > severity(&self) {
+            loaded
+        } else {
+            self
+        };
+        Self {
+            tried: format!("{}; alone and under load", worse.tried),
+            seen,
+            ..worse
+        }
+    }
+}
+
 /// The finding on `property` among `findings`.
 #[must_use]
 pub fn judgement_of(findings: &[Finding], property: Property) -> Judgement {
@@ -175,4 +203,40 @@ pub fn judgement_of(findings: &[Finding], property: Property) -> Judgement {
         .iter()
         .find(|finding| finding.property == property)
         .map_or(Judgement::Untried, |found| found.judgement)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(judgement: Judgement, seen: &str) -> Finding {
+        Finding {
+            property: Property::Determinism,
+            judgement,
+            tried: "steps".to_owned(),
+            seen: seen.to_owned(),
+            follows: judgement.word().to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_under_load_is_wrong() {
+        let both = finding(Judgement::Yes, "right").and_under_load(finding(Judgement::Wrong, "late"));
+        assert_eq!(both.judgement, Judgement::Wrong);
+        assert_eq!(both.seen, "right; under load: late");
+        assert_eq!(both.follows, "wrong");
+    }
+
+    #[test]
+    fn what_is_wrong_without_load_stays_wrong() {
+        let both = finding(Judgement::Wrong, "late").and_under_load(finding(Judgement::Yes, "right"));
+        assert_eq!(both.judgement, Judgement::Wrong);
+    }
+
+    #[test]
+    fn what_is_right_both_times_is_said_once() {
+        let both = finding(Judgement::Yes, "right").and_under_load(finding(Judgement::Yes, "right"));
+        assert_eq!(both.seen, "right");
+        assert_eq!(both.tried, "steps; alone and under load");
+    }
 }

@@ -1,7 +1,7 @@
 //! Qualification: what this host's KVM does exactly, found by small self-test guests instead of assumed.
 //!
 //! ```text
-//!   programs, stage -> bench::Bench -> bench::Subject <- probes: observe, then judge -> finding::Finding -> verdict
+//!   programs, stage -> bench::Bench -> bench::Subject <- probes: observe, then judge -> finding::Finding -> verdict, strategy
 //!                       (KVM: subject, state)                                              suite: all of them
 //! ```
 //!
@@ -16,10 +16,14 @@ pub mod probes;
 pub mod programs;
 pub mod stage;
 mod state;
+pub mod strategy;
 pub mod subject;
 pub mod suite;
+#[cfg(test)]
+mod tests;
 pub mod verdict;
 
 pub use finding::{Finding, Judgement, Property};
 pub use probes::Effort;
+pub use strategy::{Reach, Request, Strategy};
 pub use subject::KvmBench;

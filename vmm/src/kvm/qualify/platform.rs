@@ -37,10 +37,7 @@ impl Platform {
     /// This host.
     #[must_use]
     pub fn observe() -> Self {
-        let (module, kind) = KINDS
-            .into_iter()
-            .find(|(module, _)| Path::new("/sys/module").join(module).exists())
-            .unwrap_or(("unknown", "unknown"));
+        let (module, kind) = module();
         Self {
             kernel: first_line("/proc/sys/kernel/osrelease"),
             module: module.to_owned(),
@@ -148,13 +145,25 @@ impl Platform {
     }
 }
 
-/// The first line of a file of the kernel's, or "unknown".
+/// KVM's module, and what it stands for.
+#[must_use]
+pub fn module() -> (&'static str, &'static str) {
+    KINDS
+        .into_iter()
+        .find(|(module, _)| Path::new("/sys/module").join(module).exists())
+        .unwrap_or((UNKNOWN, UNKNOWN))
+}
+
+/// What a host does not say.
+pub const UNKNOWN: &str = "unknown";
+
+/// The first line of a file of the kernel's, or [`UNKNOWN`].
 #[must_use]
 pub fn first_line(path: &str) -> String {
     std::fs::read_to_string(path)
         .ok()
         .and_then(|text| text.lines().next().map(str::to_owned))
-        .unwrap_or_else(|| "unknown".to_owned())
+        .unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// Size of `struct perf_event_attr` in its second version, which every kernel that matters takes (perf_event_open(2)).

@@ -2,6 +2,7 @@
 
 use super::bench::{Bench, ProbeError, Ring};
 use super::finding::{Finding, Judgement, Property};
+use super::load::Load;
 use super::probes::{
     Effort, breakpoint, clock, cost, determinism, dirty, instructions, step, transfer, visible, window,
 };
@@ -41,7 +42,21 @@ pub const PROPERTIES: [Property; 27] = [
 /// Probes `property`. What could not be tried is a finding too.
 #[must_use]
 pub fn probe(bench: &dyn Bench, property: Property, effort: &Effort) -> Finding {
-    attempt(bench, property, effort).unwrap_or_else(|why| Finding::untried(property, &why))
+    let once = || attempt(bench, property, effort).unwrap_or_else(|why| Finding::untried(property, &why));
+    let alone = once();
+    if !effort.under_load || !must_be_exact(property) {
+        return alone;
+    }
+    let _load = Load::start();
+    alone.and_under_load(once())
+}
+
+/// Whether load could make it wrong.
+fn must_be_exact(property: Property) -> bool {
+    matches!(
+        property,
+        Property::SingleStep(_) | Property::Breakpoint(_) | Property::Window(_) | Property::Clock(..)
+    )
 }
 
 fn attempt(bench: &dyn Bench, property: Property, effort: &Effort) -> Result<Finding, ProbeError> {

@@ -42,6 +42,67 @@ fn where_the_guest_can_take_none_it_waits_for_the_next_exit_at_which_it_can() {
     );
 }
 
+/// Runs after the set-up that were to stop where the guest can take an interrupt.
+fn windows_asked_for_after_set_up(cpu: &FakeCpu) -> Vec<bool> {
+    let asked: Vec<_> = cpu.entries.iter().map(|entry| entry.stop_at_window).collect();
+    asked[SET_UP_EXITS as usize..].to_vec()
+}
+
+/// The guest shuts interrupts out at the exit at which one comes, and lets them in between two exits.
+fn let_in_between_exits(window_exits: bool, between: &[Turn]) -> (FakeCpu, Ended) {
+    let shut = Turn::closed(Exit::PortWrite {
+        port: 0x80,
+        size_bytes: 1,
+        value: 0,
+    });
+    let rest = [write(0x80, 0), power_off(0)];
+    let turns = std::iter::once(shut).chain(between.iter().cloned()).chain(rest);
+    let mut cpu = console_interrupts(turns);
+    let mut door = FakeDoor::with([((SET_UP_EXITS, 0), typed())]);
+    let policy = Policy {
+        window_exits,
+        ..NEVER
+    };
+    let ended = run_with(&mut cpu, &mut door, Sites::default(), policy).unwrap();
+    (cpu, ended)
+}
+
+#[test]
+fn where_windows_count_an_interrupt_enters_at_the_window_which_is_an_exit() {
+    let (cpu, ended) = let_in_between_exits(true, &[Turn::new(Exit::Window)]);
+
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, Some(CONSOLE_VECTOR), None]
+    );
+    assert_eq!(
+        windows_asked_for_after_set_up(&cpu),
+        [true, true, false, false],
+        "asked for as long as an interrupt waits"
+    );
+    assert_eq!(ended.point.exits, SET_UP_EXITS + 4);
+}
+
+#[test]
+fn where_windows_count_a_kick_before_one_changes_nothing() {
+    let (_, undisturbed) = let_in_between_exits(true, &[Turn::new(Exit::Window)]);
+    let (cpu, kicked) = let_in_between_exits(true, &[Turn::closed(Exit::Kicked), Turn::new(Exit::Window)]);
+
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, None, Some(CONSOLE_VECTOR), None]
+    );
+    assert_eq!(kicked, undisturbed);
+}
+
+#[test]
+fn where_windows_do_not_count_none_is_asked_for() {
+    let (cpu, _) = let_in_between_exits(false, &[]);
+
+    assert_eq!(injected_after_set_up(&cpu), [None, None, Some(CONSOLE_VECTOR)]);
+    assert_eq!(windows_asked_for_after_set_up(&cpu), [false; 3]);
+}
+
 #[test]
 fn a_kick_alone_interrupts_nothing() {
     let closed = Turn::closed(Exit::PortWrite {

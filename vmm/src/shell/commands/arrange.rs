@@ -69,15 +69,15 @@ pub struct Outsides {
 }
 
 impl Outsides {
-    /// Attaches the network and the console. Must be called within the runtime.
+    /// Attaches the network and the console of a machine with this clock. Must be called within the runtime.
     ///
     /// # Errors
     /// [`CommandError::Network`].
-    pub fn open(configuration: &Configuration) -> Result<(Self, Live), CommandError> {
+    pub fn open(configuration: &Configuration, clock: ClockKind) -> Result<(Self, Live), CommandError> {
         let (sender, frames) = configuration.network.attach()?.split()?;
         let (frames_in, frames_out) = bounded(FRAMES_WAITING_MAX);
         let (control, ordered) = crate::shell::live::control::control();
-        let kicks = configuration.clock != ClockKind::None;
+        let kicks = clock != ClockKind::None;
         let typed = control.clone();
         let console = console::read_input(move || {
             if kicks {

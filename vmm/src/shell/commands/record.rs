@@ -75,9 +75,28 @@ pub async fn record(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, CommandError> {
-    let plan = Plan::new(image, configuration)?;
-    plan.check()?;
-    let clock = plan.clock;
+    record_plan(
+        Plan::new(image, configuration)?,
+        log,
+        existing,
+        configuration,
+        signals,
+    )
+    .await
+}
+
+/// Runs the machine of `plan`, and records it.
+///
+/// # Errors
+/// [`CommandError`].
+pub async fn record_plan(
+    plan: Plan,
+    log: &Path,
+    existing: Existing,
+    configuration: &Configuration,
+    signals: &mut Signals,
+) -> Result<Status, CommandError> {
+    let clock = plan.clock();
     let (
         outsides,
         Live {
@@ -85,7 +104,7 @@ pub async fn record(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration)?;
+    ) = Outsides::open(configuration, plan.clock())?;
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;

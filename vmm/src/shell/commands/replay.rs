@@ -108,7 +108,7 @@ pub async fn replay_plan(
     let (control, ordered) = crate::shell::live::control::control();
     let (feed, recorded) = FileFeed::open(log, ordered.clone(), show_console)?;
     same_environment(&recorded, &plan.environment(recorded.pair))?;
-    let counts_instructions = plan.clock != ClockKind::None;
+    let counts_instructions = plan.clock() != ClockKind::None;
     let make_door = Box::new(move || {
         let replayer = Replayer::new(feed, counts_instructions);
         Ok(Box::new(Standby::<_, World, FileJournal>::new(replayer, None)) as Box<dyn Door>)
@@ -130,8 +130,8 @@ pub async fn replay_plan(
 /// # Errors
 /// [`CommandError`].
 pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
-    let plan = Plan::new(image, configuration)?;
-    plan.check()?;
+    let (_, recorded) = FileFeed::open(log, crate::shell::live::control::control().1, false)?;
+    let plan = Plan::for_replay(image, configuration, &recorded)?;
     let ended = replay_plan(plan, log, true, &mut Signals::listen()?).await?;
     tracing::info!(exits = ended.point.exits, "the replay equals the log");
     Ok(conclude(&ended))

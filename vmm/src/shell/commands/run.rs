@@ -19,8 +19,7 @@ pub async fn run(
     signals: &mut Signals,
 ) -> Result<Status, CommandError> {
     let plan = Plan::new(image, configuration)?;
-    plan.check()?;
-    let clock = plan.clock;
+    let clock = plan.clock();
     let (
         outsides,
         Live {
@@ -28,7 +27,7 @@ pub async fn run(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration)?;
+    ) = Outsides::open(configuration, plan.clock())?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
         let release = Box::new(move |target, bytes: Vec<u8>| {

@@ -1,7 +1,7 @@
 //! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
 
 use super::arrange::Signals;
-use super::record::record;
+use super::record::record_plan;
 use super::replay::replay_plan;
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
@@ -56,8 +56,8 @@ pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> R
     let mut signals = Signals::listen()?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
-    let recorded = record(image, &log, Existing::Refuse, configuration, &mut signals).await?;
     let plan = Plan::new(image, configuration)?;
+    let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, &mut signals).await?;
     for run in 1..=runs {
         if let Err(error) = replay_plan(plan.clone(), &log, false, &mut signals).await {
             evidence.keep = !matches!(

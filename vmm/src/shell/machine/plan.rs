@@ -1,5 +1,6 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
+use crate::kvm::qualify::Request;
 use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
 use crate::machine::cpu::cpuid;
 use crate::machine::devices::Devices;
@@ -9,6 +10,9 @@ use crate::machine::{Machine, boot, image, memory};
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
 use crate::shell::machine::processor::processor;
+use crate::shell::qualification::{
+    CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify, request, request_of_replay,
+};
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use std::io::Read;
@@ -25,29 +29,65 @@ pub struct Plan {
     memory_bytes: u64,
     command_line: String,
     mac: [u8; 6],
-    /// Instruction clock.
-    pub clock: ClockKind,
-    policy: Policy,
+    digest_interval_exits: u64,
+    qualification: Qualification,
 }
 
 impl Plan {
-    /// Reads the image and takes the machine's settings.
+    /// Reads the image, checks that the machine can be built, and qualifies the host for it: what is wrong is known before anything is
+    /// started.
     ///
     /// # Errors
-    /// [`CommandError::File`].
+    /// [`CommandError`] naming what cannot be built, or what the host lacks.
     pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, CommandError> {
+        Self::qualified(image_path, configuration, &request(configuration))
+    }
+
+    /// The same for a replay: what `configuration` leaves open is as it was `recorded`.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn for_replay(
+        image_path: &Path,
+        configuration: &Configuration,
+        recorded: &Environment,
+    ) -> Result<Self, CommandError> {
+        Self::qualified(
+            image_path,
+            configuration,
+            &request_of_replay(configuration, recorded),
+        )
+    }
+
+    fn qualified(
+        image_path: &Path,
+        configuration: &Configuration,
+        request: &Request,
+    ) -> Result<Self, CommandError> {
+        let image = read_image(image_path)?;
+        check(image_path, &image, configuration)?;
         Ok(Self {
             image_path: image_path.to_owned(),
-            image: read_image(image_path)?,
+            image,
             memory_bytes: configuration.memory_bytes,
             command_line: configuration.command_line.clone(),
             mac: configuration.mac,
-            clock: configuration.clock,
-            policy: Policy {
-                digest_interval_exits: configuration.digest_interval_exits,
-                window_exits: false,
-            },
+            digest_interval_exits: configuration.digest_interval_exits,
+            qualification: qualify(request, configuration.requalify)?,
         })
+    }
+
+    /// Instruction clock.
+    #[must_use]
+    pub fn clock(&self) -> ClockKind {
+        self.qualification.strategy.clock
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            digest_interval_exits: self.digest_interval_exits,
+            window_exits: self.qualification.strategy.window_exits,
+        }
     }
 
     /// Ethernet address of the guest.
@@ -74,7 +114,7 @@ impl Plan {
             );
         }
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
-        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock)?;
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
         let net = Net::new(self.mac).map_err(|why| CommandError::Other {
             what: "network device".to_owned(),
             source: Box::new(why),
@@ -84,23 +124,8 @@ impl Plan {
             memory,
             Devices::new(Mmio::new(net)),
             loaded.sites,
-            self.policy,
+            self.policy(),
         ))
-    }
-
-    /// Checks that the machine can be built, without running it: for errors before anything is started.
-    ///
-    /// # Errors
-    /// As [`Plan::build`].
-    pub fn check(&self) -> Result<(), CommandError> {
-        let memory = memory::allocate(self.memory_bytes)?;
-        boot::write(&memory, &self.command_line, TSC_KHZ)?;
-        image::load(&self.image, &memory).map_err(|source| CommandError::Image {
-            path: self.image_path.clone(),
-            source,
-        })?;
-        Host::open()?;
-        Ok(())
     }
 
     /// What a log of this machine depends on.
@@ -127,24 +152,33 @@ impl Plan {
             ),
             field("CPUID table digest", Digest::of(&table).to_string()),
             field("time-stamp counter in kHz", TSC_KHZ.to_string()),
-            field("instruction clock", self.clock.to_string()),
-            field("IRQ-window exits", self.policy.window_exits.to_string()),
-            field(
-                "digest interval in exits",
-                self.policy.digest_interval_exits.to_string(),
-            ),
+            field(CLOCK_FIELD, self.qualification.strategy.clock_name()),
+            field(WINDOW_FIELD, self.policy().window_exits.to_string()),
+            field("digest interval in exits", self.digest_interval_exits.to_string()),
         ];
-        let informative = vec![
+        let mut informative = vec![
             field("guest image", self.image_path.display().to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
             field("host processor", processor()),
         ];
+        informative.extend(self.qualification.informative());
         Environment {
             pair,
             compared,
             informative,
         }
     }
+}
+
+fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), CommandError> {
+    let memory = memory::allocate(configuration.memory_bytes)?;
+    boot::write(&memory, &configuration.command_line, TSC_KHZ)?;
+    image::load(image, &memory).map_err(|source| CommandError::Image {
+        path: image_path.to_owned(),
+        source,
+    })?;
+    Host::open()?;
+    Ok(())
 }
 
 fn first_line(path: &str) -> String {

@@ -33,7 +33,6 @@ use tokio::sync::mpsc;
 pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
-    plan.check()?;
     let mut signals = Signals::listen()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let here = meeting::environment(&plan, configuration, &settings, [0; 16])?;
@@ -44,7 +43,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration)?;
+    ) = Outsides::open(configuration, plan.clock())?;
     let met = find_primary(&settings.address, &here, &mut signals).await?;
     let Some((connection, adopted)) = met else {
         return Ok(Status::Success);
@@ -64,7 +63,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let won = Arc::new(OnceLock::new());
     let (to_loop, from_cpu) = journal::to_loop();
     let (items, items_out) = feed::items();
-    let (clock, mac) = (plan.clock, plan.mac());
+    let (clock, mac) = (plan.clock(), plan.mac());
     let feed = ChannelFeed::new(items_out, to_loop.clone(), ordered.clone());
     let after = AfterGoingLive {
         to_loop,

@@ -33,7 +33,6 @@ pub async fn primary(
 ) -> Result<Status, CommandError> {
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
-    plan.check()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let pair = meeting::fresh_name()?;
     let environment = meeting::environment(&plan, configuration, &settings, pair)?;
@@ -44,7 +43,7 @@ pub async fn primary(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration)?;
+    ) = Outsides::open(configuration, plan.clock())?;
     let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
     let Some(connection) = met else {
         return Ok(Status::Success);
@@ -62,7 +61,7 @@ pub async fn primary(
 
     let shared = Arc::new(Shared::default());
     let (to_loop, from_cpu) = journal::to_loop();
-    let clock = plan.clock;
+    let clock = plan.clock();
     let mac = plan.mac();
     let first = Start {
         generation: settings.config.generation,

@@ -27,6 +27,8 @@ pub struct Effort {
     pub length_exits: u64,
     /// How often it is replayed.
     pub replays: u32,
+    /// What has to be exact is tried once more while all processors are busy.
+    pub under_load: bool,
 }
 
 impl Effort {
@@ -36,8 +38,9 @@ impl Effort {
         steps: 64,
         stops: 4,
         samples: 0,
-        length_exits: 0,
-        replays: 0,
+        length_exits: 200,
+        replays: 1,
+        under_load: false,
     };
     /// Under five seconds, wherever exits cost less than 100 µs.
     pub const QUICK: Self = Self {
@@ -47,6 +50,7 @@ impl Effort {
         samples: 200,
         length_exits: 1_000,
         replays: 1,
+        under_load: false,
     };
     /// What is tried by default.
     pub const FULL: Self = Self {
@@ -56,6 +60,7 @@ impl Effort {
         samples: 2_000,
         length_exits: 20_000,
         replays: 3,
+        under_load: true,
     };
 }
 
