@@ -4,6 +4,7 @@ use super::clock::role_ns;
 use super::feed::Item;
 use super::journal::Shared;
 use super::report::Reporter;
+use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
 use super::{Carried, FromCpu, Payload};
 use crate::machine::MachineError;
@@ -18,7 +19,7 @@ use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
-use lockstep_logging_channel::{Body, Generation, Record};
+use lockstep_logging_channel::{Body, Generation, Message, Record};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
@@ -119,6 +120,7 @@ impl Driver {
     /// # Errors
     /// The machine's, the network's; a divergence is one.
     pub async fn run(mut self) -> Result<Status, CommandError> {
+        stop_point::arm()?;
         self.step(Input::Wake)?;
         let outcome = loop {
             if let Some(halt) = self.halted.take() {
@@ -168,7 +170,10 @@ impl Driver {
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
-            Happened::Flushed(Ok(())) => Ok(()),
+            Happened::Flushed(Ok(())) => {
+                pass(Step::AfterSend);
+                Ok(())
+            }
             Happened::Flushed(Err(error)) => self.connection_broke(&error),
         }
     }
@@ -202,7 +207,10 @@ impl Driver {
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
-            Input::LiveAt { .. } => self.live = true,
+            Input::LiveAt { .. } => {
+                self.live = true;
+                pass(Step::Live);
+            }
             _ => {}
         }
         self.step(message)
@@ -210,8 +218,10 @@ impl Driver {
 
     fn count(&mut self, batch: &Batch<Carried>) {
         let counters = &mut self.parts.reporter.counters;
-        counters.log_entries += batch.last.0 + 1 - batch.first.0;
+        let entries = batch.last.0 + 1 - batch.first.0;
+        counters.log_entries += entries;
         counters.log_bytes += batch.bytes;
+        stop_point::pass_several(Step::LogEntry, entries);
     }
 
     fn take_frame(&mut self, frame: Vec<u8>) {
@@ -252,7 +262,7 @@ impl Driver {
         while let Some((record, record_bytes)) = waiting.pop_front() {
             let first = match record {
                 Record::Message(message) => {
-                    self.step(Input::Received(message))?;
+                    self.take_message(message)?;
                     continue;
                 }
                 Record::Entry(entry) => entry,
@@ -265,6 +275,18 @@ impl Driver {
                 }
             }
             self.take_entries(entries, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn take_message(&mut self, message: Message) -> Result<(), CommandError> {
+        let acknowledges = matches!(message, Message::Acknowledge(_));
+        if acknowledges {
+            pass(Step::BeforeAcknowledge);
+        }
+        self.step(Input::Received(message))?;
+        if acknowledges {
+            pass(Step::AfterAcknowledge);
         }
         Ok(())
     }
@@ -331,6 +353,9 @@ impl Driver {
         let parts = &mut self.parts;
         match action {
             Action::Send(message) => {
+                if matches!(message, Message::Acknowledge(_)) {
+                    pass(Step::BeforeAcknowledge);
+                }
                 if let Err(error) = parts.writer.queue(&message) {
                     tracing::warn!("not sent: {error}");
                 }
@@ -345,17 +370,30 @@ impl Driver {
                 until_ns,
             } => {
                 parts.reporter.counters.held(held_ns);
+                // What leaves without a time limit leaves because this replica acts alone.
+                let alone = until_ns == u64::MAX;
+                pass(if alone {
+                    Step::OutputAlone
+                } else {
+                    Step::BeforeRelease
+                });
                 let (target, bytes) = output.payload;
                 if role_ns() <= until_ns {
                     parts
                         .outlets
                         .release(target, &bytes)
                         .map_err(MachineError::from)?;
+                    pass(Step::AfterRelease);
                 }
             }
             Action::Claim { generation } => parts.storage.claim(generation),
-            Action::Announce { generation } => parts.outlets.announce(parts.pair, generation, parts.mac)?,
+            Action::Announce { generation } => {
+                pass(Step::BeforeAnnounce);
+                parts.outlets.announce(parts.pair, generation, parts.mac)?;
+                pass(Step::AfterAnnounce);
+            }
             Action::GoLive { generation, .. } => {
+                pass(Step::GoingLive);
                 self.receives = true;
                 // Set once: a replica goes live once.
                 let _ = parts.won.set(generation);
@@ -379,6 +417,7 @@ impl Driver {
         let Carried::Encoded(records) = &batch.entries else {
             return Ok(());
         };
+        pass(Step::BeforeSend);
         match self.parts.writer.queue_encoded_entries(records) {
             Ok(()) => Ok(()),
             // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.

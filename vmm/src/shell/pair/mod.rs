@@ -14,6 +14,7 @@ pub mod journal;
 pub mod meeting;
 pub mod primary;
 pub mod report;
+pub mod stop_point;
 pub mod storage;
 
 use crate::replica::role;
