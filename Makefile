@@ -8,6 +8,7 @@ include tests/lab.mk
 -include tests/fuzz.mk
 -include tests/sim.mk
 -include tests/bench.mk
+-include tests/torture.mk
 
 .PHONY: help build test demo lint check
 

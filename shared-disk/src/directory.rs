@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::claim::{Hex, from_hex};
-use crate::publish::{Probe, classify, prepare, publish, sync_directory};
+use crate::publish::{Probe, Step, classify, prepare, publish, sync_directory};
 use crate::{Claimant, Generation, PairName, StoreError, TestAndSet, Verdict};
 
 /// First words of a claim; the number is the version of its format.
@@ -110,6 +110,23 @@ impl DirectoryStore {
             &encode(generation, claimant),
             probe,
         )
+    }
+
+    /// As [`TestAndSet::claim`], and tells `observe` of each system call when it has been made.
+    ///
+    /// # Errors
+    /// As [`TestAndSet::claim`].
+    pub fn claim_observed(
+        &self,
+        generation: Generation,
+        claimant: &Claimant,
+        observe: &mut dyn FnMut(Step),
+    ) -> Result<Verdict, StoreError> {
+        let mut probe = |step| {
+            observe(step);
+            Ok(())
+        };
+        self.claim_probed(generation, claimant, &mut probe)
     }
 
     pub(crate) fn claim_probed(

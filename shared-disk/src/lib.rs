@@ -10,3 +10,4 @@ mod publish;
 
 pub use claim::{Claimant, Generation, PairName, StoreError, TestAndSet, Verdict};
 pub use directory::DirectoryStore;
+pub use publish::Step;

@@ -35,7 +35,7 @@ const TEMPORARY_NAMES_MAX: u32 = 1000;
 
 /// A system call that has just been made. Tests stop or fail the publisher after each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     /// The temporary file was created.
     Created,
     /// A part of the content was written.

@@ -12,6 +12,7 @@
 )]
 
 pub mod binary;
+pub mod clock;
 pub mod images;
 pub mod kvm;
 pub mod load;

@@ -22,6 +22,7 @@ pub struct PairSpec {
     switch: Option<fn(&Scratch) -> Switch>,
     proxy: bool,
     held: bool,
+    environment: Vec<(&'static str, String, String)>,
 }
 
 impl PairSpec {
@@ -34,6 +35,7 @@ impl PairSpec {
             switch: None,
             proxy: false,
             held: false,
+            environment: Vec::new(),
         };
         spec.setting("timeout-ms", TIMEOUT_MS)
             .setting("lag-ms-max", LAG_MS_MAX)
@@ -77,6 +79,13 @@ impl PairSpec {
     pub fn setting(mut self, name: &str, value: &str) -> Self {
         self.settings.retain(|(known, _)| known != name);
         self.settings.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this environment variable for the side that is called `role`.
+    #[must_use]
+    pub fn variable(mut self, role: &'static str, name: &str, value: &str) -> Self {
+        self.environment.push((role, name.to_owned(), value.to_owned()));
         self
     }
 
@@ -139,6 +148,9 @@ impl PairSpec {
             .arg(report);
         for (name, value) in &self.settings {
             command.arg(format!("--{name}={value}"));
+        }
+        for (_, name, value) in self.environment.iter().filter(|(of, ..)| *of == role) {
+            command.env(name, value);
         }
         command
     }

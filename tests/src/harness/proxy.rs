@@ -1,12 +1,12 @@
-//! The wire between primary and backup, in a test's hands: it can hold acknowledgements back, and it can be cut.
+//! The wire between primary and backup, in a test's hands: it can hold acknowledgements back, and it can be cut, closed and damaged.
 //!
-//! It listens where the backup connects and connects to the primary, reads every record with the library, and passes on its
-//! bytes. Cut, it passes nothing and closes nothing, as a network does that has lost its way; mended, everything
+//! It listens where the backup connects and connects to the primary, reads every record with the library, writes down what it was and
+//! when, and passes on its bytes. Cut, it passes nothing and closes nothing, as a network does that has lost its way; mended, everything
 //! held follows in order.
 
+use super::clock::wall_us;
 use super::wait_until;
-use lockstep_logging_channel::codec;
-use lockstep_logging_channel::{Entry, Message, Record};
+use lockstep_logging_channel::{Entry, Environment, Message, Record, Sequence, codec};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -14,30 +14,83 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// One direction of the wire.
+/// A direction of the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Toward {
+    /// What the backup says.
+    Primary,
+    /// What the primary says.
+    Backup,
+}
+
+/// What is known of the log from the records that were passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passing {
+    /// The backup may have entries up to this one.
+    Entry(Sequence),
+    /// The backup has said that it has entries up to this one.
+    Acknowledged(Sequence),
+}
+
+/// What went over the wire.
+#[derive(Clone, Debug, Default)]
+pub struct Traffic {
+    /// Log entries that the primary has sent, passed on or not.
+    pub entries: Vec<Entry>,
+    /// What the handshake said that a replay depends on.
+    pub environment: Option<Environment>,
+    /// What was passed on, and when: microseconds of wall time, from before it was.
+    pub passed: Vec<(u64, Passing)>,
+    acknowledgements_held: u64,
+}
+
 #[derive(Debug, Default)]
 struct Direction {
     out: Option<UnixStream>,
-    held: Vec<u8>,
+    cut: bool,
+    damages_next: bool,
+    holds_acknowledgements: bool,
+    held: Vec<(Option<Passing>, Vec<u8>)>,
     closed: bool,
 }
 
 impl Direction {
-    fn pass(&mut self, bytes: &[u8]) {
+    fn pass(&mut self, traffic: &Mutex<Traffic>, passing: Option<Passing>, bytes: &[u8]) {
+        let passing = passing.map(|passing| (wall_us(), passing));
+        lock(traffic).passed.extend(passing);
         if let Some(out) = &mut self.out {
             // A side that has gone takes nothing any more; the other hears of it by its own end.
             let _ = out.write_all(bytes);
         }
     }
 
-    fn release(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.pass(&held);
+    fn take(&mut self, traffic: &Mutex<Traffic>, record: &Record, bytes: &[u8]) {
+        let passing = passing(record);
+        let held_back = self.holds_acknowledgements && matches!(passing, Some(Passing::Acknowledged(_)));
+        lock(traffic).acknowledgements_held += u64::from(held_back);
+        if held_back || self.cut {
+            self.held.push((passing, bytes.to_vec()));
+        } else if std::mem::take(&mut self.damages_next) {
+            let mut damaged = bytes.to_vec();
+            if let Some(last) = damaged.last_mut() {
+                *last ^= 1;
+            }
+            self.pass(traffic, None, &damaged);
+        } else {
+            self.pass(traffic, passing, bytes);
+        }
+    }
+
+    fn release(&mut self, traffic: &Mutex<Traffic>) {
+        for (passing, bytes) in std::mem::take(&mut self.held) {
+            self.pass(traffic, passing, &bytes);
+        }
         self.close_if_over();
     }
 
     fn close_if_over(&mut self) {
         if self.closed
+            && !self.cut
             && let Some(out) = &self.out
         {
             // Fails where the other side has closed first.
@@ -46,60 +99,58 @@ impl Direction {
     }
 }
 
+fn passing(record: &Record) -> Option<Passing> {
+    match record {
+        Record::Entry(entry) => Some(Passing::Entry(entry.sequence)),
+        Record::Message(Message::Acknowledge(acknowledge)) => {
+            Some(Passing::Acknowledged(acknowledge.received))
+        }
+        Record::Message(_) => None,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Each direction has its lock: one that waits for a stopped process does not hold up the other.
 #[derive(Debug, Default)]
-struct State {
-    to_primary: Direction,
-    to_backup: Direction,
-    cut: bool,
-    holds_acknowledgements: bool,
-    acknowledgements_held: u64,
-    entries: Vec<Entry>,
+struct Wire {
+    to_primary: Mutex<Direction>,
+    to_backup: Mutex<Direction>,
+    traffic: Mutex<Traffic>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Toward {
-    Primary,
-    Backup,
-}
-
-impl State {
-    fn direction(&mut self, toward: Toward) -> &mut Direction {
+impl Wire {
+    fn direction(&self, toward: Toward) -> &Mutex<Direction> {
         match toward {
-            Toward::Primary => &mut self.to_primary,
-            Toward::Backup => &mut self.to_backup,
+            Toward::Primary => &self.to_primary,
+            Toward::Backup => &self.to_backup,
         }
     }
 
-    fn take(&mut self, toward: Toward, record: Record, bytes: &[u8]) {
-        let is_acknowledgement = matches!(record, Record::Message(Message::Acknowledge(_)));
-        if let Record::Entry(entry) = record {
-            self.entries.push(entry);
+    fn take(&self, toward: Toward, record: &Record, bytes: &[u8]) {
+        match record {
+            Record::Entry(entry) => lock(&self.traffic).entries.push(entry.clone()),
+            Record::Message(Message::Welcome(welcome)) => {
+                lock(&self.traffic).environment = Some(welcome.environment.clone());
+            }
+            Record::Message(_) => {}
         }
-        let held_back = self.holds_acknowledgements && is_acknowledgement;
-        self.acknowledgements_held += u64::from(held_back);
-        let cut = self.cut;
-        let direction = self.direction(toward);
-        if held_back || cut {
-            direction.held.extend_from_slice(bytes);
-        } else {
-            direction.pass(bytes);
-        }
+        lock(self.direction(toward)).take(&self.traffic, record, bytes);
     }
 
-    fn end(&mut self, toward: Toward) {
-        let cut = self.cut;
-        let direction = self.direction(toward);
+    fn end(&self, toward: Toward) {
+        let mut direction = lock(self.direction(toward));
         direction.closed = true;
-        if !cut {
-            direction.close_if_over();
-        }
+        direction.close_if_over();
     }
 }
 
 /// A wire between one primary and one backup.
 #[derive(Debug)]
 pub struct Proxy {
-    state: Arc<Mutex<State>>,
+    wire: Arc<Wire>,
     path: PathBuf,
 }
 
@@ -111,8 +162,8 @@ impl Proxy {
     #[must_use]
     pub fn start(path: &Path, primary: &Path) -> Self {
         let listener = UnixListener::bind(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-        let state = Arc::new(Mutex::new(State::default()));
-        let (shared, primary) = (state.clone(), primary.to_owned());
+        let wire = Arc::new(Wire::default());
+        let (shared, primary) = (wire.clone(), primary.to_owned());
         // Ends with the connection, or with the test's process.
         thread::spawn(move || {
             let (backup, _) = listener.accept().expect("a backup");
@@ -120,7 +171,7 @@ impl Proxy {
             join(&shared, backup, primary);
         });
         Self {
-            state,
+            wire,
             path: path.to_owned(),
         }
     }
@@ -133,85 +184,95 @@ impl Proxy {
 
     /// From now on no acknowledgement reaches the primary; everything else passes.
     pub fn hold_acknowledgements(&self) {
-        self.lock().holds_acknowledgements = true;
+        lock(&self.wire.to_primary).holds_acknowledgements = true;
     }
 
     /// The acknowledgements that were held follow, and later ones pass.
     pub fn release_acknowledgements(&self) {
-        let mut state = self.lock();
-        state.holds_acknowledgements = false;
-        state.to_primary.release();
+        let mut direction = lock(&self.wire.to_primary);
+        direction.holds_acknowledgements = false;
+        direction.release(&self.wire.traffic);
     }
 
     /// Acknowledgements held so far.
     #[must_use]
     pub fn acknowledgements_held(&self) -> u64 {
-        self.lock().acknowledgements_held
+        lock(&self.wire.traffic).acknowledgements_held
     }
 
     /// From now on nothing passes, and nothing is closed.
     pub fn cut(&self) {
-        self.lock().cut = true;
+        self.cut_toward(Toward::Primary);
+        self.cut_toward(Toward::Backup);
+    }
+
+    /// The same in one direction.
+    pub fn cut_toward(&self, toward: Toward) {
+        lock(self.wire.direction(toward)).cut = true;
     }
 
     /// What was held passes, and whatever comes.
     pub fn mend(&self) {
-        let mut state = self.lock();
-        state.cut = false;
-        state.to_primary.release();
-        state.to_backup.release();
+        for toward in [Toward::Primary, Toward::Backup] {
+            let mut direction = lock(self.wire.direction(toward));
+            direction.cut = false;
+            direction.release(&self.wire.traffic);
+        }
+    }
+
+    /// The next record in this direction is damaged.
+    pub fn damage(&self, toward: Toward) {
+        lock(self.wire.direction(toward)).damages_next = true;
+    }
+
+    /// Both connections are closed, the primary's first.
+    pub fn close(&self) {
+        for toward in [Toward::Primary, Toward::Backup] {
+            if let Some(out) = &lock(self.wire.direction(toward)).out {
+                // Fails where that side has closed first.
+                let _ = out.shutdown(Shutdown::Both);
+            }
+        }
     }
 
     /// Log entries that the primary has sent so far.
     #[must_use]
     pub fn entries(&self) -> Vec<Entry> {
-        self.lock().entries.clone()
+        lock(&self.wire.traffic).entries.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Everything that is known so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        lock(&self.wire.traffic).clone()
     }
 }
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        let state = self.lock();
-        for out in [&state.to_primary.out, &state.to_backup.out]
-            .into_iter()
-            .flatten()
-        {
-            // Fails where that side has closed first.
-            let _ = out.shutdown(Shutdown::Both);
-        }
+        self.close();
     }
 }
 
-fn join(state: &Arc<Mutex<State>>, backup: UnixStream, primary: UnixStream) {
-    {
-        let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.to_primary.out = Some(primary.try_clone().expect("a descriptor"));
-        state.to_backup.out = Some(backup.try_clone().expect("a descriptor"));
-    }
-    let other = state.clone();
+fn join(wire: &Arc<Wire>, backup: UnixStream, primary: UnixStream) {
+    lock(&wire.to_primary).out = Some(primary.try_clone().expect("a descriptor"));
+    lock(&wire.to_backup).out = Some(backup.try_clone().expect("a descriptor"));
+    let other = wire.clone();
     thread::spawn(move || pump(&other, backup, Toward::Primary));
-    pump(state, primary, Toward::Backup);
+    pump(wire, primary, Toward::Backup);
 }
 
-fn pump(state: &Mutex<State>, mut from: UnixStream, toward: Toward) {
+fn pump(wire: &Wire, mut from: UnixStream, toward: Toward) {
     let mut unread = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
         unread.extend_from_slice(&buffer[..count]);
         let mut read = 0;
         while let Ok((record, length)) = codec::decode(&unread[read..]) {
-            let bytes = &unread[read..read + length];
-            state
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .take(toward, record, bytes);
+            wire.take(toward, &record, &unread[read..read + length]);
             read += length;
         }
         unread.drain(..read);
     }
-    state.lock().unwrap_or_else(PoisonError::into_inner).end(toward);
+    wire.end(toward);
 }

@@ -65,6 +65,14 @@ impl Client {
         })
     }
 
+    /// The connection itself, for another thread to close.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn stream(&self) -> io::Result<TcpStream> {
+        self.stream.get_ref().try_clone()
+    }
+
     /// Sends a command and waits for its answer.
     ///
     /// # Panics

@@ -24,8 +24,12 @@ pub struct Switch {
 pub struct Frame {
     /// The port by which it entered, in the order in which ports first spoke.
     pub interface: u32,
+    /// When, in microseconds of wall time.
+    pub at_us: u64,
     /// Its bytes.
     pub bytes: Vec<u8>,
+    /// It is the switch's own station that sent it.
+    pub is_from_host: bool,
 }
 
 impl Frame {
@@ -81,6 +85,12 @@ impl Switch {
         }
     }
 
+    /// Where frames are captured.
+    #[must_use]
+    pub fn capture(&self) -> Option<&std::path::Path> {
+        self.capture.as_deref()
+    }
+
     /// What a machine is told to attach to it.
     #[must_use]
     pub fn attachment(&self) -> String {
@@ -121,8 +131,9 @@ impl Switch {
 
 /// Enhanced packet blocks of a pcapng file (draft-ietf-opsawg-pcapng, 4.3); a block that is being written is left out.
 fn packets(mut rest: &[u8]) -> Vec<Frame> {
+    const INTERFACE_DESCRIPTION: u32 = 1;
     const ENHANCED_PACKET: u32 = 6;
-    let mut frames = Vec::new();
+    let (mut frames, mut hosts) = (Vec::new(), Vec::new());
     let word = |bytes: &[u8], at: usize| {
         bytes
             .get(at..at + 4)
@@ -132,10 +143,17 @@ fn packets(mut rest: &[u8]) -> Vec<Frame> {
         let Some(block) = rest.get(..total as usize) else {
             break;
         };
+        if kind == INTERFACE_DESCRIPTION {
+            // Link type and length, then the name as the first option.
+            hosts.push(block.get(20..24) == Some(b"host"));
+        }
         if kind == ENHANCED_PACKET {
             let length = word(block, 20).unwrap() as usize;
+            let interface = word(block, 8).unwrap();
             frames.push(Frame {
-                interface: word(block, 8).unwrap(),
+                interface,
+                is_from_host: hosts.get(interface as usize).copied().unwrap_or(false),
+                at_us: u64::from(word(block, 12).unwrap()) << 32 | u64::from(word(block, 16).unwrap()),
                 bytes: block[28..28 + length].to_vec(),
             });
         }

@@ -29,7 +29,7 @@ mod marks;
 mod network;
 mod node;
 mod plan;
-mod rng;
+pub mod rng;
 mod store;
 mod trace;
 mod wires;

@@ -41,11 +41,12 @@ pub enum Ran {
 
 /// The vCPU without a clock.
 pub struct Core {
+    // First, because fields go away in this order: a kick must not write to a run page that is gone.
+    _registration: Registration,
     vcpu: VcpuFd,
     // The VM and its memory live as long as the vCPU.
     vm: VmFd,
     memory: Memory,
-    _registration: Registration,
     /// Where the answer to the last exit's read goes, and its size. In the run page; good until the next KVM_RUN.
     answer: Option<(*mut u8, usize)>,
     /// An access of the last exit is not complete.
@@ -72,10 +73,10 @@ impl Core {
             why: why.to_string(),
         })?;
         Ok(Self {
+            _registration: registration,
             vcpu,
             vm,
             memory,
-            _registration: registration,
             answer: None,
             pending: false,
             stepping: false,

@@ -13,4 +13,5 @@ mod code;
 mod faults;
 mod guest;
 mod interrupts;
+mod kicks;
 mod processor;

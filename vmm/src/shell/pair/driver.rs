@@ -3,7 +3,10 @@
 use super::clock::role_ns;
 use super::feed::Item;
 use super::journal::Shared;
+use super::leaving::Leaving;
+use super::received::{self, Received};
 use super::report::Reporter;
+use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
@@ -18,15 +21,12 @@ use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
-use lockstep_logging_channel::{Body, Generation, Record};
-use std::collections::VecDeque;
+use lockstep_logging_channel::{Generation, Message, Record};
 use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Entries taken from the channel in one step.
-const ENTRIES_A_STEP_MAX: usize = 512;
 /// Messages of the vCPU, and frames, that are taken together where more than one waits: what follows from them leaves in one write. A
 /// bound, so that neither keeps the loop from the peer.
 const TAKEN_TOGETHER_MAX: usize = FROM_CPU_WAITING_MAX;
@@ -87,8 +87,7 @@ pub struct Driver {
     ended: Option<Ended>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
-    /// Outputs released and not written yet, each with the time until which it may be.
-    leaving: Vec<(Payload, u64)>,
+    leaving: Leaving,
 }
 
 /// What happened.
@@ -116,7 +115,7 @@ impl Driver {
             ended: None,
             halted: None,
             actions: Vec::new(),
-            leaving: Vec::new(),
+            leaving: Leaving::default(),
         }
     }
 
@@ -125,6 +124,7 @@ impl Driver {
     /// # Errors
     /// The machine's, the network's; a divergence is one.
     pub async fn run(mut self) -> Result<Status, CommandError> {
+        stop_point::arm()?;
         self.step(Input::Wake)?;
         let outcome = loop {
             if let Some(halt) = self.halted.take() {
@@ -171,7 +171,10 @@ impl Driver {
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
-            Happened::Flushed(Ok(())) => Ok(()),
+            Happened::Flushed(Ok(())) => {
+                pass(Step::AfterSend);
+                Ok(())
+            }
             Happened::Flushed(Err(error)) => self.connection_broke(&error),
         }
     }
@@ -217,7 +220,10 @@ impl Driver {
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
-            Input::LiveAt { .. } => self.live = true,
+            Input::LiveAt { .. } => {
+                self.live = true;
+                pass(Step::Live);
+            }
             _ => {}
         }
         self.step(message)
@@ -225,8 +231,10 @@ impl Driver {
 
     fn count(&mut self, batch: &Batch<Carried>) {
         let counters = &mut self.parts.reporter.counters;
-        counters.log_entries += batch.last.0 + 1 - batch.first.0;
+        let entries = batch.last.0 + 1 - batch.first.0;
+        counters.log_entries += entries;
         counters.log_bytes += batch.bytes;
+        stop_point::pass_several(Step::LogEntry, entries);
     }
 
     /// Takes a frame, and what was read with it.
@@ -256,64 +264,29 @@ impl Driver {
             Ok(None) => return self.connection_closed(),
             Err(error) => return self.connection_broke(&error),
         };
-        let mut waiting = VecDeque::from([(first, self.parts.reader.record_bytes().len() as u64)]);
-        let mut broken = None;
-        while waiting.len() < ENTRIES_A_STEP_MAX {
-            match self.parts.reader.buffered() {
-                Ok(Some(record)) => {
-                    waiting.push_back((record, self.parts.reader.record_bytes().len() as u64))
-                }
-                Ok(None) => break,
-                Err(error) => {
-                    broken = Some(error);
-                    break;
+        let (received, broken) = received::with_what_follows(&mut self.parts.reader, first);
+        for received in received {
+            match received {
+                Received::Message(message) => self.take_message(message)?,
+                Received::Entries(batch) => {
+                    self.count(&batch);
+                    self.step(Input::ReceivedEntries(batch))?;
                 }
             }
         }
-        self.take_records(waiting)?;
         broken.map_or(Ok(()), |error| self.connection_broke(&error))
     }
 
-    /// Entries that lie together go in one step.
-    fn take_records(&mut self, mut waiting: VecDeque<(Record, u64)>) -> Result<(), CommandError> {
-        while let Some((record, record_bytes)) = waiting.pop_front() {
-            let first = match record {
-                Record::Message(message) => {
-                    self.step(Input::Received(message))?;
-                    continue;
-                }
-                Record::Entry(entry) => entry,
-            };
-            let (mut entries, mut bytes) = (vec![first], record_bytes);
-            while let Some((Record::Entry(_), _)) = waiting.front() {
-                if let Some((Record::Entry(entry), record_bytes)) = waiting.pop_front() {
-                    entries.push(entry);
-                    bytes += record_bytes;
-                }
-            }
-            self.take_entries(entries, bytes)?;
+    fn take_message(&mut self, message: Message) -> Result<(), CommandError> {
+        let acknowledges = matches!(message, Message::Acknowledge(_));
+        if acknowledges {
+            pass(Step::BeforeAcknowledge);
+        }
+        self.step(Input::Received(message))?;
+        if acknowledges {
+            pass(Step::AfterAcknowledge);
         }
         Ok(())
-    }
-
-    fn take_entries(
-        &mut self,
-        entries: Vec<lockstep_logging_channel::Entry>,
-        bytes: u64,
-    ) -> Result<(), CommandError> {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return Ok(());
-        };
-        let batch = Batch {
-            first: first.sequence,
-            last: last.sequence,
-            exits: last.point.exits,
-            ends: matches!(last.body, Body::End(_)),
-            bytes,
-            entries: Carried::Decoded(entries),
-        };
-        self.count(&batch);
-        self.step(Input::ReceivedEntries(batch))
     }
 
     fn connection_closed(&mut self) -> Result<(), CommandError> {
@@ -357,23 +330,18 @@ impl Driver {
         self.let_out()
     }
 
-    /// Writes what was released, unless its time is over: frames that were released together in one system call.
     fn let_out(&mut self) -> Result<(), CommandError> {
-        if self.leaving.is_empty() {
-            return Ok(());
-        }
-        let now_ns = role_ns();
-        let in_time = self.leaving.iter().filter(|(_, until_ns)| now_ns <= *until_ns);
-        let outputs = in_time.map(|((target, bytes), _)| (*target, bytes.as_slice()));
-        self.parts.outlets.release(outputs).map_err(MachineError::from)?;
-        self.leaving.clear();
-        Ok(())
+        let leaving = self.leaving.let_out(&mut self.parts.outlets);
+        Ok(leaving.map_err(MachineError::from)?)
     }
 
     fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), CommandError> {
         let parts = &mut self.parts;
         match action {
             Action::Send(message) => {
+                if matches!(message, Message::Acknowledge(_)) {
+                    pass(Step::BeforeAcknowledge);
+                }
                 if let Err(error) = parts.writer.queue(&message) {
                     tracing::warn!("not sent: {error}");
                 }
@@ -388,11 +356,16 @@ impl Driver {
                 until_ns,
             } => {
                 parts.reporter.counters.held(held_ns);
-                self.leaving.push((output.payload, until_ns));
+                self.leaving.push(output.payload, until_ns);
             }
             Action::Claim { generation } => parts.storage.claim(generation),
-            Action::Announce { generation } => parts.outlets.announce(parts.pair, generation, parts.mac)?,
+            Action::Announce { generation } => {
+                pass(Step::BeforeAnnounce);
+                parts.outlets.announce(parts.pair, generation, parts.mac)?;
+                pass(Step::AfterAnnounce);
+            }
             Action::GoLive { generation, .. } => {
+                pass(Step::GoingLive);
                 self.receives = true;
                 // Set once: a replica goes live once.
                 let _ = parts.won.set(generation);
@@ -416,6 +389,7 @@ impl Driver {
         let Carried::Encoded(records) = &batch.entries else {
             return Ok(());
         };
+        pass(Step::BeforeSend);
         match self.parts.writer.queue_encoded_entries(records) {
             Ok(()) => Ok(()),
             // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.

@@ -11,9 +11,12 @@ pub mod clock;
 pub mod driver;
 pub mod feed;
 pub mod journal;
+pub mod leaving;
 pub mod meeting;
 pub mod primary;
+pub mod received;
 pub mod report;
+pub mod stop_point;
 pub mod storage;
 
 use crate::replica::role;

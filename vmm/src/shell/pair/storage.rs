@@ -1,9 +1,10 @@
 //! Claims on shared storage, off the replica loop: a store may take its time.
 
+use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Generation;
-use lockstep_shared_disk::{Claimant, DirectoryStore, PairName, StoreError, TestAndSet, Verdict};
+use lockstep_shared_disk::{Claimant, DirectoryStore, PairName, Step as StoreStep, StoreError, Verdict};
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -75,11 +76,24 @@ impl Storage {
     pub fn claim(&self, generation: Generation) {
         let (store, claimant, answers) = (self.store.clone(), self.claimant.clone(), self.answers.clone());
         tokio::task::spawn_blocking(move || {
-            let verdict = store.claim(lockstep_shared_disk::Generation(generation.0), &claimant);
+            let verdict = claim(&store, generation, &claimant);
             // Nobody waits for it when the replica has halted meanwhile.
             let _ = answers.send((generation, outcome(verdict)));
         });
     }
+}
+
+fn claim(store: &DirectoryStore, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
+    pass(Step::BeforeClaim);
+    let mut observe = |made| {
+        if made == StoreStep::Linked {
+            pass(Step::ClaimLinked);
+        }
+    };
+    let generation = lockstep_shared_disk::Generation(generation.0);
+    let verdict = store.claim_observed(generation, claimant, &mut observe);
+    pass(Step::AfterClaim);
+    verdict
 }
 
 fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {

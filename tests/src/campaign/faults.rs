@@ -1,0 +1,175 @@
+//! The pair of a round in the hands of its plan: what kills, stops, cuts and takes away, and what undoes it later.
+
+use super::kind::{Fault, Side};
+use crate::harness::clock::monotonic_ns;
+use crate::harness::proxy::Toward;
+use crate::harness::{Pair, Replica};
+use nix::sys::signal::Signal;
+use std::fs;
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// What is undone later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Undo {
+    Continue(Side),
+    Mend,
+    BringStorage,
+}
+
+/// A pair, what was done to it, and what is still to be undone.
+#[derive(Debug)]
+pub struct Subject {
+    /// The pair.
+    pub pair: Pair,
+    /// Sides that were killed.
+    pub killed: Vec<Side>,
+    /// The channel will never be whole again.
+    pub channel_is_gone: bool,
+    later: Vec<(u64, Undo)>,
+}
+
+impl Subject {
+    /// A pair to which nothing was done yet.
+    #[must_use]
+    pub fn new(pair: Pair) -> Self {
+        Self {
+            pair,
+            killed: Vec::new(),
+            channel_is_gone: false,
+            later: Vec::new(),
+        }
+    }
+
+    /// A side.
+    pub fn side(&mut self, side: Side) -> &mut Replica {
+        match side {
+            Side::Primary => &mut self.pair.primary,
+            Side::Backup => &mut self.pair.backup,
+        }
+    }
+
+    /// Whether a side's process is there, stopped or not.
+    pub fn is_running(&mut self, side: Side) -> bool {
+        self.side(side).process.is_running()
+    }
+
+    /// Sends a signal to a side, if it is still there.
+    pub fn signal(&mut self, side: Side, signal: Signal) {
+        // Looked at first, which also reaps: the number could be another's afterwards.
+        if self.is_running(side) {
+            self.side(side).process.signal(signal);
+        }
+    }
+
+    /// Kills a side.
+    pub fn kill(&mut self, side: Side) {
+        self.signal(side, Signal::SIGKILL);
+        self.killed.push(side);
+    }
+
+    /// Stops a side, or leaves it stopped, for so long.
+    pub fn stop(&mut self, side: Side, ms: u64) {
+        self.signal(side, Signal::SIGSTOP);
+        self.undo_after(ms, Undo::Continue(side));
+    }
+
+    /// Does what `fault` says. What is stopped stays so for `lasts_ms`, the backup of two for `other_lasts_ms`.
+    pub fn apply(&mut self, fault: Fault, lasts_ms: u64, other_lasts_ms: u64, mended_after_ms: Option<u64>) {
+        match fault {
+            Fault::Kill(side) => self.kill(side),
+            Fault::KillBoth => Side::BOTH.into_iter().for_each(|side| self.kill(side)),
+            Fault::Stop(side) => self.stop(side, lasts_ms),
+            Fault::StopBoth => {
+                self.stop(Side::Primary, lasts_ms);
+                self.stop(Side::Backup, other_lasts_ms);
+            }
+            Fault::KillWhileOtherStopped(side) => {
+                self.stop(side.other(), lasts_ms);
+                self.kill(side);
+            }
+            Fault::Close => {
+                self.pair.proxy().close();
+                self.channel_is_gone = true;
+            }
+            Fault::Blackhole(side) => self.blackhole(side, mended_after_ms),
+            Fault::Damage(side) => {
+                self.pair.proxy().damage(toward(side));
+                self.channel_is_gone = true;
+            }
+            Fault::StorageAway => self.take_storage(lasts_ms),
+            Fault::StorageAwayKill(side) => {
+                self.take_storage(lasts_ms);
+                self.kill(side);
+            }
+            Fault::StorageAwayBlackhole => {
+                self.take_storage(lasts_ms);
+                self.blackhole(None, mended_after_ms);
+            }
+        }
+    }
+
+    /// The channel swallows what goes to `side`, or everything.
+    pub fn blackhole(&mut self, side: Option<Side>, mended_after_ms: Option<u64>) {
+        match side {
+            Some(side) => self.pair.proxy().cut_toward(toward(side)),
+            None => self.pair.proxy().cut(),
+        }
+        match mended_after_ms {
+            Some(ms) => self.undo_after(ms, Undo::Mend),
+            None => self.channel_is_gone = true,
+        }
+    }
+
+    fn take_storage(&mut self, ms: u64) {
+        fs::rename(&self.pair.shared, self.pair.scratch.join("away")).expect("the storage can be taken away");
+        self.undo_after(ms, Undo::BringStorage);
+    }
+
+    fn undo_after(&mut self, ms: u64, undo: Undo) {
+        self.later.push((monotonic_ns() + ms * NS_PER_MS, undo));
+    }
+
+    /// Undoes what is due. Called all the time.
+    pub fn look_at_the_time(&mut self) {
+        let now_ns = monotonic_ns();
+        let due: Vec<Undo> = self
+            .later
+            .extract_if(.., |(at_ns, _)| *at_ns <= now_ns)
+            .map(|(_, undo)| undo)
+            .collect();
+        for undo in due {
+            match undo {
+                Undo::Continue(side) => self.signal(side, Signal::SIGCONT),
+                Undo::Mend => self.pair.proxy().mend(),
+                Undo::BringStorage => fs::rename(self.pair.scratch.join("away"), &self.pair.shared)
+                    .expect("the storage can be brought back"),
+            }
+        }
+    }
+
+    /// Whether everything that was to be undone is.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.later.is_empty()
+    }
+
+    /// Who has won generation 2, by what stands on the storage.
+    #[must_use]
+    pub fn winner(&self) -> Option<Side> {
+        let pairs = fs::read_dir(&self.pair.shared).ok()?;
+        let claims = pairs
+            .flatten()
+            .map(|pair| pair.path().join("generation-0000000002"));
+        let claim = claims.filter_map(|path| fs::read_to_string(path).ok()).next()?;
+        let label = claim.lines().find_map(|line| line.strip_prefix("label "))?;
+        Side::BOTH.into_iter().find(|side| label.starts_with(side.name()))
+    }
+}
+
+fn toward(side: Side) -> Toward {
+    match side {
+        Side::Primary => Toward::Primary,
+        Side::Backup => Toward::Backup,
+    }
+}

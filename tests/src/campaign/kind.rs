@@ -1,0 +1,261 @@
+//! Kinds of rounds: which fault, at which point. Written `FAULT@POINT`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// A side of a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// The one whose guest is live at the start.
+    Primary,
+    /// The one that replays.
+    Backup,
+}
+
+impl Side {
+    /// Both.
+    pub const BOTH: [Self; 2] = [Self::Primary, Self::Backup];
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Primary => Self::Backup,
+            Self::Backup => Self::Primary,
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
+        }
+    }
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// SIGKILL.
+    Kill(Side),
+    /// SIGKILL to both.
+    KillBoth,
+    /// SIGSTOP, and SIGCONT later.
+    Stop(Side),
+    /// The same to both, for different times.
+    StopBoth,
+    /// This side is killed while the other is stopped.
+    KillWhileOtherStopped(Side),
+    /// Both connections of the channel are closed.
+    Close,
+    /// What goes to this side is swallowed; with `None`, everything.
+    Blackhole(Option<Side>),
+    /// A byte of what goes to this side is changed.
+    Damage(Side),
+    /// The shared storage is away for a while.
+    StorageAway,
+    /// The same, and this side is killed meanwhile.
+    StorageAwayKill(Side),
+    /// The same, and the channel swallows everything.
+    StorageAwayBlackhole,
+}
+
+impl Fault {
+    /// Every one.
+    pub const ALL: [Self; 18] = [
+        Self::Kill(Side::Primary),
+        Self::Kill(Side::Backup),
+        Self::KillBoth,
+        Self::Stop(Side::Primary),
+        Self::Stop(Side::Backup),
+        Self::StopBoth,
+        Self::KillWhileOtherStopped(Side::Primary),
+        Self::KillWhileOtherStopped(Side::Backup),
+        Self::Close,
+        Self::Blackhole(None),
+        Self::Blackhole(Some(Side::Primary)),
+        Self::Blackhole(Some(Side::Backup)),
+        Self::Damage(Side::Primary),
+        Self::Damage(Side::Backup),
+        Self::StorageAway,
+        Self::StorageAwayKill(Side::Primary),
+        Self::StorageAwayKill(Side::Backup),
+        Self::StorageAwayBlackhole,
+    ];
+
+    /// Whether its length is drawn.
+    #[must_use]
+    pub fn lasts(self) -> bool {
+        matches!(
+            self,
+            Self::Stop(_)
+                | Self::StopBoth
+                | Self::KillWhileOtherStopped(_)
+                | Self::StorageAway
+                | Self::StorageAwayKill(_)
+                | Self::StorageAwayBlackhole
+        )
+    }
+
+    /// Whether the channel swallows something.
+    #[must_use]
+    pub fn swallows(self) -> bool {
+        matches!(self, Self::Blackhole(_) | Self::StorageAwayBlackhole)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill(side) => write!(formatter, "kill-{}", side.name()),
+            Self::KillBoth => formatter.write_str("kill-both"),
+            Self::Stop(side) => write!(formatter, "stop-{}", side.name()),
+            Self::StopBoth => formatter.write_str("stop-both"),
+            Self::KillWhileOtherStopped(side) => {
+                write!(formatter, "kill-{}-stop-{}", side.name(), side.other().name())
+            }
+            Self::Close => formatter.write_str("close"),
+            Self::Blackhole(None) => formatter.write_str("blackhole"),
+            Self::Blackhole(Some(side)) => write!(formatter, "blackhole-to-{}", side.name()),
+            Self::Damage(side) => write!(formatter, "damage-to-{}", side.name()),
+            Self::StorageAway => formatter.write_str("storage-away"),
+            Self::StorageAwayKill(side) => write!(formatter, "storage-away-kill-{}", side.name()),
+            Self::StorageAwayBlackhole => formatter.write_str("storage-away-blackhole"),
+        }
+    }
+}
+
+/// When it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// At a time.
+    Time,
+    /// When this side passes this step of the protocol. The steps are those of the product's stop points.
+    Step(Side, &'static str),
+}
+
+/// Steps of a pair that protects.
+const PROTECTED: [(Side, &str); 10] = [
+    (Side::Primary, "log-entry"),
+    (Side::Primary, "before-send"),
+    (Side::Primary, "after-send"),
+    (Side::Primary, "before-acknowledge"),
+    (Side::Primary, "after-acknowledge"),
+    (Side::Primary, "before-release"),
+    (Side::Primary, "after-release"),
+    (Side::Backup, "log-entry"),
+    (Side::Backup, "before-acknowledge"),
+    (Side::Backup, "after-send"),
+];
+
+/// Steps of either side's way to acting alone.
+const BEFORE_THE_VERDICT: [&str; 2] = ["before-claim", "after-claim"];
+const AFTER_WINNING: [&str; 4] = [
+    "claim-linked",
+    "before-announce",
+    "after-announce",
+    "output-alone",
+];
+/// Steps that only a backup has.
+const GOING_LIVE: [&str; 2] = ["going-live", "live"];
+
+impl Place {
+    /// The side and its step.
+    #[must_use]
+    pub fn step(self) -> Option<(Side, &'static str)> {
+        match self {
+            Self::Time => None,
+            Self::Step(side, step) => Some((side, step)),
+        }
+    }
+
+    /// Whether it comes only in a failover.
+    #[must_use]
+    pub fn is_in_failover(self) -> bool {
+        let is_in = |step: &str| {
+            BEFORE_THE_VERDICT.contains(&step) || AFTER_WINNING.contains(&step) || GOING_LIVE.contains(&step)
+        };
+        self.step().is_some_and(|(_, step)| is_in(step))
+    }
+
+    /// Whether a side passes it that will lose, too.
+    #[must_use]
+    pub fn is_before_the_verdict(self) -> bool {
+        self.step()
+            .is_some_and(|(_, step)| BEFORE_THE_VERDICT.contains(&step))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time => formatter.write_str("time"),
+            Self::Step(side, step) => write!(formatter, "{}:{step}", side.name()),
+        }
+    }
+}
+
+/// What, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Kind {
+    /// What is done.
+    pub fault: Fault,
+    /// When.
+    pub place: Place,
+}
+
+impl Kind {
+    /// Every kind there is: any fault at any point of a pair that protects; in a failover, the loss of the side that goes through it, and
+    /// of the storage before it is asked.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));
+        let mut all: Vec<Self> = early
+            .flat_map(|place| Fault::ALL.map(|fault| Self { fault, place }))
+            .collect();
+        for side in Side::BOTH {
+            let own: &[&str] = if side == Side::Backup { &GOING_LIVE } else { &[] };
+            for step in BEFORE_THE_VERDICT.iter().chain(&AFTER_WINNING).chain(own) {
+                let place = Place::Step(side, step);
+                all.extend([Fault::Kill(side), Fault::Stop(side)].map(|fault| Self { fault, place }));
+            }
+            let (fault, place) = (Fault::StorageAway, Place::Step(side, "before-claim"));
+            all.push(Self { fault, place });
+        }
+        all
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}@{}", self.fault, self.place)
+    }
+}
+
+impl FromStr for Kind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::all().into_iter().find(|kind| kind.to_string() == text);
+        known.ok_or_else(|| format!("there is no kind `{text}`; --list names them"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_kind_has_a_name_of_its_own_by_which_it_is_found() {
+        let all = Kind::all();
+        let names: BTreeSet<String> = all.iter().map(Kind::to_string).collect();
+        assert_eq!(names.len(), all.len());
+        for kind in all {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+        }
+        assert!("kill-primary@never".parse::<Kind>().is_err());
+    }
+}

@@ -1,0 +1,41 @@
+//! The campaign on real pairs: rounds of real processes on `/dev/kvm` with real clients, each with a fault at a drawn point, judged by
+//! checkers that know nothing of the implementation.
+//!
+//! ```text
+//!   plan, kind        what is done, from a seed
+//!   round, faults     one round: processes, clients, the fault, until it is clear who goes on
+//!   clients, history  what clients did and were told
+//!   linearizability   is there an order of operations that explains every answer?
+//!   session           did each client see its own writes, and nothing go back?
+//!   wire              had every frame that left an entry which the backup had acknowledged?
+//!   outcome           everything of a round in one judgement
+//!   summary, picture  of many rounds
+//! ```
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "a round that cannot go on fails, with what the processes said"
+)]
+
+pub mod clients;
+pub mod evidence;
+pub mod faults;
+pub mod history;
+pub mod kind;
+pub mod linearizability;
+pub mod outcome;
+pub mod picture;
+pub mod plan;
+pub mod round;
+pub mod session;
+pub mod summary;
+pub mod wire;
+
+pub use kind::Kind;
+pub use outcome::Outcome;
+pub use plan::Plan;
+pub use round::run;
+pub use summary::Summary;

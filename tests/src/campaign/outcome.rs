@@ -1,0 +1,265 @@
+//! What a round came to, and whether every promise was kept.
+
+use super::evidence::Evidence;
+use super::history::Record;
+use super::kind::{Fault, Side};
+use super::plan::{Plan, Trigger};
+use super::round::{Course, Standing};
+use super::{linearizability, session, wire};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How a side learnt that the other was gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Noticed {
+    /// By a connection that ended.
+    Closed,
+    /// By silence.
+    Silence,
+}
+
+/// Times of a failover, from the fault on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// How it was noticed.
+    pub how: Noticed,
+    /// The plan held up the side that went on, too.
+    pub hindered: bool,
+    /// Until it was noticed.
+    pub noticed_ns: u64,
+    /// Until one side acted alone.
+    pub live_ns: u64,
+    /// The longest that a client waited for an answer that came after the fault.
+    pub gap_ns: u64,
+}
+
+/// A round, judged.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Its plan.
+    pub plan: Plan,
+    /// What breaks a promise; empty where all were kept.
+    pub failures: Vec<String>,
+    /// The point of the plan was met.
+    pub met: bool,
+    /// How the pair stood at the end.
+    pub standing: Option<Standing>,
+    /// Operations that were acknowledged.
+    pub acknowledged: u64,
+    /// Acknowledged writes that were gone.
+    pub lost: u64,
+    /// Answers that no order explains, or that a session may not have.
+    pub wrong: u64,
+    /// Connections of clients that broke.
+    pub broken: u64,
+    /// Divergences that replicas reported.
+    pub divergences: u64,
+    /// Machines that were fenced.
+    pub fenced: u64,
+    /// Frames of the primary that were held against the log.
+    pub frames: u64,
+    /// Frames that an old machine said too late.
+    pub late: u64,
+    /// A side was given up before the fault came: the machine that runs the campaign was too busy.
+    pub early: bool,
+    /// Of a failover that the fault led to.
+    pub times: Option<Times>,
+    /// How long the round took.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// A round that did not come to its fault.
+    #[must_use]
+    pub fn failed(plan: &Plan, why: &str) -> Self {
+        Self {
+            plan: plan.clone(),
+            failures: vec![why.to_owned()],
+            met: false,
+            standing: None,
+            acknowledged: 0,
+            lost: 0,
+            wrong: 0,
+            broken: 0,
+            divergences: 0,
+            fenced: 0,
+            frames: 0,
+            late: 0,
+            early: false,
+            times: None,
+            took: Duration::ZERO,
+        }
+    }
+
+    /// As one line of a program's input.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let ms = |ns: u64| ns as f64 / 1e6;
+        json!({
+            "round": self.plan.round,
+            "kind": self.plan.kind.to_string(),
+            "plan": self.plan.describe(),
+            "met": self.met,
+            "standing": self.standing.map(|standing| format!("{standing:?}")),
+            "failures": self.failures,
+            "acknowledged": self.acknowledged,
+            "lost": self.lost,
+            "wrong": self.wrong,
+            "broken": self.broken,
+            "divergences": self.divergences,
+            "fenced": self.fenced,
+            "frames": self.frames,
+            "late_frames": self.late,
+            "early": self.early,
+            "noticed_by": self.times.map(|times| if times.how == Noticed::Closed { "closed connection" } else { "silence" }),
+            "hindered": self.times.map(|times| times.hindered),
+            "noticed_ms": self.times.map(|times| ms(times.noticed_ns)),
+            "live_ms": self.times.map(|times| ms(times.live_ns)),
+            "client_gap_ms": self.times.map(|times| ms(times.gap_ns)),
+            "took_ms": self.took.as_millis() as u64,
+        })
+    }
+}
+
+/// Judges a round.
+#[must_use]
+pub fn judge(plan: &Plan, course: Course, evidence: &Evidence, serves: bool, took: Duration) -> Outcome {
+    let mut outcome = Outcome {
+        met: course.met,
+        standing: course.standing,
+        failures: course.failures,
+        took,
+        ..Outcome::failed(plan, "")
+    };
+    judge_clients(evidence, serves, &mut outcome);
+    judge_wire(plan, evidence, &mut outcome);
+    judge_processes(evidence, &mut outcome);
+    // Where nobody was lost, the claim that is found was made when the round ended its pair.
+    if let (Some(fault_ns), Some(Standing::Alone(winner))) = (course.fault_ns, course.standing) {
+        take_times(fault_ns, winner, evidence, &mut outcome);
+    }
+    outcome
+}
+
+fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Outcome) {
+    outcome.acknowledged = evidence
+        .history()
+        .filter(|record| record.answer.is_some())
+        .count() as u64;
+    for (client, account) in evidence.accounts.iter().enumerate() {
+        // Where nobody goes on, the round itself closes the connections that wait.
+        if let Some(why) = account
+            .broken
+            .as_ref()
+            .filter(|_| serves || outcome.standing.is_none())
+        {
+            outcome.broken += 1;
+            outcome
+                .failures
+                .push(format!("the connection of client {client} broke: {why}"));
+        }
+        let complaints = session::complaints(client, &account.history);
+        outcome.wrong += complaints.len() as u64;
+        outcome.failures.extend(complaints);
+    }
+    let mut by_key: BTreeMap<&str, Vec<Record>> = BTreeMap::new();
+    for record in evidence.history() {
+        by_key.entry(&record.key).or_default().push(record.clone());
+    }
+    for (key, history) in by_key {
+        if let Err(found) = linearizability::check(&history) {
+            outcome.wrong += 1;
+            outcome.failures.push(format!(
+                "{key} is not linearizable: with {} of {} operations done it holds {}, and then {}",
+                found.explained,
+                history.len(),
+                found.value,
+                found.unexplained
+            ));
+        }
+    }
+    if serves && !evidence.held.is_empty() {
+        let all: Vec<Record> = evidence.history().cloned().collect();
+        let lost = session::lost(&all, &evidence.held);
+        outcome.lost = lost.len() as u64;
+        outcome.failures.extend(lost);
+    }
+}
+
+/// What the old machine may still say when it wakes: docs/failover.md, "What is left". One that was stopped between its look at the clock
+/// and the system call says that one frame; and a closing that neither side made is outside of what a channel is assumed to do.
+fn late_frames_allowed(plan: &Plan) -> u64 {
+    let stops_primary = match plan.kind.fault {
+        Fault::Stop(Side::Primary) | Fault::StopBoth | Fault::KillWhileOtherStopped(Side::Backup) => true,
+        _ => {
+            let (side, stop) = (plan.kind.place.step(), plan.trigger);
+            matches!(side, Some((Side::Primary, _))) || matches!(stop, Some(Trigger::Stop { .. }))
+        }
+    };
+    u64::from(stops_primary)
+}
+
+fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
+    let findings = wire::check(&evidence.frames, &evidence.traffic);
+    outcome.frames = findings.frames;
+    outcome.late = findings.late;
+    outcome.failures.extend(findings.complaints);
+    if findings.late > late_frames_allowed(plan) {
+        outcome.failures.push(format!(
+            "{} frames of the old machine after the new one had begun",
+            findings.late
+        ));
+    }
+}
+
+fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
+    for (side, said) in &evidence.said {
+        outcome.fenced += u64::from(said.code == Some(41));
+        let diverged = said
+            .event("summary")
+            .and_then(|summary| summary["divergences"].as_u64())
+            .unwrap_or(0);
+        outcome.divergences += diverged;
+        if diverged > 0 || said.code == Some(40) {
+            outcome
+                .failures
+                .push(format!("the {} reports a divergence", side.name()));
+        }
+        if said.stderr.contains("panicked at") {
+            outcome.failures.push(format!("the {} panicked", side.name()));
+        }
+        if said.code == Some(41) && evidence.winner == Some(*side) {
+            outcome
+                .failures
+                .push(format!("the {} has won, and was fenced", side.name()));
+        }
+    }
+}
+
+fn take_times(fault_ns: u64, winner: Side, evidence: &Evidence, outcome: &mut Outcome) {
+    let said = &evidence.said[&winner];
+    let goes_on = if winner == Side::Primary { "solo" } else { "live" };
+    let (Some(noticed), Some(live_ns)) = (said.event("noticed"), said.at_ns(goes_on)) else {
+        return;
+    };
+    let noticed_ns = noticed["at_ns"].as_u64().unwrap_or(0);
+    if noticed_ns < fault_ns {
+        outcome.early = true;
+        return;
+    }
+    let silent = noticed["cause"]
+        .as_str()
+        .is_some_and(|cause| cause.starts_with("silent"));
+    let waits = evidence.history().filter_map(|record| {
+        let answer = record.answer.filter(|answer| answer.at_ns > fault_ns)?;
+        Some(answer.at_ns - record.invoked_ns)
+    });
+    outcome.times = Some(Times {
+        hindered: outcome.plan.hinders(winner),
+        how: if silent { Noticed::Silence } else { Noticed::Closed },
+        noticed_ns: noticed_ns - fault_ns,
+        live_ns: live_ns.saturating_sub(fault_ns),
+        gap_ns: waits.max().unwrap_or(0),
+    });
+}

@@ -1,0 +1,343 @@
+//! What went over the wires, held against the Output Rule: every frame that left a primary while it had a backup has an entry of the log,
+//! and the backup had acknowledged that entry before the frame entered the switch.
+//!
+//! Two witnesses beside the pair: the switch wrote down each frame and its time, and the proxy on the channel each entry and each
+//! acknowledgement, before it passed them on. Both use the host's wall clock. Nothing the two processes say of themselves is used.
+
+use crate::harness::proxy::{Passing, Traffic};
+use crate::harness::switch::Frame;
+use lockstep_logging_channel::{Body, Digest, OutputTarget, Sequence};
+
+/// What the wires tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// Frames of the primary that had to be explained, and were looked up.
+    pub frames: u64,
+    /// Frames that an old machine said after the new one had announced itself. The switch drops them.
+    pub late: u64,
+    /// What breaks the Output Rule, or says that two spoke.
+    pub complaints: Vec<String>,
+}
+
+/// An announcement is followed by a frame of the replica's own that teaches bridges where the guest is: a reverse ARP.
+const RARP: [u8; 2] = [0x80, 0x35];
+
+/// Holds `frames` against `traffic`.
+#[must_use]
+pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
+    let mut findings = Findings::default();
+    check_acknowledgements(traffic, &mut findings);
+    let announced = |generation| {
+        frames
+            .iter()
+            .position(|frame| frame.announced_generation() == Some(generation))
+    };
+    let Some(first) = announced(1) else {
+        findings
+            .complaints
+            .push("nobody announced generation 1".to_owned());
+        return findings;
+    };
+    let primary = frames[first].interface;
+    let second = announced(2);
+    let winner = second.map(|place| frames[place].interface);
+    check_announcements(frames, primary, winner, &mut findings);
+    // What the primary says alone, once it has won, needs nobody's acknowledgement.
+    let alone_from = second.filter(|_| winner == Some(primary)).unwrap_or(frames.len());
+    check_frames(&frames[..alone_from], primary, traffic, &mut findings);
+    if let Some(place) = second.filter(|_| winner != Some(primary)) {
+        findings.late = own(&frames[place..], primary).count() as u64;
+    }
+    findings
+}
+
+/// The backup can have acknowledged only what was passed on to it before.
+fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
+    let mut passed = Sequence(0);
+    for (at_us, passing) in &traffic.passed {
+        match passing {
+            Passing::Entry(sequence) => passed = passed.max(*sequence),
+            Passing::Acknowledged(sequence) if *sequence > passed => findings.complaints.push(format!(
+                "entry {} was acknowledged at {at_us} µs when entry {} was the last that had been passed on",
+                sequence.0, passed.0
+            )),
+            Passing::Acknowledged(_) => {}
+        }
+    }
+}
+
+/// At most one machine announces a generation, and who has announced nothing says nothing.
+fn check_announcements(frames: &[Frame], primary: u32, winner: Option<u32>, findings: &mut Findings) {
+    let mut speaking = std::collections::BTreeSet::new();
+    for frame in frames {
+        if let Some(generation) = frame.announced_generation() {
+            speaking.insert(frame.interface);
+            let rightful = if generation == 1 { Some(primary) } else { winner };
+            if Some(frame.interface) != rightful || generation > 2 {
+                let text = format!(
+                    "generation {generation} was announced by port {} too",
+                    frame.interface
+                );
+                findings.complaints.push(text);
+            }
+        } else if !frame.is_from_host && !speaking.contains(&frame.interface) {
+            let text = format!(
+                "port {} spoke at {} µs without the right to",
+                frame.interface, frame.at_us
+            );
+            findings.complaints.push(text);
+        }
+    }
+}
+
+/// Frames of the guest behind `interface`: neither announcements nor what follows them.
+fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Frame> {
+    let mut announced = false;
+    frames.iter().filter(move |frame| {
+        if frame.interface != interface {
+            return false;
+        }
+        let announces = frame.announced_generation().is_some();
+        let follows = announced && frame.bytes.get(12..14) == Some(&RARP);
+        announced = announces;
+        !announces && !follows
+    })
+}
+
+/// Each frame is that of an output of the log, in the log's order, and was acknowledged in time.
+fn check_frames(frames: &[Frame], primary: u32, traffic: &Traffic, findings: &mut Findings) {
+    let outputs: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
+    let acknowledged: Vec<(u64, Sequence)> = traffic.passed.iter().filter_map(acknowledgement).collect();
+    let mut next = 0;
+    for frame in own(frames, primary) {
+        findings.frames += 1;
+        let digest = Digest::of(&frame.bytes);
+        let found = outputs[next..].iter().position(|(_, output)| *output == digest);
+        let Some(found) = found else {
+            findings.complaints.push(format!(
+                "a frame of {} bytes at {} µs has no entry",
+                frame.bytes.len(),
+                frame.at_us
+            ));
+            continue;
+        };
+        let (sequence, _) = outputs[next + found];
+        next += found + 1;
+        let in_time = acknowledged.iter().find(|(_, received)| *received >= sequence);
+        if in_time.is_none_or(|(at_us, _)| *at_us > frame.at_us) {
+            findings.complaints.push(format!(
+                "the frame of entry {} left at {} µs, acknowledged {}",
+                sequence.0,
+                frame.at_us,
+                in_time.map_or("never".to_owned(), |(at_us, _)| format!("at {at_us} µs"))
+            ));
+        }
+    }
+}
+
+fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
+    match &entry.body {
+        Body::Output(output) if output.target == OutputTarget::Network => {
+            Some((entry.sequence, output.digest))
+        }
+        _ => None,
+    }
+}
+
+fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
+    match passing {
+        Passing::Acknowledged(sequence) => Some((*at_us, *sequence)),
+        Passing::Entry(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_logging_channel::{Entry, ExecutionPoint, Generation, OutputDigest};
+
+    const HOST: u32 = 0;
+    const PRIMARY: u32 = 1;
+    const BACKUP: u32 = 2;
+
+    fn frame(interface: u32, at_us: u64, text: &str) -> Frame {
+        let mut bytes = vec![0; 60];
+        bytes[14..14 + text.len()].copy_from_slice(text.as_bytes());
+        Frame {
+            interface,
+            at_us,
+            bytes,
+            is_from_host: interface == HOST,
+        }
+    }
+
+    fn announcement(interface: u32, at_us: u64, generation: u32) -> Frame {
+        let mut frame = frame(interface, at_us, "LSGN");
+        frame.bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
+        frame.bytes[34..38].copy_from_slice(&generation.to_le_bytes());
+        frame
+    }
+
+    fn rarp(interface: u32, at_us: u64) -> Frame {
+        let mut frame = frame(interface, at_us, "rarp");
+        frame.bytes[12..14].copy_from_slice(&RARP);
+        frame
+    }
+
+    /// A log whose entry N, from 1 on, is that of a frame with the N-th text; each was passed at N times 100, acknowledged 50 later.
+    fn traffic(texts: &[&str]) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (text, number) in texts.iter().zip(1..) {
+            let bytes = frame(PRIMARY, 0, text).bytes;
+            let output = OutputDigest {
+                target: OutputTarget::Network,
+                length: 60,
+                digest: Digest::of(&bytes),
+            };
+            traffic.entries.push(Entry {
+                generation: Generation(1),
+                sequence: Sequence(number),
+                point: ExecutionPoint::default(),
+                body: Body::Output(output),
+            });
+            traffic
+                .passed
+                .push((number * 100, Passing::Entry(Sequence(number))));
+            traffic
+                .passed
+                .push((number * 100 + 50, Passing::Acknowledged(Sequence(number))));
+        }
+        traffic
+    }
+
+    fn opening() -> Vec<Frame> {
+        vec![announcement(PRIMARY, 10, 1), rarp(PRIMARY, 11)]
+    }
+
+    fn complaints(frames: Vec<Frame>, traffic: &Traffic) -> Vec<String> {
+        let frames: Vec<Frame> = opening().into_iter().chain(frames).collect();
+        check(&frames, traffic).complaints
+    }
+
+    #[test]
+    fn frames_that_were_acknowledged_before_they_left_are_explained() {
+        let frames = vec![
+            frame(HOST, 90, "question"),
+            frame(PRIMARY, 150, "one"),
+            frame(PRIMARY, 300, "two"),
+            announcement(BACKUP, 400, 2),
+            rarp(BACKUP, 401),
+            frame(BACKUP, 402, "two"),
+            frame(BACKUP, 403, "new"),
+        ];
+        let all: Vec<Frame> = opening().into_iter().chain(frames).collect();
+        let findings = check(&all, &traffic(&["one", "two", "three"]));
+        assert_eq!(
+            findings,
+            Findings {
+                frames: 2,
+                late: 0,
+                complaints: vec![]
+            }
+        );
+    }
+
+    #[test]
+    fn a_frame_that_the_log_does_not_have_is_found() {
+        let found = complaints(
+            vec![frame(PRIMARY, 150, "one"), frame(PRIMARY, 151, "invented")],
+            &traffic(&["one"]),
+        );
+        assert!(found.len() == 1 && found[0].contains("has no entry"), "{found:?}");
+    }
+
+    #[test]
+    fn a_frame_that_left_before_its_acknowledgement_is_found() {
+        let found = complaints(vec![frame(PRIMARY, 149, "one")], &traffic(&["one"]));
+        assert!(
+            found.len() == 1 && found[0].contains("acknowledged at 150"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_frame_whose_acknowledgement_never_came_through_is_found() {
+        let mut traffic = traffic(&["one", "two"]);
+        traffic.passed.pop();
+        let found = complaints(vec![frame(PRIMARY, 900, "two")], &traffic);
+        assert!(found.len() == 1 && found[0].contains("never"), "{found:?}");
+    }
+
+    #[test]
+    fn frames_that_are_out_of_order_or_said_twice_are_found() {
+        let twice = complaints(
+            vec![frame(PRIMARY, 500, "one"), frame(PRIMARY, 501, "one")],
+            &traffic(&["one", "two"]),
+        );
+        assert_eq!(twice.len(), 1, "{twice:?}");
+        let swapped = complaints(
+            vec![frame(PRIMARY, 500, "two"), frame(PRIMARY, 501, "one")],
+            &traffic(&["one", "two"]),
+        );
+        assert_eq!(swapped.len(), 1, "{swapped:?}");
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_had_not_been_passed_on_is_found() {
+        let mut traffic = traffic(&["one"]);
+        traffic.passed.push((151, Passing::Acknowledged(Sequence(2))));
+        let found = complaints(vec![], &traffic);
+        assert!(
+            found.len() == 1 && found[0].contains("entry 2 was acknowledged"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_primary_that_has_won_needs_no_acknowledgement() {
+        let frames = vec![
+            announcement(PRIMARY, 200, 2),
+            rarp(PRIMARY, 201),
+            frame(PRIMARY, 202, "new"),
+        ];
+        assert_eq!(complaints(frames, &traffic(&["one"])), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_backup_that_speaks_before_it_has_won_is_found() {
+        let found = complaints(vec![frame(BACKUP, 150, "one")], &traffic(&["one"]));
+        assert!(
+            found.len() == 1 && found[0].contains("without the right to"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn two_winners_of_a_generation_are_found() {
+        let found = complaints(
+            vec![announcement(BACKUP, 150, 2), announcement(PRIMARY, 151, 2)],
+            &traffic(&["one"]),
+        );
+        assert!(
+            found.len() == 1 && found[0].contains("announced by port 1 too"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn what_the_old_machine_says_after_the_new_one_has_begun_is_counted() {
+        let frames = vec![
+            announcement(BACKUP, 120, 2),
+            frame(PRIMARY, 150, "one"),
+            frame(PRIMARY, 151, "invented"),
+        ];
+        let all: Vec<Frame> = opening().into_iter().chain(frames).collect();
+        let findings = check(&all, &traffic(&["one"]));
+        assert_eq!((findings.late, findings.complaints.len()), (2, 1), "{findings:?}");
+    }
+
+    #[test]
+    fn a_capture_without_a_pair_is_found() {
+        assert_eq!(check(&[], &traffic(&[])).complaints.len(), 1);
+    }
+}

@@ -1,0 +1,31 @@
+# The campaign on real pairs (tests/src/campaign).
+
+comma := ,
+TORTURE := target/torture
+TORTURE_FEATURES := lockstep/crash-points$(if $(MUTANT),$(comma)lockstep/mutants)
+TORTURE_LOCKSTEP := $(TORTURE)/lockstep$(if $(MUTANT),-mutants)
+
+# Defects that real pairs show within a few rounds.
+TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTestAndSet TakeLostForWon
+
+.PHONY: torture torture-mutants
+
+torture: guests ## Break ROUNDS real pairs under load (default 50), from SEED on; ROUND=N or ONLY=FAULT@POINT repeats
+	cargo build --locked --workspace --bin torture
+	cargo build --locked --workspace --features $(TORTURE_FEATURES) --bin lockstep
+	@mkdir -p $(TORTURE)
+	@# A copy, because the next build without stop points takes its place.
+	@cp target/debug/lockstep $(TORTURE_LOCKSTEP)
+	LOCKSTEP_BIN=$(TORTURE_LOCKSTEP) target/debug/torture --json $(TORTURE)/summary.json --svg $(TORTURE)/failover.svg \
+		--rounds $(or $(ROUNDS),50) $(if $(SEED),--seed $(SEED)) $(if $(ROUND),--round $(ROUND)) $(if $(ONLY),--only $(ONLY)) \
+		$(if $(MUTANT),--mutant $(MUTANT)) $(TORTURE_OPTIONS)
+
+torture-mutants: guests ## Show that the campaign finds deliberate defects in real pairs
+	@for mutant in $(TORTURE_MUTANTS); do \
+		if $(MAKE) --no-print-directory torture MUTANT=$$mutant ROUNDS=40 SEED=1 \
+			TORTURE_OPTIONS="--failures-max 1 --keep $(TORTURE)/mutants" >$(TORTURE)/mutants.out 2>&1; \
+		then echo "$$mutant: not found"; exit 1; \
+		elif grep -q FAILED $(TORTURE)/mutants.out; \
+		then grep -A1 FAILED $(TORTURE)/mutants.out | tail -n 1 | sed "s/^ */$$mutant: /"; \
+		else cat $(TORTURE)/mutants.out; exit 1; fi; \
+	done
