@@ -13,6 +13,7 @@ mod clocks;
 mod command_line;
 mod damaged_logs;
 mod divergence;
+mod doctor;
 mod failover;
 mod output_rule;
 mod qualification;
