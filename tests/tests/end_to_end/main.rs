@@ -14,6 +14,7 @@ mod command_line;
 mod damaged_logs;
 mod demo;
 mod divergence;
+mod doctor;
 mod failover;
 mod output_rule;
 mod qualification;

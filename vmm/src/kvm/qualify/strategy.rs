@@ -7,7 +7,7 @@
 //! | `step`, `statistic` | that clock | the same, and the clock right in ring 0, and in ring 3 right or silent |
 //! | window exits | exits, and IRQ windows as exits | the same, and windows exact in both rings |
 //!
-//! `auto` takes no clock: each that there is slows every guest (docs/hosts.md), and binds what is recorded to hosts that have it too.
+//! `auto` takes no clock: each that there is makes every exit dearer (docs/hosts.md), and binds what is recorded to hosts that have it too.
 
 use super::bench::Ring;
 use super::finding::{Finding, Judgement, Property, judgement_of};
@@ -157,7 +157,7 @@ impl Request {
     pub fn reason(&self, strategy: &Strategy) -> String {
         match (self.clock, strategy.reach) {
             (None, _) => {
-                "`auto`: exits are exact here, and every instruction clock there is would slow the guest"
+                "`auto`: exits are exact here, and every instruction clock there is makes them dearer"
             }
             (Some(ClockKind::None), _) => "asked for, and exits are exact here",
             (Some(_), Reach::BothRings) => "asked for, and exact here in both rings",

@@ -102,7 +102,7 @@ fn instructions_that_cannot_be_run_are_caught_by_their_names() {
         let finding = found(&[Fault::CannotRun(name)], Property::Instructions);
         assert!(finding.seen.contains(name), "{finding:?}");
     }
-    expect_caught(Fault::PortsFault);
+    expect_caught(Fault::NoPorts);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn a_start_is_refused_what_the_host_does_wrongly() {
     };
     for (request, fault) in [
         (Request::default(), Fault::KickSkips),
-        (Request::default(), Fault::PortsFault),
+        (Request::default(), Fault::NoPorts),
         (step, Fault::Miscounts(ClockKind::Step)),
         (windows, Fault::LateWindow(Ring::Zero)),
     ] {

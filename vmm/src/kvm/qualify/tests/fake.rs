@@ -4,7 +4,7 @@ use super::fault::Fault;
 use super::interpreter::{INTERRUPT_FLAG, Interpreter, TRAP_FLAG};
 use crate::kvm::ClockKind;
 use crate::kvm::HostError;
-use crate::kvm::qualify::bench::{Numbers, ProbeError, Reached, Ring, Setup, Subject};
+use crate::kvm::qualify::bench::{Numbers, ProbeError, Reached, Ring, Setup, Subject, TO_EXIT};
 use crate::kvm::qualify::programs;
 use crate::kvm::qualify::programs::instructions::{FORBIDDEN_TSC, HIDDEN, Outcome, RING_0, Trial};
 use crate::kvm::qualify::stage;
@@ -116,7 +116,7 @@ impl FakeSubject {
             self.counted += self.erratic.below(8);
         }
         let port = matches!(next.mnemonic(), Mnemonic::Out | Mnemonic::In);
-        if port && self.cpu.ring == Ring::Three && self.has(Fault::PortsFault) {
+        if port && self.cpu.ring == Ring::Three && self.has(Fault::NoPorts) {
             self.cpu.deliver(13);
             return None;
         }
@@ -298,7 +298,7 @@ impl Subject for FakeSubject {
         if self.has(Fault::StepToGuest(ring)) {
             let _ = self.execute();
             self.cpu.deliver(1);
-            return Ok(self.run(super::super::bench::TO_EXIT).map(Reached::Exit)?);
+            return self.run(TO_EXIT).map(Reached::Exit);
         }
         let tenth = self.steps.is_multiple_of(10);
         let met = tenth && self.disturbance.is_some() && self.has(Fault::LostStepUnderKicks);

@@ -47,7 +47,7 @@ pub enum Fault {
     /// An instruction, by its name, cannot be run.
     CannotRun(&'static str),
     /// Ring 3 reaches no port.
-    PortsFault,
+    NoPorts,
     /// A vCPU that is moved loses a vector register's upper half.
     TransferLosesVectors,
     /// A vCPU that is moved repeats an instruction.
@@ -85,7 +85,7 @@ impl Fault {
             Self::Carries("RDTSC") => (Property::TscForbidden, No),
             Self::Carries(_) => (Property::HiddenInstructions(Ring::Three), No),
             Self::CannotRun(_) => (Property::Instructions, No),
-            Self::PortsFault => (Property::PortsOfRing3, No),
+            Self::NoPorts => (Property::PortsOfRing3, No),
             Self::TransferLosesVectors | Self::TransferRepeats => (Property::Transfer, Wrong),
             Self::DirtyMisses | Self::DirtyInvents | Self::DirtyStays => (Property::DirtyLog, Wrong),
             Self::KickSkips => (Property::Determinism, Wrong),
