@@ -155,15 +155,20 @@ impl Request {
     /// Why `strategy` was chosen, for people.
     #[must_use]
     pub fn reason(&self, strategy: &Strategy) -> String {
-        match (self.clock, strategy.reach) {
+        let clock = match (self.clock, strategy.reach) {
             (None, _) => {
                 "`auto`: exits are exact here, and every instruction clock there is makes them dearer"
             }
             (Some(ClockKind::None), _) => "asked for, and exits are exact here",
             (Some(_), Reach::BothRings) => "asked for, and exact here in both rings",
             (Some(_), Reach::Ring0) => "asked for, and exact here in ring 0; in ring 3 events enter at exits",
-        }
-        .to_owned()
+        };
+        let windows = if strategy.window_exits {
+            "; IRQ windows were asked for, and are exact here"
+        } else {
+            ""
+        };
+        format!("{clock}{windows}")
     }
 }
 
