@@ -16,6 +16,7 @@ mod demo;
 mod divergence;
 mod doctor;
 mod failover;
+mod host;
 mod output_rule;
 mod qualification;
 mod record_replay;
