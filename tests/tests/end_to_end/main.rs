@@ -17,6 +17,7 @@ mod divergence;
 mod doctor;
 mod failover;
 mod host;
+mod lab;
 mod output_rule;
 mod qualification;
 mod record_replay;
