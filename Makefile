@@ -19,7 +19,9 @@ build: guests ## Build the lockstep command and the guest images
 	cargo build --release --bin lockstep
 
 test: guests ## Run every test (needs /dev/kvm; without it, `make lab-test`)
+	@tests/kvm-here test || true
 	cargo test --workspace
+	@tests/kvm-here test || true
 
 lint: guests-lint ## Formatting and lints, as CI checks them
 	cargo fmt --all --check
@@ -28,6 +30,8 @@ lint: guests-lint ## Formatting and lints, as CI checks them
 ifeq ($(LAB),1)
 demo: lab-demo ## Kill the primary of a protected pair under load, and look on (LAB=1: inside the lab)
 else
-demo: build
+demo:
+	@tests/kvm-here demo
+	@$(MAKE) --no-print-directory build
 	$(LOCKSTEP) demo $(DEMO_OPTIONS)
 endif

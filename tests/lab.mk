@@ -1,6 +1,6 @@
 # Targets of the lab (upstream KVM in QEMU's emulation, tests/lab/README.md) and of the tests' own needs.
 
-.PHONY: deps lab lab-test lab-demo
+.PHONY: deps lab lab-test lab-ci lab-cross lab-demo
 
 deps: ## Install from Debian what the tests need and is missing
 	tests/dependencies
@@ -11,5 +11,11 @@ lab: ## Boot the lab and run CMD inside (default: doctor)
 lab-test: ## Run the lab's tests, or the one named TEST
 	tests/lab/lab test $(TEST)
 
+lab-ci: ## Run those of the lab's tests that continuous integration has time for
+	tests/lab/lab ci
+
+lab-cross: ## Replay in the lab what is recorded here, and the other way round (needs /dev/kvm)
+	tests/lab/cross
+
 lab-demo: ## Run the failover demo inside the lab
-	tests/lab/lab demo
+	tests/lab/lab demo $(DEMO_OPTIONS)

@@ -17,6 +17,7 @@ pub mod images;
 pub mod kvm;
 pub mod load;
 pub mod logs;
+pub mod namespace;
 pub mod pair;
 pub mod process;
 pub mod proxy;
@@ -38,8 +39,15 @@ pub use switch::Switch;
 
 use std::time::{Duration, Instant};
 
+/// How many times slower than on `/dev/kvm` things may be: tests built for the lab run in an emulator.
+pub const SLOWNESS: u64 = if option_env!("LOCKSTEP_TESTS_EMULATED").is_some() {
+    5
+} else {
+    1
+};
+
 /// How long any one thing may take, on a machine that is busy with many others.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(90 * SLOWNESS);
 
 /// Between two looks at something that tells nobody when it changes.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);

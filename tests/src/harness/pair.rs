@@ -5,12 +5,12 @@ use super::redis::Client;
 use super::replica::Replica;
 use super::scratch::Scratch;
 use super::switch::Switch;
-use super::{Guest, lockstep};
+use super::{Guest, SLOWNESS, lockstep};
 use std::path::PathBuf;
 use std::process::Command;
 
 /// Silence after which a peer is given up: long, so that a busy machine causes no failover of its own.
-const TIMEOUT_MS: &str = "4000";
+const TIMEOUT_MS: u64 = 4_000 * SLOWNESS;
 /// How far behind a backup may be: as long as a test may take.
 const LAG_MS_MAX: &str = "60000";
 
@@ -37,7 +37,7 @@ impl PairSpec {
             held: false,
             environment: Vec::new(),
         };
-        spec.setting("timeout-ms", TIMEOUT_MS)
+        spec.setting("timeout-ms", &TIMEOUT_MS.to_string())
             .setting("lag-ms-max", LAG_MS_MAX)
     }
 

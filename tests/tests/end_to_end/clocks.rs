@@ -107,6 +107,49 @@ fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
     }
 }
 
+/// A loop in ring 3 into which timer interrupts land: one between two exits, as what follows an interrupt is not counted.
+const LOOP_IN_RING_3: &str = "sources=timer3 landings=8 spin3=400";
+
+/// What the doctor finds of `property` on this host, and what it saw.
+fn finding(property: &str) -> (String, String) {
+    let ended = run(lockstep().args(["doctor", "--quick", "--json"]));
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|why| panic!("{why}: {ended}"));
+    let findings = report["findings"].as_array().unwrap();
+    let found = findings.iter().find(|finding| finding["property"] == property);
+    let text = |key: &str| found.unwrap()[key].as_str().unwrap().to_owned();
+    (text("judgement"), text("seen"))
+}
+
+#[test]
+fn the_step_clock_lands_anywhere_in_ring_3_where_that_is_exact() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let (judgement, seen) = finding("clock.step.ring3");
+    if judgement != "yes" {
+        kvm::skip(&format!(
+            "clock `step` is not exact in ring 3 of this host ({seen}); `make lab-test TEST=clocks` has one"
+        ));
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut all = BTreeSet::new();
+    for recording in 0..3 {
+        let log = scratch.join(&format!("log-{recording}"));
+        let first = recorded("step", LOOP_IN_RING_3, &log);
+        assert!(first.stdout.contains("landed 8"), "{first}");
+        let between: Vec<_> = landings(&log)
+            .into_iter()
+            .filter(|(instructions, _)| *instructions > 0)
+            .collect();
+        assert!(!between.is_empty(), "nothing landed between two exits: {first}");
+        all.extend(between.into_iter().map(|(instructions, _)| instructions));
+        // The guest prints the loop count at each landing: a replay that lands elsewhere prints something else.
+        for _ in 0..2 {
+            assert_eq!(replayed("step", LOOP_IN_RING_3, &log).stdout, first.stdout);
+        }
+    }
+    assert!(all.len() > 3, "the outside decides where: {all:?}");
+}
+
 #[test]
 fn without_a_clock_events_enter_at_exits_only() {
     let Some(_kvm) = kvm::shared() else { return };

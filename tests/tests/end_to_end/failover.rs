@@ -1,12 +1,12 @@
 //! One side of a pair is killed, stopped or cut off under load: the clients notice nothing, and one machine goes on.
 
-use lockstep_tests::harness::{Guest, Load, Pair, PairSpec, Replica, kvm, wait_until};
+use lockstep_tests::harness::{Guest, Load, Pair, PairSpec, Replica, SLOWNESS, kvm, wait_until};
 use nix::sys::signal::Signal;
 
 const CLIENTS: usize = 8;
 
 /// Where the timeout itself is what is waited for: short enough to wait for, long enough for a busy machine.
-const TIMEOUT_MS: &str = "1500";
+const TIMEOUT_MS: u64 = 1_500 * SLOWNESS;
 
 fn pair() -> PairSpec {
     PairSpec::new(Guest::KeyValue).with_switch()
@@ -64,7 +64,7 @@ fn a_killed_backup_is_not_missed() {
 #[test]
 fn a_stopped_primary_that_wakes_is_fenced_and_has_said_nothing() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut pair = pair().setting("timeout-ms", TIMEOUT_MS).start();
+    let mut pair = pair().setting("timeout-ms", &TIMEOUT_MS.to_string()).start();
     let load = load(&pair);
     pair.primary.process.signal(Signal::SIGSTOP);
     pair.backup.wait_for("live");
@@ -93,7 +93,7 @@ fn a_stopped_primary_that_wakes_is_fenced_and_has_said_nothing() {
 #[test]
 fn a_stopped_backup_that_wakes_is_fenced() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut pair = pair().setting("timeout-ms", TIMEOUT_MS).start();
+    let mut pair = pair().setting("timeout-ms", &TIMEOUT_MS.to_string()).start();
     let load = load(&pair);
     pair.backup.process.signal(Signal::SIGSTOP);
     pair.primary.wait_for("solo");
@@ -113,7 +113,10 @@ fn a_stopped_backup_that_wakes_is_fenced() {
 #[test]
 fn when_both_live_and_cannot_hear_each_other_exactly_one_goes_on() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut pair = pair().with_proxy().setting("timeout-ms", TIMEOUT_MS).start();
+    let mut pair = pair()
+        .with_proxy()
+        .setting("timeout-ms", &TIMEOUT_MS.to_string())
+        .start();
     let load = load(&pair);
     pair.proxy().cut();
     let lost = wait_until(

@@ -16,6 +16,8 @@ mod demo;
 mod divergence;
 mod doctor;
 mod failover;
+mod host;
+mod lab;
 mod output_rule;
 mod qualification;
 mod record_replay;

@@ -1,5 +1,6 @@
 //! The host's KVM: opened, and checked for what Lockstep needs.
 
+use super::qualify::platform::first_line;
 use kvm_ioctls::{Cap, Kvm};
 use std::path::Path;
 
@@ -29,26 +30,39 @@ pub enum HostError {
     Missing,
     /// No right to use it.
     #[error(
-        "{DEVICE} may not be opened by this user: add it to the group that owns the device (usually `kvm`), or run as root"
+        "{DEVICE} may not be opened by this user: add it to the group that owns the device (usermod -aG kvm $USER as root, then log \
+         in again), or run as root"
     )]
     Permission,
     /// Something else in its place.
-    #[error("{DEVICE} cannot be used: {why}")]
+    #[error(
+        "{DEVICE} cannot be used: {why}. Load KVM's module (modprobe kvm_intel or kvm_amd), which makes the device"
+    )]
     Unusable {
         /// The host's answer.
         why: String,
     },
     /// A KVM of another time.
-    #[error("{DEVICE} speaks API version {found}, not {API_VERSION}: the kernel is too old")]
+    #[error(
+        "{DEVICE} speaks API version {found}, not {API_VERSION}: Linux {kernel} is too old. Start 6.1 or later (on Debian: apt-get \
+         install linux-image-amd64)"
+    )]
     ApiVersion {
         /// What it said.
         found: i32,
+        /// The running kernel's release.
+        kernel: String,
     },
     /// A capability is not there.
-    #[error("this host's KVM lacks {name}: a newer kernel (6.1 or later) has it")]
+    #[error(
+        "this host's KVM lacks {name}: Linux {kernel} is too old, or built without it. Start 6.1 or later (on Debian: apt-get install \
+         linux-image-amd64)"
+    )]
     Capability {
         /// Its name in the kernel's documentation.
         name: &'static str,
+        /// The running kernel's release.
+        kernel: String,
     },
     /// An instruction clock was asked for that this host does not offer.
     #[error("this host cannot offer the instruction clock `{clock}`: {why}")]
@@ -81,6 +95,19 @@ pub enum HostError {
 }
 
 impl HostError {
+    /// No machine can be run on this host, whatever its settings.
+    #[must_use]
+    pub fn is_of_kvm_itself(&self) -> bool {
+        match self {
+            Self::Missing
+            | Self::Permission
+            | Self::Unusable { .. }
+            | Self::ApiVersion { .. }
+            | Self::Capability { .. } => true,
+            Self::Clock { .. } | Self::Property { .. } | Self::Failed { .. } => false,
+        }
+    }
+
     pub(super) fn failed(action: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> Self {
         move |why| Self::Failed {
             action,
@@ -108,22 +135,32 @@ impl Host {
             libc::ENOENT | libc::ENODEV | libc::ENXIO => HostError::Missing,
             _ => HostError::Unusable { why: why.to_string() },
         })?;
-        match kvm.get_api_version() {
-            API_VERSION => {}
-            found if found < 0 => {
-                return Err(HostError::Unusable {
-                    why: "it does not answer KVM_GET_API_VERSION".to_owned(),
-                });
-            }
-            found => return Err(HostError::ApiVersion { found }),
-        }
-        match REQUIRED
-            .iter()
-            .find(|(capability, _)| !kvm.check_extension(*capability))
-        {
-            Some((_, name)) => Err(HostError::Capability { name }),
-            None => Ok(Self { kvm }),
-        }
+        check(kvm.get_api_version(), |capability| {
+            kvm.check_extension(capability)
+        })?;
+        Ok(Self { kvm })
+    }
+}
+
+/// Refuses a KVM that says `version` of itself, or has not what is needed.
+fn check(version: i32, has: impl Fn(Cap) -> bool) -> Result<(), HostError> {
+    if version < 0 {
+        let why = "it does not answer KVM_GET_API_VERSION".to_owned();
+        return Err(HostError::Unusable { why });
+    }
+    let kernel = || first_line("/proc/sys/kernel/osrelease");
+    if version != API_VERSION {
+        return Err(HostError::ApiVersion {
+            found: version,
+            kernel: kernel(),
+        });
+    }
+    match REQUIRED.iter().find(|(capability, _)| !has(*capability)) {
+        Some((_, name)) => Err(HostError::Capability {
+            name,
+            kernel: kernel(),
+        }),
+        None => Ok(()),
     }
 }
 
@@ -142,4 +179,47 @@ pub fn capabilities() -> Vec<(&'static str, bool)> {
         .iter()
         .map(|(capability, name)| (*name, kvm.check_extension(*capability)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kvm_that_has_everything_is_taken() {
+        assert_eq!(check(API_VERSION, |_| true), Ok(()));
+    }
+
+    #[test]
+    fn each_missing_capability_is_named_with_the_way_out() {
+        for (missing, name) in REQUIRED {
+            let said = check(API_VERSION, |capability| capability as u32 != missing as u32)
+                .unwrap_err()
+                .to_string();
+            assert!(
+                said.contains(name) && said.contains("apt-get install linux-image"),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_old_kernel_is_named_by_its_version() {
+        let error = check(10, |_| true).unwrap_err();
+        assert!(
+            matches!(error, HostError::ApiVersion { found: 10, .. }),
+            "{error}"
+        );
+        assert!(
+            error.to_string().contains("apt-get install linux-image"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_device_that_is_no_kvm_is_not_taken_for_one() {
+        let error = check(-1, |_| true).unwrap_err();
+        assert!(matches!(error, HostError::Unusable { .. }), "{error}");
+        assert!(error.to_string().contains("modprobe"), "{error}");
+    }
 }

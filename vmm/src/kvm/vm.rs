@@ -160,6 +160,9 @@ fn set_entry_state(vcpu: &VcpuFd, entry: u64, ring: u8) -> Result<(), HostError>
         .map_err(HostError::failed("set registers"))
 }
 
+/// APIC base register: the APIC is enabled.
+const APIC_ENABLED: u64 = 1 << 11;
+
 fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
     let flat = kvm_segment {
         base: 0,
@@ -191,4 +194,6 @@ fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
     sregs.cr3 = boot::PAGE_TABLE_ADDRESS;
     sregs.cr4 = boot::CR4;
     sregs.efer = boot::EFER;
+    // There is none; while it counts as enabled, upstream KVM adds its bit to the CPUID table it was given.
+    sregs.apic_base &= !APIC_ENABLED;
 }

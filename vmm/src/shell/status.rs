@@ -182,6 +182,9 @@ impl CommandError {
                 "`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is",
             ),
             Self::ConfigurationFile { .. } => Some("`--print-config` prints a valid file with every setting"),
+            Self::Host(error) | Self::Demo(DemoError::Host(error)) if error.is_of_kvm_itself() => Some(
+                "the lab needs no KVM: in Lockstep's sources, `make lab-demo` and `make lab-test` use Debian's in QEMU",
+            ),
             Self::Mismatch { .. } => {
                 Some("both sides must run the same lockstep, guest image and machine settings")
             }

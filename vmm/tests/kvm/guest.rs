@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!   0x10_0000 prelude and code   0x20_0000 results   0x2f_0000 stack of ring 3
-//!   0x30_0000 descriptor tables, task state, I/O bitmap   0x31_0000 handlers: an exception powers off with its vector
+//!   0x30_0000 descriptor tables, task state, I/O bitmap
+//!   0x31_0000 handlers: each leaves RBX as result [`HANDLED`] and powers off with its vector
 //! ```
 
-use crate::code::Code;
+use crate::code::{Code, Register};
 use lockstep::kvm::{ClockKind, Host, HostError, Kicker, Vm};
 use lockstep::machine::devices::Devices;
 use lockstep::machine::devices::virtio::{Mmio, Net};
@@ -16,6 +17,7 @@ use lockstep::machine::{Machine, boot, image, memory};
 use lockstep_logging_channel::{
     End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
+use std::io::Write;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -37,6 +39,11 @@ const HANDLER_BYTES: u64 = 16;
 /// The task state, and a bitmap that opens every port to ring 3, with its closing byte.
 const TASK_STATE_BYTES: usize = 104;
 const TASK_SEGMENT_LIMIT: u64 = TASK_STATE_BYTES as u64 + 65536 / 8;
+/// The result in which a handler leaves RBX as it was.
+pub const HANDLED: u32 = 63;
+/// RFLAGS of ring 3: the bit that is always set, and IF.
+const FLAGS: u32 = 0x2;
+const FLAGS_INTERRUPTIBLE: u32 = 0x202;
 /// No guest here takes longer; one that does is stopped, and its test fails.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -78,8 +85,11 @@ pub fn result_at(index: u32) -> u32 {
     RESULTS + 8 * index
 }
 
+/// An exit, and instructions after it.
+pub type Place = (u64, u64);
+
 struct FixedDoor {
-    arrivals: Vec<(u64, EventKind)>,
+    arrivals: Vec<(Place, EventKind)>,
     asked: Vec<Question>,
     outputs: Vec<(OutputTarget, Vec<u8>)>,
     late: Arc<AtomicBool>,
@@ -99,7 +109,8 @@ impl Door for FixedDoor {
     }
 
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
-        match self.arrivals.iter().position(|(exits, _)| *exits == point.exits) {
+        let here = (point.exits, point.instructions);
+        match self.arrivals.iter().position(|(place, _)| *place == here) {
             Some(index) => Ok(Some(Event {
                 monotonic_ns: 1,
                 kind: self.arrivals.remove(index).1,
@@ -109,8 +120,15 @@ impl Door for FixedDoor {
         }
     }
 
-    fn horizon(&mut self, _point: ExecutionPoint) -> Result<Horizon, DoorError> {
-        Ok(Horizon::Exit)
+    fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
+        let next = self
+            .arrivals
+            .iter()
+            .map(|(place, _)| *place)
+            .find(|(exits, _)| *exits == point.exits);
+        Ok(next.map_or(Horizon::Exit, |(_, instructions)| {
+            Horizon::Instructions(instructions)
+        }))
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
@@ -140,12 +158,20 @@ impl Door for FixedDoor {
     }
 }
 
+/// Says that the current test is skipped, past the test runner's capturing.
+pub fn skip(why: &str) {
+    let current = std::thread::current();
+    let test = current.name().unwrap_or("a test");
+    // A closed standard error is nobody's to see.
+    let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
 /// KVM, or a word on why there is none.
 pub fn host() -> Option<Host> {
     match Host::open() {
         Ok(host) => Some(host),
         Err(why @ (HostError::Missing | HostError::Permission)) => {
-            eprintln!("SKIPPED: {why}");
+            skip(&why.to_string());
             None
         }
         Err(why) => panic!("{why}"),
@@ -159,14 +185,35 @@ pub fn run(host: &Host, ring: Ring, code: Code) -> Outcome {
 
 /// Runs `code` in `ring`; what `arrivals` lists arrives at those exits.
 pub fn run_with(host: &Host, ring: Ring, code: Code, arrivals: Vec<(u64, EventKind)>) -> Outcome {
+    let at_exits = arrivals
+        .into_iter()
+        .map(|(exits, kind)| ((exits, 0), kind))
+        .collect();
+    run_clocked(host, ring, ClockKind::None, code, at_exits)
+}
+
+/// Runs `code` in `ring`, ring 3 with interrupts enabled where anything arrives, with `clock`; what `arrivals` lists
+/// arrives at those places.
+pub fn run_clocked(
+    host: &Host,
+    ring: Ring,
+    clock: ClockKind,
+    code: Code,
+    arrivals: Vec<(Place, EventKind)>,
+) -> Outcome {
+    let flags = if arrivals.is_empty() {
+        FLAGS
+    } else {
+        FLAGS_INTERRUPTIBLE
+    };
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
     boot::write(&memory, "", 1_000_000).unwrap();
     write_tables(&memory);
-    let program = elf(&prelude(ring).raw(&code.0).0);
+    let program = elf(&prelude(ring, flags).raw(&code.0).0);
     let loaded = image::load(&program, &memory).unwrap();
     let cpu = Vm::new(host, memory.clone())
         .unwrap()
-        .cpu(loaded.entry, ClockKind::None)
+        .cpu(loaded.entry, clock)
         .unwrap();
     let net = Net::new(MAC).unwrap();
     let policy = Policy {
@@ -213,8 +260,8 @@ fn watched<T>(late: Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
     outcome
 }
 
-/// Loads the tables, and goes to ring 3 if the code is to run there.
-fn prelude(ring: Ring) -> Code {
+/// Loads the tables, and goes to ring 3 with `flags` if the code is to run there.
+fn prelude(ring: Ring, flags: u32) -> Code {
     let load = |opcode: &[u8], pointer: u32| [opcode, &pointer.to_le_bytes()].concat();
     let tables = Code::default()
         .raw(&load(&[0x0f, 0x01, 0x14, 0x25], GDT_POINTER))
@@ -224,12 +271,13 @@ fn prelude(ring: Ring) -> Code {
         return tables;
     }
     // PUSH ss, rsp, rflags, cs, rip; IRETQ.
-    let iret_bytes = 2 + 5 + 2 + 2 + 5 + 2;
+    let iret_bytes = 2 + 5 + 5 + 2 + 5 + 2;
     let target = CODE as u32 + tables.0.len() as u32 + iret_bytes;
     tables
         .raw(&[0x6a, 0x1b])
         .raw(&load(&[0x68], USER_STACK))
-        .raw(&[0x6a, 0x02, 0x6a, 0x23])
+        .raw(&load(&[0x68], flags))
+        .raw(&[0x6a, 0x23])
         .raw(&load(&[0x68], target))
         .raw(&[0x48, 0xcf])
 }
@@ -251,7 +299,10 @@ fn write_tables(memory: &Memory) {
         let handler = HANDLERS + vector * HANDLER_BYTES;
         let gate = handler & 0xffff | 0x08 << 16 | 0x8e00 << 32 | (handler >> 16 & 0xffff) << 48;
         put(IDT + vector * 16, &gate.to_le_bytes());
-        put(handler, &Code::default().power_off(vector as u32).0);
+        let code = Code::default()
+            .store(Register::Rbx, result_at(HANDLED))
+            .power_off(vector as u32);
+        put(handler, &code.0);
     }
     let mut task_state = vec![0; TASK_SEGMENT_LIMIT as usize];
     task_state[4..12].copy_from_slice(&KERNEL_STACK.to_le_bytes());

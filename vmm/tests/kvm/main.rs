@@ -14,4 +14,5 @@ mod faults;
 mod guest;
 mod interrupts;
 mod kicks;
+mod landing;
 mod processor;

@@ -14,6 +14,7 @@ const WORD_BYTES: u64 = 8;
 /// An interrupt frame of 64-bit mode: RIP, CS, RFLAGS, RSP, SS (Intel SDM volume 3A, 6.14.2).
 const FRAME_FLAGS: u64 = 2 * WORD_BYTES;
 const FRAME_STACK: u64 = 3 * WORD_BYTES;
+const FRAME_BYTES: u64 = 5 * WORD_BYTES;
 
 /// How an instruction is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +67,31 @@ impl Step {
             Mnemonic::Pushf | Mnemonic::Pushfq if after.rip == self.instruction.next_ip() => {
                 clear_trap_flag(core, after.rsp)?;
             }
-            _ if !self.leads_to(after.rip) => self.clean_frame(core, &after)?,
+            _ if !self.leads_to(after.rip) => {
+                self.clean_frame(core, &after)?;
+                self.left(core)?;
+            }
             _ => {}
         }
         Ok(self.passage != Passage::Repeat || after.rip != self.before.rip)
+    }
+
+    /// The guest has left the step's way: hardware does not step through the handler of an exception, but runs it to its first exit, or
+    /// past its return. Takes the trap flag out of the frame with which ring 3 entered ring 0, which may be waiting, or be left over.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn left(&self, core: &mut Core) -> Result<(), CpuError> {
+        let Some(stack) = core.ring_0_stack()? else {
+            return Ok(());
+        };
+        let frame = stack.wrapping_sub(FRAME_BYTES);
+        let returns_to = core.word_at(frame)?;
+        let is_frame = returns_to == Some(self.before.rip) || returns_to == Some(self.instruction.next_ip());
+        if is_frame && core.word_at(frame.wrapping_add(FRAME_STACK))? == Some(self.before.rsp) {
+            clear_trap_flag(core, frame.wrapping_add(FRAME_FLAGS))?;
+        }
+        Ok(())
     }
 
     /// Whether the instruction itself may have led there; else an exception has.

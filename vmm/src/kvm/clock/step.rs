@@ -97,9 +97,13 @@ impl StepClock {
             }
             core.set_stepping(true)?;
             match core.run_once()? {
-                Ran::Exit(exit) => return Ok(exit),
+                Ran::Exit(exit) => {
+                    step.left(core)?;
+                    return Ok(exit);
+                }
                 // Another signal than a kick: whether the step was made cannot be said.
                 Ran::Kicked => {
+                    step.left(core)?;
                     self.lost = true;
                     core.set_stepping(false)?;
                     return Ok(Exit::Kicked);

@@ -64,6 +64,13 @@ impl State {
         })
     }
 
+    /// With this type in TR, which upstream KVM for AMD processors always tells as busy.
+    #[must_use]
+    pub fn with_task_type(mut self, task_type: u8) -> Self {
+        self.system.tr.type_ = task_type;
+        self
+    }
+
     /// Into `core`.
     ///
     /// # Errors

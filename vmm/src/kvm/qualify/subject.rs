@@ -1,8 +1,8 @@
 //! Subjects on the host's KVM.
 
-use super::bench::{Bench, Numbers, ProbeError, Reached, Ring, Setup, Subject};
-use super::stage;
+use super::bench::{Bench, Numbers, ProbeError, Reached, Ring, Setup, Subject, run_to_exit};
 use super::state::State;
+use super::{programs, stage};
 use crate::kvm::kick::KickTimer;
 use crate::kvm::vcpu::{Core, KvmCpu, Ran, failed};
 use crate::kvm::{Host, HostError, Vm};
@@ -13,6 +13,7 @@ use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, KVM_MEM_LOG_DIRTY_PAGES, Msrs, kvm_guest_debug,
     kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
 };
+use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
@@ -26,6 +27,10 @@ const TIME_STAMP_DISABLE: u64 = 1 << 2;
 /// DR7: breakpoint 0 on execution, everywhere; bit 10 is always set.
 const BREAKPOINT_0: u64 = 1 << 1 | 1 << 10;
 const PAGE_BYTES: u64 = 4096;
+/// Type of a 64-bit task-state segment in TR, as the manuals have it: busy.
+const TASK_BUSY: u8 = 0b1011;
+/// The same as AMD processors hold it after LTR: as it stood in the table before LTR marked it there.
+const TASK_AVAILABLE: u8 = 0b1001;
 /// Kicks come after 8 µs times a power of two, up to this one: 1 ms.
 const KICK_EXPONENTS: u64 = 8;
 const KICK_NS_MIN: u64 = 8_000;
@@ -33,22 +38,49 @@ const KICK_NS_MIN: u64 = 8_000;
 /// The host's KVM as a bench.
 pub struct KvmBench {
     host: Rc<Host>,
+    task_type: OnceCell<u8>,
 }
 
 impl KvmBench {
     /// The bench of `host`. Its subjects belong to the thread that makes them.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self { host: Rc::new(host) }
+        Self {
+            host: Rc::new(host),
+            task_type: OnceCell::new(),
+        }
+    }
+
+    fn make(&self, setup: &Setup, task_type: u8) -> Result<Box<KvmSubject>, ProbeError> {
+        let memory = stage::set(&setup.program)?;
+        let mut subject = KvmSubject::new(self.host.clone(), memory, setup.clone(), task_type)?;
+        subject.restart()?;
+        Ok(Box::new(subject))
+    }
+
+    /// The type with which this host looks at the segment's port map. Our guests load TR themselves, so that it is always right; here it
+    /// is set from outside, and QEMU's emulation of AMD processors refuses every port to ring 3 where it is not as LTR leaves it.
+    fn task_type(&self) -> Result<u8, ProbeError> {
+        if let Some(known) = self.task_type.get() {
+            return Ok(*known);
+        }
+        let setup = Setup::new(&programs::once(&[]), Ring::Three);
+        let exit = run_to_exit(self.make(&setup, TASK_BUSY)?.as_mut())?;
+        let refused = matches!(
+            exit,
+            Exit::PortWrite {
+                port: programs::VECTOR,
+                ..
+            }
+        );
+        let found = if refused { TASK_AVAILABLE } else { TASK_BUSY };
+        Ok(*self.task_type.get_or_init(|| found))
     }
 }
 
 impl Bench for KvmBench {
     fn subject(&self, setup: &Setup) -> Result<Box<dyn Subject>, ProbeError> {
-        let memory = stage::set(&setup.program)?;
-        let mut subject = KvmSubject::new(self.host.clone(), memory, setup.clone())?;
-        subject.restart()?;
-        Ok(Box::new(subject))
+        Ok(self.make(setup, self.task_type()?)?)
     }
 }
 
@@ -58,11 +90,12 @@ struct KvmSubject {
     timer: KickTimer,
     disturbance: Option<Numbers>,
     setup: Setup,
+    task_type: u8,
     host: Rc<Host>,
 }
 
 impl KvmSubject {
-    fn new(host: Rc<Host>, memory: Memory, setup: Setup) -> Result<Self, ProbeError> {
+    fn new(host: Rc<Host>, memory: Memory, setup: Setup, task_type: u8) -> Result<Self, ProbeError> {
         let mut cpu = Vm::new(&host, memory.clone())?.cpu(stage::PROGRAM, setup.clock)?;
         let timer = KickTimer::for_this_thread().map_err(|why| HostError::Failed {
             action: "make a timer",
@@ -77,6 +110,7 @@ impl KvmSubject {
             timer,
             disturbance: None,
             setup,
+            task_type,
             host,
         })
     }
@@ -124,11 +158,12 @@ impl Subject for KvmSubject {
             tsc_forbidden,
             ..
         } = self.setup;
+        let task_type = self.task_type;
         let core = self.core();
         core.settle()?;
         core.set_stepping(false)?;
         let mut sregs = core.vcpu().get_sregs().map_err(failed("read system registers"))?;
-        set_system_registers(&mut sregs, ring, tsc_forbidden);
+        set_system_registers(&mut sregs, ring, tsc_forbidden, task_type);
         core.vcpu()
             .set_sregs(&sregs)
             .map_err(failed("set system registers"))?;
@@ -205,6 +240,7 @@ impl Subject for KvmSubject {
             timer,
             disturbance,
             setup,
+            task_type,
             host,
         } = *self;
         // A thread's kicks reach one vCPU only: the old one has to go first.
@@ -218,14 +254,14 @@ impl Subject for KvmSubject {
                 .write_slice(&page, GuestAddress(address))
                 .map_err(stage::StageError::from)?;
         }
-        let mut new = Self::new(host, memory, setup)?;
-        state.put(new.core())?;
+        let mut new = Self::new(host, memory, setup, task_type)?;
+        state.with_task_type(task_type).put(new.core())?;
         new.disturbance = disturbance;
         Ok(Box::new(new))
     }
 }
 
-fn set_system_registers(sregs: &mut kvm_sregs, ring: Ring, tsc_forbidden: bool) {
+fn set_system_registers(sregs: &mut kvm_sregs, ring: Ring, tsc_forbidden: bool, task_type: u8) {
     let level = if ring == Ring::Zero { 0 } else { 3 };
     let (code, data) = match ring {
         Ring::Zero => (stage::CODE_0, stage::DATA_0),
@@ -259,7 +295,7 @@ fn set_system_registers(sregs: &mut kvm_sregs, ring: Ring, tsc_forbidden: bool) 
         ..Default::default()
     };
     sregs.tr = kvm_segment {
-        type_: 0b1011,
+        type_: task_type,
         present: 1,
         ..task
     };

@@ -16,14 +16,25 @@ impl Core {
         self.bytes_at(rip)
     }
 
-    /// The bytes of the instruction at `rip`.
+    /// The bytes of the instruction at `rip`, which may reach into a second page.
     pub(in crate::kvm) fn bytes_at(&self, rip: u64) -> Result<Vec<u8>, CpuError> {
+        let in_page = (PAGE_BYTES - rip % PAGE_BYTES) as usize;
+        let first = INSTRUCTION_BYTES_MAX.min(in_page);
+        let mut bytes = self.bytes_in_page(rip, first)?;
+        if bytes.len() == first && first < INSTRUCTION_BYTES_MAX {
+            let rest = self.bytes_in_page(rip.wrapping_add(first as u64), INSTRUCTION_BYTES_MAX - first)?;
+            bytes.extend(rest);
+        }
+        Ok(bytes)
+    }
+
+    /// So many bytes at `address`, all in one page; none where that is not mapped.
+    fn bytes_in_page(&self, address: u64, count: usize) -> Result<Vec<u8>, CpuError> {
         let translation = self
             .vcpu
-            .translate_gva(rip)
+            .translate_gva(address)
             .map_err(failed("translate an address"))?;
-        let in_page = (PAGE_BYTES - rip % PAGE_BYTES) as usize;
-        let mut bytes = vec![0; INSTRUCTION_BYTES_MAX.min(in_page)];
+        let mut bytes = vec![0; count];
         let read = translation.valid != 0
             && self
                 .memory
@@ -46,6 +57,16 @@ impl Core {
     pub(in crate::kvm) fn word_at(&self, address: u64) -> Result<Option<u64>, CpuError> {
         let place = self.place_of_word(address)?;
         Ok(place.and_then(|place| self.memory.read_obj(place).ok()))
+    }
+
+    /// Where ring 3 enters ring 0: the stack that the task-state segment names, if there is one (Intel SDM volume 3A, 7.7).
+    pub(in crate::kvm) fn ring_0_stack(&self) -> Result<Option<u64>, CpuError> {
+        const RING_0_STACK: u64 = 4;
+        let task = self.vcpu.get_sregs().map_err(failed("read system registers"))?.tr;
+        if task.base == 0 {
+            return Ok(None);
+        }
+        self.word_at(task.base.wrapping_add(RING_0_STACK))
     }
 
     /// Writes them.

@@ -7,7 +7,7 @@ use crate::kvm::qualify::bench::{
 use crate::kvm::qualify::finding::{Finding, Judgement, Property};
 use crate::kvm::qualify::programs;
 use crate::kvm::qualify::stage::QUIET_VECTOR;
-use crate::machine::cpu::{CpuError, Entry, Exit};
+use crate::machine::cpu::{Entry, Exit};
 use std::time::{Duration, Instant};
 
 /// Between the start of a guest and the kick that is timed.
@@ -45,7 +45,7 @@ impl Times {
 /// [`ProbeError`].
 pub fn observe_exits(bench: &dyn Bench, ring: Ring, effort: &Effort) -> Result<Times, ProbeError> {
     let mut subject = bench.subject(&Setup::new(programs::exits(), ring))?;
-    times(effort.samples, || run_to_exit(subject.as_mut()).map(|_| ()))
+    times(effort.samples, || expect_start(&run_to_exit(subject.as_mut())?))
 }
 
 /// The same with an interrupt given and taken each time.
@@ -54,14 +54,14 @@ pub fn observe_exits(bench: &dyn Bench, ring: Ring, effort: &Effort) -> Result<T
 /// [`ProbeError`].
 pub fn observe_interrupts(bench: &dyn Bench, ring: Ring, effort: &Effort) -> Result<Times, ProbeError> {
     let mut subject = bench.subject(&Setup::new(programs::exits(), ring).interrupts_enabled())?;
-    run_to_exit(subject.as_mut())?;
+    expect_start(&run_to_exit(subject.as_mut())?)?;
     let entry = Entry {
         interrupt: Some(QUIET_VECTOR),
         ..TO_EXIT
     };
     times(effort.samples, || {
         subject.interruptible()?;
-        subject.run(entry).map(|_| ())
+        expect_start(&subject.run(entry)?)
     })
 }
 
@@ -107,7 +107,18 @@ pub fn observe_kicks(bench: &dyn Bench, effort: &Effort) -> Result<Times, ProbeE
     Ok(Times::new(samples_ns))
 }
 
-fn times(samples: u32, mut what: impl FnMut() -> Result<(), CpuError>) -> Result<Times, ProbeError> {
+/// What is timed must be what was meant.
+fn expect_start(exit: &Exit) -> Result<(), ProbeError> {
+    match exit {
+        Exit::PortWrite {
+            port: programs::START,
+            ..
+        } => Ok(()),
+        other => Err(astray("an exit by OUT", other)),
+    }
+}
+
+fn times(samples: u32, mut what: impl FnMut() -> Result<(), ProbeError>) -> Result<Times, ProbeError> {
     let mut samples_ns = Vec::new();
     for _ in 0..samples {
         let begun = Instant::now();
