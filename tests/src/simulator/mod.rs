@@ -34,7 +34,7 @@ mod network;
 mod node;
 mod plan;
 mod points;
-mod rng;
+pub mod rng;
 mod store;
 mod storing;
 mod switch;
