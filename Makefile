@@ -7,6 +7,7 @@ include guest-images/guests.mk
 include tests/lab.mk
 -include tests/fuzz.mk
 -include tests/sim.mk
+-include tests/soak.mk
 -include tests/bench.mk
 -include tests/torture.mk
 

@@ -2,8 +2,8 @@
 
 .PHONY: sim mutants
 
-sim: ## Simulate SEEDS pairs and their failures (default 10,000), from seed FIRST on
-	cargo run --release --locked -p lockstep-tests --bin simulate -- --seeds $(or $(SEEDS),10000) --first $(or $(FIRST),0) --all-marks
+sim: ## Simulate SEEDS pairs and their failures (default 100,000), from seed FIRST on, on all processors
+	cargo run --release --locked -p lockstep-tests --bin simulate -- --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 mutants: ## Show that the simulator finds deliberate defects
 	cargo test --locked -p lockstep-tests --features mutants --test mutants -- --nocapture

@@ -9,8 +9,10 @@ use super::marks::Mark;
 use super::network::Parcel;
 use super::node::{Item, Life};
 use super::plan::{Fault, Side, US};
+use super::points::{Moment, Step};
+use super::store::Half;
 use super::wires::{Entries, Told};
-use super::world::World;
+use super::world::{CLAIMED, World};
 
 impl World {
     /// A process does the next thing it has to: it takes a step, or carries out an action, or mostly the one
@@ -21,6 +23,15 @@ impl World {
         while self.nodes[side.index()].life == Life::Running {
             let node = &mut self.nodes[side.index()];
             if let Some(action) = node.actions.pop_front() {
+                let step = Step::of(&action);
+                let nth = node.steps[step as usize] + 1;
+                if let Some(blow) = self.blow_at(side, step, nth, Moment::Before) {
+                    self.nodes[side.index()].actions.push_front(action);
+                    self.strike(blow);
+                    continue;
+                }
+                let node = &mut self.nodes[side.index()];
+                node.steps[step as usize] = nth;
                 node.actions_done += 1;
                 let done = node.actions_done;
                 let seen = !matches!(
@@ -28,6 +39,9 @@ impl World {
                     Action::WakeAt { .. } | Action::Report(_) | Action::Advance { .. }
                 );
                 self.carry_out(side, action);
+                if let Some(blow) = self.blow_at(side, step, nth, Moment::After) {
+                    self.strike(blow);
+                }
                 self.strike_between_actions(side, done);
                 if seen {
                     break;
@@ -64,8 +78,15 @@ impl World {
             match node.inbox.pop_front()? {
                 Item::Told(told) => node.told.push_back(told),
                 Item::Bytes(bytes) if node.connected => node.told = node.decoder.take(&bytes),
+                Item::Again(bytes) if node.connected => {
+                    node.told = node.decoder.take(&bytes);
+                    let ignored = |told: &Told| matches!(told, Input::Received(_));
+                    if !node.told.is_empty() && node.told.iter().all(ignored) {
+                        self.marks.reach(Mark::RepeatIgnored);
+                    }
+                }
                 Item::Closed if node.connected => node.told.push_back(Input::PeerClosed(Closed::ByPeer)),
-                Item::Bytes(_) | Item::Closed => (),
+                Item::Bytes(_) | Item::Again(_) | Item::Closed => (),
             }
         }
     }
@@ -85,6 +106,9 @@ impl World {
             self.marks.reach(Mark::HeldByLease);
         }
         node.actions.extend(actions);
+        if node.replica.acts_alone() {
+            self.checker.acts_alone(side, self.store.claims.winner(CLAIMED));
+        }
         let alone = self
             .nodes
             .each_ref()
@@ -117,9 +141,11 @@ impl World {
                     self.checker
                         .fail(|| format!("a message that cannot be sent: {why}"));
                 }
-                self.send_if_connected(side, bytes);
+                self.send_if_connected(side, Step::Send, bytes);
             }
-            Action::SendEntries(batch) => self.send_if_connected(side, batch.entries.encoded),
+            Action::SendEntries(batch) => {
+                self.send_if_connected(side, Step::SendEntries, batch.entries.encoded);
+            }
             Action::Disconnect => self.close(side),
             Action::Deliver(batch) => {
                 let node = &mut self.nodes[side.index()];
@@ -136,7 +162,9 @@ impl World {
             Action::Announce { generation } => {
                 self.trace
                     .say(now_ns, || format!("{side:?} announces {generation:?}"));
-                self.owner = side;
+                self.nodes[side.index()].receives = true;
+                let at_ns = self.reaches_switch_ns(side);
+                self.agenda.at(at_ns, Happening::Announced(side, generation.0));
             }
             Action::GoLive { generation, after } => self.go_live(side, generation, after),
             Action::Throttle(throttled) => self.throttle(side, throttled),
@@ -151,9 +179,20 @@ impl World {
         }
     }
 
-    fn send_if_connected(&mut self, side: Side, bytes: Vec<u8>) {
-        if self.nodes[side.index()].connected {
-            self.send(side, bytes);
+    fn send_if_connected(&mut self, side: Side, step: Step, mut bytes: Vec<u8>) {
+        if !self.nodes[side.index()].connected {
+            return;
+        }
+        let nth = self.nodes[side.index()].steps[step as usize];
+        let Some(blow) = self.blow_at(side, step, nth, Moment::Halfway) else {
+            return self.send(side, bytes);
+        };
+        let rest = bytes.split_off(bytes.len() / 2);
+        self.send_parcel(side, Parcel::Bytes(bytes));
+        self.strike(blow);
+        if let Life::Stopped = self.nodes[side.index()].life {
+            // It goes on where it stood still: with the other half.
+            self.nodes[side.index()].half_sent = Some(rest);
         }
     }
 
@@ -165,6 +204,7 @@ impl World {
     }
 
     fn release(&mut self, side: Side, output: Output<Vec<u8>>, until_ns: u64) {
+        let won = self.store.claims.winner(CLAIMED) == Some(side);
         let node = &self.nodes[side.index()];
         let (generation, alone) = (node.replica.generation().0, node.replica.acts_alone());
         let ended = node.has_ended()
@@ -178,7 +218,7 @@ impl World {
             return;
         }
         // What was released alone may be carried out just before the end of a guest that has ended.
-        let alone = alone || (ended && until_ns == u64::MAX);
+        let alone = won && (alone || (ended && until_ns == u64::MAX));
         if side == Side::Backup {
             let again = self.checker.primary_said(output.sequence);
             self.marks.reach(if again {
@@ -194,10 +234,27 @@ impl World {
         let said = (output.sequence, output.payload.clone());
         self.checker.output(side, generation, alone, stored, said);
         if self.plan.loss == u64::MAX || !self.rng.once_in(self.plan.loss) {
-            let after_ns = 50 * US + self.rng.below(100 * US);
-            self.agenda
-                .at(self.now_ns + after_ns, Happening::Reply(output.payload));
+            let at_ns = self.reaches_switch_ns(side);
+            let payload = output.payload;
+            let output = Happening::Output {
+                side,
+                generation,
+                payload,
+            };
+            self.agenda.at(at_ns, output);
         }
+    }
+
+    /// When what a side sends to the switch now arrives there.
+    fn reaches_switch_ns(&mut self, side: Side) -> u64 {
+        let under_way_ns = 50 * US + self.rng.below(self.plan.jitter_ns);
+        self.switch.arrival_ns(side, self.now_ns + under_way_ns)
+    }
+
+    /// A side's process ends, and with it its connection to the switch.
+    pub(super) fn leave_switch(&mut self, side: Side) {
+        let at_ns = self.reaches_switch_ns(side);
+        self.agenda.at(at_ns, Happening::Detached(side));
     }
 
     fn claim(&mut self, side: Side, generation: Generation) {
@@ -206,8 +263,10 @@ impl World {
         }
         self.nodes[side.index()].claims += 1;
         let after_ns = (100 * US + self.rng.below(1_000 * US)) * self.store.slowness(self.now_ns);
-        self.agenda
-            .at(self.now_ns + after_ns, Happening::StoreWork(side, generation));
+        self.agenda.at(
+            self.now_ns + after_ns,
+            Happening::StoreWork(side, generation, Half::Test),
+        );
     }
 
     fn go_live(&mut self, side: Side, generation: Generation, after: Sequence) {
@@ -253,6 +312,7 @@ impl World {
         });
         self.nodes[side.index()].halted = Some(halt);
         self.close(side);
+        self.leave_switch(side);
     }
 
     /// A crash or stop that was planned for just after this action.

@@ -8,6 +8,7 @@ use lockstep_logging_channel::Generation;
 
 use super::network::Parcel;
 use super::plan::Side;
+use super::store::Half;
 
 /// Something that happens.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub enum Happening {
         number: u64,
         /// What.
         parcel: Parcel,
+        /// It was under way for long.
+        late: bool,
     },
     /// A process does the next thing it has to.
     Act(Side),
@@ -27,16 +30,27 @@ pub enum Happening {
     Cpu(Side),
     /// A replica asked to be stepped now.
     Wake(Side),
-    /// A claim reaches the store.
-    StoreWork(Side, Generation),
+    /// One half of a claim reaches the store.
+    StoreWork(Side, Generation, Half),
     /// The store's answer reaches the claimant.
     StoreAnswer(Side, Generation, Outcome),
     /// A client may want to ask.
     Client(usize),
-    /// A frame reaches the guest's side of the network.
+    /// A frame of a client reaches the switch.
     Frame(Vec<u8>),
-    /// An output reaches the clients.
-    Reply(Vec<u8>),
+    /// An output reaches the switch.
+    Output {
+        /// From which side.
+        side: Side,
+        /// In which generation it was let out.
+        generation: u32,
+        /// What.
+        payload: Vec<u8>,
+    },
+    /// A side's announcement reaches the switch.
+    Announced(Side, u32),
+    /// The switch sees that a side's process is gone.
+    Detached(Side),
     /// A planned fault, by its place in the plan.
     Fault(usize),
     /// A process dies.

@@ -35,7 +35,7 @@ impl Checker {
     }
 
     /// A side lets an output out. `stored`: the newest entry that the backup's process has had;
-    /// `alone`: the side has won its generation.
+    /// `alone`: the store says that the side has won its generation.
     pub fn output(&mut self, side: Side, generation: u32, alone: bool, stored: Sequence, said: Said) {
         let sequence = said.0;
         if generation < self.spoken {
@@ -60,6 +60,21 @@ impl Checker {
         all.push(said);
         if newest >= Some(sequence) {
             self.fail(|| format!("the {side:?} said {} after {newest:?}", sequence.0));
+        }
+    }
+
+    /// A side acts alone, in its own opinion; the store says who may.
+    pub fn acts_alone(&mut self, side: Side, winner: Option<Side>) {
+        if winner != Some(side) {
+            self.fail(|| format!("the {side:?} acts alone, and the generation is of {winner:?}"));
+        }
+    }
+
+    /// The clients have heard an output that was let out in `generation`, when `over` says that a newer one had
+    /// been announced.
+    pub fn heard(&mut self, side: Side, generation: u32, over: bool) {
+        if over {
+            self.fail(|| format!("the {side:?} was heard in generation {generation} after it was over"));
         }
     }
 

@@ -7,6 +7,7 @@ use super::marks::Mark;
 use super::network::Parcel;
 use super::node::Life;
 use super::plan::{Fault, Side};
+use super::points::{Blow, Moment, Point, Step};
 use super::world::{CLAIMED, World};
 
 impl World {
@@ -21,7 +22,17 @@ impl World {
         match planned.fault {
             Fault::Crash { side, reset } => self.crash(side, reset),
             Fault::Stop { side, for_ns } => self.stop(side, for_ns),
-            Fault::CrashAtAction { .. } | Fault::StopAtAction { .. } | Fault::CrashAfterEnd { .. } => (),
+            Fault::CrashAtAction { .. }
+            | Fault::StopAtAction { .. }
+            | Fault::Strike { .. }
+            | Fault::CrashAfterEnd { .. } => (),
+            Fault::CutBoth { for_ns } => {
+                let until_ns = until(for_ns);
+                self.links
+                    .iter_mut()
+                    .for_each(|link| link.cut_until_ns = until_ns);
+            }
+            Fault::Repeat { from } => self.repeat(from),
             Fault::Cut { from, for_ns } => self.links[from.index()].cut_until_ns = until(for_ns),
             Fault::Delay { from, by_ns, for_ns } => {
                 self.links[from.index()].delay = (by_ns, until(for_ns));
@@ -32,6 +43,9 @@ impl World {
             Fault::Terminate { side } => self.tell(side, Input::StopRequested),
             Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
             Fault::Jump { side, by_ns } => self.jump(side, by_ns),
+            Fault::WallBack { side, by_ns } => {
+                self.nodes[side.index()].wires.borrow_mut().set_wall_back(by_ns);
+            }
             Fault::SlowCpu { side, times, for_ns } => {
                 self.nodes[side.index()].slow = (times, until(for_ns));
             }
@@ -60,6 +74,66 @@ impl World {
             }
             self.send_parcel(side, Parcel::Closed);
         }
+        self.leave_switch(side);
+    }
+
+    /// What the channel has brought last it brings again.
+    fn repeat(&mut self, from: Side) {
+        if !self.nodes[from.index()].connected {
+            return;
+        }
+        for bytes in std::mem::take(&mut self.links[from.index()].newest) {
+            self.send_parcel(from, Parcel::Again(bytes));
+        }
+    }
+
+    /// The planned blow at this moment of a side's `nth` action of this kind, by its place in the plan.
+    pub(super) fn blow_at(&self, side: Side, step: Step, nth: u64, moment: Moment) -> Option<usize> {
+        if !self.strikes || self.now_ns >= self.plan.calm_at_ns {
+            return None;
+        }
+        let strikes = |(index, planned): (usize, &super::plan::Planned)| match planned.fault {
+            Fault::Strike {
+                side: at,
+                point,
+                nth: count,
+                ..
+            } => {
+                (at, point.step, point.moment, count) == (side, step, moment, nth)
+                    && self.spent & 1 << index == 0
+            }
+            _ => false,
+        };
+        self.plan.faults.iter().enumerate().position(strikes)
+    }
+
+    /// Strikes a process as planned.
+    pub(super) fn strike(&mut self, index: usize) {
+        self.spent |= 1 << index;
+        let fault = self.plan.faults.get(index).map(|planned| planned.fault.clone());
+        let Some(Fault::Strike {
+            side,
+            point,
+            for_ns,
+            reset,
+            ..
+        }) = fault
+        else {
+            return;
+        };
+        if self.nodes[side.index()].life != Life::Running {
+            return;
+        }
+        let Point { step, moment, .. } = point;
+        self.trace
+            .say(self.now_ns, || format!("{side:?} is struck: {moment:?} {step:?}"));
+        match point.blow {
+            Blow::Dies => self.crash(side, reset),
+            Blow::Stops => self.stop(side, for_ns),
+        }
+        if self.nodes[side.index()].life != Life::Running {
+            self.marks.strike(point);
+        }
     }
 
     /// The live guest of the primary has ended: somebody may die of it.
@@ -87,8 +161,11 @@ impl World {
     fn jump(&mut self, side: Side, by_ns: u64) {
         let node = &mut self.nodes[side.index()];
         node.clock.jump(by_ns);
-        if side == Side::Backup && node.is_up() && node.connected {
-            self.marks.reach(Mark::JumpedClock);
+        if node.is_up() && node.connected {
+            self.marks.reach(match side {
+                Side::Primary => Mark::JumpedPrimary,
+                Side::Backup => Mark::JumpedClock,
+            });
         }
         self.agenda.at(self.now_ns, Happening::Wake(side));
         self.poke_cpu(side, 0);
@@ -97,28 +174,56 @@ impl World {
     /// Marks what a replica reports; what no correct peer says must not be reported.
     pub(super) fn mark_report(&mut self, side: Side, report: &Report) {
         let mark = match report {
-            Report::Noticed { cause } => match (cause, side) {
-                (Cause::Silence { .. }, Side::Primary) => Mark::SilentBackup,
-                (Cause::Silence { .. }, Side::Backup) => Mark::SilentPrimary,
-                (Cause::Closed, _) => Mark::ConnectionClosed,
-                (Cause::Broken { why }, _) if why.contains("kernel") => match side {
-                    Side::Primary => Mark::BrokenAtPrimary,
-                    Side::Backup => Mark::BrokenAtBackup,
-                },
-                (Cause::Broken { .. }, _) => Mark::Damaged,
-                (Cause::Left { .. }, _) => Mark::Left,
-                (Cause::Violation { why }, _) => {
-                    self.checker
-                        .fail(|| format!("the {side:?} accuses its peer: {why}"));
-                    return;
-                }
-            },
-            Report::StorageSilent { .. } => Mark::StorageSilent,
+            Report::Noticed { cause } => return self.mark_cause(side, cause),
+            Report::StorageSilent { .. } => Mark::StoreSilent,
             Report::Won { .. } if self.nodes[side.index()].claims > 1 => Mark::WonOnRetry,
             Report::Live { .. } => Mark::BackupLive,
             Report::Solo { .. } => Mark::PrimarySolo,
             _ => return,
         };
         self.marks.reach(mark);
+    }
+
+    fn mark_cause(&mut self, side: Side, cause: &Cause) {
+        let repeats = self.plan.repeats();
+        let mark = match cause {
+            Cause::Silence { .. } => {
+                self.mark_silence(side);
+                match side {
+                    Side::Primary => Mark::SilentBackup,
+                    Side::Backup => Mark::SilentPrimary,
+                }
+            }
+            Cause::Closed => Mark::ConnectionClosed,
+            Cause::Broken { why } if why.contains("kernel") => match side {
+                Side::Primary => Mark::BrokenAtPrimary,
+                Side::Backup => Mark::BrokenAtBackup,
+            },
+            Cause::Broken { why } if why.contains("checksum") => Mark::Damaged,
+            Cause::Broken { why } if repeats && why.contains("was expected") => Mark::RepeatRefused,
+            Cause::Broken { .. } => Mark::Misread,
+            Cause::Left { .. } => Mark::Left,
+            Cause::Violation { .. } if repeats => Mark::RepeatRefused,
+            Cause::Violation { why } => {
+                self.checker
+                    .fail(|| format!("the {side:?} accuses its peer: {why}"));
+                return;
+            }
+        };
+        self.marks.reach(mark);
+    }
+
+    /// A side has heard nothing for too long: what was cut, and how were the clocks?
+    fn mark_silence(&mut self, side: Side) {
+        let cut = |from: Side| self.links[from.index()].cut_until_ns > self.now_ns;
+        match (cut(side.other()), cut(side)) {
+            (true, false) => self.marks.reach(Mark::OneWay),
+            (true, true) => self.marks.reach(Mark::Partitioned),
+            (false, _) => (),
+        }
+        let [primary, backup] = self.plan.clock_ppm;
+        if primary.abs_diff(backup) > 50_000 {
+            self.marks.reach(Mark::ClocksApart);
+        }
     }
 }

@@ -27,6 +27,9 @@ const TIMER_NS: u64 = 7_000_000;
 /// Exits between digests.
 const DIGEST_EXITS: u64 = 64;
 
+/// Bytes of a request without a payload: client, wish, number.
+const REQUEST_BYTES: usize = 6;
+
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -42,9 +45,13 @@ impl Request {
     /// As a frame of at least `bytes`.
     #[must_use]
     pub fn to_frame(self, bytes: usize) -> Vec<u8> {
-        let mut frame = vec![self.client, u8::from(self.power_off)];
-        frame.extend(self.number.to_le_bytes());
-        frame.resize(frame.len().max(bytes), self.client);
+        let mut frame = vec![self.client; bytes.max(REQUEST_BYTES)];
+        let head = [
+            &[self.client, u8::from(self.power_off)][..],
+            &self.number.to_le_bytes(),
+        ]
+        .concat();
+        frame.splice(..head.len(), head);
         frame
     }
 
@@ -110,6 +117,8 @@ impl Reply {
 #[derive(Clone, Copy, Debug)]
 enum Work {
     AskTime,
+    AskTsc,
+    AskWall,
     AskRandom,
     Compute,
     Reply(Request),
@@ -146,6 +155,8 @@ pub struct Guest {
     work: VecDeque<Work>,
     chain: u64,
     time_ns: u64,
+    tsc: u64,
+    wall_ns: u64,
     timer_at_ns: u64,
     /// What was written: client and number.
     log: Vec<(u8, u32)>,
@@ -164,6 +175,8 @@ impl Default for Guest {
             work: VecDeque::new(),
             chain: 0,
             time_ns: 0,
+            tsc: 0,
+            wall_ns: 0,
             timer_at_ns: TIMER_NS,
             log: Vec::new(),
             newest: [(0, 0); CLIENTS_MAX],
@@ -221,6 +234,23 @@ impl Guest {
         }
         self.time_ns = time_ns;
         self.fold(time_ns);
+    }
+
+    /// Two clocks that run together: the counter is never behind a time that was told before.
+    fn see_tsc(&mut self, ticks: u64) {
+        if ticks < self.tsc.max(self.time_ns) {
+            self.wrong = Some("the time-stamp counter ran backwards");
+        }
+        self.tsc = ticks;
+        self.fold(ticks);
+    }
+
+    fn see_wall(&mut self, wall_ns: u64) {
+        if wall_ns < self.wall_ns {
+            self.wrong = Some("wall time ran backwards");
+        }
+        self.wall_ns = wall_ns;
+        self.fold(wall_ns);
     }
 
     /// One use of the door.
@@ -307,8 +337,11 @@ impl Guest {
             return;
         };
         self.work.push_back(Work::AskTime);
-        if self.chain.is_multiple_of(4) {
-            self.work.push_back(Work::AskRandom);
+        match self.chain % 8 {
+            0 | 4 => self.work.push_back(Work::AskRandom),
+            1 | 5 => self.work.push_back(Work::AskWall),
+            2 => self.work.push_back(Work::AskTsc),
+            _ => (),
         }
         let computing = self.chain % 3;
         self.work.extend((0..computing).map(|_| Work::Compute));
@@ -324,6 +357,14 @@ impl Guest {
         match work {
             Work::AskTime => match door.answer(point, Question::Monotonic)? {
                 Value::Monotonic(time_ns) => self.see_time(time_ns),
+                _ => self.wrong = Some("another answer than was asked for"),
+            },
+            Work::AskTsc => match door.answer(point, Question::Tsc)? {
+                Value::Tsc(ticks) => self.see_tsc(ticks),
+                _ => self.wrong = Some("another answer than was asked for"),
+            },
+            Work::AskWall => match door.answer(point, Question::Wall)? {
+                Value::Wall(wall_ns) => self.see_wall(wall_ns),
                 _ => self.wrong = Some("another answer than was asked for"),
             },
             Work::AskRandom => match door.answer(point, Question::Random { length_bytes: 4 })? {

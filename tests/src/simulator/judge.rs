@@ -53,6 +53,9 @@ impl World {
 
     /// Judges a run that is decided. Outputs up to `unsaid_until` must have been said by now.
     pub(super) fn judge(&mut self, unsaid_until: Sequence) {
+        if self.nodes.iter().any(|node| node.wires.borrow().wall_went_back) {
+            self.marks.reach(Mark::WallWentBack);
+        }
         let survivor = self.survivor();
         let mut history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
         self.checker.history(&history);

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::points::Point;
+
 macro_rules! marks {
     ($($mark:ident = $text:literal,)*) => {
         /// A path worth reaching.
@@ -26,72 +28,115 @@ macro_rules! marks {
 }
 
 marks! {
+    // What the run came to.
     BackupLive = "a backup went live",
     BackupLiveWithBacklog = "a backup won with entries unreplayed",
     PrimarySolo = "a primary went on alone",
     PrimaryFenced = "a primary was fenced",
     BackupFenced = "a backup was fenced",
-    BothClaimed = "both sides claimed",
-    ClaimFailed = "a claim got no verdict",
-    ClaimFailedAfterWork = "a claim was made and said to have failed",
-    WonOnRetry = "a claim was won after one without a verdict",
-    CrashedBetweenClaimAndAnswer = "a side died between its claim and the answer",
-    WinnerDied = "a side that had won died before the end",
-    StorageSilent = "the store did not answer for a second",
-    SilentPrimary = "a primary fell silent",
-    SilentBackup = "a backup fell silent",
-    ConnectionClosed = "a peer closed",
-    BrokenAtPrimary = "the connection broke at the primary",
-    BrokenAtBackup = "the connection broke at the backup, which waited out the lease",
-    Damaged = "damage on the way was found",
-    Left = "a peer said goodbye",
-    WokeWithMail = "a primary was stopped beyond its timeout and woke with acknowledgements waiting",
-    LateRelease = "a release was carried out too late, and dropped",
-    HeldByLease = "an acknowledged output waited for the lease, and left",
-    SaidTwice = "an output of the dead primary was said again",
-    SaidByBackup = "an output was first said by the backup that took over",
-    JumpedClock = "the clock of a following backup jumped beyond its timeout",
-    ThrottledByWindow = "the guest waited for the window",
-    ThrottledByOutput = "the guest waited for held outputs",
-    ThrottledByLag = "the guest waited for a backup far behind",
     EndedTogether = "both sides ended with the guest",
     EndedByBackup = "the backup said the end",
     EndedAlone = "the primary ended alone",
     Stopped = "a side stopped as it was asked to",
     BothDead = "nobody was left",
+    // The store.
+    BothClaimed = "both sides claimed",
+    WonOnRetry = "a claim was won after one without a verdict",
+    StoreUnreachable = "a claim did not reach the store",
+    StoreFailedAfterWork = "a claim was made and said to have failed",
+    StoreFull = "a claim found the store full",
+    StoreHung = "a claim hung in the store",
+    StoreSlow = "a claim took more than a hundred times as long as usual",
+    StoreSilent = "the store did not answer for a second",
+    DiedBetweenHalves = "a side died between the halves of its test-and-set, and nothing was claimed",
+    ClaimedByTheDead = "a side died between the halves of its test-and-set, and the claim was made after its death",
+    BeatenBetweenHalves = "a side found a generation free, and the other took it first",
+    CrashedBetweenClaimAndAnswer = "a side died between its claim and the answer",
+    WinnerDied = "a side that had won died before the end",
+    // The channel.
+    ConnectionClosed = "a peer closed",
+    BrokenAtPrimary = "the connection broke at the primary",
+    BrokenAtBackup = "the connection broke at the backup, which waited out the lease",
+    Damaged = "damage on the way was found by its checksum",
+    Misread = "damage on the way was found before a checksum was there to compare",
+    Left = "a peer said goodbye",
+    Delayed = "a message was under way for longer than a quarter of the timeout",
+    OneWay = "one direction was cut: a side fell silent to the other, and heard it",
+    Partitioned = "both directions were cut",
+    RepeatRefused = "the channel said again what it had said, and was parted from",
+    RepeatIgnored = "the channel said again what it had said, and that changed nothing",
+    // Replicas and their clocks.
+    SilentPrimary = "a primary fell silent",
+    SilentBackup = "a backup fell silent",
+    WokeWithMail = "a primary was stopped beyond its timeout and woke with acknowledgements waiting",
+    PrimaryWokeTooLate = "a primary woke after the backup had gone on",
+    BackupWokeTooLate = "a backup woke after the primary had gone on",
+    JoinedLate = "a backup joined after the primary had gone on without it",
+    LateRelease = "a release was carried out too late, and dropped",
+    HeldByLease = "an acknowledged output waited for the lease, and left",
+    ClocksApart = "silence was found by clocks whose speeds differ by more than 5 in 100",
+    JumpedClock = "the clock of a following backup jumped beyond its timeout",
+    JumpedPrimary = "the clock of a protecting primary jumped beyond its timeout",
+    WallWentBack = "the host's wall clock went back, and the guest's did not",
+    ThrottledByWindow = "the guest waited for the window",
+    ThrottledByOutput = "the guest waited for held outputs",
+    ThrottledByLag = "the guest waited for a backup far behind",
+    // Clients and the network outside.
+    SaidTwice = "an output of the dead primary was said again",
+    SaidByBackup = "an output was first said by the backup that took over",
     FramesLost = "a network card was full",
     Retransmitted = "a client asked again",
+    Overtaken = "an output of the old generation reached the switch after the new one's announcement, and was refused",
 }
 
-/// The marks a run, or many, have reached.
+/// The marks and points a run, or many, have reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Marks(u64);
+pub struct Marks {
+    paths: u64,
+    points: u128,
+}
+
+/// Every mark has its bit.
+const _: () = assert!(Mark::ALL.len() <= u64::BITS as usize);
 
 impl Marks {
     /// Reaches a mark.
     pub fn reach(&mut self, mark: Mark) {
-        self.0 |= 1 << mark as u64;
+        self.paths |= 1 << mark as u64;
+    }
+
+    /// A process was struck there.
+    pub fn strike(&mut self, point: Point) {
+        self.points |= 1 << point.number();
     }
 
     /// Whether it was reached.
     #[must_use]
     pub fn has(self, mark: Mark) -> bool {
-        self.0 & 1 << mark as u64 != 0
+        self.paths & 1 << mark as u64 != 0
     }
 
     /// Marks of both.
     pub fn add(&mut self, other: Self) {
-        self.0 |= other.0;
+        self.paths |= other.paths;
+        self.points |= other.points;
     }
 
-    /// Those not reached.
+    /// What was not reached, in words.
     #[must_use]
-    pub fn missing(self) -> Vec<Mark> {
-        Mark::ALL
-            .iter()
-            .copied()
-            .filter(|mark| !self.has(*mark))
+    pub fn missing(self) -> Vec<String> {
+        let paths = Mark::ALL.iter().filter(|mark| !self.has(**mark));
+        let points = Point::all().filter(|point| self.points & 1 << point.number() == 0);
+        paths
+            .map(ToString::to_string)
+            .chain(points.map(|point| point.to_string()))
             .collect()
+    }
+
+    /// How many there are to reach: marks, and points.
+    #[must_use]
+    pub fn count() -> (usize, usize) {
+        (Mark::ALL.len(), Point::all().count())
     }
 }
 

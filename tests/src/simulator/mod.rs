@@ -9,16 +9,20 @@
 //!                                                     +--> checker: promises kept? marks: rare paths taken
 //! ```
 //!
-//! Modelled: delay, loss of the connection, one-way cuts, damage, stops and crashes between any two actions, clocks of
-//! different speeds and a clock that jumps ahead, a store that is slow, full, hangs, fails, or fails after
-//! having done its work, slow virtual CPUs, lossy clients, orders to stop, and the guest's end. Not modelled: a process
-//! stopped between its last look at the clock and the system call that writes (`docs/failover.md`), and attaching
-//! a new backup, which the product does not do yet.
+//! Modelled: delay, loss of the connection, one-way and two-way cuts, damage, repetition; stops and crashes before, halfway
+//! through and after each action ([`points`]), also between the halves of a test-and-set; clocks of different speeds, a clock that
+//! jumps ahead and a wall clock that is set back; a store that is slow, full, hangs, fails, or fails after having done its
+//! work; slow virtual CPUs, a backup that joins late, lossy clients, orders to stop, and the guest's end. The network outside is
+//! the real switch, to which each side has a connection of its own: what they say there overtakes each other ([`switch`]).
+//!
+//! Not modelled: a process stopped between its last look at the clock and the system call that writes (`docs/failover.md`);
+//! the handshake, after which a run begins; connecting again and attaching a new backup, which the product does not do yet.
 
 #![allow(clippy::indexing_slicing, reason = "arrays of two, indexed by the side")]
 
 mod acting;
 mod agenda;
+mod batch;
 mod check;
 mod clients;
 mod clock;
@@ -29,16 +33,21 @@ mod marks;
 mod network;
 mod node;
 mod plan;
+mod points;
 pub mod rng;
 mod store;
+mod storing;
+mod switch;
 mod trace;
 mod wires;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+pub use batch::{Summary, report_of, simulate_many};
 pub use marks::{Mark, Marks};
 pub use plan::{Fault, Plan, Planned, Side, StoreFault};
+pub use points::{Blow, Moment, Point, Step};
 use trace::Trace;
 use world::World;
 

@@ -12,6 +12,8 @@ use super::wires::{Entries, Told};
 pub enum Parcel {
     /// Bytes of the stream.
     Bytes(Vec<u8>),
+    /// Bytes of the stream that it had brought before.
+    Again(Vec<u8>),
     /// The sending side has closed.
     Closed,
 }
@@ -31,9 +33,22 @@ pub struct Link {
     pub lost_before: u64,
     /// Parcels sent.
     pub sent: u64,
+    /// The last of them, where the plan will repeat them.
+    pub newest: VecDeque<Vec<u8>>,
 }
 
+/// Parcels that are repeated.
+const REPEATED: usize = 3;
+
 impl Link {
+    /// Remembers what is sent, to repeat it.
+    pub fn remember(&mut self, bytes: &[u8]) {
+        self.newest.push_back(bytes.to_vec());
+        if self.newest.len() > REPEATED {
+            self.newest.pop_front();
+        }
+    }
+
     /// When what is sent at `now_ns` arrives.
     pub fn arrival_ns(&mut self, now_ns: u64, latency_ns: u64) -> u64 {
         let delay_ns = if now_ns < self.delay.1 { self.delay.0 } else { 0 };

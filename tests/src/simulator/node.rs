@@ -12,6 +12,8 @@ use super::clock::Clock;
 use super::guest::{Guest, Progress};
 use super::network::Decoder;
 use super::plan::{Plan, Side};
+use super::points::Step;
+use super::store::Half;
 use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door, waits};
 
 /// Exits a virtual CPU makes in one turn.
@@ -36,6 +38,8 @@ pub enum Life {
 pub enum Item {
     /// Bytes from the peer.
     Bytes(Vec<u8>),
+    /// Bytes from the peer that had come before.
+    Again(Vec<u8>),
     /// The peer has closed.
     Closed,
     /// Something else.
@@ -65,6 +69,14 @@ pub struct Node {
     pub actions: VecDeque<Action<Entries, Vec<u8>>>,
     /// How many actions were carried out.
     pub actions_done: u64,
+    /// How many of each kind were begun.
+    pub steps: [u64; Step::ALL.len()],
+    /// A half of a claim that waits for the process to go on.
+    pub claims_then: Option<(Generation, Half)>,
+    /// The second half of what was being sent, likewise.
+    pub half_sent: Option<Vec<u8>>,
+    /// Frames for the guest are taken in.
+    pub receives: bool,
     /// Bytes from the peer become records here.
     pub decoder: Decoder,
     /// The connection stands, as far as this side knows.
@@ -149,6 +161,10 @@ impl Node {
             told: VecDeque::new(),
             actions: VecDeque::new(),
             actions_done: 0,
+            steps: [0; Step::ALL.len()],
+            claims_then: None,
+            half_sent: None,
+            receives: side == Side::Primary,
             decoder: Decoder::default(),
             connected: true,
             claims: 0,

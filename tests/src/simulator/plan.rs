@@ -1,5 +1,6 @@
 //! What a seed stands for: the pair's settings, the conditions it lives in, and the faults it meets.
 
+use super::points::{Blow, Moment, Point, Step};
 use super::rng::Rng;
 
 /// Nanoseconds in a microsecond.
@@ -59,6 +60,14 @@ pub enum Fault {
     Crash { side: Side, reset: bool },
     /// The process is gone between two actions.
     CrashAtAction { side: Side, action: u64, reset: bool },
+    /// The process dies or stands still before, in or after the `nth` action of a kind.
+    Strike {
+        side: Side,
+        point: Point,
+        nth: u64,
+        for_ns: u64,
+        reset: bool,
+    },
     /// The process is gone so long after the live guest has ended.
     CrashAfterEnd { side: Side, after_ns: u64 },
     /// The process stands still.
@@ -67,6 +76,10 @@ pub enum Fault {
     StopAtAction { side: Side, action: u64, for_ns: u64 },
     /// Nothing this side sends arrives meanwhile.
     Cut { from: Side, for_ns: u64 },
+    /// Nothing arrives at either side meanwhile.
+    CutBoth { for_ns: u64 },
+    /// What this side has sent last arrives once more, as where something in between connected again.
+    Repeat { from: Side },
     /// Everything this side sends takes so much longer.
     Delay { from: Side, by_ns: u64, for_ns: u64 },
     /// A bit of what this side sends next is wrong when it arrives.
@@ -81,6 +94,8 @@ pub enum Fault {
     PowerOff,
     /// The clock of this side jumps ahead.
     Jump { side: Side, by_ns: u64 },
+    /// The wall clock of this side is set back.
+    WallBack { side: Side, by_ns: u64 },
     /// The virtual CPU of this side is so many times slower.
     SlowCpu { side: Side, times: u64, for_ns: u64 },
 }
@@ -109,6 +124,8 @@ pub struct Plan {
     pub skew_ns: u64,
     /// Shortest time a message is under way.
     pub latency_ns: u64,
+    /// Most time a frame is under way to the switch, beyond the shortest.
+    pub jitter_ns: u64,
     /// Bytes a client writes at once.
     pub payload_bytes: u64,
     /// Clients.
@@ -141,11 +158,16 @@ impl Plan {
             window_bytes_max: lockstep::replica::role::WINDOW_BYTES_MIN,
             held_bytes_max: if rng.once_in(4) { 300 } else { 1 << 20 },
             clock_ppm: [0; 2].map(|_| rng.below(100_001) as i64 - 50_000),
-            skew_ns: rng.below(timeout_ns / 4),
+            skew_ns: if rng.once_in(24) {
+                rng.below(3 * timeout_ns)
+            } else {
+                rng.below(timeout_ns / 4)
+            },
             latency_ns: [20 * US, 200 * US, timeout_ns / 20][rng.below(3) as usize],
+            jitter_ns: [100 * US, 100 * US, timeout_ns / 4][rng.below(3) as usize],
             payload_bytes: 16,
             clients: rng.within(1, 4),
-            think_ns: timeout_ns / if rng.once_in(3) { 20 } else { 2 },
+            think_ns: timeout_ns / if rng.once_in(3) { 10 } else { 2 },
             loss: [20, 100, u64::MAX][rng.below(3) as usize],
             faults: Vec::new(),
             calm_at_ns,
@@ -156,7 +178,8 @@ impl Plan {
             0..=1 => plan.draw_late_mail(&mut rng),
             2..=4 => plan.draw_end_of_guest(&mut rng),
             5 => plan.draw_flood(&mut rng),
-            6..=7 => (),
+            6 => plan.draw_jump(&mut rng),
+            7 => (),
             _ => plan.draw_end_of_primary(&mut rng),
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
@@ -185,7 +208,7 @@ impl Plan {
         let (short_ns, long_ns) = (rng.within(1, self.timeout_ns), rng.within(1, 4 * self.timeout_ns));
         let for_ns = if rng.once_in(2) { short_ns } else { long_ns };
         let (action, reset) = (rng.within(1, 600), rng.once_in(3));
-        let fault = match rng.below(24) {
+        let fault = match rng.below(34) {
             0..=3 => Fault::Crash { side, reset },
             4..=5 => Fault::CrashAtAction { side, action, reset },
             6..=8 => Fault::Stop { side, for_ns },
@@ -208,13 +231,44 @@ impl Plan {
                 side,
                 by_ns: rng.within(self.timeout_ns, 9 * self.timeout_ns),
             },
-            _ => Fault::SlowCpu {
+            22..=23 => Fault::SlowCpu {
                 side,
                 times: rng.within(2, 3_000),
                 for_ns: long_ns,
             },
+            24 => Fault::CutBoth { for_ns: long_ns },
+            25 => Fault::Repeat { from: side },
+            26 => Fault::WallBack {
+                side,
+                by_ns: rng.within(1, 1_000 * MS),
+            },
+            _ => Self::draw_strike(rng, long_ns),
         };
         Planned { at_ns, fault }
+    }
+
+    /// Any point of the protocol; those that a pair passes all the time, at any of many times.
+    fn draw_strike(rng: &mut Rng, for_ns: u64) -> Fault {
+        let step = Step::ALL[rng.below(Step::ALL.len() as u64) as usize];
+        let (rare, middle) = match step {
+            Step::Claim => (true, true),
+            Step::Send | Step::SendEntries => (false, true),
+            Step::Disconnect | Step::Announce | Step::GoLive | Step::Throttle | Step::Halt => (true, false),
+            Step::Deliver | Step::Advance | Step::Release | Step::WakeAt | Step::Report => (false, false),
+        };
+        let moment = match rng.below(if middle { 3 } else { 2 }) {
+            0 => Moment::Before,
+            1 => Moment::After,
+            _ => Moment::Halfway,
+        };
+        let blow = if rng.once_in(2) { Blow::Dies } else { Blow::Stops };
+        Fault::Strike {
+            side: Side::BOTH[rng.below(2) as usize],
+            point: Point { blow, step, moment },
+            nth: if rare { 1 } else { rng.within(1, 100) },
+            for_ns,
+            reset: rng.once_in(3),
+        }
     }
 
     /// What a backup is for.
@@ -259,10 +313,27 @@ impl Plan {
         self.faults.push(Planned { at_ns, fault });
     }
 
+    /// What counting little silence at a time is for: the backup's clock jumps just when the primary can no longer
+    /// hear it, not even that it closes.
+    fn draw_jump(&mut self, rng: &mut Rng) {
+        let at_ns = rng.below(self.calm_at_ns);
+        let (from, side, for_ns) = (Side::Backup, Side::Backup, 2 * self.timeout_ns);
+        let by_ns = rng.within(self.timeout_ns, 9 * self.timeout_ns);
+        self.faults.push(Planned {
+            at_ns,
+            fault: Fault::Cut { from, for_ns },
+        });
+        let at_ns = at_ns + 1 + rng.below(self.timeout_ns / 8);
+        self.faults.push(Planned {
+            at_ns,
+            fault: Fault::Jump { side, by_ns },
+        });
+    }
+
     /// What a window is for: much to write, and a backup that cannot keep up.
     fn draw_flood(&mut self, rng: &mut Rng) {
         self.payload_bytes = 40_000;
-        self.think_ns = self.timeout_ns / 20;
+        self.think_ns = self.timeout_ns / 10;
         let (side, times, for_ns) = (Side::Backup, rng.within(100, 3_000), self.calm_at_ns);
         let at_ns = rng.below(self.calm_at_ns / 2);
         self.faults.push(Planned {
@@ -290,11 +361,11 @@ impl Plan {
         }
     }
 
-    /// Whether messages can arrive damaged.
+    /// Whether messages can arrive again.
     #[must_use]
-    pub fn corrupts(&self) -> bool {
+    pub fn repeats(&self) -> bool {
         self.faults
             .iter()
-            .any(|planned| matches!(planned.fault, Fault::Corrupt { .. }))
+            .any(|planned| matches!(planned.fault, Fault::Repeat { .. }))
     }
 }

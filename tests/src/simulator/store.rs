@@ -31,15 +31,19 @@ impl MemoryStore {
     pub fn winner(&self, generation: u32) -> Option<Side> {
         let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let winner = claims.get(&generation)?;
-        Side::BOTH.into_iter().find(|side| claimant(*side) == *winner)
+        Side::BOTH.into_iter().find(|side| id(*side) == winner.id())
     }
+}
+
+fn id(side: Side) -> [u8; 16] {
+    [side as u8; 16]
 }
 
 /// How this side signs its claims.
 #[must_use]
 pub fn claimant(side: Side) -> Claimant {
     Claimant::new(
-        [side as u8; 16],
+        id(side),
         if side == Side::Primary {
             "primary"
         } else {
@@ -56,6 +60,15 @@ pub struct Store {
     fault: Option<(StoreFault, u64)>,
 }
 
+/// A test-and-set has two: a claimant, or what it speaks to, can end between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Half {
+    /// Is the generation taken?
+    Test,
+    /// It is taken now, unless somebody else was quicker.
+    Set,
+}
+
 /// What the store does with a claim that has reached it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
@@ -65,7 +78,11 @@ pub enum Work {
     Fails {
         /// It has done the work all the same.
         done: bool,
+        /// It was full.
+        full: bool,
     },
+    /// The generation is free: the other half may come.
+    Free,
     /// It does nothing until then.
     WaitsUntil(u64),
 }
@@ -89,20 +106,37 @@ impl Store {
         }
     }
 
-    /// A claim reaches the store.
-    pub fn claim(&self, now_ns: u64, generation: u32, side: Side) -> Work {
+    /// The first half of a claim reaches the store.
+    pub fn test(&self, now_ns: u64, generation: u32, side: Side) -> Work {
+        match self.fault(now_ns) {
+            Some((StoreFault::Unreachable, _)) => FAILS,
+            Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
+            // Who finds a claim, its own or another's, has its verdict.
+            _ if self.claims.winner(generation).is_some() => self.set(now_ns, generation, side),
+            _ => Work::Free,
+        }
+    }
+
+    /// The second half of a claim reaches the store.
+    pub fn set(&self, now_ns: u64, generation: u32, side: Side) -> Work {
         let verdict = || self.claims.claim(Generation(generation), &claimant(side));
         match self.fault(now_ns) {
-            Some((StoreFault::Unreachable, _)) => Work::Fails { done: false },
+            Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
-            Some((StoreFault::FailsAfterwards, _)) => {
-                let done = verdict().is_ok();
-                Work::Fails { done }
-            }
-            Some((StoreFault::Full, _)) if self.claims.winner(generation).is_none() => {
-                Work::Fails { done: false }
-            }
-            _ => verdict().map_or(Work::Fails { done: false }, Work::Verdict),
+            Some((StoreFault::FailsAfterwards, _)) => Work::Fails {
+                done: verdict().is_ok(),
+                full: false,
+            },
+            Some((StoreFault::Full, _)) if self.claims.winner(generation).is_none() => Work::Fails {
+                done: false,
+                full: true,
+            },
+            _ => verdict().map_or(FAILS, Work::Verdict),
         }
     }
 }
+
+const FAILS: Work = Work::Fails {
+    done: false,
+    full: false,
+};

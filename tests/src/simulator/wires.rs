@@ -19,6 +19,12 @@ use super::rng::Rng;
 /// Frames that wait for the guest; more are lost, as on a network card.
 const FRAMES_MAX: usize = 32;
 
+/// What wall clocks show in the beginning, at least.
+const WALL_NS: u64 = 10_000_000_000;
+
+/// How far wall clocks of two hosts are apart, at most.
+const WALL_APART_NS: u64 = 1_000_000_000;
+
 /// What the door refuses with where a real one would wait.
 const WAITS: &str = "moment: the simulated thread waits";
 
@@ -57,6 +63,10 @@ pub struct Wires {
     frames: VecDeque<Vec<u8>>,
     floor: TimeFloor,
     live_since_ns: u64,
+    /// What the wall clock is ahead of the other, in nanoseconds.
+    wall_ahead_ns: u64,
+    /// The wall clock was behind what the guest had been told.
+    pub wall_went_back: bool,
     rng: Rng,
     batch: Option<Batch<Entries>>,
     outputs: Vec<Output<Vec<u8>>>,
@@ -77,13 +87,16 @@ impl Wires {
     /// Wires of a side whose clock shows `clock_ns`.
     #[must_use]
     pub fn new(clock_ns: u64, seed: u64, live: bool) -> Shared {
+        let mut rng = Rng::new(seed);
         Rc::new(RefCell::new(Self {
             clock_ns,
             live,
+            wall_ahead_ns: WALL_NS + rng.below(WALL_APART_NS),
+            wall_went_back: false,
             frames: VecDeque::new(),
             floor: TimeFloor::default(),
             live_since_ns: clock_ns,
-            rng: Rng::new(seed),
+            rng,
             batch: None,
             outputs: Vec::new(),
             passed: None,
@@ -103,6 +116,11 @@ impl Wires {
             self.frames.push_back(frame);
         }
         fits
+    }
+
+    /// The wall clock is set back.
+    pub fn set_wall_back(&mut self, by_ns: u64) {
+        self.wall_ahead_ns = self.wall_ahead_ns.saturating_sub(by_ns);
     }
 
     /// Entries to replay.
@@ -173,6 +191,14 @@ impl Wires {
     fn time_ns(&self) -> u64 {
         self.floor.monotonic_ns + (self.clock_ns - self.live_since_ns)
     }
+
+    /// Wall time, not before any that was given.
+    fn wall_ns(&mut self) -> u64 {
+        let host_ns = self.clock_ns + self.wall_ahead_ns;
+        self.wall_went_back |= host_ns < self.floor.wall_ns;
+        self.floor.wall_ns = self.floor.wall_ns.max(host_ns);
+        self.floor.wall_ns
+    }
 }
 
 /// A virtual CPU's end of the wires.
@@ -188,7 +214,7 @@ impl Outside for End {
             }
             Question::Tsc => Value::Tsc(wires.time_ns()),
             Question::Monotonic => Value::Monotonic(wires.time_ns()),
-            Question::Wall => Value::Wall(wires.time_ns()),
+            Question::Wall => Value::Wall(wires.wall_ns()),
         })
     }
 
@@ -311,6 +337,8 @@ impl End {
         wires.said.push_back(Input::LiveAt { sequence, exits });
         wires.live = true;
         wires.floor = taken_over.floor;
+        // One time line for both, as on a real host.
+        wires.floor.monotonic_ns = wires.floor.monotonic_ns.max(wires.floor.tsc);
         wires.live_since_ns = wires.clock_ns;
         let generation = wires.go_live.unwrap_or_default();
         let start = Start {

@@ -1,8 +1,7 @@
 //! The world of one run: two processes, what is between them, the store, the clients, and time.
 
-use lockstep::replica::role::{Closed, Input, Outcome};
-use lockstep_logging_channel::{Generation, Sequence};
-use lockstep_shared_disk::Verdict;
+use lockstep::replica::role::{Closed, Input};
+use lockstep_logging_channel::Sequence;
 
 use super::agenda::{Agenda, Happening};
 use super::check::Checker;
@@ -11,9 +10,10 @@ use super::guest::{CLIENTS_MAX, Reply, Request};
 use super::marks::{Mark, Marks};
 use super::network::{Link, Parcel};
 use super::node::{Item, Life, Node, Turn};
-use super::plan::{MS, Plan, Side, US};
+use super::plan::{Fault, MS, Plan, Side, US};
 use super::rng::Rng;
-use super::store::{Store, Work};
+use super::store::Store;
+use super::switch::{Passed, Switch};
 use super::trace::Trace;
 
 /// After calm everything is well within this and ten timeouts: a claim may be on its way to or from a store that
@@ -41,8 +41,8 @@ pub struct World {
     pub store: Store,
     /// The clients.
     pub clients: Vec<Client>,
-    /// Whom the switch takes for the guest.
-    pub owner: Side,
+    /// The network outside.
+    pub switch: Switch,
     /// The judges.
     pub checker: Checker,
     /// Paths taken.
@@ -53,6 +53,12 @@ pub struct World {
     pub power_off: bool,
     /// Outputs that were released too late and dropped.
     pub dropped: Vec<Sequence>,
+    /// The plan has blows at points of the protocol.
+    pub strikes: bool,
+    /// Those that were struck, a bit each.
+    pub spent: u64,
+    /// The plan repeats what the channel has brought.
+    repeats: bool,
 }
 
 impl World {
@@ -61,6 +67,8 @@ impl World {
     pub fn new(seed: u64, trace: Trace) -> Self {
         let plan = Plan::of(seed);
         let mut rng = Rng::new(!seed);
+        let strikes = |planned: &super::plan::Planned| matches!(planned.fault, Fault::Strike { .. });
+        let (strikes, repeats) = (plan.faults.iter().any(strikes), plan.repeats());
         let nodes = Side::BOTH.map(|side| Node::new(side, &plan, rng.next_u64()));
         let clients = (0..plan.clients.min(CLIENTS_MAX as u64))
             .map(|id| Client::new(id as u8, rng.below(plan.think_ns)))
@@ -74,12 +82,15 @@ impl World {
             links: <[Link; 2]>::default(),
             store: Store::default(),
             clients,
-            owner: Side::Primary,
+            switch: Switch::new(),
             checker: Checker::default(),
             marks: Marks::default(),
             trace,
             power_off: false,
             dropped: Vec::new(),
+            strikes,
+            spent: 0,
+            repeats,
         };
         world.begin();
         world
@@ -87,6 +98,7 @@ impl World {
 
     fn begin(&mut self) {
         self.trace.say(0, || format!("{:#?}", self.plan));
+        self.switch.announce(Side::Primary, 1, 0);
         for (index, planned) in self.plan.faults.iter().enumerate() {
             self.agenda.at(planned.at_ns, Happening::Fault(index));
         }
@@ -129,6 +141,11 @@ impl World {
                 return;
             }
         }
+        if settled_at_ns.is_none() {
+            self.checker
+                .fail(|| "nothing happens any more, and nothing is decided".to_owned());
+            return;
+        }
         self.judge(unsaid_until);
     }
 
@@ -138,14 +155,25 @@ impl World {
             Happening::Act(side) => self.act(side),
             Happening::Cpu(side) => self.cpu(side),
             Happening::Wake(side) => self.wake(side),
-            Happening::Arrive { to, number, parcel } => self.arrive(to, number, parcel),
-            Happening::StoreWork(side, generation) => self.store_work(side, generation),
+            Happening::Arrive {
+                to,
+                number,
+                parcel,
+                late,
+            } => self.arrive(to, number, parcel, late),
+            Happening::StoreWork(side, generation, half) => self.store_work(side, generation, half),
             Happening::StoreAnswer(side, generation, outcome) => {
                 self.tell(side, Input::Claimed { generation, outcome });
             }
             Happening::Client(index) => self.client(index),
-            Happening::Frame(frame) => self.frame(frame),
-            Happening::Reply(bytes) => self.reply(&bytes),
+            Happening::Frame(frame) => self.frame(&frame),
+            Happening::Output {
+                side,
+                generation,
+                payload,
+            } => self.output(side, generation, &payload),
+            Happening::Announced(side, generation) => self.switch.announce(side, generation, self.now_ns),
+            Happening::Detached(side) => self.switch.detach(side),
             Happening::Fault(index) => self.fault(index),
             Happening::Crash(side) => self.crash(side, false),
             Happening::Continue(side) => self.go_on(side),
@@ -213,7 +241,7 @@ impl World {
         }
     }
 
-    fn arrive(&mut self, to: Side, number: u64, parcel: Parcel) {
+    fn arrive(&mut self, to: Side, number: u64, parcel: Parcel, late: bool) {
         if number <= self.links[to.other().index()].lost_before && parcel != Parcel::Closed {
             return;
         }
@@ -221,8 +249,12 @@ impl World {
         if node.life == Life::Dead || !node.connected {
             return;
         }
+        if late {
+            self.marks.reach(Mark::Delayed);
+        }
         node.inbox.push_back(match parcel {
             Parcel::Bytes(bytes) => Item::Bytes(bytes),
+            Parcel::Again(bytes) => Item::Again(bytes),
             Parcel::Closed => Item::Closed,
         });
         self.poke(to);
@@ -243,51 +275,27 @@ impl World {
     pub fn send_parcel(&mut self, from: Side, mut parcel: Parcel) {
         let latency_ns = self.plan.latency_ns + self.rng.below(self.plan.latency_ns);
         let link = &mut self.links[from.index()];
-        if let Parcel::Bytes(bytes) = &mut parcel
-            && std::mem::take(&mut link.corrupt)
-        {
-            let bit = self.rng.below(bytes.len() as u64 * 8);
-            bytes[bit as usize / 8] ^= 1 << (bit % 8);
+        if let Parcel::Bytes(bytes) = &mut parcel {
+            if self.repeats {
+                link.remember(bytes);
+            }
+            if !bytes.is_empty() && std::mem::take(&mut link.corrupt) {
+                let bit = self.rng.below(bytes.len() as u64 * 8);
+                bytes[bit as usize / 8] ^= 1 << (bit % 8);
+            }
         }
         link.sent += 1;
         let number = link.sent;
         let at_ns = link.arrival_ns(self.now_ns, latency_ns);
+        let late = link.delay.0 > self.plan.timeout_ns / 4 && self.now_ns < link.delay.1;
         self.agenda.at(
             at_ns,
             Happening::Arrive {
                 to: from.other(),
                 number,
                 parcel,
+                late,
             },
-        );
-    }
-
-    fn store_work(&mut self, side: Side, generation: Generation) {
-        let answer = match self.store.claim(self.now_ns, generation.0, side) {
-            Work::WaitsUntil(until_ns) => {
-                self.agenda.at(until_ns, Happening::StoreWork(side, generation));
-                return;
-            }
-            Work::Verdict(Verdict::Won) => Outcome::Won,
-            Work::Verdict(Verdict::Lost { .. }) => Outcome::Lost,
-            Work::Fails { done } => {
-                self.marks.reach(if done {
-                    Mark::ClaimFailedAfterWork
-                } else {
-                    Mark::ClaimFailed
-                });
-                Outcome::Unreachable {
-                    why: "it failed".to_owned(),
-                }
-            }
-        };
-        self.trace.say(self.now_ns, || {
-            format!("store: {side:?} claims {generation:?}: {answer:?}")
-        });
-        let after_ns = (100 * US + self.rng.below(MS)) * self.store.slowness(self.now_ns);
-        self.agenda.at(
-            self.now_ns + after_ns,
-            Happening::StoreAnswer(side, generation, answer),
         );
     }
 
@@ -315,16 +323,32 @@ impl World {
         self.agenda.at(self.now_ns + after_ns, Happening::Frame(frame));
     }
 
-    fn frame(&mut self, frame: Vec<u8>) {
-        let owner = self.owner;
-        let node = &mut self.nodes[owner.index()];
-        if !node.is_up() {
-            return;
+    /// A frame of a client reaches the switch, and by it whoever is taken for the guest.
+    fn frame(&mut self, frame: &[u8]) {
+        let frames = self.switch.request(frame, self.now_ns);
+        for (side, frame) in Side::BOTH.into_iter().zip(frames) {
+            let node = &mut self.nodes[side.index()];
+            let Some(frame) = frame.filter(|_| node.is_up() && node.receives) else {
+                continue;
+            };
+            if !node.wires.borrow_mut().frame(frame) {
+                self.marks.reach(Mark::FramesLost);
+            }
+            self.poke_cpu(side, 0);
         }
-        if !node.wires.borrow_mut().frame(frame) {
-            self.marks.reach(Mark::FramesLost);
+    }
+
+    /// An output of a side reaches the switch, and by it the clients.
+    fn output(&mut self, side: Side, generation: u32, payload: &[u8]) {
+        let over = self.switch.is_over(generation);
+        match self.switch.output(side, payload, self.now_ns) {
+            Passed::ToClients(bytes) => {
+                self.checker.heard(side, generation, over);
+                self.reply(&bytes);
+            }
+            Passed::Refused if over => self.marks.reach(Mark::Overtaken),
+            Passed::Refused => (),
         }
-        self.poke_cpu(owner, 0);
     }
 
     fn reply(&mut self, bytes: &[u8]) {
@@ -376,6 +400,23 @@ impl World {
         let long = self.now_ns - node.stopped_since_ns > timeout_ns;
         if side == Side::Primary && mail && long {
             self.marks.reach(Mark::WokeWithMail);
+        }
+        let first = side == Side::Backup && self.nodes[side.index()].actions_done == 0;
+        if self.store.claims.winner(CLAIMED) == Some(side.other()) {
+            self.marks.reach(match side {
+                Side::Primary => Mark::PrimaryWokeTooLate,
+                Side::Backup if first => Mark::JoinedLate,
+                Side::Backup => Mark::BackupWokeTooLate,
+            });
+        }
+        let node = &mut self.nodes[side.index()];
+        let (claims_then, half_sent) = (node.claims_then.take(), node.half_sent.take());
+        if let Some((generation, half)) = claims_then {
+            self.agenda
+                .at(self.now_ns, Happening::StoreWork(side, generation, half));
+        }
+        if let Some(rest) = half_sent.filter(|_| self.nodes[side.index()].connected) {
+            self.send_parcel(side, Parcel::Bytes(rest));
         }
         self.trace.say(self.now_ns, || format!("{side:?} goes on"));
         self.poke(side);

@@ -49,6 +49,12 @@ pub enum Mutant {
     IgnoreWindow,
     /// Once told to wait, the guest waits for ever.
     ThrottleForEver,
+    /// The switch lets through what a generation says that is over.
+    AcceptOldGeneration,
+    /// A backup that goes live starts its clocks anew.
+    ForgetTime,
+    /// The primary lets the backup run past entries that may still come.
+    AdvanceTooFar,
 }
 
 impl Mutant {
@@ -74,6 +80,9 @@ impl Mutant {
         Self::LeaveBeforeTheEnd,
         Self::IgnoreWindow,
         Self::ThrottleForEver,
+        Self::AcceptOldGeneration,
+        Self::ForgetTime,
+        Self::AdvanceTooFar,
     ];
 }
 

@@ -7,6 +7,7 @@
 //! The change happens inside one use of the door: the machine cannot tell. Without a way to go live (offline replay), a log that is over
 //! before the run is [`DoorError::Exhausted`].
 
+use super::mutant::{self, Mutant};
 use super::recorder::{Journal, Outside, Recorder};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
@@ -62,7 +63,11 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
                     let sequence = replayer.last().next();
                     self.stage = Stage::Live(go_live(TakenOver {
                         sequence,
-                        floor: replayer.floor(),
+                        floor: if mutant::is(Mutant::ForgetTime) {
+                            TimeFloor::default()
+                        } else {
+                            replayer.floor()
+                        },
                         point,
                     })?);
                 }

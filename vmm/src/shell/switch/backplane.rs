@@ -58,10 +58,11 @@ impl Backplane {
         while let (Some(decoder), false) = (self.decoders.get_mut(&id), bytes.is_empty()) {
             let space = decoder.space();
             let count = space.len().min(bytes.len());
-            for (to, from) in space.iter_mut().zip(bytes) {
-                *to = *from;
+            let (taken, rest) = bytes.split_at(count);
+            if let Some(space) = space.get_mut(..count) {
+                space.copy_from_slice(taken);
             }
-            bytes = bytes.get(count..).unwrap_or_default();
+            bytes = rest;
             decoder.filled(count);
             if let Err(error) = self.core.frames_from(id, decoder, self.epoch + at) {
                 self.detach(port);

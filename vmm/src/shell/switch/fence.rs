@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use lockstep_logging_channel::Generation;
 
 use super::fabric::{PORTS_MAX, PortId};
+use crate::replica::mutant::{self, Mutant};
 use crate::shell::network::{Announcement, PairName};
 
 /// Pairs remembered: twice the ports, so that when it is full there is always a pair with no port to forget.
@@ -64,7 +65,7 @@ impl Fence {
                 .get(&own.pair)
                 .is_some_and(|highest| own.generation < *highest)
         };
-        self.ports.get(&port).is_some_and(over)
+        self.ports.get(&port).is_some_and(over) && !mutant::is(Mutant::AcceptOldGeneration)
     }
 
     /// Forgets a port that is gone. Its pair's generation stays.

@@ -76,7 +76,7 @@ impl Host {
             responder,
             neighbors: Neighbors::of(guests),
             found: Rc::new(Notify::new()),
-            connections: std::iter::repeat_with(|| None).take(PORTS).collect(),
+            connections: Vec::new(),
             last_slot: PORTS - 1,
             seed,
             stalled: Vec::new(),
@@ -129,7 +129,7 @@ impl Host {
     /// Begins a connection to `guest`; gives its local port.
     pub(super) fn connect(&mut self, guest: SocketAddrV4, fabric: &mut Fabric) -> Result<u16, ConnectError> {
         let free = (1..=PORTS).map(|step| (self.last_slot + step) % PORTS);
-        let mut free = free.filter(|slot| self.connections.get(*slot).is_some_and(Option::is_none));
+        let mut free = free.filter(|slot| self.connections.get(*slot).is_none_or(Option::is_none));
         let slot = free.next().ok_or(ConnectError::Unaddressable)?;
         let port = FIRST_PORT + slot as u16;
         // Sequence numbers are drawn from it: odd steps never repeat a value.
@@ -137,6 +137,9 @@ impl Host {
         let header = self.header_to(*guest.ip());
         let mut device = HostDevice::packets(fabric, &mut self.scratch, header);
         let connection = Connection::open(&mut device, self.address, port, guest, self.seed)?;
+        if slot >= self.connections.len() {
+            self.connections.resize_with(slot + 1, || None);
+        }
         if let Some(place) = self.connections.get_mut(slot) {
             *place = Some(Box::new(connection));
         }
@@ -177,7 +180,7 @@ impl Host {
 
     /// Sends again at once what is unacknowledged anywhere: a machine has gone live in another place.
     pub(super) fn hasten(&mut self, now: Instant, fabric: &mut Fabric) {
-        for slot in 0..PORTS {
+        for slot in 0..self.connections.len() {
             if self.connections.get(slot).is_some_and(Option::is_some) {
                 let port = FIRST_PORT + slot as u16;
                 self.with_device(port, fabric, None, |connection, device| {

@@ -1,0 +1,69 @@
+//! `make soak`: records and replays guests under load for a given time, and compares everything.
+//!
+//! A round is one recording and one replay of it: every output, every digest, the final memory, the exit status and the text on
+//! the console must be the same. Prints a table and writes JSON. A log that did not replay is kept.
+
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a soak that cannot go on stops"
+)]
+
+mod load;
+mod report;
+mod round;
+mod workload;
+
+use clap::Parser;
+use report::Report;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Records and replays guests under load, and compares everything.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Go on for so many seconds; every workload is run at least once.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Stop before, when so many events have entered.
+    #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
+    events: u64,
+    /// Where the figures go.
+    #[arg(long, default_value = "soak.json")]
+    json: PathBuf,
+    /// Where logs go that did not replay.
+    #[arg(long, default_value = "target/soak")]
+    keep: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let workloads = workload::offered();
+    let start = Instant::now();
+    let mut report = Report::new(&workloads);
+    let limit = Duration::from_secs(arguments.seconds);
+    let enough = |report: &Report| start.elapsed() >= limit || report.events() >= arguments.events;
+    for turn in 0.. {
+        for (index, workload) in workloads.iter().enumerate() {
+            if turn > 0 && enough(&report) {
+                continue;
+            }
+            let came_to = round::run(workload, turn, &arguments.keep);
+            println!("{workload}: {came_to}");
+            report.add(index, came_to);
+        }
+        if enough(&report) {
+            break;
+        }
+    }
+    print!("\n{report}");
+    let json = report.to_json(start.elapsed());
+    std::fs::write(&arguments.json, format!("{json:#}\n")).expect("the figures can be written");
+    if report.divergences() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

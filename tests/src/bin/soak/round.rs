@@ -1,0 +1,169 @@
+//! One round: a recording under load, its replay, and what differs.
+
+use super::load;
+use super::workload::{Load, Workload};
+use lockstep_logging_channel::{Body, LogReader};
+use lockstep_tests::harness::process::run as run_process;
+use lockstep_tests::harness::{Ended, Guest, Process, Scratch, Switch, lockstep};
+use nix::sys::signal::Signal;
+use std::fmt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// How long the key-value guest is loaded in one round: its replay must come to an end within the patience of the harness.
+const LOAD: Duration = Duration::from_secs(6);
+
+/// What a replay says that found no difference.
+const EQUAL: &str = "the replay equals the log";
+
+/// Status of a host without the clock.
+const NO_SUCH_CLOCK: i32 = 4;
+
+fn command(verb: &str, workload: &Workload) -> Command {
+    let mut command = lockstep();
+    command
+        .arg(verb)
+        .arg(workload.guest.image())
+        .args(["--clock", workload.clock, "--memory-mib", "64"])
+        .args(["--command-line", workload.options]);
+    command
+}
+
+/// Whether this host has that clock.
+pub fn offers(clock: &'static str) -> bool {
+    let probe = Workload {
+        guest: Guest::Entropy,
+        clock,
+        options: "sources=cpuid",
+        load: Load::None,
+    };
+    run_process(&mut command("run", &probe)).code() != Some(NO_SUCH_CLOCK)
+}
+
+/// What a round came to.
+#[derive(Clone, Debug, Default)]
+pub struct CameTo {
+    /// Entries of the log.
+    pub entries: u64,
+    /// Events that entered.
+    pub events: u64,
+    /// Those that entered between two exits, at an exact instruction, and again there in the replay.
+    pub exact: u64,
+    /// Outputs.
+    pub outputs: u64,
+    /// Exits of the guest.
+    pub exits: u64,
+    /// Writes that were acknowledged to clients.
+    pub acknowledged: u64,
+    /// How long the recording took.
+    pub recorded: Duration,
+    /// How long the replay took.
+    pub replayed: Duration,
+    /// What differed.
+    pub difference: Option<String>,
+}
+
+impl fmt::Display for CameTo {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} entries, {} events ({} between exits), {} exits, {:.1} s, replayed in {:.1} s: {}",
+            self.entries,
+            self.events,
+            self.exact,
+            self.exits,
+            self.recorded.as_secs_f64(),
+            self.replayed.as_secs_f64(),
+            self.difference.as_deref().unwrap_or("the same"),
+        )
+    }
+}
+
+/// Records `workload`, replays it and compares. A log that does not replay goes to `keep`.
+pub fn run(workload: &Workload, turn: u32, keep: &Path) -> CameTo {
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let mut came_to = CameTo::default();
+    let start = Instant::now();
+    let recorded = record(workload, &scratch, &log, &mut came_to).expect_code(0);
+    came_to.recorded = start.elapsed();
+    count(&log, &mut came_to);
+    let start = Instant::now();
+    let replayed = run_process(command("replay", workload).arg("--log").arg(&log));
+    came_to.replayed = start.elapsed();
+    came_to.difference = difference(&recorded, &replayed);
+    if let Some(difference) = &came_to.difference {
+        keep_log(workload, turn, &log, keep, difference);
+    }
+    came_to
+}
+
+fn record(workload: &Workload, scratch: &Scratch, log: &Path, came_to: &mut CameTo) -> Ended {
+    let mut command = command("record", workload);
+    command.arg("--log").arg(log);
+    if workload.load == Load::None {
+        return run_process(&mut command);
+    }
+    let switch = Switch::start_quiet(scratch);
+    command.arg("--network").arg(switch.attachment());
+    let mut recording = Process::start("record", &mut command);
+    if workload.load == Load::Clients {
+        came_to.acknowledged = load::serve(switch.client_address(), LOAD);
+        recording.signal(Signal::SIGTERM);
+        return recording.wait();
+    }
+    let _knocking = load::Knocking::at(switch.client_address());
+    recording.type_in("typed while it runs\n");
+    recording.wait_with_input()
+}
+
+/// Why a replay is not its recording over again.
+fn difference(recorded: &Ended, replayed: &Ended) -> Option<String> {
+    if replayed.code() != recorded.code() {
+        return Some(format!(
+            "status {:?} instead of {:?}: {replayed}",
+            replayed.code(),
+            recorded.code()
+        ));
+    }
+    if !replayed.stderr.contains(EQUAL) {
+        return Some(format!("the replay does not say that it is equal: {replayed}"));
+    }
+    (replayed.stdout != recorded.stdout).then(|| format!("another text on the console: {replayed}"))
+}
+
+fn count(log: &Path, came_to: &mut CameTo) {
+    let reader = LogReader::open(log).unwrap_or_else(|why| panic!("{}: {why}", log.display()));
+    for entry in reader {
+        let entry = entry.unwrap_or_else(|why| panic!("{}: {why}", log.display()));
+        came_to.entries += 1;
+        came_to.exits = came_to.exits.max(entry.point.exits);
+        match entry.body {
+            Body::Event(_) => {
+                came_to.events += 1;
+                came_to.exact += u64::from(entry.point.instructions > 0);
+            }
+            Body::Output(_) => came_to.outputs += 1,
+            _ => (),
+        }
+    }
+}
+
+/// Keeps the evidence, and says how to look at it.
+fn keep_log(workload: &Workload, turn: u32, log: &Path, keep: &Path, difference: &str) {
+    let name = format!("{workload}-{turn}.lockstep-log").replace(", clock ", "-");
+    let kept = keep.join(name);
+    std::fs::create_dir_all(keep).expect("a place for the log");
+    std::fs::copy(log, &kept).expect("the log can be kept");
+    let (image, kept) = (workload.guest.image(), kept.display().to_string());
+    println!("DIVERGED: {workload}: {difference}");
+    println!("  the log is kept: {kept}");
+    println!(
+        "  again: lockstep replay {} --log {kept} --clock {} --memory-mib 64 --command-line '{}'",
+        image.display(),
+        workload.clock,
+        workload.options
+    );
+    println!("  look into it: lockstep log dump {kept} --from SEQUENCE");
+}

@@ -1,0 +1,93 @@
+//! What is recorded: a guest, its instruction clock, its options.
+
+use super::round::offers;
+use lockstep_tests::harness::Guest;
+use std::fmt;
+
+/// What a guest has to do with while it is recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    /// Nobody but itself.
+    None,
+    /// Frames that look for it, and a line that is typed.
+    Frames,
+    /// Clients that are served.
+    Clients,
+}
+
+/// Something to record and replay.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// The guest.
+    pub guest: Guest,
+    /// `--clock`.
+    pub clock: &'static str,
+    /// `--command-line`.
+    pub options: &'static str,
+    /// What comes from outside.
+    pub load: Load,
+}
+
+/// Every source of the entropy guest, for some seconds.
+const ENTROPY: &str =
+    "rounds=200 landings=40 spin0=200000 spin3=2000000 frames=40 frames_ms=1500 console_ms=1500";
+
+/// A timer interrupt into a loop of ring 0 without exits, and no network: what stepping is promised for (docs/hosts.md).
+const LOOP: &str = "sources=timer0 landings=1 spin0=100000000";
+
+const ALL: [Workload; 5] = [
+    Workload {
+        guest: Guest::Entropy,
+        clock: "none",
+        options: ENTROPY,
+        load: Load::Frames,
+    },
+    Workload {
+        guest: Guest::KeyValue,
+        clock: "none",
+        options: "",
+        load: Load::Clients,
+    },
+    Workload {
+        guest: Guest::Entropy,
+        clock: "statistic",
+        options: ENTROPY,
+        load: Load::Frames,
+    },
+    Workload {
+        guest: Guest::KeyValue,
+        clock: "statistic",
+        options: "",
+        load: Load::Clients,
+    },
+    Workload {
+        guest: Guest::Entropy,
+        clock: "step",
+        options: LOOP,
+        load: Load::None,
+    },
+];
+
+impl fmt::Display for Workload {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let guest = match self.guest {
+            Guest::KeyValue => "key-value",
+            Guest::Entropy => "entropy",
+            Guest::Compute => "compute",
+            Guest::Smoke => "smoke",
+        };
+        write!(formatter, "{guest}, clock {}", self.clock)
+    }
+}
+
+/// The workloads whose clock this host has. The others are named.
+pub fn offered() -> Vec<Workload> {
+    let has = |workload: &Workload| {
+        let offered = offers(workload.clock);
+        if !offered {
+            println!("skipped: {workload}: this host has no such clock");
+        }
+        offered
+    };
+    ALL.into_iter().filter(has).collect()
+}
