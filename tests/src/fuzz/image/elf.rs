@@ -83,9 +83,9 @@ pub fn build(input: &mut Input<'_>) -> Vec<u8> {
     let count = 1 + usize::from(input.byte()) % SEGMENTS_MAX;
     let mut segments: Vec<Segment> = Vec::new();
     for _ in 0..count {
-        let after = segments
-            .last()
-            .map_or(1 << 20, |last| last.address.wrapping_add(last.content.len() as u64));
+        let after = segments.last().map_or(1 << 20, |last| {
+            last.address.wrapping_add(last.content.len() as u64)
+        });
         segments.push(choose_segment(input, after));
     }
     let entry = segments[0].address.wrapping_add(u64::from(input.byte()));
