@@ -3,6 +3,7 @@
 use super::clock::role_ns;
 use super::feed::Item;
 use super::journal::Shared;
+use super::link::{was_reset, write};
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
@@ -21,7 +22,6 @@ use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Body, Generation, Message, Record};
 use std::collections::VecDeque;
-use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -78,6 +78,7 @@ pub struct Driver {
     parts: Parts,
     wake_at_ns: Option<u64>,
     connected: bool,
+    closing: bool,
     /// The vCPU is live.
     live: bool,
     /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
@@ -107,6 +108,7 @@ impl Driver {
             parts,
             wake_at_ns: None,
             connected: true,
+            closing: false,
             live,
             receives: live,
             ended: None,
@@ -144,10 +146,11 @@ impl Driver {
     async fn next(&mut self) -> Result<Happened, CommandError> {
         let parts = &mut self.parts;
         let wake = sleep_until(self.wake_at_ns);
-        let has_output = self.connected && parts.writer.queued_bytes() > 0;
+        let closing = self.closing;
+        let has_output = closing || self.connected && parts.writer.queued_bytes() > 0;
         Ok(tokio::select! {
             biased;
-            outcome = parts.writer.flush(), if has_output => Happened::Flushed(outcome),
+            outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
             () = wake, if self.wake_at_ns.is_some() => Happened::Wake,
             record = parts.reader.read(), if self.connected => Happened::Peer(record),
             Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
@@ -170,6 +173,11 @@ impl Driver {
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
+            // What cannot be closed is closed already.
+            Happened::Flushed(_) if self.closing => {
+                self.closing = false;
+                Ok(())
+            }
             Happened::Flushed(Ok(())) => {
                 pass(Step::AfterSend);
                 Ok(())
@@ -361,7 +369,7 @@ impl Driver {
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),
-            Action::Disconnect => self.connected = false,
+            Action::Disconnect => (self.connected, self.closing) = (false, true),
             Action::Deliver(batch) => self.deliver(batch),
             Action::Advance { exits } => self.hand(Item::Advance(exits)),
             Action::Release {
@@ -468,20 +476,6 @@ impl Driver {
                 Ok(conclude(&Ended { reason, point }))
             }
         }
-    }
-}
-
-/// A reset comes from a peer whose process is gone.
-fn was_reset(error: &ChannelError) -> bool {
-    match error {
-        ChannelError::Broken { source, .. } => {
-            matches!(
-                source.kind(),
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
-            )
-        }
-        ChannelError::ClosedInRecord { .. } => true,
-        _ => false,
     }
 }
 

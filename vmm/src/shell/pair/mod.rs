@@ -11,6 +11,7 @@ pub mod clock;
 pub mod driver;
 pub mod feed;
 pub mod journal;
+pub mod link;
 pub mod meeting;
 pub mod primary;
 pub mod report;
