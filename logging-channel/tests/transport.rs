@@ -322,6 +322,22 @@ async fn a_peer_that_closes_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_closed_writer_says_all_and_then_the_end_and_the_other_way_stays_open() {
+    let directory = tempfile::tempdir().unwrap();
+    for address in [any_tcp(), unix(directory.path())] {
+        let (mut one, mut other) = pair(&address).await;
+        let message = Message::Acknowledge(Acknowledge::default());
+        one.writer.queue(&message).unwrap();
+        one.writer.close().await.unwrap();
+        assert_eq!(read_all(&mut other).await, [Record::Message(message.clone())]);
+
+        other.writer.queue(&message).unwrap();
+        other.writer.flush().await.unwrap();
+        assert_eq!(one.reader.read().await.unwrap(), Some(Record::Message(message)));
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_is_said_after_the_patience() {
     let directory = tempfile::tempdir().unwrap();
     let patience = Duration::from_millis(50);

@@ -92,6 +92,22 @@ impl RecordWriter {
         Ok(())
     }
 
+    /// Writes everything queued, and says that nothing will follow: the peer reads the end. As [`RecordWriter::flush`], it may be dropped and
+    /// called again.
+    ///
+    /// # Errors
+    /// [`ChannelError::Broken`].
+    pub async fn close(&mut self) -> Result<(), ChannelError> {
+        self.flush().await?;
+        self.stream
+            .shutdown()
+            .await
+            .map_err(|source| ChannelError::Broken {
+                peer: self.peer.clone(),
+                source,
+            })
+    }
+
     /// Gives up what the stream has taken, once that is more than what is left. A stream that is slower than its writer never lets the
     /// queue run empty, and what it took long ago must not count; moving the smaller part costs less than writing the larger did.
     fn forget_written(&mut self) {

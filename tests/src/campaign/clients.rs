@@ -16,6 +16,11 @@ use std::time::Duration;
 /// A client that has the last word: it reads every key when all others have stopped.
 const LAST: usize = usize::MAX;
 
+/// One value in so many is long.
+const LONG_ONE_IN: u64 = 8;
+/// Five full frames.
+const LONG_BYTES_MAX: u64 = 7_000;
+
 /// What a client came back with.
 #[derive(Debug)]
 pub struct Account {
@@ -159,8 +164,8 @@ fn ask(
     let invoked_ns = monotonic_ns();
     let reply = match operation {
         Operation::Read => connection.try_call(&["GET", &key]),
-        Operation::Write(value) => connection.try_call(&["SET", &key, &value.to_string()]),
-        Operation::Swap(value) => connection.try_call(&["GETSET", &key, &value.to_string()]),
+        Operation::Write(value) => connection.try_call(&["SET", &key, &text(value)]),
+        Operation::Swap(value) => connection.try_call(&["GETSET", &key, &text(value)]),
         Operation::Increment => connection.try_call(&["INCR", &key]),
     };
     let at_ns = monotonic_ns();
@@ -174,6 +179,16 @@ fn ask(
         answer,
     });
     value
+}
+
+/// A value as it is sent: some with so many leading zeros that they, and the answers that have them, take several frames.
+fn text(value: u64) -> String {
+    let width = if value.is_multiple_of(LONG_ONE_IN) {
+        (mix(value) % LONG_BYTES_MAX) as usize
+    } else {
+        1
+    };
+    format!("{value:0>width$}")
 }
 
 fn number(operation: Operation, reply: &Reply) -> io::Result<u64> {
@@ -204,4 +219,26 @@ pub fn read_all(address: SocketAddr, clients: usize) -> io::Result<(BTreeMap<Str
         held.insert(key, value);
     }
     Ok((held, history))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_and_short_values_are_read_as_what_was_written() {
+        let longest = (1..1_000).map(|value| text(value).len()).max();
+        assert!(longest > Some(6_000), "{longest:?}");
+        for value in 1..1_000 {
+            let reply = Reply::bulk(&text(value));
+            assert_eq!(number(Operation::Read, &reply).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_refused() {
+        assert!(number(Operation::Read, &Reply::bulk("12x")).is_err());
+        assert!(number(Operation::Write(1), &Reply::Error("ERR".to_owned())).is_err());
+        assert!(number(Operation::Increment, &Reply::Integer(-1)).is_err());
+    }
 }

@@ -61,7 +61,7 @@ fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
                 "entry {} was acknowledged at {at_us} µs when entry {} was the last that had been passed on",
                 sequence.0, passed.0
             )),
-            Passing::Acknowledged(_) => {}
+            Passing::Acknowledged(_) | Passing::Heartbeat(_) => {}
         }
     }
 }
@@ -147,7 +147,7 @@ fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, 
 fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
     match passing {
         Passing::Acknowledged(sequence) => Some((*at_us, *sequence)),
-        Passing::Entry(_) => None,
+        Passing::Entry(_) | Passing::Heartbeat(_) => None,
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Passing {
     Entry(Sequence),
     /// The backup has said that it has entries up to this one.
     Acknowledged(Sequence),
+    /// This way went a sign of life.
+    Heartbeat(Toward),
 }
 
 /// What went over the wire.
@@ -64,8 +66,8 @@ impl Direction {
         }
     }
 
-    fn take(&mut self, traffic: &Mutex<Traffic>, record: &Record, bytes: &[u8]) {
-        let passing = passing(record);
+    fn take(&mut self, toward: Toward, traffic: &Mutex<Traffic>, record: &Record, bytes: &[u8]) {
+        let passing = passing(toward, record);
         let held_back = self.holds_acknowledgements && matches!(passing, Some(Passing::Acknowledged(_)));
         lock(traffic).acknowledgements_held += u64::from(held_back);
         if held_back || self.cut {
@@ -99,12 +101,13 @@ impl Direction {
     }
 }
 
-fn passing(record: &Record) -> Option<Passing> {
+fn passing(toward: Toward, record: &Record) -> Option<Passing> {
     match record {
         Record::Entry(entry) => Some(Passing::Entry(entry.sequence)),
         Record::Message(Message::Acknowledge(acknowledge)) => {
             Some(Passing::Acknowledged(acknowledge.received))
         }
+        Record::Message(Message::Heartbeat(_)) => Some(Passing::Heartbeat(toward)),
         Record::Message(_) => None,
     }
 }
@@ -137,7 +140,7 @@ impl Wire {
             }
             Record::Message(_) => {}
         }
-        lock(self.direction(toward)).take(&self.traffic, record, bytes);
+        lock(self.direction(toward)).take(toward, &self.traffic, record, bytes);
     }
 
     fn end(&self, toward: Toward) {

@@ -1,5 +1,6 @@
 //! One side of a pair is killed, stopped or cut off under load: the clients notice nothing, and one machine goes on.
 
+use lockstep_tests::harness::proxy::Toward;
 use lockstep_tests::harness::{Guest, Load, Pair, PairSpec, Replica, SLOWNESS, kvm, wait_until};
 use nix::sys::signal::Signal;
 
@@ -138,6 +139,21 @@ fn when_both_live_and_cannot_hear_each_other_exactly_one_goes_on() {
     load.stop_and_check();
     assert!(loser.event("won").is_none() && winner.event("fenced").is_none());
     expect_good_end(winner);
+}
+
+#[test]
+fn who_finds_the_channel_damaged_parts_and_the_other_hears_of_it() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = pair().with_proxy().start();
+    let load = load(&pair);
+    pair.proxy().damage(Toward::Backup);
+    let noticed = pair.primary.wait_for("noticed");
+    assert_eq!(noticed["cause"], "it closed the connection", "{noticed}");
+    pair.primary.wait_for("solo");
+    let _ = pair.backup.process.wait().expect_code(41);
+    load.wait_for_more(20);
+    load.stop_and_check();
+    expect_good_end(&mut pair.primary);
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn one(arguments: &Arguments, plan: &Plan) -> Outcome {
         outcome.acknowledged,
         outcome.took.as_secs_f64()
     );
-    if failed || arguments.keep_all {
+    if failed || !outcome.met || arguments.keep_all {
         let directory = arguments
             .keep
             .join(format!("seed-{}-round-{}", plan.seed, plan.round));

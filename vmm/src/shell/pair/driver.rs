@@ -4,6 +4,7 @@ use super::clock::role_ns;
 use super::feed::Item;
 use super::journal::Shared;
 use super::leaving::Leaving;
+use super::link::{was_reset, write};
 use super::received::{self, Received};
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
@@ -22,7 +23,6 @@ use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Generation, Message, Record};
-use std::io::ErrorKind;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -80,6 +80,7 @@ pub struct Driver {
     parts: Parts,
     wake_at_ns: Option<u64>,
     connected: bool,
+    closing: bool,
     /// The vCPU is live.
     live: bool,
     /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
@@ -110,6 +111,7 @@ impl Driver {
             parts,
             wake_at_ns: None,
             connected: true,
+            closing: false,
             live,
             receives: live,
             ended: None,
@@ -148,10 +150,11 @@ impl Driver {
     async fn next(&mut self) -> Result<Happened, CommandError> {
         let parts = &mut self.parts;
         let wake = sleep_until(self.wake_at_ns);
-        let has_output = self.connected && parts.writer.queued_bytes() > 0;
+        let closing = self.closing;
+        let has_output = closing || self.connected && parts.writer.queued_bytes() > 0;
         Ok(tokio::select! {
             biased;
-            outcome = parts.writer.flush(), if has_output => Happened::Flushed(outcome),
+            outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
             () = wake, if self.wake_at_ns.is_some() => Happened::Wake,
             record = parts.reader.read(), if self.connected => Happened::Peer(record),
             Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
@@ -171,6 +174,11 @@ impl Driver {
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
+            // What cannot be closed is closed already.
+            Happened::Flushed(_) if self.closing => {
+                self.closing = false;
+                Ok(())
+            }
             Happened::Flushed(Ok(())) => {
                 pass(Step::AfterSend);
                 Ok(())
@@ -347,7 +355,7 @@ impl Driver {
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),
-            Action::Disconnect => self.connected = false,
+            Action::Disconnect => (self.connected, self.closing) = (false, true),
             Action::Deliver(batch) => self.deliver(batch),
             Action::Advance { exits } => self.hand(Item::Advance(exits)),
             Action::Release {
@@ -440,20 +448,6 @@ impl Driver {
                 Ok(conclude(&Ended { reason, point }))
             }
         }
-    }
-}
-
-/// A reset comes from a peer whose process is gone.
-fn was_reset(error: &ChannelError) -> bool {
-    match error {
-        ChannelError::Broken { source, .. } => {
-            matches!(
-                source.kind(),
-                ErrorKind::ConnectionReset | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted
-            )
-        }
-        ChannelError::ClosedInRecord { .. } => true,
-        _ => false,
     }
 }
 

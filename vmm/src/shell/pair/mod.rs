@@ -12,6 +12,7 @@ pub mod driver;
 pub mod feed;
 pub mod journal;
 pub mod leaving;
+pub mod link;
 pub mod meeting;
 pub mod primary;
 pub mod received;
