@@ -107,7 +107,8 @@ fn make_offers_the_lab_before_it_builds_anything() {
     }
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
     let mut demo = Command::new("make");
-    demo.current_dir(root).arg("demo").env_remove("MAKEFLAGS");
+    demo.current_dir(root).args(["--no-print-directory", "demo"]);
+    demo.env_remove("MAKEFLAGS").env_remove("MAKELEVEL");
     let ended = run(&mut namespace::with(Kvm::Missing, &demo));
     assert!(!ended.status.success(), "{ended}");
     ended.expect_named(&["/dev/kvm does not exist", "make demo LAB=1"]);

@@ -2,8 +2,17 @@
 
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+
+/// The server under the name of its checker, which Debian's redis-tools bring without a service that starts by itself: one program, which
+/// looks at its name.
+fn checker_as_server() -> Command {
+    let mut command = Command::new("redis-check-rdb");
+    command.arg0("redis-server");
+    command
+}
 
 /// Stops the server and removes its directory when dropped.
 pub(crate) struct Redis {
@@ -16,8 +25,8 @@ impl Redis {
     pub(crate) fn start(name: &str) -> Option<Self> {
         let directory = std::env::temp_dir().join(format!("lockstep-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
-        let started = Command::new("redis-server")
-            .args([
+        let start = |mut command: Command| {
+            let options = [
                 "--port",
                 "0",
                 "--save",
@@ -25,11 +34,15 @@ impl Redis {
                 "--proto-max-bulk-len",
                 "1048576",
                 "--unixsocket",
-            ])
-            .arg(directory.join("socket"))
-            .current_dir(&directory)
-            .stdout(Stdio::piped())
-            .spawn();
+            ];
+            command
+                .args(options)
+                .arg(directory.join("socket"))
+                .current_dir(&directory)
+                .stdout(Stdio::piped())
+                .spawn()
+        };
+        let started = start(Command::new("redis-server")).or_else(|_| start(checker_as_server()));
         let Ok(mut process) = started else {
             std::fs::remove_dir_all(&directory).unwrap();
             skip(name);
