@@ -355,7 +355,8 @@ impl Driver {
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),
-            Action::Disconnect => (self.connected, self.closing) = (false, true),
+            // A primary closes when it has won: heard earlier, its backup would claim beside it, and moving costs clients more.
+            Action::Disconnect => (self.connected, self.closing) = (false, !self.live),
             Action::Deliver(batch) => self.deliver(batch),
             Action::Advance { exits } => self.hand(Item::Advance(exits)),
             Action::Release {
@@ -385,6 +386,7 @@ impl Driver {
             Action::Report(report) => {
                 parts.reporter.role(&report);
                 if let crate::replica::role::Report::Solo { .. } = report {
+                    self.closing = true;
                     parts.shared.go_alone();
                 }
             }
