@@ -11,10 +11,10 @@ use std::process::Command;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/lab");
 const HOST: i32 = 4;
 /// Everything ordinary that the script uses.
-const TOOLS: [&str; 30] = [
+const TOOLS: [&str; 31] = [
     "awk", "bash", "cat", "chmod", "cp", "dirname", "env", "find", "grep", "head", "id", "ln", "ls", "mkdir",
     "mkfifo", "mktemp", "mv", "paste", "realpath", "rm", "rustc", "sed", "setpriv", "sh", "sleep", "sort",
-    "stty", "tail", "timeout", "tr",
+    "stty", "tail", "timeout", "tr", "wc",
 ];
 
 /// A machine that has the script's ordinary tools, and of the rest what a test puts there.
@@ -229,6 +229,20 @@ fn nothing_stays_when_the_script_is_killed() {
         assert!(!ended.status.success(), "{ended}");
         expect_gone(&numbers);
     }
+}
+
+#[test]
+fn a_machine_that_stands_still_is_ended_and_booted_once_more() {
+    // The first stands still; the second writes what a machine writes.
+    let then = "if [ -e $console.first ]; then echo here >$out; echo exit=3 >$status
+         else : >$console.first; : >$out; : >$err; exec sleep 600; fi";
+    let host = Host::new()
+        .with_packages()
+        .with("qemu-system-x86_64", &emulator(then));
+    let mut lab = host.lab(&["run", "probe"]);
+    let ended = run(lab.env("LAB_STILL", "3")).expect_code(3);
+    assert_eq!(ended.stdout, "here\n", "{ended}");
+    ended.expect_named(&["stood still for 3 s", "booting again"]);
 }
 
 #[test]
