@@ -1,5 +1,5 @@
 //! The log of a protected virtual machine and the channel that carries it: entries, their encoding, the
-//! log file, the transport, handshake, acknowledgement, heartbeat and flow control.
+//! log file, the transport, handshake, acknowledgement and heartbeat.
 //!
 //! Knows nothing of KVM or of devices.
 
@@ -9,7 +9,6 @@ pub mod dump;
 pub mod entry;
 mod error;
 pub mod file;
-pub mod flow;
 pub mod handshake;
 pub mod info;
 mod kind;

@@ -1,7 +1,7 @@
 //! The way of records between two processes, over TCP or a Unix socket.
 //!
-//! Knows records, not roles: who says what first is in [`crate::handshake`], and how much may be under way
-//! in [`crate::flow`].
+//! Knows records, not roles: who says what first is in [`crate::handshake`], and how much may be under way the
+//! replicas decide, up to [`WINDOW_BYTES_MAX`].
 
 mod address;
 mod connect;
@@ -17,4 +17,4 @@ pub use connection::Connection;
 pub use error::ChannelError;
 pub use listener::Listener;
 pub use reader::RecordReader;
-pub use writer::{QUEUE_BYTES_MAX, RecordWriter};
+pub use writer::{QUEUE_BYTES_MAX, RecordWriter, WINDOW_BYTES_MAX};

@@ -6,8 +6,10 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::ChannelError;
 use crate::codec::{self, RECORD_BYTES_MAX};
-use crate::flow::WINDOW_BYTES_MAX;
 use crate::message::Message;
+
+/// The most of the log that may have been sent and not replayed: at 100 Mbit/s of log, more than a second of a backup that stands still.
+pub const WINDOW_BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// The most that may be queued and not flushed: a whole window of entries, the record that overran it, and
 /// another record's length of messages.

@@ -1,6 +1,6 @@
 //! What a replica is told when it starts, and the times that follow from it.
 
-use lockstep_logging_channel::flow::WINDOW_BYTES_MAX;
+use lockstep_logging_channel::transport::WINDOW_BYTES_MAX;
 use lockstep_logging_channel::{Generation, RECORD_BYTES_MAX, Sequence};
 
 /// The shortest timeout: its eighth, the time between heartbeats, is then over a millisecond.
