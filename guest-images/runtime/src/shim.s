@@ -28,6 +28,12 @@ guest_entry:
     lidt [idt_pointer]
     mov eax, TASK_STATE
     ltr ax
+    # IRETQ to ring 3 takes selectors of ring 0 away on hardware, and leaves them on software-assisted KVM: none are left to take.
+    xor eax, eax
+    mov ds, eax
+    mov es, eax
+    mov fs, eax
+    mov gs, eax
     mov esp, offset ring0_stack_top
     push USER_DATA
     push offset ring3_stack_top
@@ -53,6 +59,7 @@ divide_error:
     cmp qword ptr [rsp], offset gate_instruction
     jne divide_error_stub
     add qword ptr [rsp], 2
+    and dword ptr [rsp + 16], ~0x10000  # RF, which not every host sets there: the frame stays in memory
     call rax
     iretq
 
