@@ -9,7 +9,7 @@ pub const US: u64 = 1_000;
 pub const MS: u64 = 1_000_000;
 
 /// One of the two replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Side {
     /// The one that starts live.
     Primary,
@@ -27,6 +27,15 @@ impl Side {
         match self {
             Self::Primary => Self::Backup,
             Self::Backup => Self::Primary,
+        }
+    }
+
+    /// As it is written.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Backup => "backup",
         }
     }
 
