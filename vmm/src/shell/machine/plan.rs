@@ -1,6 +1,7 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
 use crate::kvm::qualify::Request;
+use crate::kvm::qualify::platform::first_line;
 use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
 use crate::machine::cpu::cpuid;
 use crate::machine::devices::Devices;
@@ -179,10 +180,6 @@ fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Resu
     })?;
     Host::open()?;
     Ok(())
-}
-
-fn first_line(path: &str) -> String {
-    std::fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
