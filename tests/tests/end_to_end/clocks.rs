@@ -58,6 +58,17 @@ fn landings(log: &Path) -> Vec<(u64, String)> {
         .collect()
 }
 
+/// Timer interrupts that entered the guest's loop, as it says itself: those it was asked to wait for, and sometimes one that fired
+/// before it had stopped its timer.
+fn landed(ended: &Ended) -> u64 {
+    let said = ended
+        .stdout
+        .split_once("landed ")
+        .and_then(|(_, rest)| rest.split_once(','));
+    let (count, _) = said.unwrap_or_else(|| panic!("no landings: {ended}"));
+    count.parse().unwrap()
+}
+
 #[test]
 fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     let Some(_kvm) = kvm::shared() else { return };
@@ -67,9 +78,10 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let first = recorded("statistic", LOOP, &log);
-    assert!(first.stdout.contains("landed 8"), "{first}");
-    let positions = landings(&log);
-    assert_eq!(positions.len(), 8, "{positions:?}");
+    assert!(landed(&first) >= 8, "{first}");
+    let mut positions = landings(&log);
+    assert!(positions.len() as u64 >= landed(&first), "{positions:?}, {first}");
+    positions.truncate(8);
     assert!(
         positions
             .iter()
@@ -84,7 +96,11 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     }
     let again = scratch.join("again");
     recorded("statistic", LOOP, &again).expect_named(&[]);
-    assert_ne!(landings(&again), positions, "the outside decides where");
+    assert_ne!(
+        landings(&again).get(..8),
+        Some(&positions[..]),
+        "the outside decides where"
+    );
 }
 
 #[test]
@@ -96,7 +112,7 @@ fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
     let scratch = Scratch::new();
     let (log, once) = (scratch.join("log"), "sources=timer0 landings=1 spin0=100000000");
     let first = recorded("step", once, &log);
-    assert!(first.stdout.contains("landed 1"), "{first}");
+    assert!(landed(&first) >= 1, "{first}");
     let positions = landings(&log);
     assert!(
         positions.iter().any(|(instructions, _)| *instructions > 0),
@@ -135,7 +151,7 @@ fn the_step_clock_lands_anywhere_in_ring_3_where_that_is_exact() {
     for recording in 0..3 {
         let log = scratch.join(&format!("log-{recording}"));
         let first = recorded("step", LOOP_IN_RING_3, &log);
-        assert!(first.stdout.contains("landed 8"), "{first}");
+        assert!(landed(&first) >= 8, "{first}");
         let between: Vec<_> = landings(&log)
             .into_iter()
             .filter(|(instructions, _)| *instructions > 0)
