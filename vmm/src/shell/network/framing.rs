@@ -1,8 +1,8 @@
 //! Frames on a stream: a 4-byte big-endian length, then that many bytes of an Ethernet frame.
 //!
 //! The same as the `stream` network backend of QEMU, so that a QEMU can sit on the switch too. The decoder is pure:
-//! bytes go in wherever a read left them, frames come out as slices of its buffer, nothing is allocated
-//! after it was made, and no length on the wire makes it grow.
+//! bytes go in wherever a read left them, and frames come out as slices of its buffer, which grows with what is read at
+//! once, up to a bound, and never by a length on the wire.
 
 /// Bytes of the length before every frame.
 pub(crate) const LENGTH_BYTES: usize = 4;
@@ -10,9 +10,12 @@ pub(crate) const LENGTH_BYTES: usize = 4;
 /// The longest frame, in bytes: 65,535 of IPv4 packet, 14 of Ethernet header, rounded up to even.
 pub const FRAME_BYTES_MAX: usize = 65_550;
 
-/// Bytes of the decoder's buffer: the longest frame with its length, and as much again, so that one read can
-/// bring the rest of a long frame together with many short ones.
-const BUFFER_BYTES: usize = 2 * (LENGTH_BYTES + FRAME_BYTES_MAX);
+/// Bytes of a new decoder's buffer: a few ordinary frames. Most streams never bring more at once.
+const BUFFER_BYTES_MIN: usize = 4 << 10;
+
+/// Bytes it grows to: the longest frame with its length, and as much again, so that one read can bring the rest of a
+/// long frame together with many short ones.
+const BUFFER_BYTES_MAX: usize = 2 * (LENGTH_BYTES + FRAME_BYTES_MAX);
 
 /// The other side does not speak this framing; the stream cannot be resynchronised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,7 +47,7 @@ impl FrameDecoder {
     /// An empty decoder.
     pub(crate) fn new() -> Self {
         Self {
-            buffer: vec![0; BUFFER_BYTES],
+            buffer: vec![0; BUFFER_BYTES_MIN],
             start: 0,
             end: 0,
         }
@@ -60,9 +63,12 @@ impl FrameDecoder {
         self.buffer.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Tells that the first `count` bytes of [`Self::space`] were filled.
+    /// Tells that the first `count` bytes of [`Self::space`] were filled. Where that was all of it, more may wait.
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.buffer.len());
+        if self.end == self.buffer.len() {
+            self.buffer.resize((2 * self.end).min(BUFFER_BYTES_MAX), 0);
+        }
     }
 
     /// The next whole frame, or none until more bytes come.
@@ -152,13 +158,13 @@ mod tests {
         }
 
         #[test]
-        fn garbage_gives_frames_or_an_error_and_never_grows(
+        fn garbage_gives_frames_or_an_error_and_makes_it_grow_by_what_came_only(
             bytes in prop::collection::vec(any::<u8>(), 0..4000),
             chunk in 1_usize..700,
         ) {
             let mut decoder = FrameDecoder::new();
             let _ = feed(&mut decoder, &bytes, chunk);
-            prop_assert_eq!(decoder.buffer.len(), BUFFER_BYTES);
+            prop_assert!(decoder.buffer.len() <= BUFFER_BYTES_MIN.max(2 * bytes.len()));
         }
     }
 
@@ -166,8 +172,12 @@ mod tests {
     fn the_longest_frame_passes() {
         let mut stream = Vec::new();
         append_frame(&mut stream, &vec![7; FRAME_BYTES_MAX]);
-        let frames = feed(&mut FrameDecoder::new(), &stream, 1000).unwrap();
-        assert_eq!(frames, vec![vec![7; FRAME_BYTES_MAX]]);
+        for chunk in [1000, stream.len()] {
+            let mut decoder = FrameDecoder::new();
+            let frames = feed(&mut decoder, &stream, chunk).unwrap();
+            assert_eq!(frames, vec![vec![7; FRAME_BYTES_MAX]]);
+            assert!(decoder.buffer.len() <= BUFFER_BYTES_MAX);
+        }
     }
 
     #[test]
