@@ -1,6 +1,6 @@
 //! What happens next in virtual time.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use lockstep::replica::role::Outcome;
@@ -61,38 +61,15 @@ pub enum Happening {
     PowerOff,
 }
 
-#[derive(Debug)]
-struct Scheduled {
-    at_ns: u64,
-    serial: u64,
-    happening: Happening,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.serial == other.serial
-    }
-}
-
-impl Eq for Scheduled {}
-
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Scheduled {
-    /// The heap gives the greatest first: the earliest, and of two at once the one planned first.
-    fn cmp(&self, other: &Self) -> Ordering {
-        (other.at_ns, other.serial).cmp(&(self.at_ns, self.serial))
-    }
-}
-
 /// Everything that is going to happen.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    heap: BinaryHeap<Scheduled>,
+    /// When, the place among everything that was ever put here, and where it is kept: the earliest first, and of two at once the
+    /// one planned first. What is ordered is small, as it is moved often.
+    order: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    kept: Vec<Option<Happening>>,
+    /// Places in `kept` with nothing in them.
+    free: Vec<usize>,
     serial: u64,
 }
 
@@ -100,11 +77,12 @@ impl Agenda {
     /// Puts something on the agenda.
     pub fn at(&mut self, at_ns: u64, happening: Happening) {
         self.serial += 1;
-        self.heap.push(Scheduled {
-            at_ns,
-            serial: self.serial,
-            happening,
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.kept.push(None);
+            self.kept.len() - 1
         });
+        self.kept[place] = Some(happening);
+        self.order.push(Reverse((at_ns, self.serial, place)));
     }
 
     /// How much was ever put on it.
@@ -115,8 +93,8 @@ impl Agenda {
 
     /// What happens next, and when.
     pub fn next(&mut self) -> Option<(u64, Happening)> {
-        self.heap
-            .pop()
-            .map(|scheduled| (scheduled.at_ns, scheduled.happening))
+        let Reverse((at_ns, _, place)) = self.order.pop()?;
+        self.free.push(place);
+        Some((at_ns, self.kept[place].take()?))
     }
 }
