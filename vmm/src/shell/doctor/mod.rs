@@ -48,7 +48,7 @@ pub fn doctor(arguments: &DoctorArguments) -> Result<Status, CommandError> {
         json::text(&survey)?
     } else {
         let columns = terminal_size::terminal_size().filter(|_| std::io::stdout().is_terminal());
-        table::text(&survey, columns.map(|(width, _)| usize::from(width.0)))
+        table::text(&survey, columns.map(|(width, _)| width.0))
     };
     let written = std::io::stdout().write_all(text.as_bytes());
     written.map_err(CommandError::other("cannot write the report"))?;
