@@ -69,6 +69,11 @@ fn the_report_for_programs_has_every_property_and_use_and_the_status_says_the_sa
     for text in ["judgement", "tried", "seen", "follows"] {
         assert!(!texts(&report, "findings", text).contains(""), "{text}: {ended}");
     }
+    for line in report["findings"].as_array().unwrap() {
+        let figures = ["median_ns", "p99_ns"].map(|key| line[key].as_u64());
+        let measured = line["judgement"] == "measured";
+        assert_eq!(figures.map(|figure| figure.is_some()), [measured; 2], "{line}");
+    }
     let wanted = if report["usable"] == true { 0 } else { 4 };
     assert_eq!(ended.code(), Some(wanted), "{ended}");
     assert_eq!(

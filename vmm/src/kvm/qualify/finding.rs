@@ -109,6 +109,15 @@ impl std::fmt::Display for Property {
     }
 }
 
+/// What something costs, in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Half of all were not above.
+    pub median_ns: u64,
+    /// 99 in 100 were not above.
+    pub p99_ns: u64,
+}
+
 /// What a finding comes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -120,7 +129,7 @@ pub enum Judgement {
     /// It is there and wrong.
     Wrong,
     /// A figure, which has no right or wrong.
-    Measured,
+    Measured(Cost),
     /// It could not be tried.
     Untried,
 }
@@ -130,11 +139,29 @@ impl Judgement {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
+            Self::Measured(_) => "-",
+            _ => self.key(),
+        }
+    }
+
+    /// Stable name, for machines.
+    #[must_use]
+    pub fn key(self) -> &'static str {
+        match self {
             Self::Yes => "yes",
             Self::No => "no",
             Self::Wrong => "wrong",
-            Self::Measured => "-",
+            Self::Measured(_) => "measured",
             Self::Untried => "untried",
+        }
+    }
+
+    /// The figure, where it is one.
+    #[must_use]
+    pub fn cost(self) -> Option<Cost> {
+        match self {
+            Self::Measured(cost) => Some(cost),
+            _ => None,
         }
     }
 }
@@ -173,7 +200,7 @@ impl Finding {
     #[must_use]
     pub fn and_under_load(self, loaded: Self) -> Self {
         let severity = |finding: &Self| match finding.judgement {
-            Judgement::Yes | Judgement::Measured => 0,
+            Judgement::Yes | Judgement::Measured(_) => 0,
             Judgement::No => 1,
             Judgement::Untried => 2,
             Judgement::Wrong => 3,

@@ -1,7 +1,7 @@
 //! The report for programs. Keys are stable: they are added to, never renamed (docs/hosts.md).
 
 use super::survey::Survey;
-use crate::kvm::qualify::Judgement;
+use crate::kvm::qualify::finding::Cost;
 use crate::kvm::qualify::verdict::Use;
 use crate::shell::status::CommandError;
 use serde::Serialize;
@@ -19,7 +19,10 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct FindingLine<'a> {
     property: String,
-    judgement: Judgement,
+    judgement: &'static str,
+    /// Of what is measured: `median_ns`, `p99_ns`.
+    #[serde(flatten)]
+    cost: Option<Cost>,
     tried: &'a str,
     seen: &'a str,
     follows: &'a str,
@@ -40,7 +43,8 @@ struct VerdictLine<'a> {
 pub fn text(survey: &Survey) -> Result<String, CommandError> {
     let findings = survey.findings.iter().map(|finding| FindingLine {
         property: finding.property.key(),
-        judgement: finding.judgement,
+        judgement: finding.judgement.key(),
+        cost: finding.judgement.cost(),
         tried: &finding.tried,
         seen: &finding.seen,
         follows: &finding.follows,

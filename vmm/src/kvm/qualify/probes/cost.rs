@@ -4,7 +4,7 @@ use super::Effort;
 use crate::kvm::qualify::bench::{
     Bench, ProbeError, Reached, Ring, Setup, TO_EXIT, astray, describe, run_to_exit, start,
 };
-use crate::kvm::qualify::finding::{Finding, Judgement, Property};
+use crate::kvm::qualify::finding::{Cost, Finding, Judgement, Property};
 use crate::kvm::qualify::programs;
 use crate::kvm::qualify::stage::QUIET_VECTOR;
 use crate::machine::cpu::{Entry, Exit};
@@ -131,15 +131,15 @@ fn times(samples: u32, mut what: impl FnMut() -> Result<(), ProbeError>) -> Resu
 /// A cost, said.
 #[must_use]
 pub fn judge(property: Property, tried: &str, times: &Times) -> Finding {
-    let microseconds = |percent| {
-        times
-            .percentile_ns(percent)
-            .map(|ns| format!("{:.1} µs", ns as f64 / 1e3))
-    };
-    let (judgement, seen) = match (microseconds(50), microseconds(99)) {
-        (Some(median), Some(high)) => (
-            Judgement::Measured,
-            format!("median {median}, 99th percentile {high}"),
+    let microseconds = |ns| ns as f64 / 1e3;
+    let (judgement, seen) = match (times.percentile_ns(50), times.percentile_ns(99)) {
+        (Some(median_ns), Some(p99_ns)) => (
+            Judgement::Measured(Cost { median_ns, p99_ns }),
+            format!(
+                "median {:.1} µs, 99th percentile {:.1} µs",
+                microseconds(median_ns),
+                microseconds(p99_ns)
+            ),
         ),
         _ => (Judgement::Untried, "no sample".to_owned()),
     };
