@@ -14,6 +14,7 @@
 pub mod binary;
 pub mod clock;
 pub mod images;
+pub mod interrupt;
 pub mod kvm;
 pub mod load;
 pub mod logs;
@@ -28,6 +29,7 @@ pub mod switch;
 
 pub use binary::{lockstep, lockstep_path};
 pub use images::Guest;
+pub use interrupt::Interrupt;
 pub use load::Load;
 pub use pair::{Pair, PairSpec};
 pub use process::{Ended, Process};

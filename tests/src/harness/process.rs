@@ -1,10 +1,11 @@
 //! A process that does not outlive its test, and what it says.
 
 use super::{PATIENCE, wait_until};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::{Read, Write};
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -108,6 +109,14 @@ impl std::fmt::Display for Ended {
     }
 }
 
+/// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to which an interrupt from the terminal does
+/// not come: that is for its caller.
+#[expect(unsafe_code, reason = "what runs between fork and exec")]
+fn tied(command: &mut Command) -> &mut Command {
+    // SAFETY: one system call, which touches no memory and takes no lock.
+    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) }.process_group(0)
+}
+
 /// A running process, killed and reaped with this value.
 #[derive(Debug)]
 pub struct Process {
@@ -129,7 +138,7 @@ impl Process {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command
+        let mut child = tied(command)
             .spawn()
             .unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
         let stdin = child.stdin.take();
@@ -325,4 +334,28 @@ impl Drop for Process {
 pub fn run(command: &mut Command) -> Ended {
     let name = format!("{command:?}");
     Process::start(&name, command).wait()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_ends_with_the_thread_that_started_it() {
+        let number = thread::spawn(|| {
+            let process = Process::start("sleep", Command::new("sleep").arg("1000"));
+            let number = process.id();
+            // As where that thread is killed: nothing is dropped.
+            std::mem::forget(process);
+            number
+        })
+        .join()
+        .unwrap();
+        let state = || std::fs::read_to_string(format!("/proc/{number}/stat")).unwrap_or_default();
+        // Nobody reaps it.
+        wait_until(
+            || (!state().contains(") S ")).then_some(()),
+            || format!("the end of process {number}: {}", state()),
+        );
+    }
 }

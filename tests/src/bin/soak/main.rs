@@ -16,6 +16,7 @@ mod round;
 mod workload;
 
 use clap::Parser;
+use lockstep_tests::harness::Interrupt;
 use report::Report;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,6 +41,7 @@ struct Arguments {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    let interrupt = Interrupt::watch();
     let workloads = workload::offered();
     let start = Instant::now();
     let mut report = Report::new(&workloads);
@@ -47,23 +49,25 @@ fn main() -> ExitCode {
     let enough = |report: &Report| start.elapsed() >= limit || report.events() >= arguments.events;
     for turn in 0.. {
         for (index, workload) in workloads.iter().enumerate() {
-            if turn > 0 && enough(&report) {
+            if interrupt.is_asked() || turn > 0 && enough(&report) {
                 continue;
             }
             let came_to = round::run(workload, turn, &arguments.keep);
             println!("{workload}: {came_to}");
             report.add(index, came_to);
         }
-        if enough(&report) {
+        if interrupt.is_asked() || enough(&report) {
             break;
         }
     }
     print!("\n{report}");
     let json = report.to_json(start.elapsed());
     std::fs::write(&arguments.json, format!("{json:#}\n")).expect("the figures can be written");
-    if report.divergences() == 0 {
-        ExitCode::SUCCESS
-    } else {
+    if report.divergences() > 0 {
         ExitCode::FAILURE
+    } else if interrupt.is_asked() {
+        Interrupt::STATUS.into()
+    } else {
+        ExitCode::SUCCESS
     }
 }

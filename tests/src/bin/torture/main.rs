@@ -5,7 +5,7 @@
 
 use clap::Parser;
 use lockstep_tests::campaign::{Kind, Outcome, Plan, Summary, picture, run};
-use lockstep_tests::harness::kvm;
+use lockstep_tests::harness::{Interrupt, kvm};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -61,10 +61,10 @@ fn main() -> ExitCode {
     };
     // A panic of the harness is a failed round, and is told as one.
     std::panic::set_hook(Box::new(|_| ()));
-    campaign(&arguments)
+    campaign(&arguments, &Interrupt::watch())
 }
 
-fn campaign(arguments: &Arguments) -> ExitCode {
+fn campaign(arguments: &Arguments, interrupt: &Interrupt) -> ExitCode {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let seed = arguments.seed.unwrap_or(now.as_millis() as u64);
     let rounds = arguments
@@ -89,6 +89,9 @@ fn campaign(arguments: &Arguments) -> ExitCode {
             eprintln!("campaign: given up after {} failed rounds", summary.failed());
             break;
         }
+        if interrupt.is_asked() {
+            break;
+        }
     }
     let took = began.elapsed();
     println!("\n{}", summary.table(took));
@@ -98,17 +101,18 @@ fn campaign(arguments: &Arguments) -> ExitCode {
     });
     let caption = format!("make torture: seed {seed}, {} rounds", summary.rounds());
     write(arguments.svg.as_deref(), || picture::draw(&summary, &caption));
-    let verdict = if summary.failed() == 0 {
-        "every promise was kept"
+    let (verdict, code) = if summary.failed() > 0 {
+        ("promises were broken", ExitCode::FAILURE)
+    } else if interrupt.is_asked() {
+        (
+            "interrupted; every promise was kept so far",
+            Interrupt::STATUS.into(),
+        )
     } else {
-        "promises were broken"
+        ("every promise was kept", ExitCode::SUCCESS)
     };
     println!("verdict: {verdict} (seed {seed})");
-    if summary.failed() == 0 {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    code
 }
 
 fn one(arguments: &Arguments, plan: &Plan) -> Outcome {
