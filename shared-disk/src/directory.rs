@@ -27,9 +27,6 @@ const PAIR_MAGIC: &str = "lockstep-pair 1";
 /// First words of the file that names a directory.
 const IDENTITY_MAGIC: &str = "lockstep-shared-directory 1";
 
-/// Owner of what any side may publish in the same words. Nobody prepares it.
-const OPENER: &str = "opener";
-
 /// Claims of one pair, in a directory.
 #[derive(Clone, Debug)]
 pub struct DirectoryStore {
@@ -53,7 +50,7 @@ impl DirectoryStore {
             _ => sync_directory(directory, &mut |_| Ok(()))?,
         }
         let content = format!("{PAIR_MAGIC}\n{pair}\n");
-        if publish(&own, "pair", OPENER, &content, &mut |_| Ok(()))? != content {
+        if publish(&own, "pair", None, &content, &mut |_| Ok(()))? != content {
             return Err(StoreError::Damaged {
                 path: own.join("pair"),
                 detail: "it names another pair",
@@ -70,7 +67,7 @@ impl DirectoryStore {
     pub fn identity(directory: &Path, fresh: [u8; 16]) -> Result<[u8; 16], StoreError> {
         refuse_missing(directory)?;
         let content = format!("{IDENTITY_MAGIC}\n{}\n", Hex(&fresh));
-        let found = publish(directory, "identity", OPENER, &content, &mut |_| Ok(()))?;
+        let found = publish(directory, "identity", None, &content, &mut |_| Ok(()))?;
         let mut lines = found.lines();
         match (lines.next(), lines.next().and_then(from_hex), lines.next()) {
             (Some(IDENTITY_MAGIC), Some(name), None) => Ok(name),
@@ -137,7 +134,7 @@ impl DirectoryStore {
     ) -> Result<Verdict, StoreError> {
         let (name, owner) = (claim_name(generation), owner(claimant));
         let content = encode(generation, claimant);
-        let found = publish(&self.directory, &name, &owner, &content, probe)?;
+        let found = publish(&self.directory, &name, Some(&owner), &content, probe)?;
         let winner = decode(generation, &found).map_err(|detail| StoreError::Damaged {
             path: self.directory.join(&name),
             detail,

@@ -77,16 +77,19 @@ pub(crate) fn prepare(
         })
 }
 
-/// Makes sure `directory/name` exists, with the `content` of `owner` if nobody has published it before, and gives what it durably says.
+/// Makes sure `directory/name` exists, with `content` if nobody has published it before, and gives what it durably says. `owner` may have
+/// [prepared](prepare) it.
 pub(crate) fn publish(
     directory: &Path,
     name: &str,
-    owner: &str,
+    owner: Option<&str>,
     content: &str,
     probe: Probe<'_>,
 ) -> Result<String, StoreError> {
     let path = directory.join(name);
-    if !exists(&path)? && link(&prepared_path(directory, name, owner), &path, probe).is_err() {
+    let prepared = owner.map(|owner| prepared_path(directory, name, owner));
+    let mut linked = |from: PathBuf| link(&from, &path, probe).is_ok();
+    if !exists(&path)? && prepared.is_none_or(|prepared| !linked(prepared)) {
         let temporary = write_temporary(directory, name, content, probe)?;
         if let Err(error) = link(&temporary, &path, probe) {
             let _ = fs::remove_file(&temporary);
