@@ -27,9 +27,9 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// Messages of the vCPU, and frames, that are taken together where more than one waits: what follows from them leaves in one write. A
-/// bound, so that neither keeps the loop from the peer.
-const TAKEN_TOGETHER_MAX: usize = FROM_CPU_WAITING_MAX;
+/// Frames that are taken together where more than one waits: what follows from them leaves in one write. A bound, so that they do not
+/// keep the loop from the peer.
+const FRAMES_TOGETHER_MAX: usize = 256;
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -207,16 +207,19 @@ impl Driver {
         }
         // First the count, then everything that was in the channel before it: only then is it true.
         let exits = self.parts.shared.passed_exits();
-        while let Ok(message) = self.parts.from_cpu.try_recv() {
-            self.take_from_cpu(message)?;
-        }
+        self.take_waiting_from_cpu()?;
         self.step(Input::Ran { exits })
     }
 
     /// Takes a message, and what waits behind it.
     fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         self.take_from_cpu(message)?;
-        for _ in 1..TAKEN_TOGETHER_MAX {
+        self.take_waiting_from_cpu()
+    }
+
+    /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling it does not keep the loop here.
+    fn take_waiting_from_cpu(&mut self) -> Result<(), CommandError> {
+        for _ in 0..FROM_CPU_WAITING_MAX {
             let Ok(message) = self.parts.from_cpu.try_recv() else {
                 break;
             };
@@ -248,7 +251,7 @@ impl Driver {
     /// Takes a frame, and what was read with it.
     fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
         self.take_frame(frame);
-        for _ in 1..TAKEN_TOGETHER_MAX {
+        for _ in 1..FRAMES_TOGETHER_MAX {
             let Some(frame) = self.parts.frames.buffered()? else {
                 break;
             };
@@ -317,9 +320,7 @@ impl Driver {
     fn machine_ended(&mut self, outcome: Result<Ended, CommandError>) -> Result<(), CommandError> {
         let ended = outcome?;
         // What it logged last is before its end.
-        while let Ok(message) = self.parts.from_cpu.try_recv() {
-            self.take_from_cpu(message)?;
-        }
+        self.take_waiting_from_cpu()?;
         let reason = ended.reason.clone();
         self.ended = Some(ended);
         self.step(Input::GuestEnded { reason })
