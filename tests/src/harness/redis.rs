@@ -1,6 +1,6 @@
 //! A client of the Redis protocol (RESP2) that holds one connection, and says when it breaks.
 
-use super::PATIENCE;
+use super::{PATIENCE, wait_until};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
@@ -40,16 +40,23 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects, and waits until the server answers.
+    /// Connects, and waits until the server answers. A switch turns a client away whose guest takes long to boot: then again.
     ///
     /// # Panics
     /// It never does.
     #[must_use]
     pub fn connect(address: SocketAddr) -> Self {
-        let mut client =
-            Self::open(address).unwrap_or_else(|why| panic!("cannot connect to {address}: {why}"));
-        assert_eq!(client.call(&["PING"]), Reply::Simple("PONG".to_owned()));
-        client
+        let greeted = || {
+            let mut client =
+                Self::open(address).unwrap_or_else(|why| panic!("cannot connect to {address}: {why}"));
+            match client.try_call(&["PING"]) {
+                Ok(reply) => assert_eq!(reply, Reply::Simple("PONG".to_owned())),
+                Err(why) if why.kind() == io::ErrorKind::ConnectionReset => return None,
+                Err(why) => panic!("no greeting from {address}: {why}"),
+            }
+            Some(client)
+        };
+        wait_until(greeted, || format!("an answer from {address}"))
     }
 
     /// Connects.
