@@ -3,9 +3,9 @@
 
 use std::thread::available_parallelism;
 
-use lockstep_tests::simulator::{report_of, simulate, simulate_many};
+use lockstep_tests::simulator::{SEEDS_FOR_ALL_MARKS, report_of, simulate, simulate_many};
 
-/// Seeds of one run of the tests. `make sim` runs as many as wanted.
+/// Seeds of one run of the tests, from 0 on: this set is known to reach every mark. `make sim` runs as many as wanted.
 const SEEDS: u64 = 20_000;
 
 /// Names the first seed, for another set.
@@ -16,7 +16,10 @@ const SEEDS_VARIABLE: &str = "LOCKSTEP_SIM_SEEDS";
 
 /// Seeds that failed once, with what they found. A plan that draws otherwise makes other runs of them: who changes it
 /// keeps what a seed stood for as a test of the part that was mended.
-const ONCE_FAILED: &[(u64, &str)] = &[];
+const ONCE_FAILED: &[(u64, &str)] = &[(
+    103_845,
+    "the judge did not wait for outputs that a window, full because of a slow backup, held back for a while",
+)];
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().expect(variable))
@@ -30,8 +33,10 @@ fn every_promise_is_kept() {
     let summary = simulate_many(first, seeds, threads, |_| ());
     let failures: Vec<_> = summary.failures.iter().map(report_of).collect();
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
-    let missing = summary.marks.missing();
-    assert!(missing.is_empty(), "never: {missing:#?}");
+    if (first, seeds) == (0, SEEDS) || seeds >= SEEDS_FOR_ALL_MARKS {
+        let missing = summary.marks.missing();
+        assert!(missing.is_empty(), "never: {missing:#?}");
+    }
 }
 
 #[test]

@@ -6,7 +6,9 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use lockstep_tests::simulator::{Marks, Outcome, Summary, report_of, simulate, simulate_many};
+use lockstep_tests::simulator::{
+    Marks, Outcome, SEEDS_FOR_ALL_MARKS, Summary, report_of, simulate, simulate_many,
+};
 
 /// A world is made of many small things that live briefly: a seventh less time than with the C library's allocator.
 #[global_allocator]
@@ -14,9 +16,6 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
-
-/// So many seeds reach every rare path; fewer are not expected to.
-const SEEDS_FOR_ALL_MARKS: u64 = 20_000;
 
 /// Simulates pairs, their failures and their clients in virtual time, and judges what comes out.
 #[derive(Debug, Parser)]

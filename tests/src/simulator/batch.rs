@@ -10,6 +10,9 @@ use super::{Outcome, simulate};
 /// Seeds that a thread takes at a time.
 const SEEDS_A_PIECE: u64 = 64;
 
+/// So many seeds reach every rare path, wherever they begin; of fewer it is not expected.
+pub const SEEDS_FOR_ALL_MARKS: u64 = 100_000;
+
 /// Failing seeds after which a run gives up.
 const FAILURES_MAX: usize = 5;
 

@@ -122,14 +122,12 @@ impl Checker {
         }
     }
 
-    /// The end: everything of the surviving history must have been said, but what was `dropped`.
-    pub fn nothing_unsaid(&mut self, history: &[Said], dropped: &[Sequence]) {
-        for (sequence, _) in history {
-            let said = self.said.iter().any(|said| contains(said, *sequence));
-            if !said && !dropped.contains(sequence) {
-                self.fail(|| format!("output {} of the surviving history was never said", sequence.0));
-            }
-        }
+    /// The first output of `history` that was neither said nor `dropped`.
+    #[must_use]
+    pub fn first_unsaid(&self, history: &[Said], dropped: &[Sequence]) -> Option<Sequence> {
+        let said = |sequence| self.said.iter().any(|said| contains(said, sequence));
+        let mut outputs = history.iter().map(|(sequence, _)| *sequence);
+        outputs.find(|sequence| !said(*sequence) && !dropped.contains(sequence))
     }
 
     /// The end: what clients saw acknowledged must be in the surviving guest's log, in its place.

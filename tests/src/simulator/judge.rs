@@ -51,20 +51,35 @@ impl World {
             .map_or(Sequence(0), |(sequence, _)| *sequence)
     }
 
-    /// Judges a run that is decided. Outputs up to `unsaid_until` must have been said by now.
-    pub(super) fn judge(&mut self, unsaid_until: Sequence) {
+    /// Whether the survivor can still say something.
+    fn stands(&self) -> bool {
+        let node = self.node(self.survivor());
+        node.life == Life::Running && (node.halted.is_none() || node.has_ended())
+    }
+
+    /// The first output of the surviving history up to `until` that a survivor that can has not said.
+    pub(super) fn first_unsaid(&self, until: Sequence) -> Option<Sequence> {
+        let wires = self.node(self.survivor()).wires.borrow();
+        let count = wires.history.partition_point(|(sequence, _)| *sequence <= until);
+        let due = wires.history.get(..count).filter(|_| self.stands())?;
+        self.checker.first_unsaid(due, &self.dropped)
+    }
+
+    /// Judges a run that is decided. Outputs up to `due_until` must have been said by now.
+    pub(super) fn judge(&mut self, due_until: Sequence) {
         if self.nodes.iter().any(|node| node.wires.borrow().wall_went_back) {
             self.marks.reach(Mark::WallWentBack);
         }
         let survivor = self.survivor();
-        let mut history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
+        let history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
         self.checker.history(&history);
+        let stands = self.stands();
+        if let Some(Sequence(unsaid)) = self.first_unsaid(due_until) {
+            self.checker
+                .fail(|| format!("output {unsaid} of the surviving history was never said"));
+        }
         let node = &self.nodes[survivor.index()];
-        let stands = node.life == Life::Running && (node.halted.is_none() || node.has_ended());
-        if stands {
-            history.retain(|(sequence, _)| *sequence <= unsaid_until);
-            self.checker.nothing_unsaid(&history, &self.dropped);
-        } else if self.nodes.iter().all(|node| !node.is_up()) {
+        if !stands && self.nodes.iter().all(|node| !node.is_up()) {
             self.marks.reach(Mark::BothDead);
         }
         // A backup that died on its way has not replayed all it had: what it lacks is not lost by a mistake.

@@ -44,7 +44,7 @@ mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-pub use batch::{Summary, report_of, simulate_many};
+pub use batch::{SEEDS_FOR_ALL_MARKS, Summary, report_of, simulate_many};
 pub use marks::{Mark, Marks};
 pub use plan::{Fault, Plan, Planned, Side, StoreFault};
 pub use points::{Blow, Moment, Point, Step};

@@ -341,7 +341,7 @@ impl Plan {
 
     /// What a window is for: much to write, and a backup that cannot keep up.
     fn draw_flood(&mut self, rng: &mut Rng) {
-        self.payload_bytes = 40_000;
+        self.payload_bytes = 16_000;
         self.think_ns = self.timeout_ns / 10;
         let (side, times, for_ns) = (Side::Backup, rng.within(100, 3_000), self.calm_at_ns);
         let at_ns = rng.below(self.calm_at_ns / 2);

@@ -120,7 +120,7 @@ impl World {
     pub fn run(&mut self) {
         let deadline_ns = self.plan.calm_at_ns + PROGRESS_NS + 10 * self.plan.timeout_ns;
         let mut settled_at_ns = None;
-        let mut unsaid_until = Sequence(0);
+        let mut due_until = Sequence(0);
         while let Some((at_ns, happening)) = self.agenda.next() {
             self.now_ns = at_ns;
             self.happen(happening);
@@ -129,13 +129,14 @@ impl World {
             }
             if settled_at_ns.is_none() && self.is_settled() {
                 settled_at_ns = Some(at_ns);
-                unsaid_until = self.newest_output();
+                due_until = self.newest_output();
             }
-            // A moment for what is under way.
-            if settled_at_ns.is_some_and(|settled_ns| at_ns > settled_ns + self.plan.timeout_ns) {
+            // A moment for what is under way, and as long as it takes, within the bound, to say what is due.
+            let over = settled_at_ns.is_some_and(|settled_ns| at_ns > settled_ns + self.plan.timeout_ns);
+            if over && (at_ns > deadline_ns || self.first_unsaid(due_until).is_none()) {
                 break;
             }
-            if at_ns > deadline_ns {
+            if at_ns > deadline_ns && settled_at_ns.is_none() {
                 self.checker
                     .fail(|| "no progress, long after the last fault".to_owned());
                 return;
@@ -146,7 +147,7 @@ impl World {
                 .fail(|| "nothing happens any more, and nothing is decided".to_owned());
             return;
         }
-        self.judge(unsaid_until);
+        self.judge(due_until);
     }
 
     /// Something happens.
