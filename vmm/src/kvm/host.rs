@@ -1,6 +1,6 @@
 //! The host's KVM: opened, and checked for what Lockstep needs.
 
-use super::qualify::platform::first_line;
+use super::kernel_file::first_line;
 use kvm_ioctls::{Cap, Kvm};
 use std::path::Path;
 

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod host;
+pub mod kernel_file;
 pub mod kick;
 pub mod msr;
 pub mod qualify;

@@ -6,7 +6,7 @@
 
 mod elf;
 
-use lockstep::machine::image::load::IMAGE_ADDRESS_MIN;
+use lockstep::machine::image::IMAGE_ADDRESS_MIN;
 use lockstep::machine::image::sites::{Site, Sites, TRAP_PORT};
 use lockstep::machine::image::{LoadedImage, load, rewrite};
 use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};

@@ -4,6 +4,7 @@
 
 use super::finding::{Finding, Judgement, Property};
 use crate::kvm::host::{self, Host};
+use crate::kvm::kernel_file::{UNKNOWN, first_line};
 use std::io;
 use std::path::Path;
 
@@ -152,18 +153,6 @@ pub fn module() -> (&'static str, &'static str) {
         .into_iter()
         .find(|(module, _)| Path::new("/sys/module").join(module).exists())
         .unwrap_or((UNKNOWN, UNKNOWN))
-}
-
-/// What a host does not say.
-pub const UNKNOWN: &str = "unknown";
-
-/// The first line of a file of the kernel's, or [`UNKNOWN`].
-#[must_use]
-pub fn first_line(path: &str) -> String {
-    std::fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.lines().next().map(str::to_owned))
-        .unwrap_or_else(|| UNKNOWN.to_owned())
 }
 
 /// Size of `struct perf_event_attr` in its second version, which every kernel that matters takes (perf_event_open(2)).

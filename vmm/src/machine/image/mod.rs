@@ -2,9 +2,11 @@
 //!
 //! The image is a value, bytes in memory: reading the file is the shell's.
 
+pub mod error;
 pub mod load;
 pub mod rewrite;
 pub mod sites;
 
-pub use load::{ImageError, LoadedImage, load};
+pub use error::{IMAGE_ADDRESS_MIN, ImageError};
+pub use load::{LoadedImage, load};
 pub use sites::{Site, Sites, Trapped};

@@ -9,7 +9,7 @@
 //! same, and would give what no log knows: its processor number, which registers are in use, how long a wait took. UD2 in their
 //! place is what the guest was promised.
 
-use super::load::ImageError;
+use super::error::ImageError;
 use super::sites::{Site, Sites, TRAP_BYTES, TRAP_PORT, Trapped};
 use iced_x86::{Code, CpuidFeature, Decoder, DecoderOptions, Instruction};
 

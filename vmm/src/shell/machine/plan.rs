@@ -1,7 +1,7 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
+use crate::kvm::kernel_file::first_line;
 use crate::kvm::qualify::Request;
-use crate::kvm::qualify::platform::first_line;
 use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
 use crate::machine::cpu::cpuid;
 use crate::machine::devices::Devices;

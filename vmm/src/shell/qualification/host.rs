@@ -1,7 +1,8 @@
 //! Which host, boot and program a finding belongs to.
 
 use crate::kvm::host;
-use crate::kvm::qualify::platform::{UNKNOWN, first_line, module};
+use crate::kvm::kernel_file::{UNKNOWN, first_line};
+use crate::kvm::qualify::platform::module;
 use crate::shell::machine::processor::processor;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
