@@ -8,8 +8,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::load::{Control, Waits};
+use super::control::Control;
 use super::resp::{self, Reply};
+use super::waits::Waits;
 use super::workload::{Command, Judgement, Workload};
 use crate::shell::pair::clock::monotonic_ns;
 

@@ -1,82 +1,7 @@
-//! What the clients and the director of the demonstration share, and what all clients together saw.
-
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+//! What all clients of the demonstration together saw.
 
 use super::client::ClientRecord;
-
-/// After the loss of a replica, requests sent this long count as around it.
-const AROUND_LOSS: Duration = Duration::from_secs(5);
-
-/// Orders to the clients, and their progress. Written by one side, looked at by the other: nothing else hangs on
-/// the order in which the values become visible.
-#[derive(Debug, Default)]
-pub(super) struct Control {
-    stop: AtomicBool,
-    lost_at_ns: AtomicU64,
-    acknowledged: AtomicU64,
-}
-
-impl Control {
-    /// No request is to be made any more.
-    pub(super) fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether to stop.
-    pub(super) fn is_stopped(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
-    }
-
-    /// A replica was lost at this time.
-    pub(super) fn lost(&self, at_ns: u64) {
-        self.lost_at_ns.store(at_ns, Ordering::Relaxed);
-    }
-
-    /// When a replica was lost, if one was.
-    pub(super) fn lost_at_ns(&self) -> Option<u64> {
-        Some(self.lost_at_ns.load(Ordering::Relaxed)).filter(|at_ns| *at_ns > 0)
-    }
-
-    /// A write was acknowledged.
-    pub(super) fn acknowledge(&self) {
-        self.acknowledged.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// Writes acknowledged so far.
-    pub(super) fn acknowledged(&self) -> u64 {
-        self.acknowledged.load(Ordering::Relaxed)
-    }
-}
-
-/// How long a client waited for replies.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Waits {
-    longest_ns: u64,
-    longest_around_loss_ns: Option<u64>,
-    replies_after_loss_ns: Vec<u64>,
-}
-
-/// Replies after the loss whose times are kept, a client: the first ones matter.
-const REPLIES_KEPT_MAX: usize = 20_000;
-
-impl Waits {
-    /// Notes a request sent and answered at these times, with a replica lost at that time.
-    pub(super) fn note(&mut self, sent_ns: u64, replied_ns: u64, lost_at_ns: Option<u64>) {
-        let waited_ns = replied_ns.saturating_sub(sent_ns);
-        self.longest_ns = self.longest_ns.max(waited_ns);
-        let Some(lost_at_ns) = lost_at_ns.filter(|lost_at_ns| replied_ns >= *lost_at_ns) else {
-            return;
-        };
-        if sent_ns <= lost_at_ns + AROUND_LOSS.as_nanos() as u64 {
-            let longest = self.longest_around_loss_ns.unwrap_or(0).max(waited_ns);
-            self.longest_around_loss_ns = Some(longest);
-        }
-        if self.replies_after_loss_ns.len() < REPLIES_KEPT_MAX {
-            self.replies_after_loss_ns.push(replied_ns);
-        }
-    }
-}
+use super::waits::Waits;
 
 /// What all clients saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,6 +61,7 @@ impl LoadResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::demo::waits::AROUND_LOSS;
 
     fn waits(notes: &[(u64, u64)], lost_at_ns: Option<u64>) -> Waits {
         let mut waits = Waits::default();

@@ -15,6 +15,7 @@
 mod arguments;
 mod client;
 mod command_lines;
+mod control;
 mod error;
 mod load;
 mod processes;
@@ -28,6 +29,7 @@ mod scene;
 mod tests;
 mod timeline;
 mod verdict;
+mod waits;
 mod workload;
 
 pub use arguments::{DemoArguments, Kill, KillSignal};

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use super::load::Control;
+use super::control::Control;
 
 /// Between two rewritings.
 const INTERVAL: Duration = Duration::from_millis(200);

@@ -13,7 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::client::{self, ClientRecord, Connection};
-use super::load::{Control, LoadResult};
+use super::control::Control;
+use super::load::LoadResult;
 use super::processes::Process;
 use super::scene::Scene;
 use super::timeline::{Loss, Timeline};

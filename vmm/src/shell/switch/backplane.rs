@@ -11,7 +11,7 @@ use smoltcp::socket::tcp::State;
 
 use super::HostAddress;
 use super::core::Core;
-use super::fabric::PortId;
+use super::port_id::PortId;
 use crate::shell::network::{FrameDecoder, FramingError};
 
 /// A switch without its sockets.

@@ -9,8 +9,9 @@ use smoltcp::socket::tcp::ConnectError;
 
 use super::HostAddress;
 use super::capture::Capture;
-use super::fabric::{Fabric, PortId};
+use super::fabric::Fabric;
 use super::host::{Connection, HOST_MAC, Host};
+use super::port_id::PortId;
 use super::queue::HOST_BYTES_MAX;
 use super::timers::Timers;
 use crate::shell::network::{FrameDecoder, FramingError};

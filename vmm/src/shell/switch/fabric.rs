@@ -6,21 +6,10 @@ use zerocopy::FromBytes;
 
 use super::capture::Capture;
 use super::fence::{Announced, Fence};
+use super::port_id::{PORTS_MAX, PortId};
 use super::queue::{HOST_BYTES_MAX, PortQueue};
 use super::table::{Learned, StationTable};
 use crate::shell::network::{Announcement, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
-
-/// Ports at a time: 64 pairs, each at most 1.2 MiB of buffers.
-pub(super) const PORTS_MAX: usize = 128;
-
-/// A port, numbered in the order of attachment and never reused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct PortId(pub(super) u32);
-
-impl PortId {
-    /// The host's own station, which is attached to no socket.
-    pub(super) const HOST: Self = Self(0);
-}
 
 /// What a frame that entered means for the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

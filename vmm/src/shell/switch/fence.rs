@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use lockstep_logging_channel::Generation;
 
-use super::fabric::{PORTS_MAX, PortId};
+use super::port_id::{PORTS_MAX, PortId};
 use crate::replica::mutant::{self, Mutant};
 use crate::shell::network::{Announcement, PairName};
 

@@ -18,7 +18,7 @@
 //! the forwarded connections is sent again at once, so that a request that died with the old machine does not wait
 //! for a retransmission timeout: a machine may announce itself again when it has begun to receive.
 //!
-//! Limits, all constants: [`fabric::PORTS_MAX`], [`queue::QUEUE_BYTES_MAX`], [`table::STATIONS_MAX`],
+//! Limits, all constants: [`port_id::PORTS_MAX`], [`queue::QUEUE_BYTES_MAX`], [`table::STATIONS_MAX`],
 //! [`host::CONNECTIONS_MAX`]. What does not fit is dropped and counted, or waits outside.
 
 mod arguments;
@@ -32,6 +32,7 @@ mod forward;
 mod host;
 mod listener;
 mod port;
+mod port_id;
 mod queue;
 mod relay;
 mod run;

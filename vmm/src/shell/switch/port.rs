@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::core::Shared;
-use super::fabric::PortId;
+use super::port_id::PortId;
 use crate::shell::network::{FrameDecoder, FramingError};
 
 /// Why a machine was detached without wanting to be.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::fabric::PortId;
+use super::port_id::PortId;
 use crate::shell::network::MacAddress;
 
 /// Stations remembered: far more than a host runs virtual machines, 40 KiB.

@@ -2,7 +2,8 @@
 
 use super::store::FakeServer;
 use crate::shell::demo::client::{Connection, drive, read_back};
-use crate::shell::demo::load::{Control, LoadResult};
+use crate::shell::demo::control::Control;
+use crate::shell::demo::load::LoadResult;
 use crate::shell::demo::workload::{Findings, Workload};
 
 const SEED: u64 = 5;

@@ -5,7 +5,8 @@ use smoltcp::time::Instant;
 use zerocopy::IntoBytes;
 
 use crate::shell::network::EthernetHeader;
-use crate::shell::switch::fabric::{Fabric, PortId};
+use crate::shell::switch::fabric::Fabric;
+use crate::shell::switch::port_id::PortId;
 
 /// Bytes of payload in the frames the host sends, at most: standard Ethernet.
 const PAYLOAD_BYTES_MAX: usize = 1500;

@@ -21,7 +21,8 @@ use neighbors::Neighbors;
 pub(super) use neighbors::QUESTION_INTERVAL;
 
 use super::HostAddress;
-use super::fabric::{Fabric, PortId};
+use super::fabric::Fabric;
+use super::port_id::PortId;
 use crate::shell::network::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE, MacAddress};
 
 /// MAC address of the host's station: locally administered, "LCKS" and the end of its usual address.
