@@ -24,9 +24,10 @@ test: guests ## Run every test (needs /dev/kvm; without it, `make lab-test`)
 	cargo test --workspace
 	@tests/kvm-here test || true
 
-lint: guests-lint ## Formatting and lints, as CI checks them
+lint: guests-lint ## Formatting, lints, and links of the documentation, as CI checks them
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 ifeq ($(LAB),1)
 demo: lab-demo ## Kill the primary of a protected pair under load, and look on (LAB=1: inside the lab)

@@ -1,6 +1,6 @@
 //! The virtual CPU as the machine sees it: `run(entry) -> exit`, both plain values.
 //!
-//! What is behind it is [`crate::kvm`] or, in unit tests, [`fake`].
+//! What is behind it is [`crate::kvm`] or, in unit tests, `fake`.
 
 pub mod cpuid;
 #[cfg(test)]

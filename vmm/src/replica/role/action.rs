@@ -43,7 +43,7 @@ pub enum Action<E, O> {
         /// The replica's clock must not have passed this.
         until_ns: u64,
     },
-    /// Ask the store for the right to act alone in this generation, and answer with [`Input::Claimed`].
+    /// Ask the store for the right to act alone in this generation, and answer with [`super::Input::Claimed`].
     Claim {
         /// The generation.
         generation: Generation,

@@ -79,7 +79,7 @@ pub enum Input<E, O> {
     ReceivedEntries(Batch<E>),
     /// The connection is no more.
     PeerClosed(Closed),
-    /// The store has answered an [`Action::Claim`].
+    /// The store has answered an [`super::Action::Claim`].
     Claimed {
         /// The generation that was claimed.
         generation: Generation,

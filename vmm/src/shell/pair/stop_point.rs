@@ -1,7 +1,7 @@
 //! Steps of the protocol at which a process can be made to stop or die, so that a campaign of faults meets each exactly.
 //!
 //! Without the feature `crash-points` a step that is passed is nothing at all, and no variable is read. With it, a build without debug
-//! assertions, such as a release build, is refused; and [`VARIABLE`] may say `STEP:N:SIGNAL`, for example `before-send:17:KILL`: at the
+//! assertions, such as a release build, is refused; and `LOCKSTEP_STOP_POINT` may say `STEP:N:SIGNAL`, for example `before-send:17:KILL`: at the
 //! N-th passing of that step the process says so on standard error and raises the signal, `KILL` or `STOP`, at itself.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
