@@ -11,10 +11,10 @@ use std::process::Command;
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/lab");
 const HOST: i32 = 4;
 /// Everything ordinary that the script uses.
-const TOOLS: [&str; 31] = [
+const TOOLS: [&str; 32] = [
     "awk", "bash", "cat", "chmod", "cp", "dirname", "env", "find", "grep", "head", "id", "ln", "ls", "mkdir",
     "mkfifo", "mktemp", "mv", "paste", "realpath", "rm", "rustc", "sed", "setpriv", "sh", "sleep", "sort",
-    "stty", "tail", "timeout", "tr", "wc",
+    "stty", "tail", "tee", "timeout", "tr", "wc",
 ];
 
 /// A machine that has the script's ordinary tools, and of the rest what a test puts there.
