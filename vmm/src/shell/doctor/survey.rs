@@ -3,12 +3,11 @@
 use super::progress::Progress;
 use crate::kvm::Host;
 use crate::kvm::qualify::platform::Platform;
-use crate::kvm::qualify::suite::{self, PROPERTIES};
+use crate::kvm::qualify::suite::PROPERTIES;
 use crate::kvm::qualify::verdict::{Verdict, verdicts};
-use crate::kvm::qualify::{Effort, Finding, KvmBench, Property};
+use crate::kvm::qualify::{Effort, Finding};
+use crate::shell::qualification::probing;
 use crate::shell::status::CommandError;
-use std::sync::mpsc;
-use std::thread::Builder;
 
 /// What was found.
 #[derive(Clone, Debug)]
@@ -49,26 +48,11 @@ impl Survey {
     }
 }
 
-/// On a thread of its own: kicks and timers belong to the thread whose vCPU they stop.
 fn probe_all(host: Host, effort: Effort, progress: &mut Progress) -> Result<Vec<Finding>, CommandError> {
-    let (begins, begun) = mpsc::channel::<(usize, Property)>();
-    let probing = move || {
-        let bench = KvmBench::new(host);
-        let one = |(number, property): (usize, Property)| {
-            // Nobody waits any more when the program is going away.
-            let _ = begins.send((number, property));
-            suite::probe(&bench, property, &effort)
-        };
-        PROPERTIES.into_iter().enumerate().map(one).collect::<Vec<_>>()
-    };
-    let thread = Builder::new().name("doctor".to_owned()).spawn(probing);
-    let thread = thread.map_err(CommandError::other("cannot start the measuring thread"))?;
-    for (number, property) in begun {
+    let found = probing::probe("doctor", host, PROPERTIES.to_vec(), effort, |number, property| {
         tracing::debug!(%property, "probing");
         progress.at(number, PROPERTIES.len(), property);
-    }
+    });
     progress.end();
-    thread
-        .join()
-        .map_err(|_| CommandError::setting("doctor", "a probe ended without a finding: this is a defect"))
+    found
 }

@@ -8,14 +8,14 @@
 
 pub mod cache;
 pub mod host;
+pub mod probing;
 
 use super::configuration::Configuration;
 use super::status::CommandError;
-use crate::kvm::qualify::{Effort, Finding, KvmBench, Property, Request, Strategy, suite};
+use crate::kvm::qualify::{Effort, Finding, Request, Strategy};
 use crate::kvm::{ClockKind, Host};
 use cache::Cache;
 use lockstep_logging_channel::{Environment, EnvironmentField};
-use std::thread::Builder;
 use std::time::Instant;
 
 /// Names of the compared fields of an environment that say which strategies were chosen.
@@ -94,7 +94,13 @@ pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, CommandEr
     let measured = if missing.is_empty() {
         Vec::new()
     } else {
-        measure(missing.clone())?
+        probing::probe(
+            "qualification",
+            Host::open()?,
+            missing.clone(),
+            Effort::START,
+            |_, _| (),
+        )?
     };
     let all = merged(measured, known);
     if !missing.is_empty() {
@@ -129,24 +135,6 @@ pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, CommandEr
     })
 }
 
-/// On a thread of its own: kicks and timers belong to the thread whose vCPU they stop.
-fn measure(properties: Vec<Property>) -> Result<Vec<Finding>, CommandError> {
-    let host = Host::open()?;
-    let probing = move || {
-        let bench = KvmBench::new(host);
-        let probe = |property| suite::probe(&bench, property, &Effort::START);
-        properties.into_iter().map(probe).collect::<Vec<_>>()
-    };
-    let thread = Builder::new().name("qualify".to_owned()).spawn(probing);
-    let thread = thread.map_err(CommandError::other("cannot start the measuring thread"))?;
-    thread.join().map_err(|_| {
-        CommandError::setting(
-            "qualification",
-            "a probe ended without a finding: this is a defect",
-        )
-    })
-}
-
 /// What was measured, and what was known of other properties.
 fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
     let mut all = measured;
@@ -161,7 +149,7 @@ fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvm::qualify::Reach;
+    use crate::kvm::qualify::{Property, Reach};
     use crate::shell::configuration::{ClockChoice, Settings};
 
     fn configuration(clock: Option<ClockChoice>, window_exits: Option<bool>) -> Configuration {
