@@ -88,8 +88,8 @@ pub(crate) fn publish(
 ) -> Result<String, StoreError> {
     let path = directory.join(name);
     let prepared = owner.map(|owner| prepared_path(directory, name, owner));
-    let mut linked = |from: PathBuf| link(&from, &path, probe).is_ok();
-    if !exists(&path)? && prepared.is_none_or(|prepared| !linked(prepared)) {
+    let linked = exists(&path)? || prepared.is_some_and(|prepared| link(&prepared, &path, probe).is_ok());
+    if !linked {
         let temporary = write_temporary(directory, name, content, probe)?;
         if let Err(error) = link(&temporary, &path, probe) {
             let _ = fs::remove_file(&temporary);
