@@ -193,9 +193,7 @@ impl Finding {
             follows: "what needs it is not offered".to_owned(),
         }
     }
-}
 
-impl Finding {
     /// Together with what was found on the same property under load: what is worse counts.
     #[must_use]
     pub fn and_under_load(self, loaded: Self) -> Self {

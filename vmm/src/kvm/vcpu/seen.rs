@@ -30,27 +30,25 @@ impl Core {
 
     /// So many bytes at `address`, all in one page; none where that is not mapped.
     fn bytes_in_page(&self, address: u64, count: usize) -> Result<Vec<u8>, CpuError> {
+        let mut bytes = vec![0; count];
+        let place = self.place_of(address)?;
+        let read = place.is_some_and(|place| self.memory.read_slice(&mut bytes, place).is_ok());
+        Ok(if read { bytes } else { Vec::new() })
+    }
+
+    /// Where `address` of the guest is in its memory, if it is mapped.
+    fn place_of(&self, address: u64) -> Result<Option<GuestAddress>, CpuError> {
         let translation = self
             .vcpu
             .translate_gva(address)
             .map_err(failed("translate an address"))?;
-        let mut bytes = vec![0; count];
-        let read = translation.valid != 0
-            && self
-                .memory
-                .read_slice(&mut bytes, GuestAddress(translation.physical_address))
-                .is_ok();
-        Ok(if read { bytes } else { Vec::new() })
+        Ok((translation.valid != 0).then_some(GuestAddress(translation.physical_address)))
     }
 
     /// Where the 8 bytes at `address` of the guest are in its memory, if they are mapped and in one page.
     fn place_of_word(&self, address: u64) -> Result<Option<GuestAddress>, CpuError> {
-        let translation = self
-            .vcpu
-            .translate_gva(address)
-            .map_err(failed("translate an address"))?;
-        let whole = translation.valid != 0 && address % PAGE_BYTES <= PAGE_BYTES - WORD_BYTES;
-        Ok(whole.then_some(GuestAddress(translation.physical_address)))
+        let whole = address % PAGE_BYTES <= PAGE_BYTES - WORD_BYTES;
+        Ok(self.place_of(address)?.filter(|_| whole))
     }
 
     /// The 8 bytes at `address` of the guest.
