@@ -104,7 +104,7 @@ pub async fn record_plan(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, plan.clock())?;
+    ) = Outsides::open(configuration, clock)?;
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;

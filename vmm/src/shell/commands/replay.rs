@@ -32,11 +32,7 @@ impl FileFeed {
         ordered: Ordered,
         show_console: bool,
     ) -> Result<(Self, Environment), CommandError> {
-        let mut reader = LogReader::open(path)?;
-        let first = reader.next().transpose()?.map(|entry| entry.body);
-        let Some(Body::Environment(environment)) = first else {
-            return Err(LogError::NotALog { found: [0; 4] }.into());
-        };
+        let (reader, environment) = open_log(path)?;
         Ok((
             Self {
                 reader,
@@ -46,6 +42,15 @@ impl FileFeed {
             environment,
         ))
     }
+}
+
+fn open_log(path: &Path) -> Result<(LogReader, Environment), CommandError> {
+    let mut reader = LogReader::open(path)?;
+    let first = reader.next().transpose()?.map(|entry| entry.body);
+    let Some(Body::Environment(environment)) = first else {
+        return Err(LogError::NotALog { found: [0; 4] }.into());
+    };
+    Ok((reader, environment))
 }
 
 impl Feed for FileFeed {
@@ -130,7 +135,7 @@ pub async fn replay_plan(
 /// # Errors
 /// [`CommandError`].
 pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
-    let (_, recorded) = FileFeed::open(log, crate::shell::live::control::control().1, false)?;
+    let (_, recorded) = open_log(log)?;
     let plan = Plan::for_replay(image, configuration, &recorded)?;
     let ended = replay_plan(plan, log, true, &mut Signals::listen()?).await?;
     tracing::info!(exits = ended.point.exits, "the replay equals the log");

@@ -27,7 +27,7 @@ pub async fn run(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, plan.clock())?;
+    ) = Outsides::open(configuration, clock)?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
         let release = Box::new(move |target, bytes: Vec<u8>| {
