@@ -45,13 +45,10 @@ impl Request {
     /// As a frame of at least `bytes`.
     #[must_use]
     pub fn to_frame(self, bytes: usize) -> Vec<u8> {
-        let mut frame = vec![self.client; bytes.max(REQUEST_BYTES)];
-        let head = [
-            &[self.client, u8::from(self.power_off)][..],
-            &self.number.to_le_bytes(),
-        ]
-        .concat();
-        frame.splice(..head.len(), head);
+        let mut frame = Vec::with_capacity(bytes.max(REQUEST_BYTES));
+        frame.extend([self.client, u8::from(self.power_off)]);
+        frame.extend(self.number.to_le_bytes());
+        frame.resize(frame.len().max(bytes), self.client);
         frame
     }
 

@@ -23,22 +23,14 @@ const PERCENTILES: [&str; 6] = [
 
 /// Log traffic and processor time of an idle pair, and what a pair under load reports.
 pub fn figures() -> Value {
-    let mut figures = loop {
-        let pair = serving::serving_pair();
-        let (idle_log_mbit_s, idle_cpu) = idle(&pair);
-        if serving::still_protected(&pair) {
-            break json!({ "idle_log_mbit_s": idle_log_mbit_s, "idle_cpu": idle_cpu });
-        }
-    };
+    let (idle_log_mbit_s, idle_cpu) = serving::of_a_pair(idle);
     // A pair of its own: what it reports is then of the load alone.
-    let (load_log_mbit_s, last) = loop {
-        let pair = serving::serving_pair();
-        let loaded = under_load(&pair);
-        if serving::still_protected(&pair) {
-            break loaded;
-        }
-    };
-    figures["load_log_mbit_s"] = json!(load_log_mbit_s);
+    let (load_log_mbit_s, last) = serving::of_a_pair(under_load);
+    let mut figures = json!({
+        "idle_log_mbit_s": idle_log_mbit_s,
+        "idle_cpu": idle_cpu,
+        "load_log_mbit_s": load_log_mbit_s,
+    });
     for key in PERCENTILES {
         figures[key] = last[key].clone();
     }

@@ -26,18 +26,23 @@ pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
 
 /// One run against a pair that stays one.
 pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
+    of_a_pair(|pair| load(pair, clients, pipeline, requests))
+}
+
+/// What is measured of a pair that serves, and stays one meanwhile.
+pub fn of_a_pair<T>(measure: impl Fn(&Pair) -> T) -> T {
     loop {
         let pair = serving_pair();
-        let sample = load(&pair, clients, pipeline, requests);
+        let measured = measure(&pair);
         if still_protected(&pair) {
-            return sample;
+            return measured;
         }
     }
 }
 
 /// Whether the pair is one still. With the timeout that users get, another load on the host may part it, and what was measured then is no
 /// protected machine.
-pub fn still_protected(pair: &Pair) -> bool {
+fn still_protected(pair: &Pair) -> bool {
     let parted = pair
         .primary
         .event("noticed")
@@ -52,7 +57,7 @@ pub fn still_protected(pair: &Pair) -> bool {
 }
 
 /// A pair that serves, with the times that users get.
-pub fn serving_pair() -> Pair {
+fn serving_pair() -> Pair {
     let spec = PairSpec::new(Guest::KeyValue).with_quiet_switch();
     let pair = spec
         .setting("timeout-ms", "200")

@@ -27,9 +27,10 @@ pub fn serve(address: SocketAddr, duration: Duration) -> u64 {
     let until = Instant::now() + duration;
     drop(Client::connect(address));
     let load = Load::start(address, WRITERS);
+    let has_benchmark = has_benchmark();
     let mut pipelines = ["1", "8"].iter().cycle();
     while Instant::now() < until {
-        match pipelines.next().filter(|_| has_benchmark()) {
+        match pipelines.next().filter(|_| has_benchmark) {
             Some(pipeline) => benchmark(address, pipeline),
             None => load.wait_for_more(50),
         }
