@@ -4,6 +4,7 @@ use super::clock::{self, Clock};
 use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
 use super::power::POWER_PORT;
+use super::saved::{DeviceError, SavedDevice, Taken};
 use super::serial::{self, Serial};
 use super::virtio::{Mmio, mmio};
 use crate::machine::door::{DoorError, Question};
@@ -15,6 +16,13 @@ use vm_memory::{Bytes, GuestAddress};
 const TIMER_LINE: u8 = 0;
 const SERIAL_LINE: u8 = 4;
 const RANDOM_BYTES: u32 = 4;
+
+// Names of the devices, in logs and saved states.
+const PIC: &str = "interrupt controller";
+const PIT: &str = "interval timer";
+const CLOCK: &str = "clock";
+const SERIAL: &str = "serial console";
+const NET: &str = "network device";
 
 /// How a device gets what it must ask the outside for.
 pub type Ask<'a> = &'a mut dyn FnMut(Question) -> Result<Value, DoorError>;
@@ -196,16 +204,46 @@ impl Devices {
         }
     }
 
-    /// Digest of each device, in a fixed order.
+    /// Each device in its saved form, in a fixed order.
+    #[must_use]
+    pub fn saved(&self) -> Vec<SavedDevice> {
+        let Self {
+            pic,
+            pit,
+            clock,
+            serial,
+            net,
+        } = self;
+        vec![
+            SavedDevice::new(PIC, &pic.saved()),
+            SavedDevice::new(PIT, &pit.saved()),
+            SavedDevice::new(CLOCK, &clock.saved()),
+            SavedDevice::new(SERIAL, &serial.saved()),
+            SavedDevice::new(NET, &net.saved()),
+        ]
+    }
+
+    /// The platform in a saved state.
+    ///
+    /// # Errors
+    /// [`DeviceError`] unless every device is there once, in a state that it can have, and no other.
+    pub fn restore(saved: &[SavedDevice]) -> Result<Self, DeviceError> {
+        let mut taken = Taken::from(saved);
+        let devices = Self {
+            pic: taken.device(PIC, Pic::restore)?,
+            pit: taken.device(PIT, Pit::restore)?,
+            clock: taken.device(CLOCK, Clock::restore)?,
+            serial: taken.device(SERIAL, Serial::restore)?,
+            net: taken.device(NET, Mmio::restore)?,
+        };
+        taken.finish()?;
+        Ok(devices)
+    }
+
+    /// Digest of each device's saved form, in a fixed order.
     #[must_use]
     pub fn digests(&self) -> Vec<PartDigest> {
-        vec![
-            part("interrupt controller", &self.pic.saved()),
-            part("interval timer", &self.pit.saved()),
-            part("clock", &self.clock.saved()),
-            part("serial console", &self.serial.saved()),
-            part("network device", &self.net.saved()),
-        ]
+        self.saved().iter().map(SavedDevice::digest).collect()
     }
 }
 

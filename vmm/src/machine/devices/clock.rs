@@ -1,5 +1,6 @@
 //! Clock and entropy ports, and the clock page (docs/guest-interface.md).
 
+use super::saved::Impossible;
 use serde::{Deserialize, Serialize};
 
 /// Asks for monotonic time and gives its low half.
@@ -15,9 +16,19 @@ pub const PAGE_PORT: u16 = 0x518;
 /// Four random bytes.
 pub const RANDOM_PORT: u16 = 0x520;
 
-/// The clock. Its state is its saved form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+const PAGE_BYTES: u64 = 4096;
+
+/// The clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Clock {
+    answered_ns: u64,
+    page_address: Option<u64>,
+    last_event_ns: u64,
+}
+
+/// State of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedClock {
     answered_ns: u64,
     page_address: Option<u64>,
     last_event_ns: u64,
@@ -50,7 +61,36 @@ impl Clock {
 
     /// The state as a value.
     #[must_use]
-    pub fn saved(&self) -> Self {
-        *self
+    pub fn saved(&self) -> SavedClock {
+        let Self {
+            answered_ns,
+            page_address,
+            last_event_ns,
+        } = *self;
+        SavedClock {
+            answered_ns,
+            page_address,
+            last_event_ns,
+        }
+    }
+
+    /// The clock in a saved state.
+    ///
+    /// # Errors
+    /// [`Impossible`] for a value that it never has.
+    pub fn restore(saved: SavedClock) -> Result<Self, Impossible> {
+        let SavedClock {
+            answered_ns,
+            page_address,
+            last_event_ns,
+        } = saved;
+        let page = page_address.unwrap_or(PAGE_BYTES);
+        let possible = page != 0 && page % PAGE_BYTES == 0 && u32::try_from(page).is_ok();
+        Impossible::unless(possible, "the address of its page", page)?;
+        Ok(Self {
+            answered_ns,
+            page_address,
+            last_event_ns,
+        })
     }
 }

@@ -3,7 +3,9 @@
 //! Source: Intel 8259A data sheet (231468); edge/level control registers as on PIIX. Not there: poll mode and special fully
 //! nested mode, which no 64-bit guest uses.
 
-use serde::{Deserialize, Serialize};
+mod saved;
+
+pub use saved::SavedPic;
 
 const CASCADE_LINE: u8 = 2;
 const LINES_PER_CHIP: u8 = 8;
@@ -14,7 +16,7 @@ const ICW4_AUTO_EOI: u8 = 1 << 1;
 const OCW3: u8 = 1 << 3;
 
 /// Which initialisation word a chip waits for.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Initialisation {
     #[default]
     Done,
@@ -24,7 +26,7 @@ enum Initialisation {
 }
 
 /// One 8259A.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Chip {
     request: u8,
     in_service: u8,
@@ -201,8 +203,8 @@ impl Chip {
     }
 }
 
-/// The pair. Its state is its saved form.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pic {
     first: Chip,
     second: Chip,
@@ -302,12 +304,6 @@ impl Pic {
             _ => {}
         }
         self.cascade();
-    }
-
-    /// The state as a value.
-    #[must_use]
-    pub fn saved(&self) -> Self {
-        *self
     }
 }
 

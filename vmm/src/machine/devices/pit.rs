@@ -4,7 +4,9 @@
 //! interrupts; its expiry is an event, so that the machine never looks at a clock. Channel 2 has its gate
 //! and output in port 0x61. Source: Intel 8254 data sheet (231164). Not there: BCD counting, modes 1 and 5.
 
-use serde::{Deserialize, Serialize};
+mod saved;
+
+pub use saved::SavedPit;
 
 /// Input clock of the counters, in Hz.
 pub const FREQUENCY_HZ: u64 = 1_193_182;
@@ -23,7 +25,7 @@ pub enum NeedsTime {
     No,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Access {
     #[default]
     Low,
@@ -32,7 +34,7 @@ enum Access {
 }
 
 /// One channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Channel {
     mode: u8,
     access: Access,
@@ -138,8 +140,8 @@ impl Channel {
     }
 }
 
-/// The timer. Its state is its saved form.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// The timer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pit {
     channels: [Channel; CHANNELS],
     deadline_ns: Option<u64>,
@@ -259,12 +261,6 @@ impl Pit {
                 .saturating_add(period_ns)
         });
         true
-    }
-
-    /// The state as a value.
-    #[must_use]
-    pub fn saved(&self) -> Self {
-        *self
     }
 }
 

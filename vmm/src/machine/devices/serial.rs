@@ -3,12 +3,13 @@
 //! Bytes leave a line at a time (at a newline, at [`LINE_BYTES_MAX`] bytes, or when the guest halts or ends): one output, one
 //! log entry, instead of one each byte.
 
+use super::saved::Impossible;
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vm_superio::Trigger;
-use vm_superio::serial::{NoEvents, Serial as Uart};
+use vm_superio::serial::{NoEvents, Serial as Uart, SerialState};
 
 /// First of its eight ports.
 pub const FIRST_PORT: u16 = 0x3f8;
@@ -97,23 +98,85 @@ impl Serial {
     /// The state as a value.
     #[must_use]
     pub fn saved(&self) -> SavedSerial {
-        let state = self.uart.state();
+        let Self { uart, asked } = self;
+        let SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer,
+        } = uart.state();
         SavedSerial {
             registers: [
-                state.baud_divisor_low,
-                state.baud_divisor_high,
-                state.interrupt_enable,
-                state.interrupt_identification,
-                state.line_control,
-                state.line_status,
-                state.modem_control,
-                state.modem_status,
-                state.scratch,
+                baud_divisor_low,
+                baud_divisor_high,
+                interrupt_enable,
+                interrupt_identification,
+                line_control,
+                line_status,
+                modem_control,
+                modem_status,
+                scratch,
             ],
-            input: state.in_buffer,
-            line: self.uart.writer().clone(),
-            interrupt: self.asked.0.load(Ordering::Relaxed),
+            input: in_buffer,
+            line: uart.writer().clone(),
+            interrupt: asked.0.load(Ordering::Relaxed),
         }
+    }
+
+    /// The console in a saved state.
+    ///
+    /// # Errors
+    /// [`Impossible`] for a value that it never has.
+    pub fn restore(saved: SavedSerial) -> Result<Self, Impossible> {
+        let SavedSerial {
+            registers,
+            input,
+            line,
+            interrupt,
+        } = saved;
+        let line_bytes = line.len() as u64;
+        Impossible::unless(line.len() < LINE_BYTES_MAX, "the length of its line", line_bytes)?;
+        Impossible::unless(!line.contains(&b'\n'), "a byte of its unfinished line", b'\n')?;
+        let [
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+        ] = registers;
+        let input_bytes = input.len() as u64;
+        let state = SerialState {
+            baud_divisor_low,
+            baud_divisor_high,
+            interrupt_enable,
+            interrupt_identification,
+            line_control,
+            line_status,
+            modem_control,
+            modem_status,
+            scratch,
+            in_buffer: input,
+        };
+        let asked = Asked::default();
+        // The flag and the line cannot fail, so only the length of the input is left to be refused.
+        let uart =
+            Uart::from_state(&state, asked.clone(), NoEvents, line).map_err(|_refused| Impossible {
+                field: "the length of its input",
+                value: input_bytes,
+            })?;
+        // Building the UART may have asked for an interrupt that had been taken already.
+        asked.0.store(interrupt, Ordering::Relaxed);
+        Ok(Self { uart, asked })
     }
 }
 

@@ -1,6 +1,7 @@
 //! The MMIO transport, version 2 (VIRTIO 1.2, 4.2.2), of a network device.
 
 use super::net::{self, Net};
+use crate::machine::devices::saved::Impossible;
 use crate::machine::memory::Memory;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::{
@@ -30,8 +31,8 @@ const TRANSPORT_VERSION: u32 = 2;
 const VENDOR: u32 = u32::from_le_bytes(*b"LSTP");
 
 /// The transport's own registers; queues and configuration are the device's.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Registers {
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Registers {
     status: u32,
     interrupt_status: u32,
     device_features_select: u32,
@@ -49,8 +50,18 @@ pub struct Mmio {
 /// The state of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedMmio {
-    registers: Registers,
+    registers: SavedRegisters,
     net: net::SavedNet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct SavedRegisters {
+    status: u32,
+    interrupt_status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
 }
 
 impl Mmio {
@@ -216,9 +227,52 @@ impl Mmio {
     /// The state as a value.
     #[must_use]
     pub fn saved(&self) -> SavedMmio {
+        let Self { registers, net } = self;
+        let Registers {
+            status,
+            interrupt_status,
+            device_features_select,
+            driver_features_select,
+            driver_features,
+            queue_select,
+        } = *registers;
         SavedMmio {
-            registers: self.registers,
-            net: self.net.saved(),
+            registers: SavedRegisters {
+                status,
+                interrupt_status,
+                device_features_select,
+                driver_features_select,
+                driver_features,
+                queue_select,
+            },
+            net: net.saved(),
         }
+    }
+
+    /// The device in a saved state. Whatever the registers are, a guest could have written them.
+    ///
+    /// # Errors
+    /// [`Impossible`] for a value that it never has.
+    pub fn restore(saved: SavedMmio) -> Result<Self, Impossible> {
+        let SavedMmio { registers, net } = saved;
+        let SavedRegisters {
+            status,
+            interrupt_status,
+            device_features_select,
+            driver_features_select,
+            driver_features,
+            queue_select,
+        } = registers;
+        Ok(Self {
+            registers: Registers {
+                status,
+                interrupt_status,
+                device_features_select,
+                driver_features_select,
+                driver_features,
+                queue_select,
+            },
+            net: Net::restore(net)?,
+        })
     }
 }

@@ -1,5 +1,6 @@
 //! The network device (VIRTIO 1.2, 5.1): one pair of queues, no offloads.
 
+use crate::machine::devices::saved::Impossible;
 use crate::machine::memory::Memory;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
@@ -7,7 +8,7 @@ use std::sync::atomic::Ordering;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueState, QueueT};
 
 /// Virtio device type.
 pub const DEVICE_ID: u32 = VIRTIO_ID_NET;
@@ -60,15 +61,61 @@ pub struct SavedNet {
 }
 
 fn saved_queue(queue: &Queue) -> SavedQueue {
+    let QueueState {
+        // The same for every device, and a feature that is not offered.
+        max_size: _,
+        event_idx_enabled: _,
+        next_avail,
+        next_used,
+        size,
+        ready,
+        desc_table,
+        avail_ring,
+        used_ring,
+    } = queue.state();
     SavedQueue {
-        next_available: queue.next_avail(),
-        next_used: queue.next_used(),
-        size: queue.size(),
-        ready: queue.ready(),
-        descriptor_table: queue.desc_table(),
-        available_ring: queue.avail_ring(),
-        used_ring: queue.used_ring(),
+        next_available: next_avail,
+        next_used,
+        size,
+        ready,
+        descriptor_table: desc_table,
+        available_ring: avail_ring,
+        used_ring,
     }
+}
+
+/// The queue library refuses what a guest could not have set.
+fn restore_queue(saved: SavedQueue) -> Result<Queue, Impossible> {
+    let SavedQueue {
+        next_available,
+        next_used,
+        size,
+        ready,
+        descriptor_table,
+        available_ring,
+        used_ring,
+    } = saved;
+    let refused = |why| match why {
+        Error::InvalidSize => ("the size of a queue", u64::from(size)),
+        Error::InvalidDescTableAlign => ("the address of a descriptor table", descriptor_table),
+        Error::InvalidAvailRingAlign => ("the address of an available ring", available_ring),
+        _ => ("the address of a used ring", used_ring),
+    };
+    Queue::try_from(QueueState {
+        max_size: QUEUE_SIZE,
+        event_idx_enabled: false,
+        next_avail: next_available,
+        next_used,
+        size,
+        ready,
+        desc_table: descriptor_table,
+        avail_ring: available_ring,
+        used_ring,
+    })
+    .map_err(|why| {
+        let (field, value) = refused(why);
+        Impossible { field, value }
+    })
 }
 
 impl Net {
@@ -180,12 +227,37 @@ impl Net {
     /// The state as a value.
     #[must_use]
     pub fn saved(&self) -> SavedNet {
+        let Self {
+            mac,
+            receive,
+            transmit,
+            dropped_frames,
+        } = self;
         SavedNet {
-            mac: self.mac,
-            receive: saved_queue(&self.receive),
-            transmit: saved_queue(&self.transmit),
-            dropped_frames: self.dropped_frames,
+            mac: *mac,
+            receive: saved_queue(receive),
+            transmit: saved_queue(transmit),
+            dropped_frames: *dropped_frames,
         }
+    }
+
+    /// The device in a saved state.
+    ///
+    /// # Errors
+    /// [`Impossible`] for a value that it never has.
+    pub fn restore(saved: SavedNet) -> Result<Self, Impossible> {
+        let SavedNet {
+            mac,
+            receive,
+            transmit,
+            dropped_frames,
+        } = saved;
+        Ok(Self {
+            mac,
+            receive: restore_queue(receive)?,
+            transmit: restore_queue(transmit)?,
+            dropped_frames,
+        })
     }
 }
 
