@@ -4,6 +4,7 @@
 //! Source: Documentation/virt/kvm/api.rst of the Linux kernel.
 
 pub mod clock;
+mod extended;
 pub mod host;
 pub mod kernel_file;
 pub mod kick;

@@ -18,6 +18,15 @@ const ALLOWED: [(u32, u32); 4] = [
     (0xc000_0100, 4),
 ];
 
+/// Those of them that are among the system registers too: EFER, FS_BASE, GS_BASE.
+const IN_SYSTEM_REGISTERS: [u32; 3] = [0xc000_0080, 0xc000_0100, 0xc000_0101];
+
+/// What a guest may have written that is in no other register, in ascending order.
+pub(super) fn saved() -> impl Iterator<Item = u32> {
+    let allowed = ALLOWED.into_iter().flat_map(|(base, count)| base..base + count);
+    allowed.filter(|number| !IN_SYSTEM_REGISTERS.contains(number))
+}
+
 /// Denies every MSR but the allowed ones.
 ///
 /// # Errors

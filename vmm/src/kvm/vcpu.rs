@@ -4,17 +4,18 @@
 
 #![allow(unsafe_code, reason = "the run page is shared with the kernel")]
 
+mod saved;
 mod seen;
 
 use super::clock::InstructionClock;
 use super::kick::{self, Registration};
 use super::vm::slot;
 use crate::kvm::host::HostError;
-use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Segment, Vcpu};
+use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use crate::machine::memory::Memory;
 use kvm_bindings::{
     KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug,
-    kvm_interrupt, kvm_regs, kvm_segment,
+    kvm_interrupt, kvm_regs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use std::io;
@@ -280,26 +281,6 @@ impl Core {
             .get_dirty_log(0, bytes as usize)
             .map_err(failed("read the dirty log"))
     }
-
-    fn save(&mut self) -> Result<SavedCpu, CpuError> {
-        let registers = convert(&self.registers()?);
-        let sregs = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
-        let fpu = self.vcpu.get_fpu().map_err(failed("read vector registers"))?;
-        let segment = |segment: &kvm_segment| Segment {
-            selector: segment.selector,
-            base: segment.base,
-        };
-        Ok(SavedCpu {
-            registers,
-            segments: [
-                &sregs.cs, &sregs.ds, &sregs.es, &sregs.fs, &sregs.gs, &sregs.ss, &sregs.tr, &sregs.ldt,
-            ]
-            .map(segment),
-            control: [sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer],
-            xmm: fpu.xmm,
-            mxcsr: fpu.mxcsr,
-        })
-    }
 }
 
 type Answer = Option<(*mut u8, usize)>;
@@ -419,7 +400,16 @@ impl Vcpu for KvmCpu {
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
-        self.core.save()
+        Ok(SavedCpu {
+            clock: self.clock.save()?,
+            ..self.core.save()?
+        })
+    }
+
+    fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {
+        self.core.restore(saved)?;
+        self.clock.restore(saved.clock)?;
+        Ok(self)
     }
 }
 

@@ -342,7 +342,7 @@ impl<V: Vcpu> Machine<V> {
     }
 
     fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
-        let mut parts = vec![part("registers", &self.vcpu.save()?)];
+        let mut parts = vec![part("registers", &self.vcpu.save()?.digested())];
         parts.extend(self.devices.digests());
         parts.push(PartDigest {
             part: "memory".to_owned(),

@@ -16,6 +16,7 @@ pub mod step;
 
 use super::host::HostError;
 use super::vcpu::Core;
+use crate::machine::cpu::saved::SavedClock;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 use kvm_ioctls::VcpuFd;
@@ -67,6 +68,26 @@ pub trait InstructionClock {
     /// # Errors
     /// The host's failure.
     fn exited(&mut self, core: &mut Core) -> Result<(), CpuError>;
+
+    /// Where it is in its counting.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn save(&self) -> Result<SavedClock, CpuError>;
+
+    /// Goes on counting from there, on a vCPU that has not run yet.
+    ///
+    /// # Errors
+    /// The host's failure; another clock's state is one.
+    fn restore(&mut self, saved: SavedClock) -> Result<(), CpuError>;
+}
+
+/// A clock cannot take over what another kind of clock counted.
+fn foreign(own: ClockKind, saved: SavedClock) -> CpuError {
+    CpuError {
+        action: "restore the instruction clock",
+        why: format!("the saved state is not one of the clock `{own}`: {saved:?}"),
+    }
 }
 
 /// The clock of this kind on this vCPU.

@@ -1,7 +1,8 @@
 //! No clock: every execution point is an exit.
 
-use super::InstructionClock;
+use super::{ClockKind, InstructionClock, foreign};
 use crate::kvm::vcpu::{Core, Ran};
+use crate::machine::cpu::saved::SavedClock;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 
@@ -37,5 +38,16 @@ impl InstructionClock for NoClock {
 
     fn exited(&mut self, _core: &mut Core) -> Result<(), CpuError> {
         Ok(())
+    }
+
+    fn save(&self) -> Result<SavedClock, CpuError> {
+        Ok(SavedClock::None)
+    }
+
+    fn restore(&mut self, saved: SavedClock) -> Result<(), CpuError> {
+        match saved {
+            SavedClock::None => Ok(()),
+            other => Err(foreign(ClockKind::None, other)),
+        }
     }
 }

@@ -11,12 +11,13 @@
 //! batch, spoils the count until the next exit.
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
-use super::InstructionClock;
 use super::passage::{Passage, Step};
+use super::{ClockKind, InstructionClock, foreign};
 use crate::kvm::host::HostError;
 use crate::kvm::kick::KickTimer;
 use crate::kvm::statistics::Statistics;
 use crate::kvm::vcpu::{Core, Ran, failed};
+use crate::machine::cpu::saved::SavedClock;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 use kvm_ioctls::VcpuFd;
@@ -94,7 +95,7 @@ impl StatisticClock {
         let from_exit = self.ring_0_from == self.base_instructions;
         if self.lost
             || instructions < self.clear_of_interrupt
-            || !(from_exit || instructions - self.ring_0_from >= LATE_INSTRUCTIONS_MAX)
+            || !(from_exit || instructions.wrapping_sub(self.ring_0_from) >= LATE_INSTRUCTIONS_MAX)
         {
             return Ok(Exit::Kicked);
         }
@@ -224,6 +225,55 @@ impl InstructionClock for StatisticClock {
 
     fn exited(&mut self, _core: &mut Core) -> Result<(), CpuError> {
         self.started = false;
+        Ok(())
+    }
+
+    fn save(&self) -> Result<SavedClock, CpuError> {
+        let Self {
+            statistics: _,
+            timer: _,
+            started,
+            base_instructions,
+            // Set anew by each entry.
+            run_from: _,
+            ring_0_from,
+            clear_of_interrupt,
+            lost,
+        } = self;
+        let now = self.counts()?.0;
+        let since_exit = |count: u64| {
+            if *started {
+                count.wrapping_sub(*base_instructions)
+            } else {
+                0
+            }
+        };
+        Ok(SavedClock::Statistic {
+            started: *started,
+            instructions: since_exit(now),
+            ring_0_from: since_exit(*ring_0_from),
+            clear_of_interrupt: clear_of_interrupt.saturating_sub(now),
+            lost: *lost,
+        })
+    }
+
+    fn restore(&mut self, saved: SavedClock) -> Result<(), CpuError> {
+        let SavedClock::Statistic {
+            started,
+            instructions,
+            ring_0_from,
+            clear_of_interrupt,
+            lost,
+        } = saved
+        else {
+            return Err(foreign(ClockKind::Statistic, saved));
+        };
+        let now = self.counts()?.0;
+        // Before the first count of this vCPU, where the last exit was on another: differences wrap.
+        self.base_instructions = now.wrapping_sub(instructions);
+        self.ring_0_from = self.base_instructions.wrapping_add(ring_0_from);
+        self.clear_of_interrupt = now.saturating_add(clear_of_interrupt);
+        (self.started, self.lost) = (started, lost);
         Ok(())
     }
 }

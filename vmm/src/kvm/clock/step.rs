@@ -9,10 +9,11 @@
 //! Kicks are blocked while stepping, and looked for between two steps: a step that a signal cuts short may have been made or not.
 
 use super::passage::{Passage, Step};
-use super::{InstructionClock, probe};
+use super::{ClockKind, InstructionClock, foreign, probe};
 use crate::kvm::host::HostError;
 use crate::kvm::kick::BlockedKicks;
 use crate::kvm::vcpu::{Core, Ran, failed};
+use crate::machine::cpu::saved::SavedClock;
 use crate::machine::cpu::{CpuError, Exit};
 use crate::machine::door::Horizon;
 
@@ -49,6 +50,34 @@ impl InstructionClock for StepClock {
         self.instructions = 0;
         self.lost = false;
         self.repeating = false;
+        Ok(())
+    }
+
+    fn save(&self) -> Result<SavedClock, CpuError> {
+        let Self {
+            instructions,
+            lost,
+            repeating,
+            // The host's own.
+            steps_ring_3: _,
+        } = *self;
+        Ok(SavedClock::Step {
+            instructions,
+            lost,
+            repeating,
+        })
+    }
+
+    fn restore(&mut self, saved: SavedClock) -> Result<(), CpuError> {
+        let SavedClock::Step {
+            instructions,
+            lost,
+            repeating,
+        } = saved
+        else {
+            return Err(foreign(ClockKind::Step, saved));
+        };
+        (self.instructions, self.lost, self.repeating) = (instructions, lost, repeating);
         Ok(())
     }
 }

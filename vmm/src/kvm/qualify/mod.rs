@@ -15,7 +15,6 @@ pub mod platform;
 pub mod probes;
 pub mod programs;
 pub mod stage;
-mod state;
 pub mod strategy;
 pub mod subject;
 pub mod suite;

@@ -1,7 +1,6 @@
 //! Subjects on the host's KVM.
 
 use super::bench::{Bench, Numbers, ProbeError, Reached, Ring, Setup, Subject, run_to_exit};
-use super::state::State;
 use super::{programs, stage};
 use crate::kvm::kick::KickTimer;
 use crate::kvm::vcpu::{Core, KvmCpu, Ran, failed};
@@ -233,7 +232,7 @@ impl Subject for KvmSubject {
     }
 
     fn transplant(mut self: Box<Self>) -> Result<Box<dyn Subject>, ProbeError> {
-        let state = State::of(self.core())?;
+        let saved = self.cpu.save()?;
         let Self {
             cpu,
             memory: old,
@@ -254,8 +253,7 @@ impl Subject for KvmSubject {
                 .write_slice(&page, GuestAddress(address))
                 .map_err(stage::StageError::from)?;
         }
-        let mut new = Self::new(host, memory, setup, task_type)?;
-        state.with_task_type(task_type).put(new.core())?;
+        let mut new = Self::new(host, memory, setup, task_type)?.restore(&saved)?;
         new.disturbance = disturbance;
         Ok(Box::new(new))
     }
@@ -359,5 +357,12 @@ impl Vcpu for KvmSubject {
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         self.cpu.save()
+    }
+
+    fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError> {
+        Ok(Self {
+            cpu: self.cpu.restore(saved)?,
+            ..self
+        })
     }
 }

@@ -3,8 +3,12 @@
 //! Like a real one it leaves an access unfinished until it is settled: only then is the instruction pointer known, and
 //! only then has a port read changed RAX.
 
+use super::saved::SavedEvents;
 use super::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use std::collections::VecDeque;
+
+/// How its saved form says that it cannot take an interrupt.
+const SHADOW: u8 = 1;
 
 /// One run: how it ends, and how the guest stands then.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -143,7 +147,17 @@ impl Vcpu for &mut FakeCpu {
         self.settle()?;
         Ok(SavedCpu {
             registers: self.registers,
+            events: SavedEvents {
+                shadow: if self.interruptible { 0 } else { SHADOW },
+                ..SavedEvents::default()
+            },
             ..SavedCpu::default()
         })
+    }
+
+    fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError> {
+        self.registers = saved.registers;
+        self.interruptible = saved.events.shadow == 0;
+        Ok(self)
     }
 }

@@ -5,6 +5,9 @@
 pub mod cpuid;
 #[cfg(test)]
 pub mod fake;
+pub mod saved;
+
+pub use saved::SavedCpu;
 
 use super::door::Horizon;
 use serde::{Deserialize, Serialize};
@@ -102,30 +105,6 @@ pub struct Registers {
     pub rflags: u64,
 }
 
-/// A segment register.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
-    /// Selector.
-    pub selector: u16,
-    /// Linear base address.
-    pub base: u64,
-}
-
-/// Everything the guest can see of its vCPU, for digests.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedCpu {
-    /// General registers.
-    pub registers: Registers,
-    /// CS, DS, ES, FS, GS, SS, TR, LDTR.
-    pub segments: [Segment; 8],
-    /// CR0, CR2, CR3, CR4, EFER.
-    pub control: [u64; 5],
-    /// XMM0 to XMM15.
-    pub xmm: [[u8; 16]; 16],
-    /// MXCSR.
-    pub mxcsr: u32,
-}
-
 /// What the host's side of the vCPU failed at. Never the guest's doing.
 #[derive(Debug, thiserror::Error)]
 #[error("the host's vCPU failed to {action}: {why}")]
@@ -177,9 +156,17 @@ pub trait Vcpu {
     /// The host's failure.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError>;
 
-    /// All of it, for digests. Settles.
+    /// All of it, to be digested or moved. Settles.
     ///
     /// # Errors
-    /// The host's failure.
+    /// The host's failure; a state that has no saved form is one.
     fn save(&mut self) -> Result<SavedCpu, CpuError>;
+
+    /// This vCPU, which has not run yet, in a saved state. One that cannot be put into it is gone: nothing half-restored exists.
+    ///
+    /// # Errors
+    /// The host's failure, or its refusal of a value.
+    fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError>
+    where
+        Self: Sized;
 }

@@ -10,7 +10,8 @@ use crate::kvm::qualify::bench::{
 use crate::kvm::qualify::finding::{Finding, Judgement, Property};
 use crate::kvm::qualify::programs;
 use crate::kvm::qualify::stage::{DATA, StageError, TICK_VECTOR, TICKS};
-use crate::machine::cpu::{Entry, Exit, SavedCpu};
+use crate::machine::cpu::saved::DigestedCpu;
+use crate::machine::cpu::{Entry, Exit};
 use crate::machine::memory;
 use lockstep_logging_channel::Digest;
 use std::time::Instant;
@@ -34,7 +35,7 @@ pub struct Outcome {
     /// Its memory at the end.
     pub memory: Digest,
     /// Its registers at the end.
-    pub cpu: SavedCpu,
+    pub cpu: DigestedCpu,
     /// Interrupts that it counted.
     pub interrupts: u64,
 }
@@ -128,7 +129,7 @@ fn run(
     Ok(Outcome {
         outputs,
         memory: memory::digest(subject.memory()),
-        cpu: subject.save()?,
+        cpu: subject.save()?.digested(),
         interrupts,
     })
 }

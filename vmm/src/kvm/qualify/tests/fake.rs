@@ -255,6 +255,11 @@ impl Vcpu for FakeSubject {
             ..SavedCpu::default()
         })
     }
+
+    fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {
+        self.set_registers(&saved.registers)?;
+        Ok(self)
+    }
 }
 
 impl Subject for FakeSubject {
