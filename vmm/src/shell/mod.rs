@@ -15,3 +15,4 @@ pub mod qualification;
 pub mod start;
 pub mod status;
 pub mod switch;
+pub mod writing;

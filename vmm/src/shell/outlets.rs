@@ -1,27 +1,42 @@
 //! Where released outputs go.
 
 use super::network::{Announcement, FrameSender, NetworkError, gratuitous_arp};
+use super::writing::standard;
 use crate::machine::door::DoorError;
 use lockstep_logging_channel::{Generation, OutputTarget};
-use std::io::Write;
 
 /// The console on standard output, and the network.
 pub struct Outlets {
     frames: FrameSender,
+    /// The guest waits for who reads its console.
+    waits_for_reader: bool,
 }
 
 impl Outlets {
-    /// Outlets to this network.
+    /// Outlets to this network. Nobody who reads the console makes anything here wait: what is not read in time is dropped, counted and
+    /// marked.
     #[must_use]
     pub fn new(frames: FrameSender) -> Self {
-        Self { frames }
+        Self {
+            frames,
+            waits_for_reader: false,
+        }
     }
 
-    /// Lets outputs go, frames that follow one another in a single system call. The network may lose frames, as networks do; the console
-    /// may not.
+    /// The same, but the guest waits for who reads its console, until a signal ends the command: where nothing is protected, all of the
+    /// text is worth more than time.
+    #[must_use]
+    pub fn waiting_for_reader(self) -> Self {
+        Self {
+            waits_for_reader: true,
+            ..self
+        }
+    }
+
+    /// Lets outputs go, frames that follow one another in a single system call. The network may lose frames, as networks do.
     ///
     /// # Errors
-    /// [`DoorError::Host`]: standard output or the network is gone.
+    /// [`DoorError::Host`]: the network is gone.
     pub fn release<'a>(
         &mut self,
         outputs: impl Iterator<Item = (OutputTarget, &'a [u8])>,
@@ -29,7 +44,10 @@ impl Outlets {
         let mut outputs = outputs.peekable();
         while let Some((target, bytes)) = outputs.next() {
             match target {
-                OutputTarget::Console => write_console(bytes)?,
+                OutputTarget::Console if self.waits_for_reader => {
+                    standard::console().push_when_there_is_room(bytes);
+                }
+                OutputTarget::Console => standard::console().push(bytes),
                 OutputTarget::Network => {
                     let following = std::iter::from_fn(|| {
                         let next = outputs.next_if(|(target, _)| *target == OutputTarget::Network);
@@ -60,13 +78,4 @@ impl Outlets {
         self.frames.announce(Announcement { pair, generation })?;
         self.frames.send(&gratuitous_arp(mac, None))
     }
-}
-
-fn write_console(bytes: &[u8]) -> Result<(), DoorError> {
-    let mut stdout = std::io::stdout().lock();
-    let written = stdout.write_all(bytes).and_then(|()| stdout.flush());
-    written.map_err(|why| DoorError::Host {
-        what: "console",
-        why: why.to_string(),
-    })
 }

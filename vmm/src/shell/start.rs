@@ -8,11 +8,11 @@ use super::console::{self, TerminalGuard};
 use super::pair::{backup, primary};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
+use super::writing::standard;
 use clap::Parser;
 use lockstep_logging_channel::Existing;
 use std::error::Error;
 use std::future::Future;
-use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Carries out what the command line says.
@@ -20,22 +20,37 @@ use tracing_subscriber::EnvFilter;
 pub fn main() -> Status {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            // Nothing can be done where standard error is closed.
-            let _ = error.print();
-            return if error.use_stderr() {
-                Status::Usage
-            } else {
-                Status::Success
-            };
-        }
+        Err(error) => return answer(&error),
     };
     listen_to(&cli.talk);
     let outcome = carry_out(cli.command);
     console::restore();
-    outcome.unwrap_or_else(|error| {
+    let status = outcome.unwrap_or_else(|error| {
         report(&error);
         error.status()
+    });
+    standard::flush();
+    status
+}
+
+/// What clap has to say instead of a command: help, the version, or what is wrong with the command line.
+fn answer(error: &clap::Error) -> Status {
+    let text = |terminal| {
+        let text = error.render();
+        if terminal && !refuses_colour() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        }
+    };
+    if error.use_stderr() {
+        standard::print_error(&text(standard::error_is_terminal()));
+        return Status::Usage;
+    }
+    let printed = standard::print(&text(standard::output_is_terminal()), Status::Success);
+    printed.unwrap_or_else(|why| {
+        standard::print_error(&format!("error: {why}\n"));
+        why.status()
     })
 }
 
@@ -46,8 +61,11 @@ fn listen_to(talk: &Talk) {
         (false, 1) => "debug",
         (false, _) => "trace",
     };
+    standard::begin(talk.log_format == LogFormat::Json);
     let subscriber = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(|| standard::Messages)
+        // It would print what it cannot write, and panic where that cannot be printed.
+        .log_internal_errors(false)
         .with_env_filter(EnvFilter::new(level))
         .with_target(false)
         .with_ansi(wants_colour());
@@ -138,8 +156,8 @@ where
         .unwrap_or_default();
     let settings = machine.settings.over(file);
     if machine.print_config {
-        print!("{}", settings.over(Settings::defaults()).to_toml()?);
-        return Ok(Status::Success);
+        let text = settings.over(Settings::defaults()).to_toml()?;
+        return standard::print(&text, Status::Success);
     }
     let configuration = Configuration {
         requalify: machine.requalify,
@@ -159,8 +177,12 @@ fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Resu
     outcome
 }
 
-/// Colours are for a terminal, unless its user wants none (the convention of no-color.org).
+/// Colours are for a terminal, unless its user wants none.
 fn wants_colour() -> bool {
-    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !refused
+    standard::error_is_terminal() && !refuses_colour()
+}
+
+/// The convention of no-color.org.
+fn refuses_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }

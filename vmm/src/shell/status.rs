@@ -120,6 +120,9 @@ pub enum CommandError {
     /// The peer cannot be worked with.
     #[error("peer")]
     Peer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// What a command prints cannot be printed.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
     /// Everything else.
     #[error("{what}")]
     Other {
@@ -166,7 +169,7 @@ impl CommandError {
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,
-            Self::Machine(MachineError::Cpu(_)) | Self::Other { .. } => Status::Failure,
+            Self::Machine(MachineError::Cpu(_)) | Self::Output(_) | Self::Other { .. } => Status::Failure,
         }
     }
 

@@ -11,6 +11,7 @@ use crate::shell::machine::{Plan, start};
 use crate::shell::network::FrameReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
+use crate::shell::writing::standard;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lockstep_logging_channel::EndReason;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -43,6 +44,19 @@ impl Signals {
             _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
             _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
         }
+        standard::hurry();
+    }
+}
+
+/// Waits until standard output has everything. A reader may be slow: only a signal ends the wait before, and then the end of the process
+/// waits a last moment.
+pub async fn console_written(signals: &mut Signals) {
+    if standard::is_hurried() {
+        return;
+    }
+    tokio::select! {
+        () = standard::console().written() => {}
+        () = signals.received() => {}
     }
 }
 
@@ -127,6 +141,7 @@ impl Outsides {
             tokio::select! {
                 outcome = machine.outcome() => {
                     machine.join();
+                    console_written(signals).await;
                     return outcome;
                 }
                 frame = frames.recv() => {

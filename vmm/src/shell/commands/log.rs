@@ -1,6 +1,7 @@
 //! `lockstep log info|dump|diff`: looks into log files.
 
 use crate::shell::status::{CommandError, Status};
+use crate::shell::writing::standard::{Printer, print, printed};
 use lockstep_logging_channel::LogReader;
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
@@ -73,12 +74,12 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
         }
         LogCommand::Diff { left, right } => {
             let found = diff(&mut LogReader::open(left)?, &mut LogReader::open(right)?)?;
-            println!("{found}");
-            Ok(if matches!(found, Diff::Same { .. }) {
+            let status = if matches!(found, Diff::Same { .. }) {
                 Status::Success
             } else {
                 Status::Failure
-            })
+            };
+            print(&format!("{found}\n"), status)
         }
     }
 }
@@ -94,18 +95,18 @@ fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::
 
 fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
     let info = LogInfo::of(&mut LogReader::open(log)?);
-    if json {
-        let text = serde_json::to_string(&info).map_err(|why| CommandError::Other {
+    let text = if json {
+        serde_json::to_string(&info).map_err(|why| CommandError::Other {
             what: "cannot write JSON".to_owned(),
             source: Box::new(why),
-        })?;
-        println!("{text}");
+        })?
     } else {
-        println!("{info}");
-    }
+        info.to_string()
+    };
+    let printed = print(&format!("{text}\n"), Status::Success);
     match info.fault {
         Some(why) => Err(why.into()),
-        None => Ok(Status::Success),
+        None => printed,
     }
 }
 
@@ -114,20 +115,12 @@ fn dump_to_stdout(
     format: DumpFormat,
     filter: &DumpFilter,
 ) -> Result<Status, CommandError> {
-    let mut stdout = BufWriter::new(std::io::stdout().lock());
+    let mut stdout = BufWriter::new(Printer::new());
     let outcome = dump(&mut LogReader::open(log)?, filter, format, &mut stdout);
     let flushed = stdout.flush();
     match outcome {
-        Ok(_) => flushed.map_or_else(closed_early, |()| Ok(Status::Success)),
+        Ok(_) => printed(flushed, Status::Success),
         Err(DumpError::Log(why)) => Err(why.into()),
-        Err(DumpError::Output(why)) => closed_early(why),
-    }
-}
-
-/// A reader that closes its end of a pipe has seen enough.
-fn closed_early(why: std::io::Error) -> Result<Status, CommandError> {
-    match why.kind() {
-        std::io::ErrorKind::BrokenPipe => Ok(Status::Success),
-        _ => Err(CommandError::other("cannot write to standard output")(why)),
+        Err(DumpError::Output(why)) => printed(Err(why), Status::Success),
     }
 }

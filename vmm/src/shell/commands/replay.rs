@@ -1,6 +1,6 @@
 //! `lockstep replay`: a log file once more, on a machine of its own, compared entry by entry.
 
-use super::arrange::{Signals, conclude};
+use super::arrange::{Signals, conclude, console_written};
 use super::record::FileJournal;
 use crate::kvm::ClockKind;
 use crate::machine::door::{Door, DoorError};
@@ -10,8 +10,8 @@ use crate::shell::configuration::Configuration;
 use crate::shell::live::{Order, World, control::Ordered};
 use crate::shell::machine::{Plan, start};
 use crate::shell::status::{CommandError, Status};
+use crate::shell::writing::standard;
 use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputTarget, Sequence};
-use std::io::Write;
 use std::path::Path;
 
 /// Reads a log file from its second entry on.
@@ -68,15 +68,10 @@ impl Feed for FileFeed {
     }
 
     fn output(&mut self, _sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        if !self.show_console || target != OutputTarget::Console {
-            return Ok(());
+        if self.show_console && target == OutputTarget::Console {
+            standard::console().push_when_there_is_room(&bytes);
         }
-        let mut stdout = std::io::stdout().lock();
-        let written = stdout.write_all(&bytes).and_then(|()| stdout.flush());
-        written.map_err(|why| DoorError::Host {
-            what: "console",
-            why: why.to_string(),
-        })
+        Ok(())
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
@@ -123,6 +118,7 @@ pub async fn replay_plan(
         tokio::select! {
             outcome = machine.outcome() => {
                 machine.join();
+                console_written(signals).await;
                 return outcome;
             }
             () = signals.received() => control.give(Order::Stop),

@@ -23,11 +23,12 @@ pub async fn run(
     let (
         outsides,
         Live {
-            mut outlets,
+            outlets,
             arrivals,
             ordered,
         },
     ) = Outsides::open(configuration, clock)?;
+    let mut outlets = outlets.waiting_for_reader();
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
         let release = Box::new(move |target, bytes: Vec<u8>| {

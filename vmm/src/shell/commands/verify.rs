@@ -1,6 +1,6 @@
 //! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
 
-use super::arrange::Signals;
+use super::arrange::{Signals, console_written};
 use super::record::record_plan;
 use super::replay::replay_plan;
 use crate::machine::MachineError;
@@ -8,6 +8,7 @@ use crate::machine::door::DoorError;
 use crate::shell::configuration::Configuration;
 use crate::shell::machine::Plan;
 use crate::shell::status::{CommandError, Status};
+use crate::shell::writing::standard;
 use lockstep_logging_channel::{Existing, LogReader};
 use std::path::{Path, PathBuf};
 
@@ -70,6 +71,9 @@ pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> R
         tracing::info!(run, of = runs, "replayed without divergence");
     }
     let entries = LogReader::open(&log)?.count();
-    println!("verified: recorded once, {entries} entries; replayed {runs} times without divergence");
+    let text =
+        format!("verified: recorded once, {entries} entries; replayed {runs} times without divergence\n");
+    standard::console().push(text.as_bytes());
+    console_written(&mut signals).await;
     Ok(recorded)
 }

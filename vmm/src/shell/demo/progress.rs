@@ -1,16 +1,16 @@
 //! What is said while the demonstration runs: a line that is rewritten on a terminal, and nothing elsewhere.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use super::control::Control;
+use crate::shell::writing::standard;
 
 /// Between two rewritings.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// Rewrites the line for ever; dropped, it leaves the terminal with an empty one.
 pub(super) async fn show(control: &Control, duration: Duration) {
-    if !std::io::stderr().is_terminal() {
+    if !standard::error_is_terminal() {
         return std::future::pending().await;
     }
     let _cleared = Cleared;
@@ -33,7 +33,7 @@ pub(super) async fn show(control: &Control, duration: Duration) {
 
 /// Says what is being waited for, on a terminal.
 pub(super) fn note(text: &str) {
-    if std::io::stderr().is_terminal() {
+    if standard::error_is_terminal() {
         write(text);
     }
 }
@@ -52,6 +52,6 @@ impl Drop for Cleared {
 }
 
 fn write(text: &str) {
-    // Carriage return, then "erase in line" (ECMA-48). Who closed standard error sees nothing.
-    let _ = write!(std::io::stderr(), "\r\x1b[K{text}");
+    // Carriage return, then "erase in line" (ECMA-48).
+    standard::messages().push(format!("\r\x1b[K{text}").as_bytes());
 }

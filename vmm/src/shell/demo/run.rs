@@ -1,6 +1,6 @@
 //! A demonstration from its start to its verdict.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitStatus;
@@ -24,6 +24,7 @@ use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
 use crate::kvm::Host;
 use crate::shell::pair::clock::monotonic_ns;
 use crate::shell::status::Status;
+use crate::shell::writing::standard;
 
 /// The guest image, from the root of the project.
 const IMAGE: &str = "guest-images/build/key-value.elf";
@@ -326,5 +327,5 @@ fn conclude(
 
 /// A line on standard output. Who closed it still gets the exit status.
 fn say(line: &str) {
-    let _ = writeln!(io::stdout(), "{line}");
+    standard::console().push(format!("{line}\n").as_bytes());
 }

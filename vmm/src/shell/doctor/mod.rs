@@ -6,10 +6,10 @@ pub mod survey;
 pub mod table;
 
 use super::status::{CommandError, Status};
+use super::writing::standard;
 use crate::kvm::qualify::Effort;
 use clap::Args;
 use progress::Progress;
-use std::io::{IsTerminal, Write};
 use survey::Survey;
 
 /// More exits than that are more than a day.
@@ -47,14 +47,13 @@ pub fn doctor(arguments: &DoctorArguments) -> Result<Status, CommandError> {
     let text = if arguments.json {
         json::text(&survey)?
     } else {
-        let columns = terminal_size::terminal_size().filter(|_| std::io::stdout().is_terminal());
+        let columns = terminal_size::terminal_size().filter(|_| standard::output_is_terminal());
         table::text(&survey, columns.map(|(width, _)| width.0))
     };
-    let written = std::io::stdout().write_all(text.as_bytes());
-    written.map_err(CommandError::other("cannot write the report"))?;
-    Ok(if survey.is_usable() {
+    let status = if survey.is_usable() {
         Status::Success
     } else {
         Status::Host
-    })
+    };
+    standard::print(&text, status)
 }

@@ -1,7 +1,7 @@
 //! What is being measured right now, on a terminal.
 
 use crate::kvm::qualify::Property;
-use std::io::{IsTerminal, Write};
+use crate::shell::writing::standard;
 use std::time::Instant;
 
 /// Back to the line's beginning, and erase it (ECMA-48: CR, EL).
@@ -18,7 +18,7 @@ impl Progress {
     #[must_use]
     pub fn on_stderr() -> Self {
         Self {
-            shown: std::io::stderr().is_terminal(),
+            shown: standard::error_is_terminal(),
             begun: Instant::now(),
         }
     }
@@ -36,9 +36,7 @@ impl Progress {
 
     fn put(&self, text: &str) {
         if self.shown {
-            let mut stderr = std::io::stderr().lock();
-            // Progress that cannot be shown is not missed.
-            let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+            standard::messages().push(text.as_bytes());
         }
     }
 }

@@ -6,10 +6,12 @@
 use super::clock;
 use crate::replica::role::{Cause, Report};
 use crate::shell::status::CommandError;
+use crate::shell::writing::{Writer, standard};
 use hdrhistogram::Histogram;
+use nix::fcntl::OFlag;
 use serde_json::{Value, json};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -84,9 +86,22 @@ impl Counters {
     }
 }
 
+/// A writer of report lines: a report that cannot be written stops no failover.
+fn to_file(file: File) -> Writer {
+    let mark = |bytes| {
+        let line = json!({ "at_ns": clock::monotonic_ns(), "event": "dropped", "bytes": bytes });
+        format!("{line}\n")
+    };
+    let writer = Writer::start("report", file, mark, |why| {
+        tracing::warn!("the report file cannot be written, reports are dropped: {why}");
+    });
+    standard::keep(writer.clone());
+    writer
+}
+
 /// Writes reports.
 pub struct Reporter {
-    file: Option<File>,
+    file: Option<Writer>,
     written: Instant,
     /// What is counted.
     pub counters: Counters,
@@ -102,7 +117,10 @@ impl Reporter {
             OpenOptions::new()
                 .create(true)
                 .append(true)
+                // A FIFO that nobody reads is refused, and not waited for.
+                .custom_flags(OFlag::O_NONBLOCK.bits())
                 .open(path)
+                .map(to_file)
                 .map_err(|source| CommandError::File {
                     action: "write the report file",
                     path: path.to_owned(),
@@ -119,31 +137,41 @@ impl Reporter {
 
     /// Writes an event.
     pub fn event(&mut self, event: &str, fields: Value) {
-        let Some(file) = &mut self.file else { return };
+        let Some(file) = &self.file else { return };
         let mut line = json!({ "at_ns": clock::monotonic_ns(), "event": event });
         if let (Some(line), Value::Object(fields)) = (line.as_object_mut(), fields) {
             line.extend(fields);
         }
-        // One write a line, so that a killed process leaves whole lines. A report that cannot be written stops no failover.
-        if let Err(why) = file.write_all(format!("{line}\n").as_bytes()) {
-            tracing::warn!(%why, "the report file takes no more");
-            self.file = None;
-        }
+        file.push(format!("{line}\n").as_bytes());
     }
 
     /// Writes statistics, if it is time.
     pub fn statistics(&mut self) {
         if self.file.is_some() && self.written.elapsed() >= STATISTICS_INTERVAL {
             self.written = Instant::now();
-            let counters = self.counters.to_json();
+            let counters = self.numbers();
             self.event("statistics", counters);
         }
     }
 
     /// Writes the last line.
     pub fn summary(&mut self) {
-        let counters = self.counters.to_json();
+        let counters = self.numbers();
         self.event("summary", counters);
+    }
+
+    /// The counters, and what could not be written for people.
+    fn numbers(&self) -> Value {
+        let mut numbers = self.counters.to_json();
+        let dropped = json!({
+            "console_bytes_dropped": standard::console().dropped_bytes(),
+            "message_bytes_dropped": standard::messages().dropped_bytes(),
+            "report_bytes_dropped": self.file.as_ref().map_or(0, Writer::dropped_bytes),
+        });
+        if let (Some(numbers), Value::Object(dropped)) = (numbers.as_object_mut(), dropped) {
+            numbers.extend(dropped);
+        }
+        numbers
     }
 
     /// Tells what the role machine says.

@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::io::Write;
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
 use std::rc::Rc;
@@ -20,6 +19,7 @@ use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
 use super::listener::Listener;
 use super::{SwitchArguments, SwitchError, forward, port, timers};
+use crate::shell::writing::standard;
 
 /// Between two attempts to accept, where the process has no descriptor left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -169,7 +169,5 @@ fn seed() -> u64 {
 }
 
 fn print_ready(ready: &Ready) {
-    let mut output = std::io::stdout().lock();
-    // Who closed standard output does not want to know.
-    let _ = writeln!(output, "{ready}").and_then(|()| output.flush());
+    standard::console().push(format!("{ready}\n").as_bytes());
 }

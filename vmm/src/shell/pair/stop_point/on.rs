@@ -3,6 +3,7 @@
 use super::Step;
 use crate::shell::pair::clock::monotonic_ns;
 use crate::shell::status::CommandError;
+use crate::shell::writing::standard;
 use nix::sys::signal::{Signal, raise};
 use std::str::FromStr;
 use std::sync::OnceLock;
@@ -122,7 +123,9 @@ pub fn pass_several(step: Step, times: u64) {
     let before = armed.passed.fetch_add(times, Ordering::Relaxed);
     let ordinal = armed.point.ordinal;
     if before < ordinal && before + times >= ordinal {
-        eprintln!("stop point reached at_ns={}", monotonic_ns());
+        // What was said and reported before is evidence.
+        standard::messages().push(format!("stop point reached at_ns={}\n", monotonic_ns()).as_bytes());
+        standard::flush();
         // To this thread, which does not return from it: nothing follows the step.
         let _ = raise(armed.point.signal);
     }
