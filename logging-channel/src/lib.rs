@@ -3,6 +3,8 @@
 //!
 //! Knows nothing of KVM or of devices.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod codec;
 pub mod diff;
 pub mod dump;

@@ -4,6 +4,8 @@
 //! Knows nothing of KVM or of log entries. Calls block for as long as the storage does: make them from a
 //! thread that may wait.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod claim;
 mod directory;
 mod publish;

@@ -8,6 +8,8 @@
 //! | [`replica`] | recorder, replayer, roles, output gate, going live | KVM |
 //! | [`shell`] | command line, configuration, network, control | is imported by nobody |
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod kvm;
 pub mod machine;
 pub mod replica;

@@ -171,6 +171,23 @@ fn kvm_and_log_entries_in_the_crates_beside_the_vmm_are_found() {
 }
 
 #[test]
+fn printing_past_the_queues_is_found() {
+    for text in [
+        "fn say() { println!(\"a\") }",
+        "fn say() { std::eprintln!(\"a\") }",
+        "fn say() { let _ = writeln!(io::stderr(), \"a\"); }",
+        "use std::io::{Write, stdout};",
+    ] {
+        assert_eq!(complaints_at("vmm/src/shell/outlets.rs", text).len(), 1, "{text}");
+        assert_eq!(
+            complaints_at("vmm/src/shell/writing/standard.rs", text).len(),
+            0,
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn unsafe_outside_the_listed_files_is_found() {
     let text = "fn peek(at: *const u8) -> u8 {\n    unsafe { *at }\n}";
     assert_eq!(complaints_at("vmm/src/machine/bus.rs", text).len(), 1);

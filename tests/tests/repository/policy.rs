@@ -122,6 +122,21 @@ pub const LAYERS: &[Layer] = &[
         why: "storage knows neither KVM nor log entries",
     },
     Layer {
+        within: &["logging-channel/src/", "shared-disk/src/", "vmm/src/"],
+        except: &["vmm/src/shell/writing/"],
+        forbidden: &[
+            "println",
+            "eprint",
+            "eprintln",
+            "dbg",
+            "io::stdout",
+            "io::stderr",
+            "io::Stdout",
+            "io::Stderr",
+        ],
+        why: "who reads what is written for people must not stop or end the process: `vmm/src/shell/writing` writes it",
+    },
+    Layer {
         within: ALL,
         except: UNSAFE_ALLOWED,
         forbidden: &["unsafe", "unsafe_code"],

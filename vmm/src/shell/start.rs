@@ -47,7 +47,7 @@ fn answer(error: &clap::Error) -> Status {
         standard::print_error(&text(standard::error_is_terminal()));
         return Status::Usage;
     }
-    let printed = standard::print(&text(standard::output_is_terminal()), Status::Success);
+    let printed = standard::print_text(&text(standard::output_is_terminal()), Status::Success);
     printed.unwrap_or_else(|why| {
         standard::print_error(&format!("error: {why}\n"));
         why.status()
@@ -157,7 +157,7 @@ where
     let settings = machine.settings.over(file);
     if machine.print_config {
         let text = settings.over(Settings::defaults()).to_toml()?;
-        return standard::print(&text, Status::Success);
+        return standard::print_text(&text, Status::Success);
     }
     let configuration = Configuration {
         requalify: machine.requalify,

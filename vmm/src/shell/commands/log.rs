@@ -1,7 +1,7 @@
 //! `lockstep log info|dump|diff`: looks into log files.
 
 use crate::shell::status::{CommandError, Status};
-use crate::shell::writing::standard::{Printer, print, printed};
+use crate::shell::writing::standard::{Printer, print_text, printed};
 use lockstep_logging_channel::LogReader;
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
@@ -79,7 +79,7 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
             } else {
                 Status::Failure
             };
-            print(&format!("{found}\n"), status)
+            print_text(&format!("{found}\n"), status)
         }
     }
 }
@@ -103,7 +103,7 @@ fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
     } else {
         info.to_string()
     };
-    let printed = print(&format!("{text}\n"), Status::Success);
+    let printed = print_text(&format!("{text}\n"), Status::Success);
     match info.fault {
         Some(why) => Err(why.into()),
         None => printed,

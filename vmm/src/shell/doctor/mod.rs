@@ -55,5 +55,5 @@ pub fn doctor(arguments: &DoctorArguments) -> Result<Status, CommandError> {
     } else {
         Status::Host
     };
-    standard::print(&text, status)
+    standard::print_text(&text, status)
 }

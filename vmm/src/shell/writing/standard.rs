@@ -159,7 +159,7 @@ impl io::Write for Printer {
 ///
 /// # Errors
 /// [`CommandError::Output`]: see [`printed`].
-pub fn print(text: &str, status: Status) -> Result<Status, CommandError> {
+pub fn print_text(text: &str, status: Status) -> Result<Status, CommandError> {
     printed(io::Write::write_all(&mut Printer::new(), text.as_bytes()), status)
 }
 
