@@ -96,7 +96,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
     match command {
         Command::Run(machine) => on_machine(machine, async |image, configuration| {
             let mut signals = Signals::listen()?;
-            let _terminal = TerminalGuard::take();
+            let _terminal = TerminalGuard::new(true);
             run::run(&image, &configuration, &mut signals).await
         }),
         Command::Record {
@@ -105,7 +105,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             overwrite,
         } => on_machine(machine, async move |image, configuration| {
             let mut signals = Signals::listen()?;
-            let _terminal = TerminalGuard::take();
+            let _terminal = TerminalGuard::new(true);
             let existing = if overwrite {
                 Existing::Overwrite
             } else {
@@ -117,14 +117,17 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             replay::replay(&image, &log, &configuration).await
         }),
         Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
-            verify::verify(&image, runs, &configuration).await
+            let mut signals = Signals::listen()?;
+            let _terminal = TerminalGuard::new(true);
+            verify::verify(&image, runs, &configuration, &mut signals).await
         }),
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
             let signals = Signals::listen()?;
-            let _terminal = TerminalGuard::take();
+            let _terminal = TerminalGuard::new(true);
             primary::primary(&image, &configuration, signals).await
         }),
         Command::Backup(machine) => on_machine(machine, async |image, configuration| {
+            let _terminal = TerminalGuard::new(false);
             backup::backup(&image, &configuration).await
         }),
         Command::Switch(arguments) => switch(&arguments),

@@ -53,14 +53,18 @@ impl Drop for Evidence {
 ///
 /// # Errors
 /// [`CommandError`]; the first divergence is one, and its log is kept.
-pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> Result<Status, CommandError> {
-    let mut signals = Signals::listen()?;
+pub async fn verify(
+    image: &Path,
+    runs: u32,
+    configuration: &Configuration,
+    signals: &mut Signals,
+) -> Result<Status, CommandError> {
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
     let plan = Plan::new(image, configuration)?;
-    let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, &mut signals).await?;
+    let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, signals).await?;
     for run in 1..=runs {
-        if let Err(error) = replay_plan(plan.clone(), &log, false, &mut signals).await {
+        if let Err(error) = replay_plan(plan.clone(), &log, false, signals).await {
             evidence.keep = !matches!(
                 error,
                 CommandError::Machine(MachineError::Door(DoorError::Stopped))
@@ -74,6 +78,6 @@ pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> R
     let text =
         format!("verified: recorded once, {entries} entries; replayed {runs} times without divergence\n");
     standard::console().push(text.as_bytes());
-    console_written(&mut signals).await;
+    console_written(signals).await;
     Ok(recorded)
 }

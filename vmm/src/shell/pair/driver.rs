@@ -15,6 +15,7 @@ use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
 use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
 use crate::shell::commands::arrange::{Signals, conclude, propose};
+use crate::shell::console;
 use crate::shell::live::{Control, Order};
 use crate::shell::machine::MachineThread;
 use crate::shell::network::FrameReceiver;
@@ -396,6 +397,7 @@ impl Driver {
             Action::GoLive { generation, .. } => {
                 pass(Step::GoingLive);
                 self.receives = true;
+                console::want();
                 // Set once: a replica goes live once.
                 let _ = parts.won.set(generation);
                 parts.shared.go_alone();
