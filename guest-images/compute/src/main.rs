@@ -2,6 +2,7 @@
 //!
 //! `megarounds=N` says for how long (default 800, some two seconds). A round draws the next number of a
 //! generator and stirs it into one word of a table of 4 MiB, so that memory is written all the time.
+//! `lines=N` prints so many numbered lines of 64 bytes before (default none): more than a reader takes who stands still.
 #![no_std]
 #![no_main]
 
@@ -22,6 +23,9 @@ fn main(machine: &Machine) -> u32 {
         "compute: {megarounds} megarounds over {} MiB",
         (TABLE_WORDS * 8) >> 20
     );
+    for line in 0..machine.command_line.number("lines", 0) {
+        println!("{line:063}");
+    }
     println!(
         "checksum: {:016x}",
         checksum(megarounds.saturating_mul(ROUNDS_IN_MEGAROUND))

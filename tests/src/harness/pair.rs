@@ -1,5 +1,6 @@
 //! A protected pair as its user starts it.
 
+use super::process::{Redirect, Stream};
 use super::proxy::Proxy;
 use super::redis::Client;
 use super::replica::Replica;
@@ -23,6 +24,7 @@ pub struct PairSpec {
     proxy: bool,
     held: bool,
     environment: Vec<(&'static str, String, String)>,
+    redirects: Vec<(&'static str, Redirect)>,
 }
 
 impl PairSpec {
@@ -36,6 +38,7 @@ impl PairSpec {
             proxy: false,
             held: false,
             environment: Vec::new(),
+            redirects: Vec::new(),
         };
         spec.setting("timeout-ms", &TIMEOUT_MS.to_string())
             .setting("lag-ms-max", LAG_MS_MAX)
@@ -89,6 +92,14 @@ impl PairSpec {
         self
     }
 
+    /// With a stream of the side that is called `role` to elsewhere.
+    #[must_use]
+    pub fn redirect(mut self, role: &'static str, stream: Stream, path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        self.redirects.push((role, Redirect { stream, path }));
+        self
+    }
+
     /// Starts it, and waits until the guest is protected.
     ///
     /// # Panics
@@ -110,7 +121,13 @@ impl PairSpec {
             if let Some(switch) = &switch {
                 command.arg("--network").arg(switch.attachment());
             }
-            Replica::start(role, &mut command, report)
+            let redirects: Vec<Redirect> = self
+                .redirects
+                .iter()
+                .filter(|(of, _)| *of == role)
+                .map(|(_, redirect)| redirect.clone())
+                .collect();
+            Replica::start_redirected(role, &mut command, report, &redirects)
         };
         let mut primary = side("primary", &direct);
         primary.wait_for("listening");

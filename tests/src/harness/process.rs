@@ -1,11 +1,15 @@
 //! A process that does not outlive its test, and what it says.
 
 use super::{PATIENCE, wait_until};
+use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -18,6 +22,14 @@ struct Collected {
 }
 
 impl Collected {
+    /// Of what is no pipe.
+    fn nothing() -> Self {
+        Self {
+            bytes: Arc::default(),
+            reader: None,
+        }
+    }
+
     fn from(mut pipe: impl Read + Send + 'static) -> Self {
         let bytes = Arc::new(Mutex::new(Vec::new()));
         let place = bytes.clone();
@@ -117,6 +129,38 @@ fn tied(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) }.process_group(0)
 }
 
+/// What a process writes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stream {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+/// A stream of a process that goes to a file instead of a pipe: `/dev/full`, a terminal, a FIFO that somebody reads.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// Which.
+    pub stream: Stream,
+    /// Where to.
+    pub path: PathBuf,
+}
+
+impl Redirect {
+    fn apply(&self, command: &mut Command) {
+        let file = File::options()
+            .write(true)
+            .custom_flags(OFlag::O_NOCTTY.bits())
+            .open(&self.path)
+            .unwrap_or_else(|why| panic!("cannot open {}: {why}", self.path.display()));
+        match self.stream {
+            Stream::Output => command.stdout(file),
+            Stream::Error => command.stderr(file),
+        };
+    }
+}
+
 /// A running process, killed and reaped with this value.
 #[derive(Debug)]
 pub struct Process {
@@ -134,16 +178,34 @@ impl Process {
     /// It does not start.
     #[must_use]
     pub fn start(name: &str, command: &mut Command) -> Self {
+        Self::start_redirected(name, command, &[])
+    }
+
+    /// The same, with some streams to elsewhere.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_redirected(name: &str, command: &mut Command, redirects: &[Redirect]) -> Self {
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        redirects.iter().for_each(|redirect| redirect.apply(command));
         let mut child = tied(command)
             .spawn()
             .unwrap_or_else(|why| panic!("cannot start {command:?}: {why}"));
         let stdin = child.stdin.take();
-        let stdout = Collected::from(child.stdout.take().expect("a pipe was asked for"));
-        let stderr = Collected::from(child.stderr.take().expect("a pipe was asked for"));
+        let stdout = child
+            .stdout
+            .take()
+            .map_or_else(Collected::nothing, Collected::from);
+        let stderr = child
+            .stderr
+            .take()
+            .map_or_else(Collected::nothing, Collected::from);
+        // What was opened for the process is open in it alone.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
         Self {
             name: name.to_owned(),
             child,

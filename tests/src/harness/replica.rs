@@ -1,6 +1,6 @@
 //! One side of a pair: its process, and what it reports.
 
-use super::process::{Ended, Process};
+use super::process::{Ended, Process, Redirect};
 use super::wait_until;
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -33,8 +33,19 @@ impl Replica {
     /// Starts `command`, which reports to `report`.
     #[must_use]
     pub fn start(name: &str, command: &mut Command, report: PathBuf) -> Self {
+        Self::start_redirected(name, command, report, &[])
+    }
+
+    /// The same, with some streams to elsewhere.
+    #[must_use]
+    pub fn start_redirected(
+        name: &str,
+        command: &mut Command,
+        report: PathBuf,
+        redirects: &[Redirect],
+    ) -> Self {
         Self {
-            process: Process::start(name, command),
+            process: Process::start_redirected(name, command, redirects),
             report,
         }
     }

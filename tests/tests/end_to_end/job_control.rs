@@ -1,0 +1,147 @@
+//! Replicas as jobs of a shell on a terminal: as the README starts them, and as a user moves them about.
+
+use lockstep_tests::harness::process::Process;
+use lockstep_tests::harness::replica::read_report;
+use lockstep_tests::harness::{Guest, PairSpec, Scratch, kvm, wait_until};
+use nix::pty::{OpenptyResult, openpty};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use std::path::PathBuf;
+use std::process::Command;
+
+const CTRL_C: &[u8] = b"\x03";
+const CTRL_Z: &[u8] = b"\x1a";
+
+/// A shell with job control on a terminal of its own, and files of its replicas.
+struct Shell {
+    process: Process,
+    terminal: OpenptyResult,
+    scratch: Scratch,
+}
+
+impl Shell {
+    /// Runs `script`, in which `primary` and `backup` are the sides of a pair.
+    fn start(script: &str) -> Self {
+        let (scratch, terminal) = (Scratch::new(), openpty(None, None).unwrap());
+        let shared = scratch.directory("shared");
+        let channel = format!("unix:{}", scratch.join("channel").display());
+        let spec = PairSpec::new(Guest::KeyValue);
+        let function = |role: &str| {
+            let report = scratch.join(&format!("{role}.jsonl"));
+            let command = spec.command(role, &channel, &shared, &report);
+            let words = std::iter::once(command.get_program()).chain(command.get_args());
+            let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
+            format!("{role}() {{ exec {}; }}\n", quoted.join(" "))
+        };
+        let number = format!("primary='{}'\n", scratch.join("primary.pid").display());
+        let script = format!("{number}{}{}{script}", function("primary"), function("backup"));
+        let path = nix::unistd::ttyname(&terminal.slave).unwrap();
+        let mut command = Command::new("setsid");
+        command.args(["--wait", "sh", "-c"]).arg(format!(
+            // What a session leader opens first becomes its terminal.
+            "exec <{0} >{0} 2>{0}; set -m\n{script}",
+            path.display()
+        ));
+        let process = Process::start("a shell", &mut command);
+        Self {
+            process,
+            terminal,
+            scratch,
+        }
+    }
+
+    fn report(&self, role: &str) -> PathBuf {
+        self.scratch.join(&format!("{role}.jsonl"))
+    }
+
+    /// Waits until `role` reports `event`.
+    fn wait_for(&mut self, role: &str, event: &str) {
+        let path = self.report(role);
+        wait_until(
+            || {
+                assert!(self.process.is_running(), "the shell has ended");
+                read_report(&path)
+                    .iter()
+                    .any(|line| line["event"] == event)
+                    .then_some(())
+            },
+            || format!("`{event}` of the {role}: {:?}", read_report(&path)),
+        );
+    }
+
+    /// Its terminal takes bytes as they are typed, or lines.
+    fn wait_for_terminal(&self, taken: bool) {
+        let flags =
+            || tcgetattr(&self.terminal.slave).unwrap().local_flags & (LocalFlags::ICANON | LocalFlags::ECHO);
+        let wanted = if taken {
+            LocalFlags::empty()
+        } else {
+            LocalFlags::ICANON | LocalFlags::ECHO
+        };
+        wait_until(
+            || (flags() == wanted).then_some(()),
+            || format!("a terminal with {wanted:?}: {:?}", flags()),
+        );
+    }
+
+    fn assert_left_alone(&self) {
+        let flags = tcgetattr(&self.terminal.slave).unwrap().local_flags;
+        assert!(flags.contains(LocalFlags::ICANON | LocalFlags::ECHO), "{flags:?}");
+    }
+
+    /// Kills the primary whose number the script has written down.
+    fn kill_primary(&self) {
+        let number = std::fs::read_to_string(self.scratch.join("primary.pid")).unwrap();
+        let process = nix::unistd::Pid::from_raw(number.trim().parse().unwrap());
+        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
+    fn type_in(&self, bytes: &[u8]) {
+        assert_eq!(nix::unistd::write(&self.terminal.master, bytes), Ok(bytes.len()));
+    }
+}
+
+#[test]
+fn a_pair_in_the_background_is_protected_and_follows_its_shell() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut shell = Shell::start("primary & backup & read -r line; fg %1; fg %1; exit $?");
+    shell.wait_for("primary", "protected");
+    shell.wait_for("backup", "protected");
+    shell.assert_left_alone();
+    shell.type_in(b"go on\n");
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_Z);
+    // The second `fg` follows at once: it is taken again, and only then is Ctrl-C for it alone.
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_C);
+    let _ = shell.process.wait().expect_code(0);
+    shell.assert_left_alone();
+}
+
+#[test]
+fn a_stopped_replica_has_put_the_terminal_back() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut shell = Shell::start("primary\nread -r line; fg %1; exit $?");
+    shell.wait_for("primary", "listening");
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_Z);
+    shell.wait_for_terminal(false);
+    shell.type_in(b"go on\n");
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_C);
+    let _ = shell.process.wait().expect_code(0);
+    shell.assert_left_alone();
+}
+
+#[test]
+fn a_backup_takes_its_terminal_when_it_goes_live() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut shell = Shell::start("primary & echo $! >$primary; backup; exit $?");
+    shell.wait_for("backup", "protected");
+    shell.assert_left_alone();
+    shell.kill_primary();
+    shell.wait_for("backup", "live");
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_C);
+    let _ = shell.process.wait().expect_code(0);
+    shell.assert_left_alone();
+}
