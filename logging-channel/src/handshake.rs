@@ -9,6 +9,9 @@
 //! ```
 //!
 //! Both sides compare with the same rules, so that neither depends on the other's care.
+//!
+//! A primary takes the two halves apart ([`hear_backup`], [`welcome_backup`]): it listens to many peers beside
+//! each other, and welcomes one. What a peer says is cut short and made printable before it is shown.
 
 use std::time::Duration;
 
@@ -27,7 +30,8 @@ pub const SOFTWARE_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub enum HandshakeError {
     /// The two sides are not the same.
     #[error(
-        "the two sides differ in {field}: primary {}, backup {}",
+        "the two sides differ in {}: primary {}, backup {}",
+        printable(field),
         shown(primary),
         shown(backup)
     )]
@@ -52,7 +56,7 @@ pub enum HandshakeError {
         here: u16,
     },
     /// The peer refuses, for a reason of its own.
-    #[error("{peer} refuses: {reason}")]
+    #[error("{peer} refuses: {}", printable(reason))]
     Refused {
         /// Who.
         peer: String,
@@ -105,12 +109,41 @@ impl HandshakeError {
             Self::Differs { .. } | Self::FormatVersion { .. } | Self::Refused { .. } | Self::Foreign { .. }
         )
     }
+
+    /// True where the peer was lost before it gave an answer: another try may get one.
+    #[must_use]
+    pub fn is_loss(&self) -> bool {
+        matches!(
+            self,
+            Self::Closed { .. } | Self::Silent { .. } | Self::Channel(ChannelError::Broken { .. })
+        )
+    }
+}
+
+/// The most characters of a peer's text that are shown: two digests of 64, and words around them.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// A text from outside on one line, without control characters, and cut short.
+fn printable(text: &str) -> String {
+    let mut characters = text.chars();
+    let mut shown = String::new();
+    for character in characters.by_ref().take(SHOWN_CHARS_MAX) {
+        match character {
+            '\'' | '"' | '\\' => shown.push(character),
+            other => shown.extend(other.escape_debug()),
+        }
+    }
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 fn shown(value: &Option<String>) -> String {
-    value
-        .as_ref()
-        .map_or_else(|| "has none".to_owned(), |value| format!("`{value}`"))
+    value.as_ref().map_or_else(
+        || "has none".to_owned(),
+        |value| format!("`{}`", printable(value)),
+    )
 }
 
 /// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's name.
@@ -124,8 +157,46 @@ pub async fn as_primary(
     environment: &Environment,
     limit: Duration,
 ) -> Result<Hello, HandshakeError> {
+    let hello = hear_backup(connection, environment, limit).await?;
+    welcome_backup(connection, environment, limit).await?;
+    Ok(hello)
+}
+
+/// The first half of [`as_primary`]: waits for a backup's opening, and compares. A backup that fits now
+/// waits for [`welcome_backup`], or for [`turn_away`].
+///
+/// # Errors
+/// As [`as_primary`].
+pub async fn hear_backup(
+    connection: &mut Connection,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<Hello, HandshakeError> {
     let peer = connection.peer().to_owned();
-    within(limit, peer, welcome_backup(connection, environment)).await
+    within(limit, peer, hear(connection, environment)).await
+}
+
+/// The second half of [`as_primary`]: the backup of this connection, which fits, becomes this primary's.
+///
+/// # Errors
+/// As [`as_primary`].
+pub async fn welcome_backup(
+    connection: &mut Connection,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<(), HandshakeError> {
+    let peer = connection.peer().to_owned();
+    let welcome = Message::Welcome(Welcome {
+        environment: environment.clone(),
+    });
+    within(limit, peer, send(connection, &welcome)).await
+}
+
+/// Refuses a peer for `reason`, which it shows to its user.
+pub async fn turn_away(connection: &mut Connection, reason: &str, limit: Duration) {
+    let refusal = refuse(connection, Refused::Other(reason.to_owned()));
+    // A peer that does not take it in time is closed all the same.
+    let _ = time::timeout(limit, refusal).await;
 }
 
 /// Opens to a primary and waits for its welcome.
@@ -154,10 +225,7 @@ async fn within<T>(
         .unwrap_or(Err(HandshakeError::Silent { peer, waited_ms }))
 }
 
-async fn welcome_backup(
-    connection: &mut Connection,
-    environment: &Environment,
-) -> Result<Hello, HandshakeError> {
+async fn hear(connection: &mut Connection, environment: &Environment) -> Result<Hello, HandshakeError> {
     let hello = match receive(connection, Kind::Hello).await {
         Ok(Message::Hello(hello)) => hello,
         Ok(other) => return Err(unexpected(connection, Kind::Hello, other)),
@@ -168,17 +236,14 @@ async fn welcome_backup(
         }
         Err(error) => return Err(error),
     };
-    if let Some(difference) = first_difference(environment, &hello) {
-        return Err(part(connection, difference).await);
+    match first_difference(environment, &hello) {
+        Some(difference) => {
+            // Decoded, it may take many times its record, and the peer may take its time with the refusal.
+            drop(hello);
+            Err(part(connection, difference).await)
+        }
+        None => Ok(hello),
     }
-    send(
-        connection,
-        &Message::Welcome(Welcome {
-            environment: environment.clone(),
-        }),
-    )
-    .await?;
-    Ok(hello)
 }
 
 async fn open_to_primary(

@@ -11,7 +11,9 @@ mod common;
 use std::time::Duration;
 
 use common::{encoded, encoded_message, entries, environment, field, messages};
-use lockstep_logging_channel::handshake::{HandshakeError, SOFTWARE_VERSION, as_backup, as_primary};
+use lockstep_logging_channel::handshake::{
+    HandshakeError, SOFTWARE_VERSION, as_backup, as_primary, hear_backup, turn_away,
+};
 use lockstep_logging_channel::message::{Hello, Refused, Welcome};
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{
@@ -211,6 +213,74 @@ async fn a_refusal_in_words_is_passed_on() {
     let refused = Message::Refused(Refused::Other("not now".to_owned()));
     let error = backup_hears(&encoded_message(&refused)).await;
     assert_eq!(error.to_string(), "the primary refuses: not now");
+}
+
+#[tokio::test]
+async fn a_backup_that_fits_can_be_turned_away_with_a_reason() {
+    let (mut to_backup, mut to_primary) = pair();
+    let primary = async {
+        hear_backup(&mut to_backup, &environment(), LIMIT).await.unwrap();
+        turn_away(&mut to_backup, "it has its backup", LIMIT).await;
+    };
+    let here = backup_environment();
+    let ((), refused) = tokio::join!(primary, as_backup(&mut to_primary, &here, LIMIT));
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.to_string(), "the primary refuses: it has its backup");
+    assert!(refused.is_mismatch() && !refused.is_loss());
+}
+
+/// What a stranger says is part of a line for people: one line, of bounded length, that changes no terminal.
+#[tokio::test]
+async fn what_a_peer_says_is_shown_short_and_printable() {
+    let hello = Message::Hello(Hello {
+        software_version: format!("\x1b[2J\n\u{202e}{}", "x".repeat(100_000)),
+        format_version: FORMAT_VERSION,
+        environment: backup_environment(),
+    });
+    let shown = primary_hears(&encoded_message(&hello)).await.to_string();
+    assert!(shown.len() < 1_000, "{} bytes", shown.len());
+    assert!(shown.contains(r"`\u{1b}[2J\n\u{202e}xxx"), "{shown}");
+
+    let words = Message::Refused(Refused::Other(format!("can't\r{}", "y".repeat(100_000))));
+    let shown = backup_hears(&encoded_message(&words)).await.to_string();
+    assert!(shown.len() < 1_000, "{} bytes", shown.len());
+    assert!(shown.contains(r"can't\ryyy"), "{shown}");
+}
+
+#[tokio::test]
+async fn a_length_that_is_too_large_is_refused_before_it_is_waited_for() {
+    let mut hello = encoded_message(&messages()[0]);
+    hello[12..16].copy_from_slice(&u32::MAX.to_le_bytes());
+    let error = primary_hears(&hello[..56]).await;
+    assert!(
+        matches!(
+            error,
+            HandshakeError::Channel(ChannelError::Received {
+                source: LogError::Oversized { .. },
+                ..
+            })
+        ),
+        "{error}"
+    );
+}
+
+/// A byte now and then is not an answer: the limit is for the whole opening.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_sends_a_byte_at_a_time_is_given_up() {
+    let (mut to_backup, mut to_primary) = pair();
+    let trickling = async {
+        for byte in encoded_message(&messages()[0]) {
+            say(&mut to_primary, &[byte]).await;
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    };
+    let here = environment();
+    tokio::select! {
+        heard = hear_backup(&mut to_backup, &here, LIMIT) => {
+            assert!(matches!(heard.unwrap_err(), HandshakeError::Silent { waited_ms: 5000, .. }));
+        }
+        () = trickling => panic!("it was waited for"),
+    }
 }
 
 #[tokio::test]

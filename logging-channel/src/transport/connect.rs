@@ -13,7 +13,8 @@ use super::{Address, ChannelError, Connection};
 /// Pause between tries. The two sides of a pair are started in any order, within a person's patience.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
-/// Connects to `address`, and tries again while nobody listens there, for `patience` in all.
+/// Connects to `address`, and tries again while nobody listens there or no way leads there, for
+/// `patience` in all.
 ///
 /// # Errors
 /// [`ChannelError::NobodyAnswers`] after `patience`; at once [`ChannelError::MissingDirectory`],
@@ -40,7 +41,7 @@ pub async fn connect(address: &Address, patience: Duration) -> Result<Connection
 async fn keep_trying(address: &Address, last: &mut Option<io::Error>) -> io::Result<Connection> {
     loop {
         match try_once(address).await {
-            Err(error) if nobody_listens(&error) => *last = Some(error),
+            Err(error) if may_pass(&error) => *last = Some(error),
             result => return result,
         }
         time::sleep(RETRY_PAUSE).await;
@@ -58,10 +59,11 @@ async fn tcp(host: &str, port: u16) -> io::Result<Connection> {
     let stream = TcpStream::connect((host, port)).await?;
     // On one machine the system may choose, as our own port, the very port nobody listens on; the
     // connection then leads to ourselves.
-    if stream.local_addr()? == stream.peer_addr()? {
+    let peer = stream.peer_addr()?;
+    if stream.local_addr()? == peer {
         return Err(io::ErrorKind::ConnectionRefused.into());
     }
-    Connection::over_tcp(stream)
+    Connection::over_tcp(stream, peer)
 }
 
 async fn unix(path: &Path, address: &Address) -> io::Result<Connection> {
@@ -69,10 +71,20 @@ async fn unix(path: &Path, address: &Address) -> io::Result<Connection> {
     Ok(Connection::over_unix(stream, &address.to_string()))
 }
 
-/// Whether the other side may just not have been started yet.
-fn nobody_listens(error: &io::Error) -> bool {
+/// True where waiting may help: the other side has not been started yet, has just ended, has more
+/// connections waiting than it takes, or the way to it is interrupted.
+fn may_pass(error: &io::Error) -> bool {
     matches!(
         error.kind(),
-        io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound
+        io::ErrorKind::ConnectionRefused
+            | io::ErrorKind::NotFound
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::NotConnected
+            | io::ErrorKind::WouldBlock
+            | io::ErrorKind::TimedOut
+            | io::ErrorKind::HostUnreachable
+            | io::ErrorKind::NetworkUnreachable
+            | io::ErrorKind::NetworkDown
     )
 }

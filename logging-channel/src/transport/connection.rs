@@ -1,6 +1,7 @@
 //! Two ends of a stream that carry records.
 
 use std::io;
+use std::net::SocketAddr;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
@@ -29,10 +30,11 @@ impl Connection {
         }
     }
 
-    /// A connection over TCP. Nothing is held back to fill a packet: what is flushed is sent.
-    pub(super) fn over_tcp(stream: TcpStream) -> io::Result<Self> {
+    /// A connection over TCP to `peer`. Nothing is held back to fill a packet: what is flushed is sent.
+    /// The stream is not asked for its peer: one that has been reset no longer knows it.
+    pub(super) fn over_tcp(stream: TcpStream, peer: SocketAddr) -> io::Result<Self> {
         stream.set_nodelay(true)?;
-        let peer = format!("tcp:{}", stream.peer_addr()?);
+        let peer = format!("tcp:{peer}");
         let (read, write) = stream.into_split();
         Ok(Self::new(read, write, &peer))
     }

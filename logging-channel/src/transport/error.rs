@@ -68,7 +68,8 @@ pub enum ChannelError {
     },
     /// Nobody answered there in time.
     #[error(
-        "nobody answers at {address} after {waited_ms} ms: is the other side running, and is this its address?"
+        "nobody answers at {address} after {waited_ms} ms: is the other side running, is this its address, \
+         and has it no peer yet? A primary that has its backup no longer listens"
     )]
     NobodyAnswers {
         /// Where.
@@ -128,4 +129,14 @@ pub enum ChannelError {
         /// The most that may be queued.
         max: usize,
     },
+}
+
+impl ChannelError {
+    /// True for a listener that could not accept a connection now and can later: the process or the
+    /// host has no descriptor or no memory left, or a network error was passed on.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        // A socket that no longer listens answers EINVAL, for ever.
+        matches!(self, Self::Accept { source, .. } if source.kind() != io::ErrorKind::InvalidInput)
+    }
 }

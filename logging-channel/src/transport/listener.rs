@@ -48,29 +48,50 @@ impl Listener {
         &self.address
     }
 
-    /// The next peer. May be dropped at any time and called again.
+    /// The next peer. May be dropped at any time and called again. A connection that is gone before it
+    /// is taken is passed over.
     ///
     /// # Errors
-    /// [`ChannelError::Accept`].
+    /// [`ChannelError::Accept`]. Where [`ChannelError::may_pass`] says so, the listener still listens:
+    /// call again after a pause.
     pub async fn accept(&self) -> Result<Connection, ChannelError> {
-        let accepted = match &self.socket {
-            Socket::Tcp(listener) => match listener.accept().await {
-                Ok((stream, _)) => Connection::over_tcp(stream),
-                Err(error) => Err(error),
-            },
-            Socket::Unix { listener, .. } => {
-                let peer = || format!("the peer on {}", self.address);
-                listener
-                    .accept()
-                    .await
-                    .map(|(stream, _)| Connection::over_unix(stream, &peer()))
+        loop {
+            match self.accept_one().await {
+                Err(error) if is_gone(&error) => tracing::debug!(%error, "a connection was gone at once"),
+                result => {
+                    return result.map_err(|source| ChannelError::Accept {
+                        address: self.address.clone(),
+                        source,
+                    });
+                }
             }
-        };
-        accepted.map_err(|source| ChannelError::Accept {
-            address: self.address.clone(),
-            source,
-        })
+        }
     }
+
+    async fn accept_one(&self) -> io::Result<Connection> {
+        match &self.socket {
+            Socket::Tcp(listener) => {
+                let (stream, peer) = listener.accept().await?;
+                Connection::over_tcp(stream, peer)
+            }
+            Socket::Unix { listener, .. } => {
+                let (stream, _) = listener.accept().await?;
+                Ok(Connection::over_unix(
+                    stream,
+                    &format!("the peer on {}", self.address),
+                ))
+            }
+        }
+    }
+}
+
+/// True for an error of the one connection that was to be accepted, which says nothing about the
+/// listener: accept(2) passes on what is already wrong with a new connection.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected
+    )
 }
 
 async fn bind_tcp(host: &str, port: u16, address: &Address) -> Result<Listener, ChannelError> {
