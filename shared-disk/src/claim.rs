@@ -131,6 +131,19 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// True where asking again may help although nobody does anything about it: the storage does not
+    /// answer, or is not mounted yet.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
+            Self::Damaged { .. } => false,
+        }
+    }
+}
+
 /// A store of claims: an indivisible test-and-set for each generation.
 pub trait TestAndSet: Send + Sync {
     /// Claims `generation` for `claimant`. The first claimant of a generation wins it for ever; the same

@@ -102,6 +102,16 @@ impl From<Attachment> for String {
 }
 
 impl Attachment {
+    /// The kind of network, without its address.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Switch(_) => "switch",
+            Self::Tap(_) => "tap",
+            Self::None => "none",
+        }
+    }
+
     /// Opens the link. Does not wait: the switch must be running, the TAP interface must be there.
     ///
     /// # Errors

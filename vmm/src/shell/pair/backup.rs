@@ -3,9 +3,9 @@
 use super::driver::{Driver, Parts};
 use super::feed::{self, ChannelFeed};
 use super::journal::{self, ChannelJournal, Shared, tell};
-use super::meeting::{self, find_primary, settings};
+use super::meeting::{self, CONNECT_PATIENCE, find_primary, settings, unless_stopped};
 use super::report::Reporter;
-use super::storage::Storage;
+use super::storage::{self, Storage};
 use crate::kvm::ClockKind;
 use crate::machine::door::{Door, DoorError};
 use crate::replica::recorder::Start;
@@ -35,7 +35,11 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let plan = Plan::new(image, configuration)?;
     let mut signals = Signals::listen()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
-    let here = meeting::environment(&plan, configuration, &settings, [0; 16])?;
+    let identity = storage::identity(settings.directory, meeting::fresh_name()?, CONNECT_PATIENCE);
+    let Some(identity) = unless_stopped(identity, &mut signals).await? else {
+        return Ok(Status::Success);
+    };
+    let here = meeting::environment(&plan, configuration, identity, [0; 16]);
     let (
         host,
         Live {
@@ -53,7 +57,10 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         meeting::fresh_name()?,
         &format!("backup, process {}", std::process::id()),
     );
-    let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
+    let storage = Storage::open(settings.directory, pair, claimant, CONNECT_PATIENCE);
+    let Some((storage, answers)) = unless_stopped(storage, &mut signals).await? else {
+        return Ok(Status::Success);
+    };
     storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protecting {}", connection.peer());
     reporter.event("protected", json!({ "role": "backup" }));

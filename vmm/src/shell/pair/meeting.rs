@@ -1,25 +1,30 @@
 //! How the two sides of a pair find each other: address, environment, shared storage, handshake.
 
+use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
-use super::storage;
 use crate::replica::role::Config;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
 use crate::shell::machine::Plan;
 use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
-use lockstep_logging_channel::handshake::{HandshakeError, as_backup, as_primary};
-use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener, connect};
+use lockstep_logging_channel::handshake::as_backup;
+use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, EnvironmentField};
 use serde_json::json;
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 
-/// How long a side has for its part of the handshake.
-const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// How long a backup waits for its primary to listen.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// How long a peer has for its opening, and for taking what it is sent.
+pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// How long a backup waits for its primary: to listen, and to answer. Storage that does not answer at the start has as long.
+pub const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
+/// Pause before a backup connects again to a primary that was lost before it answered.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// Name of the field with the identity of the shared storage. It is compared first: a peer that differs in another field shares it.
+pub(super) const STORAGE_FIELD: &str = "shared storage";
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The settings that a pair cannot do without.
@@ -80,30 +85,29 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
     })
 }
 
-/// What both sides must have the same: the machine, the pair's settings, and the storage they reach.
-///
-/// # Errors
-/// [`CommandError::Setting`]: the storage cannot be used.
+/// What both sides must have the same: the machine, the pair's settings, the `storage` they reach, and the kind of their network.
+#[must_use]
 pub fn environment(
     plan: &Plan,
     configuration: &Configuration,
-    settings: &PairSettings<'_>,
+    storage: [u8; 16],
     pair: [u8; 16],
-) -> Result<Environment, CommandError> {
+) -> Environment {
     let mut environment = plan.environment(pair);
-    let storage = storage::identity(settings.directory, fresh_name()?)?;
     let field = |name: &str, value: String| EnvironmentField {
         name: name.to_owned(),
         value,
     };
     environment.compared.extend([
         field("host processor", processor()),
-        field("shared storage", hexadecimal(storage)),
         field("peer timeout in ms", configuration.pair.timeout_ms.to_string()),
         field("window in bytes", configuration.pair.window_bytes.to_string()),
         field("lag limit in ms", configuration.pair.lag_ms_max.to_string()),
+        field("kind of network", configuration.network.kind().to_owned()),
     ]);
-    Ok(environment)
+    let storage = field(STORAGE_FIELD, hexadecimal(storage));
+    environment.compared.insert(0, storage);
+    environment
 }
 
 fn channel_failed(why: ChannelError) -> CommandError {
@@ -113,44 +117,60 @@ fn channel_failed(why: ChannelError) -> CommandError {
     }
 }
 
-/// Waits for a backup that fits. What is no Lockstep is turned away; a backup that differs ends the wait.
-///
-/// # Errors
-/// [`CommandError::Channel`], [`CommandError::Peer`]. `None` when a signal came first.
-pub async fn wait_for_backup(
-    address: &Address,
-    environment: &Environment,
-    reporter: &mut Reporter,
-    signals: &mut Signals,
-) -> Result<Option<Connection>, CommandError> {
-    let listener = Listener::bind(address).await.map_err(channel_failed)?;
-    tracing::info!(address = %listener.address(), "waiting for the backup");
-    reporter.event("listening", json!({ "address": listener.address().to_string() }));
-    loop {
-        let meeting = async {
-            let mut connection = listener.accept().await.map_err(channel_failed)?;
-            match as_primary(&mut connection, environment, HANDSHAKE_LIMIT).await {
-                Ok(_) => Ok(Some(connection)),
-                Err(why) if is_wrong_backup(&why) => Err(CommandError::Peer(Box::new(why))),
-                Err(why) => {
-                    tracing::warn!("turned away: {why}");
-                    Ok(None)
-                }
-            }
-        };
-        tokio::select! {
-            met = meeting => if let Some(connection) = met? { return Ok(Some(connection)) },
-            () = signals.received() => return Ok(None),
-        }
+fn reception_failed(why: ReceptionError) -> CommandError {
+    match why {
+        ReceptionError::Listener(why) => channel_failed(why),
+        ReceptionError::Differs(why) => CommandError::Peer(Box::new(why)),
     }
 }
 
-/// Whether a backup came that does not fit. Whoever else finds the port does not end the wait for it.
-fn is_wrong_backup(why: &HandshakeError) -> bool {
-    why.is_mismatch() && !matches!(why, HandshakeError::Foreign { .. })
+/// `work`, unless a signal comes first: then `None`.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn unless_stopped<T>(
+    work: impl Future<Output = Result<T, CommandError>>,
+    signals: &mut Signals,
+) -> Result<Option<T>, CommandError> {
+    tokio::select! {
+        done = work => done.map(Some),
+        () = signals.received() => Ok(None),
+    }
+}
+
+/// Waits for a backup that fits, for as long as it takes. Strangers do not end the wait; a side of this pair that differs does.
+///
+/// `prepare` is run when a backup that fits is here, and before it is welcomed: what never becomes a pair leaves nothing behind.
+///
+/// # Errors
+/// [`CommandError::Channel`], [`CommandError::Peer`], those of `prepare`. `None` when a signal came first.
+pub async fn wait_for_backup<T>(
+    address: &Address,
+    environment: &Environment,
+    prepare: impl Future<Output = Result<T, CommandError>>,
+    reporter: &mut Reporter,
+    signals: &mut Signals,
+) -> Result<Option<(Connection, T)>, CommandError> {
+    let mut reception = Reception::open(address, environment.clone())
+        .await
+        .map_err(channel_failed)?;
+    tracing::info!(address = %reception.address(), "waiting for the backup");
+    reporter.event("listening", json!({ "address": reception.address().to_string() }));
+    let meeting = async {
+        let mut candidate = reception.candidate().await.map_err(reception_failed)?;
+        let prepared = prepare.await?;
+        while !reception.welcome(&mut candidate).await {
+            candidate = reception.candidate().await.map_err(reception_failed)?;
+        }
+        reception.close().await;
+        Ok((candidate, prepared))
+    };
+    unless_stopped(meeting, signals).await
 }
 
 /// Finds the primary. Returns the connection and the environment with the pair's name.
+///
+/// A primary that listens and does not answer yet is waited for; one that is lost before it answers is looked for again.
 ///
 /// # Errors
 /// [`CommandError::Channel`], [`CommandError::Peer`]. `None` when a signal came first.
@@ -159,20 +179,29 @@ pub async fn find_primary(
     environment: &Environment,
     signals: &mut Signals,
 ) -> Result<Option<(Connection, Environment)>, CommandError> {
-    let meeting = async {
-        let mut connection = connect(address, CONNECT_PATIENCE).await.map_err(channel_failed)?;
-        let adopted = as_backup(&mut connection, environment, HANDSHAKE_LIMIT)
-            .await
-            .map_err(handshake_failed)?;
-        Ok(Some((connection, adopted)))
-    };
     tracing::info!(%address, "looking for the primary");
-    tokio::select! {
-        met = meeting => met,
-        () = signals.received() => Ok(None),
-    }
+    unless_stopped(look_for_primary(address, environment, CONNECT_PATIENCE), signals).await
 }
 
-fn handshake_failed(why: HandshakeError) -> CommandError {
-    CommandError::Peer(Box::new(why))
+async fn look_for_primary(
+    address: &Address,
+    environment: &Environment,
+    patience: Duration,
+) -> Result<(Connection, Environment), CommandError> {
+    let deadline = Instant::now() + patience;
+    let left = || deadline.saturating_duration_since(Instant::now());
+    let mut told = false;
+    loop {
+        let mut connection = connect(address, left()).await.map_err(channel_failed)?;
+        match as_backup(&mut connection, environment, left()).await {
+            Ok(adopted) => return Ok((connection, adopted)),
+            Err(why) if why.is_loss() && left() > RECONNECT_PAUSE => {
+                if !std::mem::replace(&mut told, true) {
+                    tracing::info!("no answer yet, trying again: {why}");
+                }
+                sleep(RECONNECT_PAUSE).await;
+            }
+            Err(why) => return Err(CommandError::Peer(Box::new(why))),
+        }
+    }
 }

@@ -16,9 +16,11 @@ pub mod link;
 pub mod meeting;
 pub mod primary;
 pub mod received;
+pub mod reception;
 pub mod report;
 pub mod stop_point;
 pub mod storage;
+pub mod strangers;
 
 use crate::replica::role;
 use lockstep_logging_channel::{Entry, OutputTarget, Sequence};

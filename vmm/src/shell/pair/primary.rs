@@ -2,9 +2,9 @@
 
 use super::driver::{Driver, Parts};
 use super::journal::{self, ChannelJournal, Shared};
-use super::meeting::{self, settings, wait_for_backup};
+use super::meeting::{self, CONNECT_PATIENCE, settings, unless_stopped, wait_for_backup};
 use super::report::Reporter;
-use super::storage::Storage;
+use super::storage::{self, Storage};
 use crate::kvm::ClockKind;
 use crate::machine::door::Door;
 use crate::replica::Recorder;
@@ -35,7 +35,11 @@ pub async fn primary(
     let plan = Plan::new(image, configuration)?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let pair = meeting::fresh_name()?;
-    let environment = meeting::environment(&plan, configuration, &settings, pair)?;
+    let identity = storage::identity(settings.directory, meeting::fresh_name()?, CONNECT_PATIENCE);
+    let Some(identity) = unless_stopped(identity, &mut signals).await? else {
+        return Ok(Status::Success);
+    };
+    let environment = meeting::environment(&plan, configuration, identity, pair);
     let (
         host,
         Live {
@@ -44,16 +48,22 @@ pub async fn primary(
             ordered,
         },
     ) = Outsides::open(configuration, plan.clock())?;
-    let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
-    let Some(connection) = met else {
-        return Ok(Status::Success);
-    };
-    // Not before: what never becomes a pair leaves no name of one on the storage.
     let claimant = Claimant::new(
         meeting::fresh_name()?,
         &format!("primary, process {}", std::process::id()),
     );
-    let (storage, answers) = Storage::open(settings.directory, pair, claimant)?;
+    let storage = Storage::open(settings.directory, pair, claimant, CONNECT_PATIENCE);
+    let met = wait_for_backup(
+        &settings.address,
+        &environment,
+        storage,
+        &mut reporter,
+        &mut signals,
+    )
+    .await?;
+    let Some((connection, (storage, answers))) = met else {
+        return Ok(Status::Success);
+    };
     storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protected: the backup is {}", connection.peer());
     reporter.event("protected", json!({ "role": "primary" }));

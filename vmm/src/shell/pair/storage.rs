@@ -1,4 +1,8 @@
 //! Claims on shared storage, off the replica loop: a store may take its time.
+//!
+//! A system call on storage that hangs may hang for ever, and its thread with it. So each question has a thread of its own, and a question
+//! that is not answered is asked again beside it: the first answer counts. At the start [`patiently`] does that; later the role machine
+//! decides when to ask, and how many questions may be open.
 
 use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
@@ -8,7 +12,19 @@ use lockstep_shared_disk::{Claimant, DirectoryStore, PairName, Step as StoreStep
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep_until};
+
+/// Pause at the start before storage that cannot be reached is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(250);
+/// Silence at the start after which the storage is asked again on another thread; doubled each time.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+/// Threads that may hang in the storage at the start. Asked after 0, 1, 3, 7 and 15 s: with a patience of 30 s there is no sixth.
+const QUESTIONS_MAX: usize = 5;
+/// Time between two lines about storage that does not answer, or cannot be reached, at the start.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
 /// A claim and its answer.
 pub type Answer = (Generation, Outcome);
@@ -23,9 +39,87 @@ pub struct Storage {
 /// Names `directory` so that the two sides can tell whether they reach the same storage.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: it cannot be used.
-pub fn identity(directory: &Path, fresh: [u8; 16]) -> Result<[u8; 16], CommandError> {
-    DirectoryStore::identity(directory, fresh).map_err(|why| unusable(&why))
+/// As [`patiently`].
+pub async fn identity(
+    directory: &Path,
+    fresh: [u8; 16],
+    patience: Duration,
+) -> Result<[u8; 16], CommandError> {
+    let place = directory.to_owned();
+    patiently(directory, patience, move || {
+        DirectoryStore::identity(&place, fresh)
+    })
+    .await
+}
+
+/// Asks the storage in `directory`, at the start. What may pass is tried again for `patience`: it hangs, it cannot be reached, it is not
+/// mounted yet. Says so.
+///
+/// # Errors
+/// [`CommandError::Setting`]: it cannot be used; at once where only a person can help.
+async fn patiently<T: Send + 'static>(
+    directory: &Path,
+    patience: Duration,
+    question: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
+) -> Result<T, CommandError> {
+    let (to_us, mut answers) = mpsc::unbounded_channel();
+    let ask = || {
+        let (to_us, question) = (to_us.clone(), question.clone());
+        // Nobody waits for the answer where another came first.
+        spawn_blocking(move || drop(to_us.send(question())));
+    };
+    let deadline = Instant::now() + patience;
+    let (mut open, mut silence, mut ask_at) = (0, ASK_AGAIN, Instant::now());
+    let mut last = None;
+    let mut told_at: Option<Instant> = None;
+    loop {
+        if Instant::now() >= ask_at && open < QUESTIONS_MAX {
+            ask();
+            open += 1;
+            ask_at = Instant::now() + silence;
+            silence *= 2;
+        }
+        let wake_at = if open < QUESTIONS_MAX {
+            ask_at.min(deadline)
+        } else {
+            deadline
+        };
+        let trouble = tokio::select! {
+            biased;
+            Some(answer) = answers.recv() => match answer {
+                Ok(answer) => return Ok(answer),
+                Err(why) if !why.may_pass() => return Err(unusable(&why)),
+                Err(why) => {
+                    open -= 1;
+                    (silence, ask_at) = (ASK_AGAIN, Instant::now() + RETRY_PAUSE);
+                    last.insert(unusable(&why)).to_string()
+                }
+            },
+            () = sleep_until(wake_at) => silent(directory, open).to_string(),
+        };
+        if Instant::now() >= deadline {
+            return Err(last.unwrap_or_else(|| silent(directory, open)));
+        }
+        if told_at.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
+            told_at = Some(Instant::now());
+            let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
+            tracing::warn!("{trouble}; trying for another {seconds} s");
+        }
+    }
+}
+
+/// The storage has answered none of so many questions.
+fn silent(directory: &Path, open: usize) -> CommandError {
+    let threads = if open == 1 {
+        "a thread waits"
+    } else {
+        "threads wait"
+    };
+    let why = format!(
+        "shared storage {} does not answer ({open} {threads}): is its server reachable?",
+        directory.display()
+    );
+    CommandError::setting("shared-directory", why)
 }
 
 fn unusable(why: &StoreError) -> CommandError {
@@ -39,16 +133,21 @@ fn unusable(why: &StoreError) -> CommandError {
 }
 
 impl Storage {
-    /// The store of `pair` in `directory`; answers come on the receiver, one claim at a time.
+    /// The store of `pair` in `directory`; answers come on the receiver, one for each claim at most.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: it cannot be used.
-    pub fn open(
+    /// As [`patiently`].
+    pub async fn open(
         directory: &Path,
         pair: [u8; 16],
         claimant: Claimant,
+        patience: Duration,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Answer>), CommandError> {
-        let store = DirectoryStore::open(directory, PairName(pair)).map_err(|why| unusable(&why))?;
+        let place = directory.to_owned();
+        let store = patiently(directory, patience, move || {
+            DirectoryStore::open(&place, PairName(pair))
+        })
+        .await?;
         let (answers, receiver) = mpsc::unbounded_channel();
         Ok((
             Self {
@@ -63,7 +162,7 @@ impl Storage {
     /// Makes ready to claim `generation`, so that claiming takes one wait for the disk less.
     pub fn prepare(&self, generation: Generation) {
         let (store, claimant) = (self.store.clone(), self.claimant.clone());
-        tokio::task::spawn_blocking(move || {
+        spawn_blocking(move || {
             let prepared = store.prepare(lockstep_shared_disk::Generation(generation.0), &claimant);
             if let Err(why) = prepared {
                 // Only slower: the claim does it all.
@@ -75,7 +174,7 @@ impl Storage {
     /// Claims `generation`; the answer comes on the receiver.
     pub fn claim(&self, generation: Generation) {
         let (store, claimant, answers) = (self.store.clone(), self.claimant.clone(), self.answers.clone());
-        tokio::task::spawn_blocking(move || {
+        spawn_blocking(move || {
             let verdict = claim(&store, generation, &claimant);
             // Nobody waits for it when the replica has halted meanwhile.
             let _ = answers.send((generation, outcome(verdict)));
