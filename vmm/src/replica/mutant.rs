@@ -23,6 +23,8 @@ pub enum Mutant {
     LoserClaimsTheNext,
     /// A claim without a verdict is not made again.
     AskOnce,
+    /// A claim that is not answered is not made again beside it.
+    TrustAHangingQuestion,
     /// What waits leaves while the store is asked.
     SpeakWhileClaiming,
     /// The backup goes live with entries unreplayed.
@@ -67,6 +69,7 @@ impl Mutant {
         Self::TakeUnreachableForWon,
         Self::LoserClaimsTheNext,
         Self::AskOnce,
+        Self::TrustAHangingQuestion,
         Self::SpeakWhileClaiming,
         Self::GoLiveEarly,
         Self::IgnoreLease,

@@ -13,7 +13,18 @@ const RETRY_NS_MIN: u64 = 10_000_000;
 /// Longest such pause: a store that comes back is used within a second.
 const RETRY_NS_MAX: u64 = 1_000_000_000;
 
-/// How often people are told that the store has not answered.
+/// First silence of the store after which it is asked again, beside the questions that are open: a call
+/// that hangs may hang for ever while new ones are answered. Doubled with each question.
+const ASK_AGAIN_NS_MIN: u64 = 1_000_000_000;
+
+/// Longest such silence.
+const ASK_AGAIN_NS_MAX: u64 = 60_000_000_000;
+
+/// Questions that may be open, each of which may hold a thread of the caller for ever. After 1, 3, 7, 15, 31
+/// and 63 s, and then once a minute: the last is asked after ten minutes of silence.
+const QUESTIONS_MAX: u32 = 16;
+
+/// How often people are told that the store does not answer.
 const COMPLAIN_NS: u64 = 1_000_000_000;
 
 /// Which side claims, and what it has.
@@ -25,11 +36,16 @@ pub(super) enum Side {
     Backup(Stored),
 }
 
-/// When to speak to the store, or of it.
+/// What the store was asked and has not answered, and when to speak to it, or of it.
 #[derive(Debug)]
-enum Store {
-    Asked { since_ns: u64, complain_at_ns: u64 },
-    Paused { until_ns: u64 },
+struct Questions {
+    open: u32,
+    /// The store has been silent since then.
+    silent_since_ns: u64,
+    complain_at_ns: u64,
+    ask_at_ns: u64,
+    /// Silence before the question after the next.
+    silence_ns: u64,
 }
 
 /// A replica that wants to act alone.
@@ -39,7 +55,7 @@ pub(super) struct Claiming {
     generation: Generation,
     attempts: u32,
     pause_ns: u64,
-    store: Store,
+    questions: Questions,
 }
 
 impl Claiming {
@@ -52,8 +68,12 @@ impl Claiming {
             generation,
             attempts: 0,
             pause_ns: RETRY_NS_MIN,
-            store: Store::Paused {
-                until_ns: turn.now_ns(),
+            questions: Questions {
+                open: 0,
+                silent_since_ns: turn.now_ns(),
+                complain_at_ns: turn.now_ns() + COMPLAIN_NS,
+                ask_at_ns: turn.now_ns(),
+                silence_ns: ASK_AGAIN_NS_MIN,
             },
         }))
     }
@@ -108,9 +128,7 @@ impl Claiming {
             Outcome::Unreachable { .. } if mutant::is(Mutant::TakeUnreachableForWon) => self.won(turn),
             Outcome::Lost if mutant::is(Mutant::LoserClaimsTheNext) => {
                 self.generation.0 += 1;
-                self.store = Store::Paused {
-                    until_ns: turn.now_ns(),
-                };
+                self.questions.ask_at_ns = turn.now_ns();
                 None
             }
             Outcome::Lost => {
@@ -126,9 +144,7 @@ impl Claiming {
                     attempts: self.attempts,
                     why,
                 });
-                self.store = Store::Paused {
-                    until_ns: turn.now_ns() + self.pause_ns,
-                };
+                self.questions.answered(turn.now_ns(), self.pause_ns);
                 self.pause_ns = (self.pause_ns * 2).min(RETRY_NS_MAX);
                 None
             }
@@ -156,37 +172,61 @@ impl Claiming {
         if mutant::is(Mutant::SpeakWhileClaiming) {
             turn.release(Sequence(u64::MAX - 1), u64::MAX);
         }
-        match &mut self.store {
-            Store::Paused { .. } if self.attempts > 0 && mutant::is(Mutant::AskOnce) => (),
-            Store::Paused { until_ns } if now_ns >= *until_ns => self.ask(turn),
-            Store::Asked {
-                since_ns,
-                complain_at_ns,
-            } if now_ns >= *complain_at_ns => {
-                turn.report(Report::StorageSilent {
-                    waited_ns: now_ns - *since_ns,
-                });
-                *complain_at_ns = now_ns + COMPLAIN_NS;
-            }
-            _ => (),
+        let once = self.attempts > 0 && mutant::is(Mutant::AskOnce);
+        let hangs = self.questions.open > 0 && mutant::is(Mutant::TrustAHangingQuestion);
+        if self.questions.may_ask() && now_ns >= self.questions.ask_at_ns && !once && !hangs {
+            self.attempts = self.attempts.saturating_add(1);
+            self.questions.asked(now_ns);
+            turn.act(Action::Claim {
+                generation: self.generation,
+            });
         }
-        let wake_at_ns = match self.store {
-            Store::Paused { until_ns } => until_ns,
-            Store::Asked { complain_at_ns, .. } => complain_at_ns,
-        };
+        let questions = &mut self.questions;
+        if questions.open > 0 && now_ns >= questions.complain_at_ns {
+            turn.report(Report::StorageSilent {
+                waited_ns: now_ns - questions.silent_since_ns,
+                open: questions.open,
+            });
+            questions.complain_at_ns = now_ns + COMPLAIN_NS;
+        }
         let full = turn.core.gate.held_bytes() > turn.core.config.held_bytes_max;
-        (full && matches!(self.side, Side::Primary), Some(wake_at_ns))
+        (
+            full && matches!(self.side, Side::Primary),
+            Some(questions.wake_at_ns()),
+        )
+    }
+}
+
+impl Questions {
+    fn may_ask(&self) -> bool {
+        self.open < QUESTIONS_MAX
     }
 
-    fn ask<E, O>(&mut self, turn: &mut Turn<'_, E, O>) {
-        let now_ns = turn.now_ns();
-        self.attempts = self.attempts.saturating_add(1);
-        self.store = Store::Asked {
-            since_ns: now_ns,
-            complain_at_ns: now_ns + COMPLAIN_NS,
-        };
-        turn.act(Action::Claim {
-            generation: self.generation,
-        });
+    fn asked(&mut self, now_ns: u64) {
+        if self.open == 0 {
+            self.silent_since_ns = now_ns;
+            self.complain_at_ns = now_ns + COMPLAIN_NS;
+        }
+        self.open += 1;
+        self.ask_at_ns = now_ns + self.silence_ns;
+        self.silence_ns = (self.silence_ns * 2).min(ASK_AGAIN_NS_MAX);
+    }
+
+    /// A question was answered without a verdict: the store is not silent, and is asked after a pause. Other
+    /// questions may still be open.
+    fn answered(&mut self, now_ns: u64, pause_ns: u64) {
+        self.open = self.open.saturating_sub(1);
+        self.silent_since_ns = now_ns;
+        self.complain_at_ns = now_ns + COMPLAIN_NS;
+        self.ask_at_ns = now_ns + pause_ns;
+        self.silence_ns = ASK_AGAIN_NS_MIN;
+    }
+
+    fn wake_at_ns(&self) -> u64 {
+        match (self.open > 0, self.may_ask()) {
+            (true, true) => self.ask_at_ns.min(self.complain_at_ns),
+            (true, false) => self.complain_at_ns,
+            (false, _) => self.ask_at_ns,
+        }
     }
 }

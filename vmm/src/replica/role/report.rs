@@ -51,10 +51,12 @@ pub enum Report {
         /// What it said.
         why: String,
     },
-    /// The store has not answered yet. Outputs wait.
+    /// The store has not answered for a while, and is asked again now and then. Outputs wait.
     StorageSilent {
         /// For how long, in nanoseconds.
         waited_ns: u64,
+        /// Questions that are open.
+        open: u32,
     },
     /// The right to act alone is this replica's.
     Won {

@@ -94,7 +94,9 @@ mod tests {
     }
 
     /// What a loop that writes first and reads beside it learns: the error of the write, or what was read.
-    async fn learned(connection: &mut Connection) -> Result<Option<lockstep_logging_channel::Record>, ChannelError> {
+    async fn learned(
+        connection: &mut Connection,
+    ) -> Result<Option<lockstep_logging_channel::Record>, ChannelError> {
         tokio::select! {
             biased;
             written = write(&mut connection.writer, false) => Err(written.unwrap_err()),

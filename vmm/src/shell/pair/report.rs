@@ -200,12 +200,13 @@ impl Reporter {
                 );
                 self.event("storage_unreachable", json!({ "attempts": attempts, "why": why }));
             }
-            Report::StorageSilent { waited_ns } => {
+            Report::StorageSilent { waited_ns, open } => {
                 tracing::warn!(
                     waited_ms = waited_ns / 1_000_000,
+                    open,
                     "the shared storage does not answer, output is held"
                 );
-                self.event("storage_silent", json!({ "waited_ns": waited_ns }));
+                self.event("storage_silent", json!({ "waited_ns": waited_ns, "open": open }));
             }
             Report::Won { generation } => {
                 tracing::info!(generation = generation.0, "won the test-and-set");

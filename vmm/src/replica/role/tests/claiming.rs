@@ -89,16 +89,73 @@ fn a_store_without_verdict_is_asked_again_and_again() {
     assert!(subject.replica.acts_alone());
 }
 
+fn complaints(actions: &Actions) -> Vec<(u64, u32)> {
+    let complaint = |action: &Action<(), u64>| match action {
+        Action::Report(Report::StorageSilent { waited_ns, open }) => Some((waited_ns / MS, *open)),
+        _ => None,
+    };
+    actions.iter().filter_map(complaint).collect()
+}
+
+/// When the store was asked and complained of within so many seconds, woken as the replica asks to be.
+fn silence(subject: &mut Subject, from_ms: u64, until_ms: u64) -> (Vec<u64>, Vec<(u64, u32)>) {
+    let (mut asked, mut complained) = (Vec::new(), Vec::new());
+    for now_ms in (from_ms..=until_ms).step_by(10) {
+        let actions = subject.step(now_ms, Input::Wake);
+        asked.extend(claims(&actions).iter().map(|_| now_ms));
+        complained.extend(complaints(&actions));
+    }
+    (asked, complained)
+}
+
 #[test]
-fn a_store_that_does_not_answer_is_complained_of() {
+fn a_store_that_does_not_answer_is_complained_of_and_asked_again() {
     let mut subject = claiming();
-    assert_eq!(subject.step(1009, Input::Wake), NO_ACTION);
-    let actions = subject.step(1010, Input::Wake);
-    assert_eq!(
-        actions[0],
-        Action::Report(Report::StorageSilent { waited_ns: 1000 * MS })
-    );
-    assert_eq!(claims(&actions), NO_CLAIM);
+    let (asked, complained) = silence(&mut subject, 1000, 7010);
+    assert_eq!(asked, [1010, 3010, 7010]);
+    let expected = [
+        (1000, 2),
+        (2000, 2),
+        (3000, 3),
+        (4000, 3),
+        (5000, 3),
+        (6000, 3),
+        (7000, 4),
+    ];
+    assert_eq!(complained, expected);
+    // Whichever question is answered, the verdict counts.
+    subject.claimed(7020, Outcome::Won);
+    assert!(subject.replica.acts_alone());
+    assert_eq!(subject.claimed(7030, Outcome::Won), NO_ACTION);
+}
+
+#[test]
+fn questions_that_hang_are_bounded() {
+    let mut subject = claiming();
+    let (asked, complained) = silence(&mut subject, 20, 3_600_000);
+    // One at the start, five in the first half minute, and one a minute.
+    assert_eq!(asked.len(), 15);
+    assert_eq!(asked[4..7], [31_010, 63_010, 123_010]);
+    assert_eq!(complained.last(), Some(&(3_599_000, 16)));
+    // One of them is answered: its place is free for another.
+    let why = "gone".to_owned();
+    subject.claimed(3_600_010, Outcome::Unreachable { why });
+    assert_eq!(claims(&subject.step(3_600_020, Input::Wake)), [2]);
+}
+
+/// An error of one question is not the end of the others.
+#[test]
+fn a_failed_question_leaves_the_others_open() {
+    let mut subject = claiming();
+    assert_eq!(claims(&subject.step(1010, Input::Wake)), [2]);
+    let why = "gone".to_owned();
+    subject.claimed(1020, Outcome::Unreachable { why });
+    // After the pause it is asked again, while the first question still hangs.
+    assert_eq!(claims(&subject.step(1029, Input::Wake)), NO_CLAIM);
+    assert_eq!(claims(&subject.step(1030, Input::Wake)), [2]);
+    assert_eq!(complaints(&subject.step(2020, Input::Wake)), [(1000, 2)]);
+    subject.claimed(2021, Outcome::Lost);
+    assert_eq!(subject.step(2022, Input::Wake), NO_ACTION);
 }
 
 #[test]
