@@ -13,6 +13,7 @@
 //! A primary takes the two halves apart ([`hear_backup`], [`welcome_backup`]): it listens to many peers beside
 //! each other, and welcomes one. What a peer says is cut short and made printable before it is shown.
 
+use std::io;
 use std::time::Duration;
 
 use tokio::time;
@@ -364,6 +365,10 @@ fn named(connection: &Connection, error: ChannelError) -> HandshakeError {
             ..
         } => HandshakeError::Foreign { peer, found },
         ChannelError::ClosedInRecord { .. } => HandshakeError::Closed { peer },
+        // A peer that closes with something unread resets.
+        ChannelError::Broken { source, .. } if source.kind() == io::ErrorKind::ConnectionReset => {
+            HandshakeError::Closed { peer }
+        }
         error => HandshakeError::Channel(error),
     }
 }

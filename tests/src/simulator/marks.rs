@@ -46,6 +46,7 @@ marks! {
     StoreFailedAfterWork = "a claim was made and said to have failed",
     StoreFull = "a claim found the store full",
     StoreHung = "a claim hung in the store",
+    StoreSwallowed = "a claim was never answered",
     StoreSlow = "a claim took more than a hundred times as long as usual",
     StoreSilent = "the store did not answer for a second",
     DiedBetweenHalves = "a side died between the halves of its test-and-set, and nothing was claimed",

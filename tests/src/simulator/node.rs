@@ -71,8 +71,8 @@ pub struct Node {
     pub actions_done: u64,
     /// How many of each kind were begun.
     pub steps: [u64; Step::ALL.len()],
-    /// A half of a claim that waits for the process to go on.
-    pub claims_then: Option<(Generation, Half)>,
+    /// Halves of claims that wait for the process to go on.
+    pub claims_then: Vec<(Generation, Half)>,
     /// The second half of what was being sent, likewise.
     pub half_sent: Option<Vec<u8>>,
     /// Frames for the guest are taken in.
@@ -162,7 +162,7 @@ impl Node {
             actions: VecDeque::new(),
             actions_done: 0,
             steps: [0; Step::ALL.len()],
-            claims_then: None,
+            claims_then: Vec::new(),
             half_sent: None,
             receives: side == Side::Primary,
             decoder: Decoder::default(),

@@ -55,6 +55,8 @@ pub enum StoreFault {
     FailsAfterwards,
     /// It says nothing until it is well again.
     Hangs,
+    /// It never answers what it was asked meanwhile: the call of the one who asked hangs for ever.
+    Swallows,
     /// It is full: what was claimed can be read, and nothing can be claimed.
     Full,
     /// It takes this many times as long.
@@ -361,11 +363,12 @@ impl Plan {
     }
 
     fn draw_store(rng: &mut Rng) -> StoreFault {
-        match rng.below(5) {
+        match rng.below(6) {
             0 => StoreFault::Unreachable,
             1 => StoreFault::FailsAfterwards,
             2 => StoreFault::Hangs,
             3 => StoreFault::Full,
+            4 => StoreFault::Swallows,
             _ => StoreFault::Slow(rng.within(10, 3_000)),
         }
     }

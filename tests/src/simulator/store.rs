@@ -85,6 +85,8 @@ pub enum Work {
     Free,
     /// It does nothing until then.
     WaitsUntil(u64),
+    /// Nobody ever hears of it again.
+    Swallowed,
 }
 
 impl Store {
@@ -111,6 +113,7 @@ impl Store {
         match self.fault(now_ns) {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
+            Some((StoreFault::Swallows, _)) => Work::Swallowed,
             // Who finds a claim, its own or another's, has its verdict.
             _ if self.claims.winner(generation).is_some() => self.set(now_ns, generation, side),
             _ => Work::Free,
@@ -123,6 +126,8 @@ impl Store {
         match self.fault(now_ns) {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
+            // The claim is made: only its answer is lost.
+            Some((StoreFault::Swallows, _)) => verdict().map_or(FAILS, |_| Work::Swallowed),
             Some((StoreFault::FailsAfterwards, _)) => Work::Fails {
                 done: verdict().is_ok(),
                 full: false,

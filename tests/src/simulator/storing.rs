@@ -25,7 +25,7 @@ impl World {
                 return;
             }
             Life::Stopped if !on_its_way => {
-                self.nodes[side.index()].claims_then = Some((generation, half));
+                self.nodes[side.index()].claims_then.push((generation, half));
                 return;
             }
             _ => (),
@@ -39,6 +39,10 @@ impl World {
                 self.marks.reach(Mark::StoreHung);
                 self.agenda
                     .at(until_ns, Happening::StoreWork(side, generation, half));
+                return;
+            }
+            Work::Swallowed => {
+                self.marks.reach(Mark::StoreSwallowed);
                 return;
             }
             Work::Free => return self.between_halves(side, generation),

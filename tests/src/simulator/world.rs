@@ -411,8 +411,8 @@ impl World {
             });
         }
         let node = &mut self.nodes[side.index()];
-        let (claims_then, half_sent) = (node.claims_then.take(), node.half_sent.take());
-        if let Some((generation, half)) = claims_then {
+        let (claims_then, half_sent) = (std::mem::take(&mut node.claims_then), node.half_sent.take());
+        for (generation, half) in claims_then {
             self.agenda
                 .at(self.now_ns, Happening::StoreWork(side, generation, half));
         }

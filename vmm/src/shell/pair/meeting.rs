@@ -205,3 +205,59 @@ async fn look_for_primary(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::UnixListener;
+
+    async fn look_for(address: &Address) -> CommandError {
+        look_for_primary(address, &Environment::default(), CONNECT_PATIENCE)
+            .await
+            .unwrap_err()
+    }
+
+    /// A listener that nobody serves yet, as a primary that is busy with other connections.
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_listens_and_does_not_answer_has_the_whole_patience() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("channel");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let start = Instant::now();
+        let error = look_for(&Address::Unix { path }).await;
+        assert_eq!(start.elapsed(), CONNECT_PATIENCE);
+        let CommandError::Peer(why) = error else {
+            panic!("{error}")
+        };
+        assert!(
+            why.to_string()
+                .contains("did not finish the handshake within 30000 ms"),
+            "{why}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_primary_that_closes_before_it_answers_is_looked_for_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("channel");
+        let listener = UnixListener::bind(&path).unwrap();
+        let mut closed = 0;
+        let closing = async {
+            while let Ok((connection, _)) = listener.accept().await {
+                drop(connection);
+                closed += 1;
+            }
+        };
+        let start = Instant::now();
+        let address = Address::Unix { path: path.clone() };
+        let error = tokio::select! {
+            error = look_for(&address) => error,
+            () = closing => panic!("a listener that fails"),
+        };
+        assert!(closed > 1 && start.elapsed() > CONNECT_PATIENCE - 2 * RECONNECT_PAUSE);
+        let CommandError::Peer(why) = error else {
+            panic!("{error}")
+        };
+        assert!(why.to_string().contains("closed the connection before"), "{why}");
+    }
+}

@@ -205,3 +205,6 @@ fn tell(line: Option<String>) {
         tracing::info!("{line}");
     }
 }
+
+#[cfg(test)]
+mod tests;
