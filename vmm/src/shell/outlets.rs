@@ -1,13 +1,13 @@
 //! Where released outputs go.
 
-use super::network::{Announcement, FrameSender, NetworkError, gratuitous_arp};
+use super::network::NetworkSender;
 use super::writing::standard;
 use crate::machine::door::DoorError;
-use lockstep_logging_channel::{Generation, OutputTarget};
+use lockstep_logging_channel::OutputTarget;
 
 /// The console on standard output, and the network.
 pub struct Outlets {
-    frames: FrameSender,
+    frames: NetworkSender,
     /// The guest waits for who reads its console.
     waits_for_reader: bool,
 }
@@ -16,7 +16,7 @@ impl Outlets {
     /// Outlets to this network. Nobody who reads the console makes anything here wait: what is not read in time is dropped, counted and
     /// marked.
     #[must_use]
-    pub fn new(frames: FrameSender) -> Self {
+    pub fn new(frames: NetworkSender) -> Self {
         Self {
             frames,
             waits_for_reader: false,
@@ -54,28 +54,15 @@ impl Outlets {
                         next.map(|(_, bytes)| bytes)
                     });
                     let frames = std::iter::once(bytes).chain(following);
-                    self.frames.send_batch(frames).map_err(|why| DoorError::Host {
-                        what: "network",
-                        why: why.to_string(),
-                    })?;
+                    self.frames.send_batch(frames);
                 }
             }
         }
         Ok(())
     }
 
-    /// Tells the network who speaks for the guest in `generation`: gratuitous ARP, and for a switch of ours the generation, so that it
-    /// drops what older ones still say.
-    ///
-    /// # Errors
-    /// [`NetworkError`].
-    pub fn announce(
-        &mut self,
-        pair: [u8; 16],
-        generation: Generation,
-        mac: [u8; 6],
-    ) -> Result<(), NetworkError> {
-        self.frames.announce(Announcement { pair, generation })?;
-        self.frames.send(&gratuitous_arp(mac, None))
+    /// The network.
+    pub fn network(&mut self) -> &mut NetworkSender {
+        &mut self.frames
     }
 }

@@ -126,6 +126,17 @@ impl<E, O> Replica<E, O> {
         self.core.generation
     }
 
+    /// Time on the replica's clock until which it may speak for the guest; 0 where it may not at all. Whoever has won its
+    /// generation may for ever: nobody can win it again.
+    #[must_use]
+    pub fn may_speak_until_ns(&self) -> u64 {
+        match &self.state {
+            State::Protecting(primary) => primary.lease_until_ns(),
+            State::GoingLive(_) | State::Solo => u64::MAX,
+            State::Following(_) | State::Claiming(_) | State::Finishing | State::Halted => 0,
+        }
+    }
+
     /// Whether this replica acts alone.
     #[must_use]
     pub fn acts_alone(&self) -> bool {

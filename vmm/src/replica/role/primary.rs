@@ -185,6 +185,10 @@ impl<E> Primary<E> {
         (throttle, Some(silent_at_ns.min(self.link.due_at_ns)))
     }
 
+    pub fn lease_until_ns(&self) -> u64 {
+        self.lease_until_ns
+    }
+
     pub fn statistics(&self, now_ns: u64, gate: Statistics) -> Statistics {
         Statistics {
             behind_bytes: self.flow.behind_bytes(),

@@ -8,7 +8,7 @@ use crate::shell::console;
 use crate::shell::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
 use crate::shell::machine::thread::{MachineThread, MakeDoor};
 use crate::shell::machine::{Plan, start};
-use crate::shell::network::FrameReceiver;
+use crate::shell::network::{self, NetworkReceiver};
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
@@ -76,19 +76,27 @@ pub struct Outsides {
     pub control: Control,
     ordered: Ordered,
     /// Frames from the network.
-    pub frames: FrameReceiver,
+    pub frames: NetworkReceiver,
     /// Proposals for the machine.
     pub frames_in: Sender<Vec<u8>>,
     kicks: bool,
 }
 
 impl Outsides {
-    /// Attaches the network and the console of a machine with this clock. Must be called within the runtime.
+    /// Attaches the network and the console of a machine with this clock; `None` when a signal came while it waited for its
+    /// switch.
     ///
     /// # Errors
     /// [`CommandError::Network`].
-    pub fn open(configuration: &Configuration, clock: ClockKind) -> Result<(Self, Live), CommandError> {
-        let (sender, frames) = configuration.network.attach()?.split()?;
+    pub async fn open(
+        configuration: &Configuration,
+        clock: ClockKind,
+        signals: &mut Signals,
+    ) -> Result<Option<(Self, Live)>, CommandError> {
+        let (sender, frames) = tokio::select! {
+            opened = network::open(&configuration.network) => opened?,
+            () = signals.received() => return Ok(None),
+        };
         let (frames_in, frames_out) = bounded(FRAMES_WAITING_MAX);
         let (control, ordered) = crate::shell::live::control::control();
         let kicks = clock != ClockKind::None;
@@ -107,7 +115,7 @@ impl Outsides {
             arrivals,
             ordered: ordered.clone(),
         };
-        Ok((
+        Ok(Some((
             Self {
                 control,
                 ordered,
@@ -116,7 +124,7 @@ impl Outsides {
                 kicks,
             },
             live,
-        ))
+        )))
     }
 
     /// Runs `plan` behind the door of `make_door` until it ends, or a signal stops it.
@@ -145,7 +153,7 @@ impl Outsides {
                     return outcome;
                 }
                 frame = frames.recv() => {
-                    propose(&frames_in, frame?);
+                    propose(&frames_in, frame);
                     if kicks {
                         control.kick();
                     }

@@ -104,7 +104,10 @@ pub async fn record_plan(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, clock)?;
+    ) = match Outsides::open(configuration, clock, signals).await? {
+        Some(opened) => opened,
+        None => return Ok(Status::Success),
+    };
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
     let outlets = outlets.waiting_for_reader();

@@ -27,7 +27,10 @@ pub async fn run(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, clock)?;
+    ) = match Outsides::open(configuration, clock, signals).await? {
+        Some(opened) => opened,
+        None => return Ok(Status::Success),
+    };
     let mut outlets = outlets.waiting_for_reader();
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;

@@ -13,8 +13,18 @@
 //!   zero to the 60 bytes of the shortest Ethernet frame
 //! ```
 //!
+//! The switch answers with a [`Refusal`] where another pair has an address that the machine uses:
+//!
+//! ```text
+//!   Refusal: Ethernet header (ethertype 0x88B5), then
+//!     0  magic       4 bytes  "LSNO"
+//!     4  MAC         6 bytes  zero where the IP address is meant
+//!    10  IP          4 bytes  zero where the MAC address is meant
+//! ```
+//!
 //! ARP is RFC 826, its announcement RFC 5227 section 3, RARP (for a guest whose address is unknown) RFC 903.
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use lockstep_logging_channel::Generation;
@@ -35,6 +45,7 @@ pub(crate) const IPV4_ETHERTYPE: u16 = 0x0800;
 const RARP_ETHERTYPE: u16 = 0x8035;
 const BROADCAST: MacAddress = [0xFF; 6];
 const MAGIC: [u8; 4] = *b"LSGN";
+const REFUSAL_MAGIC: [u8; 4] = *b"LSNO";
 
 /// Bytes of the shortest Ethernet frame, without its check sequence.
 const SHORTEST_FRAME_BYTES: usize = 60;
@@ -152,6 +163,16 @@ struct AnnouncementBody {
 }
 
 impl Announcement {
+    /// The announcement of a machine of `pair` that is not live: no generation is as low, so the switch takes nothing
+    /// from it.
+    #[must_use]
+    pub fn standby(pair: PairName) -> Self {
+        Self {
+            pair,
+            generation: Generation(0),
+        }
+    }
+
     /// The frame that says this to the switch. It names no station: the switch learns nothing from it and
     /// never passes it on.
     #[must_use]
@@ -179,6 +200,72 @@ impl Announcement {
             pair: body.pair,
             generation: Generation(body.generation.get()),
         })
+    }
+}
+
+/// "Another pair has this address": from the switch to a machine whose frames it refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The address that was used, all zero where it is not the Ethernet address.
+    pub mac: MacAddress,
+    /// The address that was used, unspecified where it is not the IP address.
+    pub ip: Ipv4Addr,
+}
+
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
+#[repr(C)]
+struct RefusalBody {
+    magic: [u8; 4],
+    mac: MacAddress,
+    ip: [u8; 4],
+}
+
+impl Refusal {
+    /// The frame that says this to the machine.
+    #[must_use]
+    pub fn to_frame(&self) -> Vec<u8> {
+        let header = EthernetHeader {
+            destination: BROADCAST,
+            source: [0; 6],
+            ethertype: CONTROL_ETHERTYPE.into(),
+        };
+        let body = RefusalBody {
+            magic: REFUSAL_MAGIC,
+            mac: self.mac,
+            ip: self.ip.octets(),
+        };
+        padded(&[header.as_bytes(), body.as_bytes()])
+    }
+
+    /// The refusal in the frame, or none where it is something else.
+    #[must_use]
+    pub fn from_frame(frame: &[u8]) -> Option<Self> {
+        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
+        let (body, _) = RefusalBody::ref_from_prefix(payload).ok()?;
+        let is_refusal = header.ethertype.get() == CONTROL_ETHERTYPE && body.magic == REFUSAL_MAGIC;
+        is_refusal.then(|| Self {
+            mac: body.mac,
+            ip: body.ip.into(),
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("another pair has the address ")?;
+        if self.ip.is_unspecified() {
+            let [a, b, c, d, e, f] = self.mac;
+            write!(
+                formatter,
+                "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}: frames from it are refused; give each pair a --mac of its own"
+            )
+        } else {
+            write!(
+                formatter,
+                "{}: frames that claim it are refused; give each guest an address of its own",
+                self.ip
+            )
+        }
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr};
 use serde::{Deserialize, Serialize};
 
 use super::{Link, NetworkError, tap};
@@ -125,8 +127,21 @@ impl Attachment {
     }
 }
 
+/// Connects without waiting: a switch that was stopped and whose queue of connections is full must not stop a replica.
+fn connect_at_once(socket: &Path) -> io::Result<UnixStream> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let stream = UnixStream::from(nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        flags,
+        None,
+    )?);
+    nix::sys::socket::connect(stream.as_raw_fd(), &UnixAddr::new(socket)?)?;
+    Ok(stream)
+}
+
 fn connect(socket: &Path) -> Result<UnixStream, NetworkError> {
-    UnixStream::connect(socket).map_err(|source| {
+    connect_at_once(socket).map_err(|source| {
         let socket = socket.to_owned();
         let directory = socket
             .parent()

@@ -42,6 +42,28 @@ pub enum NetworkError {
         /// What the system said.
         source: io::Error,
     },
+    /// There is no such interface.
+    #[error(
+        "the interface {interface} does not exist: create it with \
+         `ip tuntap add dev {interface} mode tap user $USER`, or correct --network"
+    )]
+    TapMissing {
+        /// Name of the interface.
+        interface: String,
+        /// The answer of the system.
+        source: io::Error,
+    },
+    /// The interface is of another kind.
+    #[error(
+        "the interface {interface} is not a TAP interface with a single queue: name one made with \
+         `ip tuntap add dev NAME mode tap user $USER`"
+    )]
+    NotTap {
+        /// Name of the interface.
+        interface: String,
+        /// The answer of the system.
+        source: io::Error,
+    },
     /// The TAP interface cannot be taken.
     #[error(
         "cannot attach to the TAP interface {interface}: create it for this user with \

@@ -17,6 +17,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::unix::AsyncFd;
 
 use super::framing::{LENGTH_BYTES, append_frame};
+use super::tap::{Carrier, carrier};
 use super::{Announcement, Attachment, FRAME_BYTES_MAX, FrameDecoder, FramingError, NetworkError};
 
 /// Asked of the kernel for the socket's send buffer, in bytes: room for what 512 connections have in flight at
@@ -405,6 +406,14 @@ impl FrameReceiver {
                 Ok(Ok(Fill::End)) => return Err(self.inbox.ended()),
                 Ok(Err(error)) => return Err(self.inbox.failed(error)),
             }
+        }
+    }
+
+    /// Condition of the link, as far as it can be asked for.
+    pub(super) fn carrier(&self) -> Carrier {
+        match self.watched.as_ref().map(|watched| &*watched.get_ref().0) {
+            Some(Wire::Tap(file)) => carrier(file),
+            Some(Wire::Stream(_) | Wire::Nothing) | None => Carrier::Up,
         }
     }
 

@@ -43,16 +43,20 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let (
         host,
         Live {
-            outlets,
+            mut outlets,
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, plan.clock())?;
+    ) = match Outsides::open(configuration, plan.clock(), &mut signals).await? {
+        Some(opened) => opened,
+        None => return Ok(Status::Success),
+    };
     let met = find_primary(&settings.address, &here, &mut signals).await?;
     let Some((connection, adopted)) = met else {
         return Ok(Status::Success);
     };
     let pair = adopted.pair;
+    outlets.network().stand_by(pair);
     let claimant = Claimant::new(
         meeting::fresh_name()?,
         &format!("backup, process {}", std::process::id()),

@@ -18,7 +18,7 @@ use crate::shell::commands::arrange::{Signals, conclude, propose};
 use crate::shell::console;
 use crate::shell::live::{Control, Order};
 use crate::shell::machine::MachineThread;
-use crate::shell::network::FrameReceiver;
+use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
@@ -60,7 +60,7 @@ pub struct Parts {
     /// Where released outputs go.
     pub outlets: Outlets,
     /// Frames for the guest.
-    pub frames: FrameReceiver,
+    pub frames: NetworkReceiver,
     /// To the live vCPU.
     pub frames_in: Sender<Vec<u8>>,
     /// Arrivals interrupt the guest between exits.
@@ -179,7 +179,7 @@ impl Driver {
             record = parts.reader.read(), if self.connected => Happened::Peer(record),
             Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
             Some(answer) = parts.answers.recv() => Happened::Answer(answer),
-            frame = parts.frames.recv() => Happened::Frame(frame?),
+            frame = parts.frames.recv() => Happened::Frame(frame),
             outcome = parts.machine.outcome(), if self.ended.is_none() => Happened::Ended(outcome),
             () = parts.signals.received() => Happened::Stop,
         })
@@ -272,7 +272,7 @@ impl Driver {
     fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
         self.take_frame(frame);
         for _ in 1..FRAMES_TOGETHER_MAX {
-            let Some(frame) = self.parts.frames.buffered()? else {
+            let Some(frame) = self.parts.frames.buffered() else {
                 break;
             };
             self.take_frame(frame);
@@ -349,6 +349,8 @@ impl Driver {
     fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), CommandError> {
         let mut actions = std::mem::take(&mut self.actions);
         self.parts.replica.step(role_ns(), input, &mut actions);
+        let until_ns = self.parts.replica.may_speak_until_ns();
+        self.parts.outlets.network().may_speak_until(until_ns);
         for action in actions.drain(..) {
             if !matches!(action, Action::Release { .. }) {
                 self.let_out()?;
@@ -391,7 +393,10 @@ impl Driver {
             Action::Claim { generation } => parts.storage.claim(generation),
             Action::Announce { generation } => {
                 pass(Step::BeforeAnnounce);
-                parts.outlets.announce(parts.pair, generation, parts.mac)?;
+                parts
+                    .outlets
+                    .network()
+                    .announce(parts.pair, generation, parts.mac);
                 pass(Step::AfterAnnounce);
             }
             Action::GoLive { generation, .. } => {

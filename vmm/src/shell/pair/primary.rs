@@ -47,7 +47,10 @@ pub async fn primary(
             arrivals,
             ordered,
         },
-    ) = Outsides::open(configuration, plan.clock())?;
+    ) = match Outsides::open(configuration, plan.clock(), &mut signals).await? {
+        Some(opened) => opened,
+        None => return Ok(Status::Success),
+    };
     let claimant = Claimant::new(
         meeting::fresh_name()?,
         &format!("primary, process {}", std::process::id()),
@@ -77,7 +80,7 @@ pub async fn primary(
         generation: settings.config.generation,
         sequence: Sequence(1),
     };
-    outlets.announce(pair, first.generation, mac)?;
+    outlets.network().announce(pair, first.generation, mac);
     let (journal_shared, on_cpu) = (shared.clone(), ordered.clone());
     let make_door = Box::new(move || {
         let journal = ChannelJournal::new(to_loop, journal_shared, on_cpu.clone());

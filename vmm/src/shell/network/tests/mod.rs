@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use super::*;
 
+mod lasting;
+mod namespace;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// A link, and the other end of it.
@@ -153,117 +156,4 @@ async fn announcements_go_to_the_switch() {
         Announcement::from_frame(&read_frame(&mut other)),
         Some(announcement)
     );
-}
-
-mod in_a_namespace {
-    use super::*;
-    use nix::sched::{CloneFlags, unshare};
-    use std::process::Command;
-
-    const MAC: MacAddress = [0x02, 0, 0, 0, 0, 0x15];
-
-    /// Runs `test` on a thread of its own in a network namespace of its own, or says why not.
-    fn run(test: impl FnOnce() + Send + 'static) {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: a network namespace and a TAP interface need root");
-            return;
-        }
-        let thread = std::thread::spawn(move || {
-            if let Err(error) = unshare(CloneFlags::CLONE_NEWNET) {
-                eprintln!("SKIPPED: no network namespace here: {error}");
-                return;
-            }
-            test();
-        });
-        thread.join().unwrap();
-    }
-
-    fn ip(arguments: &str) {
-        let status = Command::new("ip")
-            .args(arguments.split(' '))
-            .status()
-            .expect("iproute2 is installed");
-        assert!(status.success(), "ip {arguments}");
-    }
-
-    /// An interface with an address, attached; none, told, where the host has no TAP.
-    fn attached() -> Option<Link> {
-        match Attachment::Tap("lockstep0".into()).attach() {
-            Err(NetworkError::TunDevice { source }) => {
-                eprintln!("SKIPPED: no /dev/net/tun here: {source}");
-                None
-            }
-            link => Some(link.unwrap()),
-        }
-    }
-
-    fn up() {
-        ip("link set dev lockstep0 arp on up");
-        ip("address add 10.9.0.1/24 dev lockstep0");
-    }
-
-    #[test]
-    fn the_host_answers_and_learns_the_guest() {
-        run(|| {
-            let Some(link) = attached() else { return };
-            up();
-            let (mut sender, mut receiver) = link.split_blocking();
-            let request = ArpPacket::request_frame((MAC, [10, 9, 0, 15].into()), [10, 9, 0, 1].into());
-
-            sender.send(&request).unwrap();
-
-            let answered = std::iter::from_fn(|| receiver.recv(SOON).unwrap())
-                .find_map(|frame| ArpPacket::sender_of(&frame).map(|(address, _)| address));
-            assert_eq!(answered, Some([10, 9, 0, 1].into()));
-            assert_eq!(sender.dropped_frames(), 0);
-        });
-    }
-
-    #[test]
-    fn frames_come_through_tokio_too() {
-        run(|| {
-            let Some(link) = attached() else { return };
-            up();
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .unwrap();
-            runtime.block_on(async {
-                let (mut sender, mut receiver) = link.split().unwrap();
-                sender
-                    .send(&ArpPacket::request_frame(
-                        (MAC, [10, 9, 0, 15].into()),
-                        [10, 9, 0, 1].into(),
-                    ))
-                    .unwrap();
-                let answer = async {
-                    loop {
-                        if let Some(sender) = ArpPacket::sender_of(&receiver.recv().await.unwrap()) {
-                            return sender.0;
-                        }
-                    }
-                };
-                let address = tokio::time::timeout(SOON, answer).await.unwrap();
-                assert_eq!(address, std::net::Ipv4Addr::new(10, 9, 0, 1));
-            });
-        });
-    }
-
-    #[test]
-    fn an_interface_that_is_down_loses_frames_and_one_that_is_taken_is_refused() {
-        run(|| {
-            let Some(link) = attached() else { return };
-            let (mut sender, _receiver) = link.split_blocking();
-
-            sender.send(&gratuitous_arp(MAC, None)).unwrap();
-            let second = Attachment::Tap("lockstep0".into()).attach();
-
-            assert_eq!(sender.dropped_frames(), 1);
-            let told = second.err().expect("two on one interface").to_string();
-            assert!(
-                told.contains("lockstep0") && told.contains("ip tuntap add"),
-                "{told}"
-            );
-        });
-    }
 }
