@@ -286,6 +286,7 @@ impl Guest {
             idle: !entered && self.work.is_empty() && self.frames.is_empty(),
             frames_max: FRAMES_MAX - self.frames.len(),
             console_bytes_max: 0,
+            timer_entered: false,
             timer_deadline_ns: Some(self.timer_at_ns),
         };
         match door.arrival(self.point(), readiness)? {

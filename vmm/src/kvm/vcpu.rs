@@ -6,6 +6,7 @@
 
 mod saved;
 mod seen;
+mod settle;
 
 use super::clock::InstructionClock;
 use super::kick::{self, Registration};
@@ -52,6 +53,8 @@ pub struct Core {
     answer: Option<(*mut u8, usize)>,
     /// An access of the last exit is not complete.
     pending: bool,
+    /// What completing it led to, where that was another part of the same instruction.
+    next: Option<(Ran, Answer)>,
     stepping: bool,
 }
 
@@ -80,26 +83,25 @@ impl Core {
             memory,
             answer: None,
             pending: false,
+            next: None,
             stepping: false,
         })
     }
 
-    /// One KVM_RUN.
+    /// One KVM_RUN, or what the last [`Core::settle`] found.
     pub(super) fn run_once(&mut self) -> Result<Ran, CpuError> {
         self.answer = None;
         self.pending = false;
-        let ran = match self.vcpu.run() {
-            Ok(exit) => {
-                let (ran, answer) = translate(exit)?;
-                self.answer = answer;
-                self.located(ran)
-            }
-            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
-                kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
-                return Ok(Ran::Kicked);
-            }
-            Err(error) => return Err(failed("run the vCPU")(error)),
+        let (ran, answer) = match self.next.take() {
+            Some(next) => next,
+            None => self.enter()?,
         };
+        if ran == Ran::Kicked {
+            kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
+            return Ok(Ran::Kicked);
+        }
+        self.answer = answer;
+        let ran = self.located(ran);
         self.pending = matches!(
             ran,
             Ran::Exit(
@@ -112,9 +114,22 @@ impl Core {
         if self.pending
             && let Some(why) = self.string_access()
         {
+            // It is never completed: the machine ends here.
+            self.pending = false;
             return Ok(Ran::Exit(Exit::Fault(why)));
         }
         Ok(ran)
+    }
+
+    /// KVM_RUN itself.
+    fn enter(&mut self) -> Result<(Ran, Answer), CpuError> {
+        match self.vcpu.run() {
+            Ok(exit) => translate(exit),
+            Err(error) if error.errno() == libc::EINTR || error.errno() == libc::EAGAIN => {
+                Ok((Ran::Kicked, None))
+            }
+            Err(error) => Err(failed("run the vCPU")(error)),
+        }
     }
 
     /// Says where a fault happened: the one thing its finder needs first.
@@ -162,28 +177,6 @@ impl Core {
         }
     }
 
-    /// Completes the pending access, by a KVM_RUN that leaves at once.
-    pub(super) fn settle(&mut self) -> Result<(), CpuError> {
-        if !self.pending {
-            return Ok(());
-        }
-        self.pending = false;
-        self.answer = None;
-        self.vcpu.set_kvm_immediate_exit(1);
-        let outcome = self.vcpu.run().map(|exit| format!("{exit:?}"));
-        kick::restore(&mut self.vcpu.get_kvm_run().immediate_exit);
-        match outcome {
-            Err(error) if error.errno() == libc::EINTR => Ok(()),
-            Err(error) => Err(failed("complete an access")(error)),
-            // A step that ends with the access itself.
-            Ok(exit) if self.stepping && exit.starts_with("Debug") => Ok(()),
-            Ok(exit) => Err(CpuError {
-                action: "complete an access",
-                why: format!("it came back with {exit}"),
-            }),
-        }
-    }
-
     pub(super) fn forget_kick(&mut self) {
         kick::take(&mut self.vcpu.get_kvm_run().immediate_exit);
     }
@@ -207,7 +200,9 @@ impl Core {
     }
 
     pub(super) fn interruptible(&mut self) -> Result<bool, CpuError> {
-        self.settle()?;
+        if !self.is_whole()? {
+            return Ok(false);
+        }
         let run = self.vcpu.get_kvm_run();
         Ok(run.if_flag != 0 && run.ready_for_interrupt_injection != 0)
     }
@@ -357,6 +352,10 @@ impl KvmCpu {
 impl Vcpu for KvmCpu {
     fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
         self.clock.enter(&mut self.core)?;
+        if let Some(exit) = self.core.next_part()? {
+            self.clock.exited(&mut self.core)?;
+            return Ok(exit);
+        }
         if let Some(vector) = entry.interrupt {
             self.clock.interrupting(&mut self.core)?;
             self.core.interrupt(vector)?;
@@ -375,6 +374,10 @@ impl Vcpu for KvmCpu {
 
     fn settle(&mut self) -> Result<(), CpuError> {
         self.core.settle()
+    }
+
+    fn is_whole(&mut self) -> Result<bool, CpuError> {
+        self.core.is_whole()
     }
 
     fn rip(&mut self) -> Option<u64> {

@@ -45,6 +45,9 @@ pub struct Readiness {
     pub frames_max: usize,
     /// Bytes the serial console has room for.
     pub console_bytes_max: usize,
+    /// The interval timer has expired at this execution point already: it may not again before the guest runs on, however short its
+    /// period is.
+    pub timer_entered: bool,
     /// Guest monotonic time at which the interval timer expires next, in nanoseconds.
     pub timer_deadline_ns: Option<u64>,
 }

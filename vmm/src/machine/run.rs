@@ -15,7 +15,11 @@ use super::devices::bus::{Effect, part};
 use super::door::{Door, DoorError, Question, Readiness};
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
-use lockstep_logging_channel::{End, EndReason, ExecutionPoint, OutputTarget, PartDigest, Value};
+use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value};
+
+/// Events that enter before the guest runs on, at most: four times what its largest ring can take, so that a flood of arrivals slows a
+/// guest and never stops it.
+pub const ARRIVALS_MAX: usize = 4 * 256;
 
 /// How the machine is to behave; the same on both sides, so part of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +62,10 @@ pub struct Machine<V> {
     halted: bool,
     /// A kick found the guest where there is no execution point; it has to run on before anything may enter.
     between: bool,
+    /// Digests were due within an instruction, and are taken where it is complete.
+    digest_due: bool,
+    /// The interval timer has expired at this execution point.
+    timer_entered: bool,
 }
 
 /// What one step came to.
@@ -81,6 +89,8 @@ impl<V: Vcpu> Machine<V> {
             instructions: 0,
             halted: false,
             between: false,
+            digest_due: false,
+            timer_entered: false,
         }
     }
 
@@ -151,12 +161,12 @@ impl<V: Vcpu> Machine<V> {
         }
     }
 
-    /// Takes everything that enters at this point; whether anything did.
+    /// Takes what enters at this point, at most [`ARRIVALS_MAX`] before the guest runs on; whether anything did.
     fn take_arrivals(&mut self, door: &mut dyn Door) -> Result<bool, MachineError> {
         let mut entered = false;
         // Between exits, an event enters only where the guest can take its interrupt at once.
         let closed = self.instructions > 0 && !self.vcpu.interruptible()?;
-        loop {
+        for _ in 0..ARRIVALS_MAX {
             let readiness = Readiness {
                 closed,
                 ..self.readiness(entered)
@@ -164,9 +174,11 @@ impl<V: Vcpu> Machine<V> {
             let Some(event) = door.arrival(self.point(), readiness)? else {
                 return Ok(entered);
             };
+            self.timer_entered |= event.kind == EventKind::Timer;
             self.devices.event(&event, &self.memory);
             entered = true;
         }
+        Ok(entered)
     }
 
     fn readiness(&self, entered: bool) -> Readiness {
@@ -175,6 +187,7 @@ impl<V: Vcpu> Machine<V> {
             idle: self.halted && !entered && !self.devices.interrupt_pending(),
             frames_max: self.devices.receive_buffers(&self.memory),
             console_bytes_max: self.devices.console_input_bytes_free(),
+            timer_entered: self.timer_entered,
             timer_deadline_ns: self.devices.timer_deadline_ns(),
         }
     }
@@ -198,6 +211,7 @@ impl<V: Vcpu> Machine<V> {
 
     fn advance(&mut self, exit: &Exit) {
         self.between = *exit == Exit::Kicked;
+        let before = (self.exits, self.instructions);
         match exit {
             Exit::Instruction { instructions } => self.instructions = *instructions,
             Exit::Kicked => {}
@@ -206,6 +220,7 @@ impl<V: Vcpu> Machine<V> {
                 self.instructions = 0;
             }
         }
+        self.timer_entered &= before == (self.exits, self.instructions);
     }
 
     fn handle(&mut self, exit: Exit, door: &mut dyn Door) -> Result<Step, MachineError> {
@@ -304,6 +319,10 @@ impl<V: Vcpu> Machine<V> {
     fn answer_trapped(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
         let rax = self.vcpu.rax_at_exit();
         self.vcpu.supply(u64::from(u32::MAX));
+        if !self.vcpu.is_whole()? {
+            // A string instruction of the guest's own, with more to do: no site is one.
+            return Ok(());
+        }
         let mut registers = self.vcpu.registers()?;
         let Some(trapped) = self.sites.ending_at(registers.rip).map(|site| site.trapped) else {
             return Ok(());
@@ -332,16 +351,22 @@ impl<V: Vcpu> Machine<V> {
 
     fn digest_at_interval(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
         let interval = self.policy.digest_interval_exits;
-        if interval == 0 || !self.exits.is_multiple_of(interval) {
+        self.digest_due |= interval != 0 && self.exits.is_multiple_of(interval);
+        if !self.digest_due || !self.vcpu.is_whole()? {
             return Ok(());
         }
+        self.digest_due = false;
         let mut parts = vec![part("registers", &self.vcpu.registers()?)];
         parts.extend(self.devices.digests());
         let point = self.point();
         Ok(door.digests(point, parts)?)
     }
 
+    /// Digests of everything; none within an instruction, where registers are not the same on every host.
     fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
+        if !self.vcpu.is_whole()? {
+            return Ok(Vec::new());
+        }
         let mut parts = vec![part("registers", &self.vcpu.save()?.digested())];
         parts.extend(self.devices.digests());
         parts.push(PartDigest {

@@ -193,7 +193,10 @@ fn missed(why: String) -> CpuError {
 impl InstructionClock for StatisticClock {
     fn enter(&mut self, core: &mut Core) -> Result<(), CpuError> {
         if !self.started {
-            core.settle()?;
+            if !core.is_whole()? {
+                // Its next part is the next exit: nothing is counted on the way there.
+                return Ok(());
+            }
             core.set_stepping(false)?;
             self.base_instructions = self.counts()?.0;
             self.ring_0_from = self.base_instructions;

@@ -109,6 +109,9 @@ impl StepClock {
         let kicks = BlockedKicks::new().map_err(failed("block kicks"))?;
         // The ring is looked at once: what could leave ring 0 is not stepped where ring 3 is not.
         let steppable = self.steps_ring_3 || core.privilege()? == 0;
+        // A kick is obeyed behind a step: a timer that is always due must not hold the guest where it is.
+        let from = self.instructions;
+        let mut kicked = false;
         loop {
             if horizon == Horizon::Instructions(self.instructions) {
                 return Ok(Exit::Instruction {
@@ -121,7 +124,8 @@ impl StepClock {
                 drop(kicks);
                 return self.run_freely(core);
             }
-            if kicks.take(core).map_err(failed("look for kicks"))? {
+            kicked |= kicks.take(core).map_err(failed("look for kicks"))?;
+            if kicked && self.instructions > from {
                 return Ok(self.kicked(horizon));
             }
             core.set_stepping(true)?;

@@ -335,6 +335,10 @@ impl Vcpu for KvmSubject {
         self.cpu.settle()
     }
 
+    fn is_whole(&mut self) -> Result<bool, CpuError> {
+        self.cpu.is_whole()
+    }
+
     fn rip(&mut self) -> Option<u64> {
         self.cpu.rip()
     }

@@ -16,6 +16,7 @@ pub struct Turn {
     exit: Exit,
     rip: u64,
     interruptible: bool,
+    whole: bool,
 }
 
 impl Turn {
@@ -25,6 +26,7 @@ impl Turn {
             exit,
             rip: 0x10_0000,
             interruptible: true,
+            whole: true,
         }
     }
 
@@ -33,6 +35,14 @@ impl Turn {
         Self {
             interruptible: false,
             ..Self::new(exit)
+        }
+    }
+
+    /// The same, with another part of the same instruction to come.
+    pub fn part(exit: Exit) -> Self {
+        Self {
+            whole: false,
+            ..Self::closed(exit)
         }
     }
 
@@ -53,6 +63,7 @@ pub struct FakeCpu {
     /// Its general registers.
     pub registers: Registers,
     interruptible: bool,
+    within: bool,
     /// Bytes of a port read that is not finished; 0 for another access.
     pending: Option<u8>,
 }
@@ -102,6 +113,7 @@ impl Vcpu for &mut FakeCpu {
         let turn = self.script.pop_front().ok_or_else(over)?;
         self.registers.rip = turn.rip;
         self.interruptible = turn.interruptible;
+        self.within = !turn.whole;
         self.pending = match turn.exit {
             Exit::PortRead { size_bytes, .. } => Some(size_bytes),
             Exit::PortWrite { .. } | Exit::MmioRead { .. } | Exit::MmioWrite { .. } => Some(0),
@@ -117,6 +129,11 @@ impl Vcpu for &mut FakeCpu {
     fn settle(&mut self) -> Result<(), CpuError> {
         self.finish();
         Ok(())
+    }
+
+    fn is_whole(&mut self) -> Result<bool, CpuError> {
+        self.settle()?;
+        Ok(!self.within)
     }
 
     fn rip(&mut self) -> Option<u64> {

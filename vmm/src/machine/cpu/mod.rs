@@ -132,6 +132,13 @@ pub trait Vcpu {
     /// The host's failure.
     fn settle(&mut self) -> Result<(), CpuError>;
 
+    /// Whether the instruction of the last exit is complete. Settles. Where it is not, the next run gives its next part as an exit of its
+    /// own; registers say nothing there, and must not be replaced.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn is_whole(&mut self) -> Result<bool, CpuError>;
+
     /// Instruction pointer, where it is known without settling.
     fn rip(&mut self) -> Option<u64>;
 

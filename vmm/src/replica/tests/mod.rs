@@ -198,6 +198,7 @@ pub fn ready(idle: bool) -> Readiness {
         idle,
         frames_max: 1,
         console_bytes_max: 1,
+        timer_entered: false,
         timer_deadline_ns: None,
     }
 }

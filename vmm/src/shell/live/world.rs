@@ -36,6 +36,8 @@ pub struct World {
     timer_deadline_ns: Option<u64>,
     /// Console bytes that did not fit.
     typed: Vec<u8>,
+    /// A frame was the last to enter: typed bytes are next.
+    typed_first: bool,
     retry: bool,
     /// A kick found the guest where nothing can enter.
     missed: bool,
@@ -66,24 +68,40 @@ impl World {
             timer,
             timer_deadline_ns: None,
             typed: Vec::new(),
+            typed_first: false,
             retry: false,
             missed: false,
         })
     }
 
-    /// What is there now and can be taken.
+    /// What is there now and can be taken: the timer once an execution point, frames and typed bytes in turn, so that none keeps another
+    /// out.
     fn waiting(&mut self, readiness: Readiness) -> Option<EventKind> {
-        if readiness
-            .timer_deadline_ns
-            .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns())
+        if !readiness.timer_entered
+            && readiness
+                .timer_deadline_ns
+                .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns())
         {
             return Some(EventKind::Timer);
         }
-        if readiness.frames_max > 0
-            && let Some(frame) = take(&mut self.arrivals.frames)
-        {
-            return Some(EventKind::Frame(frame));
+        let typed_first = std::mem::take(&mut self.typed_first);
+        let kind = if typed_first {
+            self.console_input(readiness).or_else(|| self.frame(readiness))
+        } else {
+            self.frame(readiness).or_else(|| self.console_input(readiness))
+        };
+        self.typed_first = matches!(kind, Some(EventKind::Frame(_)));
+        kind
+    }
+
+    fn frame(&mut self, readiness: Readiness) -> Option<EventKind> {
+        if readiness.frames_max == 0 {
+            return None;
         }
+        take(&mut self.arrivals.frames).map(EventKind::Frame)
+    }
+
+    fn console_input(&mut self, readiness: Readiness) -> Option<EventKind> {
         if readiness.console_bytes_max == 0 {
             return None;
         }
@@ -115,7 +133,8 @@ impl World {
         select.recv(self.ordered.woken());
         select.recv(frames);
         select.recv(console);
-        let Some(deadline_ns) = readiness.timer_deadline_ns else {
+        let deadline_ns = readiness.timer_deadline_ns.filter(|_| !readiness.timer_entered);
+        let Some(deadline_ns) = deadline_ns else {
             select.ready();
             return;
         };

@@ -225,6 +225,10 @@ impl Vcpu for FakeSubject {
         Ok(())
     }
 
+    fn is_whole(&mut self) -> Result<bool, CpuError> {
+        Ok(true)
+    }
+
     fn rip(&mut self) -> Option<u64> {
         Some(self.cpu.registers.rip)
     }
