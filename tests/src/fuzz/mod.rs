@@ -25,6 +25,7 @@
 pub mod configuration;
 pub mod corpus;
 pub mod devices;
+pub mod guest;
 pub mod handshake;
 pub mod image;
 pub mod input;

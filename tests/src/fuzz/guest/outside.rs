@@ -1,0 +1,151 @@
+//! The outside of a random guest: a clock that goes on with each question, arrivals at random points, and kicks at random times.
+
+use lockstep::kvm::ClockKind;
+use lockstep::kvm::kick::KickTimer;
+use lockstep::kvm::qualify::bench::Numbers;
+use lockstep::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep::replica::Outside;
+use lockstep::replica::replayer::TimeFloor;
+use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
+use std::time::{Duration, Instant};
+
+/// When the guest could not be interrupted where it was stopped, it is looked at again after so many instructions.
+const RETRY_INSTRUCTIONS: u64 = 64;
+/// The longest a kick is away.
+const KICK_NS_MAX: u64 = 200_000;
+
+/// The outside of a recording.
+pub struct RandomOutside {
+    numbers: Numbers,
+    time: TimeFloor,
+    timer: Option<KickTimer>,
+    /// In how many of 64 cases something arrives.
+    chance: u64,
+    /// The recording is stopped after so many questions of what has arrived.
+    asked_max: u64,
+    asked: u64,
+    until: Instant,
+    retry: bool,
+}
+
+impl RandomOutside {
+    /// From a seed, for a guest with this clock; it is stopped at `until` at the latest. Must be made on the vCPU's thread.
+    pub fn new(seed: u64, clock: ClockKind, until: Instant) -> Self {
+        let mut numbers = Numbers::new(seed.wrapping_mul(0xd134_2543_de82_ef95).rotate_left(31));
+        let chance = [0, 4, 12, 12, 40, 62][numbers.below(6) as usize];
+        let timer = match clock {
+            ClockKind::None => None,
+            _ => Some(KickTimer::for_this_thread().expect("a timer")),
+        };
+        Self {
+            asked_max: 100 + numbers.below(1200),
+            numbers,
+            time: TimeFloor {
+                monotonic_ns: 1_000,
+                tsc: 5_000,
+                wall_ns: 1 << 60,
+            },
+            timer,
+            chance,
+            asked: 0,
+            until,
+            retry: false,
+        }
+    }
+
+    fn pass(&mut self, at_most_ns: u64) {
+        let passed = 1 + self.numbers.below(at_most_ns);
+        self.time.monotonic_ns += passed;
+        self.time.tsc += passed;
+        self.time.wall_ns += passed;
+    }
+
+    /// Something that can enter: what exactly is chance, unless only one thing can.
+    fn choose(&mut self, readiness: Readiness) -> Option<EventKind> {
+        let first = self.numbers.below(3);
+        (0..3).find_map(|turn| match (first + turn) % 3 {
+            0 if !readiness.timer_entered => {
+                let deadline_ns = readiness.timer_deadline_ns?;
+                self.time.monotonic_ns = self.time.monotonic_ns.max(deadline_ns);
+                Some(EventKind::Timer)
+            }
+            1 if readiness.frames_max > 0 => {
+                let length = self.numbers.below(1600);
+                Some(EventKind::Frame(self.bytes(length)))
+            }
+            2 if readiness.console_bytes_max > 0 => {
+                let length = 1 + self.numbers.below(readiness.console_bytes_max.min(4) as u64);
+                Some(EventKind::ConsoleInput(self.bytes(length)))
+            }
+            _ => None,
+        })
+    }
+
+    fn bytes(&mut self, length: u64) -> Vec<u8> {
+        (0..length).map(|_| self.numbers.below(256) as u8).collect()
+    }
+
+    fn check_time(&self) -> Result<(), DoorError> {
+        if Instant::now() < self.until {
+            Ok(())
+        } else {
+            Err(DoorError::Stopped)
+        }
+    }
+}
+
+impl Outside for RandomOutside {
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError> {
+        self.pass(3_000);
+        Ok(match question {
+            Question::Tsc => Value::Tsc(self.time.tsc),
+            Question::Monotonic => Value::Monotonic(self.time.monotonic_ns),
+            Question::Wall => Value::Wall(self.time.wall_ns),
+            Question::Random { length_bytes } => Value::Random(self.bytes(length_bytes.into())),
+        })
+    }
+
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        self.check_time()?;
+        self.asked += 1;
+        if self.asked > self.asked_max {
+            return Err(DoorError::Stopped);
+        }
+        self.retry = readiness.closed;
+        if readiness.closed {
+            return Ok(None);
+        }
+        self.pass(1_000);
+        if !readiness.idle && self.numbers.below(64) >= self.chance {
+            return Ok(None);
+        }
+        let Some(kind) = self.choose(readiness) else {
+            // Nothing can ever wake it.
+            return if readiness.idle {
+                Err(DoorError::Stopped)
+            } else {
+                Ok(None)
+            };
+        };
+        Ok(Some(Event {
+            monotonic_ns: self.time.monotonic_ns,
+            kind,
+        }))
+    }
+
+    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+        let after = Duration::from_nanos(1 + self.numbers.below(KICK_NS_MAX));
+        let Some(timer) = &mut self.timer else {
+            return Horizon::Exit;
+        };
+        if self.retry {
+            return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
+        }
+        timer.arm(after).expect("a timer that can be armed");
+        Horizon::Kick
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        self.check_time()
+    }
+}
