@@ -12,6 +12,7 @@ use super::plan::{Fault, Side, US};
 use super::points::{Moment, Step};
 use super::store::Half;
 use super::wires::{Entries, Told};
+use super::witness::asked_at_ns;
 use super::world::{CLAIMED, World};
 
 impl World {
@@ -93,6 +94,7 @@ impl World {
 
     fn step(&mut self, side: Side, told: Told) {
         self.note_input(side, &told);
+        let asked_at_ns = asked_at_ns(&told);
         let node = &mut self.nodes[side.index()];
         let clock_ns = node.clock.read(self.now_ns);
         let mut actions = Vec::new();
@@ -105,6 +107,8 @@ impl World {
         {
             self.marks.reach(Mark::HeldByLease);
         }
+        self.check_wait(side, asked_at_ns, &actions);
+        let node = &mut self.nodes[side.index()];
         node.actions.extend(actions);
         if node.replica.acts_alone() {
             self.checker.acts_alone(side, self.store.claims.winner(CLAIMED));
@@ -123,7 +127,7 @@ impl World {
             return;
         }
         let text = match told {
-            Input::Wake | Input::Ran { .. } | Input::Replayed { .. } => return,
+            Input::Wake | Input::Ran { .. } | Input::Replayed { .. } | Input::Witnessed { .. } => return,
             Input::Appended { batch, .. } => format!("logs entries to {}", batch.last.0),
             Input::ReceivedEntries(batch) => format!("receives entries to {}", batch.last.0),
             Input::Received(message) => format!("hears {message:?}"),
@@ -163,7 +167,9 @@ impl World {
                 self.trace
                     .say(now_ns, || format!("{side:?} announces {generation:?}"));
                 self.nodes[side.index()].receives = true;
-                let at_ns = self.reaches_switch_ns(side);
+                // It is announced again when clients are reached again.
+                let mended_ns = self.uplinks.cut_until_ns[side.index()];
+                let at_ns = self.reaches_switch_ns(side).max(mended_ns);
                 self.agenda.at(at_ns, Happening::Announced(side, generation.0));
             }
             Action::GoLive { generation, after } => self.go_live(side, generation, after),
@@ -233,7 +239,8 @@ impl World {
         });
         let said = (output.sequence, output.payload.clone());
         self.checker.output(side, generation, alone, stored, said);
-        if self.plan.loss == u64::MAX || !self.rng.once_in(self.plan.loss) {
+        let is_lost = self.plan.loss != u64::MAX && self.rng.once_in(self.plan.loss);
+        if !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
             let at_ns = self.reaches_switch_ns(side);
             let payload = output.payload;
             let output = Happening::Output {

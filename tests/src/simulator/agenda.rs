@@ -34,6 +34,10 @@ pub enum Happening {
     StoreWork(Side, Generation, Half),
     /// The store's answer reaches the claimant.
     StoreAnswer(Side, Generation, Outcome),
+    /// A side asks its witness.
+    Probe(Side),
+    /// The witness's answer to what it was asked then arrives.
+    Witnessed(Side, u64),
     /// A client may want to ask.
     Client(usize),
     /// A frame of a client reaches the switch.

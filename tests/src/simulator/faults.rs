@@ -32,6 +32,15 @@ impl World {
                     .iter_mut()
                     .for_each(|link| link.cut_until_ns = until_ns);
             }
+            Fault::CutUplink { side, for_ns } => self.uplinks.cut_until_ns[side.index()] = until(for_ns),
+            Fault::Isolate { side, for_ns } => {
+                let until_ns = until(for_ns);
+                self.uplinks.cut_until_ns[side.index()] = until_ns;
+                self.links
+                    .iter_mut()
+                    .for_each(|link| link.cut_until_ns = until_ns);
+            }
+            Fault::WitnessDies => self.uplinks.witness_is_dead = true,
             Fault::Repeat { from } => self.repeat(from),
             Fault::Cut { from, for_ns } => self.links[from.index()].cut_until_ns = until(for_ns),
             Fault::Delay { from, by_ns, for_ns } => {
@@ -173,6 +182,7 @@ impl World {
 
     /// Marks what a replica reports; what no correct peer says must not be reported.
     pub(super) fn mark_report(&mut self, side: Side, report: &Report) {
+        self.mark_wait(side, report);
         let mark = match report {
             Report::Noticed { cause } => return self.mark_cause(side, cause),
             Report::StorageSilent { .. } => Mark::StoreSilent,

@@ -70,6 +70,7 @@ impl World {
         if self.nodes.iter().any(|node| node.wires.borrow().wall_went_back) {
             self.marks.reach(Mark::WallWentBack);
         }
+        self.check_expected();
         let survivor = self.survivor();
         let history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
         self.checker.history(&history);

@@ -82,6 +82,11 @@ marks! {
     ThrottledByWindow = "the guest waited for the window",
     ThrottledByOutput = "the guest waited for held outputs",
     ThrottledByLag = "the guest waited for a backup far behind",
+    // Witnesses.
+    WaitedAndLost = "a side that reached no witness waited, and the other went on",
+    WaitedAndWon = "a side that reached no witness waited, and went on itself",
+    WitnessCameBack = "a witness answered a side that waited, and it claimed at once",
+    OldAnswer = "an answer of a witness was read when it was too old to count",
     // Clients and the network outside.
     SaidTwice = "an output of the dead primary was said again",
     SaidByBackup = "an output was first said by the backup that took over",

@@ -14,6 +14,7 @@
 //! jumps ahead and a wall clock that is set back; a store that is slow, full, hangs, never answers, fails, or fails after having done its
 //! work; slow virtual CPUs, a backup that joins late, lossy clients, orders to stop, and the guest's end. The network outside is
 //! the real switch, to which each side has a connection of its own: what they say there overtakes each other ([`switch`]).
+//! A side can lose the clients, and with them its witness ([`witness`]).
 //!
 //! Not modelled: a process stopped between its last look at the clock and the system call that writes (`docs/failover.md`);
 //! the handshake, after which a run begins; connecting again and attaching a new backup, which the product does not do yet.
@@ -40,6 +41,7 @@ mod storing;
 mod switch;
 mod trace;
 mod wires;
+mod witness;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -15,6 +15,7 @@ use super::plan::{Plan, Side};
 use super::points::Step;
 use super::store::Half;
 use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door, waits};
+use super::witness::Watch;
 
 /// Exits a virtual CPU makes in one turn.
 const EXITS_A_TURN: u32 = 8;
@@ -101,12 +102,14 @@ pub struct Node {
     pub guest_over: bool,
     /// The virtual CPU is so many times slower, until then.
     pub slow: (u64, u64),
+    /// What it knows of its witness.
+    pub watch: Watch,
     /// It was stopped while its peer's mail arrived.
     pub stopped_since_ns: u64,
 }
 
 /// The role machine's settings.
-fn config(plan: &Plan) -> Config {
+fn config(plan: &Plan, side: Side) -> Config {
     Config {
         generation: Generation(1),
         common: Sequence(0),
@@ -114,6 +117,7 @@ fn config(plan: &Plan) -> Config {
         window_bytes_max: plan.window_bytes_max,
         held_bytes_max: plan.held_bytes_max,
         lag_ns_max: plan.timeout_ns,
+        witnesses: usize::from(plan.witnesses[side.index()]),
     }
 }
 
@@ -141,8 +145,14 @@ impl Node {
             sequence: Sequence(1),
         };
         let (replica, door) = match side {
-            Side::Primary => (Replica::primary(config(plan), start_ns), live_door(&wires, first)),
-            Side::Backup => (Replica::backup(config(plan), start_ns), standby_door(&wires)),
+            Side::Primary => (
+                Replica::primary(config(plan, side), start_ns),
+                live_door(&wires, first),
+            ),
+            Side::Backup => (
+                Replica::backup(config(plan, side), start_ns),
+                standby_door(&wires),
+            ),
         };
         #[expect(
             clippy::expect_used,
@@ -177,6 +187,7 @@ impl Node {
             stored: Sequence(0),
             guest_over: false,
             slow: (1, 0),
+            watch: Watch::default(),
             stopped_since_ns: 0,
         }
     }

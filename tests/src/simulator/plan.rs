@@ -2,6 +2,7 @@
 
 use super::points::{Blow, Moment, Point, Step};
 use super::rng::Rng;
+use super::witness::Expected;
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
@@ -107,6 +108,12 @@ pub enum Fault {
     Jump { side: Side, by_ns: u64 },
     /// The wall clock of this side is set back.
     WallBack { side: Side, by_ns: u64 },
+    /// Nothing passes between the clients and this side meanwhile.
+    CutUplink { side: Side, for_ns: u64 },
+    /// This side is cut off from its peer and from the clients.
+    Isolate { side: Side, for_ns: u64 },
+    /// The witness is gone for ever; clients are not.
+    WitnessDies,
     /// The virtual CPU of this side is so many times slower.
     SlowCpu { side: Side, times: u64, for_ns: u64 },
 }
@@ -145,6 +152,10 @@ pub struct Plan {
     pub think_ns: u64,
     /// How often a frame between client and guest is lost: once in so many.
     pub loss: u64,
+    /// The sides that have a witness.
+    pub witnesses: [bool; 2],
+    /// What it is certain to lead to.
+    pub expected: Option<Expected>,
     /// What goes wrong.
     pub faults: Vec<Planned>,
     /// Nothing goes wrong any more from then on, and what went wrong is mended, except the dead.
@@ -180,6 +191,8 @@ impl Plan {
             clients: rng.within(1, 4),
             think_ns: timeout_ns / if rng.once_in(3) { 10 } else { 2 },
             loss: [20, 100, u64::MAX][rng.below(3) as usize],
+            witnesses: [false; 2],
+            expected: None,
             faults: Vec::new(),
             calm_at_ns,
         };
@@ -195,6 +208,7 @@ impl Plan {
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
         plan.keep_one_jump();
+        plan.draw_witnesses(seed);
         plan
     }
 

@@ -15,6 +15,7 @@ use super::rng::Rng;
 use super::store::Store;
 use super::switch::{Passed, Switch};
 use super::trace::Trace;
+use super::witness::Uplinks;
 
 /// After calm everything is well within this and ten timeouts: a claim may be on its way to or from a store that
 /// was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
@@ -43,6 +44,8 @@ pub struct World {
     pub clients: Vec<Client>,
     /// The network outside.
     pub switch: Switch,
+    /// Between it and each side.
+    pub uplinks: Uplinks,
     /// The judges.
     pub checker: Checker,
     /// Paths taken.
@@ -83,6 +86,7 @@ impl World {
             store: Store::default(),
             clients,
             switch: Switch::new(),
+            uplinks: Uplinks::default(),
             checker: Checker::default(),
             marks: Marks::default(),
             trace,
@@ -99,6 +103,7 @@ impl World {
     fn begin(&mut self) {
         self.trace.say(0, || format!("{:#?}", self.plan));
         self.switch.announce(Side::Primary, 1, 0);
+        self.begin_probing();
         for (index, planned) in self.plan.faults.iter().enumerate() {
             self.agenda.at(planned.at_ns, Happening::Fault(index));
         }
@@ -166,6 +171,8 @@ impl World {
             Happening::StoreAnswer(side, generation, outcome) => {
                 self.tell(side, Input::Claimed { generation, outcome });
             }
+            Happening::Probe(side) => self.probe(side),
+            Happening::Witnessed(side, asked_at_ns) => self.witnessed(side, asked_at_ns),
             Happening::Client(index) => self.client(index),
             Happening::Frame(frame) => self.frame(&frame),
             Happening::Output {
@@ -329,7 +336,8 @@ impl World {
         let frames = self.switch.request(frame, self.now_ns);
         for (side, frame) in Side::BOTH.into_iter().zip(frames) {
             let node = &mut self.nodes[side.index()];
-            let Some(frame) = frame.filter(|_| node.is_up() && node.receives) else {
+            let cut = self.uplinks.is_cut(side, self.now_ns);
+            let Some(frame) = frame.filter(|_| node.is_up() && node.receives && !cut) else {
                 continue;
             };
             if !node.wires.borrow_mut().frame(frame) {

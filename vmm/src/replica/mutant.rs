@@ -57,6 +57,14 @@ pub enum Mutant {
     ForgetTime,
     /// The primary lets the backup run past entries that may still come.
     AdvanceTooFar,
+    /// A side that reaches no witness claims without waiting.
+    IgnoreWitness,
+    /// Any answer of a witness counts, however long ago.
+    TrustStaleWitness,
+    /// A side waits before it claims though it reaches a witness.
+    WaitThoughReached,
+    /// A side that reaches no witness never claims.
+    WaitForEver,
 }
 
 impl Mutant {
@@ -86,6 +94,10 @@ impl Mutant {
         Self::AcceptOldGeneration,
         Self::ForgetTime,
         Self::AdvanceTooFar,
+        Self::IgnoreWitness,
+        Self::TrustStaleWitness,
+        Self::WaitThoughReached,
+        Self::WaitForEver,
     ];
 }
 

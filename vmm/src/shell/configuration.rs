@@ -4,6 +4,7 @@
 //! [`Configuration`] is what holds.
 
 use super::network::Attachment;
+use super::pair::witness::WitnessAddress;
 use super::status::CommandError;
 use crate::kvm::ClockKind;
 use serde::{Deserialize, Serialize};
@@ -106,6 +107,11 @@ pub struct Settings {
     /// Time the backup may be behind before the primary is slowed, in milliseconds [default: 1000]
     #[arg(long, value_name = "MS", help_heading = "Pair")]
     pub lag_ms_max: Option<u64>,
+    /// A station that clients reach too: a side that none of its witnesses answers waits before it claims, so that the other
+    /// goes on. 10.0.2.2 is asked by ARP through the guest's network, tcp:HOST:PORT by a connection from this host (refused counts:
+    /// somebody is there). May be given several times, at most 8; each side has its own
+    #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
+    pub witness: Option<Vec<String>>,
     /// Append what happens to this replica, and its statistics, to this file as JSON lines
     #[arg(long, value_name = "FILE", help_heading = "Pair")]
     pub report: Option<PathBuf>,
@@ -147,6 +153,8 @@ pub struct PairConfiguration {
     pub window_bytes: u64,
     /// Time the backup may be behind, in milliseconds.
     pub lag_ms_max: u64,
+    /// Stations whose answers show that clients reach this side.
+    pub witnesses: Vec<WitnessAddress>,
     /// Where reports go.
     pub report: Option<PathBuf>,
 }
@@ -184,6 +192,7 @@ impl Settings {
             timeout_ms: self.timeout_ms.or(lower.timeout_ms),
             window_mib: self.window_mib.or(lower.window_mib),
             lag_ms_max: self.lag_ms_max.or(lower.lag_ms_max),
+            witness: self.witness.or(lower.witness),
             report: self.report.or(lower.report),
         }
     }
@@ -204,6 +213,7 @@ impl Settings {
             timeout_ms: Some(TIMEOUT_MS),
             window_mib: Some(WINDOW_MIB),
             lag_ms_max: Some(LAG_MS_MAX),
+            witness: Some(Vec::new()),
             report: None,
         }
     }
@@ -231,12 +241,15 @@ impl Settings {
             );
             return Err(CommandError::setting("window-exits", why));
         }
+        let network: Attachment = network
+            .parse()
+            .map_err(|why| CommandError::setting("network", format!("{why}")))?;
+        let timeout_ms = all.timeout_ms.unwrap_or(TIMEOUT_MS);
+        let witnesses = WitnessAddress::all(&all.witness.unwrap_or_default(), &network, timeout_ms)?;
         Ok(Configuration {
             memory_bytes: mib_to_bytes("memory-mib", all.memory_mib.unwrap_or(MEMORY_MIB))?,
             command_line: all.command_line.unwrap_or_default(),
-            network: network
-                .parse()
-                .map_err(|why| CommandError::setting("network", format!("{why}")))?,
+            network,
             mac: parse_mac(&all.mac.unwrap_or_default())?,
             clock,
             window_exits: all.window_exits,
@@ -245,7 +258,8 @@ impl Settings {
             pair: PairConfiguration {
                 channel: all.channel,
                 shared_directory: all.shared_directory,
-                timeout_ms: all.timeout_ms.unwrap_or(TIMEOUT_MS),
+                timeout_ms,
+                witnesses,
                 window_bytes: mib_to_bytes("window-mib", all.window_mib.unwrap_or(WINDOW_MIB))?,
                 lag_ms_max: all.lag_ms_max.unwrap_or(LAG_MS_MAX),
                 report: all.report,

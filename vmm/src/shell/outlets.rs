@@ -65,4 +65,9 @@ impl Outlets {
     pub fn network(&mut self) -> &mut NetworkSender {
         &mut self.frames
     }
+
+    /// Sends a frame of the replica's own. One that cannot be sent is lost, as frames are.
+    pub fn probe(&mut self, frame: &[u8]) {
+        self.frames.send_batch(std::iter::once(frame));
+    }
 }

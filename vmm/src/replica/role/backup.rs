@@ -89,7 +89,7 @@ impl Backup {
 
     pub fn take<E, O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         match input {
-            Input::Wake | Input::Claimed { .. } => None,
+            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } => None,
             Input::ReceivedEntries(_) | Input::Received(_) if self.broken => None,
             Input::ReceivedEntries(batch) => self.store(turn, batch),
             Input::Received(message) => self.receive(turn, message),

@@ -59,10 +59,14 @@ pub(super) struct Claiming {
 }
 
 impl Claiming {
-    /// Asks the store. [`Claiming::finish`] sends the question.
+    /// Asks the store, or waits first where no witness is reached. [`Claiming::finish`] sends the question.
     pub fn begin<E, O>(turn: &mut Turn<'_, E, O>, side: Side) -> Next<E> {
         let generation = Generation(turn.core.generation.0 + 1);
-        turn.report(Report::Claiming { generation });
+        let now_ns = turn.now_ns();
+        let wait_ns = turn.core.witnesses.wait_ns(now_ns);
+        if let Some(wait_ns) = wait_ns {
+            turn.report(Report::WaitingForWitness { wait_ns });
+        }
         Some(State::Claiming(Self {
             side,
             generation,
@@ -70,9 +74,9 @@ impl Claiming {
             pause_ns: RETRY_NS_MIN,
             questions: Questions {
                 open: 0,
-                silent_since_ns: turn.now_ns(),
-                complain_at_ns: turn.now_ns() + COMPLAIN_NS,
-                ask_at_ns: turn.now_ns(),
+                silent_since_ns: now_ns,
+                complain_at_ns: now_ns + COMPLAIN_NS,
+                ask_at_ns: now_ns + wait_ns.unwrap_or(0),
                 silence_ns: ASK_AGAIN_NS_MIN,
             },
         }))
@@ -94,6 +98,7 @@ impl Claiming {
             }
             // The connection to the peer is over: what it still brings does not count.
             Input::Wake
+            | Input::Witnessed { .. }
             | Input::Received(_)
             | Input::ReceivedEntries(_)
             | Input::PeerClosed(_)
@@ -172,14 +177,8 @@ impl Claiming {
         if mutant::is(Mutant::SpeakWhileClaiming) {
             turn.release(Sequence(u64::MAX - 1), u64::MAX);
         }
-        let once = self.attempts > 0 && mutant::is(Mutant::AskOnce);
-        let hangs = self.questions.open > 0 && mutant::is(Mutant::TrustAHangingQuestion);
-        if self.questions.may_ask() && now_ns >= self.questions.ask_at_ns && !once && !hangs {
-            self.attempts = self.attempts.saturating_add(1);
-            self.questions.asked(now_ns);
-            turn.act(Action::Claim {
-                generation: self.generation,
-            });
+        if self.may_ask(turn) {
+            self.ask(turn);
         }
         let questions = &mut self.questions;
         if questions.open > 0 && now_ns >= questions.complain_at_ns {
@@ -194,6 +193,29 @@ impl Claiming {
             full && matches!(self.side, Side::Primary),
             Some(questions.wake_at_ns()),
         )
+    }
+
+    /// True when the store is to be asked now. The first question waits for a witness, or for the end of
+    /// that wait.
+    fn may_ask<E, O>(&self, turn: &Turn<'_, E, O>) -> bool {
+        let now_ns = turn.now_ns();
+        let due = now_ns >= self.questions.ask_at_ns;
+        if self.attempts == 0 {
+            let over = due && !mutant::is(Mutant::WaitForEver);
+            return over || turn.core.witnesses.wait_ns(now_ns).is_none();
+        }
+        let hangs = self.questions.open > 0 && mutant::is(Mutant::TrustAHangingQuestion);
+        self.questions.may_ask() && due && !hangs && !mutant::is(Mutant::AskOnce)
+    }
+
+    fn ask<E, O>(&mut self, turn: &mut Turn<'_, E, O>) {
+        let generation = self.generation;
+        if self.attempts == 0 {
+            turn.report(Report::Claiming { generation });
+        }
+        self.attempts = self.attempts.saturating_add(1);
+        self.questions.asked(turn.now_ns());
+        turn.act(Action::Claim { generation });
     }
 }
 

@@ -27,6 +27,9 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// Most nanoseconds the backup may be behind before the guest has to wait.
     pub lag_ns_max: u64,
+    /// Witnesses this side asks whether clients can reach it, at most [`super::WITNESSES_MAX`]. The one setting
+    /// that is each side's own.
+    pub witnesses: usize,
 }
 
 impl Default for Config {
@@ -38,6 +41,7 @@ impl Default for Config {
             window_bytes_max: WINDOW_BYTES_MAX,
             held_bytes_max: 16 << 20,
             lag_ns_max: 500_000_000,
+            witnesses: 0,
         }
     }
 }

@@ -107,6 +107,13 @@ pub enum Input<E, O> {
         /// How.
         reason: EndReason,
     },
+    /// A witness has answered: clients that reach it can reach this side.
+    Witnessed {
+        /// Which, from 0.
+        witness: usize,
+        /// When it was asked, on the replica's clock, in nanoseconds.
+        asked_at_ns: u64,
+    },
     /// Somebody wants this process to stop.
     StopRequested,
 }

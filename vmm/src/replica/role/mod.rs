@@ -6,6 +6,7 @@
 //!   Protecting                                          Following
 //!     outputs wait for the backup's acknowledgement       entries are stored, acknowledged, replayed
 //!     |  silence, closed connection, Goodbye              |  silence, closed connection, Goodbye
+//!     |  no witness reached: waits first                  |  no witness reached: waits first
 //!     v                                                   v
 //!   Claiming generation g+1 ------- test-and-set ------ Claiming generation g+1
 //!     | won          | lost                          lost |          | won
@@ -43,6 +44,7 @@ mod primary;
 mod report;
 mod solo;
 mod turn;
+mod witness;
 
 use self::backup::Backup;
 use self::claiming::Claiming;
@@ -55,6 +57,7 @@ pub use action::{Action, Halt};
 pub use config::{Config, ConfigError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
 pub use input::{Batch, Closed, Input, Outcome, Output};
 pub use report::{Cause, Report, Statistics};
+pub use witness::WITNESSES_MAX;
 
 /// In which state a replica is.
 #[derive(Debug)]
@@ -114,6 +117,11 @@ impl<E, O> Replica<E, O> {
         if let Some(next) = self.state.look_at_the_time(&mut turn) {
             self.state = next;
         }
+        if let Input::Witnessed { witness, asked_at_ns } = input {
+            let now_ns = turn.now_ns();
+            turn.core.witnesses.answered(now_ns, witness, asked_at_ns);
+        }
+        witness::report(&mut turn);
         if let Some(next) = self.state.take(&mut turn, input) {
             self.state = next;
         }
@@ -149,6 +157,7 @@ impl<E, O> Replica<E, O> {
         let gate = Statistics {
             held: self.core.gate.held(),
             held_bytes: self.core.gate.held_bytes(),
+            witness_reached: self.core.witnesses.reached(self.core.now_ns),
             ..Statistics::default()
         };
         match &self.state {
@@ -190,7 +199,8 @@ impl<E> State<E> {
             Self::Halted => return,
         };
         turn.throttle(throttle);
-        turn.wake_at(wake_at_ns);
+        let report_at_ns = turn.core.witnesses.due_at_ns(turn.now_ns());
+        turn.wake_at([wake_at_ns, report_at_ns].into_iter().flatten().min());
     }
 }
 

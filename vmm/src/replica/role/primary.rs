@@ -55,7 +55,7 @@ impl<E> Primary<E> {
 
     pub fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         let next = match input {
-            Input::Wake | Input::Claimed { .. } => None,
+            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } => None,
             Input::Appended { batch, outputs } => self.append(turn, batch, outputs),
             Input::Ran { exits } => self.ran(exits),
             Input::Received(message) => self.receive(turn, message),

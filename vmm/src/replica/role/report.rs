@@ -39,6 +39,24 @@ pub enum Report {
     },
     /// The connection broke here. The peer may still be speaking: the claim is made when it can no longer.
     WaitingOutLease,
+    /// No witness is reached: the peer may be the one that clients reach, and has so long to claim before this
+    /// side does.
+    WaitingForWitness {
+        /// At most so long, in nanoseconds.
+        wait_ns: u64,
+    },
+    /// A witness does not answer any more, or has not answered yet.
+    WitnessLost {
+        /// Which, from 0.
+        witness: usize,
+        /// Another one is reached.
+        any: bool,
+    },
+    /// A witness answers again.
+    WitnessBack {
+        /// Which, from 0.
+        witness: usize,
+    },
     /// The right to act alone was asked for.
     Claiming {
         /// In this generation.
@@ -102,4 +120,6 @@ pub struct Statistics {
     pub lag_ns: u64,
     /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on a backup.
     pub round_trip_ns: u64,
+    /// A witness is reached; none where no witness was named.
+    pub witness_reached: Option<bool>,
 }

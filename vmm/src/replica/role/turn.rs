@@ -2,6 +2,7 @@
 
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
+use super::witness::Witnesses;
 use super::{Action, Config, Halt, Next, Output, Report, State};
 use crate::replica::Gate;
 use crate::replica::mutant::{self, Mutant};
@@ -19,6 +20,7 @@ pub(super) struct Core<O> {
     pub config: Config,
     pub generation: Generation,
     pub gate: Gate<Waiting<O>>,
+    pub witnesses: Witnesses,
     /// Time of the last step; never goes back.
     pub now_ns: u64,
     /// How the guest ended, once it has.
@@ -33,6 +35,7 @@ impl<O> Core<O> {
             config,
             generation: config.generation,
             gate: Gate::default(),
+            witnesses: Witnesses::new(&config, now_ns),
             now_ns,
             ended: None,
             throttled: false,

@@ -63,7 +63,18 @@ pub(crate) struct EthernetHeader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ArpOperation {
     Request,
+    Reply,
     ReverseRequest,
+}
+
+impl ArpOperation {
+    fn number(self) -> u16 {
+        match self {
+            Self::Request => 1,
+            Self::Reply => 2,
+            Self::ReverseRequest => 3,
+        }
+    }
 }
 
 /// An ARP packet for IPv4 over Ethernet.
@@ -88,16 +99,12 @@ impl ArpPacket {
         sender: (MacAddress, Ipv4Addr),
         target: (MacAddress, Ipv4Addr),
     ) -> Self {
-        let operation = match operation {
-            ArpOperation::Request => 1,
-            ArpOperation::ReverseRequest => 3,
-        };
         Self {
             hardware: 1.into(),
             protocol: IPV4_ETHERTYPE.into(),
             hardware_bytes: 6,
             protocol_bytes: 4,
-            operation: operation.into(),
+            operation: operation.number().into(),
             sender_mac: sender.0,
             sender_ip: sender.1.octets(),
             target_mac: target.0,
@@ -122,6 +129,30 @@ impl ArpPacket {
             ethertype: ethertype.into(),
         };
         padded(&[header.as_bytes(), self.as_bytes()])
+    }
+
+    /// The frame by which `mac` asks `destination` whether somebody has the address `wanted`, without one of its
+    /// own: an ARP probe (RFC 5227 section 1.1), from which nobody learns anything but the port of `mac`.
+    pub(crate) fn probe_frame(mac: MacAddress, wanted: Ipv4Addr, destination: MacAddress) -> Vec<u8> {
+        let nobody = Ipv4Addr::UNSPECIFIED;
+        Self::new(ArpOperation::Request, (mac, nobody), ([0; 6], wanted)).to_frame(destination, ARP_ETHERTYPE)
+    }
+
+    /// The address that a frame asks for, and who asks, if it is an ARP probe.
+    pub(crate) fn probed(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
+        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
+        let (packet, _) = Self::ref_from_prefix(payload).ok()?;
+        let is_probe = header.ethertype.get() == ARP_ETHERTYPE
+            && packet.protocol.get() == IPV4_ETHERTYPE
+            && packet.operation.get() == ArpOperation::Request.number()
+            && packet.sender_ip == [0; 4];
+        is_probe.then_some((packet.target_ip.into(), packet.sender_mac))
+    }
+
+    /// The frame that answers a probe of `asker`: `sender` has the address.
+    pub(crate) fn reply_frame(sender: (MacAddress, Ipv4Addr), asker: MacAddress) -> Vec<u8> {
+        let nobody = Ipv4Addr::UNSPECIFIED;
+        Self::new(ArpOperation::Reply, sender, (asker, nobody)).to_frame(asker, ARP_ETHERTYPE)
     }
 
     /// The frame that asks everybody for the MAC address of `wanted`.

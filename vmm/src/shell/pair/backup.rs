@@ -6,6 +6,7 @@ use super::journal::{self, ChannelJournal, Shared, tell};
 use super::meeting::{self, CONNECT_PATIENCE, find_primary, settings, unless_stopped};
 use super::report::Reporter;
 use super::storage::{self, Storage};
+use super::witness::Witnesses;
 use crate::kvm::ClockKind;
 use crate::machine::door::{Door, DoorError};
 use crate::replica::recorder::Start;
@@ -39,6 +40,11 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
         return Ok(Status::Success);
     };
+    let witnesses = tokio::select! {
+        witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config) => witnesses?,
+        () = signals.received() => return Ok(Status::Success),
+    };
+    reporter.witnesses = witnesses.names();
     let here = meeting::environment(&plan, configuration, identity, [0; 16]);
     let (
         host,
@@ -109,6 +115,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         signals,
         machine,
         reporter,
+        witnesses,
         pair,
         mac,
     };

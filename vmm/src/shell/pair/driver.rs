@@ -9,6 +9,7 @@ use super::received::{self, Received};
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
+use super::witness::{self, Due, Witnesses};
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
@@ -73,6 +74,8 @@ pub struct Parts {
     pub machine: MachineThread,
     /// Reports.
     pub reporter: Reporter,
+    /// Stations whose answers show that clients reach this side.
+    pub witnesses: Witnesses,
     /// The pair's name.
     pub pair: [u8; 16],
     /// Ethernet address of the guest.
@@ -101,6 +104,7 @@ enum Happened {
     Peer(Result<Option<Record>, ChannelError>),
     Frame(Vec<u8>),
     Answer(Answer),
+    Witness(Due),
     Wake,
     Stop,
     Ended(Result<Ended, CommandError>),
@@ -179,6 +183,7 @@ impl Driver {
             record = parts.reader.read(), if self.connected => Happened::Peer(record),
             Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
             Some(answer) = parts.answers.recv() => Happened::Answer(answer),
+            due = parts.witnesses.due() => Happened::Witness(due),
             frame = parts.frames.recv() => Happened::Frame(frame),
             outcome = parts.machine.outcome(), if self.ended.is_none() => Happened::Ended(outcome),
             () = parts.signals.received() => Happened::Stop,
@@ -191,6 +196,11 @@ impl Driver {
             Happened::Peer(record) => self.take_from_peer(record),
             Happened::Frame(frame) => self.take_frames(frame),
             Happened::Answer((generation, outcome)) => self.step(Input::Claimed { generation, outcome }),
+            Happened::Witness(Due::Answer(answer)) => self.witnessed(answer),
+            Happened::Witness(Due::Probes(frames)) => {
+                frames.iter().for_each(|frame| self.parts.outlets.probe(frame));
+                Ok(())
+            }
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
@@ -212,6 +222,7 @@ impl Driver {
         let statistics = self.parts.replica.statistics();
         let counters = &mut self.parts.reporter.counters;
         counters.lag_us.saturating_record(statistics.lag_ns / 1_000);
+        counters.witness_reached = statistics.witness_reached;
         if statistics.round_trip_ns > 0 {
             counters
                 .round_trip_us
@@ -268,14 +279,21 @@ impl Driver {
         stop_point::pass_several(Step::LogEntry, entries);
     }
 
+    fn witnessed(&mut self, answer: witness::Answer) -> Result<(), CommandError> {
+        let witness::Answer { witness, asked_at_ns } = answer;
+        self.step(Input::Witnessed { witness, asked_at_ns })?;
+        self.parts.reporter.counters.witness_reached = self.parts.replica.statistics().witness_reached;
+        Ok(())
+    }
+
     /// Takes a frame, and what was read with it.
     fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
-        self.take_frame(frame);
+        self.take_frame(frame)?;
         for _ in 1..FRAMES_TOGETHER_MAX {
             let Some(frame) = self.parts.frames.buffered() else {
                 break;
             };
-            self.take_frame(frame);
+            self.take_frame(frame)?;
         }
         if self.receives && self.parts.kicks {
             self.parts.control.kick();
@@ -283,10 +301,13 @@ impl Driver {
         Ok(())
     }
 
-    fn take_frame(&mut self, frame: Vec<u8>) {
-        if self.receives {
+    fn take_frame(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
+        let mut answer = None;
+        let sifted = self.parts.witnesses.sift(frame, |given| answer = Some(given));
+        if let Some(frame) = sifted.filter(|_| self.receives) {
             propose(&self.parts.frames_in, frame);
         }
+        answer.map_or(Ok(()), |answer| self.witnessed(answer))
     }
 
     fn take_from_peer(&mut self, record: Result<Option<Record>, ChannelError>) -> Result<(), CommandError> {

@@ -52,6 +52,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandErr
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
         window_bytes_max: pair.window_bytes,
         lag_ns_max: pair.lag_ms_max.saturating_mul(NS_PER_MS),
+        witnesses: pair.witnesses.len(),
         ..Config::default()
     };
     config

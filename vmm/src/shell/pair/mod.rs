@@ -21,6 +21,7 @@ pub mod report;
 pub mod stop_point;
 pub mod storage;
 pub mod strangers;
+pub mod witness;
 
 use crate::replica::role;
 use lockstep_logging_channel::{Entry, OutputTarget, Sequence};

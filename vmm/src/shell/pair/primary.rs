@@ -5,6 +5,7 @@ use super::journal::{self, ChannelJournal, Shared};
 use super::meeting::{self, CONNECT_PATIENCE, settings, unless_stopped, wait_for_backup};
 use super::report::Reporter;
 use super::storage::{self, Storage};
+use super::witness::Witnesses;
 use crate::kvm::ClockKind;
 use crate::machine::door::Door;
 use crate::replica::Recorder;
@@ -34,6 +35,11 @@ pub async fn primary(
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
+    let witnesses = tokio::select! {
+        witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config) => witnesses?,
+        () = signals.received() => return Ok(Status::Success),
+    };
+    reporter.witnesses = witnesses.names();
     let pair = meeting::fresh_name()?;
     let identity = storage::identity(settings.directory, meeting::fresh_name()?, CONNECT_PATIENCE);
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
@@ -108,6 +114,7 @@ pub async fn primary(
         signals,
         machine,
         reporter,
+        witnesses,
         pair,
         mac,
     };

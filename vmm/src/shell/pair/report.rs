@@ -3,7 +3,7 @@
 //! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics` is written now and then, and `summary`
 //! last, with the same fields.
 
-use super::clock;
+use super::{clock, witness};
 use crate::replica::role::{Cause, Report};
 use crate::shell::status::CommandError;
 use crate::shell::writing::{Writer, standard};
@@ -38,6 +38,8 @@ pub struct Counters {
     pub lag_us: Histogram<u64>,
     /// Round trip of the channel, in microseconds, sampled.
     pub round_trip_us: Histogram<u64>,
+    /// A witness is reached; none where no witness was named.
+    pub witness_reached: Option<bool>,
 }
 
 fn histogram() -> Result<Histogram<u64>, CommandError> {
@@ -61,6 +63,7 @@ impl Counters {
             held_us: histogram()?,
             lag_us: histogram()?,
             round_trip_us: histogram()?,
+            witness_reached: None,
         })
     }
 
@@ -76,6 +79,7 @@ impl Counters {
             "lag_us_p99": self.lag_us.value_at_quantile(0.99),
             "round_trip_us_p50": self.round_trip_us.value_at_quantile(0.5),
             "round_trip_us_p99": self.round_trip_us.value_at_quantile(0.99),
+            "witness_reached": self.witness_reached,
         })
     }
 
@@ -105,6 +109,8 @@ pub struct Reporter {
     written: Instant,
     /// What is counted.
     pub counters: Counters,
+    /// Names of the witnesses, in the order in which the role machine counts them.
+    pub witnesses: Vec<String>,
 }
 
 impl Reporter {
@@ -132,6 +138,7 @@ impl Reporter {
             file,
             written: Instant::now(),
             counters: Counters::new()?,
+            witnesses: Vec::new(),
         })
     }
 
@@ -185,6 +192,9 @@ impl Reporter {
             Report::WaitingOutLease => {
                 tracing::warn!("waiting until the peer can no longer speak");
                 self.event("waiting_out_lease", json!({}));
+            }
+            Report::WaitingForWitness { .. } | Report::WitnessLost { .. } | Report::WitnessBack { .. } => {
+                witness::tell(self, report);
             }
             Report::Claiming { generation } => {
                 tracing::info!(

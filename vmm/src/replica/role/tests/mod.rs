@@ -5,6 +5,7 @@ mod backup;
 mod claiming;
 mod pair;
 mod primary;
+mod witness;
 
 use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat};
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};

@@ -102,6 +102,16 @@ impl Host {
             tracing::debug!(%address, "guest found");
             self.found.notify_waiters();
         }
+        // A replica asks without an address of its own, which smoltcp does not answer.
+        if let Some((_, asker)) =
+            ArpPacket::probed(frame).filter(|(wanted, _)| *wanted == self.address.address)
+        {
+            fabric.enter(
+                PortId::HOST,
+                &ArpPacket::reply_frame((HOST_MAC, self.address.address), asker),
+            );
+            return;
+        }
         let mut device = HostDevice::frames(fabric, &mut self.scratch).with_incoming(frame);
         let mut no_sockets = SocketSet::new([]);
         let time = TcpInstant::from_micros(now.saturating_duration_since(self.epoch).as_micros() as i64);
