@@ -13,6 +13,7 @@
 
 pub mod binary;
 pub mod clock;
+pub mod hosts;
 pub mod images;
 pub mod interrupt;
 pub mod kvm;

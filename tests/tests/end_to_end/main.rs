@@ -28,3 +28,4 @@ mod stopping;
 mod storage;
 mod terminal;
 mod writing;
+mod witness;
