@@ -4,7 +4,9 @@ use lockstep_tests::harness::process::Process;
 use lockstep_tests::harness::replica::read_report;
 use lockstep_tests::harness::{Guest, PairSpec, Scratch, kvm, wait_until};
 use nix::pty::{OpenptyResult, openpty};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::Pid;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,21 +21,22 @@ struct Shell {
 }
 
 impl Shell {
-    /// Runs `script`, in which `primary` and `backup` are the sides of a pair.
+    /// Runs `script`, in which PRIMARY and BACKUP stand for the commands of a pair.
     fn start(script: &str) -> Self {
         let (scratch, terminal) = (Scratch::new(), openpty(None, None).unwrap());
         let shared = scratch.directory("shared");
         let channel = format!("unix:{}", scratch.join("channel").display());
         let spec = PairSpec::new(Guest::KeyValue);
-        let function = |role: &str| {
+        let side = |role: &str| {
             let report = scratch.join(&format!("{role}.jsonl"));
             let command = spec.command(role, &channel, &shared, &report);
             let words = std::iter::once(command.get_program()).chain(command.get_args());
             let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
-            format!("{role}() {{ exec {}; }}\n", quoted.join(" "))
+            quoted.join(" ")
         };
-        let number = format!("primary='{}'\n", scratch.join("primary.pid").display());
-        let script = format!("{number}{}{}{script}", function("primary"), function("backup"));
+        let script = script
+            .replace("PRIMARY", &side("primary"))
+            .replace("BACKUP", &side("backup"));
         let path = nix::unistd::ttyname(&terminal.slave).unwrap();
         let mut command = Command::new("setsid");
         command.args(["--wait", "sh", "-c"]).arg(format!(
@@ -88,11 +91,24 @@ impl Shell {
         assert!(flags.contains(LocalFlags::ICANON | LocalFlags::ECHO), "{flags:?}");
     }
 
-    /// Kills the primary whose number the script has written down.
+    /// Every process of the script, with its arguments.
+    fn processes(&self) -> Vec<(Pid, String)> {
+        let mark = self.scratch.join("shared").display().to_string();
+        let entries = std::fs::read_dir("/proc").unwrap().flatten();
+        let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        let arguments = |number: &i32| std::fs::read(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        numbers
+            .map(|number| (number, String::from_utf8_lossy(&arguments(&number)).into_owned()))
+            .filter(|(_, arguments)| arguments.contains(&mark))
+            .map(|(number, arguments)| (Pid::from_raw(number), arguments))
+            .collect()
+    }
+
     fn kill_primary(&self) {
-        let number = std::fs::read_to_string(self.scratch.join("primary.pid")).unwrap();
-        let process = nix::unistd::Pid::from_raw(number.trim().parse().unwrap());
-        nix::sys::signal::kill(process, nix::sys::signal::Signal::SIGKILL).unwrap();
+        let processes = self.processes();
+        let is_primary = |arguments: &str| arguments.split('\0').nth(1) == Some("primary");
+        let found = processes.iter().find(|(_, arguments)| is_primary(arguments));
+        kill(found.unwrap().0, Signal::SIGKILL).unwrap();
     }
 
     fn type_in(&self, bytes: &[u8]) {
@@ -100,17 +116,23 @@ impl Shell {
     }
 }
 
+impl Drop for Shell {
+    fn drop(&mut self) {
+        // Those in the background do not end with the shell.
+        for (process, _) in self.processes() {
+            let _ = kill(process, Signal::SIGKILL);
+        }
+    }
+}
+
 #[test]
 fn a_pair_in_the_background_is_protected_and_follows_its_shell() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut shell = Shell::start("primary & backup & read -r line; fg %1; fg %1; exit $?");
+    let mut shell = Shell::start("PRIMARY & BACKUP & read -r line; fg %1; exit $?");
     shell.wait_for("primary", "protected");
     shell.wait_for("backup", "protected");
     shell.assert_left_alone();
     shell.type_in(b"go on\n");
-    shell.wait_for_terminal(true);
-    shell.type_in(CTRL_Z);
-    // The second `fg` follows at once: it is taken again, and only then is Ctrl-C for it alone.
     shell.wait_for_terminal(true);
     shell.type_in(CTRL_C);
     let _ = shell.process.wait().expect_code(0);
@@ -120,7 +142,7 @@ fn a_pair_in_the_background_is_protected_and_follows_its_shell() {
 #[test]
 fn a_stopped_replica_has_put_the_terminal_back() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut shell = Shell::start("primary\nread -r line; fg %1; exit $?");
+    let mut shell = Shell::start("PRIMARY\nread -r line; fg %1; exit $?");
     shell.wait_for("primary", "listening");
     shell.wait_for_terminal(true);
     shell.type_in(CTRL_Z);
@@ -135,7 +157,7 @@ fn a_stopped_replica_has_put_the_terminal_back() {
 #[test]
 fn a_backup_takes_its_terminal_when_it_goes_live() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut shell = Shell::start("primary & echo $! >$primary; backup; exit $?");
+    let mut shell = Shell::start("PRIMARY & BACKUP; exit $?");
     shell.wait_for("backup", "protected");
     shell.assert_left_alone();
     shell.kill_primary();
