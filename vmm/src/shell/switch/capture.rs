@@ -1,13 +1,17 @@
 //! Frames as they enter the switch, in pcapng (draft-ietf-opsawg-pcapng), one interface per port.
 //!
 //! Each block is written at once, so that what was captured is there whatever ends the process. A capture that
-//! cannot be written any more ends with a warning; the switch goes on.
+//! cannot be written any more ends with a warning; the switch goes on. A FIFO whose reader is slow misses frames: the
+//! switch waits for no reader, and says how many it left out.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use nix::fcntl::OFlag;
 
 use super::SwitchError;
 use super::port_id::PortId;
@@ -23,6 +27,9 @@ const OPTION_NAME: u16 = 2;
 pub(super) struct Capture {
     file: Option<File>,
     interfaces: BTreeMap<PortId, u32>,
+    /// The rest of blocks of which a part was written: at most those of one frame.
+    rest: Vec<u8>,
+    frames_left_out: u64,
 }
 
 impl Capture {
@@ -32,12 +39,22 @@ impl Capture {
             path: path.to_owned(),
             source,
         };
-        let mut file = File::create(path).map_err(failed)?;
-        file.write_all(&section_header()).map_err(failed)?;
-        Ok(Self {
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            // Means nothing to an ordinary file. A FIFO that nobody reads is refused, and one that is full does not block.
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(path)
+            .map_err(failed)?;
+        let mut capture = Self {
             file: Some(file),
             interfaces: BTreeMap::new(),
-        })
+            rest: Vec::new(),
+            frames_left_out: 0,
+        };
+        capture.write(section_header()).map_err(failed)?;
+        Ok(capture)
     }
 
     /// Writes down a frame that entered by `port`.
@@ -47,20 +64,70 @@ impl Capture {
             .unwrap_or_default()
             .as_micros() as u64;
         let mut blocks = Vec::new();
-        let next = self.interfaces.len() as u32;
-        let interface = *self.interfaces.entry(port).or_insert_with(|| {
+        let known = self.interfaces.get(&port).copied();
+        let interface = known.unwrap_or_else(|| {
             blocks.extend(interface_description(port));
-            next
+            self.interfaces.len() as u32
         });
         blocks.extend(enhanced_packet(interface, now, frame));
-        if let Err(error) = self.write(&blocks) {
-            tracing::warn!(%error, "the capture ends here: it cannot be written");
-            self.file = None;
+        match self.write(blocks) {
+            Ok(true) => {
+                self.interfaces.insert(port, interface);
+            }
+            Ok(false) => self.leave_out(),
+            Err(error) => {
+                tracing::warn!(%error, "the capture ends here: it cannot be written");
+                self.file = None;
+            }
         }
     }
 
-    fn write(&mut self, blocks: &[u8]) -> io::Result<()> {
-        self.file.as_mut().map_or(Ok(()), |file| file.write_all(blocks))
+    /// Writes blocks, or as much of them as is taken now. False if nothing of them was written, because what came before waits.
+    fn write(&mut self, blocks: Vec<u8>) -> io::Result<bool> {
+        let before = std::mem::take(&mut self.rest);
+        self.rest = self.write_some(before)?;
+        if !self.rest.is_empty() {
+            return Ok(false);
+        }
+        let all_bytes = blocks.len();
+        let rest = self.write_some(blocks)?;
+        let taken = rest.len() < all_bytes;
+        if taken {
+            self.rest = rest;
+        }
+        Ok(taken)
+    }
+
+    /// Gives back what is not taken now.
+    fn write_some(&mut self, mut blocks: Vec<u8>) -> io::Result<Vec<u8>> {
+        let Some(file) = &mut self.file else {
+            return Ok(Vec::new());
+        };
+        while !blocks.is_empty() {
+            match file.write(&blocks) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => drop(blocks.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(blocks)
+    }
+
+    fn leave_out(&mut self) {
+        self.frames_left_out += 1;
+        if self.frames_left_out == 1 {
+            tracing::warn!("the capture is not read as fast as frames come: some are left out");
+        }
+    }
+}
+
+impl Drop for Capture {
+    fn drop(&mut self) {
+        if self.frames_left_out > 0 {
+            tracing::warn!(frames = self.frames_left_out, "left out of the capture");
+        }
     }
 }
 
@@ -154,6 +221,35 @@ mod tests {
         );
         assert_eq!(&blocks[2].1[20..81], [7; 61]);
         assert_eq!(&blocks[4].1[..4], &[1, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_reader_that_stands_still_costs_frames_and_no_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(Capture::create(&path).is_err(), "nobody reads it");
+        let mut reader = OpenOptions::new();
+        let mut reader = reader
+            .read(true)
+            .custom_flags(OFlag::O_NONBLOCK.bits())
+            .open(&path)
+            .unwrap();
+        let mut capture = Capture::create(&path).unwrap();
+
+        // More than any pipe holds.
+        (0..2_000).for_each(|_| capture.frame(PortId(1), &[7; 1_500]));
+        let mut captured = Vec::new();
+        // As much as is there: then reading would block.
+        let _ = std::io::Read::read_to_end(&mut reader, &mut captured);
+        capture.frame(PortId(2), &[8; 60]);
+        let _ = std::io::Read::read_to_end(&mut reader, &mut captured);
+
+        let blocks = blocks(&captured);
+        let packets = blocks.iter().filter(|(kind, _)| *kind == ENHANCED_PACKET).count() as u64;
+        assert!(capture.frames_left_out > 0);
+        assert_eq!(packets + capture.frames_left_out, 2_001);
+        assert_eq!(blocks.last().unwrap().1[20..80], [8; 60]);
     }
 
     #[test]

@@ -309,6 +309,34 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_into_a_reader_that_stands_still_is_marked_with_what_is_missing() {
+        let (mut reader, target) = io::pipe().unwrap();
+        let writer = writer(target);
+        let lines = (0..60_000).map(|line| format!("{line:063}\n"));
+        lines.clone().for_each(|line| writer.push(line.as_bytes()));
+        writer.push(b"the end\n");
+        let mut text = Vec::new();
+        while !text.ends_with(b"the end\n") {
+            let mut buffer = [0; 4096];
+            let count = reader.read(&mut buffer).unwrap();
+            text.extend_from_slice(&buffer[..count]);
+        }
+        let text = String::from_utf8(text).unwrap();
+        let lost = |line: &str| {
+            line.strip_prefix('[')?
+                .strip_suffix(" lost]")?
+                .parse::<usize>()
+                .ok()
+        };
+        let marks: Vec<usize> = text.lines().filter_map(lost).collect();
+        let kept: Vec<&str> = text.lines().filter(|line| line.len() == 63).collect();
+        assert!(kept.is_sorted() && kept.last() == Some(&format!("{:063}", 59_999).as_str()));
+        assert_eq!(marks.len(), 1, "{marks:?}");
+        assert_eq!(64 * kept.len() + marks[0], 64 * lines.len(), "{marks:?}");
+        assert_eq!(writer.dropped_bytes(), marks[0] as u64);
+    }
+
+    #[test]
     fn the_wait_for_a_stopped_reader_has_a_bound() {
         let (_reader, target) = io::pipe().unwrap();
         let writer = writer(target);
