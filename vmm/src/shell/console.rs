@@ -61,15 +61,10 @@ fn terminal() -> MutexGuard<'static, Terminal> {
 pub struct TerminalGuard(());
 
 impl TerminalGuard {
-    /// Lets console input take the terminal, from now on, or from [`want`] on. Must be made before any thread that does not block signals
-    /// is started: a stop must wait until the terminal is put back.
+    /// Lets console input take the terminal, from now on, or from [`want`] on.
     #[must_use]
     pub fn new(wanted: bool) -> Self {
         terminal().wanted = wanted;
-        if std::io::stdin().is_terminal() {
-            // Where it cannot be blocked, a stop leaves the terminal as it is.
-            let _ = job_control().thread_block();
-        }
         Self(())
     }
 }
@@ -77,6 +72,15 @@ impl TerminalGuard {
 impl Drop for TerminalGuard {
     fn drop(&mut self) {
         restore();
+    }
+}
+
+/// Keeps Ctrl-Z for the thread that reads the console, which puts the terminal back before the process stops. For commands that have one,
+/// before any thread is started that does not block it.
+pub fn keep_stops() {
+    if std::io::stdin().is_terminal() {
+        // Where it cannot be blocked, a stop leaves the terminal as it is.
+        let _ = job_control().thread_block();
     }
 }
 

@@ -23,6 +23,9 @@ pub fn main() -> Status {
         Err(error) => return answer(&error),
     };
     listen_to(&cli.talk);
+    if reads_console(&cli.command) {
+        console::keep_stops();
+    }
     let outcome = carry_out(cli.command);
     console::restore();
     let status = outcome.unwrap_or_else(|error| {
@@ -89,6 +92,18 @@ fn report(error: &CommandError) {
         lines.push_str(&format!("\n  hint: {hint}"));
     }
     tracing::error!("{lines}");
+}
+
+/// True for the commands whose guest reads standard input.
+fn reads_console(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_)
+            | Command::Record { .. }
+            | Command::Verify { .. }
+            | Command::Primary(_)
+            | Command::Backup(_)
+    )
 }
 
 /// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
