@@ -16,6 +16,7 @@ pub mod door;
 pub mod image;
 pub mod memory;
 pub mod run;
+pub mod saved;
 
 pub use run::{Ended, Machine, MachineError};
 

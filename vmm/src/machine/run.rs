@@ -9,6 +9,8 @@
 //! An interrupt is only ever given at an exit, or where an event has just entered: both are execution points that a replay
 //! finds again. A kick alone changes nothing.
 
+mod saved;
+
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::Devices;
 use super::devices::bus::{Effect, part};
@@ -48,6 +50,15 @@ pub struct Ended {
     pub reason: EndReason,
     /// Where.
     pub point: ExecutionPoint,
+}
+
+/// Where a machine may pause: between two steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause {
+    /// The execution point; the last one, where a kick found the guest between two.
+    pub point: ExecutionPoint,
+    /// A kick found the guest where there is no execution point.
+    pub between: bool,
 }
 
 /// vCPU, memory and devices, and where they are in their execution.
@@ -100,16 +111,41 @@ impl<V: Vcpu> Machine<V> {
     /// [`MachineError`]; [`DoorError::Stopped`] when it was stopped from outside in good order.
     pub fn run(&mut self, door: &mut dyn Door) -> Result<Ended, MachineError> {
         loop {
+            if let Some(ended) = self.run_until(door, &mut |_| false)? {
+                return Ok(ended);
+            }
+        }
+    }
+
+    /// Runs until the guest ends, the door refuses, or `pauses`, which is asked after each step, says so. A machine that pauses
+    /// can be saved, and can run on.
+    ///
+    /// # Errors
+    /// As [`Machine::run`].
+    pub fn run_until(
+        &mut self,
+        door: &mut dyn Door,
+        pauses: &mut dyn FnMut(Pause) -> bool,
+    ) -> Result<Option<Ended>, MachineError> {
+        loop {
             match self.step(door) {
-                Ok(Step::Continues) => {}
+                Ok(Step::Continues) => {
+                    let point = self.point();
+                    let between = self.between;
+                    if pauses(Pause { point, between }) {
+                        return Ok(None);
+                    }
+                }
                 Ok(Step::Ended(reason)) => {
                     let parts = self.final_digests()?;
-                    return self.end(door, reason, parts);
+                    return self.end(door, reason, parts).map(Some);
                 }
-                Ok(Step::StoppedBetween) => return self.end(door, EndReason::Stopped, Vec::new()),
+                Ok(Step::StoppedBetween) => {
+                    return self.end(door, EndReason::Stopped, Vec::new()).map(Some);
+                }
                 Err(MachineError::Door(DoorError::Stopped)) => {
                     let parts = self.final_digests()?;
-                    return self.end(door, EndReason::Stopped, parts);
+                    return self.end(door, EndReason::Stopped, parts).map(Some);
                 }
                 Err(error) => return Err(error),
             }

@@ -82,6 +82,11 @@ impl FakeCpu {
         self.script.len()
     }
 
+    /// Those runs: the script of whoever takes over.
+    pub fn rest(&self) -> Vec<Turn> {
+        self.script.iter().cloned().collect()
+    }
+
     fn finish(&mut self) {
         let (Some(size_bytes), Some(value)) = (self.pending.take(), self.supplied.last()) else {
             return;

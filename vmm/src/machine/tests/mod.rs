@@ -2,6 +2,8 @@
 
 mod execution;
 mod interrupts;
+mod refused;
+mod saved;
 mod trapped;
 
 use super::Machine;
@@ -26,7 +28,7 @@ pub const MONOTONIC_NS: u64 = 0x0000_0005_0000_0007;
 pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
 
 /// A door that gives what it was told, and remembers everything.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 pub struct FakeDoor {
     /// What enters, and where.
     pub arrivals: VecDeque<(Position, Event)>,

@@ -20,6 +20,8 @@ pub const TRANSMIT_QUEUE: u32 = 1;
 pub const FRAME_BYTES_MAX: usize = 65_550;
 /// `struct virtio_net_hdr` with `num_buffers`.
 const HEADER_BYTES: usize = 12;
+/// More than any guest lives to lose: counting on from there never overflows.
+const DROPPED_FRAMES_MAX: u64 = 1 << 62;
 const NUM_BUFFERS_OFFSET: usize = 10;
 
 /// Whether the guest wants to hear of it.
@@ -252,6 +254,11 @@ impl Net {
             transmit,
             dropped_frames,
         } = saved;
+        Impossible::unless(
+            dropped_frames <= DROPPED_FRAMES_MAX,
+            "its count of dropped frames",
+            dropped_frames,
+        )?;
         Ok(Self {
             mac,
             receive: restore_queue(receive)?,

@@ -1,0 +1,116 @@
+//! A machine in its saved form, and built from it.
+
+use super::Machine;
+use crate::machine::cpu::saved::SavedClock;
+use crate::machine::cpu::{CpuError, Vcpu};
+use crate::machine::devices::Devices;
+use crate::machine::memory::{self, Memory};
+use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sites, save_sites};
+
+/// The greatest count of exits or instructions: what counts on from there never overflows.
+const COUNT_MAX: u64 = 1 << 62;
+
+fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError> {
+    let SavedPosition {
+        exits,
+        instructions,
+        halted,
+        between,
+    } = *position;
+    let counted = match *clock {
+        SavedClock::None => 0,
+        SavedClock::Step { instructions, .. } | SavedClock::Statistic { instructions, .. } => instructions,
+    };
+    let impossible = [
+        (halted && between, "it is halted where a kick found it running"),
+        (
+            exits.max(instructions).max(counted) > COUNT_MAX,
+            "it has counted too much",
+        ),
+    ];
+    match impossible.into_iter().find(|(is, _)| *is) {
+        Some((_, why)) => Err(SavedError::Position { why }),
+        None => Ok(()),
+    }
+}
+
+impl<V: Vcpu> Machine<V> {
+    /// The machine without its memory, which is that of [`Machine::memory`] at this moment. For use between two runs, wherever they
+    /// stopped. Completes the pending access; the machine can run on.
+    ///
+    /// # Errors
+    /// The host's failure; a state that has no saved form is one.
+    pub fn save(&mut self) -> Result<SavedMachine, CpuError> {
+        let Self {
+            vcpu,
+            memory,
+            devices,
+            sites,
+            policy,
+            exits,
+            instructions,
+            halted,
+            between,
+        } = self;
+        Ok(SavedMachine {
+            memory_bytes: memory::size_bytes(memory),
+            position: SavedPosition {
+                exits: *exits,
+                instructions: *instructions,
+                halted: *halted,
+                between: *between,
+            },
+            policy: (*policy).into(),
+            cpu: vcpu.save()?,
+            devices: devices.saved(),
+            sites: save_sites(sites),
+        })
+    }
+
+    /// Its memory, for saving.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// The machine that was saved: on `vcpu`, which has not run yet and runs in `memory`, which has what was saved of it.
+    ///
+    /// # Errors
+    /// [`SavedError`]: what cannot be restored. The vCPU is gone then.
+    pub fn restore(vcpu: V, memory: Memory, saved: &SavedMachine) -> Result<Self, SavedError> {
+        let SavedMachine {
+            memory_bytes,
+            position,
+            policy,
+            cpu,
+            devices,
+            sites,
+        } = saved;
+        let SavedPosition {
+            exits,
+            instructions,
+            halted,
+            between,
+        } = *position;
+        let expected = memory::size_bytes(&memory);
+        if *memory_bytes != expected {
+            return Err(SavedError::MemorySize {
+                found: *memory_bytes,
+                expected,
+            });
+        }
+        check(position, &cpu.clock)?;
+        let devices = Devices::restore(devices)?;
+        let sites = restore_sites(sites)?;
+        Ok(Self {
+            vcpu: vcpu.restore(cpu)?,
+            memory,
+            devices,
+            sites,
+            policy: (*policy).into(),
+            exits,
+            instructions,
+            halted,
+            between,
+        })
+    }
+}

@@ -1,0 +1,74 @@
+//! Memory as pages: those that are not all zeros, each with its ordinal, so that they can be sent in any order and more than once.
+
+use super::SavedError;
+use crate::machine::memory::{self, Memory};
+use vm_memory::{Bytes, GuestAddress};
+
+/// Bytes of a page.
+pub const PAGE_BYTES: usize = 4096;
+
+/// A page of guest memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Page {
+    /// Its ordinal: its address divided by [`PAGE_BYTES`].
+    pub index: u64,
+    /// What is in it.
+    pub bytes: [u8; PAGE_BYTES],
+}
+
+impl Page {
+    /// The page of that ordinal; none beyond the end.
+    #[must_use]
+    pub fn of(memory: &Memory, index: u64) -> Option<Self> {
+        let mut bytes = [0; PAGE_BYTES];
+        let address = index.checked_mul(PAGE_BYTES as u64)?;
+        memory.read_slice(&mut bytes, GuestAddress(address)).ok()?;
+        Some(Self { index, bytes })
+    }
+
+    fn is_zero(&self) -> bool {
+        self.bytes.iter().all(|byte| *byte == 0)
+    }
+}
+
+/// The pages of `memory` that are not all zeros, by ordinal.
+pub fn non_zero(memory: &Memory) -> impl Iterator<Item = Page> + '_ {
+    let count = memory::size_bytes(memory) / PAGE_BYTES as u64;
+    (0..count)
+        .filter_map(|index| Page::of(memory, index))
+        .filter(|page| !page.is_zero())
+}
+
+/// Memory that is being filled. A page that never comes is zeros; one that comes again replaces the first.
+#[derive(Debug)]
+pub struct Loading(Memory);
+
+impl Loading {
+    /// Zeroed memory of `bytes` bytes.
+    ///
+    /// # Errors
+    /// [`SavedError::Memory`].
+    pub fn new(bytes: u64) -> Result<Self, SavedError> {
+        Ok(Self(memory::allocate(bytes)?))
+    }
+
+    /// Takes a page.
+    ///
+    /// # Errors
+    /// [`SavedError::Page`] where it is beyond the end.
+    pub fn put(&mut self, page: &Page) -> Result<(), SavedError> {
+        let refused = SavedError::Page { index: page.index };
+        let Some(address) = page.index.checked_mul(PAGE_BYTES as u64) else {
+            return Err(refused);
+        };
+        self.0
+            .write_slice(&page.bytes, GuestAddress(address))
+            .map_err(|_| refused)
+    }
+
+    /// The memory.
+    #[must_use]
+    pub fn finish(self) -> Memory {
+        self.0
+    }
+}
