@@ -27,6 +27,7 @@ pub mod redis;
 pub mod replica;
 pub mod scratch;
 pub mod switch;
+pub mod troubled;
 
 pub use binary::{lockstep, lockstep_path};
 pub use images::Guest;
@@ -39,6 +40,7 @@ pub use redis::{Client, Reply};
 pub use replica::Replica;
 pub use scratch::Scratch;
 pub use switch::Switch;
+pub use troubled::{Trouble, TroubledStorage};
 
 use std::time::{Duration, Instant};
 

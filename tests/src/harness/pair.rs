@@ -106,7 +106,15 @@ impl PairSpec {
     /// It does not come to that.
     #[must_use]
     pub fn start(&self) -> Pair {
-        let scratch = Scratch::new();
+        self.start_in(Scratch::new())
+    }
+
+    /// The same, with everything in `scratch`. The storage is its directory `shared`.
+    ///
+    /// # Panics
+    /// As [`PairSpec::start`].
+    #[must_use]
+    pub fn start_in(&self, scratch: Scratch) -> Pair {
         let switch = self.switch.map(|start| start(&scratch));
         let (shared, channel) = (scratch.directory("shared"), scratch.join("channel"));
         let proxy = self.proxy.then(|| Proxy::start(&scratch.join("wire"), &channel));
