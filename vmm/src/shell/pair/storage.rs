@@ -207,3 +207,73 @@ fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io;
+    use std::path::PathBuf;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn failure(kind: io::ErrorKind) -> StoreError {
+        let (path, doing, source) = (PathBuf::from("/shared"), "sync", kind.into());
+        match kind {
+            io::ErrorKind::PermissionDenied | io::ErrorKind::NotFound => StoreError::Unusable {
+                path,
+                doing,
+                hint: "do something about it",
+                source,
+            },
+            _ => StoreError::Unreachable { path, doing, source },
+        }
+    }
+
+    /// What comes of a storage that fails like this `failures` times, how often it was asked, and for how long.
+    async fn asked(kind: io::ErrorKind, failures: usize) -> (Result<(), String>, usize, Duration) {
+        let count = Arc::new(AtomicUsize::new(0));
+        let counted = count.clone();
+        let start = Instant::now();
+        let question = move || {
+            let earlier = counted.fetch_add(1, Ordering::SeqCst);
+            if earlier < failures {
+                Err(failure(kind))
+            } else {
+                Ok(())
+            }
+        };
+        let outcome = patiently(Path::new("/shared"), PATIENCE, question).await;
+        let outcome = outcome.map_err(|why| why.to_string());
+        (outcome, count.load(Ordering::SeqCst), start.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_may_pass_is_tried_again() {
+        for kind in [io::ErrorKind::StaleNetworkFileHandle, io::ErrorKind::NotFound] {
+            let (outcome, count, _) = asked(kind, 7).await;
+            assert_eq!((outcome, count), (Ok(()), 8));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_pass_in_time_is_told_with_its_cause() {
+        let (outcome, count, waited) = asked(io::ErrorKind::StaleNetworkFileHandle, usize::MAX).await;
+        let why = outcome.unwrap_err();
+        assert!(
+            why.contains("cannot be reached (sync)") && why.contains("stale"),
+            "{why}"
+        );
+        assert!(
+            count > 100 && waited >= PATIENCE && waited < PATIENCE + ASK_AGAIN,
+            "{count} in {waited:?}"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_a_person_can_mend_is_told_at_once() {
+        let (outcome, count, waited) = asked(io::ErrorKind::PermissionDenied, usize::MAX).await;
+        assert!(outcome.unwrap_err().contains("do something about it"));
+        assert_eq!((count, waited), (1, Duration::ZERO));
+    }
+}
