@@ -2,6 +2,7 @@
 
 use super::clock::role_ns;
 use super::feed::Item;
+use super::heard::Heard;
 use super::journal::Shared;
 use super::leaving::Leaving;
 use super::link::{was_reset, write};
@@ -96,6 +97,8 @@ pub struct Driver {
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
     leaving: Leaving,
+    /// Frames that came before this vCPU receives.
+    heard: Heard,
 }
 
 /// What happened.
@@ -126,6 +129,7 @@ impl Driver {
             halted: None,
             actions: Vec::new(),
             leaving: Leaving::default(),
+            heard: Heard::default(),
         }
     }
 
@@ -304,8 +308,10 @@ impl Driver {
     fn take_frame(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
         let mut answer = None;
         let sifted = self.parts.witnesses.sift(frame, |given| answer = Some(given));
-        if let Some(frame) = sifted.filter(|_| self.receives) {
-            propose(&self.parts.frames_in, frame);
+        match sifted {
+            Some(frame) if self.receives => propose(&self.parts.frames_in, frame),
+            Some(frame) => self.heard.keep(frame, role_ns()),
+            None => (),
         }
         answer.map_or(Ok(()), |answer| self.witnessed(answer))
     }
@@ -424,6 +430,9 @@ impl Driver {
                 pass(Step::GoingLive);
                 self.receives = true;
                 console::want();
+                for frame in self.heard.take(role_ns()) {
+                    propose(&parts.frames_in, frame);
+                }
                 // Set once: a replica goes live once.
                 let _ = parts.won.set(generation);
                 parts.shared.go_alone();
@@ -457,6 +466,7 @@ impl Driver {
 
     fn deliver(&mut self, batch: Batch<Carried>) {
         if let Carried::Decoded(entries) = batch.entries {
+            self.heard.logged(&entries);
             self.hand(Item::Entries(entries));
         }
     }

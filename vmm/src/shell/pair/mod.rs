@@ -10,6 +10,7 @@ pub mod backup;
 pub mod clock;
 pub mod driver;
 pub mod feed;
+pub mod heard;
 pub mod journal;
 pub mod leaving;
 pub mod link;
