@@ -24,6 +24,10 @@ use crate::shell::writing::standard;
 /// Between two attempts to accept, where the process has no descriptor left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Allocations from this size are mapped on their own: the buffers of connections, which have 64 KiB, and few others.
+#[cfg(target_env = "gnu")]
+const MAPPED_BYTES_MIN: libc::c_int = 32 << 10;
+
 /// A switch that is ready. As text it is the line that `lockstep switch` prints to standard output then:
 /// `ready socket=PATH`, and ` forward=HOST->GUEST` for each forward, with the port that was taken where
 /// port 0 was asked for.
@@ -54,6 +58,7 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
         .build()
         .map_err(|source| SwitchError::Runtime { source })?;
     raise_descriptor_limit();
+    return_buffers();
     runtime.block_on(async {
         let watch = |kind| signal(kind).map_err(|source| SwitchError::Runtime { source });
         let (mut terminate, mut interrupt) =
@@ -162,6 +167,19 @@ fn raise_descriptor_limit() {
         let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
     }
 }
+
+/// Has buffers above [`MAPPED_BYTES_MIN`] mapped each on its own. glibc keeps smaller ones in its heap, of which it gives back
+/// only the end: after 2,000 connections one small allocation there kept 212 MB. Mapped, a buffer also costs only
+/// the pages that were touched, and goes with its connection.
+#[cfg(target_env = "gnu")]
+#[allow(unsafe_code)] // No safe interface to this setting.
+fn return_buffers() {
+    // SAFETY: the call changes a number in the allocator, which locks it itself. Where it fails nothing changes.
+    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN) };
+}
+
+#[cfg(not(target_env = "gnu"))]
+fn return_buffers() {}
 
 /// Makes sequence numbers that nobody outside guesses; without randomness the switch still works.
 fn seed() -> u64 {
