@@ -6,10 +6,14 @@ use zerocopy::FromBytes;
 
 use super::capture::Capture;
 use super::fence::{Announced, Fence};
+use super::owners::{Address, Owners};
 use super::port_id::{PORTS_MAX, PortId};
 use super::queue::{HOST_BYTES_MAX, PortQueue};
 use super::table::{Learned, StationTable};
-use crate::shell::network::{Announcement, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
+use crate::shell::network::{Announcement, ArpPacket, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
+
+/// Addresses of which a machine is told that they are another pair's, at most: so many lines and frames in its life.
+const REFUSALS_TOLD_MAX: usize = 16;
 
 /// What a frame that entered means for the host.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +30,8 @@ pub(super) struct Port {
     pub(super) queue: PortQueue,
     fenced: bool,
     refused_frames: u64,
+    /// Addresses that were refused to it, of which it has been told.
+    refused: Vec<Address>,
 }
 
 /// The ports and what is known about them.
@@ -35,6 +41,7 @@ pub(super) struct Fabric {
     attached: u32,
     stations: StationTable,
     fence: Fence,
+    owners: Owners,
     capture: Option<Capture>,
 }
 
@@ -47,6 +54,7 @@ impl Fabric {
             attached: 0,
             stations: StationTable::default(),
             fence: Fence::default(),
+            owners: Owners::default(),
             capture,
         }
     }
@@ -65,7 +73,9 @@ impl Fabric {
     /// Removes a port with everything known about it, and logs what it lost.
     pub(super) fn detach(&mut self, id: PortId) {
         self.stations.forget_port(id);
-        self.fence.forget_port(id);
+        if let Some(pair) = self.fence.forget_port(id) {
+            self.owners.forget(pair);
+        }
         if let Some(port) = self.ports.remove(&id) {
             let (dropped, refused) = (port.queue.dropped_frames(), port.refused_frames);
             tracing::info!(port = id.0, dropped, refused, "machine detached");
@@ -94,7 +104,7 @@ impl Fabric {
         if header.ethertype.get() == CONTROL_ETHERTYPE {
             return self.control(from, frame);
         }
-        if self.is_refused(from, header) {
+        if self.is_refused(from, header, frame) {
             return Verdict::default();
         }
         let moved = from != PortId::HOST && self.learn(header.source, from) == Learned::Moved;
@@ -112,6 +122,7 @@ impl Fabric {
         let generation = announcement.generation.0;
         match announced {
             Announced::Current => tracing::debug!(port = from.0, generation, "generation announced"),
+            _ if generation == 0 => tracing::debug!(port = from.0, "a replica stands by"),
             Announced::Stale => tracing::warn!(
                 port = from.0,
                 generation,
@@ -131,24 +142,49 @@ impl Fabric {
         for (id, port) in &mut self.ports {
             let fenced = self.fence.is_fenced(*id);
             if fenced && !port.fenced {
-                tracing::info!(port = id.0, "fenced: its generation is over");
+                if self.fence.is_standby(*id) {
+                    tracing::debug!(port = id.0, "not heard until it is live");
+                } else {
+                    tracing::info!(port = id.0, "fenced: its generation is over");
+                }
                 self.stations.forget_port(*id);
             }
             port.fenced = fenced;
         }
     }
 
-    /// Whether a frame must not enter: its port is fenced or gone, or it claims the host's own address.
-    fn is_refused(&mut self, from: PortId, header: &EthernetHeader) -> bool {
+    /// True if a frame must not enter: its port is fenced or gone, or it claims an address of the host or of another pair.
+    fn is_refused(&mut self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
         if from == PortId::HOST {
             return false;
         }
-        let Some(port) = self.ports.get_mut(&from) else {
-            return true;
-        };
-        let refused = port.fenced || header.source == self.host_mac;
-        port.refused_frames += u64::from(refused);
+        let is_fenced = self.ports.get(&from).is_none_or(|port| port.fenced);
+        let refused =
+            is_fenced || header.source == self.host_mac || self.is_of_another_pair(from, header, frame);
+        if let Some(port) = self.ports.get_mut(&from) {
+            port.refused_frames += u64::from(refused);
+        }
         refused
+    }
+
+    /// True if the frame uses an address of another pair; its machine is told once for each address.
+    fn is_of_another_pair(&mut self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
+        let mac = (!is_group(&header.source)).then_some(Address::Mac(header.source));
+        let ip = ArpPacket::sender_of(frame).map(|(ip, _)| Address::Ip(ip));
+        let pair = self.fence.pair_of(from);
+        let mut used = [mac, ip].into_iter().flatten();
+        let Some(refused) = used.find(|address| !self.owners.admits(pair, *address)) else {
+            return false;
+        };
+        if let Some(port) = self.ports.get_mut(&from)
+            && port.refused.len() < REFUSALS_TOLD_MAX
+            && !port.refused.contains(&refused)
+        {
+            port.refused.push(refused);
+            port.queue.push(&refused.refusal().to_frame());
+            tracing::warn!(port = from.0, "{}", refused.refusal());
+        }
+        true
     }
 
     fn learn(&mut self, source: MacAddress, from: PortId) -> Learned {
@@ -195,6 +231,7 @@ fn is_group(mac: &MacAddress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::network::{Refusal, gratuitous_arp};
     use lockstep_logging_channel::Generation;
 
     const HOST: MacAddress = [2, 0, 0, 0, 0, 0xFE];
@@ -316,6 +353,55 @@ mod tests {
         fabric.enter(PortId::HOST, &frame(HOST, ALICE));
         assert_eq!(queued(&mut fabric), [0, 1, 1]);
         assert_eq!(fabric.enter(new, &frame(ALICE, HOST)), TO_HOST);
+    }
+
+    fn of_pair(pair: u8, generation: u32) -> Vec<u8> {
+        let announcement = Announcement {
+            pair: [pair; 16],
+            generation: Generation(generation),
+        };
+        announcement.to_frame()
+    }
+
+    #[test]
+    fn an_address_of_another_pair_is_refused_and_its_machine_told_once() {
+        let (mut fabric, [first, standby, second]) = three_ports();
+        fabric.enter(first, &of_pair(1, 1));
+        fabric.enter(standby, &of_pair(1, 0));
+        fabric.enter(first, &frame(ALICE, HOST));
+        fabric.enter(second, &of_pair(2, 1));
+        queued(&mut fabric);
+
+        for _ in 0..3 {
+            assert_eq!(fabric.enter(second, &frame(ALICE, HOST)), NOTHING);
+        }
+        let told = fabric.port_mut(second).unwrap().queue.waiting().to_vec();
+        assert_eq!(
+            Refusal::from_frame(&told[4..]),
+            Some(Address::Mac(ALICE).refusal())
+        );
+        assert_eq!(queued(&mut fabric), [0, 0, 1]);
+        assert_eq!(fabric.enter(first, &frame(ALICE, HOST)), TO_HOST);
+
+        // The pair keeps it while its other replica is attached, and that one may use it when it is live.
+        fabric.detach(first);
+        assert_eq!(fabric.enter(second, &frame(ALICE, HOST)), NOTHING);
+        fabric.enter(standby, &of_pair(1, 2));
+        assert!(fabric.enter(standby, &frame(ALICE, HOST)).for_host);
+        fabric.detach(standby);
+        assert!(fabric.enter(second, &frame(ALICE, HOST)).for_host);
+    }
+
+    #[test]
+    fn an_ip_address_of_another_pair_is_refused() {
+        let (mut fabric, [first, second, _]) = three_ports();
+        let claim = |mac| gratuitous_arp(mac, Some([10, 0, 2, 15].into()));
+        fabric.enter(first, &of_pair(1, 1));
+        assert!(fabric.enter(first, &claim(ALICE)).for_host);
+
+        fabric.enter(second, &of_pair(2, 1));
+        assert_eq!(fabric.enter(second, &claim(BOB)), NOTHING);
+        assert!(fabric.enter(second, &frame(BOB, HOST)).for_host);
     }
 
     #[test]

@@ -68,9 +68,22 @@ impl Fence {
         self.ports.get(&port).is_some_and(over) && !mutant::is(Mutant::AcceptOldGeneration)
     }
 
-    /// Forgets a port that is gone. Its pair's generation stays.
-    pub(super) fn forget_port(&mut self, port: PortId) {
-        self.ports.remove(&port);
+    /// The pair that `port` has named.
+    pub(super) fn pair_of(&self, port: PortId) -> Option<PairName> {
+        self.ports.get(&port).map(|own| own.pair)
+    }
+
+    /// True if `port` is that of a replica that is not live.
+    pub(super) fn is_standby(&self, port: PortId) -> bool {
+        let own = self.ports.get(&port);
+        own.is_some_and(|own| *own == Announcement::standby(own.pair))
+    }
+
+    /// Forgets a port that is gone; gives its pair if that was the last port of it. The pair's generation stays.
+    pub(super) fn forget_port(&mut self, port: PortId) -> Option<PairName> {
+        let pair = self.ports.remove(&port)?.pair;
+        let is_gone = self.ports.values().all(|own| own.pair != pair);
+        is_gone.then_some(pair)
     }
 
     fn make_room(&mut self) {

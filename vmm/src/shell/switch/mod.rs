@@ -18,6 +18,8 @@
 //! the forwarded connections is sent again at once, so that a request that died with the old machine does not wait
 //! for a retransmission timeout: a machine may announce itself again when it has begun to receive.
 //!
+//! Two pairs never share an address: the first to use it keeps it ([`owners`]), the other is refused and told.
+//!
 //! Limits, all constants: [`port_id::PORTS_MAX`], [`queue::QUEUE_BYTES_MAX`], [`table::STATIONS_MAX`],
 //! [`host::CONNECTIONS_MAX`]. What does not fit is dropped and counted, or waits outside.
 
@@ -31,6 +33,7 @@ mod fence;
 mod forward;
 mod host;
 mod listener;
+mod owners;
 mod port;
 mod port_id;
 mod queue;
