@@ -12,6 +12,7 @@
 )]
 
 pub mod binary;
+pub mod bridge;
 pub mod clock;
 pub mod hosts;
 pub mod images;

@@ -21,6 +21,7 @@ pub struct PairSpec {
     guest: Guest,
     settings: Vec<(String, String)>,
     switch: Option<fn(&Scratch) -> Switch>,
+    interfaces: Option<[&'static str; 2]>,
     proxy: bool,
     held: bool,
     environment: Vec<(&'static str, String, String)>,
@@ -35,6 +36,7 @@ impl PairSpec {
             guest,
             settings: Vec::new(),
             switch: None,
+            interfaces: None,
             proxy: false,
             held: false,
             environment: Vec::new(),
@@ -58,6 +60,15 @@ impl PairSpec {
     pub fn with_quiet_switch(self) -> Self {
         Self {
             switch: Some(Switch::start_quiet),
+            ..self
+        }
+    }
+
+    /// With the primary and the backup on these TAP interfaces.
+    #[must_use]
+    pub fn with_interfaces(self, interfaces: [&'static str; 2]) -> Self {
+        Self {
+            interfaces: Some(interfaces),
             ..self
         }
     }
@@ -128,6 +139,10 @@ impl PairSpec {
             let mut command = self.command(role, channel, &shared, &report);
             if let Some(switch) = &switch {
                 command.arg("--network").arg(switch.attachment());
+            }
+            if let Some([first, second]) = self.interfaces {
+                let interface = if role == "primary" { first } else { second };
+                command.arg(format!("--network=tap:{interface}"));
             }
             let redirects: Vec<Redirect> = self
                 .redirects

@@ -20,6 +20,7 @@ mod hanging_storage;
 mod host;
 mod job_control;
 mod lab;
+mod network;
 mod output_rule;
 mod qualification;
 mod record_replay;
