@@ -128,7 +128,7 @@ impl Drop for Shell {
 #[test]
 fn a_pair_in_the_background_is_protected_and_follows_its_shell() {
     let Some(_kvm) = kvm::alone() else { return };
-    let mut shell = Shell::start("PRIMARY & BACKUP & read -r line; fg %1; exit $?");
+    let mut shell = Shell::start("stty tostop; PRIMARY & BACKUP & read -r line; fg %1; exit $?");
     shell.wait_for("primary", "protected");
     shell.wait_for("backup", "protected");
     shell.assert_left_alone();
