@@ -7,12 +7,13 @@
 //! ```
 
 use crate::code::{Code, Register};
+use crate::moving::{Mover, run_to_end};
 use lockstep::kvm::{ClockKind, Host, HostError, Kicker, Vm};
 use lockstep::machine::devices::Devices;
 use lockstep::machine::devices::virtio::{Mmio, Net};
 use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep::machine::memory::Memory;
-use lockstep::machine::run::Policy;
+use lockstep::machine::run::{Pause, Policy};
 use lockstep::machine::{Machine, boot, image, memory};
 use lockstep_logging_channel::{
     End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
@@ -201,6 +202,19 @@ pub fn run_clocked(
     code: Code,
     arrivals: Vec<(Place, EventKind)>,
 ) -> Outcome {
+    run_moving(host, ring, clock, code, arrivals, &mut |_: Pause| false).0
+}
+
+/// The same on as many machines as `mover` says: wherever it does, the machine is saved, and goes on as another. How many moves
+/// there were.
+pub fn run_moving(
+    host: &Host,
+    ring: Ring,
+    clock: ClockKind,
+    code: Code,
+    arrivals: Vec<(Place, EventKind)>,
+    mover: &mut dyn Mover,
+) -> (Outcome, u32) {
     let flags = if arrivals.is_empty() {
         FLAGS
     } else {
@@ -220,13 +234,8 @@ pub fn run_clocked(
         digest_interval_exits: 0,
         window_exits: false,
     };
-    let mut machine = Machine::new(
-        cpu,
-        memory.clone(),
-        Devices::new(Mmio::new(net)),
-        loaded.sites,
-        policy,
-    );
+    let devices = Devices::new(Mmio::new(net));
+    let machine = Machine::new(cpu, memory, devices, loaded.sites, policy);
     let late = Arc::new(AtomicBool::new(false));
     let mut door = FixedDoor {
         arrivals,
@@ -234,18 +243,19 @@ pub fn run_clocked(
         outputs: Vec::new(),
         late: late.clone(),
     };
-    let ended = watched(late, || machine.run(&mut door)).unwrap();
-    Outcome {
+    let (machine, ended, count) = watched(late, || run_to_end(host, clock, machine, &mut door, mover));
+    let outcome = Outcome {
         reason: ended.reason,
         exits: ended.point.exits,
         asked: door.asked,
         outputs: door.outputs,
-        memory,
-    }
+        memory: machine.memory().clone(),
+    };
+    (outcome, count)
 }
 
 /// Does `work`, and kicks this thread when it takes too long.
-fn watched<T>(late: Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
+pub fn watched<T>(late: Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
     let (kicker, _target) = Kicker::for_this_thread();
     let (done, is_done) = mpsc::channel::<()>();
     let watch = std::thread::spawn(move || {
