@@ -4,10 +4,11 @@
 //! clock is tried in every ring in which this host was found to count exactly; where it was not, that is said.
 
 use crate::code::{Code, Register};
-use crate::guest::{HANDLED, Ring, host, run_clocked, skip};
+use crate::guest::{HANDLED, Ring, host, run_clocked, run_moving, skip};
 use lockstep::kvm::ClockKind;
 use lockstep::kvm::qualify::bench::Ring as Level;
 use lockstep::kvm::qualify::{Effort, Judgement, KvmBench, Property, suite};
+use lockstep::machine::run::Pause;
 use lockstep_logging_channel::{EndReason, EventKind};
 
 /// Exits before the row of increments.
@@ -118,4 +119,39 @@ fn the_statistic_clock_lands_in_ring_0() {
 #[test]
 fn the_statistic_clock_lands_in_ring_3() {
     lands_where_it_is_told(ClockKind::Statistic, Ring::Three);
+}
+
+/// The clock goes on counting on another machine: what enters first interrupts nothing, and the machine moves there.
+fn lands_behind_a_move(clock: ClockKind) {
+    if is_exact(clock, Ring::Zero) != Some(true) {
+        return;
+    }
+    let Some(host) = host() else { return };
+    for (first, second) in [(1, 2), (100, 250), (1_030, 2_400)] {
+        let arrivals = vec![
+            ((EXITS, first), EventKind::Timer),
+            ((EXITS, second), EventKind::ConsoleInput(b"k".to_vec())),
+        ];
+        let mut moved_between_exits = 0;
+        let mut mover = |pause: Pause| {
+            moved_between_exits += u32::from(pause.point.instructions == first);
+            pause.point.instructions > 0
+        };
+
+        let (outcome, _) = run_moving(&host, Ring::Zero, clock, guest(Ring::Zero), arrivals, &mut mover);
+
+        assert_eq!(outcome.reason, CONSOLE, "{clock} at {first} and {second}");
+        assert_eq!(outcome.result(HANDLED), second, "{clock} moved at {first}");
+        assert_eq!(moved_between_exits, 1);
+    }
+}
+
+#[test]
+fn the_step_clock_counts_on_where_the_machine_moves() {
+    lands_behind_a_move(ClockKind::Step);
+}
+
+#[test]
+fn the_statistic_clock_counts_on_where_the_machine_moves() {
+    lands_behind_a_move(ClockKind::Statistic);
 }
