@@ -107,9 +107,10 @@ pub struct Settings {
     /// Time the backup may be behind before the primary is slowed, in milliseconds [default: 1000]
     #[arg(long, value_name = "MS", help_heading = "Pair")]
     pub lag_ms_max: Option<u64>,
-    /// A station that clients reach too: a side that none of its witnesses answers waits before it claims, so that the other
-    /// goes on. 10.0.2.2 is asked by ARP through the guest's network, tcp:HOST:PORT by a connection from this host (refused counts:
-    /// somebody is there). May be given several times, at most 8; each side has its own
+    /// A station that clients reach too: a side that none of its witnesses answers waits before it
+    /// claims, so that the other goes on. 10.0.2.2 is asked by ARP through the guest's network,
+    /// tcp:HOST:PORT by a connection from this host (refused counts: somebody is there). May be
+    /// given several times, at most 8; each side has its own
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub witness: Option<Vec<String>>,
     /// Append what happens to this replica, and its statistics, to this file as JSON lines

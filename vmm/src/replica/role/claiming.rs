@@ -59,7 +59,8 @@ pub(super) struct Claiming {
 }
 
 impl Claiming {
-    /// Asks the store, or waits first where no witness is reached. [`Claiming::finish`] sends the question.
+    /// Asks the store, or waits first where no witness is reached. [`Claiming::finish`] sends the
+    /// question.
     pub fn begin<E, O>(turn: &mut Turn<'_, E, O>, side: Side) -> Next<E> {
         let generation = Generation(turn.core.generation.0 + 1);
         let now_ns = turn.now_ns();

@@ -27,8 +27,8 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// Most nanoseconds the backup may be behind before the guest has to wait.
     pub lag_ns_max: u64,
-    /// Witnesses this side asks whether clients can reach it, at most [`super::WITNESSES_MAX`]. The one setting
-    /// that is each side's own.
+    /// Witnesses this side asks whether clients can reach it, at most [`super::WITNESSES_MAX`]. The
+    /// one setting that is each side's own.
     pub witnesses: usize,
 }
 

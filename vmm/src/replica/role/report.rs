@@ -39,8 +39,8 @@ pub enum Report {
     },
     /// The connection broke here. The peer may still be speaking: the claim is made when it can no longer.
     WaitingOutLease,
-    /// No witness is reached: the peer may be the one that clients reach, and has so long to claim before this
-    /// side does.
+    /// No witness is reached: the peer may be the one that clients reach, and has so long to claim
+    /// before this side does.
     WaitingForWitness {
         /// At most so long, in nanoseconds.
         wait_ns: u64,

@@ -1,9 +1,10 @@
 //! Witnesses: stations among the clients whose answers show that clients can reach this side.
 //!
-//! The shell asks each of them all the time, and reports every answer with the time at which it had asked. That
-//! time counts, not the time of hearing: an answer that has waited in a socket proves nothing about now. A side
-//! that has to claim and has no recent answer of any witness waits before it claims, so that its peer, if that
-//! lives, wins. It claims at once when a witness answers again, and in any case when the wait is over.
+//! The shell asks each of them all the time, and reports every answer with the time at which it had
+//! asked. That time counts, not the time of hearing: an answer that has waited in a socket proves
+//! nothing about now. A side that has to claim and has no recent answer of any witness waits before
+//! it claims, so that its peer, if that lives, wins. It claims at once when a witness answers
+//! again, and in any case when the wait is over.
 //!
 //! ```text
 //!   asked -- answered --> reached -- no answer to a question of the last T/2 --> not reached
@@ -28,15 +29,16 @@ impl Config {
         self.timeout_ns / 8
     }
 
-    /// Age of the newest answered question up to which a witness counts as reached. Three questions may be lost
-    /// in it; and it ends before a side that loses everything at once has noticed that its peer is silent.
+    /// Age of the newest answered question up to which a witness counts as reached. Three questions
+    /// may be lost in it; and it ends before a side that loses everything at once has noticed that
+    /// its peer is silent.
     #[must_use]
     pub fn witness_fresh_ns(&self) -> u64 {
         self.timeout_ns / 2
     }
 
-    /// How long a side that reaches no witness waits before it claims: as long as its peer may need to notice,
-    /// and as long again for the peer's claim to reach the store.
+    /// How long a side that reaches no witness waits before it claims: as long as its peer may need
+    /// to notice, and as long again for the peer's claim to reach the store.
     #[must_use]
     pub fn witness_wait_ns(&self) -> u64 {
         self.timeout_ns * 2
@@ -77,8 +79,8 @@ impl Witnesses {
         }
     }
 
-    /// A witness has answered what it was asked at `asked_at_ns`. A number that is none of a witness's counts
-    /// for nothing, and so does a question of the future.
+    /// A witness has answered what it was asked at `asked_at_ns`. A number that is none of a
+    /// witness's counts for nothing, and so does a question of the future.
     pub fn answered(&mut self, now_ns: u64, witness: usize, asked_at_ns: u64) {
         if let Some(witness) = self.all.get_mut(witness).filter(|_| asked_at_ns <= now_ns) {
             witness.answered_at_ns = witness.answered_at_ns.max(Some(asked_at_ns));

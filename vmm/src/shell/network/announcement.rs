@@ -131,8 +131,9 @@ impl ArpPacket {
         padded(&[header.as_bytes(), self.as_bytes()])
     }
 
-    /// The frame by which `mac` asks `destination` whether somebody has the address `wanted`, without one of its
-    /// own: an ARP probe (RFC 5227 section 1.1), from which nobody learns anything but the port of `mac`.
+    /// The frame by which `mac` asks `destination` whether somebody has the address `wanted`,
+    /// without one of its own: an ARP probe (RFC 5227 section 1.1), from which nobody learns
+    /// anything but the port of `mac`.
     pub(crate) fn probe_frame(mac: MacAddress, wanted: Ipv4Addr, destination: MacAddress) -> Vec<u8> {
         let nobody = Ipv4Addr::UNSPECIFIED;
         Self::new(ArpOperation::Request, (mac, nobody), ([0; 6], wanted)).to_frame(destination, ARP_ETHERTYPE)

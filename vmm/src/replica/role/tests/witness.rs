@@ -19,9 +19,9 @@ fn answer(subject: &mut Subject, now_ms: u64, witness: usize, asked_ms: u64) -> 
     subject.step(now_ms, Input::Witnessed { witness, asked_at_ns })
 }
 
-fn reports(actions: &Actions) -> Vec<&Report> {
-    let report = |action| match action {
-        &Action::Report(ref report) => Some(report),
+fn reports<'a>(actions: &'a Actions) -> Vec<&'a Report> {
+    let report = |action: &'a Action<(), u64>| match action {
+        Action::Report(report) => Some(report),
         _ => None,
     };
     actions.iter().filter_map(report).collect()
@@ -192,7 +192,7 @@ fn a_loss_is_noticed_by_a_side_that_nobody_wakes_otherwise() {
     let actions = subject.step(6, Input::PeerClosed(Closed::ByPeer));
     assert_eq!(wakes(&actions), [200], "no report in the first timeout");
     let actions = subject.claimed(7, Outcome::Won);
-    assert_eq!(wakes(&actions), Vec::<u64>::new(), "as before");
+    assert_eq!(wakes(&actions).len(), 0, "as before");
     let (witness, any) = (0, false);
     let actions = subject.step(200, Input::Wake);
     assert_eq!(reports(&actions), [&Report::WitnessLost { witness, any }]);

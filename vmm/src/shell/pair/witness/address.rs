@@ -8,8 +8,8 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
-/// The shortest timeout with witnesses, in milliseconds: its eighth, the time between two questions, is then
-/// 10 ms, so that no witness is asked more than 100 times a second.
+/// The shortest timeout with witnesses, in milliseconds: its eighth, the time between two
+/// questions, is then 10 ms, so that no witness is asked more than 100 times a second.
 const TIMEOUT_MS_MIN: u64 = 80;
 
 /// Whom to ask, and how.

@@ -1,11 +1,12 @@
 //! ARP probes: whether a station answers in the guest's network.
 //!
-//! They are asked by the replica, not by the guest, whose MAC address must not be seen behind a backup's port before
-//! the backup is live: every bridge on the way would send the guest's frames there. So they have MAC addresses of
-//! the replica's own, locally administered and random, and no IP address, as RFC 5227 section 1.1 has it
-//! for probes: nobody learns a wrong address from them. A reply does not say which probe it answers. The probe's
-//! number modulo [`SLOTS`] is therefore in the last two bits of the address it comes from and the reply goes to:
-//! replies that have waited in the socket of a stopped process are known as old.
+//! They are asked by the replica, not by the guest, whose MAC address must not be seen behind a
+//! backup's port before the backup is live: every bridge on the way would send the guest's frames
+//! there. So they have MAC addresses of the replica's own, locally administered and random, and no
+//! IP address, as RFC 5227 section 1.1 has it for probes: nobody learns a wrong address from them.
+//! A reply does not say which probe it answers. The probe's number modulo [`SLOTS`] is therefore in
+//! the last two bits of the address it comes from and the reply goes to: replies that have waited
+//! in the socket of a stopped process are known as old.
 
 use crate::shell::network::{ArpPacket, EthernetHeader, MacAddress};
 use std::net::Ipv4Addr;
@@ -15,8 +16,8 @@ use zerocopy::FromBytes;
 const SLOTS: usize = 4;
 const SLOT_MASK: u8 = SLOTS as u8 - 1;
 
-/// A station that does not answer is asked by broadcast once in so many probes, which is once in a timeout: every
-/// station of the network receives a broadcast, the guest among them.
+/// A station that does not answer is asked by broadcast once in so many probes, which is once in a
+/// timeout: every station of the network receives a broadcast, the guest among them.
 const BROADCAST_INTERVAL: u32 = 8;
 
 const BROADCAST: MacAddress = [0xFF; 6];
@@ -95,8 +96,8 @@ impl ArpProber {
         self.stations.iter_mut().filter_map(probe).collect()
     }
 
-    /// None for a frame that is not for the prober. Otherwise the witness that has answered and when it was
-    /// asked, if it is an answer.
+    /// None for a frame that is not for the prober. Otherwise the witness that has answered and
+    /// when it was asked, if it is an answer.
     #[expect(
         clippy::option_option,
         reason = "not for the prober, and for it but no answer, are two things"

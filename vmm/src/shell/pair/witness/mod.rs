@@ -5,9 +5,9 @@
 //!   tcp:HOST:PORT   connections from the host: one task each, of which the loop hears by a channel
 //! ```
 //!
-//! A station answers by existing: a connection that is refused proves as much as one that is accepted. An accepted
-//! one is reset at once, so that no port waits for it on either side. Nothing is decided here: what an answer is worth is
-//! the role machine's, `replica/role/witness.rs`.
+//! A station answers by existing: a connection that is refused proves as much as one that is
+//! accepted. An accepted one is reset at once, so that no port waits for it on either side. Nothing
+//! is decided here: what an answer is worth is the role machine's, `replica/role/witness.rs`.
 
 mod address;
 mod arp;
@@ -32,8 +32,8 @@ use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 /// How long the name of a witness may take to be found.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
-/// Answers that may wait for the loop: those of eight witnesses in a timeout. What there is no room for is as good as
-/// not answered.
+/// Answers that may wait for the loop: those of eight witnesses in a timeout. What there is no room
+/// for is as good as not answered.
 const ANSWERS_WAITING_MAX: usize = 64;
 
 /// A witness has answered.
@@ -109,17 +109,14 @@ impl Witnesses {
 
     /// Waits for what there is to do. Cancel-safe.
     pub async fn due(&mut self) -> Due {
-        loop {
-            tokio::select! {
-                Some(answer) = self.answers.recv() => return Due::Answer(answer),
-                _ = self.interval.tick(), if self.arp.is_needed() => {
-                    return Due::Probes(self.arp.probes(role_ns()));
-                }
-            }
+        tokio::select! {
+            Some(answer) = self.answers.recv() => Due::Answer(answer),
+            _ = self.interval.tick(), if self.arp.is_needed() => Due::Probes(self.arp.probes(role_ns())),
         }
     }
 
-    /// The frame, where it is the guest's; otherwise it was for the prober, and `answered` is given what it says.
+    /// The frame, where it is the guest's; otherwise it was for the prober, and `answered` is given
+    /// what it says.
     pub fn sift(&mut self, frame: Vec<u8>, answered: impl FnOnce(Answer)) -> Option<Vec<u8>> {
         let Some(answer) = self.arp.take(&frame) else {
             return Some(frame);
@@ -156,7 +153,8 @@ async fn ask_by_tcp(witness: usize, address: SocketAddr, every: Duration, answer
     while !answered.is_closed() {
         ticks.tick().await;
         let asked_at_ns = role_ns();
-        // A kernel repeats a lost SYN after a second: a question is given up after two intervals, and a new one asked.
+        // A kernel repeats a lost SYN after a second: a question is given up after two intervals,
+        // and a new one asked.
         let outcome = timeout(2 * every, TcpStream::connect(address)).await;
         let answers = match outcome {
             Ok(Ok(stream)) => {
@@ -190,7 +188,8 @@ fn reset(stream: &TcpStream) {
     }
 }
 
-/// Tells people and programs what the role machine says of witnesses. Other reports are not told here.
+/// Tells people and programs what the role machine says of witnesses. Other reports are not told
+/// here.
 pub fn tell(reporter: &mut Reporter, report: &Report) {
     let name = |witness: usize| {
         reporter

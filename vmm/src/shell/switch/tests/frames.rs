@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use super::running::{RunningSwitch, SOON};
 use super::station::FakeMachine;
 use crate::shell::network::{ArpPacket, BlockingReceiver, FRAME_BYTES_MAX, FrameSender, MacAddress};
+use crate::shell::switch::host::HOST_MAC;
 
 const ALICE: MacAddress = [2, 0, 0, 0, 0, 0xA];
 const BOB: MacAddress = [2, 0, 0, 0, 0, 0xB];
@@ -134,4 +135,18 @@ fn what_enters_is_captured() {
     let captured = std::fs::read(capture.path()).unwrap();
     let wanted = frame(ALICE, BOB, 0x77);
     assert!(captured.windows(wanted.len()).any(|window| window == wanted));
+}
+
+#[test]
+fn the_host_answers_a_probe_that_has_no_address_and_learns_nothing_from_it() {
+    let switch = RunningSwitch::start();
+    let host = std::net::Ipv4Addr::new(10, 0, 2, 2);
+    let (mut sender, mut receiver) = attached(&switch);
+    for destination in [ALL, HOST_MAC] {
+        sender
+            .send(&ArpPacket::probe_frame(ALICE, host, destination))
+            .unwrap();
+        let answer = next(&mut receiver);
+        assert_eq!(answer, ArpPacket::reply_frame((HOST_MAC, host), ALICE));
+    }
 }
