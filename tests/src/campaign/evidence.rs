@@ -51,8 +51,8 @@ pub struct Evidence {
     pub held: BTreeMap<String, u64>,
     /// Frames that entered the switch.
     pub frames: Vec<Frame>,
-    /// What went over the channel.
-    pub traffic: Traffic,
+    /// What went over the channel, where a proxy was in it.
+    pub traffic: Option<Traffic>,
     /// What each side said.
     pub said: BTreeMap<Side, Said>,
     /// Who has won, by the storage.
@@ -64,7 +64,7 @@ pub struct Evidence {
 impl Evidence {
     /// Collects it when the processes have ended.
     pub fn collect(
-        subject: &mut Subject,
+        subject: &mut Subject<'_>,
         accounts: Vec<Account>,
         last: Vec<Record>,
         held: BTreeMap<String, u64>,
@@ -79,20 +79,18 @@ impl Evidence {
             let (events, stderr) = (replica.events(), replica.process.stderr());
             (side, Said { events, stderr, code })
         });
-        let switch = subject.pair.switch();
+        let switch = subject.pair.switch.as_ref();
+        let capture = switch.and_then(crate::harness::Switch::capture);
         Self {
             accounts,
             last,
             held,
-            frames: switch.frames(),
-            traffic: subject.pair.proxy().traffic(),
+            frames: switch.map(crate::harness::Switch::frames).unwrap_or_default(),
+            traffic: subject.pair.proxy.as_ref().map(crate::harness::Proxy::traffic),
             said: BTreeMap::from(said),
             winner: subject.winner(),
-            capture: switch
-                .capture()
-                .and_then(|path| fs::read(path).ok())
-                .unwrap_or_default(),
-            switch_said: switch.process.stderr(),
+            capture: capture.and_then(|path| fs::read(path).ok()).unwrap_or_default(),
+            switch_said: switch.map(|switch| switch.process.stderr()).unwrap_or_default(),
         }
     }
 
@@ -127,14 +125,16 @@ impl Evidence {
             write(&format!("{}.stderr", side.name()), &said.stderr)?;
         }
         write("switch.stderr", &self.switch_said)?;
-        let passed = self
-            .traffic
+        fs::write(directory.join("frames.pcapng"), &self.capture)?;
+        let Some(traffic) = &self.traffic else {
+            return Ok(());
+        };
+        let passed = traffic
             .passed
             .iter()
             .map(|(at_us, passing)| format!("{at_us} {passing:?}"));
         write("channel.passed", &lines(&mut { passed }))?;
-        fs::write(directory.join("frames.pcapng"), &self.capture)?;
-        if let Some(environment) = &self.traffic.environment {
+        if let Some(environment) = &traffic.environment {
             let first = Entry {
                 generation: Generation(1),
                 sequence: Sequence(0),
@@ -142,7 +142,7 @@ impl Evidence {
                 body: Body::Environment(environment.clone()),
             };
             let entries: Vec<Entry> = std::iter::once(first)
-                .chain(self.traffic.entries.iter().cloned())
+                .chain(traffic.entries.iter().cloned())
                 .collect();
             logs::write(&directory.join("channel.log"), &entries);
         }

@@ -2,10 +2,12 @@
 
 use super::kind::{Fault, Side};
 use crate::harness::clock::monotonic_ns;
+use crate::harness::hosts::{Cable, Hosts};
 use crate::harness::proxy::Toward;
 use crate::harness::{Pair, Replica};
 use nix::sys::signal::Signal;
 use std::fs;
+use std::net::SocketAddr;
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -15,13 +17,16 @@ enum Undo {
     Continue(Side),
     Mend,
     BringStorage,
+    Plug,
 }
 
 /// A pair, what was done to it, and what is still to be undone.
 #[derive(Debug)]
-pub struct Subject {
+pub struct Subject<'a> {
     /// The pair.
     pub pair: Pair,
+    /// Where it runs, where each side has a host of its own.
+    hosts: Option<&'a Hosts>,
     /// Sides that were killed.
     pub killed: Vec<Side>,
     /// The channel will never be whole again.
@@ -29,12 +34,13 @@ pub struct Subject {
     later: Vec<(u64, Undo)>,
 }
 
-impl Subject {
+impl<'a> Subject<'a> {
     /// A pair to which nothing was done yet.
     #[must_use]
-    pub fn new(pair: Pair) -> Self {
+    pub fn new(pair: Pair, hosts: Option<&'a Hosts>) -> Self {
         Self {
             pair,
+            hosts,
             killed: Vec::new(),
             channel_is_gone: false,
             later: Vec::new(),
@@ -106,6 +112,30 @@ impl Subject {
                 self.take_storage(lasts_ms);
                 self.blackhole(None, mended_after_ms);
             }
+            Fault::Isolate(side) => self.isolate(side, lasts_ms),
+        }
+    }
+
+    /// Where clients are to reach somebody in the end, both are reached again; the channel stays
+    /// cut.
+    fn isolate(&mut self, side: Option<Side>, lasts_ms: u64) {
+        let hosts = self.hosts.expect("a host for each side");
+        let sides = Side::BOTH.into_iter();
+        sides
+            .filter(|known| side.is_none_or(|side| side == *known))
+            .for_each(|side| hosts.isolate(side));
+        self.channel_is_gone = true;
+        if side.is_none() {
+            self.undo_after(lasts_ms, Undo::Plug);
+        }
+    }
+
+    /// Where clients find the guest.
+    #[must_use]
+    pub fn client_address(&self) -> SocketAddr {
+        match self.hosts {
+            Some(hosts) => hosts.client_address(),
+            None => self.pair.switch().client_address(),
         }
     }
 
@@ -144,6 +174,13 @@ impl Subject {
                 Undo::Mend => self.pair.proxy().mend(),
                 Undo::BringStorage => fs::rename(self.pair.scratch.join("away"), &self.pair.shared)
                     .expect("the storage can be brought back"),
+                Undo::Plug => {
+                    for side in Side::BOTH {
+                        self.hosts
+                            .expect("a host for each side")
+                            .plug(side, Cable::Uplink);
+                    }
+                }
             }
         }
     }

@@ -29,11 +29,14 @@ pub enum Fault {
     StorageAwayKill(Side),
     /// The same, and the channel swallows everything.
     StorageAwayBlackhole,
+    /// The host of this side loses the channel and the clients at once; with `None`, both hosts do,
+    /// and the clients are given back later.
+    Isolate(Option<Side>),
 }
 
 impl Fault {
     /// Every one.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Kill(Side::Primary),
         Self::Kill(Side::Backup),
         Self::KillBoth,
@@ -52,6 +55,9 @@ impl Fault {
         Self::StorageAwayKill(Side::Primary),
         Self::StorageAwayKill(Side::Backup),
         Self::StorageAwayBlackhole,
+        Self::Isolate(Some(Side::Primary)),
+        Self::Isolate(Some(Side::Backup)),
+        Self::Isolate(None),
     ];
 
     /// Whether its length is drawn.
@@ -65,7 +71,14 @@ impl Fault {
                 | Self::StorageAway
                 | Self::StorageAwayKill(_)
                 | Self::StorageAwayBlackhole
+                | Self::Isolate(None)
         )
+    }
+
+    /// Whether the sides need a host each.
+    #[must_use]
+    pub fn needs_hosts(self) -> bool {
+        matches!(self, Self::Isolate(_))
     }
 
     /// Whether the channel swallows something.
@@ -92,6 +105,8 @@ impl fmt::Display for Fault {
             Self::StorageAway => formatter.write_str("storage-away"),
             Self::StorageAwayKill(side) => write!(formatter, "storage-away-kill-{}", side.name()),
             Self::StorageAwayBlackhole => formatter.write_str("storage-away-blackhole"),
+            Self::Isolate(Some(side)) => write!(formatter, "isolate-{}", side.name()),
+            Self::Isolate(None) => formatter.write_str("isolate-both"),
         }
     }
 }
@@ -176,13 +191,15 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Every kind there is: any fault at any point of a pair that protects; in a failover, the loss of the side that goes through it, and
+    /// Every kind there is: any fault at any point of a pair that protects, but for those that need
+    /// hosts, which come at a time; in a failover, the loss of the side that goes through it, and
     /// of the storage before it is asked.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));
         let mut all: Vec<Self> = early
             .flat_map(|place| Fault::ALL.map(|fault| Self { fault, place }))
+            .filter(|kind| kind.place == Place::Time || !kind.fault.needs_hosts())
             .collect();
         for side in Side::BOTH {
             let own: &[&str] = if side == Side::Backup { &GOING_LIVE } else { &[] };

@@ -70,6 +70,15 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// A round that cannot be run here.
+    #[must_use]
+    pub fn skipped(plan: &Plan) -> Self {
+        Self {
+            failures: Vec::new(),
+            ..Self::failed(plan, "")
+        }
+    }
+
     /// A round that did not come to its fault.
     #[must_use]
     pub fn failed(plan: &Plan, why: &str) -> Self {
@@ -139,6 +148,7 @@ pub fn judge(plan: &Plan, course: Course, evidence: &Evidence, serves: bool, too
     if let (Some(fault_ns), Some(Standing::Alone(winner))) = (course.fault_ns, course.standing) {
         take_times(fault_ns, winner, evidence, &mut outcome);
     }
+    judge_reach(plan, &mut outcome);
     outcome
 }
 
@@ -201,8 +211,24 @@ fn late_frames_allowed(plan: &Plan) -> u64 {
     }
 }
 
+/// Where clients reach one side only, that one goes on.
+fn judge_reach(plan: &Plan, outcome: &mut Outcome) {
+    if let (Fault::Isolate(Some(side)), Some(standing)) = (plan.kind.fault, outcome.standing)
+        && outcome.met
+        && !outcome.early
+        && standing != Standing::Alone(side.other())
+    {
+        outcome.failures.push(format!(
+            "clients reach only the {}, and it has come to {standing:?}",
+            side.other().name()
+        ));
+    }
+}
+
 fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
-    let findings = wire::check(&evidence.frames, &evidence.traffic);
+    // On hosts of their own the sides have no switch that captures and no proxy in the channel.
+    let Some(traffic) = &evidence.traffic else { return };
+    let findings = wire::check(&evidence.frames, traffic);
     outcome.frames = findings.frames;
     outcome.late = findings.late;
     outcome.failures.extend(findings.complaints);
@@ -271,6 +297,33 @@ mod tests {
 
     fn allowed(kind: &str) -> u64 {
         late_frames_allowed(&Plan::draw(1, 1, Some(kind.parse().unwrap())))
+    }
+
+    #[test]
+    fn a_side_that_clients_do_not_reach_must_not_be_the_one_that_goes_on() {
+        let failures = |kind: &str, standing, early| {
+            let plan = Plan::draw(1, 1, Some(kind.parse().unwrap()));
+            let mut outcome = Outcome {
+                met: true,
+                standing: Some(standing),
+                early,
+                ..Outcome::skipped(&plan)
+            };
+            judge_reach(&plan, &mut outcome);
+            outcome.failures.len()
+        };
+        let (primary, backup) = (Standing::Alone(Side::Primary), Standing::Alone(Side::Backup));
+        assert_eq!(failures("isolate-primary@time", primary, false), 1);
+        assert_eq!(failures("isolate-primary@time", backup, false), 0);
+        assert_eq!(failures("isolate-backup@time", backup, false), 1);
+        assert_eq!(failures("isolate-backup@time", Standing::Down, false), 1);
+        assert_eq!(
+            failures("isolate-primary@time", primary, true),
+            0,
+            "given up before"
+        );
+        assert_eq!(failures("isolate-both@time", primary, false), 0);
+        assert_eq!(failures("blackhole@time", primary, false), 0);
     }
 
     #[test]

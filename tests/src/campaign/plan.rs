@@ -96,7 +96,8 @@ impl Plan {
             Fault::StopBoth
             | Fault::StorageAway
             | Fault::StorageAwayKill(_)
-            | Fault::StorageAwayBlackhole => true,
+            | Fault::StorageAwayBlackhole
+            | Fault::Isolate(None) => true,
             Fault::KillWhileOtherStopped(side) => side != winner,
             _ => false,
         };

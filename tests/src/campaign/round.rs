@@ -7,6 +7,7 @@ use super::kind::{Fault, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
 use crate::harness::clock::monotonic_ns;
+use crate::harness::hosts::{self, ARP_WITNESS, Hosts};
 use crate::harness::{Guest, PairSpec};
 use crate::simulator::rng::mix;
 use nix::sys::signal::Signal;
@@ -55,13 +56,29 @@ pub struct Course {
     pub failures: Vec<String>,
 }
 
-/// Runs the round of `plan` and judges it. `mutant`: a defect that both sides are to have.
+/// Runs the round of `plan` and judges it. `mutant`: a defect that both sides are to have. A round
+/// that needs a host for each side runs among namespaces, or not at all where there can be none,
+/// which was said.
 #[must_use]
 pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
+    if !plan.kind.fault.needs_hosts() {
+        return run_on(None, plan, mutant);
+    }
+    if !hosts::offered() {
+        return (Outcome::skipped(plan), None);
+    }
+    let ran = catch_unwind(|| hosts::among(|hosts| run_on(Some(hosts), plan, mutant)));
+    ran.unwrap_or_else(|why| {
+        let why = format!("there are no hosts: {}", text_of(&*why));
+        (Outcome::failed(plan, &why), None)
+    })
+}
+
+fn run_on(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
     let began = Instant::now();
-    let started = catch_unwind(|| start(plan, mutant));
+    let started = catch_unwind(AssertUnwindSafe(|| start(hosts, plan, mutant)));
     let mut subject = match started {
-        Ok(pair) => Subject::new(pair),
+        Ok(pair) => Subject::new(pair, hosts),
         Err(why) => {
             return (
                 Outcome::failed(plan, &format!("the pair did not start: {}", text_of(&*why))),
@@ -70,7 +87,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         }
     };
     let mut course = Course::default();
-    let address = subject.pair.switch().client_address();
+    let address = subject.client_address();
     let clients = Clients::start(address, plan.clients, mix(plan.seed) ^ plan.round);
     let driven = catch_unwind(AssertUnwindSafe(|| {
         meet_the_point(&mut subject, &clients, plan, &mut course);
@@ -100,10 +117,8 @@ fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
         .unwrap_or_default()
 }
 
-fn start(plan: &Plan, mutant: Option<&str>) -> crate::harness::Pair {
+fn start(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> crate::harness::Pair {
     let mut spec = PairSpec::new(Guest::KeyValue)
-        .with_switch()
-        .with_proxy()
         .setting("memory-mib", "16")
         .setting("timeout-ms", &TIMEOUT_MS.to_string());
     if let Some((side, point)) = plan.stop_point() {
@@ -114,7 +129,10 @@ fn start(plan: &Plan, mutant: Option<&str>) -> crate::harness::Pair {
             spec = spec.variable(side.name(), MUTANT, mutant);
         }
     }
-    let mut pair = spec.start();
+    let mut pair = match hosts {
+        Some(hosts) => hosts.start(&spec.setting("witness", ARP_WITNESS)),
+        None => spec.with_switch().with_proxy().start(),
+    };
     if let Some((side, _)) = plan.stop_point() {
         let replica = match side {
             Side::Primary => &mut pair.primary,
@@ -127,7 +145,7 @@ fn start(plan: &Plan, mutant: Option<&str>) -> crate::harness::Pair {
 }
 
 /// Does what the plan says where it says it.
-fn meet_the_point(subject: &mut Subject, clients: &Clients, plan: &Plan, course: &mut Course) {
+fn meet_the_point(subject: &mut Subject<'_>, clients: &Clients, plan: &Plan, course: &mut Course) {
     let is_early = matches!(plan.kind.place, Place::Step(..)) && plan.trigger.is_none();
     if !is_early {
         wait(subject, PATIENCE, |_| {
@@ -173,7 +191,7 @@ fn meet_the_point(subject: &mut Subject, clients: &Clients, plan: &Plan, course:
 }
 
 /// What leads to a failover, for a point in one.
-fn pull(subject: &mut Subject, plan: &Plan, course: &mut Course) {
+fn pull(subject: &mut Subject<'_>, plan: &Plan, course: &mut Course) {
     let (Some(trigger), Some((side, _))) = (plan.trigger, plan.kind.place.step()) else {
         return;
     };
@@ -186,7 +204,7 @@ fn pull(subject: &mut Subject, plan: &Plan, course: &mut Course) {
     }
 }
 
-fn apply(subject: &mut Subject, plan: &Plan) {
+fn apply(subject: &mut Subject<'_>, plan: &Plan) {
     subject.apply(
         plan.kind.fault,
         plan.lasts_ms,
@@ -199,7 +217,7 @@ fn apply(subject: &mut Subject, plan: &Plan) {
 }
 
 /// Whether a side has come to its stop point, and stands there or is gone.
-fn has_stopped(subject: &mut Subject, side: Side) -> bool {
+fn has_stopped(subject: &mut Subject<'_>, side: Side) -> bool {
     let id = subject.side(side).process.id();
     let is_stopped = || {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -212,14 +230,18 @@ fn has_stopped(subject: &mut Subject, side: Side) -> bool {
     reached && (is_stopped() || !subject.is_running(side))
 }
 
-fn reached_ns(subject: &mut Subject, side: Side) -> Option<u64> {
+fn reached_ns(subject: &mut Subject<'_>, side: Side) -> Option<u64> {
     let stderr = subject.side(side).process.stderr();
     let (_, after) = stderr.split_once("stop point reached at_ns=")?;
     after.split_whitespace().next()?.parse().ok()
 }
 
 /// Waits until `found`, undoing meanwhile what is due. Says whether it came to that.
-fn wait(subject: &mut Subject, patience: Duration, mut found: impl FnMut(&mut Subject) -> bool) -> bool {
+fn wait(
+    subject: &mut Subject<'_>,
+    patience: Duration,
+    mut found: impl FnMut(&mut Subject<'_>) -> bool,
+) -> bool {
     let deadline = Instant::now() + patience;
     while Instant::now() < deadline {
         subject.look_at_the_time();
@@ -232,7 +254,7 @@ fn wait(subject: &mut Subject, patience: Duration, mut found: impl FnMut(&mut Su
 }
 
 /// Waits until it is clear who goes on, and every client was served by it.
-fn settle(subject: &mut Subject, clients: &Clients, plan: &Plan, course: &mut Course) {
+fn settle(subject: &mut Subject<'_>, clients: &Clients, plan: &Plan, course: &mut Course) {
     if !course.met {
         // A process that the plan had stopped for its point must not stay so.
         Side::BOTH
@@ -267,7 +289,7 @@ fn settle(subject: &mut Subject, clients: &Clients, plan: &Plan, course: &mut Co
 }
 
 /// A point that is met when nobody waits for it any more still kills its process, or stops it, which then goes on at once.
-fn take_late_point(subject: &mut Subject, plan: &Plan) {
+fn take_late_point(subject: &mut Subject<'_>, plan: &Plan) {
     let Some((side, _)) = plan.stop_point() else {
         return;
     };
@@ -282,7 +304,7 @@ fn take_late_point(subject: &mut Subject, plan: &Plan) {
 }
 
 /// How the pair stands, where that is clear.
-fn standing(subject: &mut Subject) -> Option<Standing> {
+fn standing(subject: &mut Subject<'_>) -> Option<Standing> {
     let running: Vec<Side> = Side::BOTH
         .into_iter()
         .filter(|side| subject.is_running(*side))
@@ -305,7 +327,7 @@ fn standing(subject: &mut Subject) -> Option<Standing> {
 }
 
 /// Ends what still runs, as its user does: the backup first, so that the primary goes on alone.
-fn end(subject: &mut Subject, course: &mut Course) {
+fn end(subject: &mut Subject<'_>, course: &mut Course) {
     let mut codes = BTreeMap::new();
     for side in [Side::Backup, Side::Primary] {
         let was_running = subject.is_running(side);

@@ -10,7 +10,8 @@
 //!                                 channel        channel
 //! ```
 //!
-//! The shared directory is the file system's, which both hosts reach whatever becomes of their networks.
+//! The shared directory is the file system's, which both hosts reach whatever becomes of their
+//! networks.
 
 use super::kvm;
 use super::process::run;
@@ -179,10 +180,10 @@ impl Hosts {
         self.set(side, cable, "up");
     }
 
-    /// Pulls both cables of a host at once, the channel's first.
+    /// Pulls both cables of a host at once.
     pub fn isolate(&self, side: Side) {
-        self.pull(side, Cable::Channel);
-        self.pull(side, Cable::Uplink);
+        let script = "ip link set dev uplink down; ip link set dev channel down";
+        shell(&mut self.on(side, Command::new("sh").args(["-ec", script])));
     }
 
     fn set(&self, side: Side, cable: Cable, state: &str) {

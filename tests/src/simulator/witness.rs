@@ -1,5 +1,6 @@
-//! Witnesses: each side asks one that is among the clients, and reaches it as long as it reaches them. A side that is cut off
-//! from its peer and from clients at once must leave the machine to the other.
+//! Witnesses: each side asks one that is among the clients, and reaches it as long as it reaches
+//! them. A side that is cut off from its peer and from clients at once must leave the machine to
+//! the other.
 
 use lockstep::replica::role::{Action, Config, Input, Report};
 
@@ -11,7 +12,8 @@ use super::rng::{Rng, mix};
 use super::wires::{Entries, Told};
 use super::world::World;
 
-/// Makes the draws of this file others than those of the rest of the plan, which stays as it is for every seed without a witness.
+/// Makes the draws of this file others than those of the rest of the plan, which stays as it is for
+/// every seed without a witness.
 const DRAWS: u64 = 0x7769_746e_6573_7365;
 
 /// One seed in so many has witnesses.
@@ -95,7 +97,8 @@ impl Plan {
         self.faults.sort_by_key(|planned| planned.at_ns);
     }
 
-    /// A side loses the channel and the clients at once, or the clients first; the other one goes on.
+    /// A side loses the channel and the clients at once, or the clients first; the other one goes
+    /// on.
     fn draw_isolation(&mut self, rng: &mut Rng, side: Side, at_ns: u64) {
         let timeout_ns = self.timeout_ns;
         self.begin_anew(at_ns + 2 * timeout_ns);
@@ -180,7 +183,8 @@ impl World {
         !self.uplinks.is_cut(side, self.now_ns) && !self.uplinks.witness_is_dead
     }
 
-    /// Judges a step in which a side was told something: who waits for a witness, and hears of it, claims.
+    /// Judges a step in which a side was told something: who waits for a witness, and hears of it,
+    /// claims.
     pub(super) fn check_wait(
         &mut self,
         side: Side,

@@ -1,4 +1,5 @@
-//! Two hosts, each with a cable to the clients and one to the other: whatever is pulled out, the side that clients reach goes on.
+//! Two hosts, each with a cable to the clients and one to the other: whatever is pulled out, the
+//! side that clients reach goes on.
 
 use lockstep_logging_channel::{Body, EventKind};
 use lockstep_tests::harness::hosts::{self, ARP_WITNESS, Cable, Hosts, TCP_WITNESS};
