@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end every role at once, with status 0, and leave nothing behind.
+//! SIGTERM, SIGINT and SIGHUP end every role at once, with status 0, and leave nothing behind.
 
 use lockstep_logging_channel::{Body, EndReason};
 use lockstep_tests::harness::process::run;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::Command;
 
-const SIGNALS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// A guest that says a line and then computes for longer than any test waits.
 const FOR_EVER: [&str; 2] = ["--command-line", "megarounds=100000000"];
@@ -78,24 +78,33 @@ fn a_stopped_replay_has_not_shown_anything() {
 }
 
 #[test]
-fn a_stopped_verification_leaves_no_files() {
+fn a_stopped_verification_has_not_shown_anything_and_leaves_no_files() {
     let Some(_kvm) = kvm::shared() else { return };
-    let scratch = Scratch::new();
-    let mut verify = compute("verify");
-    let mut process = Process::start(
-        "verify",
-        verify.args(["--runs", "1000000"]).env("TMPDIR", scratch.path()),
-    );
-    process.wait_for_stdout(FIRST_LINE);
-    // The first signal ends the recording, the second the replays.
-    process.signal(Signal::SIGTERM);
-    process.wait_for_stderr("replayed without divergence");
-    process.signal(Signal::SIGTERM);
-    process
-        .wait()
-        .expect_code(1)
-        .expect_named(&["stopped from outside"]);
-    assert_eq!(scratch.names(), Vec::<String>::new());
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        // One never ends by itself; the other replays for longer than any test waits.
+        let cases = [
+            (FOR_EVER[1], FIRST_LINE),
+            ("megarounds=1", "replayed without divergence"),
+        ];
+        for (work, begun) in cases {
+            let mut verify = lockstep();
+            verify.arg("verify").arg(Guest::Compute.image());
+            verify.args(["--memory-mib=16", "--runs=1000000", "--command-line", work]);
+            let mut process = Process::start("verify", verify.env("TMPDIR", scratch.path()));
+            if begun == FIRST_LINE {
+                process.wait_for_stdout(begun);
+            } else {
+                process.wait_for_stderr(begun);
+            }
+            process.signal(signal);
+            process
+                .wait()
+                .expect_code(1)
+                .expect_named(&["stopped from outside"]);
+            assert_eq!(scratch.names(), Vec::<String>::new());
+        }
+    }
 }
 
 #[test]

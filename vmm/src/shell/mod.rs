@@ -12,6 +12,7 @@ pub mod network;
 pub mod outlets;
 pub mod pair;
 pub mod qualification;
+pub mod signals;
 pub mod start;
 pub mod status;
 pub mod switch;

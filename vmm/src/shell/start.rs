@@ -1,11 +1,11 @@
 //! From the command line to an exit status.
 
 use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
-use super::commands::arrange::Signals;
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::pair::{backup, primary};
+use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
 use clap::Parser;
@@ -31,7 +31,9 @@ pub fn main() -> Status {
         }
     };
     listen_to(&cli.talk);
-    let outcome = carry_out(cli.command);
+    let outcome = signals::watch(given_up(&cli.command))
+        .map_err(CommandError::other("cannot listen for signals"))
+        .and_then(|()| carry_out(cli.command));
     console::restore();
     outcome.unwrap_or_else(|error| {
         report(&error);
@@ -73,11 +75,28 @@ fn report(error: &CommandError) {
     tracing::error!("{lines}");
 }
 
+/// The status of `command` when a signal ends it before it has begun. What was to run until it is stopped has been stopped; what was to give
+/// an answer has given none.
+fn given_up(command: &Command) -> Status {
+    match command {
+        Command::Run(_)
+        | Command::Record { .. }
+        | Command::Primary(_)
+        | Command::Backup(_)
+        | Command::Switch(_) => Status::Success,
+        Command::Replay { .. }
+        | Command::Verify { .. }
+        | Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Log(_) => Status::Failure,
+    }
+}
+
 /// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
     match command {
         Command::Run(machine) => on_machine(machine, async |image, configuration| {
-            let mut signals = Signals::listen()?;
+            let mut signals = Signals::listen();
             let _terminal = TerminalGuard::take();
             run::run(&image, &configuration, &mut signals).await
         }),
@@ -86,7 +105,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             log,
             overwrite,
         } => on_machine(machine, async move |image, configuration| {
-            let mut signals = Signals::listen()?;
+            let mut signals = Signals::listen();
             let _terminal = TerminalGuard::take();
             let existing = if overwrite {
                 Existing::Overwrite
@@ -102,7 +121,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             verify::verify(&image, runs, &configuration).await
         }),
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
-            let signals = Signals::listen()?;
+            let signals = Signals::listen();
             let _terminal = TerminalGuard::take();
             primary::primary(&image, &configuration, signals).await
         }),

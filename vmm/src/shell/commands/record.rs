@@ -2,6 +2,7 @@
 
 use super::arrange::{Live, Outsides, Signals, conclude, world};
 use crate::machine::door::{Door, DoorError};
+use crate::machine::run::Ended;
 use crate::replica::recorder::Start;
 use crate::replica::replayer::TimeFloor;
 use crate::replica::{Journal, Recorder};
@@ -75,17 +76,12 @@ pub async fn record(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, CommandError> {
-    record_plan(
-        Plan::new(image, configuration)?,
-        log,
-        existing,
-        configuration,
-        signals,
-    )
-    .await
+    let plan = Plan::new(image, configuration)?;
+    let ended = record_plan(plan, log, existing, configuration, signals).await?;
+    Ok(conclude(&ended))
 }
 
-/// Runs the machine of `plan`, and records it.
+/// Runs the machine of `plan`, and records it. Tells how it ended.
 ///
 /// # Errors
 /// [`CommandError`].
@@ -95,7 +91,7 @@ pub async fn record_plan(
     existing: Existing,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Ended, CommandError> {
     let clock = plan.clock();
     let (
         outsides,
@@ -116,5 +112,5 @@ pub async fn record_plan(
         };
         Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
     });
-    Ok(conclude(&outsides.run(plan, make_door, signals).await?))
+    outsides.run(plan, make_door, signals).await
 }

@@ -137,7 +137,7 @@ pub async fn replay_plan(
 pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let (_, recorded) = open_log(log)?;
     let plan = Plan::for_replay(image, configuration, &recorded)?;
-    let ended = replay_plan(plan, log, true, &mut Signals::listen()?).await?;
+    let ended = replay_plan(plan, log, true, &mut Signals::listen()).await?;
     tracing::info!(exits = ended.point.exits, "the replay equals the log");
     Ok(conclude(&ended))
 }

@@ -1,6 +1,6 @@
 //! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
 
-use super::arrange::Signals;
+use super::arrange::{Signals, conclude};
 use super::record::record_plan;
 use super::replay::replay_plan;
 use crate::machine::MachineError;
@@ -8,7 +8,7 @@ use crate::machine::door::DoorError;
 use crate::shell::configuration::Configuration;
 use crate::shell::machine::Plan;
 use crate::shell::status::{CommandError, Status};
-use lockstep_logging_channel::{Existing, LogReader};
+use lockstep_logging_channel::{EndReason, Existing, LogReader};
 use std::path::{Path, PathBuf};
 
 /// The log of a verification: removed when all is well, kept as evidence when not.
@@ -47,17 +47,19 @@ impl Drop for Evidence {
     }
 }
 
-/// Records `image` and replays it `runs` times. A signal ends the recording, as it does for a guest that never ends by itself; another
-/// ends the verification.
+/// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is doing.
 ///
 /// # Errors
 /// [`CommandError`]; the first divergence is one, and its log is kept.
 pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> Result<Status, CommandError> {
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen();
+    let plan = Plan::new(image, configuration)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
-    let plan = Plan::new(image, configuration)?;
     let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, &mut signals).await?;
+    if recorded.reason == EndReason::Stopped {
+        return Err(stopped());
+    }
     for run in 1..=runs {
         if let Err(error) = replay_plan(plan.clone(), &log, false, &mut signals).await {
             evidence.keep = !matches!(
@@ -69,7 +71,30 @@ pub async fn verify(image: &Path, runs: u32, configuration: &Configuration) -> R
         }
         tracing::info!(run, of = runs, "replayed without divergence");
     }
-    let entries = LogReader::open(&log)?.count();
+    let entries = tokio::select! {
+        entries = tokio::task::spawn_blocking(move || count(&log)) => entries.unwrap_or_else(|why| Err(not_counted(why)))?,
+        () = signals.received() => return Err(stopped()),
+    };
     println!("verified: recorded once, {entries} entries; replayed {runs} times without divergence");
-    Ok(recorded)
+    Ok(conclude(&recorded))
+}
+
+fn stopped() -> CommandError {
+    MachineError::Door(DoorError::Stopped).into()
+}
+
+fn not_counted(why: tokio::task::JoinError) -> CommandError {
+    CommandError::Other {
+        what: "the log cannot be counted".to_owned(),
+        source: Box::new(why),
+    }
+}
+
+fn count(log: &Path) -> Result<u64, CommandError> {
+    let mut entries = 0;
+    for entry in LogReader::open(log)? {
+        entry?;
+        entries += 1;
+    }
+    Ok(entries)
 }

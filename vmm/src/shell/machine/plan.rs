@@ -91,6 +91,12 @@ impl Plan {
         }
     }
 
+    /// Guest memory, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     /// Ethernet address of the guest.
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {

@@ -33,7 +33,7 @@ use tokio::sync::mpsc;
 pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen();
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let here = meeting::environment(&plan, configuration, &settings, [0; 16])?;
     let (

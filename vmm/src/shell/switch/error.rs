@@ -73,7 +73,7 @@ pub enum SwitchError {
         /// What the system said.
         source: io::Error,
     },
-    /// The runtime, or the handlers of SIGTERM and SIGINT, cannot be set up.
+    /// The runtime cannot be set up.
     #[error("cannot set up the event loop")]
     Runtime {
         /// What the system said.
