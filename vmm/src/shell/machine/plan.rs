@@ -16,7 +16,6 @@ use crate::shell::qualification::{
 };
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// No image is larger than the memory it is loaded into.
@@ -189,28 +188,9 @@ fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Resu
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let failed = |source| CommandError::File {
+    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| CommandError::File {
         action: "read the guest image",
         path: path.to_owned(),
         source,
-    };
-    let too_large = || {
-        failed(std::io::Error::other(format!(
-            "it is larger than {IMAGE_BYTES_MAX} bytes"
-        )))
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.len() > IMAGE_BYTES_MAX {
-        return Err(too_large());
-    }
-    let mut image = Vec::new();
-    // What is no ordinary file has no length: that is seen as it is read.
-    file.take(IMAGE_BYTES_MAX + 1)
-        .read_to_end(&mut image)
-        .map_err(failed)?;
-    if image.len() as u64 > IMAGE_BYTES_MAX {
-        Err(too_large())
-    } else {
-        Ok(image)
-    }
+    })
 }
