@@ -132,7 +132,7 @@ pub fn world(
     clock: ClockKind,
 ) -> Result<World, CommandError> {
     World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
-        .map_err(CommandError::other("kick timer"))
+        .map_err(CommandError::other("the host gives no timer"))
 }
 
 /// Says how the guest ended, and the status that follows.

@@ -102,7 +102,7 @@ pub async fn record_plan(
         },
     ) = Outsides::open(configuration, clock)?;
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
+    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;

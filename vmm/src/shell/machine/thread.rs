@@ -52,10 +52,9 @@ impl MachineThread {
     pub async fn outcome(&mut self) -> Result<Ended, CommandError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(CommandError::setting(
-                "vCPU thread",
-                "it ended without an outcome: this is a defect",
-            )),
+            Err(_) => Err(CommandError::Defect {
+                what: "the vCPU thread ended without an outcome".to_owned(),
+            }),
         }
     }
 

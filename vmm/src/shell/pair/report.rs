@@ -40,7 +40,7 @@ pub struct Counters {
 
 fn histogram() -> Result<Histogram<u64>, CommandError> {
     Histogram::new_with_max(TIME_US_MAX, 3).map_err(|why| CommandError::Other {
-        what: "statistics".to_owned(),
+        what: "the statistics cannot be kept".to_owned(),
         source: Box::new(why),
     })
 }

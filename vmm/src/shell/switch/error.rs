@@ -74,7 +74,7 @@ pub enum SwitchError {
         source: io::Error,
     },
     /// The runtime cannot be set up.
-    #[error("cannot set up the event loop")]
+    #[error("the switch cannot set up its event loop")]
     Runtime {
         /// What the system said.
         source: io::Error,
