@@ -1,5 +1,6 @@
 //! Command line, configuration, network attachments, control. Imported by nobody.
 
+pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod configuration;

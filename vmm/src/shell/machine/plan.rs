@@ -8,6 +8,7 @@ use crate::machine::devices::Devices;
 use crate::machine::devices::virtio::{Mmio, Net};
 use crate::machine::run::Policy;
 use crate::machine::{Machine, boot, image, memory};
+use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
 use crate::shell::machine::processor::processor;
@@ -20,6 +21,9 @@ use std::path::{Path, PathBuf};
 
 /// No image is larger than the memory it is loaded into.
 const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
+
+/// Name of the field that says which build made a log. Only between the two sides of a pair is it compared.
+pub const BUILD_FIELD: &str = "lockstep build";
 
 /// What a machine is built from.
 #[derive(Clone, Debug)]
@@ -122,7 +126,7 @@ impl Plan {
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
         let net = Net::new(self.mac).map_err(|why| CommandError::Other {
-            what: "network device".to_owned(),
+            what: "the network device cannot be made".to_owned(),
             source: Box::new(why),
         })?;
         Ok(Machine::new(
@@ -148,6 +152,8 @@ impl Plan {
             .collect();
         let [a, b, c, d, e, f] = self.mac;
         let compared = vec![
+            // Raised with every change that makes an old log replay differently. Which build made a log is only said, below: a later one of
+            // the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
             field("guest image digest", Digest::of(&self.image).to_string()),
             field("guest memory in bytes", self.memory_bytes.to_string()),
@@ -163,6 +169,7 @@ impl Plan {
             field("digest interval in exits", self.digest_interval_exits.to_string()),
         ];
         let mut informative = vec![
+            field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
             field("guest image", self.image_path.display().to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
             field("host processor", processor()),

@@ -3,9 +3,11 @@
 use super::report::Reporter;
 use super::storage;
 use crate::replica::role::Config;
+use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
 use crate::shell::machine::Plan;
+use crate::shell::machine::plan::BUILD_FIELD;
 use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup, as_primary};
@@ -68,7 +70,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandErr
 /// The host gives none.
 pub fn fresh_name() -> Result<[u8; 16], CommandError> {
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
+    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
     Ok(name)
 }
 
@@ -80,10 +82,10 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
     })
 }
 
-/// What both sides must have the same: the machine, the pair's settings, and the storage they reach.
+/// What both sides must have the same: the build, the machine, the pair's settings, and the storage they reach.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: the storage cannot be used.
+/// [`CommandError::Setting`]: the storage cannot be used. [`CommandError::File`]: the build cannot be named.
 pub fn environment(
     plan: &Plan,
     configuration: &Configuration,
@@ -91,11 +93,16 @@ pub fn environment(
     pair: [u8; 16],
 ) -> Result<Environment, CommandError> {
     let mut environment = plan.environment(pair);
+    environment.informative.retain(|field| field.name != BUILD_FIELD);
     let storage = storage::identity(settings.directory, fresh_name()?)?;
     let field = |name: &str, value: String| EnvironmentField {
         name: name.to_owned(),
         value,
     };
+    // First, because two builds may differ in what the other fields say.
+    environment
+        .compared
+        .insert(0, field(BUILD_FIELD, build::name()?.to_owned()));
     environment.compared.extend([
         field("host processor", processor()),
         field("shared storage", hexadecimal(storage)),
