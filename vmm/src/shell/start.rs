@@ -1,6 +1,6 @@
 //! From the command line to an exit status.
 
-use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
+use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
@@ -9,10 +9,11 @@ use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
 use clap::Parser;
+use clap::error::ErrorKind;
 use lockstep_logging_channel::Existing;
 use std::error::Error;
 use std::future::Future;
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
 use tracing_subscriber::EnvFilter;
 
 /// Carries out what the command line says.
@@ -20,6 +21,11 @@ use tracing_subscriber::EnvFilter;
 pub fn main() -> Status {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            // Nothing can be done where standard output is closed.
+            let _ = std::io::stdout().write_all(full_version().as_bytes());
+            return Status::Success;
+        }
         Err(error) => {
             // Nothing can be done where standard error is closed.
             let _ = error.print();
@@ -112,10 +118,17 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             } else {
                 Existing::Refuse
             };
-            record::record(&image, &log, existing, &configuration, &mut signals).await
+            record::record(
+                &image,
+                &log.unwrap_or_default(),
+                existing,
+                &configuration,
+                &mut signals,
+            )
+            .await
         }),
         Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
-            replay::replay(&image, &log, &configuration).await
+            replay::replay(&image, &log.unwrap_or_default(), &configuration).await
         }),
         Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
             verify::verify(&image, runs, &configuration).await
@@ -164,7 +177,8 @@ where
         requalify: machine.requalify,
         ..settings.resolve()?
     };
-    in_runtime(command(machine.image, configuration))
+    // The command line is refused without an image, unless it asks for the settings only.
+    in_runtime(command(machine.image.unwrap_or_default(), configuration))
 }
 
 fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Result<Status, CommandError> {
