@@ -1,6 +1,7 @@
 //! What a store of claims promises, and the words it is asked in.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Ordinal of a regime. Each has at most one machine that acts alone.
@@ -100,7 +101,7 @@ pub enum Verdict {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The storage does not answer now and may later.
-    #[error("shared storage {} cannot be reached ({doing}): try again", path.display())]
+    #[error("shared storage {} {} ({doing})", path.display(), trouble(source))]
     Unreachable {
         /// What was being accessed.
         path: PathBuf,
@@ -129,6 +130,15 @@ pub enum StoreError {
         /// What is wrong in it.
         detail: &'static str,
     },
+}
+
+/// What stands in the way, and what a person can do about it where that is known.
+fn trouble(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "is full: free some space on it",
+        ErrorKind::NotFound => "is not there: it was removed, or its file system is not mounted",
+        _ => "cannot be reached",
+    }
 }
 
 /// A store of claims: an indivisible test-and-set for each generation.

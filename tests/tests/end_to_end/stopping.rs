@@ -162,7 +162,7 @@ fn a_backup_that_waits_for_its_primary_is_stopped() {
     }
 }
 
-/// Claims are kept: they say who may go on. A pair that made none leaves only the name of the directory itself.
+/// A start that came to no pair, and a pair of which both sides have ended in good order, leave only the name of the directory itself.
 fn assert_no_pair_is_left(shared: &Path) {
     let names: Vec<_> = std::fs::read_dir(shared)
         .unwrap()
@@ -194,6 +194,7 @@ fn when_a_protected_primary_is_stopped_its_backup_goes_on() {
     pair.backup.process.signal(Signal::SIGINT);
     let _ = pair.backup.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
 }
 
 #[test]
@@ -206,4 +207,28 @@ fn when_a_protecting_backup_is_stopped_its_primary_goes_on() {
     pair.primary.process.signal(Signal::SIGINT);
     let _ = pair.primary.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
+}
+
+#[test]
+fn a_pair_whose_guest_has_ended_leaves_nothing() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = PairSpec::new(Guest::Smoke).start();
+    let _ = pair.primary.process.wait().expect_code(0);
+    let _ = pair.backup.process.wait().expect_code(0);
+    assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
+}
+
+/// A peer that was stopped would ask when it wakes, and has to find that the generation is taken.
+#[test]
+fn a_claim_is_kept_while_the_peer_may_ask() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = pair();
+    pair.primary.process.wait_for_stdout(FIRST_LINE);
+    pair.primary.process.signal(Signal::SIGSTOP);
+    pair.backup.wait_for("won");
+    let _ = pair.backup.stop().expect_code(0);
+    pair.primary.process.signal(Signal::SIGCONT);
+    let _ = pair.primary.process.wait().expect_code(41);
 }
