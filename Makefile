@@ -19,9 +19,9 @@ help: ## List the targets
 build: guests ## Build the lockstep command and the guest images
 	cargo build --release --bin lockstep
 
-test: guests ## Run every test (needs /dev/kvm; without it, `make lab-test`)
+test: guests deps ## Run every test (needs /dev/kvm; without it, `make lab-test`), after installing what they need
 	@tests/kvm-here test || true
-	cargo test --workspace
+	tests/counted cargo test --workspace
 	@tests/kvm-here test || true
 
 lint: guests-lint ## Formatting, lints, and links of the documentation, as CI checks them

@@ -97,8 +97,8 @@ pub enum HandshakeError {
         waited_ms: u128,
     },
     /// The channel failed.
-    #[error("the handshake failed")]
-    Channel(#[source] ChannelError),
+    #[error(transparent)]
+    Channel(ChannelError),
 }
 
 impl HandshakeError {

@@ -1,6 +1,7 @@
 //! What a store of claims promises, and the words it is asked in.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// Ordinal of a regime. Each has at most one machine that acts alone.
@@ -100,7 +101,7 @@ pub enum Verdict {
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The storage does not answer now and may later.
-    #[error("shared storage {} cannot be reached ({doing}): try again", path.display())]
+    #[error("shared storage {} {} ({doing})", path.display(), trouble(source))]
     Unreachable {
         /// What was being accessed.
         path: PathBuf,
@@ -141,6 +142,15 @@ impl StoreError {
             Self::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
             Self::Damaged { .. } => false,
         }
+    }
+}
+
+/// What stands in the way, and what a person can do about it where that is known.
+fn trouble(source: &std::io::Error) -> &'static str {
+    match source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "is full: free some space on it",
+        ErrorKind::NotFound => "is not there: it was removed, or its file system is not mounted",
+        _ => "cannot be reached",
     }
 }
 

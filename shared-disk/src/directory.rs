@@ -87,6 +87,23 @@ impl DirectoryStore {
         self.prepare_probed(generation, claimant, &mut |_| Ok(()))
     }
 
+    /// Removes the pair's directory, with every claim of the pair.
+    ///
+    /// Only for a claimant that asks no more, where nobody else asks either: a claim has to be found for as long as anybody may ask for
+    /// its generation. One who asks all the same is not told a lie: claiming never makes a directory, so after this the storage is not
+    /// there, and nobody wins. The directory is renamed first, so that there is no moment in which a claim is gone and its directory is not.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the directory, or a part of it under the name `.ended-…`, is left.
+    pub fn remove(&self) -> Result<(), StoreError> {
+        let name = self.directory.file_name().unwrap_or_default();
+        let ended = self
+            .directory
+            .with_file_name(format!(".ended-{}", name.to_string_lossy()));
+        fs::rename(&self.directory, &ended).map_err(|error| classify(&self.directory, "rename", error))?;
+        fs::remove_dir_all(&ended).map_err(|error| classify(&ended, "remove", error))
+    }
+
     /// Where the claims are.
     #[must_use]
     pub fn path(&self) -> &Path {

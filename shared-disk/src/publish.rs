@@ -21,7 +21,8 @@
 //! them; a publisher that loses its temporary file to this finds the name instead.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -179,27 +180,28 @@ fn fill(file: &mut File, content: &str, probe: Probe<'_>) -> io::Result<()> {
 
 /// Makes the names in `directory` durable.
 pub(crate) fn sync_directory(directory: &Path, probe: Probe<'_>) -> Result<(), StoreError> {
-    File::open(directory)
+    // What stands in a directory's place may be a FIFO, and opening it would wait for a writer.
+    let opened = OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(directory);
+    opened
         .and_then(|opened| opened.sync_all())
         .and_then(|()| probe(Step::DirectorySynced))
         .map_err(|error| classify(directory, "sync", error))
 }
 
 fn read_bounded(path: &Path) -> Result<String, StoreError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(CONTENT_BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| classify(path, "read", error))?;
-    if bytes.len() as u64 > CONTENT_BYTES_MAX {
-        return Err(StoreError::Damaged {
-            path: path.to_owned(),
-            detail: "longer than any file of a store",
-        });
-    }
-    String::from_utf8(bytes).map_err(|_| StoreError::Damaged {
+    let damaged = |detail| StoreError::Damaged {
         path: path.to_owned(),
-        detail: "not text",
-    })
+        detail,
+    };
+    let bytes = lockstep_regular_file::read(path, CONTENT_BYTES_MAX).map_err(|error| match error.kind() {
+        ErrorKind::IsADirectory | ErrorKind::InvalidInput => damaged("it is not a regular file"),
+        ErrorKind::FileTooLarge => damaged("longer than any file of a store"),
+        _ => classify(path, "read", error),
+    })?;
+    String::from_utf8(bytes).map_err(|_| damaged("not text"))
 }
 
 /// Removes what was left of publishing `name`. What cannot be removed is in nobody's way.

@@ -32,7 +32,7 @@ impl LogReader {
     /// # Errors
     /// [`LogError::File`].
     pub fn open(path: &Path) -> Result<Self, LogError> {
-        let file = File::open(path);
+        let file = lockstep_regular_file::open(path);
         let file = file.map_err(|source| LogError::File {
             operation: "open",
             path: path.to_owned(),

@@ -10,7 +10,7 @@ use crate::LogError;
 #[derive(Debug, thiserror::Error)]
 pub enum ChannelError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}")]
+    #[error("the logging channel cannot listen on {address}")]
     Listen {
         /// Where.
         address: Address,
@@ -19,19 +19,25 @@ pub enum ChannelError {
         source: io::Error,
     },
     /// Another process listens there.
-    #[error("{address} is in use: another process listens there; stop it or choose another address")]
+    #[error(
+        "the logging channel's address {address} is in use: another process listens there; stop it or choose another"
+    )]
     InUse {
         /// Where.
         address: Address,
     },
     /// The file at a socket's path is something else.
-    #[error("{} exists and is no socket: choose another path", path.display())]
+    #[error("the logging channel cannot use {}: it exists and is not a socket; choose another path", path.display())]
     NotASocket {
         /// The file.
         path: PathBuf,
     },
     /// The directory of a socket's path is missing.
-    #[error("the directory {} of socket {} does not exist: create it first", directory.display(), path.display())]
+    #[error(
+        "the directory {} of the logging channel's socket {} does not exist: create it first",
+        directory.display(),
+        path.display()
+    )]
     MissingDirectory {
         /// The directory.
         directory: PathBuf,
@@ -39,7 +45,7 @@ pub enum ChannelError {
         path: PathBuf,
     },
     /// Longer than the system's socket addresses.
-    #[error("the socket path {} has {length} bytes, the most is {max}: choose a shorter one", path.display())]
+    #[error("the logging channel's socket path {} has {length} bytes, the most is {max}: choose a shorter one", path.display())]
     PathTooLong {
         /// The path.
         path: PathBuf,
@@ -49,7 +55,7 @@ pub enum ChannelError {
         max: usize,
     },
     /// A peer could not be let in.
-    #[error("cannot accept a connection on {address}")]
+    #[error("the logging channel cannot accept a connection on {address}")]
     Accept {
         /// Where.
         address: Address,
@@ -58,7 +64,7 @@ pub enum ChannelError {
         source: io::Error,
     },
     /// The address cannot be connected to, and trying again would not help.
-    #[error("cannot connect to {address}")]
+    #[error("the logging channel cannot connect to {address}")]
     Connect {
         /// Where to.
         address: Address,

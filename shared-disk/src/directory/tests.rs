@@ -314,6 +314,33 @@ fn what_is_no_directory_is_named() {
 }
 
 #[test]
+fn after_the_removal_nobody_wins() {
+    let (directory, store) = store();
+    assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), Verdict::Won);
+    store.prepare(Generation(3), &claimant(2)).unwrap();
+    store.remove().unwrap();
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    for number in [1, 2] {
+        for generation in [GENERATION, Generation(3)] {
+            let found = store.claim(generation, &claimant(number));
+            let error = found.unwrap_err();
+            assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+            assert!(error.to_string().contains("is not there"), "{error}");
+        }
+    }
+    assert!(store.remove().is_err());
+}
+
+#[test]
+fn a_full_storage_is_called_full() {
+    let full = classify(Path::new("/shared"), "write", ErrorKind::StorageFull.into()).to_string();
+    assert_eq!(
+        full,
+        "shared storage /shared is full: free some space on it (write)"
+    );
+}
+
+#[test]
 fn errors_are_sorted_into_what_may_pass_and_what_may_not() {
     let sorted = |kind: ErrorKind| classify(Path::new("/shared"), "link", kind.into());
     for kind in [

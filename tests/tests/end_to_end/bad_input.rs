@@ -1,7 +1,7 @@
 //! Bad input: each gets one clear error that names the thing, the right status, and leaves nothing behind.
 
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, Scratch, lockstep};
+use lockstep_tests::harness::{Guest, Scratch, kvm, lockstep};
 use std::net::TcpListener;
 use std::os::unix::net::UnixListener;
 use std::path::Path;
@@ -90,6 +90,42 @@ fn images_that_are_too_large() {
         CONFIGURATION,
         &["key-value.elf", "--memory-mib"],
     );
+}
+
+#[test]
+fn what_is_no_regular_file_is_refused_at_once() {
+    let scratch = Scratch::new();
+    let fifo = scratch.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    let _socket = UnixListener::bind(scratch.join("socket")).unwrap();
+    let others = [
+        ("fifo", "a FIFO"),
+        ("socket", "a socket"),
+        ("/dev/zero", "a character device"),
+        (".", "a directory"),
+    ];
+    for (path, kind) in others {
+        let named = [path, kind];
+        expect_refused(&scratch, &mut run_image(Path::new(path)), CONFIGURATION, &named);
+        for (verb, flag) in [("replay", "--log"), ("run", "--config")] {
+            expect_refused(&scratch, &mut smoke(verb, &[flag, path]), CONFIGURATION, &named);
+        }
+        let mut info = lockstep();
+        expect_refused(&scratch, info.args(["log", "info", path]), CONFIGURATION, &named);
+    }
+}
+
+#[test]
+fn a_shared_directory_whose_name_is_no_file_is_refused_at_once() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let identity = scratch.directory("shared").join("identity");
+    nix::unistd::mkfifo(&identity, nix::sys::stat::Mode::S_IRUSR).unwrap();
+    for role in ["primary", "backup"] {
+        let mut side = smoke(role, &["--channel=unix:channel", "--shared-directory=shared"]);
+        let named = ["shared-directory", "shared/identity", "not a regular file"];
+        expect_refused(&scratch, &mut side, CONFIGURATION, &named);
+    }
 }
 
 #[test]

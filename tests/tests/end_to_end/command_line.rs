@@ -9,7 +9,7 @@ fn lockstep_with(arguments: &[&str]) -> Ended {
 }
 
 #[test]
-fn the_version_names_the_log_format() {
+fn the_version_names_the_build_and_the_log_format() {
     let ended = lockstep_with(&["--version"]).expect_code(0);
     assert!(
         ended
@@ -17,6 +17,9 @@ fn the_version_names_the_log_format() {
             .contains(&format!("log format version {FORMAT_VERSION}")),
         "{ended}"
     );
+    let build = ended.stdout.split(' ').nth(3).unwrap();
+    let is_name = build.len() == 12 && build.bytes().all(|digit| digit.is_ascii_hexdigit());
+    assert!(ended.stdout.contains(" build ") && is_name, "{ended}");
 }
 
 #[test]
@@ -86,6 +89,18 @@ fn the_printed_configuration_is_a_configuration_file() {
     ])
     .expect_code(0);
     assert_eq!(flag.stdout, printed.replace("memory_mib = 32", "memory_mib = 8"));
+}
+
+#[test]
+fn the_configuration_is_printed_without_an_image() {
+    let printed = |verb: &str| lockstep_with(&[verb, "--print-config", "--memory-mib=32"]).expect_code(0);
+    for verb in ["run", "record", "replay", "verify", "primary", "backup"] {
+        assert!(printed(verb).stdout.contains("memory_mib = 32"), "{verb}");
+    }
+    let image = Guest::Smoke.image().display().to_string();
+    lockstep_with(&["record", &image])
+        .expect_code(2)
+        .expect_named(&["--log"]);
 }
 
 #[test]

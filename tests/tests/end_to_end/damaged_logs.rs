@@ -69,6 +69,24 @@ fn a_log_cut_between_two_entries_is_replayed_up_to_there_and_damaged() {
 }
 
 #[test]
+fn bytes_behind_the_end_are_damage() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let whole = std::fs::read(record(&scratch)).unwrap();
+    let again = whole.clone();
+    let behind: [&[u8]; 3] = [b"x", &[0; 4096], &again];
+    for bytes in behind {
+        let longer = scratch.write("longer", [&whole, bytes].concat());
+        let text = longer.display().to_string();
+        let place = format!("damaged at byte {}", whole.len());
+        let dump = run(lockstep().args(["log", "dump"]).arg(&longer));
+        for ended in [run(&mut command("replay", &longer)), info(&longer), dump] {
+            ended.expect_code(42).expect_named(&[&text, &place]);
+        }
+    }
+}
+
+#[test]
 fn a_log_with_any_byte_changed_is_damaged() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();

@@ -2,11 +2,13 @@
 
 use lockstep_logging_channel::message::{Hello, Message, Refused};
 use lockstep_logging_channel::{Environment, FORMAT_VERSION, Record, codec};
-use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, kvm};
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, kvm, lockstep, lockstep_path};
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Room for one side of a pair beside another, or beside the test itself.
 struct Room {
@@ -48,6 +50,71 @@ fn expect_both_refuse(primary_spec: &PairSpec, backup_spec: &PairSpec, field: &s
     assert!(primary.event("protected").is_none() && backup.event("protected").is_none());
     assert_eq!(primary.process.stdout(), "", "the guest ran");
     assert!(!room.channel.exists(), "the socket was left behind");
+}
+
+/// This build's bytes and one more: another executable that does the same. Copied by a process of its own, because one that is open for
+/// writing anywhere, if only in a child of another test, cannot be run.
+fn another_build(scratch: &Scratch) -> PathBuf {
+    let path = scratch.join("another-build");
+    let mut copy = Command::new("sh");
+    copy.args(["-c", "cp \"$1\" \"$2\" && printf x >>\"$2\"", "sh"]);
+    let _ = run(copy.arg(lockstep_path()).arg(&path)).expect_code(0);
+    path
+}
+
+/// `lockstep --version` of `program`, without its line break.
+fn version(program: &Path) -> String {
+    let ended = run(Command::new(program).arg("--version")).expect_code(0);
+    ended.stdout.trim_end().to_owned()
+}
+
+#[test]
+fn two_builds_are_no_pair() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let room = Room::new();
+    let other = another_build(&room.scratch);
+    let mut primary = room.side("primary", &compute());
+    primary.wait_for("listening");
+    let channel = format!("unix:{}", room.channel.display());
+    let report = room.scratch.join("backup.jsonl");
+    let mut command = Command::new(&other);
+    command.args(
+        compute()
+            .command("backup", &channel, &room.shared, &report)
+            .get_args(),
+    );
+    let mut backup = Replica::start("backup", &mut command, report);
+    let short = |program: &Path| version(program).split(' ').nth(3).unwrap().to_owned();
+    let (here, there) = (short(lockstep_path()), short(&other));
+    assert_ne!(here, there);
+    for side in [&mut backup, &mut primary] {
+        let ended = side.process.wait().expect_code(43);
+        ended.expect_named(&[
+            "lockstep build",
+            &format!("primary `{here}"),
+            &format!("backup `{there}"),
+        ]);
+    }
+}
+
+#[test]
+fn a_recording_of_another_build_is_replayed() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let (other, log) = (another_build(&scratch), scratch.join("log"));
+    let on = |program: &Path, verb: &str| {
+        let mut command = Command::new(program);
+        command.arg(verb).arg(Guest::Smoke.image()).arg("--log").arg(&log);
+        run(&mut command).expect_code(0)
+    };
+    let _ = on(&other, "record");
+    let _ = on(lockstep_path(), "replay");
+    let info = run(lockstep().args(["log", "info"]).arg(&log)).expect_code(0);
+    let build = version(&other).split(' ').nth(3).unwrap().to_owned();
+    assert!(
+        info.stdout.contains(&format!("lockstep build = {build}")),
+        "{info}"
+    );
 }
 
 #[test]

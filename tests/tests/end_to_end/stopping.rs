@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT end every role at once, with status 0, and leave nothing behind.
+//! SIGTERM, SIGINT and SIGHUP end every role at once, with status 0, and leave nothing behind.
 
 use lockstep_logging_channel::{Body, EndReason};
 use lockstep_tests::harness::process::run;
@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::Command;
 
-const SIGNALS: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// A guest that says a line and then computes for longer than any test waits.
 const FOR_EVER: [&str; 2] = ["--command-line", "megarounds=100000000"];
@@ -78,24 +78,33 @@ fn a_stopped_replay_has_not_shown_anything() {
 }
 
 #[test]
-fn a_stopped_verification_leaves_no_files() {
+fn a_stopped_verification_has_not_shown_anything_and_leaves_no_files() {
     let Some(_kvm) = kvm::shared() else { return };
-    let scratch = Scratch::new();
-    let mut verify = compute("verify");
-    let mut process = Process::start(
-        "verify",
-        verify.args(["--runs", "1000000"]).env("TMPDIR", scratch.path()),
-    );
-    process.wait_for_stdout(FIRST_LINE);
-    // The first signal ends the recording, the second the replays.
-    process.signal(Signal::SIGTERM);
-    process.wait_for_stderr("replayed without divergence");
-    process.signal(Signal::SIGTERM);
-    process
-        .wait()
-        .expect_code(1)
-        .expect_named(&["stopped from outside"]);
-    assert_eq!(scratch.names(), Vec::<String>::new());
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        // One never ends by itself; the other replays for longer than any test waits.
+        let cases = [
+            (FOR_EVER[1], FIRST_LINE),
+            ("megarounds=1", "replayed without divergence"),
+        ];
+        for (work, begun) in cases {
+            let mut verify = lockstep();
+            verify.arg("verify").arg(Guest::Compute.image());
+            verify.args(["--memory-mib=16", "--runs=1000000", "--command-line", work]);
+            let mut process = Process::start("verify", verify.env("TMPDIR", scratch.path()));
+            if begun == FIRST_LINE {
+                process.wait_for_stdout(begun);
+            } else {
+                process.wait_for_stderr(begun);
+            }
+            process.signal(signal);
+            process
+                .wait()
+                .expect_code(1)
+                .expect_named(&["stopped from outside"]);
+            assert_eq!(scratch.names(), Vec::<String>::new());
+        }
+    }
 }
 
 #[test]
@@ -153,7 +162,7 @@ fn a_backup_that_waits_for_its_primary_is_stopped() {
     }
 }
 
-/// Claims are kept: they say who may go on. A pair that made none leaves only the name of the directory itself.
+/// A start that came to no pair, and a pair of which both sides have ended in good order, leave only the name of the directory itself.
 fn assert_no_pair_is_left(shared: &Path) {
     let names: Vec<_> = std::fs::read_dir(shared)
         .unwrap()
@@ -185,6 +194,7 @@ fn when_a_protected_primary_is_stopped_its_backup_goes_on() {
     pair.backup.process.signal(Signal::SIGINT);
     let _ = pair.backup.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
 }
 
 #[test]
@@ -197,4 +207,28 @@ fn when_a_protecting_backup_is_stopped_its_primary_goes_on() {
     pair.primary.process.signal(Signal::SIGINT);
     let _ = pair.primary.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
+}
+
+#[test]
+fn a_pair_whose_guest_has_ended_leaves_nothing() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = PairSpec::new(Guest::Smoke).start();
+    let _ = pair.primary.process.wait().expect_code(0);
+    let _ = pair.backup.process.wait().expect_code(0);
+    assert_no_socket_is_left(&pair);
+    assert_no_pair_is_left(&pair.shared);
+}
+
+/// A peer that was stopped would ask when it wakes, and has to find that the generation is taken.
+#[test]
+fn a_claim_is_kept_while_the_peer_may_ask() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = pair();
+    pair.primary.process.wait_for_stdout(FIRST_LINE);
+    pair.primary.process.signal(Signal::SIGSTOP);
+    pair.backup.wait_for("won");
+    let _ = pair.backup.stop().expect_code(0);
+    pair.primary.process.signal(Signal::SIGCONT);
+    let _ = pair.primary.process.wait().expect_code(41);
 }

@@ -76,7 +76,7 @@ pub enum DoorError {
         why: String,
     },
     /// The log could not be written or read.
-    #[error("log")]
+    #[error(transparent)]
     Log(#[from] lockstep_logging_channel::LogError),
 }
 

@@ -4,7 +4,11 @@ use super::commands::log::LogCommand;
 use super::configuration::Settings;
 use super::doctor::DoctorArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use lockstep_logging_channel::FORMAT_VERSION;
 use std::path::PathBuf;
+
+/// The flag that asks for settings only: no image and no log are needed for it.
+const PRINT_CONFIG: &str = "print_config";
 
 const AFTER_HELP: &str = "\
 Exit statuses:
@@ -31,8 +35,17 @@ pub struct Cli {
     pub talk: Talk,
 }
 
+/// The version without the build, which takes a look at the whole program: [`full_version`].
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (log format version 1)")
+}
+
+/// What `--version` prints.
+#[must_use]
+pub fn full_version() -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    let build = super::build::shown();
+    format!("lockstep {version} build {build} (log format version {FORMAT_VERSION})\n")
 }
 
 /// How the program talks on standard error.
@@ -62,7 +75,8 @@ pub enum LogFormat {
 #[derive(Clone, Debug, Args)]
 pub struct MachineArguments {
     /// The guest image (ELF64)
-    pub image: PathBuf,
+    #[arg(required_unless_present = PRINT_CONFIG)]
+    pub image: Option<PathBuf>,
     /// Flags
     #[command(flatten)]
     pub settings: Settings,
@@ -73,7 +87,7 @@ pub struct MachineArguments {
     #[arg(long, help_heading = "Host")]
     pub requalify: bool,
     /// Print the settings that would hold, as a TOML file, and end
-    #[arg(long, help_heading = "Configuration")]
+    #[arg(id = PRINT_CONFIG, long = "print-config", help_heading = "Configuration")]
     pub print_config: bool,
 }
 
@@ -88,8 +102,8 @@ pub enum Command {
         #[command(flatten)]
         machine: MachineArguments,
         /// The log file to write
-        #[arg(long, value_name = "FILE")]
-        log: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = PRINT_CONFIG)]
+        log: Option<PathBuf>,
         /// Replace the log file if it exists
         #[arg(long)]
         overwrite: bool,
@@ -100,8 +114,8 @@ pub enum Command {
         #[command(flatten)]
         machine: MachineArguments,
         /// The log file to read
-        #[arg(long, value_name = "FILE")]
-        log: PathBuf,
+        #[arg(long, value_name = "FILE", required_unless_present = PRINT_CONFIG)]
+        log: Option<PathBuf>,
     },
     /// Record a guest once, replay it several times, compare everything
     Verify {
@@ -131,7 +145,6 @@ pub enum Command {
 mod tests {
     use super::*;
     use clap::CommandFactory;
-    use lockstep_logging_channel::FORMAT_VERSION;
 
     #[test]
     fn the_command_line_is_consistent() {

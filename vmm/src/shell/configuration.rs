@@ -20,6 +20,8 @@ const WINDOW_MIB: u64 = 16;
 const LAG_MS_MAX: u64 = 1_000;
 /// Default spacing of register and device digests.
 const DIGEST_INTERVAL_EXITS: u64 = 4_096;
+/// The longest configuration file: every setting in it once, the longest of them 4 KiB, in under 64 KiB.
+const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Locally administered address.
 const MAC: &str = "52:54:00:4c:53:01";
 
@@ -166,11 +168,13 @@ impl Settings {
     /// # Errors
     /// [`CommandError::File`], [`CommandError::ConfigurationFile`] naming line and key.
     pub fn read(path: &Path) -> Result<Self, CommandError> {
-        let text = std::fs::read_to_string(path).map_err(|source| CommandError::File {
-            action: "read the configuration file",
-            path: path.to_owned(),
-            source,
-        })?;
+        let text = lockstep_regular_file::read(path, FILE_BYTES_MAX)
+            .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
+            .map_err(|source| CommandError::File {
+                action: "read the configuration file",
+                path: path.to_owned(),
+                source,
+            })?;
         toml::from_str(&text).map_err(|why| CommandError::ConfigurationFile {
             path: path.to_owned(),
             source: Box::new(why),

@@ -1,5 +1,6 @@
 //! Command line, configuration, network attachments, control. Imported by nobody.
 
+pub mod build;
 pub mod cli;
 pub mod commands;
 pub mod configuration;
@@ -12,6 +13,7 @@ pub mod network;
 pub mod outlets;
 pub mod pair;
 pub mod qualification;
+pub mod signals;
 pub mod start;
 pub mod status;
 pub mod switch;

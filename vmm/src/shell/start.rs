@@ -1,15 +1,16 @@
 //! From the command line to an exit status.
 
-use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk};
-use super::commands::arrange::Signals;
+use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::pair::{backup, primary};
+use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
 use super::writing::standard;
 use clap::Parser;
+use clap::error::ErrorKind;
 use lockstep_logging_channel::Existing;
 use std::error::Error;
 use std::future::Future;
@@ -20,13 +21,18 @@ use tracing_subscriber::EnvFilter;
 pub fn main() -> Status {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            return print_start(&full_version());
+        }
         Err(error) => return answer(&error),
     };
     listen_to(&cli.talk);
     if reads_console(&cli.command) {
         console::keep_stops();
     }
-    let outcome = carry_out(cli.command);
+    let outcome = signals::watch(given_up(&cli.command))
+        .map_err(CommandError::other("cannot listen for signals"))
+        .and_then(|()| carry_out(cli.command));
     console::restore();
     let status = outcome.unwrap_or_else(|error| {
         report(&error);
@@ -50,7 +56,12 @@ fn answer(error: &clap::Error) -> Status {
         standard::print_error(&text(standard::error_is_terminal()));
         return Status::Usage;
     }
-    let printed = standard::print_text(&text(standard::output_is_terminal()), Status::Success);
+    print_start(&text(standard::output_is_terminal()))
+}
+
+/// Prints what was asked for instead of a command.
+fn print_start(text: &str) -> Status {
+    let printed = standard::print_text(text, Status::Success);
     printed.unwrap_or_else(|why| {
         standard::print_error(&format!("error: {why}\n"));
         why.status()
@@ -106,11 +117,28 @@ fn reads_console(command: &Command) -> bool {
     )
 }
 
+/// The status of `command` when a signal ends it before it has begun. What was to run until it is stopped has been stopped; what was to give
+/// an answer has given none.
+fn given_up(command: &Command) -> Status {
+    match command {
+        Command::Run(_)
+        | Command::Record { .. }
+        | Command::Primary(_)
+        | Command::Backup(_)
+        | Command::Switch(_) => Status::Success,
+        Command::Replay { .. }
+        | Command::Verify { .. }
+        | Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::Log(_) => Status::Failure,
+    }
+}
+
 /// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
     match command {
         Command::Run(machine) => on_machine(machine, async |image, configuration| {
-            let mut signals = Signals::listen()?;
+            let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             run::run(&image, &configuration, &mut signals).await
         }),
@@ -119,25 +147,32 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             log,
             overwrite,
         } => on_machine(machine, async move |image, configuration| {
-            let mut signals = Signals::listen()?;
+            let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             let existing = if overwrite {
                 Existing::Overwrite
             } else {
                 Existing::Refuse
             };
-            record::record(&image, &log, existing, &configuration, &mut signals).await
+            record::record(
+                &image,
+                &log.unwrap_or_default(),
+                existing,
+                &configuration,
+                &mut signals,
+            )
+            .await
         }),
         Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
-            replay::replay(&image, &log, &configuration).await
+            replay::replay(&image, &log.unwrap_or_default(), &configuration).await
         }),
         Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
-            let mut signals = Signals::listen()?;
+            let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             verify::verify(&image, runs, &configuration, &mut signals).await
         }),
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
-            let signals = Signals::listen()?;
+            let signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             primary::primary(&image, &configuration, signals).await
         }),
@@ -181,7 +216,8 @@ where
         requalify: machine.requalify,
         ..settings.resolve()?
     };
-    in_runtime(command(machine.image, configuration))
+    // The command line is refused without an image, unless it asks for the settings only.
+    in_runtime(command(machine.image.unwrap_or_default(), configuration))
 }
 
 fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Result<Status, CommandError> {

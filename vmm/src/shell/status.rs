@@ -90,39 +90,45 @@ pub enum CommandError {
     #[error(transparent)]
     Host(#[from] HostError),
     /// The network attachment failed.
-    #[error("network")]
+    #[error(transparent)]
     Network(#[from] NetworkError),
     /// The log failed.
-    #[error("log")]
+    #[error(transparent)]
     Log(#[from] LogError),
     /// The machine stopped.
     #[error(transparent)]
     Machine(#[from] MachineError),
-    /// The log or the peer was made in another environment.
-    #[error("{name} differs: {recorded} there, {here} here")]
+    /// The log was made in another environment.
+    #[error("{name} differs: {recorded} in the log, {here} here")]
     Mismatch {
         /// The first differing field.
         name: String,
-        /// Its value in the log or at the peer.
+        /// Its value in the log.
         recorded: String,
         /// Its value here.
         here: String,
     },
     /// The logging channel cannot be opened.
-    #[error("logging channel")]
-    Channel(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Channel(Box<dyn std::error::Error + Send + Sync>),
     /// The switch cannot start or go on.
-    #[error("switch")]
-    Switch(#[source] SwitchError),
+    #[error(transparent)]
+    Switch(SwitchError),
     /// The demonstration cannot be given.
-    #[error("demo")]
-    Demo(#[source] DemoError),
+    #[error(transparent)]
+    Demo(DemoError),
     /// The peer cannot be worked with.
-    #[error("peer")]
-    Peer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error(transparent)]
+    Peer(Box<dyn std::error::Error + Send + Sync>),
     /// What a command prints cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
+    /// A part of Lockstep itself failed.
+    #[error("{what}: this is a defect of Lockstep")]
+    Defect {
+        /// What happened.
+        what: String,
+    },
     /// Everything else.
     #[error("{what}")]
     Other {
@@ -143,6 +149,11 @@ impl CommandError {
         }
     }
 
+    /// There is nothing to make a random name of.
+    pub fn no_random_bytes(why: getrandom::Error) -> Self {
+        Self::other("the host gives no random bytes")(std::io::Error::other(why))
+    }
+
     /// A wrong setting.
     pub fn setting(setting: &str, why: impl Into<String>) -> Self {
         Self::Setting {
@@ -161,15 +172,18 @@ impl CommandError {
             | Self::Image { .. }
             | Self::Memory(MemoryError::Size { .. })
             | Self::Boot(_)
-            | Self::Channel(_)
-            | Self::Switch(_)
-            | Self::Network(_) => Status::Configuration,
+            | Self::Channel(_) => Status::Configuration,
+            Self::Switch(error) => switch_status(error),
+            Self::Network(error) => network_status(error),
             Self::Demo(error) => error.status(),
             Self::Memory(MemoryError::Map { .. }) | Self::Host(_) => Status::Host,
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,
-            Self::Machine(MachineError::Cpu(_)) | Self::Output(_) | Self::Other { .. } => Status::Failure,
+            Self::Machine(MachineError::Cpu(_))
+            | Self::Output(_)
+            | Self::Defect { .. }
+            | Self::Other { .. } => Status::Failure,
         }
     }
 
@@ -178,9 +192,9 @@ impl CommandError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Image {
-                source: ImageError::Segment { .. },
+                source: ImageError::Segment { end, limit, .. },
                 ..
-            } => Some("give the guest more memory: --memory-mib"),
+            } if end > limit => Some("give the guest more memory: --memory-mib"),
             Self::Image { .. } => Some(
                 "`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is",
             ),
@@ -200,6 +214,24 @@ impl CommandError {
             }
             _ => None,
         }
+    }
+}
+
+/// What cannot be attached is configured wrongly; what fails later fails.
+fn network_status(error: &NetworkError) -> Status {
+    match error {
+        NetworkError::Closed { .. }
+        | NetworkError::Broken { .. }
+        | NetworkError::Framing { .. }
+        | NetworkError::Runtime { .. } => Status::Failure,
+        _ => Status::Configuration,
+    }
+}
+
+fn switch_status(error: &SwitchError) -> Status {
+    match error {
+        SwitchError::Runtime { .. } => Status::Failure,
+        _ => Status::Configuration,
     }
 }
 
@@ -223,5 +255,57 @@ fn door_status(error: &DoorError) -> Status {
         DoorError::Exhausted => Status::DamagedLog,
         // A live machine that is stopped has ended well; what comes here is a replay that has not seen the end of its log.
         DoorError::Stopped | DoorError::Host { .. } => Status::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    fn closed() -> Error {
+        ErrorKind::BrokenPipe.into()
+    }
+
+    #[test]
+    fn what_fails_while_it_runs_is_no_configuration() {
+        let attachment = "switch:/run/switch".to_owned();
+        let socket = PathBuf::from("/run/switch");
+        let failures = [
+            CommandError::Network(NetworkError::Closed {
+                attachment: attachment.clone(),
+            }),
+            CommandError::Network(NetworkError::Broken {
+                attachment,
+                source: closed(),
+            }),
+            CommandError::Switch(SwitchError::Runtime { source: closed() }),
+            CommandError::Defect {
+                what: "the vCPU thread ended without an outcome".to_owned(),
+            },
+        ];
+        for failure in failures {
+            assert_eq!(failure.status(), Status::Failure, "{failure}");
+        }
+        let absent = NetworkError::SwitchAbsent {
+            socket,
+            source: closed(),
+        };
+        assert_eq!(CommandError::Network(absent).status(), Status::Configuration);
+    }
+
+    #[test]
+    fn headlines_name_the_thing() {
+        let log = PathBuf::from("/tmp/log");
+        let headline = CommandError::Log(LogError::Exists { path: log }).to_string();
+        assert!(headline.contains("/tmp/log"), "{headline}");
+        let door = DoorError::Log(LogError::CutOff {
+            path: PathBuf::from("/tmp/log"),
+            offset: 1,
+            entries: 0,
+            partial_bytes: 1,
+        });
+        let headline = CommandError::Machine(MachineError::Door(door)).to_string();
+        assert!(headline.contains("/tmp/log"), "{headline}");
     }
 }

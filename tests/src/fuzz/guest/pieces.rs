@@ -222,14 +222,7 @@ fn vector(choose: &mut Chooser) -> Vec<u8> {
 }
 
 fn port(choose: &mut Chooser) -> Vec<u8> {
-    const FORMS: [&[u8]; 6] = [
-        &[0xec],
-        &[0x66, 0xed],
-        &[0xed],
-        &[0xee],
-        &[0x66, 0xef],
-        &[0xef],
-    ];
+    const FORMS: [&[u8]; 6] = [&[0xec], &[0x66, 0xed], &[0xed], &[0xee], &[0x66, 0xef], &[0xef]];
     let mut code = Vec::new();
     for _ in 0..=choose.below(3) {
         let port = choose.pick(&PORTS);
@@ -450,5 +443,7 @@ fn stack(choose: &mut Chooser) -> Vec<u8> {
 }
 
 fn random_bytes(choose: &mut Chooser) -> Vec<u8> {
-    (0..1 + choose.below(8)).map(|_| choose.below(256) as u8).collect()
+    (0..1 + choose.below(8))
+        .map(|_| choose.below(256) as u8)
+        .collect()
 }

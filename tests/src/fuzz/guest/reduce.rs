@@ -31,7 +31,10 @@ pub fn listing(case: &Case) -> String {
         case.seed, case.clock, case.digest_interval_exits
     );
     for (index, slot) in case.slots.iter().enumerate() {
-        let end = slot.iter().rposition(|byte| *byte != NOP).map_or(0, |last| last + 1);
+        let end = slot
+            .iter()
+            .rposition(|byte| *byte != NOP)
+            .map_or(0, |last| last + 1);
         if end > 0 {
             let bytes: Vec<String> = slot[..end].iter().map(|byte| format!("{byte:02x}")).collect();
             text = format!("{text}\n  slot {index:2}: {}", bytes.join(" "));

@@ -91,7 +91,7 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     let count = header.e_phnum(endian);
     if count > SEGMENTS_MAX {
         return Err(ImageError::NotElf {
-            why: format!("it has {count} program headers"),
+            why: format!("it has {count} program headers, the most is {SEGMENTS_MAX}"),
         });
     }
     let headers = header.program_headers(endian, image).map_err(not_elf)?;
@@ -148,9 +148,13 @@ where
             limit: memory_bytes,
         });
     }
+    let offset: u64 = header.p_offset(endian).into();
     if header.data(endian, image).is_err() {
         return Err(ImageError::NotElf {
-            why: format!("its segment at {start:#x} lies beyond the end of the file"),
+            why: format!(
+                "its segment at {start:#x} takes {file_bytes} bytes from byte {offset} of the file, which has {} bytes",
+                image.len()
+            ),
         });
     }
     Ok(Segment {
@@ -220,6 +224,21 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_segment_beyond_the_file_names_both_lengths() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        let file = [
+            header(HEADER_BYTES, 1),
+            program_header(100, IMAGE_ADDRESS_MIN, 1000),
+        ]
+        .concat();
+        let refused = load(&file, &memory).unwrap_err().to_string();
+        assert!(
+            refused.contains("1000 bytes from byte 100 of the file, which has 120 bytes"),
+            "{refused}"
+        );
+    }
+
     /// 0xffff program headers mean that a section header says how many there are: one, here. All the others, which would
     /// be loaded unchecked, lie below the address for images.
     #[test]
@@ -235,7 +254,12 @@ mod tests {
         file.extend([0x0f, 0x31]);
         let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
         let refused = load(&file, &memory).unwrap_err();
-        assert!(refused.to_string().contains("65535 program headers"), "{refused}");
+        assert!(
+            refused
+                .to_string()
+                .contains("65535 program headers, the most is 64"),
+            "{refused}"
+        );
         assert_eq!(memory.read_obj::<u16>(GuestAddress(0x1000)).unwrap(), 0);
     }
 }

@@ -16,6 +16,8 @@ fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError>
         instructions,
         halted,
         between,
+        digest_due: _,
+        timer_entered: _,
     } = *position;
     let counted = match *clock {
         SavedClock::None => 0,
@@ -51,6 +53,8 @@ impl<V: Vcpu> Machine<V> {
             instructions,
             halted,
             between,
+            digest_due,
+            timer_entered,
         } = self;
         Ok(SavedMachine {
             memory_bytes: memory::size_bytes(memory),
@@ -59,6 +63,8 @@ impl<V: Vcpu> Machine<V> {
                 instructions: *instructions,
                 halted: *halted,
                 between: *between,
+                digest_due: *digest_due,
+                timer_entered: *timer_entered,
             },
             policy: (*policy).into(),
             cpu: vcpu.save()?,
@@ -90,6 +96,8 @@ impl<V: Vcpu> Machine<V> {
             instructions,
             halted,
             between,
+            digest_due,
+            timer_entered,
         } = *position;
         let expected = memory::size_bytes(&memory);
         if *memory_bytes != expected {
@@ -111,6 +119,8 @@ impl<V: Vcpu> Machine<V> {
             instructions,
             halted,
             between,
+            digest_due,
+            timer_entered,
         })
     }
 }

@@ -43,6 +43,10 @@ pub struct SavedPosition {
     pub halted: bool,
     /// A kick found it where there is no execution point.
     pub between: bool,
+    /// A digest waits for the end of the instruction that is being executed.
+    pub digest_due: bool,
+    /// The timer has expired at this execution point.
+    pub timer_entered: bool,
 }
 
 /// How it is to behave.

@@ -10,43 +10,14 @@ use crate::shell::machine::thread::{MachineThread, MakeDoor};
 use crate::shell::machine::{Plan, start};
 use crate::shell::network::{self, NetworkReceiver};
 use crate::shell::outlets::Outlets;
+pub use crate::shell::signals::Signals;
 use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lockstep_logging_channel::EndReason;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the very most.
 pub const FRAMES_WAITING_MAX: usize = 1024;
-
-/// SIGTERM and SIGINT.
-pub struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    /// Listens for both.
-    ///
-    /// # Errors
-    /// The host's.
-    pub fn listen() -> Result<Self, CommandError> {
-        let listen = |kind| signal(kind).map_err(CommandError::other("cannot listen for signals"));
-        Ok(Self {
-            terminate: listen(SignalKind::terminate())?,
-            interrupt: listen(SignalKind::interrupt())?,
-        })
-    }
-
-    /// Waits for either. Cancel-safe.
-    pub async fn received(&mut self) {
-        tokio::select! {
-            _ = self.terminate.recv() => tracing::info!("SIGTERM: stopping"),
-            _ = self.interrupt.recv() => tracing::info!("SIGINT: stopping"),
-        }
-        standard::hurry();
-    }
-}
 
 /// Waits until standard output has everything. A reader may be slow: only a signal ends the wait before, and then the end of the process
 /// waits a last moment.
@@ -183,7 +154,7 @@ pub fn world(
     clock: ClockKind,
 ) -> Result<World, CommandError> {
     World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
-        .map_err(CommandError::other("kick timer"))
+        .map_err(CommandError::other("the host gives no timer"))
 }
 
 /// Says how the guest ended, and the status that follows.

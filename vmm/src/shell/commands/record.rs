@@ -2,6 +2,7 @@
 
 use super::arrange::{Live, Outsides, Signals, conclude, world};
 use crate::machine::door::{Door, DoorError};
+use crate::machine::run::Ended;
 use crate::replica::recorder::Start;
 use crate::replica::replayer::TimeFloor;
 use crate::replica::{Journal, Recorder};
@@ -10,7 +11,8 @@ use crate::shell::machine::Plan;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::{
-    Body, Entry, Environment, ExecutionPoint, Existing, Generation, LogWriter, OutputTarget, Sequence,
+    Body, EndReason, Entry, Environment, ExecutionPoint, Existing, Generation, LogWriter, OutputTarget,
+    Sequence,
 };
 use std::path::Path;
 
@@ -75,17 +77,12 @@ pub async fn record(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, CommandError> {
-    record_plan(
-        Plan::new(image, configuration)?,
-        log,
-        existing,
-        configuration,
-        signals,
-    )
-    .await
+    let plan = Plan::new(image, configuration)?;
+    let ended = record_plan(plan, log, existing, configuration, signals).await?;
+    Ok(conclude(&ended))
 }
 
-/// Runs the machine of `plan`, and records it.
+/// Runs the machine of `plan`, and records it. Tells how it ended.
 ///
 /// # Errors
 /// [`CommandError`].
@@ -95,7 +92,7 @@ pub async fn record_plan(
     existing: Existing,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Ended, CommandError> {
     let clock = plan.clock();
     let (
         outsides,
@@ -106,10 +103,15 @@ pub async fn record_plan(
         },
     ) = match Outsides::open(configuration, clock, signals).await? {
         Some(opened) => opened,
-        None => return Ok(Status::Success),
+        None => {
+            return Ok(Ended {
+                reason: EndReason::Stopped,
+                point: ExecutionPoint::default(),
+            });
+        }
     };
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
+    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
     let outlets = outlets.waiting_for_reader();
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
     let make_door = Box::new(move || {
@@ -120,5 +122,5 @@ pub async fn record_plan(
         };
         Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
     });
-    Ok(conclude(&outsides.run(plan, make_door, signals).await?))
+    outsides.run(plan, make_door, signals).await
 }

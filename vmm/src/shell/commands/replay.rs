@@ -57,7 +57,15 @@ impl Feed for FileFeed {
     fn next(&mut self, _exits: u64) -> Result<Fed, DoorError> {
         self.ordered.obey()?;
         match self.reader.next() {
-            Some(Ok(entry)) => Ok(Fed::Entry(Box::new(entry))),
+            Some(Ok(entry)) => {
+                // The run would be over, and what is behind its end never be read.
+                if matches!(entry.body, Body::End(_))
+                    && let Some(Err(why)) = self.reader.next()
+                {
+                    return Err(why.into());
+                }
+                Ok(Fed::Entry(Box::new(entry)))
+            }
             Some(Err(why)) => Err(why.into()),
             None => Ok(Fed::Exhausted),
         }
@@ -133,7 +141,7 @@ pub async fn replay_plan(
 pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let (_, recorded) = open_log(log)?;
     let plan = Plan::for_replay(image, configuration, &recorded)?;
-    let ended = replay_plan(plan, log, true, &mut Signals::listen()?).await?;
+    let ended = replay_plan(plan, log, true, &mut Signals::listen()).await?;
     tracing::info!(exits = ended.point.exits, "the replay equals the log");
     Ok(conclude(&ended))
 }

@@ -1,6 +1,6 @@
 //! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
 
-use super::arrange::{Signals, console_written};
+use super::arrange::{Signals, conclude, console_written};
 use super::record::record_plan;
 use super::replay::replay_plan;
 use crate::machine::MachineError;
@@ -9,7 +9,7 @@ use crate::shell::configuration::Configuration;
 use crate::shell::machine::Plan;
 use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
-use lockstep_logging_channel::{Existing, LogReader};
+use lockstep_logging_channel::{EndReason, Existing, LogReader};
 use std::path::{Path, PathBuf};
 
 /// The log of a verification: removed when all is well, kept as evidence when not.
@@ -48,8 +48,7 @@ impl Drop for Evidence {
     }
 }
 
-/// Records `image` and replays it `runs` times. A signal ends the recording, as it does for a guest that never ends by itself; another
-/// ends the verification.
+/// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is doing.
 ///
 /// # Errors
 /// [`CommandError`]; the first divergence is one, and its log is kept.
@@ -59,10 +58,13 @@ pub async fn verify(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, CommandError> {
+    let plan = Plan::new(image, configuration)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
-    let plan = Plan::new(image, configuration)?;
     let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, signals).await?;
+    if recorded.reason == EndReason::Stopped {
+        return Err(stopped());
+    }
     for run in 1..=runs {
         if let Err(error) = replay_plan(plan.clone(), &log, false, signals).await {
             evidence.keep = !matches!(
@@ -74,10 +76,33 @@ pub async fn verify(
         }
         tracing::info!(run, of = runs, "replayed without divergence");
     }
-    let entries = LogReader::open(&log)?.count();
+    let entries = tokio::select! {
+        entries = tokio::task::spawn_blocking(move || count(&log)) => entries.unwrap_or_else(|why| Err(not_counted(why)))?,
+        () = signals.received() => return Err(stopped()),
+    };
     let text =
         format!("verified: recorded once, {entries} entries; replayed {runs} times without divergence\n");
     standard::console().push(text.as_bytes());
     console_written(signals).await;
-    Ok(recorded)
+    Ok(conclude(&recorded))
+}
+
+fn stopped() -> CommandError {
+    MachineError::Door(DoorError::Stopped).into()
+}
+
+fn not_counted(why: tokio::task::JoinError) -> CommandError {
+    CommandError::Other {
+        what: "the log cannot be counted".to_owned(),
+        source: Box::new(why),
+    }
+}
+
+fn count(log: &Path) -> Result<u64, CommandError> {
+    let mut entries = 0;
+    for entry in LogReader::open(log)? {
+        entry?;
+        entries += 1;
+    }
+    Ok(entries)
 }

@@ -94,7 +94,7 @@ pub enum DemoError {
         /// What the system said.
         source: io::Error,
     },
-    /// SIGINT or SIGTERM came.
+    /// A signal came.
     #[error("interrupted")]
     Interrupted,
 }

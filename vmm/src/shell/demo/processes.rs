@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::process::{Child, Command};
@@ -26,6 +27,14 @@ pub(super) struct Process {
     name: &'static str,
     child: Child,
     messages: PathBuf,
+}
+
+/// A process that ends with the demonstration, even where that is killed and can end nothing itself. It is the end of the thread that
+/// starts the process which counts: the demonstration has one, and lives as long as it.
+#[expect(unsafe_code, reason = "what runs between fork and exec")]
+fn tied(command: &mut Command) -> &mut Command {
+    // SAFETY: one system call, which touches no memory and takes no lock.
+    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) }
 }
 
 impl Process {
@@ -48,8 +57,7 @@ impl Process {
         } else {
             File::create(places.console(name)).map_err(failed)?.into()
         };
-        let child = Command::new(executable)
-            .args(arguments)
+        let child = tied(Command::new(executable).args(arguments))
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(File::create(&messages).map_err(failed)?)

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
@@ -23,6 +22,7 @@ use super::workload::{Findings, Workload};
 use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
 use crate::kvm::Host;
 use crate::shell::pair::clock::monotonic_ns;
+use crate::shell::signals::Signals;
 use crate::shell::status::Status;
 use crate::shell::writing::standard;
 
@@ -48,14 +48,11 @@ pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
         .build()
         .map_err(failed)?;
     runtime.block_on(async {
-        let watch = |kind| signal(kind).map_err(failed);
-        let (mut terminate, mut interrupt) =
-            (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
+        let mut signals = Signals::listen();
         let mut scene = Scene::prepare(executable)?;
         let outcome = tokio::select! {
             outcome = perform(arguments, image, &mut scene) => outcome,
-            _ = terminate.recv() => Err(DemoError::Interrupted),
-            _ = interrupt.recv() => Err(DemoError::Interrupted),
+            () = signals.received() => Err(DemoError::Interrupted),
         };
         progress::clear();
         if let Some(kept) = scene.clear(arguments.keep).await {

@@ -8,6 +8,7 @@ use crate::machine::devices::Devices;
 use crate::machine::devices::virtio::{Mmio, Net};
 use crate::machine::run::Policy;
 use crate::machine::{Machine, boot, image, memory};
+use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
 use crate::shell::machine::processor::processor;
@@ -16,11 +17,13 @@ use crate::shell::qualification::{
 };
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 /// No image is larger than the memory it is loaded into.
 const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
+
+/// Name of the field that says which build made a log. Only between the two sides of a pair is it compared.
+pub const BUILD_FIELD: &str = "lockstep build";
 
 /// What a machine is built from.
 #[derive(Clone, Debug)]
@@ -91,6 +94,12 @@ impl Plan {
         }
     }
 
+    /// Guest memory, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
     /// Ethernet address of the guest.
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
@@ -117,7 +126,7 @@ impl Plan {
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
         let net = Net::new(self.mac).map_err(|why| CommandError::Other {
-            what: "network device".to_owned(),
+            what: "the network device cannot be made".to_owned(),
             source: Box::new(why),
         })?;
         Ok(Machine::new(
@@ -143,6 +152,8 @@ impl Plan {
             .collect();
         let [a, b, c, d, e, f] = self.mac;
         let compared = vec![
+            // Raised with every change that makes an old log replay differently. Which build made a log is only said, below: a later one of
+            // the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
             field("guest image digest", Digest::of(&self.image).to_string()),
             field("guest memory in bytes", self.memory_bytes.to_string()),
@@ -158,6 +169,7 @@ impl Plan {
             field("digest interval in exits", self.digest_interval_exits.to_string()),
         ];
         let mut informative = vec![
+            field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
             field("guest image", self.image_path.display().to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
             field("host processor", processor()),
@@ -183,28 +195,9 @@ fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Resu
 }
 
 fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
-    let failed = |source| CommandError::File {
+    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| CommandError::File {
         action: "read the guest image",
         path: path.to_owned(),
         source,
-    };
-    let too_large = || {
-        failed(std::io::Error::other(format!(
-            "it is larger than {IMAGE_BYTES_MAX} bytes"
-        )))
-    };
-    let file = std::fs::File::open(path).map_err(failed)?;
-    if file.metadata().map_err(failed)?.len() > IMAGE_BYTES_MAX {
-        return Err(too_large());
-    }
-    let mut image = Vec::new();
-    // What is no ordinary file has no length: that is seen as it is read.
-    file.take(IMAGE_BYTES_MAX + 1)
-        .read_to_end(&mut image)
-        .map_err(failed)?;
-    if image.len() as u64 > IMAGE_BYTES_MAX {
-        Err(too_large())
-    } else {
-        Ok(image)
-    }
+    })
 }

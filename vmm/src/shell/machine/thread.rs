@@ -5,6 +5,7 @@ use crate::kvm::Kicker;
 use crate::machine::door::Door;
 use crate::machine::run::Ended;
 use crate::shell::live::control::Ordered;
+use crate::shell::signals;
 use crate::shell::status::CommandError;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::oneshot;
@@ -24,6 +25,7 @@ pub type MakeDoor = Box<dyn FnOnce() -> Result<Box<dyn Door>, CommandError> + Se
 /// The host starts no thread.
 pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<MachineThread, CommandError> {
     let (send, outcome) = oneshot::channel();
+    signals::machine_starts(plan.memory_bytes());
     let handle = Builder::new()
         .name("vcpu".to_owned())
         .spawn(move || {
@@ -50,10 +52,9 @@ impl MachineThread {
     pub async fn outcome(&mut self) -> Result<Ended, CommandError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(CommandError::setting(
-                "vCPU thread",
-                "it ended without an outcome: this is a defect",
-            )),
+            Err(_) => Err(CommandError::Defect {
+                what: "the vCPU thread ended without an outcome".to_owned(),
+            }),
         }
     }
 

@@ -34,7 +34,7 @@ use tokio::sync::mpsc;
 pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
-    let mut signals = Signals::listen()?;
+    let mut signals = Signals::listen();
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let identity = storage::identity(settings.directory, meeting::fresh_name()?, CONNECT_PATIENCE);
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
@@ -45,7 +45,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         () = signals.received() => return Ok(Status::Success),
     };
     reporter.witnesses = witnesses.names();
-    let here = meeting::environment(&plan, configuration, identity, [0; 16]);
+    let here = meeting::environment(&plan, configuration, identity, [0; 16])?;
     let (
         host,
         Live {

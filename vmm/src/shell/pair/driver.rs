@@ -93,6 +93,8 @@ pub struct Driver {
     live: bool,
     /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
     receives: bool,
+    /// The peer has said Goodbye: it asks the storage for nothing any more.
+    peer_left: bool,
     ended: Option<Ended>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
@@ -125,6 +127,7 @@ impl Driver {
             closing: false,
             live,
             receives: live,
+            peer_left: false,
             ended: None,
             halted: None,
             actions: Vec::new(),
@@ -340,6 +343,7 @@ impl Driver {
         if acknowledges {
             pass(Step::BeforeAcknowledge);
         }
+        self.peer_left |= matches!(message, Message::Goodbye(_));
         self.step(Input::Received(message))?;
         if acknowledges {
             pass(Step::AfterAcknowledge);
@@ -493,6 +497,9 @@ impl Driver {
         self.parts.from_cpu.close();
         if self.ended.is_none() {
             let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
+        }
+        if self.peer_left && halt != Halt::Fenced {
+            self.parts.storage.remove().await;
         }
         match halt {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),

@@ -3,9 +3,11 @@
 use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
 use crate::replica::role::Config;
+use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
 use crate::shell::machine::Plan;
+use crate::shell::machine::plan::BUILD_FIELD;
 use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::handshake::as_backup;
@@ -74,7 +76,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandErr
 /// The host gives none.
 pub fn fresh_name() -> Result<[u8; 16], CommandError> {
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(|why| CommandError::setting("random bytes", why.to_string()))?;
+    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
     Ok(name)
 }
 
@@ -86,19 +88,26 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
     })
 }
 
-/// What both sides must have the same: the machine, the pair's settings, the `storage` they reach, and the kind of their network.
-#[must_use]
+/// What both sides must have the same: the build, the machine, the pair's settings, the `storage` they reach, and the kind of their network.
+///
+/// # Errors
+/// [`CommandError::File`]: the build cannot be named.
 pub fn environment(
     plan: &Plan,
     configuration: &Configuration,
     storage: [u8; 16],
     pair: [u8; 16],
-) -> Environment {
+) -> Result<Environment, CommandError> {
     let mut environment = plan.environment(pair);
+    environment.informative.retain(|field| field.name != BUILD_FIELD);
     let field = |name: &str, value: String| EnvironmentField {
         name: name.to_owned(),
         value,
     };
+    // Before the machine's own fields, because two builds may differ in what these say.
+    environment
+        .compared
+        .insert(0, field(BUILD_FIELD, build::name()?.to_owned()));
     environment.compared.extend([
         field("host processor", processor()),
         field("peer timeout in ms", configuration.pair.timeout_ms.to_string()),
@@ -108,7 +117,7 @@ pub fn environment(
     ]);
     let storage = field(STORAGE_FIELD, hexadecimal(storage));
     environment.compared.insert(0, storage);
-    environment
+    Ok(environment)
 }
 
 fn channel_failed(why: ChannelError) -> CommandError {

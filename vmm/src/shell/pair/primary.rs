@@ -45,7 +45,7 @@ pub async fn primary(
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
         return Ok(Status::Success);
     };
-    let environment = meeting::environment(&plan, configuration, identity, pair);
+    let environment = meeting::environment(&plan, configuration, identity, pair)?;
     let (
         host,
         Live {

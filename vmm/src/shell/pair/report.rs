@@ -44,7 +44,7 @@ pub struct Counters {
 
 fn histogram() -> Result<Histogram<u64>, CommandError> {
     Histogram::new_with_max(TIME_US_MAX, 3).map_err(|why| CommandError::Other {
-        what: "statistics".to_owned(),
+        what: "the statistics cannot be kept".to_owned(),
         source: Box::new(why),
     })
 }
@@ -103,10 +103,41 @@ fn to_file(file: File) -> Writer {
     writer
 }
 
+/// When a complaint that goes on and on is repeated: at once, then after pauses that double.
+#[derive(Debug)]
+struct Complaints {
+    pause: Duration,
+    next: Option<Instant>,
+}
+
+impl Complaints {
+    const PAUSE_MIN: Duration = Duration::from_secs(1);
+    const PAUSE_MAX: Duration = Duration::from_secs(60);
+
+    fn new() -> Self {
+        Self {
+            pause: Self::PAUSE_MIN,
+            next: None,
+        }
+    }
+
+    /// Whether to complain `now`.
+    fn is_due(&mut self, now: Instant) -> bool {
+        let due = self.next.is_none_or(|next| now >= next);
+        if due {
+            self.next = Some(now + self.pause);
+            self.pause = (self.pause * 2).min(Self::PAUSE_MAX);
+        }
+        due
+    }
+}
+
 /// Writes reports.
 pub struct Reporter {
     file: Option<Writer>,
     written: Instant,
+    /// Of a storage that gives no verdict.
+    storage: Complaints,
     /// What is counted.
     pub counters: Counters,
     /// Names of the witnesses, in the order in which the role machine counts them.
@@ -137,6 +168,7 @@ impl Reporter {
         Ok(Self {
             file,
             written: Instant::now(),
+            storage: Complaints::new(),
             counters: Counters::new()?,
             witnesses: Vec::new(),
         })
@@ -204,18 +236,22 @@ impl Reporter {
                 self.event("claiming", json!({ "generation": generation.0 }));
             }
             Report::StorageUnreachable { attempts, why } => {
-                tracing::warn!(
-                    attempts,
-                    "the shared storage gives no verdict, output is held: {why}"
-                );
+                if self.storage.is_due(Instant::now()) {
+                    tracing::warn!(
+                        attempts,
+                        "the shared storage gives no verdict, output is held: {why}"
+                    );
+                }
                 self.event("storage_unreachable", json!({ "attempts": attempts, "why": why }));
             }
             Report::StorageSilent { waited_ns, open } => {
-                tracing::warn!(
-                    waited_ms = waited_ns / 1_000_000,
-                    open,
-                    "the shared storage does not answer, output is held"
-                );
+                if self.storage.is_due(Instant::now()) {
+                    tracing::warn!(
+                        waited_ms = waited_ns / 1_000_000,
+                        open,
+                        "the shared storage does not answer, output is held"
+                    );
+                }
                 self.event("storage_silent", json!({ "waited_ns": waited_ns, "open": open }));
             }
             Report::Won { generation } => {
@@ -259,5 +295,20 @@ fn cause_text(cause: &Cause) -> String {
         Cause::Broken { why } => format!("the connection broke: {why}"),
         Cause::Violation { why } => format!("it said what no peer says: {why}"),
         Cause::Left { reason } => format!("it said goodbye: {reason}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_repeated_after_growing_pauses() {
+        let mut complaints = Complaints::new();
+        let begun = Instant::now();
+        let said: Vec<u64> = (0..300)
+            .filter(|second| complaints.is_due(begun + Duration::from_secs(*second)))
+            .collect();
+        assert_eq!(said, [0, 1, 3, 7, 15, 31, 63, 123, 183, 243]);
     }
 }

@@ -33,7 +33,7 @@ pub fn probe(
     for (number, property) in begun {
         begins(number, property);
     }
-    thread
-        .join()
-        .map_err(|_| CommandError::setting(name, "a probe ended without a finding: this is a defect"))
+    thread.join().map_err(|_| CommandError::Defect {
+        what: format!("{name}: a probe ended without a finding"),
+    })
 }

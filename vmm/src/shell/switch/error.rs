@@ -73,8 +73,8 @@ pub enum SwitchError {
         /// What the system said.
         source: io::Error,
     },
-    /// The runtime, or the handlers of SIGTERM and SIGINT, cannot be set up.
-    #[error("cannot set up the event loop")]
+    /// The runtime cannot be set up.
+    #[error("the switch cannot set up its event loop")]
     Runtime {
         /// What the system said.
         source: io::Error,

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
 
@@ -19,6 +18,7 @@ use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
 use super::listener::Listener;
 use super::{SwitchArguments, SwitchError, forward, port, timers};
+use crate::shell::signals::Signals;
 use crate::shell::writing::standard;
 
 /// Between two attempts to accept, where the process has no descriptor left.
@@ -48,7 +48,7 @@ impl fmt::Display for Ready {
     }
 }
 
-/// Runs a switch until SIGTERM or SIGINT; prints a line when it is ready (see [`Ready`]).
+/// Runs a switch until a signal ends it; prints a line when it is ready (see [`Ready`]).
 ///
 /// # Errors
 /// Where it cannot start: the text names the socket, port or file, and says what to do.
@@ -60,16 +60,8 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
     raise_descriptor_limit();
     return_buffers();
     runtime.block_on(async {
-        let watch = |kind| signal(kind).map_err(|source| SwitchError::Runtime { source });
-        let (mut terminate, mut interrupt) =
-            (watch(SignalKind::terminate())?, watch(SignalKind::interrupt())?);
-        let stop = async {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        serve(arguments, print_ready, stop).await
+        let mut signals = Signals::listen();
+        serve(arguments, print_ready, signals.received()).await
     })
 }
 

@@ -1,0 +1,132 @@
+//! Opens files whose paths come from outside, without waiting for what is not a file.
+
+use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Opens the regular file `path` for reading. Symbolic links are followed.
+///
+/// # Errors
+/// The system's, and [`ErrorKind::IsADirectory`] or [`ErrorKind::InvalidInput`] naming the type of what is not a regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    // Before it is opened, because opening a device can have effects.
+    refuse_others(&fs::metadata(path)?)?;
+    let file = open_nonblocking(path).or_else(|error| match error.kind() {
+        // A file with a lease: only a blocking open makes its holder (a file server) give it up.
+        ErrorKind::WouldBlock => File::open(path),
+        _ => Err(error),
+    })?;
+    // Again, because the name may have been given to something else meanwhile.
+    refuse_others(&file.metadata()?)?;
+    Ok(file)
+}
+
+/// Reads the regular file `path`, which may have `bytes_max` bytes.
+///
+/// # Errors
+/// Those of [`open`], and [`ErrorKind::FileTooLarge`].
+pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let too_large = || {
+        io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it is larger than {bytes_max} bytes"),
+        )
+    };
+    if file.metadata()?.len() > bytes_max {
+        return Err(too_large());
+    }
+    let mut bytes = Vec::new();
+    // It may grow while it is read.
+    file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(too_large());
+    }
+    Ok(bytes)
+}
+
+fn open_nonblocking(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)
+}
+
+fn refuse_others(found: &Metadata) -> io::Result<()> {
+    if found.is_file() {
+        return Ok(());
+    }
+    let kind = if found.is_dir() {
+        ErrorKind::IsADirectory
+    } else {
+        ErrorKind::InvalidInput
+    };
+    let name = name(found.file_type());
+    Err(io::Error::new(kind, format!("it is {name}, not a regular file")))
+}
+
+fn name(found: FileType) -> &'static str {
+    let names = [
+        (found.is_dir(), "a directory"),
+        (found.is_fifo(), "a FIFO"),
+        (found.is_socket(), "a socket"),
+        (found.is_char_device(), "a character device"),
+        (found.is_block_device(), "a block device"),
+    ];
+    names
+        .into_iter()
+        .find_map(|(is_it, name)| is_it.then_some(name))
+        .unwrap_or("something else")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+    use std::process::Command;
+
+    #[test]
+    fn a_regular_file_is_read_up_to_the_limit() {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, link) = (directory.path().join("file"), directory.path().join("link"));
+        fs::write(&path, [7; 10]).unwrap();
+        symlink(&path, &link).unwrap();
+        assert_eq!(read(&path, 10).unwrap(), [7; 10]);
+        assert_eq!(read(&link, 10).unwrap(), [7; 10]);
+        let refused = read(&path, 9).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::FileTooLarge);
+        assert_eq!(refused.to_string(), "it is larger than 9 bytes");
+    }
+
+    #[test]
+    fn everything_else_is_refused_by_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let (fifo, socket) = (directory.path().join("fifo"), directory.path().join("socket"));
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let _listener = UnixListener::bind(&socket).unwrap();
+        let others = [
+            (directory.path(), "a directory"),
+            (&fifo, "a FIFO"),
+            (&socket, "a socket"),
+            (Path::new("/dev/zero"), "a character device"),
+        ];
+        for (path, name) in others {
+            let refused = open(path).unwrap_err().to_string();
+            assert_eq!(refused, format!("it is {name}, not a regular file"));
+        }
+        let missing = open(&directory.path().join("missing")).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+
+    /// What is opened when the name was given to a FIFO after its type had been looked at.
+    #[test]
+    fn opening_never_waits_for_a_writer() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("fifo");
+        assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        let opened = open_nonblocking(&fifo).unwrap();
+        assert!(refuse_others(&opened.metadata().unwrap()).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! SIGTERM, SIGINT and SIGHUP end a command in every state: while it measures, while it waits in a system call that does not return, and
+//! with everything it has started.
+
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Guest, PairSpec, Process, Scratch, kvm, lockstep, wait_until};
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+
+fn fifo(scratch: &Scratch, name: &str) -> std::path::PathBuf {
+    let path = scratch.join(name);
+    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    path
+}
+
+/// One side of a pair whose report is a FIFO that nobody reads: opening it does not return.
+fn inside_an_open(role: &str, scratch: &Scratch) -> Command {
+    let (shared, report) = (scratch.directory("shared"), fifo(scratch, "report"));
+    let channel = format!("unix:{}", scratch.join("channel").display());
+    let mut command = PairSpec::new(Guest::Smoke).command(role, &channel, &shared, &report);
+    command.arg("-v");
+    command
+}
+
+#[test]
+fn a_system_call_that_does_not_return_keeps_no_command() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for signal in SIGNALS {
+        for role in ["primary", "backup"] {
+            let scratch = Scratch::new();
+            let mut side = Process::start(role, &mut inside_an_open(role, &scratch));
+            // The last message before the report is opened.
+            side.wait_for_stderr("events enter");
+            side.signal(signal);
+            let _ = side.wait().expect_code(0);
+            assert_eq!(scratch.names(), ["report", "shared"]);
+        }
+    }
+}
+
+#[test]
+fn what_is_ended_in_a_system_call_puts_the_terminal_back() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let terminal = openpty(None, None).unwrap();
+    let flags = || tcgetattr(&terminal.slave).unwrap().local_flags;
+    let mut command = inside_an_open("primary", &scratch);
+    command.stdin(terminal.slave.try_clone().unwrap());
+    let mut primary = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let is_taken = || (!flags().contains(LocalFlags::ICANON)).then_some(());
+    wait_until(is_taken, || format!("the terminal taken: {:?}", flags()));
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(primary.id() as i32), Signal::SIGTERM).unwrap();
+    let status = wait_until(|| primary.try_wait().unwrap(), || "its end".to_owned());
+    assert_eq!(status.code(), Some(0));
+    assert!(
+        flags().contains(LocalFlags::ICANON | LocalFlags::ECHO),
+        "{:?}",
+        flags()
+    );
+}
+
+#[test]
+fn a_survey_of_the_host_is_given_up() {
+    let Some(_kvm) = kvm::shared() else { return };
+    for signal in SIGNALS {
+        let mut doctor = Process::start(
+            "doctor",
+            lockstep().args(["doctor", "-v", "--length=10000000000"]),
+        );
+        doctor.wait_for_stderr("probing");
+        doctor.signal(signal);
+        let _ = doctor.wait().expect_code(1);
+    }
+}
+
+#[test]
+fn a_command_that_was_told_to_ignore_sighup_does() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]);
+    command
+        .arg(lockstep().get_program())
+        .arg("run")
+        .arg(Guest::Compute.image());
+    command.args(["--command-line", "megarounds=100000000"]);
+    let mut running = Process::start("run", &mut command);
+    running.wait_for_stdout("megarounds");
+    running.signal(Signal::SIGHUP);
+    running.signal(Signal::SIGTERM);
+    let ended = running.wait().expect_code(0);
+    assert!(!ended.stderr.contains("SIGHUP"), "{ended}");
+}
+
+#[test]
+fn a_limit_on_files_is_an_error_of_the_log() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -f 1; exec \"$@\"", "sh"]);
+    command
+        .arg(lockstep().get_program())
+        .arg("record")
+        .arg(Guest::Entropy.image());
+    run(command.arg("--log").arg(&log)).expect_code(3).expect_named(&[
+        "cannot write log",
+        &log.display().to_string(),
+        "File too large",
+    ]);
+}
+
+/// Numbers of the processes whose command line names `directory`.
+fn processes_of(directory: &Path) -> Vec<String> {
+    let name = directory.display().to_string();
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let numbers = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let names_it = |number: &String| {
+        let command = std::fs::read_to_string(format!("/proc/{number}/cmdline")).unwrap_or_default();
+        command.contains(&name)
+    };
+    numbers.filter(names_it).collect()
+}
+
+/// A demonstration under load, in `scratch`.
+fn demonstration(scratch: &Scratch) -> Process {
+    let mut command = lockstep();
+    command.args(["demo", "--kill", "none", "--duration", "600"]);
+    command
+        .args(["--timeout-ms", "2000"])
+        .env("TMPDIR", scratch.path());
+    let mut demo = Process::start("demo", &mut command);
+    demo.wait_for_stdout("nothing is lost");
+    assert_eq!(processes_of(scratch.path()).len(), 3);
+    demo
+}
+
+#[test]
+fn a_demonstration_that_is_ended_leaves_nothing() {
+    let Some(_kvm) = kvm::alone() else { return };
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        let mut demo = demonstration(&scratch);
+        demo.signal(signal);
+        demo.wait().expect_code(1).expect_named(&["interrupted"]);
+        assert_eq!(processes_of(scratch.path()), Vec::<String>::new());
+        assert_eq!(scratch.names(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_demonstration_that_is_killed_leaves_no_process() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let scratch = Scratch::new();
+    let _ = demonstration(&scratch).kill();
+    wait_until(
+        || processes_of(scratch.path()).is_empty().then_some(()),
+        || format!("the end of {:?}", processes_of(scratch.path())),
+    );
+}

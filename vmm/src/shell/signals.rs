@@ -1,0 +1,170 @@
+//! SIGTERM, SIGINT and SIGHUP end every command within a second, in every state.
+//!
+//! A thread waits for them from the first moment on. A command that listens gets the signal and stops in good order: a machine at its
+//! next execution point, a pair with a Goodbye. The thread ends the process itself where no command listens, and where the good order
+//! takes too long, because a command can be inside a system call that does not return (storage that hangs, a FIFO without a writer).
+//!
+//! ```text
+//!   signal -> a command listens  -> it ends by itself              its status
+//!                                -> not within the limit           1 if a machine ran, else as below
+//!          -> no command listens -> ended at once                  0 where nothing but a start was given up, else 1
+//! ```
+//!
+//! SIGHUP stays ignored where it was ignored at the start (nohup). SIGXFSZ does not end the process: the write that passes the limit
+//! fails with its own error.
+
+use super::console;
+use super::status::Status;
+use super::writing::standard;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::iterator::Signals as Waiting;
+use signal_hook::low_level;
+use std::io;
+use std::sync::Arc;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread::{self, Builder};
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
+const ORDER_LIMIT: Duration = Duration::from_millis(800);
+/// A machine that ends digests its memory: allowed beside [`ORDER_LIMIT`], at the rate of a slow emulated host.
+const DIGESTED_BYTES_PER_MS: u64 = 64 << 10;
+/// Putting the terminal back and saying why may block, and are then left undone.
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(50);
+
+/// The signal that came.
+static ASKED: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(|| watch::Sender::new(None));
+
+/// Memory of the machine that runs, in bytes; 0 before there is one.
+static MACHINE_BYTES: AtomicU64 = AtomicU64::new(0);
+
+/// Begins to wait for signals. `given_up` is the status of a command that is ended before a machine of its own runs.
+///
+/// # Errors
+/// The system refuses a handler or a thread.
+pub fn watch(given_up: Status) -> io::Result<()> {
+    signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
+    let mut wanted = vec![SIGTERM, SIGINT];
+    if !is_ignored(SIGHUP) {
+        wanted.push(SIGHUP);
+    }
+    let mut waiting = Waiting::new(wanted)?;
+    let wait = move || {
+        if let Some(signal) = waiting.forever().next() {
+            asked_to_end(signal, given_up);
+        }
+    };
+    Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
+}
+
+/// From now on a machine of this much memory runs: a stop that is not orderly is a failure.
+pub fn machine_starts(memory_bytes: u64) {
+    MACHINE_BYTES.store(memory_bytes, Ordering::Relaxed);
+}
+
+fn asked_to_end(signal: i32, given_up: Status) -> ! {
+    standard::hurry();
+    ASKED.send_replace(Some(signal));
+    let name = low_level::signal_name(signal).unwrap_or("a signal");
+    if ASKED.receiver_count() == 0 {
+        let words = move || tracing::info!("{name}: ended");
+        end(words, given_up);
+    }
+    let memory_bytes = MACHINE_BYTES.load(Ordering::Relaxed);
+    thread::sleep(ORDER_LIMIT + Duration::from_millis(memory_bytes / DIGESTED_BYTES_PER_MS));
+    let status = if MACHINE_BYTES.load(Ordering::Relaxed) > 0 {
+        Status::Failure
+    } else {
+        given_up
+    };
+    let words = move || tracing::error!("{name}: the command does not stop in good order, and was ended");
+    end(words, status)
+}
+
+fn end(words: impl FnOnce() + Send + 'static, status: Status) -> ! {
+    within(LAST_WORDS_LIMIT, console::restore);
+    within(LAST_WORDS_LIMIT, || {
+        words();
+        standard::flush();
+    });
+    low_level::exit(status as i32)
+}
+
+/// Does something that may block for ever, and waits for it no longer than `limit`.
+fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = mpsc::channel();
+    let begun = Builder::new().spawn(move || {
+        work();
+        // Nobody waits any more when it took too long.
+        let _ = done.send(());
+    });
+    if begun.is_ok() {
+        // Too late or not at all: the process ends all the same.
+        let _ = is_done.recv_timeout(limit);
+    }
+}
+
+/// Whether this process was started with `signal` ignored.
+fn is_ignored(signal: i32) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    ignored_in(&status, signal)
+}
+
+/// The mask of proc_pid_status(5): bit 0 is signal 1.
+fn ignored_in(status: &str, signal: i32) -> bool {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigIgn:"))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+}
+
+/// A command's way to hear that it is to end. While there is one, the command has time to stop in good order.
+pub struct Signals(watch::Receiver<Option<i32>>);
+
+impl Signals {
+    /// Listens. A signal that came before is heard too.
+    #[must_use]
+    pub fn listen() -> Self {
+        let mut receiver = ASKED.subscribe();
+        if receiver.borrow().is_some() {
+            receiver.mark_changed();
+        }
+        Self(receiver)
+    }
+
+    /// Waits for a signal; each is given once. Cancel-safe.
+    pub async fn received(&mut self) {
+        if self.0.changed().await.is_err() {
+            // The sender is static.
+            return std::future::pending().await;
+        }
+        let name = self.0.borrow().and_then(low_level::signal_name);
+        tracing::info!("{}: stopping", name.unwrap_or("a signal"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ignored_signals_are_those_of_the_mask() {
+        let status = "Name:\tlockstep\nSigIgn:\t0000000001001001\nSigCgt:\tffff\n";
+        assert!(ignored_in(status, SIGHUP));
+        assert!(!ignored_in(status, SIGTERM));
+        assert!(!ignored_in("", SIGHUP));
+    }
+
+    #[test]
+    fn what_blocks_is_not_waited_for() {
+        let (unblock, blocked) = mpsc::channel::<()>();
+        within(Duration::from_millis(1), move || {
+            let _ = blocked.recv();
+        });
+        unblock.send(()).unwrap();
+    }
+}
