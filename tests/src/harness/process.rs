@@ -3,7 +3,7 @@
 use super::{PATIENCE, wait_until};
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::unistd::Pid;
 use std::fs::File;
 use std::io::{Read, Write};
@@ -122,11 +122,17 @@ impl std::fmt::Display for Ended {
 }
 
 /// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to which an interrupt from the terminal does
-/// not come: that is for its caller.
+/// not come: that is for its caller. SIGHUP ends it, also where the tests run under nohup.
 #[expect(unsafe_code, reason = "what runs between fork and exec")]
 fn tied(command: &mut Command) -> &mut Command {
-    // SAFETY: one system call, which touches no memory and takes no lock.
-    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) }.process_group(0)
+    let before_exec = || {
+        set_pdeathsig(Signal::SIGKILL)?;
+        // SAFETY: the default action runs no code of this process.
+        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+        Ok(())
+    };
+    // SAFETY: two system calls, which touch no memory and take no lock.
+    unsafe { command.pre_exec(before_exec) }.process_group(0)
 }
 
 /// What a process writes to.

@@ -177,7 +177,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "guest-images/",
     // One ioctl, without any crate.
     "tests/lab/probe.rs",
-    // What a test starts ends with it, whatever way it ends: one system call between fork and exec.
+    // What a test starts ends with it, whatever way it ends: two system calls between fork and exec.
     "tests/src/harness/process.rs",
 ];
 
