@@ -56,12 +56,17 @@ impl Shell {
         self.scratch.join(&format!("{role}.jsonl"))
     }
 
-    /// Waits until `role` reports `event`.
+    /// Waits until `role` reports `event`, and the shell is still there.
     fn wait_for(&mut self, role: &str, event: &str) {
+        self.wait_for_report(role, event);
+        assert!(self.process.is_running(), "the shell has ended");
+    }
+
+    /// Waits until `role` reports `event`.
+    fn wait_for_report(&self, role: &str, event: &str) {
         let path = self.report(role);
         wait_until(
             || {
-                assert!(self.process.is_running(), "the shell has ended");
                 read_report(&path)
                     .iter()
                     .any(|line| line["event"] == event)
@@ -136,6 +141,8 @@ fn a_pair_in_the_background_is_protected_and_follows_its_shell() {
     shell.wait_for_terminal(true);
     shell.type_in(CTRL_C);
     let _ = shell.process.wait().expect_code(0);
+    // The backup goes live, and its shell has ended: the terminal is not its own.
+    shell.wait_for_report("backup", "live");
     shell.assert_left_alone();
 }
 

@@ -20,6 +20,7 @@ use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, read, tcgetpgrp};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
@@ -39,6 +40,8 @@ struct Terminal {
     found: Option<Termios>,
     /// It is as a guest's console wants it.
     taken: bool,
+    /// This process was continued: a shell may have put other settings in force.
+    continued: bool,
     /// There is a guest that reads.
     wanted: bool,
     /// The program ends: never again.
@@ -48,6 +51,7 @@ struct Terminal {
 static TERMINAL: Mutex<Terminal> = Mutex::new(Terminal {
     found: None,
     taken: false,
+    continued: false,
     wanted: false,
     over: false,
 });
@@ -79,6 +83,8 @@ impl Drop for TerminalGuard {
 /// before any thread is started that does not block it.
 pub fn keep_stops() {
     if std::io::stdin().is_terminal() {
+        // Finds out whether the terminal controls this process: a shell may end before the next look.
+        let _ = in_foreground();
         // Where it cannot be blocked, a stop leaves the terminal as it is.
         let _ = job_control().thread_block();
     }
@@ -101,11 +107,18 @@ fn job_control() -> SigSet {
     [Signal::SIGTSTP, Signal::SIGCONT].into_iter().collect()
 }
 
-/// True if this process may use the terminal. One that does not control this process has no background.
+/// The terminal has controlled this process.
+static CONTROLLED: AtomicBool = AtomicBool::new(false);
+
+/// True if this process may use the terminal. One that never controlled this process has no background; one that did and does no more, because
+/// the shell has ended, is no longer this process's to use.
 fn in_foreground() -> bool {
     match tcgetpgrp(std::io::stdin()) {
-        Ok(group) => group == getpgrp(),
-        Err(why) => why == Errno::ENOTTY,
+        Ok(group) => {
+            CONTROLLED.store(true, Ordering::Relaxed);
+            group == getpgrp()
+        }
+        Err(why) => why == Errno::ENOTTY && !CONTROLLED.load(Ordering::Relaxed),
     }
 }
 
@@ -129,7 +142,7 @@ impl Terminal {
             self.taken = false;
             return false;
         }
-        if !self.taken {
+        if !self.taken || std::mem::take(&mut self.continued) {
             self.take();
         }
         true
@@ -268,8 +281,7 @@ fn follow_signal(signal: i32) {
         let _ = raise(Signal::SIGTSTP).and_then(|()| stop.thread_unblock());
         let _ = stop.thread_block();
     }
-    // After a stop, by whatever signal, a shell has put its own settings in force.
-    terminal().taken = false;
+    terminal().continued = true;
 }
 
 #[cfg(test)]
