@@ -452,35 +452,6 @@ async fn a_missing_directory_and_a_long_path_are_named_on_both_sides() {
     )));
 }
 
-/// A port scan: each connection is reset before it is accepted.
-#[tokio::test]
-async fn connections_that_are_reset_before_they_are_accepted_do_not_end_a_listener() {
-    let listener = Listener::bind(&any_tcp()).await.unwrap();
-    let Address::Tcp { host, port } = listener.address().clone() else {
-        panic!()
-    };
-    for _ in 0..100 {
-        let stranger = tokio::net::TcpStream::connect((host.as_str(), port))
-            .await
-            .unwrap();
-        stranger.set_zero_linger().unwrap();
-        drop(stranger);
-    }
-    let _backup = connect(listener.address(), PATIENCE).await.unwrap();
-    let mut accepted = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-    // A reset connection says so when it is read; the last one is still there.
-    for _ in 0..100 {
-        let reset = timeout(PATIENCE, accepted.reader.read()).await.unwrap();
-        assert!(matches!(reset, Err(ChannelError::Broken { .. })), "{reset:?}");
-        accepted = timeout(PATIENCE, listener.accept()).await.unwrap().unwrap();
-    }
-    assert!(
-        timeout(Duration::from_millis(1), accepted.reader.read())
-            .await
-            .is_err()
-    );
-}
-
 #[tokio::test]
 async fn a_foreign_client_is_named() {
     let listener = Listener::bind(&any_tcp()).await.unwrap();
