@@ -55,6 +55,12 @@ pub enum Mutant {
     ForgetTime,
     /// The primary lets the backup run past entries that may still come.
     AdvanceTooFar,
+    /// The primary waits for ever for a lease that echoes renew too late.
+    WaitForTheLease,
+    /// Entries are sent as fast as they are made, however long the channel takes for them.
+    FillTheChannel,
+    /// A batch is as large as what one execution point has logged.
+    NeverCutBatches,
 }
 
 impl Mutant {
@@ -83,6 +89,9 @@ impl Mutant {
         Self::AcceptOldGeneration,
         Self::ForgetTime,
         Self::AdvanceTooFar,
+        Self::WaitForTheLease,
+        Self::FillTheChannel,
+        Self::NeverCutBatches,
     ];
 }
 
