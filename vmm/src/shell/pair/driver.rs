@@ -1,7 +1,7 @@
 //! The replica loop: steps the role machine with everything that happens, and carries its actions out.
 
 use super::clock::role_ns;
-use super::feed::Item;
+use super::feed::{Item, Items};
 use super::journal::Shared;
 use super::leaving::Leaving;
 use super::link::{was_reset, write};
@@ -46,7 +46,7 @@ pub struct Parts {
     /// What journal and loop share.
     pub shared: Arc<Shared>,
     /// To the replaying vCPU; a primary has none.
-    pub items: Option<Sender<Item>>,
+    pub items: Option<Items>,
     /// The generation to go live in, for the vCPU thread.
     pub won: Arc<OnceLock<Generation>>,
     /// Claims.
@@ -147,22 +147,29 @@ impl Driver {
         outcome
     }
 
+    /// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else
+    /// has. Of the others, where several are ready, any may be next: no flood of one kind starves another.
     async fn next(&mut self) -> Result<Happened, CommandError> {
         let parts = &mut self.parts;
         let wake = sleep_until(self.wake_at_ns);
-        let closing = self.closing;
-        let has_output = closing || self.connected && parts.writer.queued_bytes() > 0;
-        Ok(tokio::select! {
+        let (closing, connected, runs) = (self.closing, self.connected, self.ended.is_none());
+        let has_output = closing || connected && parts.writer.queued_bytes() > 0;
+        let any = async {
+            Ok(tokio::select! {
+                record = parts.reader.read(), if connected => Happened::Peer(record),
+                Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
+                Some(answer) = parts.answers.recv() => Happened::Answer(answer),
+                frame = parts.frames.recv() => Happened::Frame(frame?),
+                outcome = parts.machine.outcome(), if runs => Happened::Ended(outcome),
+                () = parts.signals.received() => Happened::Stop,
+            })
+        };
+        tokio::select! {
             biased;
-            outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
-            () = wake, if self.wake_at_ns.is_some() => Happened::Wake,
-            record = parts.reader.read(), if self.connected => Happened::Peer(record),
-            Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
-            Some(answer) = parts.answers.recv() => Happened::Answer(answer),
-            frame = parts.frames.recv() => Happened::Frame(frame?),
-            outcome = parts.machine.outcome(), if self.ended.is_none() => Happened::Ended(outcome),
-            () = parts.signals.received() => Happened::Stop,
-        })
+            outcome = write(&mut parts.writer, closing), if has_output => Ok(Happened::Flushed(outcome)),
+            () = wake, if self.wake_at_ns.is_some() => Ok(Happened::Wake),
+            happened = any => happened,
+        }
     }
 
     fn take(&mut self, happened: Happened) -> Result<(), CommandError> {
@@ -416,8 +423,7 @@ impl Driver {
 
     fn hand(&mut self, item: Item) {
         if let Some(items) = &self.parts.items {
-            // A vCPU thread that has ended says why by its outcome.
-            let _ = items.send(item);
+            items.give(item);
         }
     }
 
