@@ -39,9 +39,12 @@ mod flow;
 mod going_live;
 mod input;
 mod link;
+mod pacing;
 mod primary;
 mod report;
+mod round_trip;
 mod solo;
+mod standstill;
 mod turn;
 
 use self::backup::Backup;
@@ -52,9 +55,9 @@ use self::turn::{Core, Turn};
 use lockstep_logging_channel::Generation;
 
 pub use action::{Action, Halt};
-pub use config::{Config, ConfigError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
+pub use config::{Config, ConfigError, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
 pub use input::{Batch, Closed, Input, Outcome, Output};
-pub use report::{Cause, Report, Statistics};
+pub use report::{Cause, HeldBy, Report, Statistics};
 
 /// In which state a replica is.
 #[derive(Debug)]
@@ -180,6 +183,13 @@ impl<E> State<E> {
         };
         turn.throttle(throttle);
         turn.wake_at(wake_at_ns);
+        // A step comes with every heartbeat, and once a second while the store is asked: no time of its own is needed.
+        let held_by = match self {
+            Self::Protecting(primary) => Some(primary.held_by(turn)),
+            Self::Claiming(_) => Some(HeldBy::Verdict),
+            _ => None,
+        };
+        turn.watch(held_by);
     }
 }
 

@@ -44,7 +44,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
             ordered,
         },
     ) = Outsides::open(configuration, plan.clock())?;
-    let met = find_primary(&settings.address, &here, &mut signals).await?;
+    let met = find_primary(&settings.address, &here, &settings.config, &mut signals).await?;
     let Some((connection, adopted)) = met else {
         return Ok(Status::Success);
     };

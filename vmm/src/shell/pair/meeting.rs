@@ -9,6 +9,7 @@ use crate::shell::machine::Plan;
 use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup, as_primary};
+use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener, connect};
 use lockstep_logging_channel::{Environment, EnvironmentField};
 use serde_json::json;
@@ -113,6 +114,14 @@ fn channel_failed(why: ChannelError) -> CommandError {
     }
 }
 
+/// Refuses a channel whose round trip the timeout cannot bear.
+fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), CommandError> {
+    let round_trip_ns = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+    config
+        .check_round_trip(round_trip_ns)
+        .map_err(|why| CommandError::Peer(Box::new(why)))
+}
+
 /// Waits for a backup that fits. What is no Lockstep is turned away; a backup that differs ends the wait.
 ///
 /// # Errors
@@ -120,6 +129,7 @@ fn channel_failed(why: ChannelError) -> CommandError {
 pub async fn wait_for_backup(
     address: &Address,
     environment: &Environment,
+    config: &Config,
     reporter: &mut Reporter,
     signals: &mut Signals,
 ) -> Result<Option<Connection>, CommandError> {
@@ -129,8 +139,13 @@ pub async fn wait_for_backup(
     loop {
         let meeting = async {
             let mut connection = listener.accept().await.map_err(channel_failed)?;
-            match as_primary(&mut connection, environment, HANDSHAKE_LIMIT).await {
-                Ok(_) => Ok(Some(connection)),
+            let round_trip = async {
+                as_primary(&mut connection, environment, HANDSHAKE_LIMIT).await?;
+                let enough = Duration::from_nanos(config.round_trip_ns_max());
+                measuring::measure(&mut connection, enough, HANDSHAKE_LIMIT).await
+            };
+            match round_trip.await {
+                Ok(round_trip) => check_round_trip(config, round_trip).map(|()| Some(connection)),
                 Err(why) if is_wrong_backup(&why) => Err(CommandError::Peer(Box::new(why))),
                 Err(why) => {
                     tracing::warn!("turned away: {why}");
@@ -157,6 +172,7 @@ fn is_wrong_backup(why: &HandshakeError) -> bool {
 pub async fn find_primary(
     address: &Address,
     environment: &Environment,
+    config: &Config,
     signals: &mut Signals,
 ) -> Result<Option<(Connection, Environment)>, CommandError> {
     let meeting = async {
@@ -164,6 +180,8 @@ pub async fn find_primary(
         let adopted = as_backup(&mut connection, environment, HANDSHAKE_LIMIT)
             .await
             .map_err(handshake_failed)?;
+        let round_trip = measuring::answer(&mut connection, HANDSHAKE_LIMIT).await;
+        check_round_trip(config, round_trip.map_err(handshake_failed)?)?;
         Ok(Some((connection, adopted)))
     };
     tracing::info!(%address, "looking for the primary");

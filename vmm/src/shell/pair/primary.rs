@@ -44,7 +44,14 @@ pub async fn primary(
             ordered,
         },
     ) = Outsides::open(configuration, plan.clock())?;
-    let met = wait_for_backup(&settings.address, &environment, &mut reporter, &mut signals).await?;
+    let met = wait_for_backup(
+        &settings.address,
+        &environment,
+        &settings.config,
+        &mut reporter,
+        &mut signals,
+    )
+    .await?;
     let Some(connection) = met else {
         return Ok(Status::Success);
     };
