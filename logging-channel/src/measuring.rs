@@ -31,7 +31,7 @@ pub async fn measure(
     limit: Duration,
 ) -> Result<Duration, HandshakeError> {
     let peer = connection.peer().to_owned();
-    within(limit, peer, probe(connection, enough)).await
+    within(limit, peer, probe(connection, enough, limit / 3)).await
 }
 
 /// Answers a primary that measures, and gives what it has measured.
@@ -43,8 +43,13 @@ pub async fn answer(connection: &mut Connection, limit: Duration) -> Result<Dura
     within(limit, peer, send_back(connection)).await
 }
 
-async fn probe(connection: &mut Connection, enough: Duration) -> Result<Duration, HandshakeError> {
-    let mut shortest = Duration::MAX;
+/// Asks no more once `patience` is over.
+async fn probe(
+    connection: &mut Connection,
+    enough: Duration,
+    patience: Duration,
+) -> Result<Duration, HandshakeError> {
+    let (start, mut shortest) = (Instant::now(), Duration::MAX);
     for number in 1..=PROBES_MAX {
         let sent = Instant::now();
         let probe = Message::Probe(Probe { number });
@@ -53,7 +58,7 @@ async fn probe(connection: &mut Connection, enough: Duration) -> Result<Duration
             back if back == probe => shortest = shortest.min(sent.elapsed()),
             other => return Err(unexpected(connection, Kind::Probe, other)),
         }
-        if shortest <= enough {
+        if shortest <= enough || start.elapsed() >= patience {
             break;
         }
     }

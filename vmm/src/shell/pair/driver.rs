@@ -9,6 +9,7 @@ use super::received::{self, Received};
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
+use super::turns::Turns;
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
@@ -23,6 +24,8 @@ use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Generation, Message, Record};
+use std::future::pending;
+use std::pin::pin;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -89,6 +92,7 @@ pub struct Driver {
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
     leaving: Leaving,
+    turns: Turns,
 }
 
 /// What happened.
@@ -118,6 +122,7 @@ impl Driver {
             halted: None,
             actions: Vec::new(),
             leaving: Leaving::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -148,27 +153,30 @@ impl Driver {
     }
 
     /// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else
-    /// has. Of the others, where several are ready, any may be next: no flood of one kind starves another.
+    /// has. The others take turns.
     async fn next(&mut self) -> Result<Happened, CommandError> {
         let parts = &mut self.parts;
         let wake = sleep_until(self.wake_at_ns);
         let (closing, connected, runs) = (self.closing, self.connected, self.ended.is_none());
         let has_output = closing || connected && parts.writer.queued_bytes() > 0;
-        let any = async {
-            Ok(tokio::select! {
-                record = parts.reader.read(), if connected => Happened::Peer(record),
-                Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
-                Some(answer) = parts.answers.recv() => Happened::Answer(answer),
-                frame = parts.frames.recv() => Happened::Frame(frame?),
-                outcome = parts.machine.outcome(), if runs => Happened::Ended(outcome),
-                () = parts.signals.received() => Happened::Stop,
-            })
-        };
+        let record = pin!(when(connected, async {
+            Ok(Happened::Peer(parts.reader.read().await))
+        }));
+        let message = pin!(async { Ok(Happened::Cpu(some(parts.from_cpu.recv()).await)) });
+        let answer = pin!(async { Ok(Happened::Answer(some(parts.answers.recv()).await)) });
+        let frame = pin!(async { Ok(Happened::Frame(parts.frames.recv().await?)) });
+        let ended = pin!(when(runs, async {
+            Ok(Happened::Ended(parts.machine.outcome().await))
+        }));
+        let stop = pin!(async {
+            parts.signals.received().await;
+            Ok(Happened::Stop)
+        });
         tokio::select! {
             biased;
             outcome = write(&mut parts.writer, closing), if has_output => Ok(Happened::Flushed(outcome)),
             () = wake, if self.wake_at_ns.is_some() => Ok(Happened::Wake),
-            happened = any => happened,
+            happened = self.turns.next([record, message, answer, frame, ended, stop]) => happened,
         }
     }
 
@@ -457,6 +465,19 @@ impl Driver {
                 Ok(conclude(&Ended { reason, point }))
             }
         }
+    }
+}
+
+/// `future`, or nothing for ever.
+async fn when<T>(wanted: bool, future: impl Future<Output = T>) -> T {
+    if wanted { future.await } else { pending().await }
+}
+
+/// What `future` brings. A channel that is over brings nothing, and does not happen again and again.
+async fn some<T>(future: impl Future<Output = Option<T>>) -> T {
+    match future.await {
+        Some(brought) => brought,
+        None => pending().await,
     }
 }
 

@@ -20,6 +20,7 @@ pub mod received;
 pub mod report;
 pub mod stop_point;
 pub mod storage;
+pub mod turns;
 
 use crate::replica::role;
 use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
