@@ -16,6 +16,7 @@ pub mod clock;
 pub mod images;
 pub mod interrupt;
 pub mod kvm;
+pub mod line;
 pub mod load;
 pub mod logs;
 pub mod namespace;

@@ -23,6 +23,7 @@ mod qualification;
 mod record_replay;
 mod redis_tools;
 mod refusal;
+mod slow_channel;
 mod stopping;
 mod storage;
 mod terminal;
