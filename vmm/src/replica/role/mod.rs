@@ -62,7 +62,7 @@ pub use report::{Cause, HeldBy, Report, Statistics};
 /// In which state a replica is.
 #[derive(Debug)]
 enum State<E> {
-    Protecting(Primary<E>),
+    Protecting(Box<Primary<E>>),
     Following(Backup),
     Claiming(Claiming),
     GoingLive(GoingLive),
@@ -88,7 +88,7 @@ impl<E, O> Replica<E, O> {
     /// [`ConfigError`]: a setting cannot work.
     pub fn primary(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
         config.check()?;
-        let state = State::Protecting(Primary::new(&config, now_ns));
+        let state = State::Protecting(Box::new(Primary::new(&config, now_ns)));
         Ok(Self {
             core: Core::new(config, now_ns),
             state,

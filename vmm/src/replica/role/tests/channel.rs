@@ -27,11 +27,15 @@ fn with_round_trip(round_trip_ms: u64, until_ms: u64) -> Actions {
 }
 
 fn reports(actions: &Actions) -> Vec<&Report> {
-    let report = |action| match action {
-        &Action::Report(ref report) => Some(report),
-        _ => None,
-    };
     actions.iter().filter_map(report).collect()
+}
+
+fn report(action: &Action<(), u64>) -> Option<&Report> {
+    if let Action::Report(report) = action {
+        Some(report)
+    } else {
+        None
+    }
 }
 
 #[test]
