@@ -107,6 +107,8 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<(), LogErr
         Message::Acknowledge(body) => encode(header, kind, body, out),
         Message::Heartbeat(body) => encode(header, kind, body, out),
         Message::Goodbye(body) => encode(header, kind, body, out),
+        Message::Probe(body) => encode(header, kind, body, out),
+        Message::Measured(body) => encode(header, kind, body, out),
     }
 }
 
@@ -324,6 +326,8 @@ fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Messa
         Kind::Acknowledge => Message::Acknowledge(decode_body(kind, body)?),
         Kind::Heartbeat => Message::Heartbeat(decode_body(kind, body)?),
         Kind::Goodbye => Message::Goodbye(decode_body(kind, body)?),
+        Kind::Probe => Message::Probe(decode_body(kind, body)?),
+        Kind::Measured => Message::Measured(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a channel message",

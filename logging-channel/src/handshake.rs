@@ -215,7 +215,7 @@ pub async fn as_backup(
     within(limit, peer, open_to_primary(connection, environment)).await
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     limit: Duration,
     peer: String,
     handshake: impl Future<Output = Result<T, HandshakeError>>,
@@ -322,7 +322,7 @@ async fn refuse(connection: &mut Connection, refused: Refused) {
     }
 }
 
-async fn send(connection: &mut Connection, message: &Message) -> Result<(), HandshakeError> {
+pub(crate) async fn send(connection: &mut Connection, message: &Message) -> Result<(), HandshakeError> {
     connection
         .writer
         .queue(message)
@@ -334,7 +334,7 @@ async fn send(connection: &mut Connection, message: &Message) -> Result<(), Hand
         .map_err(|error| named(connection, error))
 }
 
-async fn receive(connection: &mut Connection, expected: Kind) -> Result<Message, HandshakeError> {
+pub(crate) async fn receive(connection: &mut Connection, expected: Kind) -> Result<Message, HandshakeError> {
     let peer = connection.peer().to_owned();
     match connection.reader.read().await {
         Ok(Some(Record::Message(message))) => Ok(message),
@@ -373,7 +373,7 @@ fn named(connection: &Connection, error: ChannelError) -> HandshakeError {
     }
 }
 
-fn unexpected(connection: &Connection, expected: Kind, message: Message) -> HandshakeError {
+pub(crate) fn unexpected(connection: &Connection, expected: Kind, message: Message) -> HandshakeError {
     let peer = connection.peer().to_owned();
     match message {
         Message::Refused(Refused::Differs {

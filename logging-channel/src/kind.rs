@@ -63,6 +63,10 @@ kinds! {
     Heartbeat = 260, "heartbeat";
     /// An orderly parting.
     Goodbye = 261, "goodbye";
+    /// Comes back at once.
+    Probe = 262, "probe";
+    /// The round trip of the channel.
+    Measured = 263, "measured";
 }
 
 impl Kind {
@@ -111,6 +115,8 @@ impl Message {
             Self::Acknowledge(_) => Kind::Acknowledge,
             Self::Heartbeat(_) => Kind::Heartbeat,
             Self::Goodbye(_) => Kind::Goodbye,
+            Self::Probe(_) => Kind::Probe,
+            Self::Measured(_) => Kind::Measured,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod file;
 pub mod handshake;
 pub mod info;
 mod kind;
+pub mod measuring;
 pub mod message;
 mod order;
 pub mod transport;

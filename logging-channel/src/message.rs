@@ -4,6 +4,8 @@
 //! backup                      primary
 //!   | ------- Hello ------------> |   version and environment, compared there
 //!   | <------ Welcome ----------- |   environment with the pair's name, compared here (or Refused)
+//!   | <------ Probe ------------> |   sent back at once, a few times
+//!   | <------ Measured ---------- |   the shortest round trip of them; both sides decide by it
 //!   | <------ entries ----------- |
 //!   | ------- Acknowledge ------> |   cumulative
 //!   | <------ Heartbeat --------> |   both ways
@@ -46,6 +48,20 @@ pub enum Refused {
     },
     /// Something else, said in words.
     Other(String),
+}
+
+/// Comes back as it is, at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// Which.
+    pub number: u32,
+}
+
+/// What the probes came to. Both sides decide by the same number whether their timeout suits the channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Measured {
+    /// The shortest round trip, in nanoseconds.
+    pub round_trip_ns: u64,
 }
 
 /// How far the backup is. Both are cumulative: they stand for every entry up to that one. Entry 0, the
@@ -93,4 +109,8 @@ pub enum Message {
     Heartbeat(Heartbeat),
     /// Kind 261.
     Goodbye(Goodbye),
+    /// Kind 262.
+    Probe(Probe),
+    /// Kind 263.
+    Measured(Measured),
 }

@@ -6,7 +6,9 @@
     reason = "a test may fail"
 )]
 
-use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Hello, Refused, Welcome};
+use lockstep_logging_channel::message::{
+    Acknowledge, Goodbye, Heartbeat, Hello, Measured, Probe, Refused, Welcome,
+};
 use lockstep_logging_channel::{
     Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
     Generation, Message, OutputDigest, OutputTarget, PartDigest, Record, Sequence, Value, codec,
@@ -133,6 +135,8 @@ fn messages() -> impl Strategy<Value = Message> {
         acknowledges,
         heartbeats,
         any::<String>().prop_map(|reason| Message::Goodbye(Goodbye { reason })),
+        any::<u32>().prop_map(|number| Message::Probe(Probe { number })),
+        any::<u64>().prop_map(|round_trip_ns| Message::Measured(Measured { round_trip_ns })),
     ]
 }
 

@@ -1,7 +1,9 @@
 //! Logs to test with.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
-use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Hello, Refused, Welcome};
+use lockstep_logging_channel::message::{
+    Acknowledge, Goodbye, Heartbeat, Hello, Measured, Probe, Refused, Welcome,
+};
 use lockstep_logging_channel::{
     Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
     Generation, Message, OutputDigest, OutputTarget, PartDigest, Sequence, Value, codec,
@@ -118,6 +120,10 @@ pub fn messages() -> Vec<Message> {
         }),
         Message::Goodbye(Goodbye {
             reason: "done".to_owned(),
+        }),
+        Message::Probe(Probe { number: 300 }),
+        Message::Measured(Measured {
+            round_trip_ns: 1_000_000,
         }),
     ]
 }

@@ -18,6 +18,7 @@ pub mod hosts;
 pub mod images;
 pub mod interrupt;
 pub mod kvm;
+pub mod line;
 pub mod load;
 pub mod logs;
 pub mod namespace;

@@ -110,6 +110,12 @@ impl World {
         self.check_wait(side, asked_at_ns, &actions);
         let node = &mut self.nodes[side.index()];
         node.actions.extend(actions);
+        let round_trip_ns = node.replica.statistics().round_trip_ns;
+        if self.plan.only_narrow && round_trip_ns > self.plan.timeout_ns * 3 / 8 {
+            self.checker
+                .fail(|| format!("the lease ends on a channel that is only narrow: {round_trip_ns} ns"));
+        }
+        let node = &self.nodes[side.index()];
         if node.replica.acts_alone() {
             self.checker.acts_alone(side, self.store.claims.winner(CLAIMED));
         }

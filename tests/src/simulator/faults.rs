@@ -46,6 +46,10 @@ impl World {
             Fault::Delay { from, by_ns, for_ns } => {
                 self.links[from.index()].delay = (by_ns, until(for_ns));
             }
+            Fault::Far { by_ns } => self
+                .links
+                .iter_mut()
+                .for_each(|link| link.delay = (by_ns, u64::MAX)),
             Fault::Corrupt { from } => self.links[from.index()].corrupt = true,
             Fault::Break { side } => self.break_connection(side),
             Fault::Store { fault, for_ns } => self.store.fail(fault, until(for_ns)),
@@ -186,6 +190,9 @@ impl World {
         let mark = match report {
             Report::Noticed { cause } => return self.mark_cause(side, cause),
             Report::StorageSilent { .. } => Mark::StoreSilent,
+            Report::Held { .. } => Mark::HeldTold,
+            Report::Flows { .. } => Mark::FlowsTold,
+            Report::RoundTripTooLong { .. } => Mark::RoundTripTold,
             Report::Won { .. } if self.nodes[side.index()].claims > 1 => Mark::WonOnRetry,
             Report::Live { .. } => Mark::BackupLive,
             Report::Solo { .. } => Mark::PrimarySolo,
@@ -196,6 +203,10 @@ impl World {
 
     fn mark_cause(&mut self, side: Side, cause: &Cause) {
         let repeats = self.plan.repeats();
+        if self.plan.only_narrow {
+            self.checker
+                .fail(|| format!("the {side:?} gives up a channel that is only narrow: {cause:?}"));
+        }
         let mark = match cause {
             Cause::Silence { .. } => {
                 self.mark_silence(side);
@@ -213,6 +224,7 @@ impl World {
             Cause::Broken { why } if repeats && why.contains("was expected") => Mark::RepeatRefused,
             Cause::Broken { .. } => Mark::Misread,
             Cause::Left { .. } => Mark::Left,
+            Cause::TooFar { .. } => Mark::TooFar,
             Cause::Violation { .. } if repeats => Mark::RepeatRefused,
             Cause::Violation { why } => {
                 self.checker

@@ -19,7 +19,7 @@ use super::rng::mix;
 pub const CLIENTS_MAX: usize = 4;
 
 /// Frames the guest takes before it has answered them.
-const FRAMES_MAX: usize = 8;
+const FRAMES_MAX: usize = 16;
 
 /// Time between the guest's own timer interrupts.
 const TIMER_NS: u64 = 7_000_000;

@@ -64,6 +64,11 @@ marks! {
     Delayed = "a message was under way for longer than a quarter of the timeout",
     OneWay = "one direction was cut: a side fell silent to the other, and heard it",
     Partitioned = "both directions were cut",
+    TooFar = "a primary heard its backup too late for too long, and went on without it",
+    RoundTripTold = "a round trip that had grown was told",
+    HeldTold = "outputs that waited for too long were told",
+    FlowsTold = "that outputs leave again was told",
+    BatchCut = "a batch was cut by its bytes",
     RepeatRefused = "the channel said again what it had said, and was parted from",
     RepeatIgnored = "the channel said again what it had said, and that changed nothing",
     // Replicas and their clocks.

@@ -9,7 +9,7 @@
 //!                                                     +--> checker: promises kept? marks: rare paths taken
 //! ```
 //!
-//! Modelled: delay, loss of the connection, one-way and two-way cuts, damage, repetition; stops and crashes before, halfway
+//! Modelled: delay, also for ever, a channel that carries little, loss of the connection, one-way and two-way cuts, damage, repetition; stops and crashes before, halfway
 //! through and after each action ([`points`]), also between the halves of a test-and-set; clocks of different speeds, a clock that
 //! jumps ahead and a wall clock that is set back; a store that is slow, full, hangs, never answers, fails, or fails after having done its
 //! work; slow virtual CPUs, a backup that joins late, lossy clients, orders to stop, and the guest's end. The network outside is

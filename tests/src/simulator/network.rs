@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use lockstep::replica::role::{Batch, Closed, Input};
 use lockstep_logging_channel::{Body, LogError, Order, Record, codec};
 
+use super::plan::MS;
 use super::wires::{Entries, Told};
 
 /// What is under way from one side to the other.
@@ -27,6 +28,10 @@ pub struct Link {
     pub cut_until_ns: u64,
     /// So much later than usual, until then.
     pub delay: (u64, u64),
+    /// Bytes that it carries in a millisecond; 0 is as many as there are.
+    pub bytes_per_ms: u64,
+    /// What was sent before has passed the narrowest place.
+    free_at_ns: u64,
     /// A bit of the next parcel will be wrong.
     pub corrupt: bool,
     /// Parcels sent before this one are lost: their sender's kernel has reset.
@@ -49,10 +54,12 @@ impl Link {
         }
     }
 
-    /// When what is sent at `now_ns` arrives.
-    pub fn arrival_ns(&mut self, now_ns: u64, latency_ns: u64) -> u64 {
+    /// When `bytes` that are sent at `now_ns` arrive.
+    pub fn arrival_ns(&mut self, now_ns: u64, latency_ns: u64, bytes: usize) -> u64 {
         let delay_ns = if now_ns < self.delay.1 { self.delay.0 } else { 0 };
-        let earliest_ns = now_ns + latency_ns + delay_ns;
+        let passing_ns = (bytes as u64 * MS).checked_div(self.bytes_per_ms).unwrap_or(0);
+        self.free_at_ns = self.free_at_ns.max(now_ns) + passing_ns;
+        let earliest_ns = self.free_at_ns + latency_ns + delay_ns;
         self.last_arrival_ns = earliest_ns.max(self.cut_until_ns).max(self.last_arrival_ns + 1);
         self.last_arrival_ns
     }

@@ -94,6 +94,8 @@ pub enum Fault {
     Repeat { from: Side },
     /// Everything this side sends takes so much longer.
     Delay { from: Side, by_ns: u64, for_ns: u64 },
+    /// Everything that both sides send takes so much longer, for ever: calm does not mend it.
+    Far { by_ns: u64 },
     /// A bit of what this side sends next is wrong when it arrives.
     Corrupt { from: Side },
     /// This side's kernel gives the connection up.
@@ -142,6 +144,10 @@ pub struct Plan {
     pub skew_ns: u64,
     /// Shortest time a message is under way.
     pub latency_ns: u64,
+    /// Bytes that each way of the channel carries in a millisecond; 0 is as many as there are.
+    pub bytes_per_ms: u64,
+    /// Nothing goes wrong but that the channel carries little: the pair has to bear that.
+    pub only_narrow: bool,
     /// Most time a frame is under way to the switch, beyond the shortest.
     pub jitter_ns: u64,
     /// Bytes a client writes at once.
@@ -186,6 +192,8 @@ impl Plan {
                 rng.below(timeout_ns / 4)
             },
             latency_ns: [20 * US, 200 * US, timeout_ns / 20][rng.below(3) as usize],
+            bytes_per_ms: 0,
+            only_narrow: false,
             jitter_ns: [100 * US, 100 * US, timeout_ns / 4][rng.below(3) as usize],
             payload_bytes: 16,
             clients: rng.within(1, 4),
@@ -204,6 +212,8 @@ impl Plan {
             5 => plan.draw_flood(&mut rng),
             6 => plan.draw_jump(&mut rng),
             7 => (),
+            8 => plan.draw_far(&mut rng),
+            9 if rng.once_in(4) => plan.draw_narrow(),
             _ => plan.draw_end_of_primary(&mut rng),
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
@@ -355,9 +365,40 @@ impl Plan {
         });
     }
 
-    /// What a window is for: much to write, and a backup that cannot keep up.
+    /// What giving a lease up is for: a round trip between half the timeout and seven eighths of it, for ever. Neither
+    /// side is silent to the other, and nothing can leave.
+    fn draw_far(&mut self, rng: &mut Rng) {
+        let by_ns = rng.within(self.timeout_ns * 9 / 32, self.timeout_ns * 13 / 32);
+        let at_ns = rng.below(self.calm_at_ns);
+        self.faults.push(Planned {
+            at_ns,
+            fault: Fault::Far { by_ns },
+        });
+    }
+
+    /// What keeping little under way is for: a channel that takes an eighth of the timeout for one large request, and
+    /// clients that make them as fast as they can.
+    fn draw_narrow(&mut self) {
+        (self.faults, self.only_narrow) = (Vec::new(), true);
+        (self.clients, self.payload_bytes, self.think_ns) = (4, 60_000, self.timeout_ns / 50);
+        self.bytes_per_ms = 8 * self.payload_bytes * MS / self.timeout_ns;
+        (self.latency_ns, self.skew_ns) = (20 * US, 0);
+        self.loss = u64::MAX;
+    }
+
+    /// What a window is for: much to write, and a backup that cannot keep up. Where the primary cannot either, much
+    /// enters at one exit.
     fn draw_flood(&mut self, rng: &mut Rng) {
         self.payload_bytes = 16_000;
+        if rng.once_in(2) {
+            self.payload_bytes = 60_000;
+            self.clients = 4;
+            let (side, times, for_ns) = (Side::Primary, rng.within(1_000, 5_000), self.calm_at_ns);
+            self.faults.push(Planned {
+                at_ns: 0,
+                fault: Fault::SlowCpu { side, times, for_ns },
+            });
+        }
         self.think_ns = self.timeout_ns / 10;
         let (side, times, for_ns) = (Side::Backup, rng.within(100, 3_000), self.calm_at_ns);
         let at_ns = rng.below(self.calm_at_ns / 2);

@@ -6,12 +6,13 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep::replica::Batcher;
 use lockstep::replica::recorder::{Journal, Outside, Recorder, Start};
 use lockstep::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
 use lockstep::replica::role::{Batch, Input, Output};
 use lockstep::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
-    Body, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value, codec,
+    Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
 };
 
 use super::rng::Rng;
@@ -68,8 +69,11 @@ pub struct Wires {
     /// The wall clock was behind what the guest had been told.
     pub wall_went_back: bool,
     rng: Rng,
-    batch: Option<Batch<Entries>>,
+    batcher: Batcher<Vec<u8>>,
+    /// Outputs of the replay.
     outputs: Vec<Output<Vec<u8>>>,
+    /// Batches that were cut, since they were looked at last.
+    pub cuts: u64,
     passed: Option<u64>,
     feed: VecDeque<Entry>,
     passed_exits: Option<u64>,
@@ -97,8 +101,9 @@ impl Wires {
             floor: TimeFloor::default(),
             live_since_ns: clock_ns,
             rng,
-            batch: None,
+            batcher: Batcher::default(),
             outputs: Vec::new(),
+            cuts: 0,
             passed: None,
             feed: VecDeque::new(),
             passed_exits: None,
@@ -158,10 +163,11 @@ impl Wires {
     }
 
     fn flush(&mut self) {
-        let outputs = std::mem::take(&mut self.outputs);
-        if let Some(batch) = self.batch.take() {
-            self.said.push_back(Input::Appended { batch, outputs });
+        let appended = self.batcher.take();
+        if appended.is_some() {
+            self.appended(appended);
         } else if let Some((sequence, exits)) = self.replayed.take() {
+            let outputs = std::mem::take(&mut self.outputs);
             self.said.push_back(Input::Replayed {
                 sequence,
                 exits,
@@ -173,13 +179,31 @@ impl Wires {
         }
     }
 
-    fn output(&mut self, sequence: Sequence, payload: Vec<u8>) {
+    fn appended(&mut self, appended: Option<Input<Vec<u8>, Vec<u8>>>) {
+        let Some(Input::Appended { batch, outputs }) = appended else {
+            return;
+        };
+        let batch = Batch {
+            first: batch.first,
+            last: batch.last,
+            exits: batch.exits,
+            ends: batch.ends,
+            bytes: batch.bytes,
+            entries: Entries {
+                encoded: batch.entries,
+                decoded: Vec::new(),
+            },
+        };
+        self.said.push_back(Input::Appended { batch, outputs });
+    }
+
+    fn output(&mut self, sequence: Sequence, payload: Vec<u8>) -> Output<Vec<u8>> {
         self.history.push((sequence, payload.clone()));
-        self.outputs.push(Output {
+        Output {
             sequence,
             bytes: payload.len(),
             payload,
-        });
+        }
     }
 
     /// What the clock shows when guest time is `guest_ns`, on a live side.
@@ -250,26 +274,17 @@ impl Outside for End {
 impl Journal for End {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
         let mut wires = self.0.borrow_mut();
-        let (sequence, exits) = (entry.sequence, entry.point.exits);
-        let batch = wires.batch.get_or_insert_with(|| Batch {
-            first: sequence,
-            last: sequence,
-            exits,
-            ends: false,
-            bytes: 0,
-            entries: Entries::default(),
-        });
-        codec::encode_entry(entry, &mut batch.entries.encoded)?;
-        batch.last = sequence;
-        batch.exits = exits;
-        batch.ends = matches!(entry.body, Body::End(_));
-        batch.bytes = batch.entries.encoded.len() as u64;
+        let full = wires.batcher.append(entry, true)?;
+        wires.cuts += u64::from(full.is_some());
+        wires.appended(full);
         Ok(())
     }
 
     fn output(&mut self, entry: &Entry, _: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         self.append(entry)?;
-        self.0.borrow_mut().output(entry.sequence, bytes);
+        let mut wires = self.0.borrow_mut();
+        let output = wires.output(entry.sequence, bytes);
+        wires.batcher.output(output);
         Ok(())
     }
 
@@ -304,7 +319,9 @@ impl Feed for End {
     }
 
     fn output(&mut self, sequence: Sequence, _: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        self.0.borrow_mut().output(sequence, bytes);
+        let mut wires = self.0.borrow_mut();
+        let output = wires.output(sequence, bytes);
+        wires.outputs.push(output);
         Ok(())
     }
 

@@ -21,6 +21,9 @@ use super::witness::Uplinks;
 /// was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
 const PROGRESS_NS: u64 = 6_000 * MS;
 
+/// Bytes that a process reads from its channel at once.
+const PIECE_BYTES_MAX: usize = 128 << 10;
+
 /// The generation a pair starts in; the next is claimed, and there is no third.
 pub const CLAIMED: u32 = 2;
 
@@ -104,6 +107,9 @@ impl World {
         self.trace.say(0, || format!("{:#?}", self.plan));
         self.switch.announce(Side::Primary, 1, 0);
         self.begin_probing();
+        self.links
+            .iter_mut()
+            .for_each(|link| link.bytes_per_ms = self.plan.bytes_per_ms);
         for (index, planned) in self.plan.faults.iter().enumerate() {
             self.agenda.at(planned.at_ns, Happening::Fault(index));
         }
@@ -227,6 +233,9 @@ impl World {
             return;
         }
         let turn = node.run(now_ns, &mut self.checker);
+        if node.wires.borrow().cuts > 0 {
+            self.marks.reach(Mark::BatchCut);
+        }
         let ended = node.guest_over;
         if let Turn::Again { after_ns } = turn {
             self.poke_cpu(side, after_ns);
@@ -268,8 +277,13 @@ impl World {
         self.poke(to);
     }
 
-    /// Sends bytes to the peer, at times in two pieces.
+    /// Sends bytes to the peer, at times in two pieces, and in more where they are many.
     pub fn send(&mut self, from: Side, mut bytes: Vec<u8>) {
+        while bytes.len() > PIECE_BYTES_MAX {
+            let rest = bytes.split_off(PIECE_BYTES_MAX);
+            self.send_parcel(from, Parcel::Bytes(bytes));
+            bytes = rest;
+        }
         if bytes.len() > 1 && self.rng.once_in(16) {
             let cut = self.rng.within(1, bytes.len() as u64 - 1) as usize;
             let rest = bytes.split_off(cut);
@@ -294,7 +308,11 @@ impl World {
         }
         link.sent += 1;
         let number = link.sent;
-        let at_ns = link.arrival_ns(self.now_ns, latency_ns);
+        let count = match &parcel {
+            Parcel::Bytes(bytes) | Parcel::Again(bytes) => bytes.len(),
+            Parcel::Closed => 0,
+        };
+        let at_ns = link.arrival_ns(self.now_ns, latency_ns, count);
         let late = link.delay.0 > self.plan.timeout_ns / 4 && self.now_ns < link.delay.1;
         self.agenda.at(
             at_ns,

@@ -27,6 +27,7 @@ mod record_replay;
 mod redis_tools;
 mod refusal;
 mod signals;
+mod slow_channel;
 mod stopping;
 mod storage;
 mod strangers;

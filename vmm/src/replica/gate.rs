@@ -153,6 +153,12 @@ impl<T> Gate<T> {
         self.held.len()
     }
 
+    /// The oldest output held, and its entry.
+    #[must_use]
+    pub fn oldest(&self) -> Option<(Sequence, &T)> {
+        self.held.front().map(|held| (held.sequence, &held.payload))
+    }
+
     /// Bytes held, as the caller counted them.
     #[must_use]
     pub fn held_bytes(&self) -> usize {

@@ -2,6 +2,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod batcher;
 pub mod divergence;
 pub mod gate;
 pub mod mutant;
@@ -11,6 +12,7 @@ pub mod role;
 pub mod standby;
 pub mod unprotected;
 
+pub use batcher::{BATCH_BYTES_MAX, Batcher};
 pub use divergence::Divergence;
 pub use gate::Gate;
 pub use recorder::{Journal, Outside, Recorder};

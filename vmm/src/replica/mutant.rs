@@ -65,6 +65,12 @@ pub enum Mutant {
     WaitThoughReached,
     /// A side that reaches no witness never claims.
     WaitForEver,
+    /// The primary waits for ever for a lease that echoes renew too late.
+    WaitForTheLease,
+    /// Entries are sent as fast as they are made, however long the channel takes for them.
+    FillTheChannel,
+    /// A batch is as large as what one execution point has logged.
+    NeverCutBatches,
 }
 
 impl Mutant {
@@ -98,6 +104,9 @@ impl Mutant {
         Self::TrustStaleWitness,
         Self::WaitThoughReached,
         Self::WaitForEver,
+        Self::WaitForTheLease,
+        Self::FillTheChannel,
+        Self::NeverCutBatches,
     ];
 }
 

@@ -172,7 +172,11 @@ impl Backup {
             Message::Heartbeat(heartbeat) => return self.heartbeat(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => return self.part(turn, Some(Cause::Left { reason })),
             Message::Acknowledge(_) => "an acknowledgement from a primary",
-            Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) => "a second handshake",
+            Message::Hello(_)
+            | Message::Welcome(_)
+            | Message::Refused(_)
+            | Message::Probe(_)
+            | Message::Measured(_) => "a second handshake",
         };
         self.cut(turn, Cause::Violation { why: why.to_owned() })
     }

@@ -6,6 +6,12 @@ use lockstep_logging_channel::{Generation, RECORD_BYTES_MAX, Sequence};
 /// The shortest timeout: its eighth, the time between heartbeats, is then over a millisecond.
 pub const TIMEOUT_NS_MIN: u64 = 10_000_000;
 
+const NS_PER_MS: u64 = 1_000_000;
+const NS_PER_US: u64 = 1_000;
+
+/// A timeout that is named to people is a multiple of this.
+const TIMEOUT_STEP_NS: u64 = 10_000_000;
+
 /// The longest timeout: an hour. Beyond it a pair protects nothing, and sums of times stay far from overflow.
 pub const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 
@@ -77,7 +83,41 @@ pub enum ConfigError {
     },
 }
 
+/// A channel that is too slow for the timeout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a round trip of the logging channel takes {}.{:03} ms, and a timeout of {} ms bears at most {} ms: start both sides with a timeout of at least {} ms (--timeout-ms)",
+    round_trip_ns / NS_PER_MS, round_trip_ns / NS_PER_US % 1_000, timeout_ns / NS_PER_MS, round_trip_ns_max / NS_PER_MS, timeout_ns_min / NS_PER_MS
+)]
+pub struct RoundTripError {
+    /// What was measured.
+    pub round_trip_ns: u64,
+    /// The timeout.
+    pub timeout_ns: u64,
+    /// The longest that it bears.
+    pub round_trip_ns_max: u64,
+    /// The smallest timeout that would do.
+    pub timeout_ns_min: u64,
+}
+
 impl Config {
+    /// Refuses a channel on which outputs would wait for ever.
+    ///
+    /// # Errors
+    /// [`RoundTripError`] names the smallest timeout that would do.
+    pub fn check_round_trip(&self, round_trip_ns: u64) -> Result<(), RoundTripError> {
+        let round_trip_ns_max = self.round_trip_ns_max();
+        if round_trip_ns <= round_trip_ns_max {
+            return Ok(());
+        }
+        Err(RoundTripError {
+            round_trip_ns,
+            timeout_ns: self.timeout_ns,
+            round_trip_ns_max,
+            timeout_ns_min: Self::timeout_ns_for(round_trip_ns),
+        })
+    }
+
     /// Refuses what cannot work.
     ///
     /// # Errors
@@ -119,6 +159,30 @@ impl Config {
     #[must_use]
     pub fn lease_ns(&self) -> u64 {
         self.timeout_ns / 2
+    }
+
+    /// The longest round trip with which a pair can work. The lease must be renewed before it is over: an echo renews it
+    /// for half a timeout from the heartbeat it answers, and the next comes an eighth later. That leaves three eighths;
+    /// a third leaves a little for what varies.
+    #[must_use]
+    pub fn round_trip_ns_max(&self) -> u64 {
+        self.timeout_ns / 3
+    }
+
+    /// The smallest timeout that bears this round trip, rounded up to 10 ms, so that it bears the next measurement too.
+    #[must_use]
+    pub fn timeout_ns_for(round_trip_ns: u64) -> u64 {
+        let timeout_ns = round_trip_ns.saturating_mul(3).max(TIMEOUT_NS_MIN);
+        timeout_ns
+            .div_ceil(TIMEOUT_STEP_NS)
+            .saturating_mul(TIMEOUT_STEP_NS)
+    }
+
+    /// How long the lease may be over, while the backup is heard, before the primary goes on without it. Longer than the
+    /// backup's timeout: if it is the primary that is no longer heard, the backup acts first.
+    #[must_use]
+    pub fn unleased_ns_max(&self) -> u64 {
+        self.timeout_ns * 2
     }
 
     /// Silence after which the primary claims: before the backup does, because going on costs clients less

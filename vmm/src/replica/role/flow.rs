@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use lockstep_logging_channel::Sequence;
 
+use super::pacing::Pacing;
 use super::{Batch, Config};
 use crate::replica::mutant::{self, Mutant};
 
@@ -21,6 +22,7 @@ pub(super) struct Flow<E> {
     window_bytes_max: u64,
     sent: VecDeque<Sent>,
     sent_bytes: u64,
+    pacing: Pacing,
     waiting: VecDeque<(u64, Batch<E>)>,
     waiting_bytes: u64,
     /// The newest entry appended.
@@ -30,11 +32,12 @@ pub(super) struct Flow<E> {
 }
 
 impl<E> Flow<E> {
-    pub fn new(config: &Config) -> Self {
+    pub fn new(config: &Config, now_ns: u64) -> Self {
         Self {
             window_bytes_max: config.window_bytes_max,
             sent: VecDeque::new(),
             sent_bytes: 0,
+            pacing: Pacing::new(config, now_ns),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             appended: config.common,
@@ -61,23 +64,48 @@ impl<E> Flow<E> {
         self.waiting.push_back((now_ns, batch));
     }
 
-    /// The next entries to send, if the window has room for them. One batch always fits an empty window.
-    pub fn next(&mut self) -> Option<Batch<E>> {
+    /// The next entries to send, if the window has room for them, and the channel. One batch always fits an empty window.
+    pub fn next(&mut self, now_ns: u64) -> Option<Batch<E>> {
         let bytes = self.waiting.front()?.1.bytes;
-        let full = self.sent_bytes > 0 && self.sent_bytes + bytes > self.window_bytes_max;
-        if full && !mutant::is(Mutant::IgnoreWindow) {
+        if self.is_full(bytes) && !mutant::is(Mutant::IgnoreWindow) || !self.pacing.has_room(bytes) {
             return None;
         }
         let (appended_at_ns, batch) = self.waiting.pop_front()?;
         self.waiting_bytes -= bytes;
         self.sent_bytes += bytes;
         self.sent_through = batch.last;
+        self.pacing.sent(now_ns, batch.last, bytes);
         self.sent.push_back(Sent {
             last: batch.last,
             bytes,
             appended_at_ns,
         });
         Some(batch)
+    }
+
+    fn is_full(&self, more_bytes: u64) -> bool {
+        self.sent_bytes > 0 && self.sent_bytes + more_bytes > self.window_bytes_max
+    }
+
+    /// Whether entries wait because the window is full.
+    pub fn window_is_full(&self) -> bool {
+        let waiting = self.waiting.front();
+        waiting.is_some_and(|(_, batch)| self.is_full(batch.bytes))
+    }
+
+    /// The backup has received up to and including entry `sequence`.
+    pub fn acknowledged(&mut self, now_ns: u64, sequence: Sequence) {
+        self.pacing.acknowledged(now_ns, sequence);
+    }
+
+    /// A heartbeat and its echo took so long.
+    pub fn round_trip(&mut self, took_ns: u64) {
+        self.pacing.round_trip(took_ns);
+    }
+
+    /// Bytes appended that the backup has not acknowledged.
+    pub fn unacknowledged_bytes(&self) -> u64 {
+        self.pacing.bytes() + self.waiting_bytes
     }
 
     /// The backup has replayed up to and including entry `sequence`.

@@ -40,9 +40,12 @@ mod flow;
 mod going_live;
 mod input;
 mod link;
+mod pacing;
 mod primary;
 mod report;
+mod round_trip;
 mod solo;
+mod standstill;
 mod turn;
 mod witness;
 
@@ -54,15 +57,15 @@ use self::turn::{Core, Turn};
 use lockstep_logging_channel::Generation;
 
 pub use action::{Action, Halt};
-pub use config::{Config, ConfigError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
+pub use config::{Config, ConfigError, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
 pub use input::{Batch, Closed, Input, Outcome, Output};
-pub use report::{Cause, Report, Statistics};
+pub use report::{Cause, HeldBy, Report, Statistics};
 pub use witness::WITNESSES_MAX;
 
 /// In which state a replica is.
 #[derive(Debug)]
 enum State<E> {
-    Protecting(Primary<E>),
+    Protecting(Box<Primary<E>>),
     Following(Backup),
     Claiming(Claiming),
     GoingLive(GoingLive),
@@ -88,7 +91,7 @@ impl<E, O> Replica<E, O> {
     /// [`ConfigError`]: a setting cannot work.
     pub fn primary(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
         config.check()?;
-        let state = State::Protecting(Primary::new(&config, now_ns));
+        let state = State::Protecting(Box::new(Primary::new(&config, now_ns)));
         Ok(Self {
             core: Core::new(config, now_ns),
             state,
@@ -201,6 +204,13 @@ impl<E> State<E> {
         turn.throttle(throttle);
         let report_at_ns = turn.core.witnesses.due_at_ns(turn.now_ns());
         turn.wake_at([wake_at_ns, report_at_ns].into_iter().flatten().min());
+        // A step comes with every heartbeat, and once a second while the store is asked: no time of its own is needed.
+        let held_by = match self {
+            Self::Protecting(primary) => Some(primary.held_by(turn)),
+            Self::Claiming(_) => Some(HeldBy::Verdict),
+            _ => None,
+        };
+        turn.watch(held_by);
     }
 }
 

@@ -6,8 +6,9 @@ use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message
 use super::claiming::{Claiming, Side};
 use super::flow::Flow;
 use super::link::Link;
+use super::round_trip::RoundTrips;
 use super::turn::{Turn, defect};
-use super::{Action, Batch, Cause, Closed, Config, Halt, Input, Next, Output, Report, Statistics};
+use super::{Action, Batch, Cause, Closed, Config, Halt, HeldBy, Input, Next, Output, Report, Statistics};
 use crate::replica::mutant::{self, Mutant};
 
 /// A primary with a backup.
@@ -19,6 +20,10 @@ pub(super) struct Primary<E> {
     heard_at_ns: u64,
     /// Until when it is certain that the backup does not act.
     lease_until_ns: u64,
+    /// Until when it was so for the last time that an echo came in time.
+    leased_until_ns: u64,
+    /// The newest heartbeat that was echoed; before the first, the start.
+    echoed_ns: u64,
     /// The backup has everything up to here.
     acknowledged: Sequence,
     /// Every output up to here has left.
@@ -27,30 +32,50 @@ pub(super) struct Primary<E> {
     untold_bytes: usize,
     /// The backup may run to this exit: every entry before it was sent.
     exits: u64,
-    round_trip_ns: u64,
+    round_trips: RoundTrips,
 }
 
 impl<E> Primary<E> {
     pub fn new(config: &Config, now_ns: u64) -> Self {
         Self {
             link: Link::new(config, now_ns),
-            flow: Flow::new(config),
+            flow: Flow::new(config, now_ns),
             heard_at_ns: now_ns,
-            lease_until_ns: 0,
+            lease_until_ns: now_ns,
+            leased_until_ns: now_ns,
+            echoed_ns: now_ns,
             acknowledged: config.common,
             released: config.common,
             untold_bytes: 0,
             exits: 0,
-            round_trip_ns: 0,
+            round_trips: RoundTrips::new(),
         }
     }
 
     pub fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
         let silent_ns = turn.now_ns() - self.heard_at_ns;
-        if silent_ns < turn.core.config.primary_timeout_ns() {
+        if silent_ns >= turn.core.config.primary_timeout_ns() {
+            return part(turn, Cause::Silence { silent_ns });
+        }
+        let unleased_ns = turn.now_ns().saturating_sub(self.leased_until_ns);
+        if unleased_ns < turn.core.config.unleased_ns_max() || mutant::is(Mutant::WaitForTheLease) {
             return None;
         }
-        part(turn, Cause::Silence { silent_ns })
+        let round_trip_ns = self.round_trip_ns(turn);
+        let cause = Cause::TooFar {
+            unleased_ns,
+            round_trip_ns,
+            timeout_ns_min: Config::timeout_ns_for(round_trip_ns),
+        };
+        part(turn, cause)
+    }
+
+    /// How long a heartbeat and its echo take, at least: the newest took so long, or the next has been under way for so
+    /// long.
+    fn round_trip_ns<O>(&self, turn: &Turn<'_, E, O>) -> u64 {
+        let next_sent_ns = self.echoed_ns + turn.core.config.heartbeat_ns();
+        let under_way_ns = turn.now_ns().saturating_sub(next_sent_ns);
+        self.round_trips.newest_ns().max(under_way_ns)
     }
 
     pub fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
@@ -96,9 +121,11 @@ impl<E> Primary<E> {
             Message::Acknowledge(acknowledge) => self.acknowledge(turn, acknowledge),
             Message::Heartbeat(heartbeat) => self.extend_lease(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => part(turn, Cause::Left { reason }),
-            Message::Hello(_) | Message::Welcome(_) | Message::Refused(_) => {
-                violation(turn, "a second handshake")
-            }
+            Message::Hello(_)
+            | Message::Welcome(_)
+            | Message::Refused(_)
+            | Message::Probe(_)
+            | Message::Measured(_) => violation(turn, "a second handshake"),
         }
     }
 
@@ -108,6 +135,7 @@ impl<E> Primary<E> {
             return violation(turn, "an acknowledgement that cannot be");
         }
         self.acknowledged = received;
+        self.flow.acknowledged(turn.now_ns(), received);
         self.flow.replayed(replayed);
         None
     }
@@ -129,13 +157,23 @@ impl<E> Primary<E> {
                 echo_ns
             };
             self.lease_until_ns = self.lease_until_ns.max(from_ns + turn.core.config.lease_ns());
-            self.round_trip_ns = turn.now_ns() - echo_ns;
+            if turn.now_ns() < self.lease_until_ns {
+                self.leased_until_ns = self.lease_until_ns;
+            }
+        }
+        // The backup's own heartbeats repeat the echo, and say nothing new of the round trip.
+        if echo_ns > self.echoed_ns {
+            self.echoed_ns = echo_ns;
+            let (now_ns, config) = (turn.now_ns(), turn.core.config);
+            self.flow.round_trip(now_ns - echo_ns);
+            let told = self.round_trips.take(now_ns, now_ns - echo_ns, &config);
+            told.into_iter().for_each(|report| turn.report(report));
         }
         None
     }
 
     fn send_entries<O>(&mut self, turn: &mut Turn<'_, E, O>) {
-        while let Some(batch) = self.flow.next() {
+        while let Some(batch) = self.flow.next(turn.now_ns()) {
             // More entries may come at the exit of the last one.
             let certain = u64::from(!mutant::is(Mutant::AdvanceTooFar));
             self.exits = self.exits.max(batch.exits.saturating_sub(certain));
@@ -189,11 +227,34 @@ impl<E> Primary<E> {
         self.lease_until_ns
     }
 
+    /// What the oldest output waits for, if one does; else what the guest waits for, if it does.
+    pub fn held_by<O>(&self, turn: &Turn<'_, E, O>) -> HeldBy {
+        let window = HeldBy::Window {
+            bytes: self.flow.behind_bytes(),
+        };
+        let lag_ns = self.flow.lag_ns(turn.now_ns());
+        match turn.core.gate.oldest() {
+            Some((sequence, _)) if sequence <= self.acknowledged => {
+                let round_trip_ns = self.round_trip_ns(turn);
+                HeldBy::RoundTrip {
+                    round_trip_ns,
+                    timeout_ns_min: Config::timeout_ns_for(round_trip_ns),
+                }
+            }
+            Some((sequence, _)) if sequence > self.flow.sent_through && self.flow.window_is_full() => window,
+            None if self.flow.window_is_full() => window,
+            None if lag_ns > turn.core.config.lag_ns_max => HeldBy::Lag { lag_ns },
+            _ => HeldBy::Acknowledgement {
+                bytes: self.flow.unacknowledged_bytes(),
+            },
+        }
+    }
+
     pub fn statistics(&self, now_ns: u64, gate: Statistics) -> Statistics {
         Statistics {
             behind_bytes: self.flow.behind_bytes(),
             lag_ns: self.flow.lag_ns(now_ns),
-            round_trip_ns: self.round_trip_ns,
+            round_trip_ns: self.round_trips.newest_ns(),
             ..gate
         }
     }

@@ -27,6 +27,44 @@ pub enum Cause {
         /// What it said.
         reason: String,
     },
+    /// It is there, but what it says is too old: the lease was over for so long that the pair serves nobody.
+    TooFar {
+        /// How long the lease has been over, in nanoseconds.
+        unleased_ns: u64,
+        /// The round trip, at least, in nanoseconds.
+        round_trip_ns: u64,
+        /// The smallest timeout that would bear it, in nanoseconds.
+        timeout_ns_min: u64,
+    },
+}
+
+/// What outputs, or the guest, wait for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HeldBy {
+    /// The lease is over: echoes come too late.
+    RoundTrip {
+        /// The round trip, at least, in nanoseconds.
+        round_trip_ns: u64,
+        /// The smallest timeout that would bear it, in nanoseconds.
+        timeout_ns_min: u64,
+    },
+    /// The backup has not acknowledged the log that explains them.
+    Acknowledgement {
+        /// Bytes of log that are not acknowledged.
+        bytes: u64,
+    },
+    /// The backup has not replayed what the window holds.
+    Window {
+        /// Bytes of log that are not replayed.
+        bytes: u64,
+    },
+    /// The backup is further behind than the lag limit.
+    Lag {
+        /// How far, in nanoseconds.
+        lag_ns: u64,
+    },
+    /// The store has not decided who goes on.
+    Verdict,
 }
 
 /// What people want to know about.
@@ -36,6 +74,29 @@ pub enum Report {
     Noticed {
         /// Why.
         cause: Cause,
+    },
+    /// The round trip has become longer than the timeout can bear.
+    RoundTripTooLong {
+        /// The best of the last ones, in nanoseconds.
+        round_trip_ns: u64,
+        /// The timeout, in nanoseconds.
+        timeout_ns: u64,
+        /// The smallest that would bear it, in nanoseconds.
+        timeout_ns_min: u64,
+    },
+    /// Outputs, or the guest, have waited for longer than the timeout.
+    Held {
+        /// For how long, in nanoseconds.
+        stood_ns: u64,
+        /// Outputs that wait.
+        outputs: usize,
+        /// What for.
+        why: HeldBy,
+    },
+    /// What waited has left, and the guest runs.
+    Flows {
+        /// For how long it had waited, in nanoseconds.
+        stood_ns: u64,
     },
     /// The connection broke here. The peer may still be speaking: the claim is made when it can no longer.
     WaitingOutLease,

@@ -2,6 +2,7 @@
 
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
+use super::standstill::Standstill;
 use super::witness::Witnesses;
 use super::{Action, Config, Halt, Next, Output, Report, State};
 use crate::replica::Gate;
@@ -25,7 +26,10 @@ pub(super) struct Core<O> {
     pub now_ns: u64,
     /// How the guest ended, once it has.
     pub ended: Option<EndReason>,
+    /// What people were told of outputs that wait.
+    pub standstill: Standstill,
     throttled: bool,
+    throttled_at_ns: u64,
     wake_at_ns: Option<u64>,
 }
 
@@ -38,9 +42,18 @@ impl<O> Core<O> {
             witnesses: Witnesses::new(&config, now_ns),
             now_ns,
             ended: None,
+            standstill: Standstill::default(),
             throttled: false,
+            throttled_at_ns: 0,
             wake_at_ns: None,
         }
+    }
+
+    /// Since when the oldest output waits, or the guest does.
+    pub fn standing_since_ns(&self) -> Option<u64> {
+        let held = self.gate.oldest().map(|(_, waiting)| waiting.since_ns);
+        let throttled = self.throttled.then_some(self.throttled_at_ns);
+        held.into_iter().chain(throttled).min()
     }
 }
 
@@ -124,6 +137,7 @@ impl<'a, E, O> Turn<'a, E, O> {
         }
         if self.core.throttled != throttled {
             self.core.throttled = throttled;
+            self.core.throttled_at_ns = self.core.now_ns;
             self.act(Action::Throttle(throttled));
         }
     }

@@ -57,7 +57,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         Some(opened) => opened,
         None => return Ok(Status::Success),
     };
-    let met = find_primary(&settings.address, &here, &mut signals).await?;
+    let met = find_primary(&settings.address, &here, &settings.config, &mut signals).await?;
     let Some((connection, adopted)) = met else {
         return Ok(Status::Success);
     };

@@ -1,15 +1,17 @@
 //! The replica loop: steps the role machine with everything that happens, and carries its actions out.
 
 use super::clock::role_ns;
-use super::feed::Item;
+use super::feed::{Item, Items};
+use super::happened::{self, Happened, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
 use super::leaving::Leaving;
-use super::link::{was_reset, write};
+use super::link::was_reset;
 use super::received::{self, Received};
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
+use super::turns::Turns;
 use super::witness::{self, Due, Witnesses};
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
@@ -52,7 +54,7 @@ pub struct Parts {
     /// What journal and loop share.
     pub shared: Arc<Shared>,
     /// To the replaying vCPU; a primary has none.
-    pub items: Option<Sender<Item>>,
+    pub items: Option<Items>,
     /// The generation to go live in, for the vCPU thread.
     pub won: Arc<OnceLock<Generation>>,
     /// Claims.
@@ -101,19 +103,7 @@ pub struct Driver {
     leaving: Leaving,
     /// Frames that came before this vCPU receives.
     heard: Heard,
-}
-
-/// What happened.
-enum Happened {
-    Cpu(FromCpu),
-    Peer(Result<Option<Record>, ChannelError>),
-    Frame(Vec<u8>),
-    Answer(Answer),
-    Witness(Due),
-    Wake,
-    Stop,
-    Ended(Result<Ended, CommandError>),
-    Flushed(Result<(), ChannelError>),
+    turns: Turns,
 }
 
 impl Driver {
@@ -133,6 +123,7 @@ impl Driver {
             actions: Vec::new(),
             leaving: Leaving::default(),
             heard: Heard::default(),
+            turns: Turns::default(),
         }
     }
 
@@ -147,7 +138,7 @@ impl Driver {
             if let Some(halt) = self.halted.take() {
                 break self.halt(halt).await;
             }
-            let happened = self.next().await?;
+            let happened = self.next().await;
             if let Err(error) = self.take(happened) {
                 break Err(error);
             }
@@ -178,23 +169,14 @@ impl Driver {
         standard::give_up_console();
     }
 
-    async fn next(&mut self) -> Result<Happened, CommandError> {
-        let parts = &mut self.parts;
-        let wake = sleep_until(self.wake_at_ns);
-        let closing = self.closing;
-        let has_output = closing || self.connected && parts.writer.queued_bytes() > 0;
-        Ok(tokio::select! {
-            biased;
-            outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
-            () = wake, if self.wake_at_ns.is_some() => Happened::Wake,
-            record = parts.reader.read(), if self.connected => Happened::Peer(record),
-            Some(message) = parts.from_cpu.recv() => Happened::Cpu(message),
-            Some(answer) = parts.answers.recv() => Happened::Answer(answer),
-            due = parts.witnesses.due() => Happened::Witness(due),
-            frame = parts.frames.recv() => Happened::Frame(frame),
-            outcome = parts.machine.outcome(), if self.ended.is_none() => Happened::Ended(outcome),
-            () = parts.signals.received() => Happened::Stop,
-        })
+    async fn next(&mut self) -> Happened {
+        let waits = Waits {
+            wake_at_ns: self.wake_at_ns,
+            connected: self.connected,
+            closing: self.closing,
+            runs: self.ended.is_none(),
+        };
+        happened::next(&mut self.parts, waits, &mut self.turns).await
     }
 
     fn take(&mut self, happened: Happened) -> Result<(), CommandError> {
@@ -477,8 +459,7 @@ impl Driver {
 
     fn hand(&mut self, item: Item) {
         if let Some(items) = &self.parts.items {
-            // A vCPU thread that has ended says why by its outcome.
-            let _ = items.send(item);
+            items.give(item);
         }
     }
 
@@ -516,9 +497,4 @@ impl Driver {
             }
         }
     }
-}
-
-async fn sleep_until(at_ns: Option<u64>) {
-    let after_ns = at_ns.unwrap_or(0).saturating_sub(role_ns());
-    tokio::time::sleep(Duration::from_nanos(after_ns)).await;
 }

@@ -6,9 +6,10 @@ use crate::machine::door::DoorError;
 use crate::replica::role::{Input, Output};
 use crate::replica::{Fed, Feed};
 use crate::shell::live::control::Ordered;
-use crossbeam_channel::{Receiver, Sender, TryRecvError, select, unbounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
 use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
 /// What the replica loop gives the replaying vCPU.
@@ -25,9 +26,59 @@ pub enum Item {
 /// Entries replayed before the loop is told, when more are waiting.
 const REPORT_ENTRIES: u32 = 256;
 
+/// What the loop has given and the feed has not taken. Entries in it are bounded by the flow-control window: the role machine
+/// disconnects from a peer that sends more. Between two lots of them there is one [`Item::Advance`] at most, whatever heartbeats say.
+type Queue = Arc<Mutex<VecDeque<Item>>>;
+
+/// The loop's end: never waits for the vCPU thread.
+#[derive(Debug)]
+pub struct Items {
+    queue: Queue,
+    wake: Sender<()>,
+}
+
+/// The feed's end.
+#[derive(Debug)]
+pub struct ItemsOut {
+    queue: Queue,
+    woken: Receiver<()>,
+}
+
+/// The channel from the loop to a feed.
+#[must_use]
+pub fn items() -> (Items, ItemsOut) {
+    // One waiting wake-up is as good as many.
+    let (wake, woken) = bounded(1);
+    let queue = Queue::default();
+    let out = ItemsOut {
+        queue: queue.clone(),
+        woken,
+    };
+    (Items { queue, wake }, out)
+}
+
+fn locked(queue: &Queue) -> MutexGuard<'_, VecDeque<Item>> {
+    // Neither end can leave it half changed.
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Items {
+    /// Gives an item. A farther [`Item::Advance`] takes the place of the one before it.
+    pub fn give(&self, item: Item) {
+        let mut queue = locked(&self.queue);
+        match (queue.back_mut(), item) {
+            (Some(Item::Advance(to)), Item::Advance(exits)) => *to = exits.max(*to),
+            (_, item) => queue.push_back(item),
+        }
+        drop(queue);
+        // Full means that a wake-up is already waiting.
+        let _ = self.wake.try_send(());
+    }
+}
+
 /// The vCPU thread's end.
 pub struct ChannelFeed {
-    items: Receiver<Item>,
+    items: ItemsOut,
     to_loop: mpsc::Sender<FromCpu>,
     ordered: Ordered,
     entries: VecDeque<Entry>,
@@ -36,17 +87,10 @@ pub struct ChannelFeed {
     outputs: Vec<Output<Payload>>,
 }
 
-/// The channel from the loop to a feed. Not bounded by itself: the flow-control window bounds what is in it, and the role machine parts
-/// from a peer that sends more.
-#[must_use]
-pub fn items() -> (Sender<Item>, Receiver<Item>) {
-    unbounded()
-}
-
 impl ChannelFeed {
     /// A feed from `items`, that reports into `to_loop`.
     #[must_use]
-    pub fn new(items: Receiver<Item>, to_loop: mpsc::Sender<FromCpu>, ordered: Ordered) -> Self {
+    pub fn new(items: ItemsOut, to_loop: mpsc::Sender<FromCpu>, ordered: Ordered) -> Self {
         Self {
             items,
             to_loop,
@@ -76,17 +120,26 @@ impl ChannelFeed {
     }
 
     fn item(&mut self) -> Result<Item, DoorError> {
-        self.ordered.obey()?;
-        match self.items.try_recv() {
-            Ok(item) => return Ok(item),
-            Err(TryRecvError::Disconnected) => return Err(DoorError::Stopped),
-            Err(TryRecvError::Empty) => self.report()?,
-        }
-        select! {
-            recv(self.items) -> item => item.map_err(|_| DoorError::Stopped),
-            recv(self.ordered.woken()) -> _ => {
-                self.ordered.obey()?;
-                Err(DoorError::Stopped)
+        loop {
+            self.ordered.obey()?;
+            // Before the queue is looked at: what comes after it wakes again.
+            let woken = self.items.woken.try_recv();
+            if let Some(item) = locked(&self.items.queue).pop_front() {
+                return Ok(item);
+            }
+            match woken {
+                Ok(()) => continue,
+                Err(TryRecvError::Disconnected) => return Err(DoorError::Stopped),
+                Err(TryRecvError::Empty) => self.report()?,
+            }
+            select! {
+                recv(self.items.woken) -> woken => if woken.is_err() && locked(&self.items.queue).is_empty() {
+                    return Err(DoorError::Stopped);
+                },
+                recv(self.ordered.woken()) -> _ => {
+                    self.ordered.obey()?;
+                    return Err(DoorError::Stopped);
+                }
             }
         }
     }
@@ -130,5 +183,71 @@ impl Feed for ChannelFeed {
 
     fn kicked(&mut self) -> Result<(), DoorError> {
         self.ordered.obey()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::live::control::control;
+    use crate::shell::pair::journal::to_loop;
+    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Value};
+
+    fn entry(sequence: u64) -> Entry {
+        Entry {
+            generation: Generation(1),
+            sequence: Sequence(sequence),
+            point: ExecutionPoint::default(),
+            body: Body::Value(Value::Monotonic(sequence)),
+        }
+    }
+
+    fn feed() -> (Items, ChannelFeed) {
+        let (items, out) = items();
+        let (_control, ordered) = control();
+        let (to_loop, _) = to_loop();
+        (items, ChannelFeed::new(out, to_loop, ordered))
+    }
+
+    #[test]
+    fn a_flood_of_heartbeats_leaves_one_item_between_entries() {
+        let (items, _feed) = feed();
+        for exits in 0..100_000 {
+            items.give(Item::Advance(exits));
+        }
+        items.give(Item::Entries(vec![entry(1)]));
+        for exits in 100_000..200_000 {
+            items.give(Item::Advance(exits));
+        }
+        assert_eq!(locked(&items.queue).len(), 3);
+    }
+
+    #[test]
+    fn the_order_stays_and_the_farthest_advance_counts() {
+        let (items, mut feed) = feed();
+        items.give(Item::Advance(5));
+        items.give(Item::Advance(9));
+        items.give(Item::Entries(vec![entry(1), entry(2)]));
+        items.give(Item::GoLive);
+        assert!(matches!(feed.next(0), Ok(Fed::Passed(9))));
+        for sequence in [1, 2] {
+            let Ok(Fed::Entry(fed)) = feed.next(0) else {
+                panic!("no entry")
+            };
+            assert_eq!(fed.sequence, Sequence(sequence));
+        }
+        assert!(matches!(feed.next(0), Ok(Fed::Exhausted)));
+    }
+
+    #[test]
+    fn what_comes_while_the_feed_waits_wakes_it() {
+        let (items, mut feed) = feed();
+        let giver = std::thread::spawn(move || {
+            items.give(Item::Advance(3));
+            items
+        });
+        assert!(matches!(feed.next(0), Ok(Fed::Passed(3))));
+        drop(giver.join().unwrap());
+        assert!(matches!(feed.next(0), Err(DoorError::Stopped)));
     }
 }

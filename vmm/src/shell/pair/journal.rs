@@ -1,22 +1,20 @@
 //! The recorder's journal on a replica: encodes entries, and hands them in batches to the replica loop.
 //!
-//! A batch leaves when an output waits for it, before the guest idles, when it is large, or when it is old. The guest waits here when
-//! the role machine says so: a full window slows the primary, and never loses.
+//! A batch leaves when an output waits for it, before the guest idles, when it is large, or when it is old; [`Batcher`] cuts it by
+//! bytes within an execution point. The guest waits here when the role machine says so: a full window slows the primary, and never loses.
 
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload, output};
 use crate::machine::door::DoorError;
-use crate::replica::Journal;
-use crate::replica::role::{Batch, Input, Output};
+use crate::replica::role::{Batch, Input};
+use crate::replica::{Batcher, Journal};
 use crate::shell::live::control::Ordered;
-use lockstep_logging_channel::{Body, Entry, OutputTarget, Sequence, codec};
+use lockstep_logging_channel::{Entry, OutputTarget};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A batch that is larger leaves, whether an output waits for it or not.
-pub const BATCH_BYTES_MAX: usize = 64 * 1024;
-/// So does one that is older.
+/// A batch that is older leaves, whether an output waits for it or not.
 const BATCH_AGE_MAX: Duration = Duration::from_millis(5);
 /// Looked at orders at least this often while the guest has to wait.
 const THROTTLED_LOOK: Duration = Duration::from_millis(10);
@@ -75,12 +73,7 @@ pub struct ChannelJournal {
     to_loop: mpsc::Sender<FromCpu>,
     shared: Arc<Shared>,
     ordered: Ordered,
-    encoded: Vec<u8>,
-    first: Option<Sequence>,
-    last: Sequence,
-    exits: u64,
-    ends: bool,
-    outputs: Vec<Output<Payload>>,
+    batcher: Batcher<Payload>,
     since: Instant,
 }
 
@@ -108,67 +101,62 @@ impl ChannelJournal {
             to_loop,
             shared,
             ordered,
-            encoded: Vec::new(),
-            first: None,
-            last: Sequence(0),
-            exits: 0,
-            ends: false,
-            outputs: Vec::new(),
+            batcher: Batcher::default(),
             since: Instant::now(),
         }
     }
 
     fn flush(&mut self) -> Result<(), DoorError> {
-        let Some(first) = self.first.take() else {
+        let batch = self.batcher.take();
+        self.hand_over(batch)
+    }
+
+    fn hand_over(&self, appended: Option<Input<Vec<u8>, Payload>>) -> Result<(), DoorError> {
+        let Some(Input::Appended { batch, outputs }) = appended else {
             return Ok(());
         };
-        let bytes = self.encoded.len() as u64;
-        let capacity = self.encoded.capacity().min(BATCH_BYTES_MAX);
-        let entries = std::mem::replace(&mut self.encoded, Vec::with_capacity(capacity));
-        let entries = Carried::Encoded(entries);
-        let batch = Batch {
+        let Batch {
             first,
-            last: self.last,
-            exits: self.exits,
-            ends: self.ends,
+            last,
+            exits,
+            ends,
             bytes,
             entries,
+        } = batch;
+        let batch = Batch {
+            first,
+            last,
+            exits,
+            ends,
+            bytes,
+            entries: Carried::Encoded(entries),
         };
-        let outputs = std::mem::take(&mut self.outputs);
         tell(&self.to_loop, &self.ordered, Input::Appended { batch, outputs })
     }
 }
 
 impl Journal for ChannelJournal {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
-        if self.first.is_none() {
-            self.first = Some(entry.sequence);
+        if self.batcher.is_empty() {
             self.since = Instant::now();
         }
-        if !self.shared.alone.load(Ordering::Relaxed) {
-            codec::encode_entry(entry, &mut self.encoded)?;
-        }
-        self.last = entry.sequence;
-        self.exits = entry.point.exits;
-        self.ends = matches!(entry.body, Body::End(_));
-        Ok(())
+        let encodes = !self.shared.alone.load(Ordering::Relaxed);
+        let full = self.batcher.append(entry, encodes)?;
+        self.hand_over(full)
     }
 
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         self.append(entry)?;
-        self.outputs.push(output(entry.sequence, target, bytes));
+        self.batcher.output(output(entry.sequence, target, bytes));
         Ok(())
     }
 
     fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
-        let due = idle
-            || !self.outputs.is_empty()
-            || self.encoded.len() >= BATCH_BYTES_MAX
-            || (self.first.is_some() && self.since.elapsed() >= BATCH_AGE_MAX);
-        if due {
+        let is_old = || !self.batcher.is_empty() && self.since.elapsed() >= BATCH_AGE_MAX;
+        if idle || self.batcher.is_due() || is_old() {
             self.flush()?;
         }
-        if self.first.is_none() {
+        if self.batcher.is_empty() {
             self.shared.passed_exits.store(exits, Ordering::Release);
         }
         self.shared.wait_while_throttled(&self.ordered)

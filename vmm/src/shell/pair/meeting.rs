@@ -10,7 +10,8 @@ use crate::shell::machine::Plan;
 use crate::shell::machine::plan::BUILD_FIELD;
 use crate::shell::machine::processor::processor;
 use crate::shell::status::CommandError;
-use lockstep_logging_channel::handshake::as_backup;
+use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
+use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, EnvironmentField};
 use serde_json::json;
@@ -21,6 +22,8 @@ use tokio::time::{Instant, sleep};
 
 /// How long a peer has for its opening, and for taking what it is sent.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
+/// How long the two have to measure their round trip.
+const MEASURING_LIMIT: Duration = Duration::from_secs(5);
 /// How long a backup waits for its primary: to listen, and to answer. Storage that does not answer at the start has as long.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a backup connects again to a primary that was lost before it answered.
@@ -127,6 +130,14 @@ fn channel_failed(why: ChannelError) -> CommandError {
     }
 }
 
+/// Refuses a channel whose round trip the timeout cannot bear.
+fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), CommandError> {
+    let round_trip_ns = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+    config
+        .check_round_trip(round_trip_ns)
+        .map_err(|why| CommandError::Peer(Box::new(why)))
+}
+
 fn reception_failed(why: ReceptionError) -> CommandError {
     match why {
         ReceptionError::Listener(why) => channel_failed(why),
@@ -157,6 +168,7 @@ pub async fn unless_stopped<T>(
 pub async fn wait_for_backup<T>(
     address: &Address,
     environment: &Environment,
+    config: &Config,
     prepare: impl Future<Output = Result<T, CommandError>>,
     reporter: &mut Reporter,
     signals: &mut Signals,
@@ -169,13 +181,29 @@ pub async fn wait_for_backup<T>(
     let meeting = async {
         let mut candidate = reception.candidate().await.map_err(reception_failed)?;
         let prepared = prepare.await?;
-        while !reception.welcome(&mut candidate).await {
+        let round_trip = loop {
+            if reception.welcome(&mut candidate).await
+                && let Some(round_trip) = measured(&mut candidate, config).await
+            {
+                break round_trip;
+            }
             candidate = reception.candidate().await.map_err(reception_failed)?;
-        }
+        };
+        check_round_trip(config, round_trip)?;
         reception.close().await;
         Ok((candidate, prepared))
     };
     unless_stopped(meeting, signals).await
+}
+
+/// The round trip to a backup that was welcomed; `None`, with a message, where it was lost meanwhile.
+async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duration> {
+    let enough = Duration::from_nanos(config.round_trip_ns_max());
+    let measured = measuring::measure(candidate, enough, MEASURING_LIMIT).await;
+    if let Err(why) = &measured {
+        tracing::warn!("the backup was lost before the pair was formed: {why}");
+    }
+    measured.ok()
 }
 
 /// Finds the primary. Returns the connection and the environment with the pair's name.
@@ -187,15 +215,31 @@ pub async fn wait_for_backup<T>(
 pub async fn find_primary(
     address: &Address,
     environment: &Environment,
+    config: &Config,
     signals: &mut Signals,
 ) -> Result<Option<(Connection, Environment)>, CommandError> {
     tracing::info!(%address, "looking for the primary");
-    unless_stopped(look_for_primary(address, environment, CONNECT_PATIENCE), signals).await
+    unless_stopped(
+        look_for_primary(address, environment, config, CONNECT_PATIENCE),
+        signals,
+    )
+    .await
+}
+
+async fn open_to_primary(
+    connection: &mut Connection,
+    environment: &Environment,
+    limit: Duration,
+) -> Result<(Environment, Duration), HandshakeError> {
+    let adopted = as_backup(connection, environment, limit).await?;
+    let round_trip = measuring::answer(connection, MEASURING_LIMIT).await?;
+    Ok((adopted, round_trip))
 }
 
 async fn look_for_primary(
     address: &Address,
     environment: &Environment,
+    config: &Config,
     patience: Duration,
 ) -> Result<(Connection, Environment), CommandError> {
     let deadline = Instant::now() + patience;
@@ -203,8 +247,11 @@ async fn look_for_primary(
     let mut told = false;
     loop {
         let mut connection = connect(address, left()).await.map_err(channel_failed)?;
-        match as_backup(&mut connection, environment, left()).await {
-            Ok(adopted) => return Ok((connection, adopted)),
+        match open_to_primary(&mut connection, environment, left()).await {
+            Ok((adopted, round_trip)) => {
+                check_round_trip(config, round_trip)?;
+                return Ok((connection, adopted));
+            }
             Err(why) if why.is_loss() && left() > RECONNECT_PAUSE => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::info!("no answer yet, trying again: {why}");
@@ -222,9 +269,14 @@ mod tests {
     use tokio::net::UnixListener;
 
     async fn look_for(address: &Address) -> CommandError {
-        look_for_primary(address, &Environment::default(), CONNECT_PATIENCE)
-            .await
-            .unwrap_err()
+        look_for_primary(
+            address,
+            &Environment::default(),
+            &Config::default(),
+            CONNECT_PATIENCE,
+        )
+        .await
+        .unwrap_err()
     }
 
     /// A listener that nobody serves yet, as a primary that is busy with other connections.

@@ -10,6 +10,8 @@ pub mod backup;
 pub mod clock;
 pub mod driver;
 pub mod feed;
+pub mod flowing;
+pub mod happened;
 pub mod heard;
 pub mod journal;
 pub mod leaving;
@@ -22,6 +24,7 @@ pub mod report;
 pub mod stop_point;
 pub mod storage;
 pub mod strangers;
+pub mod turns;
 pub mod witness;
 
 use crate::replica::role;
@@ -42,7 +45,8 @@ pub enum Carried {
 /// What the vCPU thread tells the replica loop.
 pub type FromCpu = role::Input<Carried, Payload>;
 
-/// Messages of the vCPU thread that may wait for the replica loop. A batch is at most [`journal::BATCH_BYTES_MAX`] and a record.
+/// Messages of the vCPU thread that may wait for the replica loop. A batch is at most 64 KiB ([`crate::replica::BATCH_BYTES_MAX`]), or
+/// one record of at most 128: 32 MiB, or half of that.
 pub const FROM_CPU_WAITING_MAX: usize = 256;
 
 /// An output as the role machine takes it.

@@ -65,6 +65,7 @@ pub async fn primary(
     let met = wait_for_backup(
         &settings.address,
         &environment,
+        &settings.config,
         storage,
         &mut reporter,
         &mut signals,

@@ -3,7 +3,7 @@
 //! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics` is written now and then, and `summary`
 //! last, with the same fields.
 
-use super::{clock, witness};
+use super::{clock, flowing, witness};
 use crate::replica::role::{Cause, Report};
 use crate::shell::status::CommandError;
 use crate::shell::writing::{Writer, standard};
@@ -221,6 +221,9 @@ impl Reporter {
                 tracing::warn!("the peer is gone: {cause}");
                 self.event("noticed", json!({ "cause": cause }));
             }
+            Report::RoundTripTooLong { .. } | Report::Held { .. } | Report::Flows { .. } => {
+                flowing::tell(self, report);
+            }
             Report::WaitingOutLease => {
                 tracing::warn!("waiting until the peer can no longer speak");
                 self.event("waiting_out_lease", json!({}));
@@ -294,6 +297,16 @@ fn cause_text(cause: &Cause) -> String {
         Cause::Closed => "it closed the connection".to_owned(),
         Cause::Broken { why } => format!("the connection broke: {why}"),
         Cause::Violation { why } => format!("it said what no peer says: {why}"),
+        Cause::TooFar {
+            unleased_ns,
+            round_trip_ns,
+            timeout_ns_min,
+        } => format!(
+            "too far away: nothing could leave for {} ms, and a round trip takes at least {} ms; {}",
+            unleased_ns / 1_000_000,
+            round_trip_ns / 1_000_000,
+            flowing::advice(*timeout_ns_min)
+        ),
         Cause::Left { reason } => format!("it said goodbye: {reason}"),
     }
 }

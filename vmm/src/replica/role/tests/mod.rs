@@ -2,6 +2,7 @@
 //! primary claims after 175 of silence.
 
 mod backup;
+mod channel;
 mod claiming;
 mod pair;
 mod primary;

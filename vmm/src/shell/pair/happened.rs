@@ -1,0 +1,101 @@
+//! What the replica loop waits for.
+
+use super::FromCpu;
+use super::clock::role_ns;
+use super::driver::Parts;
+use super::link::write;
+use super::storage::Answer;
+use super::turns::Turns;
+use super::witness::Due;
+use crate::machine::run::Ended;
+use crate::shell::status::CommandError;
+use lockstep_logging_channel::Record;
+use lockstep_logging_channel::transport::ChannelError;
+use std::future::pending;
+use std::pin::pin;
+use std::time::Duration;
+
+/// What happened.
+pub enum Happened {
+    /// The vCPU thread has a message.
+    Cpu(FromCpu),
+    /// A record of the peer, the end of the connection, or its failure.
+    Peer(Result<Option<Record>, ChannelError>),
+    /// A frame for the guest.
+    Frame(Vec<u8>),
+    /// The store has answered.
+    Answer(Answer),
+    /// A witness is to be asked, or has answered.
+    Witness(Due),
+    /// The time that the role machine asked for.
+    Wake,
+    /// A signal asks for the end.
+    Stop,
+    /// The machine has ended.
+    Ended(Result<Ended, CommandError>),
+    /// What was queued for the peer is written, or cannot be.
+    Flushed(Result<(), ChannelError>),
+}
+
+/// What may happen in this state of the loop.
+#[derive(Clone, Copy, Debug)]
+pub struct Waits {
+    /// The role machine wants to be stepped then.
+    pub wake_at_ns: Option<u64>,
+    /// The connection to the peer stands.
+    pub connected: bool,
+    /// The connection is being closed.
+    pub closing: bool,
+    /// The machine has not ended.
+    pub runs: bool,
+}
+
+/// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else has. The
+/// others take turns.
+pub async fn next(parts: &mut Parts, waits: Waits, turns: &mut Turns) -> Happened {
+    let Waits {
+        wake_at_ns,
+        connected,
+        closing,
+        runs,
+    } = waits;
+    let has_output = closing || connected && parts.writer.queued_bytes() > 0;
+    let record = pin!(when(connected, async {
+        Happened::Peer(parts.reader.read().await)
+    }));
+    let message = pin!(async { Happened::Cpu(some(parts.from_cpu.recv()).await) });
+    let answer = pin!(async { Happened::Answer(some(parts.answers.recv()).await) });
+    let due = pin!(async { Happened::Witness(parts.witnesses.due().await) });
+    let frame = pin!(async { Happened::Frame(parts.frames.recv().await) });
+    let ended = pin!(when(runs, async {
+        Happened::Ended(parts.machine.outcome().await)
+    }));
+    let stop = pin!(async {
+        parts.signals.received().await;
+        Happened::Stop
+    });
+    tokio::select! {
+        biased;
+        outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
+        () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
+        happened = turns.next([record, message, answer, due, frame, ended, stop]) => happened,
+    }
+}
+
+async fn sleep_until(at_ns: Option<u64>) {
+    let after_ns = at_ns.unwrap_or(0).saturating_sub(role_ns());
+    tokio::time::sleep(Duration::from_nanos(after_ns)).await;
+}
+
+/// `future`, or nothing for ever.
+async fn when<T>(wanted: bool, future: impl Future<Output = T>) -> T {
+    if wanted { future.await } else { pending().await }
+}
+
+/// What `future` brings. A channel that is over brings nothing, and does not happen again and again.
+async fn some<T>(future: impl Future<Output = Option<T>>) -> T {
+    match future.await {
+        Some(brought) => brought,
+        None => pending().await,
+    }
+}
