@@ -166,8 +166,12 @@ fn raise_descriptor_limit() {
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)] // No safe interface to this setting.
 fn return_buffers() {
-    // SAFETY: the call changes a number in the allocator, which locks it itself. Where it fails nothing changes.
-    unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN) };
+    // SAFETY: the calls change numbers in the allocator, which locks them itself. Where one fails nothing changes.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
+        // With room kept at the end of the heap, buffers would be cut from that.
+        libc::mallopt(libc::M_TOP_PAD, 0);
+    }
 }
 
 #[cfg(not(target_env = "gnu"))]
