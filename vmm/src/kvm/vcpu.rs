@@ -234,6 +234,11 @@ impl Core {
         Ok(())
     }
 
+    /// Whether the guest's own trap flag is set. While stepping it is not: what sets it is not stepped over.
+    pub(super) fn traps_itself(&mut self) -> Result<bool, CpuError> {
+        Ok(!self.stepping && self.registers()?.rflags & TRAP_FLAG != 0)
+    }
+
     pub(super) fn rip(&mut self) -> Option<u64> {
         (!self.pending).then(|| self.vcpu.sync_regs().regs.rip)
     }

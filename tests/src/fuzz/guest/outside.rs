@@ -9,8 +9,6 @@ use lockstep::replica::replayer::TimeFloor;
 use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
-/// When the guest could not be interrupted where it was stopped, it is looked at again after so many instructions.
-const RETRY_INSTRUCTIONS: u64 = 64;
 /// The longest a kick is away.
 const KICK_NS_MAX: u64 = 200_000;
 
@@ -25,7 +23,6 @@ pub struct RandomOutside {
     asked_max: u64,
     asked: u64,
     until: Instant,
-    retry: bool,
 }
 
 impl RandomOutside {
@@ -49,7 +46,6 @@ impl RandomOutside {
             chance,
             asked: 0,
             until,
-            retry: false,
         }
     }
 
@@ -111,7 +107,6 @@ impl Outside for RandomOutside {
         if self.asked > self.asked_max {
             return Err(DoorError::Stopped);
         }
-        self.retry = readiness.closed;
         if readiness.closed {
             return Ok(None);
         }
@@ -133,14 +128,11 @@ impl Outside for RandomOutside {
         }))
     }
 
-    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+    fn horizon(&mut self, _point: ExecutionPoint) -> Horizon {
         let after = Duration::from_nanos(1 + self.numbers.below(KICK_NS_MAX));
         let Some(timer) = &mut self.timer else {
             return Horizon::Exit;
         };
-        if self.retry {
-            return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
-        }
         timer.arm(after).expect("a timer that can be armed");
         Horizon::Kick
     }

@@ -8,6 +8,7 @@ use lockstep::machine::devices::Devices;
 use lockstep::machine::devices::virtio::{Mmio, Net};
 use lockstep::machine::door::DoorError;
 use lockstep::machine::image::{Sites, rewrite};
+use lockstep::machine::memory::Memory;
 use lockstep::machine::run::Policy;
 use lockstep::machine::{Ended, Machine, MachineError, boot, memory};
 use lockstep::replica::recorder::Start;
@@ -25,6 +26,9 @@ const RECORDING: Duration = Duration::from_millis(400);
 const REPLAY: Duration = Duration::from_secs(30);
 /// Between two kicks from outside: they change nothing, and let the two be stopped.
 const KICKS: Duration = Duration::from_millis(7);
+
+/// Words of memory that a failure names.
+const DIFFERENCES_MAX: usize = 8;
 
 /// A random guest and how it is run.
 #[derive(Clone, Debug)]
@@ -70,8 +74,7 @@ impl Case {
     }
 
     /// The machine, ready to run.
-    fn machine(&self, host: &Host) -> Machine<lockstep::kvm::KvmCpu> {
-        let memory = memory::allocate(MEMORY_BYTES).expect("guest memory");
+    fn machine(&self, host: &Host, memory: Memory) -> Machine<lockstep::kvm::KvmCpu> {
         boot::write(&memory, "", 1_000_000).expect("boot structures");
         layout::write(&memory, self.slots.len());
         let mut sites = Sites::default();
@@ -101,10 +104,13 @@ impl Case {
     /// # Errors
     /// The broken promise, in words.
     pub fn run(&self, host: &Host) -> Result<Kept, String> {
-        let (recorded, entries) = kicked_meanwhile(|| self.record(host));
+        let memories = [allocate(), allocate()];
+        let [first, second] = memories.clone();
+        let (recorded, entries) = kicked_meanwhile(|| self.record(host, first));
         let recorded = recorded.map_err(|why| format!("recording: {}", chain(&why)))?;
-        let replayed = kicked_meanwhile(|| self.replay(host, entries.clone()));
-        let replayed = replayed.map_err(|why| format!("replay: {}", chain(&why)))?;
+        let replayed = kicked_meanwhile(|| self.replay(host, second, entries.clone()));
+        let replayed =
+            replayed.map_err(|why| format!("replay: {}{}", chain(&why), differences(&memories)))?;
         if recorded.reason != replayed.reason || recorded.point.position() != replayed.point.position() {
             return Err(format!("recorded {recorded:?}, replayed {replayed:?}"));
         }
@@ -120,7 +126,7 @@ impl Case {
         })
     }
 
-    fn record(&self, host: &Host) -> (Result<Ended, MachineError>, Vec<Entry>) {
+    fn record(&self, host: &Host, memory: Memory) -> (Result<Ended, MachineError>, Vec<Entry>) {
         let outside = RandomOutside::new(self.seed, self.clock, Instant::now() + RECORDING);
         let mut entries = Vec::new();
         let start = Start {
@@ -128,24 +134,46 @@ impl Case {
             sequence: Sequence(1),
         };
         let mut door = Recorder::new(outside, Log(&mut entries), start);
-        let ended = self.machine(host).run(&mut door);
+        let ended = self.machine(host, memory).run(&mut door);
         drop(door);
         (ended, entries)
     }
 
-    fn replay(&self, host: &Host, entries: Vec<Entry>) -> Result<Ended, MachineError> {
+    fn replay(&self, host: &Host, memory: Memory, entries: Vec<Entry>) -> Result<Ended, MachineError> {
         let feed = Recorded {
             entries: entries.into(),
             until: Instant::now() + REPLAY,
         };
         let replayer = Replayer::new(feed, self.clock != ClockKind::None);
         let mut door: Standby<_, RandomOutside, Log<'_>> = Standby::new(replayer, None);
-        self.machine(host).run(&mut door)
+        self.machine(host, memory).run(&mut door)
     }
 }
 
+fn allocate() -> Memory {
+    memory::allocate(MEMORY_BYTES).expect("guest memory")
+}
+
+/// The first words in which the two memories differ.
+fn differences([recorded, replayed]: &[Memory; 2]) -> String {
+    let word = |memory: &Memory, at| memory.read_obj::<u64>(GuestAddress(at)).unwrap_or_default();
+    (0..MEMORY_BYTES)
+        .step_by(8)
+        .map(|at| (at, word(recorded, at), word(replayed, at)))
+        .filter(|(_, one, other)| one != other)
+        .take(DIFFERENCES_MAX)
+        .map(|(at, one, other)| format!("\n  memory at {at:#x}: recorded {one:#x}, replayed {other:#x}"))
+        .collect()
+}
+
 fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
+    // The entries before it are the log's, and long.
+    let lines = error.to_string();
+    let mut text = lines
+        .lines()
+        .filter(|line| !line.contains("before it: "))
+        .collect::<Vec<_>>()
+        .join("\n");
     let mut source = error.source();
     while let Some(cause) = source {
         text = format!("{text}: {cause}");

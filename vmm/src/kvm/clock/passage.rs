@@ -25,8 +25,8 @@ pub enum Passage {
     Repeat,
     /// Running: it leaves the guest, and some hosts lose that exit when it is stepped.
     Exits,
-    /// Running, and what follows is not counted: a step over it makes more than one instruction, or ends in a ring that cannot be
-    /// stepped.
+    /// Running, and what follows is not counted: a step over it makes more than one instruction, ends in a ring that cannot be stepped, or
+    /// begins to step the guest by its own trap flag, whose traps are the guest's.
     Uncounted,
 }
 
@@ -34,6 +34,8 @@ pub enum Passage {
 pub struct Step {
     /// How to pass it.
     pub passage: Passage,
+    /// It sets the guest's own trap flag.
+    pub sets_trap_flag: bool,
     instruction: Instruction,
     before: kvm_regs,
 }
@@ -46,8 +48,20 @@ impl Step {
     pub fn at(core: &mut Core, everywhere: bool) -> Result<Self, CpuError> {
         let before = core.registers()?;
         let instruction = decode(&core.bytes_at(before.rip)?, before.rip);
+        let sets_trap_flag = match flags_loaded(&instruction, &before) {
+            None => false,
+            Some(Loaded::Value(flags)) => flags & TRAP_FLAG != 0,
+            // Where they cannot be read, the guest faults.
+            Some(Loaded::At(address)) => core.word_at(address)?.unwrap_or(0) & TRAP_FLAG != 0,
+        };
+        let passage = if sets_trap_flag {
+            Passage::Uncounted
+        } else {
+            passage(&instruction, everywhere)
+        };
         Ok(Self {
-            passage: passage(&instruction, everywhere),
+            passage,
+            sets_trap_flag,
             instruction,
             before,
         })
@@ -128,6 +142,25 @@ fn clear_trap_flag(core: &mut Core, address: u64) -> Result<(), CpuError> {
     }
 }
 
+/// Flags that an instruction loads: TF is in the second byte, whatever their size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loaded {
+    Value(u64),
+    At(u64),
+}
+
+fn flags_loaded(instruction: &Instruction, before: &kvm_regs) -> Option<Loaded> {
+    let behind = |bytes: u64| Some(Loaded::At(before.rsp.wrapping_add(bytes)));
+    match instruction.mnemonic() {
+        Mnemonic::Popf | Mnemonic::Popfd | Mnemonic::Popfq => behind(0),
+        Mnemonic::Iret => behind(2 * 2),
+        Mnemonic::Iretd => behind(2 * 4),
+        Mnemonic::Iretq => behind(FRAME_FLAGS),
+        Mnemonic::Sysret | Mnemonic::Sysretq => Some(Loaded::Value(before.r11)),
+        _ => None,
+    }
+}
+
 fn decode(bytes: &[u8], rip: u64) -> Instruction {
     Decoder::with_ip(64, bytes, rip, DecoderOptions::NONE).decode()
 }
@@ -173,6 +206,22 @@ mod tests {
             assert_eq!(of(bytes, true), Passage::Step, "{bytes:x?}");
             assert_eq!(of(bytes, false), Passage::Uncounted, "{bytes:x?}");
         }
+    }
+
+    #[test]
+    fn what_loads_flags_is_known_with_the_place_they_come_from() {
+        let before = kvm_regs {
+            rsp: 0x1000,
+            r11: 0x302,
+            ..Default::default()
+        };
+        let from = |bytes: &[u8]| flags_loaded(&decode(bytes, 0x10_0000), &before);
+        assert_eq!(from(&[0x9d]), Some(Loaded::At(0x1000)), "popfq");
+        assert_eq!(from(&[0x66, 0x9d]), Some(Loaded::At(0x1000)), "popf");
+        assert_eq!(from(&[0x48, 0xcf]), Some(Loaded::At(0x1010)), "iretq");
+        assert_eq!(from(&[0xcf]), Some(Loaded::At(0x1008)), "iretd");
+        assert_eq!(from(&[0x48, 0x0f, 0x07]), Some(Loaded::Value(0x302)), "sysretq");
+        assert_eq!(from(&[0x9c]), None, "pushfq");
     }
 
     #[test]

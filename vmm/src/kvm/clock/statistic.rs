@@ -105,12 +105,12 @@ impl StatisticClock {
     /// Steps from `instructions` to the next, which is where the guest can be found again: the step that led there was one instruction.
     /// What is not to be stepped (HLT loses its exit, IRETQ makes two or ends in ring 3) is no place to be found at.
     fn step_once(&mut self, core: &mut Core, instructions: u64) -> Result<Exit, CpuError> {
-        if Step::at(core, false)?.passage != Passage::Step {
+        let step = Step::at(core, false)?;
+        if step.passage != Passage::Step || core.traps_itself()? {
             return Ok(Exit::Kicked);
         }
         core.set_stepping(true)?;
-        let ran = core.run_once()?;
-        if let Ran::Exit(exit) = ran {
+        if let Ran::Exit(exit) = step_over(core, &step)? {
             return Ok(exit);
         }
         core.set_stepping(false)?;
@@ -169,8 +169,14 @@ impl StatisticClock {
                 "the way there leads through ring 3, which cannot be stepped here".to_owned(),
             ));
         }
+        let step = Step::at(core, false)?;
+        if step.sets_trap_flag || core.traps_itself()? {
+            return Err(missed(
+                "on the way there the guest steps itself, by its own trap flag".to_owned(),
+            ));
+        }
         core.set_stepping(true)?;
-        core.run_once()
+        step_over(core, &step)
     }
 
     fn run_for(&mut self, core: &mut Core, time_ns: u64) -> Result<Ran, CpuError> {
@@ -181,6 +187,18 @@ impl StatisticClock {
         self.timer.disarm().map_err(failed("disarm the kick timer"))?;
         ran
     }
+}
+
+/// One KVM_RUN with stepping on; takes the trap flag from where the guest could find it.
+fn step_over(core: &mut Core, step: &Step) -> Result<Ran, CpuError> {
+    let ran = core.run_once()?;
+    match ran {
+        Ran::Stepped => {
+            step.made(core)?;
+        }
+        Ran::Exit(_) | Ran::Kicked => step.left(core)?,
+    }
+    Ok(ran)
 }
 
 fn missed(why: String) -> CpuError {

@@ -2,7 +2,7 @@
 //!
 //! Ring 3 is stepped only where [`super::probe`] found that to be exact; elsewhere the guest runs freely from where it enters
 //! ring 3 to its next exit, and nothing enters there. Single instructions are not stepped either, or leave the trap flag behind:
-//! [`super::passage`]. A repeated instruction is one, however many steps it takes.
+//! [`super::passage`]. A guest that steps itself, by its own trap flag, runs freely too: a step would take its traps away. A repeated instruction is one, however many steps it takes.
 //!
 //! The trap flag would leak into the frame that an interrupt pushes, so stepping is off while one is delivered; what runs
 //! from there to the next exit is not counted, and nothing enters in it.
@@ -119,7 +119,10 @@ impl StepClock {
                 });
             }
             let step = Step::at(core, self.steps_ring_3)?;
-            if !steppable || matches!(step.passage, Passage::Exits | Passage::Uncounted) {
+            if !steppable
+                || core.traps_itself()?
+                || matches!(step.passage, Passage::Exits | Passage::Uncounted)
+            {
                 // Kicks are heard again: this may be long.
                 drop(kicks);
                 return self.run_freely(core);

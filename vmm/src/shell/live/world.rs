@@ -11,10 +11,8 @@ use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
-/// When the guest cannot be interrupted where a kick found it, it is looked at again after this many instructions.
-const RETRY_INSTRUCTIONS: u64 = 64;
-
-/// When a kick found no execution point, the next comes after this time: long enough for a clock to see what it needs.
+/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next comes after this time: long enough for
+/// a clock to see what it needs, and for some hundred steps.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Proposals of the host's threads.
@@ -38,7 +36,6 @@ pub struct World {
     typed: Vec<u8>,
     /// A frame was the last to enter: typed bytes are next.
     typed_first: bool,
-    retry: bool,
     /// A kick found the guest where nothing can enter.
     missed: bool,
 }
@@ -69,7 +66,6 @@ impl World {
             timer_deadline_ns: None,
             typed: Vec::new(),
             typed_first: false,
-            retry: false,
             missed: false,
         })
     }
@@ -181,7 +177,7 @@ impl Outside for World {
 
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         self.ordered.obey()?;
-        self.retry = readiness.closed;
+        self.missed |= readiness.closed;
         self.timer_deadline_ns = readiness.timer_deadline_ns;
         if readiness.closed {
             return Ok(None);
@@ -201,12 +197,9 @@ impl Outside for World {
         }
     }
 
-    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+    fn horizon(&mut self, _point: ExecutionPoint) -> Horizon {
         if !self.interrupts_between_exits {
             return Horizon::Exit;
-        }
-        if self.retry {
-            return Horizon::Instructions(point.instructions + RETRY_INSTRUCTIONS);
         }
         if std::mem::take(&mut self.missed) {
             self.arm_again()
