@@ -5,6 +5,7 @@
 
 pub mod clock;
 mod extended;
+mod hidden;
 pub mod host;
 pub mod kernel_file;
 pub mod kick;

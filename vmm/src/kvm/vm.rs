@@ -3,6 +3,7 @@
 #![allow(unsafe_code, reason = "memory slots")]
 
 use super::clock::{self, ClockKind};
+use super::hidden;
 use super::host::{Host, HostError};
 use super::msr;
 use super::vcpu::{Core, KvmCpu};
@@ -10,8 +11,8 @@ use crate::machine::boot;
 use crate::machine::cpu::cpuid;
 use crate::machine::memory::Memory;
 use kvm_bindings::{
-    CpuId, KVM_CAP_PMU_CAPABILITY, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_PMU_CAP_DISABLE, kvm_cpuid_entry2,
-    kvm_enable_cap, kvm_regs, kvm_segment, kvm_sregs, kvm_userspace_memory_region,
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_regs, kvm_segment, kvm_sregs,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
@@ -29,10 +30,13 @@ impl Vm {
     /// # Errors
     /// [`HostError::Failed`].
     pub fn new(host: &Host, memory: Memory) -> Result<Self, HostError> {
-        let vm = host
-            .kvm
-            .create_vm()
-            .map_err(HostError::failed("create a virtual machine"))?;
+        let vm = loop {
+            match host.kvm.create_vm() {
+                // A kick came meanwhile.
+                Err(why) if why.errno() == libc::EINTR => {}
+                other => break other.map_err(HostError::failed("create a virtual machine"))?,
+            }
+        };
         for number in 0..memory.num_regions() {
             let region = slot(&memory, number, 0).map_err(|why| HostError::Failed {
                 action: "find guest memory",
@@ -42,7 +46,8 @@ impl Vm {
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
         msr::filter(&vm)?;
-        disable_pmu(&vm)?;
+        hidden::performance_counters(&vm)?;
+        hidden::hypercall_patching(&vm)?;
         Ok(Self { vm, memory })
     }
 
@@ -56,6 +61,7 @@ impl Vm {
             .create_vcpu(0)
             .map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
+        hidden::hypercalls(&vcpu, &self.vm)?;
         set_entry_state(&vcpu, entry, 0)?;
         let clock = clock::open(clock, &vcpu)?;
         Ok(KvmCpu::new(Core::new(vcpu, self.vm, self.memory)?, clock))
@@ -71,25 +77,10 @@ impl Vm {
             .create_vcpu(0)
             .map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
+        hidden::hypercalls(&vcpu, &self.vm)?;
         set_entry_state(&vcpu, entry, 3)?;
         Core::new(vcpu, self.vm, self.memory)
     }
-}
-
-/// Takes the performance counters away, where the host's KVM has any to give: RDPMC reads them in ring 0, whatever CPUID says.
-fn disable_pmu(vm: &VmFd) -> Result<(), HostError> {
-    let offered = vm.check_extension_raw(KVM_CAP_PMU_CAPABILITY.into());
-    if offered & KVM_PMU_CAP_DISABLE as i32 == 0 {
-        return Ok(());
-    }
-    let args = [KVM_PMU_CAP_DISABLE.into(), 0, 0, 0];
-    let capability = kvm_enable_cap {
-        cap: KVM_CAP_PMU_CAPABILITY,
-        args,
-        ..Default::default()
-    };
-    vm.enable_cap(&capability)
-        .map_err(HostError::failed("disable performance counters"))
 }
 
 /// A region of `memory` as a slot of that number.

@@ -205,7 +205,9 @@ fn random_instructions_give_the_doors_bytes_in_every_size_and_in_both_rings() {
 #[test]
 fn what_the_baseline_hides_and_would_tell_of_the_host_faults_in_both_rings() {
     let Some(host) = host() else { return };
-    let hidden: [(&str, &[u8]); 7] = [
+    let hidden: [(&str, &[u8]); 9] = [
+        ("VMCALL", &[0x0f, 0x01, 0xc1]),
+        ("VMMCALL", &[0x0f, 0x01, 0xd9]),
         ("RDPID", &[0xf3, 0x0f, 0xc7, 0xf8]),
         ("RDPRU", &[0x0f, 0x01, 0xfd]),
         ("XGETBV", &[0x0f, 0x01, 0xd0]),
@@ -223,6 +225,46 @@ fn what_the_baseline_hides_and_would_tell_of_the_host_faults_in_both_rings() {
                 .raw(instruction)
                 .power_off(99);
             assert_eq!(run(&host, ring, code).reason, UNDEFINED, "{name} in {ring:?}");
+        }
+    }
+}
+
+/// `KVM_HC_*` of include/uapi/linux/kvm_para.h that an old KVM answers whatever CPUID says, and -KVM_ENOSYS.
+const HYPERCALLS: [u32; 3] = [5, 10, 11];
+const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
+
+/// Code that is made at run time is not rewritten: what KVM answers it has to be nothing.
+#[test]
+fn hypercalls_that_are_made_at_run_time_are_not_answered() {
+    let Some(host) = host() else { return };
+    for number in HYPERCALLS {
+        for opcode in [0x00c1_010f_u32, 0x00d9_010f] {
+            let target = result_at(8);
+            // MOV [target], opcode; MOV BYTE [target + 3], RET; the number, and no vCPU that there is; CALL.
+            let code = Code::default()
+                .mov(Rax, opcode)
+                .store(Rax, target)
+                .raw(&[0xc6, 0x04, 0x25])
+                .raw(&(target + 3).to_le_bytes())
+                .raw(&[0xc3])
+                .mov(Rbx, 0)
+                .mov(Rcx, 77)
+                .mov(Rdx, target)
+                .mov(Rax, number)
+                .raw(&[0xff, 0xd2])
+                .store(Rax, result_at(0))
+                .power_off(99);
+            let outcome = run(&host, Ring::Zero, code);
+            let refused = outcome.reason == UNDEFINED
+                || outcome.reason == DONE && outcome.result(0) == NO_SUCH_HYPERCALL;
+            assert!(
+                refused,
+                "hypercall {number} by {opcode:#x}: {:?}, {:#x}",
+                outcome.reason,
+                outcome.result(0)
+            );
+            let memory = outcome.result(8) & 0xff_ffff;
+            assert_eq!(memory, u64::from(opcode), "the instruction is not patched");
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum ImageError {
         address: u64,
     },
     /// The entry is in no executable segment.
-    #[error("its entry {entry:#x} is in no executable segment")]
+    #[error("its entry {entry:#x} is in no executable segment, or declared to be data")]
     Entry {
         /// `e_entry`.
         entry: u64,

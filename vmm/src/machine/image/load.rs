@@ -2,6 +2,7 @@
 //!
 //! Format: System V ABI, ELF-64 object file format; AMD64 supplement for `e_machine`.
 
+use super::code::Declared;
 use super::error::{IMAGE_ADDRESS_MIN, ImageError};
 use super::rewrite;
 use super::sites::Sites;
@@ -24,6 +25,8 @@ pub struct LoadedImage {
     pub entry: u64,
     /// The instructions that were rewritten.
     pub sites: Sites,
+    /// Stretches that were decoded as instructions, each from its first byte on.
+    pub code: Vec<Range<u64>>,
     /// Places that hold the bytes of such an instruction across others' boundaries: data or immediates, said at `-v`.
     pub suspicious: Vec<u64>,
 }
@@ -39,21 +42,27 @@ struct Segment {
 /// # Errors
 /// [`ImageError`]; guest memory may be partly written then.
 pub fn load(image: &[u8], memory: &Memory) -> Result<LoadedImage, ImageError> {
-    let (entry, segments) = check(image, memory::size_bytes(memory))?;
+    let (entry, segments, declared) = check(image, memory::size_bytes(memory))?;
     linux_loader::loader::elf::Elf::load(memory, None, &mut Cursor::new(image), None)
         .map_err(|why| ImageError::NotElf { why: why.to_string() })?;
     let mut loaded = LoadedImage {
         entry,
         sites: Sites::default(),
+        code: Vec::new(),
         suspicious: Vec::new(),
     };
     for segment in segments.iter().filter(|segment| segment.executable) {
-        rewrite_segment(memory, segment, &mut loaded)?;
+        rewrite_segment(memory, segment, &declared, &mut loaded)?;
     }
     Ok(loaded)
 }
 
-fn rewrite_segment(memory: &Memory, segment: &Segment, loaded: &mut LoadedImage) -> Result<(), ImageError> {
+fn rewrite_segment(
+    memory: &Memory,
+    segment: &Segment,
+    declared: &Declared,
+    loaded: &mut LoadedImage,
+) -> Result<(), ImageError> {
     let address = segment.range.start;
     let outside = |_| ImageError::Segment {
         start: address,
@@ -64,13 +73,19 @@ fn rewrite_segment(memory: &Memory, segment: &Segment, loaded: &mut LoadedImage)
     memory
         .read_slice(&mut code, GuestAddress(address))
         .map_err(outside)?;
-    loaded
-        .suspicious
-        .extend(rewrite::rewrite(&mut code, address, &mut loaded.sites)?);
+    let in_file = address..address + segment.file_bytes;
+    for stretch in declared.stretches(&in_file) {
+        let (from, to) = (stretch.start - address, stretch.end - address);
+        if let Some(bytes) = code.get_mut(from as usize..to as usize) {
+            rewrite::rewrite(bytes, stretch.start, &mut loaded.sites)?;
+            loaded.code.push(stretch);
+        }
+    }
+    loaded.suspicious.extend(rewrite::leftovers(&code, address));
     memory.write_slice(&code, GuestAddress(address)).map_err(outside)
 }
 
-fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageError> {
+fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>, Declared), ImageError> {
     let not_elf = |why: object::read::Error| ImageError::NotElf { why: why.to_string() };
     let header = FileHeader64::<Endianness>::parse(image).map_err(not_elf)?;
     let endian = header.endian().map_err(not_elf)?;
@@ -108,7 +123,11 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>), ImageEr
     {
         return Err(ImageError::Entry { entry });
     }
-    Ok((entry, segments))
+    let declared = Declared::read(image, header, endian)?;
+    if declared.is_data(entry) {
+        return Err(ImageError::Entry { entry });
+    }
+    Ok((entry, segments, declared))
 }
 
 /// A rewritten instruction must not be another segment's data, or the middle of another's instruction.
@@ -235,6 +254,69 @@ mod tests {
         let refused = load(&file, &memory).unwrap_err().to_string();
         assert!(
             refused.contains("1000 bytes from byte 100 of the file, which has 120 bytes"),
+            "{refused}"
+        );
+    }
+
+    /// RDTSC, eight bytes of data that hold RDTSC, RDTSC; a section that is code, and a symbol for the data.
+    fn data_in_text(symbol_size: u64) -> Vec<u8> {
+        const SECTION_BYTES: usize = 64;
+        const SYMBOL_BYTES: u64 = 24;
+        let text = [
+            0x0f, 0x31, 0x0f, 0x31, 0x06, 0x0f, 0x31, 0x06, 0x0f, 0x31, 0x0f, 0x31,
+        ];
+        let (length, data) = (text.len() as u64, HEADER_BYTES + PROGRAM_HEADER_BYTES);
+        let (symbols, names) = (data + length, data + length + 2 * SYMBOL_BYTES);
+        let sections = names + 1;
+        let mut file = header(HEADER_BYTES, 1);
+        file[40..48].copy_from_slice(&sections.to_le_bytes());
+        file[60..62].copy_from_slice(&4_u16.to_le_bytes());
+        file.extend(program_header(data, IMAGE_ADDRESS_MIN, length));
+        file.extend(text);
+        file.extend([0; SYMBOL_BYTES as usize]);
+        // Name, STT_OBJECT, section 1; value; size.
+        file.extend([0, 0, 0, 0, 1, 0, 1, 0]);
+        file.extend((IMAGE_ADDRESS_MIN + 2).to_le_bytes());
+        file.extend(symbol_size.to_le_bytes());
+        file.push(0);
+        let section = |kind: u32, flags: u64, fields: [u64; 3], link: u32, entry: u64| {
+            let mut bytes = [0_u32.to_le_bytes(), kind.to_le_bytes()].concat();
+            [flags, fields[0], fields[1], fields[2]]
+                .iter()
+                .for_each(|field| bytes.extend(field.to_le_bytes()));
+            bytes.extend([link.to_le_bytes(), 1_u32.to_le_bytes()].concat());
+            bytes.extend([1_u64.to_le_bytes(), entry.to_le_bytes()].concat());
+            bytes
+        };
+        file.extend([0; SECTION_BYTES]);
+        file.extend(section(1, 6, [IMAGE_ADDRESS_MIN, data, length], 0, 0));
+        file.extend(section(2, 0, [0, symbols, 2 * SYMBOL_BYTES], 3, SYMBOL_BYTES));
+        file.extend(section(3, 0, [0, names, 1], 0, 0));
+        file
+    }
+
+    #[test]
+    fn data_that_is_declared_is_left_as_it_is_and_code_around_it_rewritten() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        let loaded = load(&data_in_text(8), &memory).unwrap();
+
+        let sites: Vec<u64> = loaded
+            .sites
+            .iter()
+            .map(|site| site.address - IMAGE_ADDRESS_MIN)
+            .collect();
+        assert_eq!(sites, [0, 10]);
+        let data: [u8; 8] = memory.read_obj(GuestAddress(IMAGE_ADDRESS_MIN + 2)).unwrap();
+        assert_eq!(data, [0x0f, 0x31, 0x06, 0x0f, 0x31, 0x06, 0x0f, 0x31]);
+        assert_eq!(loaded.suspicious.len(), 3, "named all the same");
+    }
+
+    #[test]
+    fn data_that_is_not_declared_is_refused_where_it_cannot_be_told_from_code() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        let refused = load(&data_in_text(0), &memory).unwrap_err();
+        assert!(
+            refused.to_string().contains("declare data as an object"),
             "{refused}"
         );
     }

@@ -2,6 +2,7 @@
 //!
 //! The image is a value, bytes in memory: reading the file is the shell's.
 
+pub mod code;
 pub mod error;
 pub mod load;
 pub mod rewrite;

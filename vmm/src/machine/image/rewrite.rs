@@ -7,7 +7,8 @@
 //!
 //! A processor without a feature answers its instructions with #UD. A host that lets ring 3 run natively has the feature all the
 //! same, and would give what no log knows: its processor number, which registers are in use, how long a wait took. UD2 in their
-//! place is what the guest was promised.
+//! place is what the guest was promised. So it is for VMCALL and VMMCALL: some KVMs answer them, one with the host's time, and patch the
+//! one into the other in the guest's memory (arch/x86/kvm/x86.c, `kvm_emulate_hypercall`, `emulator_fix_hypercall`).
 
 use super::error::ImageError;
 use super::sites::{Site, Sites, TRAP_BYTES, TRAP_PORT, Trapped};
@@ -74,8 +75,11 @@ fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
     let mut found = Vec::new();
+    // Behind what does not decode nobody knows where an instruction begins.
+    let mut is_broken = false;
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
+        is_broken |= instruction.is_invalid();
         let is_hidden = || {
             instruction
                 .cpuid_features()
@@ -84,9 +88,17 @@ fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
         };
         let becomes = match trapped(&instruction)? {
             Some(trapped) => Becomes::Exit(trapped),
-            None if is_hidden() => Becomes::Fault,
+            None if is_hypercall(&instruction) || is_hidden() => Becomes::Fault,
             None => continue,
         };
+        if is_broken {
+            return Err(ImageError::Rewrite {
+                address: instruction.ip(),
+                instruction: format!("{:?}", instruction.code()),
+                why: "it may be data, because bytes before it are not instructions; declare data as an object with a size, or give it \
+                      a section that is not executable",
+            });
+        }
         found.push(Found {
             at: instruction.ip(),
             length: instruction.len(),
@@ -94,6 +106,10 @@ fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
         });
     }
     Ok(found)
+}
+
+fn is_hypercall(instruction: &Instruction) -> bool {
+    matches!(instruction.code(), Code::Vmcall | Code::Vmmcall)
 }
 
 fn trapped(instruction: &Instruction) -> Result<Option<Trapped>, ImageError> {
@@ -127,7 +143,8 @@ fn random_site(instruction: &Instruction, size_bytes: u8) -> Result<Trapped, Ima
 }
 
 /// Addresses at which RDTSC's, CPUID's or RDRAND's opcode bytes remain.
-fn leftovers(code: &[u8], address: u64) -> Vec<u64> {
+#[must_use]
+pub fn leftovers(code: &[u8], address: u64) -> Vec<u64> {
     let is_opcode = |pair: &[u8]| matches!(pair, [0x0f, 0x31 | 0xa2]);
     let is_long = |triple: &[u8]| matches!(triple, [0x0f, 0x01, 0xf9] | [0x0f, 0xc7, 0xf0..=0xff]);
     let pairs = code.windows(2).enumerate().filter(|(_, bytes)| is_opcode(bytes));
@@ -192,7 +209,9 @@ mod tests {
 
     #[test]
     fn what_would_tell_of_the_host_becomes_a_fault_of_the_same_length() {
-        let hidden: [&[u8]; 13] = [
+        let hidden: [&[u8]; 15] = [
+            &[0x0f, 0x01, 0xc1],                   // vmcall
+            &[0x0f, 0x01, 0xd9],                   // vmmcall
             &[0xf3, 0x0f, 0xc7, 0xf8],             // rdpid rax
             &[0x0f, 0x01, 0xfd],                   // rdpru
             &[0x0f, 0x01, 0xd0],                   // xgetbv
@@ -224,6 +243,15 @@ mod tests {
             0x32, 0xf4,
         ];
         assert_eq!(rewritten(&original), (original.to_vec(), Vec::new(), Vec::new()));
+    }
+
+    #[test]
+    fn what_follows_bytes_that_are_no_instruction_is_refused_as_ambiguous() {
+        // rdtsc; an opcode that 64-bit mode does not have; rdtsc
+        let mut code = [0x0f, 0x31, 0x06, 0x0f, 0x31];
+        let refused = rewrite(&mut code, 0x1000, &mut Sites::default()).unwrap_err();
+        assert!(refused.to_string().contains("0x1003"), "{refused}");
+        assert!(refused.to_string().contains("may be data"), "{refused}");
     }
 
     #[test]
