@@ -8,7 +8,7 @@ FUZZ_LIMITS := -timeout=60 -rss_limit_mb=2048 -malloc_limit_mb=256
 FUZZ := RUSTC_BOOTSTRAP=1 cargo fuzz
 FUZZ_OPTIONS := --fuzz-dir tests/fuzz --target-dir $(FUZZ_BUILD) --features libfuzzer
 
-.PHONY: fuzz fuzz-tool
+.PHONY: fuzz fuzz-guest fuzz-tool
 
 fuzz: fuzz-tool ## Fuzz every target, or the one named TARGET, for TIME seconds each (default 60)
 	cargo run --quiet --locked -p lockstep-tests --example fuzz_corpus -- $(FUZZ_BUILD)/seeds
@@ -22,6 +22,10 @@ fuzz: fuzz-tool ## Fuzz every target, or the one named TARGET, for TIME seconds 
 		$(FUZZ) run $(FUZZ_OPTIONS) $$target $(FUZZ_BUILD)/corpus/$$target $(FUZZ_BUILD)/seeds/$$target \
 			-- -max_total_time=$(or $(TIME),60) $(FUZZ_LIMITS) -print_final_stats=1 || exit 1; \
 	done
+
+fuzz-guest: ## Record and replay random guests on KVM for TIME seconds (default 60), from SEED on (default: the time)
+	cargo build --release --locked -p lockstep-tests --bin fuzz-guest
+	target/release/fuzz-guest --seconds $(or $(TIME),60) $(if $(SEED),--first $(SEED))
 
 fuzz-tool:
 	@cargo fuzz --version >/dev/null 2>&1 || cargo install --locked cargo-fuzz

@@ -26,6 +26,9 @@ struct Arguments {
     /// Times a single seed is run.
     #[arg(long, default_value_t = 20)]
     times: u64,
+    /// Use this instruction clock instead of the seed's.
+    #[arg(long)]
+    clock: Option<String>,
     /// Failures after which it ends.
     #[arg(long, default_value_t = 1)]
     failures_max: u64,
@@ -52,7 +55,14 @@ fn main() -> ExitCode {
         }
     };
     std::panic::set_hook(Box::new(|_| ()));
-    let clocks = clocks();
+    let mut clocks = clocks();
+    if let Some(wanted) = &arguments.clock {
+        clocks.retain(|clock| clock.to_string() == *wanted);
+        if clocks.is_empty() {
+            eprintln!("the clock {wanted} is not exact on this host");
+            return ExitCode::FAILURE;
+        }
+    }
     let names: Vec<String> = clocks.iter().map(ToString::to_string).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let first = arguments.first.unwrap_or_else(|| now.as_secs());

@@ -75,9 +75,68 @@ pub enum DoorError {
         /// The host's answer.
         why: String,
     },
+    /// An answer that is not one to the question.
+    #[error("{question:?} was answered with {answer:?}, which is not an answer to it")]
+    WrongAnswer {
+        /// The question.
+        question: Question,
+        /// The answer.
+        answer: Value,
+    },
     /// The log could not be written or read.
     #[error(transparent)]
     Log(#[from] lockstep_logging_channel::LogError),
+}
+
+/// How a device asks the outside.
+pub type Ask<'a> = &'a mut dyn FnMut(Question) -> Result<Value, DoorError>;
+
+/// Guest monotonic time.
+///
+/// # Errors
+/// The door's, or [`DoorError::WrongAnswer`].
+pub fn monotonic(ask: Ask<'_>) -> Result<u64, DoorError> {
+    let question = Question::Monotonic;
+    match ask(question)? {
+        Value::Monotonic(time_ns) => Ok(time_ns),
+        answer => Err(DoorError::WrongAnswer { question, answer }),
+    }
+}
+
+/// Wall time.
+///
+/// # Errors
+/// As [`monotonic`].
+pub fn wall(ask: Ask<'_>) -> Result<u64, DoorError> {
+    let question = Question::Wall;
+    match ask(question)? {
+        Value::Wall(time_ns) => Ok(time_ns),
+        answer => Err(DoorError::WrongAnswer { question, answer }),
+    }
+}
+
+/// Time-stamp counter.
+///
+/// # Errors
+/// As [`monotonic`].
+pub fn tsc(ask: Ask<'_>) -> Result<u64, DoorError> {
+    let question = Question::Tsc;
+    match ask(question)? {
+        Value::Tsc(ticks) => Ok(ticks),
+        answer => Err(DoorError::WrongAnswer { question, answer }),
+    }
+}
+
+/// So many random bytes.
+///
+/// # Errors
+/// As [`monotonic`].
+pub fn random(ask: Ask<'_>, length_bytes: u32) -> Result<Vec<u8>, DoorError> {
+    let question = Question::Random { length_bytes };
+    match ask(question)? {
+        Value::Random(bytes) if bytes.len() == length_bytes as usize => Ok(bytes),
+        answer => Err(DoorError::WrongAnswer { question, answer }),
+    }
 }
 
 /// The door. Every use is at an execution point at which the machine is whole: no access is half done.

@@ -1,7 +1,7 @@
 //! Guest memory: one region from 0, at most [`MEMORY_BYTES_MAX`].
 
 use lockstep_logging_channel::Digest;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Everything above is for devices.
 pub const MEMORY_BYTES_MAX: u64 = 3 << 30;
@@ -54,16 +54,43 @@ pub fn size_bytes(memory: &Memory) -> u64 {
 }
 
 /// Digest of all guest memory.
-#[must_use]
-pub fn digest(memory: &Memory) -> Digest {
+///
+/// # Errors
+/// Address and reason, where memory cannot be read: nothing stands for what was not seen.
+pub fn digest(memory: &Memory) -> Result<Digest, String> {
     let mut hasher = blake3::Hasher::new();
     let mut page = [0; PAGE_BYTES as usize];
-    for address in (0..size_bytes(memory)).step_by(page.len()) {
-        // Addresses come from the region itself: a failed read would be a hole, and hashes as zeros.
-        if memory.read_slice(&mut page, GuestAddress(address)).is_err() {
-            page.fill(0);
+    for region in memory.iter() {
+        let start = region.start_addr().raw_value();
+        for address in (start..start + region.len()).step_by(page.len()) {
+            memory
+                .read_slice(&mut page, GuestAddress(address))
+                .map_err(|why| format!("at {address:#x}: {why}"))?;
+            hasher.update(&page);
         }
-        hasher.update(&page);
     }
-    Digest::from_hash(&hasher.finalize())
+    Ok(Digest::from_hash(&hasher.finalize()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_counts() {
+        let memory = allocate(MEMORY_BYTES_MIN).unwrap();
+        let zeros = digest(&memory).unwrap();
+        memory
+            .write_obj(1_u8, GuestAddress(MEMORY_BYTES_MIN - 1))
+            .unwrap();
+        assert_ne!(digest(&memory).unwrap(), zeros);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_whole_is_an_error_and_no_digest() {
+        let bytes = (PAGE_BYTES + PAGE_BYTES / 2) as usize;
+        let memory = Memory::from_ranges(&[(GuestAddress(0), bytes)]).unwrap();
+        let why = digest(&memory).unwrap_err();
+        assert!(why.contains("at 0x1000"), "{why}");
+    }
 }

@@ -13,11 +13,12 @@ mod saved;
 
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::Devices;
-use super::devices::bus::{Effect, part};
-use super::door::{Door, DoorError, Question, Readiness};
+use super::devices::bus::Effect;
+use super::devices::saved::{NoDigest, part};
+use super::door::{self, Door, DoorError, Readiness};
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
-use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value};
+use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest};
 
 /// Events that enter before the guest runs on, at most: four times what its largest ring can take, so that a flood of arrivals slows a
 /// guest and never stops it.
@@ -41,6 +42,9 @@ pub enum MachineError {
     /// The host failed.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// A part of the state cannot be seen, so it cannot be compared.
+    #[error(transparent)]
+    NoDigest(#[from] NoDigest),
 }
 
 /// How the machine ended.
@@ -365,20 +369,16 @@ impl<V: Vcpu> Machine<V> {
         };
         let point = self.point();
         registers.rax = rax;
+        let mut ask = |question| door.answer(point, question);
         match trapped {
-            Trapped::Tsc => set_tsc(&mut registers, &door.answer(point, Question::Tsc)?),
+            Trapped::Tsc => set_tsc(&mut registers, door::tsc(&mut ask)?),
             Trapped::TscAndProcessor => {
-                set_tsc(&mut registers, &door.answer(point, Question::Tsc)?);
+                set_tsc(&mut registers, door::tsc(&mut ask)?);
                 registers.rcx = 0;
             }
             Trapped::Random { register, size_bytes } => {
-                let length_bytes = u32::from(size_bytes);
-                set_random(
-                    &mut registers,
-                    register,
-                    size_bytes,
-                    &door.answer(point, Question::Random { length_bytes })?,
-                );
+                let bytes = door::random(&mut ask, size_bytes.into())?;
+                set_random(&mut registers, register, size_bytes, &bytes);
             }
             Trapped::Cpuid => set_cpuid(&mut registers),
         }
@@ -392,8 +392,8 @@ impl<V: Vcpu> Machine<V> {
             return Ok(());
         }
         self.digest_due = false;
-        let mut parts = vec![part("registers", &self.vcpu.registers()?)];
-        parts.extend(self.devices.digests());
+        let mut parts = vec![part("registers", &self.vcpu.registers()?)?];
+        parts.extend(self.devices.digests()?);
         let point = self.point();
         Ok(door.digests(point, parts)?)
     }
@@ -403,18 +403,18 @@ impl<V: Vcpu> Machine<V> {
         if !self.vcpu.is_whole()? {
             return Ok(Vec::new());
         }
-        let mut parts = vec![part("registers", &self.vcpu.save()?.digested())];
-        parts.extend(self.devices.digests());
-        parts.push(PartDigest {
-            part: "memory".to_owned(),
-            digest: memory::digest(&self.memory),
+        let mut parts = vec![part("registers", &self.vcpu.save()?.digested())?];
+        parts.extend(self.devices.digests()?);
+        let part = "memory".to_owned();
+        parts.push(match memory::digest(&self.memory) {
+            Ok(digest) => PartDigest { part, digest },
+            Err(why) => return Err(NoDigest { part, why }.into()),
         });
         Ok(parts)
     }
 }
 
-fn set_tsc(registers: &mut Registers, value: &Value) {
-    let Value::Tsc(ticks) = value else { return };
+fn set_tsc(registers: &mut Registers, ticks: u64) {
     registers.rax = ticks & 0xffff_ffff;
     registers.rdx = ticks >> 32;
 }
@@ -428,10 +428,9 @@ fn set_cpuid(registers: &mut Registers) {
 }
 
 /// CF set; OF, SF, ZF, AF, PF cleared (Intel SDM volume 2B, RDRAND).
-fn set_random(registers: &mut Registers, number: u8, size_bytes: u8, value: &Value) {
+fn set_random(registers: &mut Registers, number: u8, size_bytes: u8, bytes: &[u8]) {
     const CARRY: u64 = 1;
     const CLEARED: u64 = 1 << 11 | 1 << 7 | 1 << 6 | 1 << 4 | 1 << 2;
-    let Value::Random(bytes) = value else { return };
     let random = bytes
         .iter()
         .rev()

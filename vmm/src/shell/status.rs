@@ -180,7 +180,7 @@ impl CommandError {
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,
-            Self::Machine(MachineError::Cpu(_))
+            Self::Machine(MachineError::Cpu(_) | MachineError::NoDigest(_))
             | Self::Output(_)
             | Self::Defect { .. }
             | Self::Other { .. } => Status::Failure,
@@ -254,7 +254,7 @@ fn door_status(error: &DoorError) -> Status {
         DoorError::Log(error) => log_status(error),
         DoorError::Exhausted => Status::DamagedLog,
         // A live machine that is stopped has ended well; what comes here is a replay that has not seen the end of its log.
-        DoorError::Stopped | DoorError::Host { .. } => Status::Failure,
+        DoorError::Stopped | DoorError::Host { .. } | DoorError::WrongAnswer { .. } => Status::Failure,
     }
 }
 

@@ -69,6 +69,7 @@ pub struct Outcome {
     pub exits: u64,
     pub asked: Vec<Question>,
     pub outputs: Vec<(OutputTarget, Vec<u8>)>,
+    pub digests: Vec<(Place, Vec<PartDigest>)>,
     memory: Memory,
 }
 
@@ -93,6 +94,7 @@ struct FixedDoor {
     arrivals: Vec<(Place, EventKind)>,
     asked: Vec<Question>,
     outputs: Vec<(OutputTarget, Vec<u8>)>,
+    digests: Vec<(Place, Vec<PartDigest>)>,
     late: Arc<AtomicBool>,
 }
 
@@ -150,7 +152,8 @@ impl Door for FixedDoor {
         Ok(())
     }
 
-    fn digests(&mut self, _point: ExecutionPoint, _parts: Vec<PartDigest>) -> Result<(), DoorError> {
+    fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
+        self.digests.push(((point.exits, point.instructions), parts));
         Ok(())
     }
 
@@ -202,7 +205,20 @@ pub fn run_clocked(
     code: Code,
     arrivals: Vec<(Place, EventKind)>,
 ) -> Outcome {
-    run_moving(host, ring, clock, code, arrivals, &mut |_: Pause| false).0
+    run_digested(host, ring, clock, 0, code, arrivals)
+}
+
+/// The same, with digests every so many exits.
+pub fn run_digested(
+    host: &Host,
+    ring: Ring,
+    clock: ClockKind,
+    digest_interval_exits: u64,
+    code: Code,
+    arrivals: Vec<(Place, EventKind)>,
+) -> Outcome {
+    let stay = &mut |_: Pause| false;
+    run_moving_digested(host, ring, clock, digest_interval_exits, code, arrivals, stay).0
 }
 
 /// The same on as many machines as `mover` says: wherever it does, the machine is saved, and goes on as another. How many moves
@@ -211,6 +227,18 @@ pub fn run_moving(
     host: &Host,
     ring: Ring,
     clock: ClockKind,
+    code: Code,
+    arrivals: Vec<(Place, EventKind)>,
+    mover: &mut dyn Mover,
+) -> (Outcome, u32) {
+    run_moving_digested(host, ring, clock, 0, code, arrivals, mover)
+}
+
+fn run_moving_digested(
+    host: &Host,
+    ring: Ring,
+    clock: ClockKind,
+    digest_interval_exits: u64,
     code: Code,
     arrivals: Vec<(Place, EventKind)>,
     mover: &mut dyn Mover,
@@ -231,7 +259,7 @@ pub fn run_moving(
         .unwrap();
     let net = Net::new(MAC).unwrap();
     let policy = Policy {
-        digest_interval_exits: 0,
+        digest_interval_exits,
         window_exits: false,
     };
     let devices = Devices::new(Mmio::new(net));
@@ -241,6 +269,7 @@ pub fn run_moving(
         arrivals,
         asked: Vec::new(),
         outputs: Vec::new(),
+        digests: Vec::new(),
         late: late.clone(),
     };
     let (machine, ended, count) = watched(late, || run_to_end(host, clock, machine, &mut door, mover));
@@ -249,6 +278,7 @@ pub fn run_moving(
         exits: ended.point.exits,
         asked: door.asked,
         outputs: door.outputs,
+        digests: door.digests,
         memory: machine.memory().clone(),
     };
     (outcome, count)

@@ -17,5 +17,6 @@ mod interrupts;
 mod kicks;
 mod landing;
 mod moving;
+mod parts;
 mod processor;
 mod saved;

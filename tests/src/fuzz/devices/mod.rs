@@ -217,7 +217,7 @@ impl Board {
     /// Digests of everything: of all memory only where all of it may have changed, which takes its time.
     fn state(&self) -> String {
         let memory = if self.strayed {
-            memory::digest(&self.memory)
+            memory::digest(&self.memory).expect("memory that can be read")
         } else {
             let mut used = vec![0; driver::MEMORY_BYTES];
             self.memory
@@ -225,7 +225,7 @@ impl Board {
                 .expect("memory");
             Digest::of(&used)
         };
-        format!("{:?} memory {memory}", self.devices.digests())
+        format!("{:?} memory {memory}", self.devices.digests().expect("digests"))
     }
 }
 

@@ -14,7 +14,7 @@ use lockstep::machine::{Ended, Machine, MachineError, boot, memory};
 use lockstep::replica::recorder::Start;
 use lockstep::replica::replayer::{Fed, Feed, Replayer};
 use lockstep::replica::{Journal, Recorder, Standby};
-use lockstep_logging_channel::{EndReason, Entry, Generation, OutputTarget, Sequence};
+use lockstep_logging_channel::{Body, EndReason, Entry, ExecutionPoint, Generation, OutputTarget, Sequence};
 use std::collections::VecDeque;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -23,7 +23,7 @@ use vm_memory::{Bytes, GuestAddress};
 /// A recording is stopped after this time: a guest may loop without an exit.
 const RECORDING: Duration = Duration::from_millis(400);
 /// A replay of it that takes longer hangs.
-const REPLAY: Duration = Duration::from_secs(30);
+const REPLAY: Duration = Duration::from_secs(10);
 /// Between two kicks from outside: they change nothing, and let the two be stopped.
 const KICKS: Duration = Duration::from_millis(7);
 
@@ -116,7 +116,7 @@ impl Case {
         }
         let events = entries
             .iter()
-            .filter(|entry| matches!(entry.body, lockstep_logging_channel::Body::Event(_)));
+            .filter(|entry| matches!(entry.body, Body::Event(_)));
         Ok(Kept {
             reason: recorded.reason,
             exits: recorded.point.exits,
@@ -143,6 +143,7 @@ impl Case {
         let feed = Recorded {
             entries: entries.into(),
             until: Instant::now() + REPLAY,
+            last: None,
         };
         let replayer = Replayer::new(feed, self.clock != ClockKind::None);
         let mut door: Standby<_, RandomOutside, Log<'_>> = Standby::new(replayer, None);
@@ -222,11 +223,13 @@ impl Journal for Log<'_> {
 struct Recorded {
     entries: VecDeque<Entry>,
     until: Instant,
+    last: Option<(ExecutionPoint, Body)>,
 }
 
 impl Feed for Recorded {
     fn next(&mut self, _exits: u64) -> Result<Fed, DoorError> {
         let next = self.entries.pop_front();
+        self.last = next.as_ref().map(|entry| (entry.point, entry.body.clone()));
         Ok(next.map_or(Fed::Exhausted, |entry| Fed::Entry(Box::new(entry))))
     }
 
@@ -249,7 +252,10 @@ impl Feed for Recorded {
         }
         Err(DoorError::Host {
             what: "end of the replay",
-            why: format!("it hangs: {REPLAY:?} have not been enough"),
+            why: format!(
+                "it hangs: {REPLAY:?} have not been enough; the next entry is {:?}",
+                self.last
+            ),
         })
     }
 }

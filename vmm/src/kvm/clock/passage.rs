@@ -34,8 +34,8 @@ pub enum Passage {
 pub struct Step {
     /// How to pass it.
     pub passage: Passage,
-    /// It sets the guest's own trap flag.
-    pub sets_trap_flag: bool,
+    /// Behind it, the guest's own trap flag and that of a step could not be told apart.
+    pub entangles: bool,
     instruction: Instruction,
     before: kvm_regs,
 }
@@ -51,17 +51,21 @@ impl Step {
         let sets_trap_flag = match flags_loaded(&instruction, &before) {
             None => false,
             Some(Loaded::Value(flags)) => flags & TRAP_FLAG != 0,
-            // Where they cannot be read, the guest faults.
-            Some(Loaded::At(address)) => core.word_at(address)?.unwrap_or(0) & TRAP_FLAG != 0,
+            // Flags that come from a device cannot be read without asking it.
+            Some(Loaded::At(address)) => core.word_at(address)?.is_none_or(|flags| flags & TRAP_FLAG != 0),
         };
-        let passage = if sets_trap_flag {
+        let pushes = matches!(instruction.mnemonic(), Mnemonic::Pushf | Mnemonic::Pushfq);
+        // What was pushed to a device cannot be taken back.
+        let entangles =
+            sets_trap_flag || pushes && core.word_at(before.rsp.wrapping_sub(WORD_BYTES))?.is_none();
+        let passage = if entangles {
             Passage::Uncounted
         } else {
             passage(&instruction, everywhere)
         };
         Ok(Self {
             passage,
-            sets_trap_flag,
+            entangles,
             instruction,
             before,
         })

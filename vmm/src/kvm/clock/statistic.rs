@@ -170,7 +170,7 @@ impl StatisticClock {
             ));
         }
         let step = Step::at(core, false)?;
-        if step.sets_trap_flag || core.traps_itself()? {
+        if step.entangles || core.traps_itself()? {
             return Err(missed(
                 "on the way there the guest steps itself, by its own trap flag".to_owned(),
             ));

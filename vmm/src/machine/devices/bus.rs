@@ -4,13 +4,12 @@ use super::clock::{self, Clock};
 use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
 use super::power::POWER_PORT;
-use super::saved::{DeviceError, SavedDevice, Taken};
+use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use super::serial::{self, Serial};
 use super::virtio::{Mmio, mmio};
-use crate::machine::door::{DoorError, Question};
+use crate::machine::door::{self, Ask, DoorError};
 use crate::machine::memory::Memory;
-use lockstep_logging_channel::{Digest, Event, EventKind, OutputTarget, PartDigest, Value};
-use serde::Serialize;
+use lockstep_logging_channel::{Event, EventKind, OutputTarget, PartDigest};
 use vm_memory::{Bytes, GuestAddress};
 
 const TIMER_LINE: u8 = 0;
@@ -23,9 +22,6 @@ const PIT: &str = "interval timer";
 const CLOCK: &str = "clock";
 const SERIAL: &str = "serial console";
 const NET: &str = "network device";
-
-/// How a device gets what it must ask the outside for.
-pub type Ask<'a> = &'a mut dyn FnMut(Question) -> Result<Value, DoorError>;
 
 /// What an access made a device want done, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,12 +101,10 @@ impl Devices {
                 self.raise_serial();
                 u32::from(value)
             }
-            clock::MONOTONIC_PORT => self.clock.answer(time_of(&ask(Question::Monotonic)?)),
-            clock::WALL_PORT => self.clock.answer(time_of(&ask(Question::Wall)?)),
+            clock::MONOTONIC_PORT => self.clock.answer(door::monotonic(ask)?),
+            clock::WALL_PORT => self.clock.answer(door::wall(ask)?),
             clock::MONOTONIC_HIGH_PORT | clock::WALL_HIGH_PORT => self.clock.high_half(),
-            clock::RANDOM_PORT => random_of(&ask(Question::Random {
-                length_bytes: RANDOM_BYTES,
-            })?),
+            clock::RANDOM_PORT => random_of(&door::random(ask, RANDOM_BYTES)?),
             _ => u32::MAX,
         };
         Ok(value & low_bits(size_bytes))
@@ -142,7 +136,7 @@ impl Devices {
 
     fn time_for(&self, needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
         match needs {
-            NeedsTime::Yes => ask(Question::Monotonic).map(|value| time_of(&value)),
+            NeedsTime::Yes => door::monotonic(ask),
             NeedsTime::No => Ok(0),
         }
     }
@@ -205,8 +199,10 @@ impl Devices {
     }
 
     /// Each device in its saved form, in a fixed order.
-    #[must_use]
-    pub fn saved(&self) -> Vec<SavedDevice> {
+    ///
+    /// # Errors
+    /// [`NoDigest`].
+    pub fn saved(&self) -> Result<Vec<SavedDevice>, NoDigest> {
         let Self {
             pic,
             pit,
@@ -214,13 +210,13 @@ impl Devices {
             serial,
             net,
         } = self;
-        vec![
-            SavedDevice::new(PIC, &pic.saved()),
-            SavedDevice::new(PIT, &pit.saved()),
-            SavedDevice::new(CLOCK, &clock.saved()),
-            SavedDevice::new(SERIAL, &serial.saved()),
-            SavedDevice::new(NET, &net.saved()),
-        ]
+        Ok(vec![
+            SavedDevice::new(PIC, &pic.saved())?,
+            SavedDevice::new(PIT, &pit.saved())?,
+            SavedDevice::new(CLOCK, &clock.saved())?,
+            SavedDevice::new(SERIAL, &serial.saved())?,
+            SavedDevice::new(NET, &net.saved())?,
+        ])
     }
 
     /// The platform in a saved state.
@@ -241,20 +237,11 @@ impl Devices {
     }
 
     /// Digest of each device's saved form, in a fixed order.
-    #[must_use]
-    pub fn digests(&self) -> Vec<PartDigest> {
-        self.saved().iter().map(SavedDevice::digest).collect()
-    }
-}
-
-/// Digest of a part's saved form.
-#[must_use]
-pub fn part<S: Serialize>(name: &str, saved: &S) -> PartDigest {
-    // These plain structures always have an encoding; were one not to, every digest of it would be the same known one.
-    let encoded = postcard::to_stdvec(saved).unwrap_or_default();
-    PartDigest {
-        part: name.to_owned(),
-        digest: Digest::of(&encoded),
+    ///
+    /// # Errors
+    /// [`NoDigest`].
+    pub fn digests(&self) -> Result<Vec<PartDigest>, NoDigest> {
+        Ok(self.saved()?.iter().map(SavedDevice::digest).collect())
     }
 }
 
@@ -272,16 +259,6 @@ fn low_bits(size_bytes: u8) -> u32 {
     }
 }
 
-fn time_of(value: &Value) -> u64 {
-    match value {
-        Value::Monotonic(time_ns) | Value::Wall(time_ns) | Value::Tsc(time_ns) => *time_ns,
-        Value::Random(_) => 0,
-    }
-}
-
-fn random_of(value: &Value) -> u32 {
-    match value {
-        Value::Random(bytes) => bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes)),
-        _ => 0,
-    }
+fn random_of(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

@@ -89,12 +89,14 @@ const NAME_CHARS_MAX: usize = 40;
 
 impl SavedDevice {
     /// The device `name` in its saved form.
-    pub fn new<S: Serialize>(name: &str, saved: &S) -> Self {
-        Self {
+    ///
+    /// # Errors
+    /// [`NoDigest`]: it has no encoding.
+    pub fn new<S: Serialize>(name: &str, saved: &S) -> Result<Self, NoDigest> {
+        Ok(Self {
             name: name.to_owned(),
-            // These plain structures always have an encoding; an empty one would be refused by whoever restores it.
-            state: postcard::to_stdvec(saved).unwrap_or_default(),
-        }
+            state: encoded(name, saved)?,
+        })
     }
 
     /// Digest of the saved form: what is compared is what is moved.
@@ -105,6 +107,34 @@ impl SavedDevice {
             digest: Digest::of(&self.state),
         }
     }
+}
+
+/// A part of the machine that cannot be digested: what is not seen is not compared, so the machine stops.
+#[derive(Debug, thiserror::Error)]
+#[error("there is no digest of the machine's {part}: {why}")]
+pub struct NoDigest {
+    /// The part.
+    pub part: String,
+    /// What is wrong with it.
+    pub why: String,
+}
+
+/// Digest of a part's saved form.
+///
+/// # Errors
+/// [`NoDigest`]: it has no encoding.
+pub fn part<S: Serialize>(name: &str, saved: &S) -> Result<PartDigest, NoDigest> {
+    Ok(PartDigest {
+        part: name.to_owned(),
+        digest: Digest::of(&encoded(name, saved)?),
+    })
+}
+
+fn encoded<S: Serialize>(name: &str, saved: &S) -> Result<Vec<u8>, NoDigest> {
+    postcard::to_stdvec(saved).map_err(|why| NoDigest {
+        part: name.to_owned(),
+        why: why.to_string(),
+    })
 }
 
 /// Saved devices, to be taken out by their names.
@@ -151,5 +181,29 @@ impl<'a> Taken<'a> {
                 name: device.name.chars().take(NAME_CHARS_MAX).collect(),
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What can be made and not encoded.
+    struct Unencodable;
+
+    impl Serialize for Unencodable {
+        fn serialize<S: serde::Serializer>(&self, _: S) -> Result<S::Ok, S::Error> {
+            Err(serde::ser::Error::custom("it has no form"))
+        }
+    }
+
+    #[test]
+    fn a_part_that_cannot_be_encoded_is_an_error_and_no_digest() {
+        let why = part("network device", &Unencodable).unwrap_err();
+        assert_eq!(why.part, "network device");
+        assert!(
+            why.to_string()
+                .contains("no digest of the machine's network device")
+        );
     }
 }

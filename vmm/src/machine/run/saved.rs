@@ -1,8 +1,8 @@
 //! A machine in its saved form, and built from it.
 
-use super::Machine;
+use super::{Machine, MachineError};
+use crate::machine::cpu::Vcpu;
 use crate::machine::cpu::saved::SavedClock;
-use crate::machine::cpu::{CpuError, Vcpu};
 use crate::machine::devices::Devices;
 use crate::machine::memory::{self, Memory};
 use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sites, save_sites};
@@ -42,7 +42,7 @@ impl<V: Vcpu> Machine<V> {
     ///
     /// # Errors
     /// The host's failure; a state that has no saved form is one.
-    pub fn save(&mut self) -> Result<SavedMachine, CpuError> {
+    pub fn save(&mut self) -> Result<SavedMachine, MachineError> {
         let Self {
             vcpu,
             memory,
@@ -68,7 +68,7 @@ impl<V: Vcpu> Machine<V> {
             },
             policy: (*policy).into(),
             cpu: vcpu.save()?,
-            devices: devices.saved(),
+            devices: devices.saved()?,
             sites: save_sites(sites),
         })
     }

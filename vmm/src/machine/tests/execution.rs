@@ -204,3 +204,43 @@ fn a_guest_that_writes_everywhere_harms_only_itself() {
     );
     assert_eq!(cpu.left(), 0);
 }
+
+fn part_of_a_read(address: u64) -> Exit {
+    Exit::MmioRead {
+        address,
+        size_bytes: 8,
+    }
+}
+
+#[test]
+fn digests_due_within_an_instruction_are_taken_where_it_is_complete() {
+    let parts = [
+        Turn::part(part_of_a_read(0xe000_0000)),
+        Turn::part(part_of_a_read(0xe000_0008)),
+        Turn::new(part_of_a_read(0xe000_0010)),
+    ];
+    let mut cpu = FakeCpu::new(parts.into_iter().chain([write(0x80, 0), power_off(0)]));
+    let mut door = FakeDoor::default();
+    let policy = Policy {
+        digest_interval_exits: 2,
+        ..NEVER
+    };
+
+    run_with(&mut cpu, &mut door, Sites::default(), policy).unwrap();
+
+    let at: Vec<Position> = door.digests.iter().map(|(position, _)| *position).collect();
+    assert_eq!(at, [(3, 0), (4, 0)], "not at exit 2");
+}
+
+#[test]
+fn stopped_within_an_instruction_it_says_nothing_of_the_state() {
+    let mut cpu = FakeCpu::new([Turn::part(part_of_a_read(0xe000_0000))]);
+    let mut door = FakeDoor {
+        stops_at: Some((1, 0)),
+        ..FakeDoor::default()
+    };
+
+    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
+    let (point, end) = door.end.unwrap();
+    assert_eq!((point.position(), end.parts), ((1, 0), Vec::new()));
+}

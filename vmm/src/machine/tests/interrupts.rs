@@ -240,3 +240,70 @@ fn the_time_of_an_event_is_written_to_the_clock_page() {
         "a page outside memory gets none"
     );
 }
+
+#[test]
+fn within_an_instruction_an_interrupt_waits_for_the_last_part() {
+    let part = || {
+        Turn::part(Exit::MmioRead {
+            address: 0xe000_0000,
+            size_bytes: 8,
+        })
+    };
+    let whole = Turn::new(Exit::MmioRead {
+        address: 0xe000_0010,
+        size_bytes: 8,
+    });
+    let mut cpu = console_interrupts([part(), part(), whole, write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with([((SET_UP_EXITS + 1, 0), typed())]);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    assert_eq!(
+        injected_after_set_up(&cpu),
+        [None, None, None, Some(CONSOLE_VECTOR), None]
+    );
+}
+
+#[test]
+fn the_timer_expires_once_at_each_point_at_most() {
+    // Channel 0, mode 2, count 1: it is always due.
+    let load = [(0x43, 0x34), (0x40, 1), (0x40, 0)].map(|(port, value)| write(port, value));
+    let mut cpu = FakeCpu::new(load.into_iter().chain([write(0x80, 0), power_off(0)]));
+    let timers = (0..2).map(|exit| ((3 + exit, 0), EventKind::Timer));
+    let mut door = FakeDoor::with(timers);
+
+    run(&mut cpu, &mut door).unwrap();
+
+    let ready: Vec<(Position, bool)> = door
+        .ready
+        .iter()
+        .map(|(position, readiness)| (*position, readiness.timer_entered))
+        .filter(|((exits, _), _)| *exits >= 3)
+        .collect();
+    let expected = [((3, 0), false), ((3, 0), true), ((4, 0), false), ((4, 0), true)];
+    assert_eq!(ready, expected, "a new point, a new expiry");
+}
+
+#[test]
+fn a_halted_guest_whose_timer_is_masked_hears_of_it_once() {
+    let load = [(0x21, 1), (0x43, 0x34), (0x40, 1), (0x40, 0)].map(|(port, value)| write(port, value));
+    let mut cpu = FakeCpu::new(load.into_iter().chain([Turn::new(Exit::Halt)]));
+    let mut door = FakeDoor::with([((5, 0), EventKind::Timer)]);
+
+    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
+
+    let (_, last) = door.ready.last().unwrap();
+    assert!(last.idle && last.timer_entered, "{last:?}");
+}
+
+#[test]
+fn a_flood_of_arrivals_lets_the_guest_run_on() {
+    use crate::machine::run::ARRIVALS_MAX;
+    let flood = (0..2 * ARRIVALS_MAX).map(|_| ((1, 0), EventKind::Frame(vec![0; 60])));
+    let mut cpu = FakeCpu::new([write(0x80, 0), power_off(0)]);
+    let mut door = FakeDoor::with(flood);
+
+    assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::PoweredOff(0));
+
+    assert_eq!(door.arrivals.len(), ARRIVALS_MAX, "what did not enter");
+}

@@ -32,6 +32,10 @@ pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
 pub struct FakeDoor {
     /// What enters, and where.
     pub arrivals: VecDeque<(Position, Event)>,
+    /// What every question is answered with, if not with what it asks for.
+    pub answers_with: Option<Value>,
+    /// Stops the machine there.
+    pub stops_at: Option<Position>,
     /// A kick stops the machine.
     pub stops_when_kicked: bool,
     pub asked: Vec<(Position, Question)>,
@@ -69,6 +73,9 @@ impl FakeDoor {
 impl Door for FakeDoor {
     fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
         self.asked.push((point.position(), question));
+        if let Some(answer) = &self.answers_with {
+            return Ok(answer.clone());
+        }
         Ok(match question {
             Question::Tsc => Value::Tsc(TICKS),
             Question::Monotonic => Value::Monotonic(MONOTONIC_NS),
@@ -79,6 +86,9 @@ impl Door for FakeDoor {
 
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         self.ready.push((point.position(), readiness));
+        if self.stops_at == Some(point.position()) {
+            return Err(DoorError::Stopped);
+        }
         match self
             .arrivals
             .pop_front_if(|(position, _)| *position == point.position())

@@ -161,7 +161,11 @@ fn another_memory_size_is_named_with_both() {
 
 #[test]
 fn devices_that_are_unknown_missing_or_repeated_are_named() {
-    let text = changed(|saved| saved.devices.push(SavedDevice::new("floppy drive", &1_u8)));
+    let text = changed(|saved| {
+        saved
+            .devices
+            .push(SavedDevice::new("floppy drive", &1_u8).unwrap())
+    });
     assert!(text.contains("a device `floppy drive`"), "{text}");
     let text = changed(|saved| {
         saved.devices.pop();
@@ -211,6 +215,7 @@ fn the_digests_of_devices_at_the_start_are_those_of_the_first_release() {
     let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
     let digests: Vec<(String, String)> = Devices::new(Mmio::new(net))
         .digests()
+        .unwrap()
         .into_iter()
         .map(|part| (part.part, part.digest.to_string()))
         .collect();

@@ -192,3 +192,50 @@ fn reading_the_trap_port_by_hand_is_reading_nothing() {
     assert_eq!((cpu.registers.rax, cpu.registers.rdx), (0xffff_ffff, 5));
     assert_eq!(door.asked, []);
 }
+
+/// Each kind of answer, and the port or instruction that takes no other.
+#[test]
+fn an_answer_to_another_question_is_an_error_with_its_name_and_never_a_value() {
+    let values = [
+        Value::Tsc(1),
+        Value::Monotonic(2),
+        Value::Wall(3),
+        Value::Random(vec![4; 4]),
+        Value::Random(vec![5; 3]),
+    ];
+    let asks = [
+        (Trapped::Tsc, 0xe0),
+        (Trapped::Tsc, 0x508),
+        (Trapped::Tsc, 0x510),
+        (Trapped::Tsc, 0x520),
+    ];
+    let random = Trapped::Random {
+        register: 0,
+        size_bytes: 4,
+    };
+    for (taken, (trapped, port)) in asks.into_iter().chain([(random, 0xe0)]).enumerate() {
+        for (given, answer) in values.iter().enumerate() {
+            let mut sites = Sites::default();
+            sites.insert(Site {
+                address: ADDRESS,
+                trapped,
+            });
+            let mut cpu = FakeCpu::new([read(port, 4).at(ADDRESS + 2), power_off(0)]);
+            let mut door = FakeDoor {
+                answers_with: Some(answer.clone()),
+                ..FakeDoor::default()
+            };
+            let outcome = run_with(&mut cpu, &mut door, sites, NEVER);
+            // The last two ask for random bytes.
+            if given == taken.min(3) {
+                assert!(outcome.is_ok(), "{port:#x}: {answer:?}");
+            } else {
+                let why = outcome.unwrap_err().to_string();
+                assert!(
+                    why.contains("is not an answer to it"),
+                    "{port:#x}: {answer:?}: {why}"
+                );
+            }
+        }
+    }
+}

@@ -128,7 +128,7 @@ fn run(
         .map_err(StageError::from)?;
     Ok(Outcome {
         outputs,
-        memory: memory::digest(subject.memory()),
+        memory: memory::digest(subject.memory()).map_err(crate::kvm::vcpu::failed("read guest memory"))?,
         cpu: subject.save()?.digested(),
         interrupts,
     })

@@ -226,6 +226,7 @@ impl Vcpu for FakeSubject {
     }
 
     fn is_whole(&mut self) -> Result<bool, CpuError> {
+        self.settle()?;
         Ok(true)
     }
 
