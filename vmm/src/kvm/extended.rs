@@ -1,9 +1,11 @@
 //! The extended state of a vCPU (x87, SSE, AVX and what follows) as a list of components, and back.
 //!
-//! KVM gives it in the standard form of XSAVE: 512 bytes of FXSAVE, a header of 64, and each further component at the offset that the host's
-//! CPUID leaf 0xD tells. Offsets differ between processors, and so does which components are told to be in their initial state: so the
-//! saved form has the components one by one, and leaves out those that are zeros, which is the initial state of each.
-//! Source: Intel SDM volume 1, 10.5.1 (FXSAVE) and 13.4 (XSAVE); Documentation/virt/kvm/api.rst, KVM_GET_XSAVE2.
+//! KVM gives it in the standard form of XSAVE: 512 bytes of FXSAVE, a header of 64, and each
+//! further component at the offset that the host's CPUID leaf 0xD tells. Offsets differ between
+//! processors, and so does which components are told to be in their initial state: so the saved
+//! form has the components one by one, and leaves out those that are zeros, which is the initial
+//! state of each. Source: Intel SDM volume 1, 10.5.1 (FXSAVE) and 13.4 (XSAVE);
+//! Documentation/virt/kvm/api.rst, KVM_GET_XSAVE2.
 
 #![allow(unsafe_code, reason = "the extended state is of variable size")]
 
@@ -16,7 +18,8 @@ use std::arch::x86_64::__cpuid_count;
 use std::ops::Range;
 
 const WORD_BYTES: usize = 4;
-/// XSTATE_BV, the first word of the header: a bit for each component that is not in its initial state.
+/// XSTATE_BV, the first word of the header: a bit for each component that is not in its initial
+/// state.
 const PRESENT: usize = 512;
 /// x87 and SSE, which are always given.
 const LEGACY: u64 = 0b11;

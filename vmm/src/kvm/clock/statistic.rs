@@ -290,7 +290,8 @@ impl InstructionClock for StatisticClock {
             return Err(foreign(ClockKind::Statistic, saved));
         };
         let now = self.counts()?.0;
-        // Before the first count of this vCPU, where the last exit was on another: differences wrap.
+        // Before the first count of this vCPU, where the last exit was on another: differences
+        // wrap.
         self.base_instructions = now.wrapping_sub(instructions);
         self.ring_0_from = self.base_instructions.wrapping_add(ring_0_from);
         self.clear_of_interrupt = now.saturating_add(clear_of_interrupt);
