@@ -60,7 +60,8 @@ impl Plan {
     /// Gives some seeds witnesses, and something for them to decide.
     pub(super) fn draw_witnesses(&mut self, seed: u64) {
         let mut rng = Rng::new(mix(seed ^ DRAWS));
-        if !rng.once_in(SEEDS_A_WITNESS) {
+        // A channel that is only narrow has nothing else the matter.
+        if !rng.once_in(SEEDS_A_WITNESS) || self.only_narrow {
             return;
         }
         self.witnesses = [true; 2];

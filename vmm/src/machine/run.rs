@@ -121,8 +121,8 @@ impl<V: Vcpu> Machine<V> {
         }
     }
 
-    /// Runs until the guest ends, the door refuses, or `pauses`, which is asked after each step, says so. A machine that pauses
-    /// can be saved, and can run on.
+    /// Runs until the guest ends, the door refuses, or `pauses`, which is asked after each step, says so where the guest is
+    /// not within an instruction. A machine that pauses can be saved, and can run on.
     ///
     /// # Errors
     /// As [`Machine::run`].
@@ -136,7 +136,8 @@ impl<V: Vcpu> Machine<V> {
                 Ok(Step::Continues) => {
                     let point = self.point();
                     let between = self.between;
-                    if pauses(Pause { point, between }) {
+                    // Within an instruction there is no state to save: the next question is behind it.
+                    if pauses(Pause { point, between }) && self.vcpu.is_whole()? {
                         return Ok(None);
                     }
                 }

@@ -30,7 +30,11 @@ const PRIVILEGE_MAX: u8 = 3;
 impl Core {
     /// All of it but the clock. Completes the pending access, and ends stepping.
     pub(super) fn save(&mut self) -> Result<SavedCpu, CpuError> {
-        self.settle()?;
+        if !self.is_whole()? {
+            return Err(failed("save the processor")(
+                "it is within an instruction".to_owned(),
+            ));
+        }
         self.set_stepping(false)?;
         let registers = convert(&self.registers()?);
         let system = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
@@ -116,7 +120,13 @@ impl Core {
         self.vcpu.get_kvm_run().cr8 = *task_priority;
         // Whether an interrupt can be delivered is known from the run page, which a KVM_RUN that leaves at once fills.
         self.pending = true;
-        self.settle()
+        if self.is_whole()? {
+            Ok(())
+        } else {
+            Err(failed("restore the processor")(
+                "it has an exit before it has run".to_owned(),
+            ))
+        }
     }
 
     fn set_system_registers(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {

@@ -320,6 +320,8 @@ mod tests {
         let CommandError::Peer(why) = error else {
             panic!("{error}")
         };
-        assert!(why.to_string().contains("closed the connection before"), "{why}");
+        // Which end of the connection is noticed first, that of reading or that of writing, is a race.
+        let lost = why.downcast_ref().is_some_and(HandshakeError::is_loss);
+        assert!(lost, "{why}");
     }
 }
