@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,14 +37,24 @@ static int trouble(const char *path)
     return 0;
 }
 
-int fsync(int descriptor)
+static int sync_by(const char *function, int descriptor)
 {
     char name[64], path[PATH_MAX + 1] = "";
     snprintf(name, sizeof name, "/proc/self/fd/%d", descriptor);
     if (readlink(name, path, PATH_MAX) > 0 && trouble(path) != 0)
         return -1;
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, "fsync");
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, function);
     return real(descriptor);
+}
+
+int fsync(int descriptor)
+{
+    return sync_by("fsync", descriptor);
+}
+
+int fdatasync(int descriptor)
+{
+    return sync_by("fdatasync", descriptor);
 }
 
 int linkat(int from_directory, const char *from, int to_directory, const char *to, int flags)
@@ -53,4 +64,20 @@ int linkat(int from_directory, const char *from, int to_directory, const char *t
     int (*real)(int, const char *, int, const char *, int) =
         (int (*)(int, const char *, int, const char *, int))dlsym(RTLD_NEXT, "linkat");
     return real(from_directory, from, to_directory, to, flags);
+}
+
+/* What Rust's standard library opens files by. */
+int open64(const char *path, int flags, ...)
+{
+    mode_t mode = 0;
+    if (flags & (O_CREAT | __O_TMPFILE)) {
+        va_list rest;
+        va_start(rest, flags);
+        mode = va_arg(rest, mode_t);
+        va_end(rest);
+    }
+    if (trouble(path) != 0)
+        return -1;
+    int (*real)(const char *, int, ...) = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
+    return real(path, flags, mode);
 }

@@ -82,6 +82,13 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     let mut positions = landings(&log);
     assert!(positions.len() as u64 >= landed(&first), "{positions:?}, {first}");
     positions.truncate(8);
+    // On a busy host a timer may be over before the guest is in its loop: that interrupt enters at the exit itself.
+    let at_an_exit = |(instructions, _): &(u64, String)| *instructions == 0;
+    assert!(
+        positions.iter().filter(|position| at_an_exit(position)).count() <= 4,
+        "{positions:?}"
+    );
+    positions.retain(|position| !at_an_exit(position));
     assert!(
         positions
             .iter()
@@ -89,7 +96,7 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
         "{positions:?}"
     );
     let different: BTreeSet<u64> = positions.iter().map(|(instructions, _)| *instructions).collect();
-    assert_eq!(different.len(), 8, "{positions:?}");
+    assert_eq!(different.len(), positions.len(), "{positions:?}");
     for _ in 0..5 {
         // The guest prints the loop count at each landing: a replay that lands elsewhere prints something else.
         assert_eq!(replayed("statistic", LOOP, &log).stdout, first.stdout);

@@ -2,29 +2,26 @@
 //! with everything it has started.
 
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, PairSpec, Process, Scratch, kvm, lockstep, wait_until};
+use lockstep_tests::harness::{
+    Guest, PairSpec, Process, Scratch, Trouble, TroubledStorage, kvm, lockstep, wait_until,
+};
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
-fn fifo(scratch: &Scratch, name: &str) -> std::path::PathBuf {
-    let path = scratch.join(name);
-    nix::unistd::mkfifo(&path, Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
-    path
-}
-
-/// One side of a pair whose report is a FIFO that nobody reads: opening it does not return.
-fn inside_an_open(role: &str, scratch: &Scratch) -> Command {
-    let (shared, report) = (scratch.directory("shared"), fifo(scratch, "report"));
+/// One side of a pair whose report is on storage that hangs: opening it does not return.
+fn inside_an_open(role: &str, scratch: &Scratch) -> Option<Command> {
+    let storage = TroubledStorage::build(scratch)?;
+    storage.begin(Trouble::Hang);
+    let (shared, away) = (scratch.directory("shared"), scratch.directory("away"));
     let channel = format!("unix:{}", scratch.join("channel").display());
-    let mut command = PairSpec::new(Guest::Smoke).command(role, &channel, &shared, &report);
-    command.arg("-v");
-    command
+    let mut command = PairSpec::new(Guest::Smoke).command(role, &channel, &shared, &away.join("report"));
+    command.arg("-v").envs(storage.variables(&away));
+    Some(command)
 }
 
 #[test]
@@ -33,12 +30,15 @@ fn a_system_call_that_does_not_return_keeps_no_command() {
     for signal in SIGNALS {
         for role in ["primary", "backup"] {
             let scratch = Scratch::new();
-            let mut side = Process::start(role, &mut inside_an_open(role, &scratch));
+            let Some(mut command) = inside_an_open(role, &scratch) else {
+                return;
+            };
+            let mut side = Process::start(role, &mut command);
             // The last message before the report is opened.
             side.wait_for_stderr("events enter");
             side.signal(signal);
             let _ = side.wait().expect_code(0);
-            assert_eq!(scratch.names(), ["report", "shared"]);
+            assert!(!scratch.names().contains(&"channel".to_owned()));
         }
     }
 }
@@ -47,20 +47,29 @@ fn a_system_call_that_does_not_return_keeps_no_command() {
 fn what_is_ended_in_a_system_call_puts_the_terminal_back() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();
+    let Some(storage) = TroubledStorage::build(&scratch) else {
+        return;
+    };
+    let away = scratch.directory("away");
     let terminal = openpty(None, None).unwrap();
     let flags = || tcgetattr(&terminal.slave).unwrap().local_flags;
-    let mut command = inside_an_open("primary", &scratch);
+    let mut command = lockstep();
+    command.arg("record").arg(Guest::KeyValue.image());
+    command.arg("--log").arg(away.join("log"));
+    command.envs(storage.variables(&away));
     command.stdin(terminal.slave.try_clone().unwrap());
-    let mut primary = command
+    let mut record = command
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
     let is_taken = || (!flags().contains(LocalFlags::ICANON)).then_some(());
     wait_until(is_taken, || format!("the terminal taken: {:?}", flags()));
-    nix::sys::signal::kill(nix::unistd::Pid::from_raw(primary.id() as i32), Signal::SIGTERM).unwrap();
-    let status = wait_until(|| primary.try_wait().unwrap(), || "its end".to_owned());
-    assert_eq!(status.code(), Some(0));
+    // The log is synced in good order, which does not return.
+    storage.begin(Trouble::Hang);
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(record.id() as i32), Signal::SIGTERM).unwrap();
+    let status = wait_until(|| record.try_wait().unwrap(), || "its end".to_owned());
+    assert_eq!(status.code(), Some(1));
     assert!(
         flags().contains(LocalFlags::ICANON | LocalFlags::ECHO),
         "{:?}",
