@@ -58,11 +58,19 @@ fn what_is_ended_in_a_system_call_puts_the_terminal_back() {
     command.arg("--log").arg(away.join("log"));
     command.envs(storage.variables(&away));
     command.stdin(terminal.slave.try_clone().unwrap());
+    let console = scratch.join("console");
     let mut record = command
-        .stdout(Stdio::null())
+        .stdout(std::fs::File::create(&console).unwrap())
         .stderr(Stdio::null())
         .spawn()
         .unwrap();
+    let runs = || {
+        std::fs::read_to_string(&console)
+            .unwrap()
+            .contains("ready")
+            .then_some(())
+    };
+    wait_until(runs, || "the guest's first words".to_owned());
     let is_taken = || (!flags().contains(LocalFlags::ICANON)).then_some(());
     wait_until(is_taken, || format!("the terminal taken: {:?}", flags()));
     // The log is synced in good order, which does not return.
