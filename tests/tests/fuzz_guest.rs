@@ -11,7 +11,7 @@ const CASES: u64 = 40;
 /// The first seed of the run.
 const FIRST: u64 = 1;
 /// Seeds that failed once, whatever their clock: stepping a guest that steps itself (303, 204), a trap flag of ours in the frame of an
-/// exception (14, 101, 206), VMMCALL patched for ever (117), flags pushed to a device (398).
+/// exception (14, 101, 206), no return from a VMMCALL (117), flags pushed to a device (398).
 const ONCE_FAILED: [u64; 7] = [14, 101, 117, 204, 206, 303, 398];
 
 #[test]

@@ -29,6 +29,9 @@ struct Arguments {
     /// Use this instruction clock instead of the seed's.
     #[arg(long)]
     clock: Option<String>,
+    /// Take digests every so many exits instead of the seed's number; 0 for none.
+    #[arg(long)]
+    digests: Option<u64>,
     /// Failures after which it ends.
     #[arg(long, default_value_t = 1)]
     failures_max: u64,
@@ -83,7 +86,8 @@ fn main() -> ExitCode {
             println!("{} s: {} guests", started.elapsed().as_secs(), total.cases);
             progress += PROGRESS;
         }
-        let case = Case::new(seed, &clocks);
+        let mut case = Case::new(seed, &clocks);
+        case.digest_interval_exits = arguments.digests.unwrap_or(case.digest_interval_exits);
         total.cases += 1;
         match run(&host, &case) {
             Ok(kept) => {
@@ -97,7 +101,7 @@ fn main() -> ExitCode {
             }
             Err(why) => {
                 total.failures += 1;
-                println!("seed {seed} FAILED: {why}");
+                println!("seed {seed} FAILED: {why}\nwhole: {}", reduce::listing(&case));
                 let (smallest, why) = reduce::reduce(&host, &case, why);
                 println!("smallest: {}\n{why}", reduce::listing(&smallest));
                 println!("again: cargo run -p lockstep-tests --bin fuzz-guest -- --seed {seed}");

@@ -15,8 +15,8 @@ use crate::kvm::host::HostError;
 use crate::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use crate::machine::memory::Memory;
 use kvm_bindings::{
-    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, kvm_guest_debug,
-    kvm_interrupt, kvm_regs,
+    KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_SYNC_X86_REGS,
+    kvm_guest_debug, kvm_interrupt, kvm_regs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use std::io;
@@ -225,13 +225,41 @@ impl Core {
             .set_guest_debug(&debug)
             .map_err(failed("set guest debugging"))?;
         self.stepping = on;
-        if !on {
-            // By the run page: registers that were set since the last run are there, and not in the kernel yet.
-            let mut registers = self.registers()?;
-            registers.rflags &= !TRAP_FLAG;
-            self.set_registers(registers);
+        if on { Ok(()) } else { self.clear_trap_flag() }
+    }
+
+    /// Takes the trap flag of a step away, where KVM has left it. Registers are set only there: KVM forgets the exception that an
+    /// instruction has caused and that waits for the next KVM_RUN when they are (`__set_regs` in arch/x86/kvm/x86.c), and the instruction
+    /// would be executed again.
+    fn clear_trap_flag(&mut self) -> Result<(), CpuError> {
+        self.settle()?;
+        let is_set_anew = self.vcpu.get_kvm_run().kvm_dirty_regs & u64::from(KVM_SYNC_X86_REGS) != 0;
+        let mut registers = if is_set_anew {
+            self.vcpu.sync_regs().regs
+        } else {
+            self.vcpu.get_regs().map_err(failed("read registers"))?
+        };
+        if registers.rflags & TRAP_FLAG == 0 {
+            return Ok(());
         }
+        registers.rflags &= !TRAP_FLAG;
+        if !is_set_anew && self.has_exception()? {
+            return Err(CpuError {
+                action: "end single stepping",
+                why: "the trap flag was left where an exception waits to be delivered".to_owned(),
+            });
+        }
+        self.set_registers(registers);
         Ok(())
+    }
+
+    /// Whether an exception waits for the next KVM_RUN, or is being delivered.
+    fn has_exception(&self) -> Result<bool, CpuError> {
+        let events = self
+            .vcpu
+            .get_vcpu_events()
+            .map_err(failed("read pending events"))?;
+        Ok(events.exception.injected | events.exception.pending != 0)
     }
 
     /// Whether the guest's own trap flag is set. While stepping it is not: what sets it is not stepped over.

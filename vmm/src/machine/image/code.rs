@@ -9,7 +9,8 @@ use object::Endianness;
 use object::elf::{
     FileHeader64, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, SHT_SYMTAB, STT_FUNC, STT_NOTYPE, STT_OBJECT,
 };
-use object::read::elf::{FileHeader, SectionHeader, Sym};
+use object::read::StringTable;
+use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
@@ -56,7 +57,8 @@ impl Declared {
             ),
             ..Self::default()
         };
-        let table = header.sections(endian, image).map_err(not_elf)?;
+        // Nothing here has to have a name.
+        let table = SectionTable::<'_, FileHeader64<Endianness>, &[u8]>::new(headers, StringTable::default());
         let symbols = table.symbols(endian, image, SHT_SYMTAB).map_err(not_elf)?;
         for symbol in symbols.iter() {
             let (start, size) = (symbol.st_value(endian), symbol.st_size(endian));

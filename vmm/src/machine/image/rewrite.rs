@@ -37,9 +37,14 @@ const HIDDEN: [CpuidFeature; 11] = [
 /// the bytes of such an instruction stand without being decoded as one.
 ///
 /// # Errors
-/// [`ImageError::Rewrite`] for a form that cannot be rewritten.
+/// [`ImageError::Rewrite`] for a form that cannot be rewritten, and for one that may be data: behind bytes that are no instruction nobody
+/// knows where the next one begins.
 pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u64>, ImageError> {
-    for Found { at, length, becomes } in find(code, address)? {
+    let Decoded { found, broken_at } = decode(code, address)?;
+    for Found { at, length, becomes } in found {
+        if at > broken_at {
+            return Err(ambiguous(at));
+        }
         let start = (at - address) as usize;
         let Some(bytes) = code.get_mut(start..start + length) else {
             continue;
@@ -56,7 +61,26 @@ pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u
             *to = from;
         }
     }
-    Ok(leftovers(code, address))
+    let leftovers = leftovers(code, address);
+    match leftovers.iter().find(|at| **at >= broken_at) {
+        Some(at) => Err(ambiguous(*at)),
+        None => Ok(leftovers),
+    }
+}
+
+fn ambiguous(address: u64) -> ImageError {
+    ImageError::Rewrite {
+        address,
+        instruction: "what looks like an instruction".to_owned(),
+        why: "it may be data, because bytes before it are not instructions; declare data as an object with a size, or give it a section \
+              that is not executable",
+    }
+}
+
+struct Decoded {
+    found: Vec<Found>,
+    /// Where the first bytes are that are no instruction; beyond every address where there are none.
+    broken_at: u64,
 }
 
 /// An instruction that must not run as it is.
@@ -71,15 +95,18 @@ enum Becomes {
     Fault,
 }
 
-fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
+fn decode(code: &[u8], address: u64) -> Result<Decoded, ImageError> {
     let mut decoder = Decoder::with_ip(64, code, address, DecoderOptions::NONE);
     let mut instruction = Instruction::default();
-    let mut found = Vec::new();
-    // Behind what does not decode nobody knows where an instruction begins.
-    let mut is_broken = false;
+    let mut decoded = Decoded {
+        found: Vec::new(),
+        broken_at: u64::MAX,
+    };
     while decoder.can_decode() {
         decoder.decode_out(&mut instruction);
-        is_broken |= instruction.is_invalid();
+        if instruction.is_invalid() {
+            decoded.broken_at = decoded.broken_at.min(instruction.ip());
+        }
         let is_hidden = || {
             instruction
                 .cpuid_features()
@@ -91,21 +118,13 @@ fn find(code: &[u8], address: u64) -> Result<Vec<Found>, ImageError> {
             None if is_hypercall(&instruction) || is_hidden() => Becomes::Fault,
             None => continue,
         };
-        if is_broken {
-            return Err(ImageError::Rewrite {
-                address: instruction.ip(),
-                instruction: format!("{:?}", instruction.code()),
-                why: "it may be data, because bytes before it are not instructions; declare data as an object with a size, or give it \
-                      a section that is not executable",
-            });
-        }
-        found.push(Found {
+        decoded.found.push(Found {
             at: instruction.ip(),
             length: instruction.len(),
             becomes,
         });
     }
-    Ok(found)
+    Ok(decoded)
 }
 
 fn is_hypercall(instruction: &Instruction) -> bool {
@@ -247,11 +266,23 @@ mod tests {
 
     #[test]
     fn what_follows_bytes_that_are_no_instruction_is_refused_as_ambiguous() {
-        // rdtsc; an opcode that 64-bit mode does not have; rdtsc
-        let mut code = [0x0f, 0x31, 0x06, 0x0f, 0x31];
-        let refused = rewrite(&mut code, 0x1000, &mut Sites::default()).unwrap_err();
-        assert!(refused.to_string().contains("0x1003"), "{refused}");
-        assert!(refused.to_string().contains("may be data"), "{refused}");
+        // rdtsc; an opcode that 64-bit mode does not have; rdtsc, which the decoder takes apart or, behind three NOPs, finds.
+        for nops in [0, 3] {
+            let mut code = vec![0x0f, 0x31, 0x06];
+            code.extend(vec![NOP; nops]);
+            code.extend([0x0f, 0x31]);
+            let refused = rewrite(&mut code, 0x1000, &mut Sites::default()).unwrap_err();
+            let place = format!("{:#x}", 0x1003 + nops);
+            assert!(refused.to_string().contains(&place), "{refused}");
+            assert!(refused.to_string().contains("may be data"), "{refused}");
+        }
+    }
+
+    #[test]
+    fn what_stands_before_bytes_that_are_no_instruction_is_rewritten() {
+        let (code, trapped, suspicious) = rewritten(&[0x0f, 0x31, 0x06, NOP]);
+        assert_eq!(code, [0xe5, TRAP_PORT, 0x06, NOP]);
+        assert_eq!((trapped.len(), suspicious.len()), (1, 0));
     }
 
     #[test]
