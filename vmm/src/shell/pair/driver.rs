@@ -5,6 +5,7 @@ use super::feed::{Item, Items};
 use super::happened::{self, Happened, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
+use super::last_text;
 use super::leaving::Leaving;
 use super::link::was_reset;
 use super::received::{self, Received};
@@ -25,19 +26,16 @@ use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
-use crate::shell::writing::standard;
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Generation, Message, Record};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Frames that are taken together where more than one waits: what follows from them leaves in one write. A bound, so that they do not
 /// keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
-/// Who reads the console of a replica that ends by itself has this long for what is left of it.
-const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -149,24 +147,9 @@ impl Driver {
             let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
             self.parts.reporter.event("diverged", report);
         }
-        self.console_written().await;
+        last_text::written(&mut self.parts.signals).await;
         self.parts.reporter.summary();
         outcome
-    }
-
-    /// Waits, with a bound, until standard output has everything; what it does not take then is dropped, and counted in the summary.
-    async fn console_written(&mut self) {
-        let limit = if standard::is_hurried() {
-            standard::last_text_deadline()
-        } else {
-            Instant::now() + CONSOLE_LIMIT
-        };
-        tokio::select! {
-            () = standard::console().written() => {}
-            () = tokio::time::sleep_until(limit.into()) => {}
-            () = self.parts.signals.received() => {}
-        }
-        standard::give_up_console();
     }
 
     async fn next(&mut self) -> Happened {
