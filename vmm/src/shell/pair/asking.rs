@@ -13,6 +13,11 @@
 //!
 //! [docs/network.md]: ../../../../../docs/network.md
 
+use super::Payload;
+use crate::replica::role::Output;
+use crate::shell::configuration::Configuration;
+use crate::shell::network::{Attachment, NetworkSender};
+use lockstep_logging_channel::OutputTarget;
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     EthernetFrame, EthernetProtocol, EthernetRepr, IpAddress, IpProtocol, Ipv4Packet, Ipv4Repr, TcpControl,
@@ -45,10 +50,40 @@ struct Said {
 /// The connections of the guest, as its frames show them.
 #[derive(Debug, Default)]
 pub struct Asking {
+    /// By default nobody is asked.
+    is_wanted: bool,
     connections: BTreeMap<Ends, Said>,
 }
 
 impl Asking {
+    /// Asks on a TAP, where it is not switched off: `lockstep switch` sends again by itself.
+    #[must_use]
+    pub fn over(configuration: &Configuration) -> Self {
+        let is_tap = matches!(configuration.network, Attachment::Tap(_));
+        Self {
+            is_wanted: is_tap && configuration.pair.ask_for_retransmission,
+            connections: BTreeMap::new(),
+        }
+    }
+
+    /// Takes what the replay has said.
+    pub fn replayed(&mut self, outputs: &[Output<Payload>], at_ns: u64) {
+        let is_wanted = self.is_wanted;
+        for output in outputs.iter().filter(|_| is_wanted) {
+            let (target, bytes) = &output.payload;
+            if *target == OutputTarget::Network {
+                self.said(bytes, at_ns);
+            }
+        }
+    }
+
+    /// Asks, once this side is live and everything the replay has said has left.
+    pub fn ask(&mut self, network: &mut NetworkSender, now_ns: u64) {
+        let frames = self.frames(now_ns);
+        network.send_batch(frames.iter().map(Vec::as_slice));
+        *self = Self::default();
+    }
+
     /// Takes a frame that the guest has sent at this time.
     pub fn said(&mut self, frame: &[u8], at_ns: u64) {
         let Some(Segment {

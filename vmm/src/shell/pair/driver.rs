@@ -1,5 +1,6 @@
 //! The replica loop: steps the role machine with everything that happens, and carries its actions out.
 
+use super::asking::Asking;
 use super::clock::role_ns;
 use super::feed::{Item, Items};
 use super::happened::{self, Happened, Waits};
@@ -18,7 +19,7 @@ use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
-use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica, Report};
 use crate::shell::commands::arrange::{Signals, conclude, propose};
 use crate::shell::console;
 use crate::shell::live::{Control, Order};
@@ -77,6 +78,8 @@ pub struct Parts {
     pub reporter: Reporter,
     /// Stations whose answers show that clients reach this side.
     pub witnesses: Witnesses,
+    /// What to ask clients for.
+    pub asking: Asking,
     /// The pair's name.
     pub pair: [u8; 16],
     /// Ethernet address of the guest.
@@ -234,6 +237,7 @@ impl Driver {
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
+            Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
             Input::LiveAt { .. } => {
                 self.live = true;
                 pass(Step::Live);
@@ -399,6 +403,9 @@ impl Driver {
                 pass(Step::GoingLive);
                 self.receives = true;
                 console::want();
+                if self.heard.hears_all(role_ns()) {
+                    parts.asking = Asking::default();
+                }
                 for frame in self.heard.take(role_ns()) {
                     propose(&parts.frames_in, frame);
                 }
@@ -411,9 +418,13 @@ impl Driver {
             Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
             Action::Report(report) => {
                 parts.reporter.role(&report);
-                if let crate::replica::role::Report::Solo { .. } = report {
-                    self.closing = true;
-                    parts.shared.go_alone();
+                match report {
+                    Report::Solo { .. } => {
+                        self.closing = true;
+                        parts.shared.go_alone();
+                    }
+                    Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),
+                    _ => {}
                 }
             }
             Action::Halt(halt) => self.halted = Some(halt),
