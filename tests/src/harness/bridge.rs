@@ -1,9 +1,17 @@
 //! A bridge with TAP interfaces, in a network namespace of its own that ends with the test.
 
 use super::kvm;
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::socket::{
+    AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::os::fd::AsRawFd;
 use std::process::Command;
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 
 /// TAP interfaces of the two replicas.
 pub const REPLICAS: [&str; 2] = ["lockstep0", "lockstep1"];
@@ -46,6 +54,45 @@ fn offered() -> Result<(), String> {
     } else {
         Err("no bridges here".to_owned())
     }
+}
+
+/// Lets the bridge learn the guest's address behind the replicas' interfaces, as a physical switch does.
+pub fn learn() {
+    for interface in REPLICAS {
+        run("bridge", &format!("link set dev {interface} learning on"));
+    }
+}
+
+/// Frames that a machine sends by `interface` from now on, taken by a thread until `stop` is set.
+///
+/// # Panics
+/// The interface cannot be listened to.
+#[must_use]
+pub fn capture(interface: &str, stop: Arc<AtomicBool>) -> JoinHandle<Vec<Vec<u8>>> {
+    let index = if_nametoindex(interface).unwrap_or_else(|why| panic!("{interface}: {why}"));
+    let all = socket(
+        AddressFamily::Packet,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::EthAll,
+    )
+    .unwrap_or_else(|why| panic!("no packet socket: {why}"));
+    setsockopt(&all, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50))
+        .unwrap_or_else(|why| panic!("no timeout: {why}"));
+    setsockopt(&all, sockopt::RcvBufForce, &(16 << 20)).unwrap_or_else(|why| panic!("no room: {why}"));
+    thread::spawn(move || {
+        let mut frames = Vec::new();
+        let mut buffer = vec![0; 65_536];
+        while !stop.load(Ordering::Relaxed) {
+            let received = recvfrom::<LinkAddr>(all.as_raw_fd(), &mut buffer);
+            if let Ok((length, Some(from))) = received
+                && from.ifindex() == index as usize
+            {
+                frames.extend(buffer.get(..length).map(<[u8]>::to_vec));
+            }
+        }
+        frames
+    })
 }
 
 /// Runs `test` on a thread in a network namespace of its own, where the interfaces of both replicas and one of the test are in a

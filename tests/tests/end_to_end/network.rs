@@ -6,8 +6,11 @@ use lockstep_tests::harness::{
     wait_until,
 };
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 /// Ethernet address of the guest, as lockstep gives it by default.
@@ -73,6 +76,9 @@ fn a_switch_that_is_killed_and_started_again_costs_connections_and_no_data() {
         assert_eq!(count(&stderr, "attached again"), 1, "{stderr}");
     }
     expect_list(&mut pair.client(), acknowledged);
+    for side in [&pair.primary, &pair.backup] {
+        side.wait_for_statistics(|statistics| statistics["network_reattachments"] == 1);
+    }
     wait_until(
         || pair.switch().announced(1),
         || "generation 1 at the new switch".to_owned(),
@@ -80,6 +86,10 @@ fn a_switch_that_is_killed_and_started_again_costs_connections_and_no_data() {
 
     fail_over(&mut pair);
     expect_list(&mut pair.client(), acknowledged);
+    let _ = pair.backup.stop().expect_code(0);
+    let summary = pair.backup.summary();
+    assert_eq!(summary["network_reattachments"], 1);
+    assert!(summary["frames_dropped"].as_u64() >= summary["frames_dropped_detached"].as_u64());
 }
 
 /// A failover under load, as if nothing had been.
@@ -310,6 +320,68 @@ fn clients_on_a_bridge_notice_neither_a_killed_primary_nor_interfaces_that_come_
         pair.backup.wait_for("live");
         load.wait_for_more(20);
         load.stop_and_check();
+    });
+}
+
+/// Bare acknowledgements of the guest that are repeated four times in a row, each with the port of its client.
+fn repeated(frames: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
+    let is_bare = |frame: &&Vec<u8>| {
+        let is_tcp = frame.get(6..12) == Some(&GUEST_MAC) && frame.get(23) == Some(&6);
+        // Total length, header length and flags: an acknowledgement that ends with its header.
+        is_tcp
+            && u16::from_be_bytes([frame[16], frame[17]]) == 20 + u16::from(frame[46] >> 4) * 4
+            && frame[47] == 0x10
+    };
+    let rows = frames
+        .windows(4)
+        .filter(|row| row.iter().all(|frame| *frame == row[0]));
+    rows.filter_map(|row| row.first().filter(is_bare))
+        .map(|frame| (u16::from_be_bytes([frame[36], frame[37]]), frame.clone()))
+        .collect()
+}
+
+/// The frames of a survivor on a bridge that has learned where the guest was.
+fn frames_of_survivor(asks: &str, clients: usize) -> Vec<Vec<u8>> {
+    bridge::learn();
+    let spec = PairSpec::new(Guest::KeyValue)
+        .with_interfaces(bridge::REPLICAS)
+        .setting("ask-for-retransmission", asks);
+    let mut pair = spec.start();
+    let guest: SocketAddr = lockstep_tests::harness::switch::GUEST_SERVICE.parse().unwrap();
+    wait_until(
+        || Client::open(guest).ok().map(drop),
+        || "a guest that accepts".to_owned(),
+    );
+    let load = Load::start(guest, clients);
+    let stop = Arc::new(AtomicBool::new(false));
+    let captured = bridge::capture(bridge::REPLICAS[1], Arc::clone(&stop));
+    let _ = pair.primary.process.kill();
+    pair.backup.wait_for("live");
+    load.wait_for_more(20);
+    load.stop_and_check();
+    stop.store(true, Ordering::Relaxed);
+    captured.join().unwrap()
+}
+
+#[test]
+fn a_survivor_on_a_tap_asks_every_client_to_send_again_unless_it_shall_not() {
+    bridge::within(|| {
+        const CLIENTS: usize = 3;
+        let Some(_kvm) = kvm::alone() else { return };
+        let frames = frames_of_survivor("true", CLIENTS);
+        let asked = repeated(&frames);
+        let clients: BTreeSet<u16> = asked.iter().map(|(port, _)| *port).collect();
+        assert_eq!(clients.len(), CLIENTS, "{asked:?}");
+        // Once on each connection, and never before the guest's place is announced.
+        assert_eq!(asked.len(), CLIENTS, "{asked:?}");
+        let is_announcement = |frame: &Vec<u8>| frame[..6] == [0xFF; 6] && frame[6..12] == GUEST_MAC;
+        let announced = frames.iter().position(is_announcement).unwrap();
+        let first = frames.iter().position(|frame| *frame == asked[0].1).unwrap();
+        assert!(announced < first);
+    });
+    bridge::within(|| {
+        let Some(_kvm) = kvm::alone() else { return };
+        assert_eq!(repeated(&frames_of_survivor("false", 3)), []);
     });
 }
 

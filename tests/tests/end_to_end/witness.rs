@@ -146,6 +146,18 @@ fn a_killed_primary_is_followed_at_once_where_the_switch_is_the_witness() {
     for side in [&pair.primary, &pair.backup] {
         side.wait_for_statistics(|statistics| statistics["witness_reached"] == true);
     }
+    // The switch goes on answering a backup that it does not hear otherwise, for longer than an old answer counts.
+    let (primary, _) = wait_until(
+        || pair.switch().announced(1),
+        || "generation 1 at the switch".to_owned(),
+    );
+    let begun = pair.backup.wait_for_statistics(|_| true)["at_ns"]
+        .as_u64()
+        .unwrap();
+    pair.backup.wait_for_statistics(|statistics| {
+        let is_late = statistics["at_ns"].as_u64().unwrap() > begun + TIMEOUT_MS * 1_000_000;
+        is_late && statistics["witness_reached"] == true
+    });
     let load = Load::start(pair.switch().client_address(), CLIENTS);
     let _ = pair.primary.process.kill();
     pair.backup.wait_for("live");
@@ -170,7 +182,6 @@ fn a_killed_primary_is_followed_at_once_where_the_switch_is_the_witness() {
         strange.is_empty(),
         "answers to probes have entered the guest: {strange:?}"
     );
-    let (primary, _) = pair.switch().announced(1).unwrap();
     let before_live = |frame: &&lockstep_tests::harness::switch::Frame| {
         !frame.is_from_host && frame.interface != primary && frame.bytes[6..12] == guest
     };

@@ -115,6 +115,10 @@ pub struct Settings {
     /// given several times, at most 8; each side has its own
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub witness: Option<Vec<String>>,
+    /// On a TAP, a backup that goes live repeats the guest's last acknowledgement on each connection, so that clients send
+    /// again at once what died with the primary; those whose TCP does without SACK do [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
+    pub ask_for_retransmission: Option<bool>,
     /// Append what happens to this replica, and its statistics, to this file as JSON lines
     #[arg(long, value_name = "FILE", help_heading = "Pair")]
     pub report: Option<PathBuf>,
@@ -158,6 +162,8 @@ pub struct PairConfiguration {
     pub lag_ms_max: u64,
     /// Stations whose answers show that clients reach this side.
     pub witnesses: Vec<WitnessAddress>,
+    /// Clients on a TAP are asked to send again what died with the primary.
+    pub ask_for_retransmission: bool,
     /// Where reports go.
     pub report: Option<PathBuf>,
 }
@@ -198,6 +204,7 @@ impl Settings {
             window_mib: self.window_mib.or(lower.window_mib),
             lag_ms_max: self.lag_ms_max.or(lower.lag_ms_max),
             witness: self.witness.or(lower.witness),
+            ask_for_retransmission: self.ask_for_retransmission.or(lower.ask_for_retransmission),
             report: self.report.or(lower.report),
         }
     }
@@ -219,6 +226,7 @@ impl Settings {
             window_mib: Some(WINDOW_MIB),
             lag_ms_max: Some(LAG_MS_MAX),
             witness: Some(Vec::new()),
+            ask_for_retransmission: Some(true),
             report: None,
         }
     }
@@ -267,6 +275,7 @@ impl Settings {
                 witnesses,
                 window_bytes: mib_to_bytes("window-mib", all.window_mib.unwrap_or(WINDOW_MIB))?,
                 lag_ms_max: all.lag_ms_max.unwrap_or(LAG_MS_MAX),
+                ask_for_retransmission: all.ask_for_retransmission.unwrap_or(true),
                 report: all.report,
             },
         })

@@ -103,6 +103,10 @@ struct State {
     sender: Option<FrameSender>,
     /// Frames dropped by links that are lost, and while there was none.
     dropped_frames: u64,
+    /// Of those, the ones dropped while there was none.
+    detached_frames: u64,
+    /// Links after the first.
+    reattachments: u64,
     pair: Option<PairName>,
     announcing: Option<Announcing>,
     may_speak_until_ns: u64,
@@ -140,6 +144,11 @@ impl State {
         }
     }
 
+    fn drop_detached(&mut self, count: u64) {
+        self.dropped_frames += count;
+        self.detached_frames += count;
+    }
+
     fn lose(&mut self) {
         self.dropped_frames += self.sender.take().map_or(0, |sender| sender.dropped_frames());
     }
@@ -167,12 +176,12 @@ impl NetworkSender {
             Some(sender) => sender.send_batch(counted).is_ok(),
             None => {
                 counted.for_each(drop);
-                state.dropped_frames += count;
+                state.drop_detached(count);
                 return;
             }
         };
         if !sent {
-            state.dropped_frames += count;
+            state.drop_detached(count);
             state.lose();
             self.0.broken.notify_one();
         }
@@ -204,12 +213,35 @@ impl NetworkSender {
         }
     }
 
-    /// Frames dropped so far.
+    /// The counts of this attachment, to be asked later.
+    #[must_use]
+    pub fn counts(&self) -> NetworkCounts {
+        NetworkCounts(Arc::clone(&self.0))
+    }
+}
+
+/// What is counted of an attachment.
+pub struct NetworkCounts(Arc<Shared>);
+
+impl NetworkCounts {
+    /// Frames dropped so far, whatever the reason.
     #[must_use]
     pub fn dropped_frames(&self) -> u64 {
         let state = self.0.state();
         let now = state.sender.as_ref().map_or(0, FrameSender::dropped_frames);
         state.dropped_frames + now
+    }
+
+    /// Of those, the frames that found no link.
+    #[must_use]
+    pub fn detached_frames(&self) -> u64 {
+        self.0.state().detached_frames
+    }
+
+    /// How often a lost link was followed by a new one.
+    #[must_use]
+    pub fn reattachments(&self) -> u64 {
+        self.0.state().reattachments
     }
 }
 
@@ -404,6 +436,7 @@ impl NetworkReceiver {
         self.attached_at = now;
         let mut state = self.shared.state();
         state.sender = Some(sender);
+        state.reattachments += 1;
         state.introduce(now);
         let dropped_frames = state.dropped_frames - self.lost.dropped_before;
         drop(state);

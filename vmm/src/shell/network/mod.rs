@@ -29,5 +29,5 @@ pub use attachment::{Attachment, AttachmentParseError};
 pub use error::NetworkError;
 pub use framing::{FRAME_BYTES_MAX, FramingError};
 pub(crate) use framing::{FrameDecoder, append_frame};
-pub use lasting::{NetworkReceiver, NetworkSender, open};
+pub use lasting::{NetworkCounts, NetworkReceiver, NetworkSender, open};
 pub use link::{BlockingReceiver, FrameReceiver, FrameSender, Link};

@@ -1,5 +1,6 @@
 //! `lockstep backup`: finds its primary, replays what it records, and goes live when it is gone.
 
+use super::asking::Asking;
 use super::driver::{Driver, Parts};
 use super::feed::{self, ChannelFeed};
 use super::journal::{self, ChannelJournal, Shared, tell};
@@ -63,6 +64,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     };
     let pair = adopted.pair;
     outlets.network().stand_by(pair);
+    reporter.network = Some(outlets.network().counts());
     let claimant = Claimant::new(
         meeting::fresh_name()?,
         &format!("backup, process {}", std::process::id()),
@@ -116,6 +118,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         machine,
         reporter,
         witnesses,
+        asking: Asking::over(configuration),
         pair,
         mac,
     };

@@ -1,10 +1,12 @@
 //! The replica loop: steps the role machine with everything that happens, and carries its actions out.
 
+use super::asking::Asking;
 use super::clock::role_ns;
 use super::feed::{Item, Items};
 use super::happened::{self, Happened, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
+use super::last_text;
 use super::leaving::Leaving;
 use super::link::was_reset;
 use super::received::{self, Received};
@@ -17,7 +19,7 @@ use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
-use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica, Report};
 use crate::shell::commands::arrange::{Signals, conclude, propose};
 use crate::shell::console;
 use crate::shell::live::{Control, Order};
@@ -25,19 +27,16 @@ use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
-use crate::shell::writing::standard;
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
 use lockstep_logging_channel::{Generation, Message, Record};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Frames that are taken together where more than one waits: what follows from them leaves in one write. A bound, so that they do not
 /// keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
-/// Who reads the console of a replica that ends by itself has this long for what is left of it.
-const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
@@ -79,6 +78,8 @@ pub struct Parts {
     pub reporter: Reporter,
     /// Stations whose answers show that clients reach this side.
     pub witnesses: Witnesses,
+    /// What to ask clients for.
+    pub asking: Asking,
     /// The pair's name.
     pub pair: [u8; 16],
     /// Ethernet address of the guest.
@@ -149,24 +150,9 @@ impl Driver {
             let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
             self.parts.reporter.event("diverged", report);
         }
-        self.console_written().await;
+        last_text::written(&mut self.parts.signals).await;
         self.parts.reporter.summary();
         outcome
-    }
-
-    /// Waits, with a bound, until standard output has everything; what it does not take then is dropped, and counted in the summary.
-    async fn console_written(&mut self) {
-        let limit = if standard::is_hurried() {
-            standard::last_text_deadline()
-        } else {
-            Instant::now() + CONSOLE_LIMIT
-        };
-        tokio::select! {
-            () = standard::console().written() => {}
-            () = tokio::time::sleep_until(limit.into()) => {}
-            () = self.parts.signals.received() => {}
-        }
-        standard::give_up_console();
     }
 
     async fn next(&mut self) -> Happened {
@@ -251,6 +237,7 @@ impl Driver {
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
+            Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
             Input::LiveAt { .. } => {
                 self.live = true;
                 pass(Step::Live);
@@ -416,6 +403,9 @@ impl Driver {
                 pass(Step::GoingLive);
                 self.receives = true;
                 console::want();
+                if self.heard.hears_all(role_ns()) {
+                    parts.asking = Asking::default();
+                }
                 for frame in self.heard.take(role_ns()) {
                     propose(&parts.frames_in, frame);
                 }
@@ -428,9 +418,13 @@ impl Driver {
             Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
             Action::Report(report) => {
                 parts.reporter.role(&report);
-                if let crate::replica::role::Report::Solo { .. } = report {
-                    self.closing = true;
-                    parts.shared.go_alone();
+                match report {
+                    Report::Solo { .. } => {
+                        self.closing = true;
+                        parts.shared.go_alone();
+                    }
+                    Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),
+                    _ => {}
                 }
             }
             Action::Halt(halt) => self.halted = Some(halt),

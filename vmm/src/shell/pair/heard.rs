@@ -3,7 +3,7 @@
 //! A bridge that learns no place for the guest's address ([docs/network.md]: `learning off`) gives every frame for it to both
 //! replicas. What was with the primary when it died, and has not reached the log, its backup has heard too. Going
 //! live it gives these frames to the guest: a request does not wait for the client's retransmission timer, 200 ms and more.
-//! Asking the client does not help: Linux answers no duplicate acknowledgement where a single segment is outstanding.
+//! Where the bridge has learned a place, the client is asked instead ([`super::asking`]).
 //!
 //! A frame that enters twice all the same is a frame that the network has repeated.
 //!
@@ -37,6 +37,8 @@ pub struct Heard {
     logged: VecDeque<u64>,
     /// A frame has been heard: where none is, nothing has to be remembered of the log.
     hears: bool,
+    /// When the last frame for one station was heard.
+    unicast_at_ns: Option<u64>,
 }
 
 fn digest(frame: &[u8]) -> u64 {
@@ -49,6 +51,9 @@ impl Heard {
     /// Keeps a frame that was heard at this time, unless the log has it.
     pub fn keep(&mut self, bytes: Vec<u8>, heard_at_ns: u64) {
         self.hears = true;
+        if bytes.first().is_some_and(|first| first & 1 == 0) {
+            self.unicast_at_ns = Some(heard_at_ns);
+        }
         let digest = digest(&bytes);
         if let Some(place) = self.logged.iter().position(|logged| *logged == digest) {
             self.logged.remove(place);
@@ -99,6 +104,13 @@ impl Heard {
         }
     }
 
+    /// True if the network gives this replica what it gives the primary: frames for one station have come lately.
+    #[must_use]
+    pub fn hears_all(&self, now_ns: u64) -> bool {
+        let is_recent = |at_ns| now_ns.saturating_sub(at_ns) <= AGE_NS_MAX;
+        self.unicast_at_ns.is_some_and(is_recent)
+    }
+
     /// Takes the frames that the log does not have, oldest first.
     pub fn take(&mut self, now_ns: u64) -> impl Iterator<Item = Vec<u8>> {
         self.bytes = 0;
@@ -145,6 +157,16 @@ mod tests {
         heard.keep(vec![1], 0);
         heard.keep(vec![2], 5);
         assert_eq!(taken(&mut heard, AGE_NS_MAX + 1), [[2]]);
+    }
+
+    #[test]
+    fn it_hears_all_where_frames_for_one_station_come() {
+        let mut heard = Heard::default();
+        heard.keep(vec![0xFF; 60], 5);
+        assert!(!heard.hears_all(5), "a broadcast comes to every port");
+        heard.keep(vec![0x52; 60], 5);
+        assert!(heard.hears_all(5 + AGE_NS_MAX));
+        assert!(!heard.hears_all(6 + AGE_NS_MAX));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!   Replayer <- ChannelFeed     <----                            <- channel, frames, claims, signals
 //! ```
 
+pub mod asking;
 pub mod backup;
 pub mod clock;
 pub mod driver;
@@ -14,6 +15,7 @@ pub mod flowing;
 pub mod happened;
 pub mod heard;
 pub mod journal;
+pub mod last_text;
 pub mod leaving;
 pub mod link;
 pub mod meeting;

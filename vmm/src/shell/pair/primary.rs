@@ -1,5 +1,6 @@
 //! `lockstep primary`: waits for its backup, then runs the guest live.
 
+use super::asking::Asking;
 use super::driver::{Driver, Parts};
 use super::journal::{self, ChannelJournal, Shared};
 use super::meeting::{self, CONNECT_PATIENCE, settings, unless_stopped, wait_for_backup};
@@ -57,6 +58,7 @@ pub async fn primary(
         Some(opened) => opened,
         None => return Ok(Status::Success),
     };
+    reporter.network = Some(outlets.network().counts());
     let claimant = Claimant::new(
         meeting::fresh_name()?,
         &format!("primary, process {}", std::process::id()),
@@ -116,6 +118,7 @@ pub async fn primary(
         machine,
         reporter,
         witnesses,
+        asking: Asking::default(),
         pair,
         mac,
     };

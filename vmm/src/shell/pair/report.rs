@@ -5,6 +5,7 @@
 
 use super::{clock, flowing, witness};
 use crate::replica::role::{Cause, Report};
+use crate::shell::network::NetworkCounts;
 use crate::shell::status::CommandError;
 use crate::shell::writing::{Writer, standard};
 use hdrhistogram::Histogram;
@@ -142,6 +143,8 @@ pub struct Reporter {
     pub counters: Counters,
     /// Names of the witnesses, in the order in which the role machine counts them.
     pub witnesses: Vec<String>,
+    /// Counts of the network, where it is known.
+    pub network: Option<NetworkCounts>,
 }
 
 impl Reporter {
@@ -171,6 +174,7 @@ impl Reporter {
             storage: Complaints::new(),
             counters: Counters::new()?,
             witnesses: Vec::new(),
+            network: None,
         })
     }
 
@@ -199,10 +203,14 @@ impl Reporter {
         self.event("summary", counters);
     }
 
-    /// The counters, and what could not be written for people.
+    /// The counters, what the network has lost, and what could not be written for people.
     fn numbers(&self) -> Value {
         let mut numbers = self.counters.to_json();
+        let network = |count: fn(&NetworkCounts) -> u64| self.network.as_ref().map_or(0, count);
         let dropped = json!({
+            "frames_dropped": network(NetworkCounts::dropped_frames),
+            "frames_dropped_detached": network(NetworkCounts::detached_frames),
+            "network_reattachments": network(NetworkCounts::reattachments),
             "console_bytes_dropped": standard::console().dropped_bytes(),
             "message_bytes_dropped": standard::messages().dropped_bytes(),
             "report_bytes_dropped": self.file.as_ref().map_or(0, Writer::dropped_bytes),

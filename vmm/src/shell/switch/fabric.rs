@@ -158,13 +158,25 @@ impl Fabric {
         if from == PortId::HOST {
             return false;
         }
-        let is_fenced = self.ports.get(&from).is_none_or(|port| port.fenced);
+        let is_fenced = self.ports.get(&from).is_none_or(|port| port.fenced)
+            && !self.is_probe_of_standby(from, header, frame);
         let refused =
             is_fenced || header.source == self.host_mac || self.is_of_another_pair(from, header, frame);
         if let Some(port) = self.ports.get_mut(&from) {
             port.refused_frames += u64::from(refused);
         }
         refused
+    }
+
+    /// True for an ARP probe by which a replica that is not live asks a witness. It shows no address of the guest: one that is known
+    /// elsewhere does not move by it. Without an answer the replica would wait before it claims.
+    fn is_probe_of_standby(&self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
+        self.fence.is_standby(from)
+            && ArpPacket::probed(frame).is_some_and(|(_, asker)| asker == header.source)
+            && self
+                .stations
+                .port_of(&header.source)
+                .is_none_or(|port| port == from)
     }
 
     /// True if the frame uses an address of another pair; its machine is told once for each address.
@@ -390,6 +402,48 @@ mod tests {
         assert!(fabric.enter(standby, &frame(ALICE, HOST)).for_host);
         fabric.detach(standby);
         assert!(fabric.enter(second, &frame(ALICE, HOST)).for_host);
+    }
+
+    #[test]
+    fn probes_of_all_replicas_of_two_pairs_are_heard_and_answered_and_nothing_else_of_a_standby() {
+        const HOST_IP: std::net::Ipv4Addr = std::net::Ipv4Addr::new(10, 0, 2, 2);
+        let mut fabric = Fabric::new(HOST, None);
+        let ports: Vec<PortId> = (0..4).filter_map(|_| fabric.attach()).collect();
+        for (place, port) in ports.iter().enumerate() {
+            fabric.enter(*port, &of_pair(place as u8 / 2, 0));
+        }
+        fabric.enter(ports[0], &of_pair(0, 1));
+        fabric.enter(ports[2], &of_pair(1, 1));
+        fabric.enter(ports[0], &frame(ALICE, HOST));
+        fabric.enter(ports[2], &frame(BOB, HOST));
+        // Four addresses for each replica; a replica that attaches again has four others, often.
+        for process in 0..8 {
+            for (place, port) in ports.iter().enumerate() {
+                for slot in 0..4 {
+                    let mac = [0x0A, 1, 1, place as u8, process, slot];
+                    let probe = ArpPacket::probe_frame(mac, HOST_IP, HOST);
+                    assert!(fabric.enter(*port, &probe).for_host, "{mac:?}");
+                    queued(&mut fabric);
+                    fabric.enter(PortId::HOST, &ArpPacket::reply_frame((HOST, HOST_IP), mac));
+                    let mut answered = [0; 4];
+                    answered[place] = 1;
+                    assert_eq!(queued(&mut fabric), answered);
+                }
+            }
+        }
+        // The guest's address does not move by a probe, and other frames do not pass.
+        assert_eq!(
+            fabric.enter(ports[1], &ArpPacket::probe_frame(ALICE, HOST_IP, HOST)),
+            NOTHING
+        );
+        assert_eq!(
+            fabric.enter(ports[1], &frame([0x0A, 9, 9, 9, 9, 9], HOST)),
+            NOTHING
+        );
+        // Nor does anything of a generation that is over.
+        fabric.enter(ports[1], &of_pair(0, 2));
+        let late = ArpPacket::probe_frame([0x0A, 1, 1, 0, 0, 0], HOST_IP, HOST);
+        assert_eq!(fabric.enter(ports[0], &late), NOTHING);
     }
 
     #[test]

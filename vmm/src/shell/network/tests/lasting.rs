@@ -77,7 +77,8 @@ async fn a_switch_that_comes_back_is_attached_to_and_told_the_generation() {
 
     drop((first, listener));
     sender.send_batch([&[1; 60][..], &[2; 60]].into_iter());
-    assert_eq!(sender.dropped_frames(), 2);
+    assert_eq!(sender.counts().dropped_frames(), 2);
+    assert_eq!(sender.counts().detached_frames(), 2);
     let listener = place.listen();
     let (mut second, frames) = beside(&mut receiver, move || {
         let mut second = listener.accept().unwrap().0;
@@ -92,7 +93,9 @@ async fn a_switch_that_comes_back_is_attached_to_and_told_the_generation() {
     assert_eq!(moved, gratuitous_arp(MAC, None));
     second.write_all(&[0, 0, 0, 2, 4, 2]).unwrap();
     assert_eq!(receiver.recv().await, [4, 2]);
-    assert_eq!(sender.dropped_frames(), 2);
+    let counts = sender.counts();
+    assert_eq!((counts.dropped_frames(), counts.detached_frames()), (2, 2));
+    assert_eq!(counts.reattachments(), 1);
 }
 
 #[tokio::test]
@@ -138,7 +141,7 @@ async fn an_announcement_that_finds_the_queue_full_is_not_lost() {
     let listener = place.listen();
     let (mut sender, mut receiver, mut other) = attached(&place, &listener).await;
     sender.may_speak_until(u64::MAX);
-    while sender.dropped_frames() == 0 {
+    while sender.counts().dropped_frames() == 0 {
         sender.send_batch(std::iter::once(&[0; 60_000][..]));
     }
     sender.announce(PAIR, Generation(2), MAC);

@@ -197,7 +197,7 @@ fn an_interface_that_is_deleted_and_made_again_is_attached_again_and_announced()
             sender.send_batch(std::iter::once(&[0; 60][..]));
             let lost = tokio::time::timeout(Duration::from_millis(200), receiver.recv()).await;
             assert!(lost.is_err(), "no frame and no end");
-            assert_eq!(sender.dropped_frames(), 1);
+            assert_eq!(sender.counts().dropped_frames(), 1);
             assert!(add());
             up();
             let host = packet_socket();
@@ -246,7 +246,7 @@ fn an_interface_that_comes_up_again_is_announced_on_again() {
                     .is_err()
             );
             sender.send_batch(std::iter::once(&[0; 60][..]));
-            assert_eq!(sender.dropped_frames(), 1);
+            assert_eq!(sender.counts().dropped_frames(), 1);
             let host = packet_socket();
             ip("link set dev lockstep0 up");
             let seen = tokio::task::spawn_blocking(move || await_move(&host));
