@@ -68,7 +68,7 @@ fn main() -> ExitCode {
     }
     let names: Vec<String> = clocks.iter().map(ToString::to_string).collect();
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let first = arguments.first.unwrap_or_else(|| now.as_secs());
+    let first = arguments.first.unwrap_or(now.as_secs());
     println!("clocks: {}; from seed {first} on", names.join(", "));
     let seeds: Box<dyn Iterator<Item = u64>> = match arguments.seed {
         Some(seed) => Box::new((0..arguments.times).map(move |_| seed)),

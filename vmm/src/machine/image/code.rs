@@ -106,6 +106,7 @@ impl Declared {
 }
 
 #[cfg(test)]
+#[allow(clippy::single_range_in_vec_init, reason = "a list of stretches may have one")]
 mod tests {
     use super::*;
 
