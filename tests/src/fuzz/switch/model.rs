@@ -1,4 +1,5 @@
-//! What a switch may let through, in few words: a frame that entered by another port, whose generation was not over.
+//! What a switch may let through, in few words: a frame that entered by another port, whose generation was not over; of a replica
+//! that is not live, a question to a witness.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,7 +61,10 @@ impl Model {
     fn enter(&mut self, port: u32, frame: &[u8]) {
         if let Some(announcement) = Announcement::from_frame(frame) {
             self.announce(port, &announcement);
-        } else if !is_control(frame) && !self.is_fenced(port) && frame.get(6..12) != Some(HOST.as_slice()) {
+        } else if !is_control(frame)
+            && (!self.is_fenced(port) || self.is_standby(port) && is_probe(frame))
+            && frame.get(6..12) != Some(HOST.as_slice())
+        {
             self.entered.entry(Digest::of(frame).0).or_default().insert(port);
         }
     }
@@ -75,11 +79,23 @@ impl Model {
         }
     }
 
+    fn is_standby(&self, port: u32) -> bool {
+        let own = self.announced.get(&port);
+        own.is_some_and(|(_, generation)| *generation == Generation(0))
+    }
+
     fn is_fenced(&self, port: u32) -> bool {
         self.announced
             .get(&port)
             .is_some_and(|(pair, generation)| *generation < self.highest[pair])
     }
+}
+
+/// An ARP request whose sender has no IP address.
+fn is_probe(frame: &[u8]) -> bool {
+    frame.get(12..14) == Some(&[8, 6])
+        && frame.get(20..22) == Some(&[0, 1])
+        && frame.get(28..32) == Some(&[0; 4])
 }
 
 fn is_control(frame: &[u8]) -> bool {

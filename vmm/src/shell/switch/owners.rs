@@ -10,7 +10,8 @@ use std::net::Ipv4Addr;
 
 use crate::shell::network::{MacAddress, PairName, Refusal};
 
-/// Addresses owned by a pair, at most: a guest has one of each kind, and this leaves room for a few more. A guest that makes
+/// Addresses owned by a pair, at most: a guest has one of each kind, the questions of its two replicas
+/// to witnesses have eight, and this leaves room for a few more. What is beyond it is admitted, and owned by nobody. A guest that makes
 /// addresses up owns no further ones. With 128 ports that is 2,048 in all.
 const ADDRESSES_MAX: usize = 16;
 
