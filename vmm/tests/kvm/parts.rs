@@ -138,8 +138,8 @@ fn interrupting() -> (Code, u64) {
     (code, PORTS.len() as u64)
 }
 
-/// The timer expires at the first part, and its interrupt could be taken at every instruction: the handler, which powers off with its
-/// vector, is entered behind the last part, and an access that the interrupt found half made would have fewer exits.
+/// The timer expires at the first part, and its interrupt could be taken at every instruction. The handler, which powers off with its
+/// vector, is entered behind the last part; of a repeated instruction behind that of an iteration, as processors do, the same twice.
 #[test]
 fn an_interrupt_that_could_be_taken_waits_for_the_last_part() {
     const TIMER: EndReason = EndReason::PoweredOff(0x20);
@@ -157,13 +157,18 @@ fn an_interrupt_that_could_be_taken_waits_for_the_last_part() {
                 .raw(&access)
                 .out(0x80, 0)
                 .power_off(99);
-            let expiry = vec![(set_up + 1, EventKind::Timer)];
-            let outcome = run_with(&host, ring, code, expiry);
-            assert_eq!(
-                (&outcome.reason, outcome.exits),
-                (&TIMER, set_up + parts + 1),
-                "{name} in {ring:?}"
+            let [once, again] = [(); 2].map(|()| {
+                let expiry = vec![(set_up + 1, EventKind::Timer)];
+                let outcome = run_with(&host, ring, code.clone(), expiry);
+                (outcome.reason, outcome.exits - set_up)
+            });
+            let whole = (TIMER, parts + 1);
+            let is_repeated = name.starts_with("REP ");
+            assert!(
+                once == whole || is_repeated && once.0 == TIMER && once.1 < whole.1,
+                "{name} in {ring:?}: {once:?}"
             );
+            assert_eq!(once, again, "{name} in {ring:?}");
         }
     }
 }
