@@ -2,7 +2,7 @@
 //! it goes on as if they had not. Two runs are the same.
 
 use crate::code::{Code, Register};
-use crate::guest::{BOTH, Outcome, RESULTS, Ring, host, result_at, run_digested};
+use crate::guest::{BOTH, Outcome, RESULTS, Ring, host, result_at, run_digested, run_with};
 use Register::{Rbx, Rcx};
 use lockstep::kvm::{ClockKind, Host};
 use lockstep_logging_channel::{EndReason, EventKind};
@@ -116,6 +116,59 @@ fn a_clock_that_steps_finds_every_access_whole() {
     for ring in BOTH {
         for form in forms() {
             checked(&host, ring, ClockKind::Step, 1, false, &form);
+        }
+    }
+}
+
+/// Interrupt controller and timer set up, with the exits that takes.
+fn interrupting() -> (Code, u64) {
+    const PORTS: [(u8, u8); 8] = [
+        (0x20, 0x11),
+        (0x21, 0x20),
+        (0x21, 4),
+        (0x21, 1),
+        (0x21, 0),
+        (0x43, 0x34),
+        (0x40, 1),
+        (0x40, 0),
+    ];
+    let code = PORTS
+        .into_iter()
+        .fold(Code::default(), |code, (port, value)| code.out(port, value));
+    (code, PORTS.len() as u64)
+}
+
+/// The timer expires at the first part, and its interrupt could be taken at every instruction. The handler, which powers off with its
+/// vector, is entered behind the last part; of a repeated instruction behind that of an iteration, as processors do, the same twice.
+#[test]
+fn an_interrupt_that_could_be_taken_waits_for_the_last_part() {
+    const TIMER: EndReason = EndReason::PoweredOff(0x20);
+    const STI_NOP: [u8; 2] = [0xfb, 0x90];
+    let Some(host) = host() else { return };
+    for ring in BOTH {
+        for (name, access, parts) in forms() {
+            let (code, set_up) = interrupting();
+            // Ring 3 is entered with interrupts on.
+            let on: &[u8] = if ring == Ring::Zero { &STI_NOP } else { &[] };
+            let code = code
+                .mov(Rcx, 5)
+                .mov(Rbx, NOTHING)
+                .raw(on)
+                .raw(&access)
+                .out(0x80, 0)
+                .power_off(99);
+            let [once, again] = [(); 2].map(|()| {
+                let expiry = vec![(set_up + 1, EventKind::Timer)];
+                let outcome = run_with(&host, ring, code.clone(), expiry);
+                (outcome.reason, outcome.exits - set_up)
+            });
+            let whole = (TIMER, parts + 1);
+            let is_repeated = name.starts_with("REP ");
+            assert!(
+                once == whole || is_repeated && once.0 == TIMER && once.1 < whole.1,
+                "{name} in {ring:?}: {once:?}"
+            );
+            assert_eq!(once, again, "{name} in {ring:?}");
         }
     }
 }

@@ -22,8 +22,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 /// A recording is stopped after this time: a guest may loop without an exit.
 const RECORDING: Duration = Duration::from_millis(400);
-/// A replay of it that takes longer hangs.
-const REPLAY: Duration = Duration::from_secs(10);
+/// A replay of it that takes longer hangs. The clock `statistic` makes 16,384 steps to a stop without an exit: up to 7 s on a busy host.
+const REPLAY: Duration = Duration::from_secs(60);
 /// Between two kicks from outside: they change nothing, and let the two be stopped.
 const KICKS: Duration = Duration::from_millis(7);
 

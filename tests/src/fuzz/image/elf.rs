@@ -1,6 +1,7 @@
 //! Small ELF files, built from choices and taken apart again without the loader's help.
 
 use super::super::input::Input;
+use super::sections;
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 64;
@@ -63,22 +64,27 @@ fn segment<'a>(file: &'a [u8], header: &[u8]) -> Loadable<'a> {
     }
 }
 
-fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
+/// A field.
+pub fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
     bytes[at..at + length]
         .iter()
         .rev()
         .fold(0, |value, byte| value << 8 | u64::from(*byte))
 }
 
-struct Segment {
+/// A segment of a file that is built.
+pub struct Segment {
     kind: u32,
     flags: u32,
-    address: u64,
+    /// Where it is loaded.
+    pub address: u64,
     memory_bytes: u64,
-    content: Vec<u8>,
+    /// Its part of the file.
+    pub content: Vec<u8>,
 }
 
-/// A file of one to four segments with code full of what is rewritten, and a few bytes changed afterwards.
+/// A file of one to four segments with code full of what is rewritten, and a few bytes changed afterwards; then section headers and
+/// symbols, which say what of it is data, and a few bytes changed in all.
 pub fn build(input: &mut Input<'_>) -> Vec<u8> {
     let count = 1 + usize::from(input.byte()) % SEGMENTS_MAX;
     let mut segments: Vec<Segment> = Vec::new();
@@ -90,11 +96,17 @@ pub fn build(input: &mut Input<'_>) -> Vec<u8> {
     }
     let entry = segments[0].address.wrapping_add(u64::from(input.byte()));
     let mut file = lay_out(&segments, entry);
+    patch(input, &mut file);
+    sections::declare(input, &segments, &mut file);
+    patch(input, &mut file);
+    file
+}
+
+fn patch(input: &mut Input<'_>, file: &mut [u8]) {
     for _ in 0..usize::from(input.byte()) % (PATCHES_MAX + 1) {
         let at = usize::from(input.word()) % file.len();
         file[at] = input.byte();
     }
-    file
 }
 
 fn choose_segment(input: &mut Input<'_>, after: u64) -> Segment {

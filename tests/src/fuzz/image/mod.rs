@@ -1,10 +1,11 @@
 //! The image loader and rewriter. Whatever the file: no panic; what is loaded is entered in an executable segment, leaves the
 //! memory below images alone, and differs from the file only where an instruction was rewritten; each such site is in an
-//! executable segment and exits; rewriting once more changes nothing.
+//! executable segment and exits; rewriting once more changes nothing; what section headers or symbols say is data stays as it is.
 //!
 //! The first byte chooses: even, the rest is the file; odd, the rest builds one ([`elf`]).
 
 mod elf;
+mod sections;
 
 use lockstep::machine::image::IMAGE_ADDRESS_MIN;
 use lockstep::machine::image::sites::{Site, Sites, TRAP_PORT};
@@ -13,6 +14,7 @@ use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;
+use sections::Said;
 
 /// Bytes of the longest x86 instruction.
 const INSTRUCTION_BYTES_MAX: usize = 15;
@@ -58,13 +60,14 @@ fn check_loaded(file: &[u8], memory: &Memory, loaded: &LoadedImage) {
         assert!(code.iter().any(within), "site {:#x}", site.address);
         assert_eq!(read(memory, site.address, 2), TRAP);
     }
+    let said = Said::of(file);
     for segment in &segments {
-        check_contents(memory, segment, loaded);
+        check_contents(memory, segment, loaded, &said);
     }
 }
 
 /// A segment holds what the file has for it, but for what was rewritten; and that stays as it is.
-fn check_contents(memory: &Memory, segment: &elf::Loadable<'_>, loaded: &LoadedImage) {
+fn check_contents(memory: &Memory, segment: &elf::Loadable<'_>, loaded: &LoadedImage, said: &Said) {
     let found = read(memory, segment.address, segment.file_bytes.len() as u64);
     let first = |site: &Site| site.address.checked_sub(segment.address).map(|at| at as usize);
     let mut rewritten: Vec<usize> = loaded.sites.iter().filter_map(first).collect();
@@ -84,6 +87,7 @@ fn check_contents(memory: &Memory, segment: &elf::Loadable<'_>, loaded: &LoadedI
     for (at, _) in changed {
         let address = segment.address + at as u64;
         assert!(segment.executable && is_rewritten(at), "{address:#x} was changed");
+        assert!(!said.is_data(address), "{address:#x} is data, and was changed");
     }
     for stretch in loaded.code.iter().filter(|_| segment.executable) {
         let Some(first) = stretch.start.checked_sub(segment.address) else {

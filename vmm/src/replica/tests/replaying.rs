@@ -59,6 +59,33 @@ fn another_question_differs_as_a_question() {
 }
 
 #[test]
+fn a_value_answers_its_own_question_and_no_other() {
+    let questions = [
+        Question::Tsc,
+        Question::Monotonic,
+        Question::Wall,
+        Question::Random { length_bytes: 4 },
+    ];
+    let values = [
+        Value::Tsc(7),
+        Value::Monotonic(7),
+        Value::Wall(7),
+        Value::Random(vec![7; 4]),
+    ];
+    for (asked, question) in questions.into_iter().enumerate() {
+        for (recorded, value) in values.iter().enumerate() {
+            let log = [entry(1, point(2, 0), Body::Value(value.clone()))];
+            let answer = offline(&log).answer(point(2, 0), question);
+            if asked == recorded {
+                assert_eq!(answer.unwrap(), *value);
+            } else {
+                assert_eq!(diverged(answer).part, "question", "{question:?}, {value:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn random_bytes_of_another_length_differ_as_a_question() {
     let recorded = entry(1, point(2, 0), Body::Value(Value::Random(vec![0; 4])));
 

@@ -235,3 +235,71 @@ fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
     })?;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::control::control;
+    use super::*;
+    use crate::replica::replayer::TimeFloor;
+    use crossbeam_channel::{Sender, unbounded};
+
+    /// A world at a guest time behind every deadline here, and where its frames come from.
+    fn world() -> (World, Sender<Vec<u8>>) {
+        let (frame, frames) = unbounded();
+        let (_, ordered) = control();
+        let floor = TimeFloor {
+            monotonic_ns: 1_000_000,
+            ..TimeFloor::default()
+        };
+        let console = never();
+        let world = World::new(
+            GuestTime::starting_at(floor),
+            Arrivals { frames, console },
+            ordered,
+            ClockKind::None,
+        );
+        (world.unwrap(), frame)
+    }
+
+    /// A timer that is always due.
+    fn due(timer_entered: bool) -> Readiness {
+        Readiness {
+            closed: false,
+            idle: false,
+            frames_max: 8,
+            console_bytes_max: 0,
+            timer_entered,
+            timer_deadline_ns: Some(1),
+        }
+    }
+
+    fn kind(world: &mut World, readiness: Readiness) -> Option<EventKind> {
+        let event = world.arrival(readiness).unwrap();
+        event.map(|event| event.kind)
+    }
+
+    #[test]
+    fn a_timer_that_is_always_due_expires_once_a_point_and_lets_frames_in() {
+        let (mut world, frame) = world();
+        frame.send(vec![1]).unwrap();
+        frame.send(vec![2]).unwrap();
+        for point in 1_u8..=2 {
+            assert_eq!(kind(&mut world, due(false)), Some(EventKind::Timer));
+            assert_eq!(kind(&mut world, due(true)), Some(EventKind::Frame(vec![point])));
+            if point == 2 {
+                assert_eq!(kind(&mut world, due(true)), None, "the guest runs on");
+            }
+        }
+    }
+
+    #[test]
+    fn an_idle_guest_whose_timer_has_expired_here_waits_for_something_else() {
+        let (mut world, frame) = world();
+        frame.send(vec![1]).unwrap();
+        let idle = Readiness {
+            idle: true,
+            ..due(true)
+        };
+        assert_eq!(kind(&mut world, idle), Some(EventKind::Frame(vec![1])));
+    }
+}
