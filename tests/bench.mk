@@ -2,7 +2,9 @@
 
 .PHONY: bench
 
-bench: build deps ## Measure what protection costs: a table, and bench.json
+bench: build deps ## Measure what protection costs: a table, and bench.json (ONLY=channel: the lease on a full channel)
+ifndef ONLY
 	cargo bench --locked -p lockstep-logging-channel
 	cargo bench --locked -p lockstep --bench gate
-	LOCKSTEP_BIN=target/release/lockstep cargo run --release --locked -p lockstep-tests --bin bench
+endif
+	LOCKSTEP_BIN=target/release/lockstep cargo run --release --locked -p lockstep-tests --bin bench -- $(ONLY)

@@ -13,6 +13,12 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
+use std::time::Duration;
+
+/// Heartbeats of a flood that are written together: more than a socket holds.
+const FLOOD_TOGETHER: usize = 4_000;
+/// Shorter than the primary takes for what its socket holds.
+const FLOOD_PAUSE: Duration = Duration::from_millis(1);
 
 /// A direction of the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +59,8 @@ struct Direction {
     damages_next: bool,
     holds_acknowledgements: bool,
     held: Vec<(Option<Passing>, Vec<u8>)>,
+    /// The newest heartbeat that came this way, as bytes.
+    heartbeat: Vec<u8>,
     closed: bool,
 }
 
@@ -68,6 +76,9 @@ impl Direction {
 
     fn take(&mut self, toward: Toward, traffic: &Mutex<Traffic>, record: &Record, bytes: &[u8]) {
         let passing = passing(toward, record);
+        if let Some(Passing::Heartbeat(_)) = passing {
+            bytes.clone_into(&mut self.heartbeat);
+        }
         let held_back = self.holds_acknowledgements && matches!(passing, Some(Passing::Acknowledged(_)));
         lock(traffic).acknowledgements_held += u64::from(held_back);
         if held_back || self.cut {
@@ -226,6 +237,28 @@ impl Proxy {
     /// The next record in this direction is damaged.
     pub fn damage(&self, toward: Toward) {
         lock(self.wire.direction(toward)).damages_next = true;
+    }
+
+    /// From now on, for ever, the newest heartbeat of the backup is said to the primary again and again, as fast as it reads.
+    pub fn flood_primary(&self) {
+        let wire = self.wire.clone();
+        // Ends with the connection.
+        thread::spawn(move || {
+            loop {
+                let mut direction = lock(&wire.to_primary);
+                let heartbeats = direction.heartbeat.repeat(FLOOD_TOGETHER);
+                let gone = direction
+                    .out
+                    .as_mut()
+                    .is_none_or(|out| out.write_all(&heartbeats).is_err());
+                drop(direction);
+                if gone {
+                    return;
+                }
+                // What the backup says has its turn; the primary's socket is full meanwhile.
+                thread::sleep(FLOOD_PAUSE);
+            }
+        });
     }
 
     /// Both connections are closed, the primary's first.

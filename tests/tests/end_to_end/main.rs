@@ -16,6 +16,7 @@ mod demo;
 mod divergence;
 mod doctor;
 mod failover;
+mod floods;
 mod hanging_storage;
 mod host;
 mod job_control;

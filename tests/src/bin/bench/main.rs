@@ -9,6 +9,7 @@
 )]
 
 mod aims;
+mod channel;
 mod failover;
 mod measure;
 mod pair;
@@ -25,6 +26,12 @@ const ROUNDS: usize = 5;
 const WORKLOADS: [(u32, u32, u32); 4] = [(1, 1, 5_000), (1, 16, 50_000), (16, 1, 20_000), (16, 16, 200_000)];
 
 fn main() {
+    // `make bench ONLY=channel` measures that alone.
+    if std::env::args().nth(1).as_deref() == Some("channel") {
+        let figures = channel::figures();
+        channel::print(&figures);
+        return;
+    }
     println!(
         "{:>7} {:>8} | {:>11} {:>9} {:>5} | {:>11} {:>9} {:>5} | {:>11} {:>9} | {:>11} {:>9}",
         "", "", "requests/s:", "", "", "CPU us/op:", "", "", "p50 ms:", "", "p99 ms:", ""
@@ -53,9 +60,11 @@ fn main() {
         "compute_ratio": compute_ratio(),
         "pair": pair::figures(),
         "failover": failover::figures(),
+        "channel": channel::figures(),
     });
     pair::print(&all["pair"]);
     failover::print(&all["failover"]);
+    channel::print(&all["channel"]);
     aims::print(&all);
     std::fs::write("bench.json", format!("{all:#}\n")).expect("bench.json can be written");
 }

@@ -59,7 +59,7 @@ use lockstep_logging_channel::Generation;
 pub use action::{Action, Halt};
 pub use config::{Config, ConfigError, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
 pub use input::{Batch, Closed, Input, Outcome, Output};
-pub use report::{Cause, HeldBy, Report, Statistics};
+pub use report::{Cause, HeldBy, Lease, Report, Statistics};
 pub use witness::WITNESSES_MAX;
 
 /// In which state a replica is.

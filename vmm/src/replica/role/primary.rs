@@ -6,7 +6,7 @@ use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message
 use super::claiming::{Claiming, Side};
 use super::flow::Flow;
 use super::link::Link;
-use super::round_trip::RoundTrips;
+use super::round_trip::{Renewals, RoundTrips};
 use super::turn::{Turn, defect};
 use super::{Action, Batch, Cause, Closed, Config, Halt, HeldBy, Input, Next, Output, Report, Statistics};
 use crate::replica::mutant::{self, Mutant};
@@ -33,6 +33,7 @@ pub(super) struct Primary<E> {
     /// The backup may run to this exit: every entry before it was sent.
     exits: u64,
     round_trips: RoundTrips,
+    renewals: Renewals,
 }
 
 impl<E> Primary<E> {
@@ -49,6 +50,7 @@ impl<E> Primary<E> {
             untold_bytes: 0,
             exits: 0,
             round_trips: RoundTrips::new(),
+            renewals: Renewals::default(),
         }
     }
 
@@ -156,7 +158,11 @@ impl<E> Primary<E> {
             } else {
                 echo_ns
             };
-            self.lease_until_ns = self.lease_until_ns.max(from_ns + turn.core.config.lease_ns());
+            let (lease_ns, before_ns) = (turn.core.config.lease_ns(), self.lease_until_ns);
+            self.lease_until_ns = before_ns.max(from_ns + lease_ns);
+            if self.lease_until_ns > before_ns {
+                self.renewals.take(turn.now_ns(), before_ns, lease_ns);
+            }
             if turn.now_ns() < self.lease_until_ns {
                 self.leased_until_ns = self.lease_until_ns;
             }
@@ -255,6 +261,7 @@ impl<E> Primary<E> {
             behind_bytes: self.flow.behind_bytes(),
             lag_ns: self.flow.lag_ns(now_ns),
             round_trip_ns: self.round_trips.newest_ns(),
+            lease: self.renewals.lease,
             ..gate
         }
     }

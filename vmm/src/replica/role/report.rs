@@ -168,6 +168,17 @@ pub enum Report {
     },
 }
 
+/// How a lease was renewed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lease {
+    /// The longest time from one renewal to the next, in nanoseconds.
+    pub gap_ns_max: u64,
+    /// The oldest that a lease was when it was renewed, in nanoseconds: it counts from sending.
+    pub age_ns_max: u64,
+    /// How often it was over before it was renewed.
+    pub lapses: u64,
+}
+
 /// Figures at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -181,6 +192,8 @@ pub struct Statistics {
     pub lag_ns: u64,
     /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on a backup.
     pub round_trip_ns: u64,
+    /// How the primary's lease was renewed so far.
+    pub lease: Lease,
     /// A witness is reached; none where no witness was named.
     pub witness_reached: Option<bool>,
 }

@@ -1,6 +1,7 @@
-//! How long a heartbeat and its echo take: measured all the time, and told where the timeout cannot bear it.
+//! How long a heartbeat and its echo take: measured all the time, and told where the timeout cannot bear it. And how
+//! the lease is renewed by it.
 
-use super::{Config, Report};
+use super::{Config, Lease, Report};
 
 /// The best of so many counts: those of one timeout, so that a single late one is nothing to tell.
 const ROUND_TRIPS: usize = 8;
@@ -48,5 +49,26 @@ impl RoundTrips {
     /// The newest; 0 before the first.
     pub fn newest_ns(&self) -> u64 {
         self.newest_ns.first().copied().unwrap_or(0)
+    }
+}
+
+/// Renewals of the lease.
+#[derive(Debug, Default)]
+pub(super) struct Renewals {
+    pub lease: Lease,
+    newest_at_ns: Option<u64>,
+}
+
+impl Renewals {
+    /// A lease that stood until `until_ns`, and counted for `lease_ns`, is renewed.
+    pub fn take(&mut self, now_ns: u64, until_ns: u64, lease_ns: u64) {
+        // The first is no renewal: before it there was no lease.
+        if let Some(newest_at_ns) = self.newest_at_ns.replace(now_ns) {
+            let gap_ns = now_ns - newest_at_ns;
+            let age_ns = (now_ns + lease_ns).saturating_sub(until_ns);
+            self.lease.gap_ns_max = self.lease.gap_ns_max.max(gap_ns);
+            self.lease.age_ns_max = self.lease.age_ns_max.max(age_ns);
+            self.lease.lapses += u64::from(now_ns >= until_ns);
+        }
     }
 }

@@ -195,14 +195,7 @@ impl Driver {
     fn wake(&mut self) -> Result<(), CommandError> {
         self.tell_progress()?;
         let statistics = self.parts.replica.statistics();
-        let counters = &mut self.parts.reporter.counters;
-        counters.lag_us.saturating_record(statistics.lag_ns / 1_000);
-        counters.witness_reached = statistics.witness_reached;
-        if statistics.round_trip_ns > 0 {
-            counters
-                .round_trip_us
-                .saturating_record(statistics.round_trip_ns / 1_000);
-        }
+        self.parts.reporter.counters.sample(&statistics);
         self.step(Input::Wake)
     }
 

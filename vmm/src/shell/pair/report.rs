@@ -4,7 +4,7 @@
 //! last, with the same fields.
 
 use super::{clock, flowing, witness};
-use crate::replica::role::{Cause, Report};
+use crate::replica::role::{Cause, Lease, Report, Statistics};
 use crate::shell::network::NetworkCounts;
 use crate::shell::status::CommandError;
 use crate::shell::writing::{Writer, standard};
@@ -39,6 +39,8 @@ pub struct Counters {
     pub lag_us: Histogram<u64>,
     /// Round trip of the channel, in microseconds, sampled.
     pub round_trip_us: Histogram<u64>,
+    /// How the primary's lease was renewed; zero on a backup.
+    pub lease: Lease,
     /// A witness is reached; none where no witness was named.
     pub witness_reached: Option<bool>,
 }
@@ -64,6 +66,7 @@ impl Counters {
             held_us: histogram()?,
             lag_us: histogram()?,
             round_trip_us: histogram()?,
+            lease: Lease::default(),
             witness_reached: None,
         })
     }
@@ -80,8 +83,23 @@ impl Counters {
             "lag_us_p99": self.lag_us.value_at_quantile(0.99),
             "round_trip_us_p50": self.round_trip_us.value_at_quantile(0.5),
             "round_trip_us_p99": self.round_trip_us.value_at_quantile(0.99),
+            "lease_gap_us_max": self.lease.gap_ns_max / NS_PER_US,
+            "lease_age_us_max": self.lease.age_ns_max / NS_PER_US,
+            "lease_lapses": self.lease.lapses,
             "witness_reached": self.witness_reached,
         })
+    }
+
+    /// Takes the role machine's figures.
+    pub fn sample(&mut self, figures: &Statistics) {
+        self.lag_us.saturating_record(figures.lag_ns / NS_PER_US);
+        self.witness_reached = figures.witness_reached;
+        if figures.round_trip_ns > 0 {
+            self.round_trip_us
+                .saturating_record(figures.round_trip_ns / NS_PER_US);
+            // Only a primary that protects knows of a lease; what it knew is kept.
+            self.lease = figures.lease;
+        }
     }
 
     /// An output left after waiting.

@@ -304,3 +304,28 @@ fn figures_are_those_of_the_last_step() {
     };
     assert_eq!(figures, expected);
 }
+
+#[test]
+fn the_lease_is_measured_from_one_renewal_to_the_next() {
+    let mut subject = with_lease();
+    subject.heartbeat(40, 2, 25, 0);
+    let renewed = |subject: &Subject| subject.replica.statistics().lease;
+    assert_eq!(renewed(&subject), Lease::default());
+    subject.step(50, Input::Wake);
+    subject.heartbeat(60, 3, 50, 0);
+    let in_time = Lease {
+        gap_ns_max: 30 * MS,
+        age_ns_max: 35 * MS,
+        lapses: 0,
+    };
+    assert_eq!(renewed(&subject), in_time);
+    // The lease of 50 ms was over at 150.
+    subject.step(75, Input::Wake);
+    subject.heartbeat(150, 4, 75, 0);
+    let too_late = Lease {
+        gap_ns_max: 90 * MS,
+        age_ns_max: 100 * MS,
+        lapses: 1,
+    };
+    assert_eq!(renewed(&subject), too_late);
+}

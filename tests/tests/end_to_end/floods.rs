@@ -1,0 +1,75 @@
+//! A primary that is flooded, by its peer or from the network: everything else has its turn.
+
+use lockstep::shell::network::Attachment;
+use lockstep_tests::harness::proxy::{Passing, Toward};
+use lockstep_tests::harness::{Guest, Pair, PairSpec, kvm, wait_until};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+/// Heartbeats that a primary says in a flood; they are an eighth of the timeout apart.
+const HEARTBEATS: usize = 4;
+/// A broadcast of no known protocol.
+const FRAME: [u8; 60] = {
+    let mut frame = [0xff; 60];
+    (frame[6], frame[12], frame[13]) = (0x02, 0x88, 0xb6);
+    frame
+};
+
+fn heartbeats_said(pair: &Pair) -> usize {
+    let passed = pair.proxy().traffic().passed;
+    passed
+        .iter()
+        .filter(|(_, passing)| *passing == Passing::Heartbeat(Toward::Backup))
+        .count()
+}
+
+#[test]
+fn a_primary_flooded_with_heartbeats_says_its_own_serves_and_stops() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = PairSpec::new(Guest::KeyValue).with_switch().with_proxy().start();
+    let mut client = pair.client();
+    pair.proxy().flood_primary();
+    let before = heartbeats_said(&pair);
+    wait_until(
+        || {
+            let _ = client.call(&["SET", "key", "value"]);
+            (heartbeats_said(&pair) >= before + HEARTBEATS).then_some(())
+        },
+        || "heartbeats of a flooded primary".to_owned(),
+    );
+    assert!(
+        pair.primary.event("noticed").is_none(),
+        "{}",
+        pair.primary.account()
+    );
+    assert!(
+        pair.backup.event("noticed").is_none(),
+        "{}",
+        pair.backup.account()
+    );
+    let _ = pair.primary.stop().expect_code(0);
+}
+
+#[test]
+fn a_primary_flooded_with_frames_stops_when_it_is_asked() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair = PairSpec::new(Guest::KeyValue).with_quiet_switch().start();
+    let mut client = pair.client();
+    let attachment: Attachment = pair.switch().attachment().parse().unwrap();
+    let (mut sender, _receiver) = attachment.attach().unwrap().split_blocking();
+    let stopping = Arc::new(AtomicBool::new(false));
+    let stop = stopping.clone();
+    let flood = thread::spawn(move || {
+        while !stop.load(Ordering::Relaxed) {
+            sender.send(&FRAME).unwrap();
+        }
+    });
+    // An answer shows that the guest lives in the flood.
+    let _ = client.call(&["SET", "key", "value"]);
+    let _ = pair.primary.stop().expect_code(0);
+    pair.backup.wait_for("live");
+    let _ = pair.backup.stop().expect_code(0);
+    stopping.store(true, Ordering::Relaxed);
+    flood.join().unwrap();
+}
