@@ -110,6 +110,8 @@ fn what_is_no_regular_file_is_refused_at_once() {
         for (verb, flag) in [("replay", "--log"), ("run", "--config")] {
             expect_refused(&scratch, &mut smoke(verb, &[flag, path]), CONFIGURATION, &named);
         }
+        let onto = ["--overwrite", "--log", path];
+        expect_refused(&scratch, &mut smoke("record", &onto), CONFIGURATION, &named);
         let mut info = lockstep();
         expect_refused(&scratch, info.args(["log", "info", path]), CONFIGURATION, &named);
     }
