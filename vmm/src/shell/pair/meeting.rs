@@ -320,6 +320,9 @@ mod tests {
         let CommandError::Peer(why) = error else {
             panic!("{error}")
         };
-        assert!(why.to_string().contains("closed the connection before"), "{why}");
+        // The last of them was closed before or after this side had sent its hello.
+        let told = why.to_string();
+        let is_named = told.contains("closed the connection before") || told.contains("broke");
+        assert!(is_named, "{told}");
     }
 }
