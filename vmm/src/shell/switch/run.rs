@@ -57,7 +57,7 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
         .enable_all()
         .build()
         .map_err(|source| SwitchError::Runtime { source })?;
-    // A connection takes one, and 1024, what a process usually may have, are too few. Where the limit cannot be raised, accepting waits.
+    // A connection takes one, and the usual limit of 1024 is too low. Where it cannot be raised, accepting waits.
     descriptors::raise(2 * CONNECTIONS_MAX as u64);
     return_buffers();
     runtime.block_on(async {
