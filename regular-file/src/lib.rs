@@ -22,6 +22,31 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens the regular file `path` for writing, empty, and creates it where it does not exist.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn create_or_empty(path: &Path) -> io::Result<File> {
+    match fs::metadata(path) {
+        Ok(found) => refuse_others(&found)?,
+        Err(error) if error.kind() == ErrorKind::NotFound => {}
+        Err(error) => return Err(error),
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    let nonblocking = options
+        .clone()
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path);
+    let file = nonblocking.or_else(|error| match error.kind() {
+        // A file with a lease, as in [`open`].
+        ErrorKind::WouldBlock => options.open(path),
+        _ => Err(error),
+    })?;
+    refuse_others(&file.metadata()?)?;
+    Ok(file)
+}
+
 /// Reads the regular file `path`, which may have `bytes_max` bytes.
 ///
 /// # Errors
@@ -115,12 +140,25 @@ mod tests {
         for (path, name) in others {
             let refused = open(path).unwrap_err().to_string();
             assert_eq!(refused, format!("it is {name}, not a regular file"));
+            let refused = create_or_empty(path).unwrap_err().to_string();
+            assert_eq!(refused, format!("it is {name}, not a regular file"));
         }
         let missing = open(&directory.path().join("missing")).unwrap_err();
         assert_eq!(missing.kind(), ErrorKind::NotFound);
     }
 
-    /// What is opened when the name was given to a FIFO after its type had been looked at.
+    #[test]
+    fn a_file_is_created_or_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        for _ in 0..2 {
+            let mut file = create_or_empty(&path).unwrap();
+            assert_eq!(file.metadata().unwrap().len(), 0);
+            io::Write::write_all(&mut file, &[7; 10]).unwrap();
+        }
+    }
+
+    /// File that is opened when the name was given to a FIFO after its type had been looked at.
     #[test]
     fn opening_never_waits_for_a_writer() {
         let directory = tempfile::tempdir().unwrap();

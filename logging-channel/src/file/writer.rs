@@ -37,12 +37,12 @@ impl LogWriter {
     /// # Errors
     /// [`LogError::Exists`], [`LogError::File`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, LogError> {
-        let mut options = OpenOptions::new();
-        match existing {
-            Existing::Refuse => options.write(true).create_new(true),
-            Existing::Overwrite => options.write(true).create(true).truncate(true),
+        let opened = match existing {
+            Existing::Refuse => OpenOptions::new().write(true).create_new(true).open(path),
+            // A FIFO would wait for its reader, and neither it nor a device can be synced.
+            Existing::Overwrite => lockstep_regular_file::create_or_empty(path),
         };
-        let file = options.open(path).map_err(|source| match source.kind() {
+        let file = opened.map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => LogError::Exists {
                 path: path.to_owned(),
             },

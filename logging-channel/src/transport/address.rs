@@ -24,11 +24,11 @@ pub enum Address {
     },
 }
 
-/// Why a text is no address.
+/// Reason why a text is not an address.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Neither a scheme nor a port.
-    #[error("`{text}` is no address: write tcp:HOST:PORT or unix:PATH")]
+    #[error("`{text}` is not an address: write tcp:HOST:PORT or unix:PATH")]
     Unknown {
         /// The whole text.
         text: String,
@@ -48,8 +48,8 @@ pub enum AddressError {
         /// The whole text.
         text: String,
     },
-    /// The port is no number from 0 to 65535.
-    #[error("`{port}` in `{text}` is no port: a port is a number from 0 to 65535")]
+    /// The port is not a number from 0 to 65535.
+    #[error("`{port}` in `{text}` is not a port: a port is a number from 0 to 65535")]
     BadPort {
         /// The whole text.
         text: String,
@@ -65,7 +65,7 @@ pub enum AddressError {
         text: String,
     },
     /// Colons in the host, but no brackets around it.
-    #[error("`{host}` in `{text}` is no host: write an IPv6 address in brackets, tcp:[ADDRESS]:PORT")]
+    #[error("`{host}` in `{text}` is not a host: write an IPv6 address in brackets, tcp:[ADDRESS]:PORT")]
     BadHost {
         /// The whole text.
         text: String,

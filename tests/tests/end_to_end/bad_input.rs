@@ -110,6 +110,8 @@ fn what_is_no_regular_file_is_refused_at_once() {
         for (verb, flag) in [("replay", "--log"), ("run", "--config")] {
             expect_refused(&scratch, &mut smoke(verb, &[flag, path]), CONFIGURATION, &named);
         }
+        let onto = ["--overwrite", "--log", path];
+        expect_refused(&scratch, &mut smoke("record", &onto), CONFIGURATION, &named);
         let mut info = lockstep();
         expect_refused(&scratch, info.args(["log", "info", path]), CONFIGURATION, &named);
     }
@@ -133,6 +135,7 @@ fn settings_that_cannot_be() {
     let scratch = Scratch::new();
     let cases = [
         ("--memory-mib=1", "1048576"),
+        ("--mac=00:00:00:00:00:00", "00:00:00:00:00:00"),
         ("--memory-mib=4000", "guest memory"),
         ("--memory-mib=99999999999999999", "memory-mib"),
         ("--network=foo", "foo"),
@@ -156,6 +159,26 @@ fn settings_that_cannot_be() {
     );
 }
 
+/// A runtime that gets no descriptor panics, and a property of the host that gets none looks as if it were missing.
+#[test]
+fn too_few_open_files_are_said_at_once_and_a_low_soft_limit_is_raised() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let limited = |limit: &str| {
+        let mut command = Command::new("sh");
+        let script = format!("{limit}; exec \"$0\" run \"$1\"");
+        command
+            .args(["-c", &script])
+            .arg(lockstep().get_program())
+            .arg(Guest::Smoke.image());
+        run(&mut command)
+    };
+    for files in [9, 14, 100] {
+        let refused = limited(&format!("ulimit -n {files}")).expect_code(4);
+        refused.expect_named(&[&format!("may open {files} files"), "ulimit -n"]);
+    }
+    let _ = limited("ulimit -S -n 20").expect_code(0);
+}
+
 #[test]
 fn configuration_files_that_are_wrong() {
     let scratch = Scratch::new();
@@ -173,7 +196,7 @@ fn configuration_files_that_are_wrong() {
             &scratch,
             &mut smoke("run", &["--config=wrong.toml"]),
             CONFIGURATION,
-            &["wrong.toml", named],
+            &["wrong.toml cannot be used", named],
         );
     }
 }
@@ -213,7 +236,10 @@ fn pairs_that_lack_something() {
             &["--channel=unix:no-such-directory/channel", shared],
             "no-such-directory",
         ),
-        (&["--channel=unix:channel", shared, "--timeout-ms=1"], "timeout"),
+        (
+            &["--channel=unix:channel", shared, "--timeout-ms=1"],
+            "10 to 3600000 ms",
+        ),
         (&["--channel=unix:channel", shared, "--window-mib=1000"], "window"),
         (
             &[

@@ -45,13 +45,15 @@ fn help_names_every_command_and_every_exit_status() {
 #[test]
 fn wrong_usage_is_status_2_and_named() {
     let image = Guest::Smoke.image().display().to_string();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
         (&["frobnicate"], "frobnicate"),
         (&[], "Usage"),
         (&["run"], "<IMAGE>"),
         (&["run", &image, "--no-such-flag"], "--no-such-flag"),
         (&["run", &image, "--clock", "pmu"], "pmu"),
         (&["run", &image, "--memory-mib", "lots"], "lots"),
+        // A verification of nothing would succeed.
+        (&["verify", &image, "--runs", "0"], "--runs"),
     ];
     for (arguments, named) in cases {
         lockstep_with(arguments).expect_code(2).expect_named(&[named]);

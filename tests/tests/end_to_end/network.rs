@@ -310,7 +310,7 @@ fn clients_on_a_bridge_notice_neither_a_killed_primary_nor_interfaces_that_come_
         bridge::ip(&format!("link delete dev {backup}"));
         wait_for_stderr(
             &pair.backup.process,
-            "its frames are dropped until the network is back",
+            "was deleted; the guest goes on, its frames are dropped until the network is back",
         );
         bridge::ip(&format!("tuntap add dev {backup} mode tap"));
         bridge::ip(&format!("link set dev {backup} master br0 up"));

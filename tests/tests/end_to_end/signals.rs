@@ -167,7 +167,7 @@ fn a_demonstration_that_is_ended_leaves_nothing() {
         let scratch = Scratch::new();
         let mut demo = demonstration(&scratch);
         demo.signal(signal);
-        demo.wait().expect_code(1).expect_named(&["interrupted"]);
+        demo.wait().expect_code(1).expect_named(&["stopped by a signal"]);
         assert_eq!(processes_of(scratch.path()), Vec::<String>::new());
         assert_eq!(scratch.names(), Vec::<String>::new());
     }

@@ -1,12 +1,12 @@
 //! Strangers at the address of a channel: port scans, health checks, browsers, floods and silence. None of them ends a primary that waits,
 //! keeps its backup out, or disturbs a pair.
 
-use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, kvm, wait_until};
+use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, kvm, wait_until};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::Instant;
 
 /// More than the handshakes that a primary keeps open.
@@ -130,4 +130,25 @@ fn a_primary_that_is_lost_before_it_answers_is_looked_for_again() {
     let mut primary = side(&scratch, &spec, "primary", &channel);
     let _ = primary.process.wait().expect_code(0);
     let _ = backup.process.wait().expect_code(0);
+}
+
+#[test]
+fn health_checks_of_a_switch_without_a_guest_are_one_line() {
+    let scratch = Scratch::new();
+    let mut switch = Switch::start(&scratch);
+    let attachment = switch.attachment();
+    let socket = attachment.strip_prefix("switch:").unwrap();
+    for _ in 0..20 {
+        drop(UnixStream::connect(socket).unwrap());
+    }
+    let clients: Vec<_> = (0..20)
+        .map(|_| TcpStream::connect(switch.client_address()).unwrap())
+        .collect();
+    for mut client in clients {
+        let turned_away = client.read(&mut [0]).unwrap_err();
+        assert_eq!(turned_away.kind(), ErrorKind::ConnectionReset);
+    }
+    let ended = switch.stop().expect_code(0);
+    assert_eq!(ended.stderr.matches("turned away").count(), 1, "{ended}");
+    assert_eq!(ended.stderr.matches("machine").count(), 0, "{ended}");
 }

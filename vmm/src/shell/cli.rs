@@ -122,8 +122,8 @@ pub enum Command {
         /// The machine
         #[command(flatten)]
         machine: MachineArguments,
-        /// How many replays
-        #[arg(long, default_value_t = 3)]
+        /// Number of replays, 1 or more
+        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
     /// Run the primary of a protected pair

@@ -288,7 +288,12 @@ fn mib_to_bytes(name: &str, mib: u64) -> Result<u64, CommandError> {
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6], CommandError> {
-    let wrong = || CommandError::setting("mac", format!("`{text}` is no unicast address like {MAC}"));
+    let wrong = || {
+        CommandError::setting(
+            "mac",
+            format!("`{text}` is not the address of one station, like {MAC}"),
+        )
+    };
     let is_byte = |part: &str| part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
     let byte = |part: &str| {
         u8::from_str_radix(part, 16)
@@ -299,7 +304,12 @@ fn parse_mac(text: &str) -> Result<[u8; 6], CommandError> {
     let bytes: Vec<u8> = text.split(':').map(byte).collect::<Result<_, _>>()?;
     let mac: [u8; 6] = bytes.try_into().map_err(|_| wrong())?;
     let [first, ..] = mac;
-    if first & 1 != 0 { Err(wrong()) } else { Ok(mac) }
+    let is_group = first & 1 != 0;
+    if is_group || mac == [0; 6] {
+        Err(wrong())
+    } else {
+        Ok(mac)
+    }
 }
 
 #[cfg(test)]
@@ -353,6 +363,7 @@ mod tests {
     #[test]
     fn a_group_address_is_refused() {
         assert!(parse_mac("53:54:00:4c:53:01").is_err());
+        assert!(parse_mac("00:00:00:00:00:00").is_err());
         assert!(parse_mac("52:54:00:4c:53").is_err());
         assert!(parse_mac("+2:54:00:4c:53:01").is_err());
         assert_eq!(

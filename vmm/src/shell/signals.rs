@@ -29,11 +29,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
-const ORDER_LIMIT: Duration = Duration::from_millis(800);
+const ORDER_LIMIT: Duration = Duration::from_millis(700);
 /// A machine that ends digests its memory: allowed beside [`ORDER_LIMIT`], at the rate of a slow emulated host.
 const DIGESTED_BYTES_PER_MS: u64 = 64 << 10;
 /// Putting the terminal back and saying why may block, and are then left undone.
-const LAST_WORDS_LIMIT: Duration = Duration::from_millis(50);
+const LAST_WORDS_LIMIT: Duration = Duration::from_millis(125);
 
 /// The signal that came.
 static ASKED: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(|| watch::Sender::new(None));

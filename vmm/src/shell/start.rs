@@ -4,6 +4,7 @@ use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
+use super::descriptors;
 use super::pair::{backup, primary};
 use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
@@ -136,6 +137,9 @@ fn given_up(command: &Command) -> Status {
 
 /// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
+    if !matches!(command, Command::Log(_)) {
+        descriptors::provide()?;
+    }
     match command {
         Command::Run(machine) => on_machine(machine, async |image, configuration| {
             let mut signals = Signals::listen();

@@ -55,7 +55,7 @@ pub enum CommandError {
         why: String,
     },
     /// A configuration file cannot be used.
-    #[error("configuration file {}", path.display())]
+    #[error("configuration file {} cannot be used", path.display())]
     ConfigurationFile {
         /// Its path.
         path: PathBuf,
@@ -123,6 +123,16 @@ pub enum CommandError {
     /// What a command prints cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
+    /// The process may open too few files.
+    #[error(
+        "this process may open {limit} files and needs {needed}: raise the limit (`ulimit -n 1024`, or LimitNOFILE= of its service)"
+    )]
+    Descriptors {
+        /// The limit.
+        limit: u64,
+        /// Number that is needed.
+        needed: u64,
+    },
     /// A part of Lockstep itself failed.
     #[error("{what}: this is a defect of Lockstep")]
     Defect {
@@ -176,7 +186,7 @@ impl CommandError {
             Self::Switch(error) => switch_status(error),
             Self::Network(error) => network_status(error),
             Self::Demo(error) => error.status(),
-            Self::Memory(MemoryError::Map { .. }) | Self::Host(_) => Status::Host,
+            Self::Memory(MemoryError::Map { .. }) | Self::Host(_) | Self::Descriptors { .. } => Status::Host,
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,
@@ -198,7 +208,7 @@ impl CommandError {
             Self::Image { .. } => Some(
                 "`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is",
             ),
-            Self::ConfigurationFile { .. } => Some("`--print-config` prints a valid file with every setting"),
+            Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
             Self::Host(error) | Self::Demo(DemoError::Host(error)) if error.is_of_kvm_itself() => Some(
                 "the lab needs no KVM: in Lockstep's sources, `make lab-demo` and `make lab-test` use Debian's in QEMU",
             ),
@@ -221,6 +231,7 @@ impl CommandError {
 fn network_status(error: &NetworkError) -> Status {
     match error {
         NetworkError::Closed { .. }
+        | NetworkError::InterfaceGone { .. }
         | NetworkError::Broken { .. }
         | NetworkError::Framing { .. }
         | NetworkError::Runtime { .. } => Status::Failure,

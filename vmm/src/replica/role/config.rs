@@ -52,11 +52,16 @@ impl Default for Config {
     }
 }
 
+/// Whole milliseconds, in which settings are given.
+const fn ms(ns: u64) -> u64 {
+    ns.div_ceil(1_000_000)
+}
+
 /// A setting that cannot work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// The timeout is out of bounds.
-    #[error("a timeout of {found_ns} ns: give one from {TIMEOUT_NS_MIN} to {TIMEOUT_NS_MAX} ns")]
+    #[error("a timeout of {} ms: give one from {} to {} ms", ms(*found_ns), ms(TIMEOUT_NS_MIN), ms(TIMEOUT_NS_MAX))]
     Timeout {
         /// What was given.
         found_ns: u64,
@@ -74,7 +79,7 @@ pub enum ConfigError {
         found: u64,
     },
     /// The lag limit is finer than lag is known.
-    #[error("a lag limit of {found_ns} ns: give at least {min_ns} ns, half the timeout")]
+    #[error("a lag limit of {} ms: give at least {} ms, half the timeout", ms(*found_ns), ms(*min_ns))]
     Lag {
         /// What was given.
         found_ns: u64,

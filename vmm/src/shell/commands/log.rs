@@ -86,8 +86,12 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
 
 fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::Kind>>, CommandError> {
     let kind = |name: &String| {
-        entry_kind_named(name)
-            .ok_or_else(|| CommandError::setting("kind", format!("there is no entry kind `{name}`")))
+        entry_kind_named(name).ok_or_else(|| {
+            CommandError::setting(
+                "kind",
+                format!("there is no entry kind `{name}`: `lockstep log dump --help` names them"),
+            )
+        })
     };
     let kinds = names.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
     Ok((!kinds.is_empty()).then_some(kinds))

@@ -98,6 +98,18 @@ impl DemoArguments {
                 duration: self.duration,
             });
         }
+        if self.kill != Kill::None && self.signal == KillSignal::Stop {
+            // It is woken halfway through the rest. Twice the timeout: noticing takes up to one, claiming comes after.
+            let stopped = (self.duration - self.after) / 2;
+            let needed = 2 * Duration::from_millis(self.timeout_ms);
+            if stopped < needed {
+                return Err(DemoError::StopTooShort {
+                    stopped,
+                    timeout_ms: self.timeout_ms,
+                    more: 2 * (needed - stopped),
+                });
+            }
+        }
         Ok(())
     }
 }
@@ -155,5 +167,19 @@ mod tests {
             Err(DemoError::Times { .. })
         ));
         assert!(parsed("demo --after 7 --kill none").unwrap().check().is_ok());
+    }
+
+    #[test]
+    fn a_stop_that_the_timeout_outlasts_is_refused_with_the_time_that_is_missing() {
+        let check = |rest: &str| {
+            parsed(&format!("demo --after 1 --timeout-ms 1000 {rest}"))
+                .unwrap()
+                .check()
+        };
+        let refused = check("--duration 2 --signal stop").unwrap_err().to_string();
+        assert!(refused.contains("longer by 3s"), "{refused}");
+        assert!(check("--duration 5 --signal stop").is_ok());
+        assert!(check("--duration 2 --signal kill").is_ok());
+        assert!(check("--duration 2 --signal stop --kill none").is_ok());
     }
 }

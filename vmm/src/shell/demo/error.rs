@@ -23,6 +23,19 @@ pub enum DemoError {
         /// Where it was looked for.
         looked_for: Vec<PathBuf>,
     },
+    /// The stopped replica would be woken before its peer gives it up.
+    #[error(
+        "a stopped replica would be woken after {stopped:?}, and with --timeout-ms {timeout_ms} the other gives it up later: \
+         make --duration longer by {more:?}"
+    )]
+    StopTooShort {
+        /// Time for which it would be stopped.
+        stopped: Duration,
+        /// Silence after which a replica gives up the other.
+        timeout_ms: u64,
+        /// Time that is missing in all.
+        more: Duration,
+    },
     /// The times contradict each other.
     #[error("--after {after:?} is not before the end of --duration {duration:?}")]
     Times {
@@ -95,7 +108,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// A signal came.
-    #[error("interrupted")]
+    #[error("the demonstration was stopped by a signal, before it had shown anything")]
     Interrupted,
 }
 
@@ -105,7 +118,10 @@ impl DemoError {
     pub fn status(&self) -> Status {
         match self {
             Self::Host(_) => Status::Host,
-            Self::ImageMissing { .. } | Self::Times { .. } | Self::Directory { .. } => Status::Configuration,
+            Self::ImageMissing { .. }
+            | Self::StopTooShort { .. }
+            | Self::Times { .. }
+            | Self::Directory { .. } => Status::Configuration,
             Self::EndedEarly { status, .. } => [Status::Configuration, Status::Host]
                 .into_iter()
                 .find(|known| status.code() == Some(*known as i32))

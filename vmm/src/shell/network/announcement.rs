@@ -40,6 +40,12 @@ pub type PairName = [u8; 16];
 /// Ethertype of [`Announcement`] frames.
 pub const CONTROL_ETHERTYPE: u16 = 0x88B5;
 
+/// True for a frame between a replica and the switch.
+pub(super) fn is_control(frame: &[u8]) -> bool {
+    EthernetHeader::ref_from_prefix(frame)
+        .is_ok_and(|(header, _)| header.ethertype.get() == CONTROL_ETHERTYPE)
+}
+
 pub(crate) const ARP_ETHERTYPE: u16 = 0x0806;
 pub(crate) const IPV4_ETHERTYPE: u16 = 0x0800;
 const RARP_ETHERTYPE: u16 = 0x8035;

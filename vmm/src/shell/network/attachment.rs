@@ -32,7 +32,7 @@ pub enum Attachment {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AttachmentParseError {
     /// Not one of the three forms.
-    #[error("`{text}` is no network attachment: write switch:/path/to/socket, tap:INTERFACE or none")]
+    #[error("`{text}` does not name a network: write switch:/path/to/socket, tap:INTERFACE or none")]
     Unknown {
         /// The text.
         text: String,
@@ -44,7 +44,7 @@ pub enum AttachmentParseError {
     PathMissing,
     /// `tap:` with something that cannot be an interface name.
     #[error(
-        "`{name}` is no interface name: 1 to {INTERFACE_NAME_BYTES_MAX} characters without space, slash or colon"
+        "`{name}` is not an interface name: it has 1 to {INTERFACE_NAME_BYTES_MAX} characters without space, slash or colon"
     )]
     InterfaceName {
         /// The name.
@@ -182,7 +182,7 @@ mod tests {
             ("", "tap:INTERFACE"),
             ("none:", "or none"),
             ("switch:", "`lockstep switch`"),
-            ("tap:", "no interface name"),
+            ("tap:", "not an interface name"),
             ("tap:a-name-of-16-byt", "1 to 15 characters"),
             ("tap:a/b", "without space, slash or colon"),
         ] {

@@ -89,6 +89,12 @@ pub enum NetworkError {
         /// The attachment as text.
         attachment: String,
     },
+    /// The TAP interface was deleted.
+    #[error("the interface of {attachment} was deleted")]
+    InterfaceGone {
+        /// The attachment as text.
+        attachment: String,
+    },
     /// The link broke.
     #[error("{attachment} broke")]
     Broken {
@@ -97,8 +103,8 @@ pub enum NetworkError {
         /// What the system said.
         source: io::Error,
     },
-    /// What came is no stream of frames.
-    #[error("what {attachment} sends are no frames")]
+    /// The bytes that arrive are not frames.
+    #[error("the bytes from {attachment} are not frames")]
     Framing {
         /// The attachment as text.
         attachment: String,

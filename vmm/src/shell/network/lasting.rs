@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use lockstep_logging_channel::Generation;
 use tokio::sync::Notify;
 
+use super::announcement::is_control;
 use super::announcing::Announcing;
 use super::tap::Carrier;
 use super::{
@@ -167,19 +168,29 @@ fn announce(sender: &mut FrameSender, announcing: &Announcing) -> bool {
 pub struct NetworkSender(Arc<Shared>);
 
 impl NetworkSender {
-    /// Sends frames in order, to a switch with a single system call.
+    /// Sends frames of the guest in order, to a switch with a single system call. A guest does not announce: such a frame would
+    /// speak for the replica, make the guest a member of any pair, and fence it. It is dropped.
     pub fn send_batch<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         let mut state = self.0.state();
         let mut count = 0;
-        let counted = frames.inspect(|_| count += 1);
+        let mut forged = 0;
+        let counted = frames
+            .filter(|frame| {
+                let is_forged = is_control(frame);
+                forged += u64::from(is_forged);
+                !is_forged
+            })
+            .inspect(|_| count += 1);
         let sent = match &mut state.sender {
             Some(sender) => sender.send_batch(counted).is_ok(),
             None => {
                 counted.for_each(drop);
+                state.dropped_frames += forged;
                 state.drop_detached(count);
                 return;
             }
         };
+        state.dropped_frames += forged;
         if !sent {
             state.drop_detached(count);
             state.lose();
@@ -339,8 +350,10 @@ impl NetworkReceiver {
     }
 
     fn closed(&self) -> NetworkError {
-        NetworkError::Closed {
-            attachment: self.attachment.to_string(),
+        let attachment = self.attachment.to_string();
+        match self.attachment {
+            Attachment::Tap(_) => NetworkError::InterfaceGone { attachment },
+            Attachment::Switch(_) | Attachment::None => NetworkError::Closed { attachment },
         }
     }
 

@@ -354,7 +354,7 @@ impl Inbox {
                 },
                 Err(source) => framing(&self.attachment, source),
             },
-            Held::Packet { .. } => NetworkError::Closed {
+            Held::Packet { .. } => NetworkError::InterfaceGone {
                 attachment: self.attachment.to_string(),
             },
         }

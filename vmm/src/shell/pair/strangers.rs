@@ -3,61 +3,49 @@
 //! The first is told at once, and those of the next minute together, when it is over: one quiet line a minute at most,
 //! whatever comes.
 
-use std::time::Duration;
-use tokio::time::{Instant, sleep_until};
+use crate::shell::once_a_minute::OnceAMinute;
 
-/// Between two lines about strangers.
-const INTERVAL: Duration = Duration::from_secs(60);
-
-/// Strangers that have come, and when they are told.
+/// Strangers that have come.
 #[derive(Debug, Default)]
 pub struct Strangers {
-    /// Strangers since the last line.
-    untold: u64,
+    lines: OnceAMinute,
     /// What the last of them did.
     last: String,
-    /// End of the minute that the last line began.
-    quiet_until: Option<Instant>,
 }
 
 impl Strangers {
-    /// Counts a stranger. Gives the line to tell now, if one is due.
+    /// Counts a stranger. Gives the line to write now, if one is due.
     #[must_use]
     pub fn note(&mut self, what: &str) -> Option<String> {
-        if self.quiet_until.is_none() {
-            self.quiet_until = Some(Instant::now() + INTERVAL);
+        if self.lines.note() {
             return Some(format!("closed a connection that was not a backup: {what}"));
         }
-        self.untold += 1;
         what.clone_into(&mut self.last);
         None
     }
 
-    /// Waits for the end of the minute; for ever where no line was told. Cancel-safe.
+    /// Waits for the end of the minute; for ever where there was no line. Cancel-safe.
     pub async fn due(&self) {
-        match self.quiet_until {
-            Some(at) => sleep_until(at).await,
-            None => std::future::pending().await,
-        }
+        self.lines.due().await;
     }
 
-    /// The line about those that are counted and not told, which begins the next minute.
+    /// The line about those that are counted and have none, which begins the next minute.
     #[must_use]
     pub fn tell(&mut self) -> Option<String> {
-        let count = std::mem::take(&mut self.untold);
-        self.quiet_until = (count > 0).then(|| Instant::now() + INTERVAL);
+        let count = self.lines.take()?;
         let connections = if count == 1 { "connection" } else { "connections" };
-        let line = format!(
+        Some(format!(
             "closed {count} {connections} that were not a backup in the last minute; the last: {}",
             self.last
-        );
-        (count > 0).then_some(line)
+        ))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shell::once_a_minute::INTERVAL;
+    use tokio::time::Instant;
 
     #[tokio::test(start_paused = true)]
     async fn the_first_is_told_and_the_rest_of_the_minute_is_counted() {

@@ -42,10 +42,10 @@ pub struct Forward {
     pub guest: SocketAddrV4,
 }
 
-/// The text names no forward.
+/// The text does not name a forward.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no forward: write HOST_IP:HOST_PORT:GUEST_IP:GUEST_PORT, as in 127.0.0.1:6379:10.0.2.15:6379"
+    "`{text}` does not name a forward: write HOST_IP:HOST_PORT:GUEST_IP:GUEST_PORT, as in 127.0.0.1:6379:10.0.2.15:6379"
 )]
 pub struct ForwardParseError {
     text: String,
@@ -100,17 +100,24 @@ pub struct HostAddress {
     pub prefix_bits: u8,
 }
 
-/// The text names no address for the host.
+/// The text does not name an address that one host can have.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}` is no address for the host: write IP/PREFIX with a prefix of 8 to 30 bits, as in 10.0.2.2/24"
+    "`{text}` cannot be the address of the host: write IP/PREFIX, the address of one station and a prefix of 8 to 30 bits, as in 10.0.2.2/24"
 )]
 pub struct HostAddressParseError {
     text: String,
 }
 
 impl HostAddress {
-    /// Whether `other` is an address in the same network.
+    /// True if one station can have the address: it is neither the network's own nor a broadcast or multicast.
+    fn is_station(self) -> bool {
+        let of_the_host = u32::MAX.checked_shr(u32::from(self.prefix_bits)).unwrap_or(0);
+        let number = self.address.to_bits() & of_the_host;
+        number != 0 && number != of_the_host && !self.address.is_unspecified() && !self.address.is_multicast()
+    }
+
+    /// True if `other` is an address in the same network.
     #[must_use]
     pub fn reaches(&self, other: Ipv4Addr) -> bool {
         let host_bits = 32_u32.saturating_sub(u32::from(self.prefix_bits));
@@ -135,8 +142,9 @@ impl FromStr for HostAddress {
         let parsed = || {
             let (address, prefix) = text.split_once('/')?;
             let (address, prefix_bits) = (address.parse::<Ipv4Addr>().ok()?, prefix.parse().ok()?);
-            let is_station = !(address.is_unspecified() || address.is_multicast() || address.is_broadcast());
-            (is_station && (8..=30).contains(&prefix_bits)).then_some(Self { address, prefix_bits })
+            let host = Self { address, prefix_bits };
+            let is_station = (8..=30).contains(&prefix_bits) && host.is_station();
+            is_station.then_some(host)
         };
         parsed().ok_or_else(|| HostAddressParseError {
             text: text.to_owned(),
@@ -207,6 +215,9 @@ mod tests {
             "10.0.2.2/7",
             "0.0.0.0/24",
             "224.0.0.1/8",
+            "10.0.2.0/24",
+            "10.0.2.255/24",
+            "255.255.255.255/8",
             "x/24",
         ] {
             let told = text.parse::<HostAddress>().unwrap_err().to_string();

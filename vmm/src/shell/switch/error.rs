@@ -26,7 +26,7 @@ pub enum SwitchError {
         socket: PathBuf,
     },
     /// There is something else under that name.
-    #[error("{socket} exists and is no socket: remove it, or choose another --socket")]
+    #[error("{socket} exists and is not a socket: remove it, or choose another --socket")]
     NoSocket {
         /// The path.
         socket: PathBuf,

@@ -28,6 +28,8 @@ pub(super) struct Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Port {
     pub(super) queue: PortQueue,
+    /// True once a frame came: from then on it is a machine, and not a health check that connects and closes.
+    is_machine: bool,
     fenced: bool,
     refused_frames: u64,
     /// Addresses that were refused to it, of which it has been told.
@@ -78,7 +80,9 @@ impl Fabric {
         }
         if let Some(port) = self.ports.remove(&id) {
             let (dropped, refused) = (port.queue.dropped_frames(), port.refused_frames);
-            tracing::info!(port = id.0, dropped, refused, "machine detached");
+            if port.is_machine {
+                tracing::info!(port = id.0, dropped, refused, "machine detached");
+            }
         }
     }
 
@@ -97,6 +101,12 @@ impl Fabric {
     pub(super) fn enter(&mut self, from: PortId, frame: &[u8]) -> Verdict {
         if let Some(capture) = &mut self.capture {
             capture.frame(from, frame);
+        }
+        if let Some(port) = self.ports.get_mut(&from)
+            && !port.is_machine
+        {
+            port.is_machine = true;
+            tracing::info!(port = from.0, "machine attached");
         }
         let Ok((header, _)) = EthernetHeader::ref_from_prefix(frame) else {
             return Verdict::default();

@@ -1,7 +1,9 @@
 //! Host ports that lead to guests.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddrV4;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use super::core::Shared;
 use super::host::QUESTION_INTERVAL;
 use super::relay::GuestConnection;
 use super::{Forward, SwitchError};
+use crate::shell::once_a_minute::{INTERVAL, OnceAMinute};
 
 /// How long a client waits for a guest that is not there yet or refuses: what a guest takes to start, and more.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -39,6 +42,8 @@ pub(super) async fn listen(forward: &Forward) -> Result<(TcpListener, SocketAddr
 
 /// Takes clients for ever, each on a task of its own, as many at a time as `places` has permits.
 pub(super) async fn run(shared: Shared, listener: TcpListener, guest: SocketAddrV4, places: Arc<Semaphore>) {
+    let turned_away = Rc::new(RefCell::new(OnceAMinute::default()));
+    tokio::task::spawn_local(tell_turned_away(Rc::downgrade(&turned_away), guest));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else {
             return;
@@ -46,8 +51,9 @@ pub(super) async fn run(shared: Shared, listener: TcpListener, guest: SocketAddr
         match listener.accept().await {
             Ok((client, _)) => {
                 let shared = Shared::clone(&shared);
+                let turned_away = Rc::clone(&turned_away);
                 tokio::task::spawn_local(async move {
-                    serve(&shared, client, guest).await;
+                    serve(&shared, client, guest, &turned_away).await;
                     drop(place);
                 });
             }
@@ -59,13 +65,27 @@ pub(super) async fn run(shared: Shared, listener: TcpListener, guest: SocketAddr
     }
 }
 
-async fn serve(shared: &Shared, client: TcpStream, guest: SocketAddrV4) {
+/// Writes how many clients were turned away without a line of their own. Ends with the forward.
+async fn tell_turned_away(turned_away: Weak<RefCell<OnceAMinute>>, guest: SocketAddrV4) {
+    while let Some(turned_away) = turned_away.upgrade() {
+        let clients = turned_away.borrow_mut().take();
+        if let Some(clients) = clients {
+            tracing::warn!(%guest, clients, "no guest accepted there in the last minute: these were turned away");
+        }
+        drop(turned_away);
+        sleep(INTERVAL).await;
+    }
+}
+
+async fn serve(shared: &Shared, client: TcpStream, guest: SocketAddrV4, turned_away: &RefCell<OnceAMinute>) {
     // Requests are small and waited for: nothing is gained by holding one back.
     let _ = client.set_nodelay(true);
     match connect(shared, guest).await {
         Some(connection) => connection.relay(client).await,
         None => {
-            tracing::warn!(%guest, "no guest accepts there: a client is turned away");
+            if turned_away.borrow_mut().note() {
+                tracing::warn!(%guest, "no guest accepts there: a client is turned away");
+            }
             let _ = client.set_zero_linger();
         }
     }

@@ -30,7 +30,8 @@ pub(super) async fn run(shared: Shared, stream: UnixStream) {
         tracing::warn!("a machine was turned away: every port is taken");
         return;
     };
-    tracing::info!(port = id.0, "machine attached");
+    // A line only when it sends: a health check connects and closes.
+    tracing::debug!(port = id.0, "connected");
     let (from_machine, to_machine) = stream.into_split();
     let outcome = tokio::select! {
         outcome = receive(&shared, id, from_machine) => outcome,

@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 use tokio::task::{LocalSet, spawn_local};
@@ -18,6 +17,7 @@ use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
 use super::listener::Listener;
 use super::{SwitchArguments, SwitchError, forward, port, timers};
+use crate::shell::descriptors;
 use crate::shell::signals::Signals;
 use crate::shell::writing::standard;
 
@@ -57,7 +57,8 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
         .enable_all()
         .build()
         .map_err(|source| SwitchError::Runtime { source })?;
-    raise_descriptor_limit();
+    // A connection takes one, and the usual limit of 1024 is too low. Where it cannot be raised, accepting waits.
+    descriptors::raise(2 * CONNECTIONS_MAX as u64);
     return_buffers();
     runtime.block_on(async {
         let mut signals = Signals::listen();
@@ -146,17 +147,6 @@ fn check_forwards(arguments: &SwitchArguments) -> Result<(), SwitchError> {
     {
         Some(guest) => Err(SwitchError::GuestUnreachable { guest, host }),
         None => Ok(()),
-    }
-}
-
-/// A connection takes one descriptor, and 1024, what a process usually may have, are too few. Where the limit cannot
-/// be raised, accepting waits instead.
-fn raise_descriptor_limit() {
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-    {
-        let wanted = hard.min(soft.max(2 * CONNECTIONS_MAX as u64));
-        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
     }
 }
 

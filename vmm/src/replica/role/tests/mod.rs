@@ -212,10 +212,12 @@ fn settings_that_cannot_work_are_named() {
             .unwrap_err()
             .to_string()
     };
-    assert!(with(|config| config.timeout_ns = 1).contains("a timeout of 1 ns"));
+    assert!(
+        with(|config| config.timeout_ns = 1).contains("a timeout of 1 ms: give one from 10 to 3600000 ms")
+    );
     assert!(with(|config| config.timeout_ns = u64::MAX).contains("a timeout of"));
     assert!(with(|config| config.window_bytes_max = 1000).contains("a window of 1000 bytes"));
     assert!(with(|config| config.window_bytes_max = u64::MAX).contains("a window of"));
-    assert!(with(|config| config.lag_ns_max = 5).contains("a lag limit of 5 ns"));
+    assert!(with(|config| config.lag_ns_max = 5).contains("a lag limit of 1 ms: give at least 100 ms"));
     assert!(with(|config| config.generation = Generation(u32::MAX)).contains("generation 4294967295"));
 }

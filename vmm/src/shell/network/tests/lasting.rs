@@ -174,6 +174,27 @@ async fn the_move_is_repeated_and_the_generation_is_not() {
 }
 
 #[tokio::test]
+async fn a_guest_that_forges_an_announcement_is_not_heard() {
+    let place = Place::new();
+    let listener = place.listen();
+    let (mut sender, _receiver, mut switch) = attached(&place, &listener).await;
+    let forged = Announcement {
+        pair: PAIR,
+        generation: Generation(7),
+    };
+    let forged = forged.to_frame();
+    sender.send_batch([&forged[..], &[1; 60], &forged].into_iter());
+    assert_eq!(read_soon(&mut switch), [1; 60]);
+    assert_eq!(sender.counts().dropped_frames(), 2);
+    sender.send_batch([&[2; 60][..]].into_iter());
+    assert_eq!(read_soon(&mut switch), [2; 60], "nothing of it came later");
+
+    drop((switch, listener));
+    sender.send_batch([&forged[..], &[3; 60]].into_iter());
+    assert_eq!(sender.counts().dropped_frames(), 4);
+}
+
+#[tokio::test]
 async fn a_start_waits_for_its_switch() {
     let place = Place::new();
     let attachment = place.attachment();

@@ -1,0 +1,35 @@
+//! File descriptors. A process that runs out of them cannot say what it lacks any more, so their number is looked at first.
+
+use super::status::CommandError;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 64 connections that have not said who
+/// they are, and 16 claims that wait for storage.
+const DESCRIPTORS_MIN: u64 = 48 + 64 + 16;
+
+/// Raises the limit to `wanted` where the hard limit allows it, and returns what holds then.
+pub fn raise(wanted: u64) -> u64 {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return u64::MAX;
+    };
+    let raised = hard.min(soft.max(wanted));
+    match setrlimit(Resource::RLIMIT_NOFILE, raised, hard) {
+        Ok(()) => raised,
+        Err(_) => soft,
+    }
+}
+
+/// Provides as many as a command needs that runs machines.
+///
+/// # Errors
+/// [`CommandError::Descriptors`]: the hard limit allows fewer.
+pub fn provide() -> Result<(), CommandError> {
+    let limit = raise(DESCRIPTORS_MIN);
+    if limit < DESCRIPTORS_MIN {
+        return Err(CommandError::Descriptors {
+            limit,
+            needed: DESCRIPTORS_MIN,
+        });
+    }
+    Ok(())
+}
