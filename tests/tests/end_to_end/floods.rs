@@ -1,8 +1,9 @@
 //! A primary that is flooded, by its peer or from the network: everything else has its turn.
 
-use lockstep::shell::network::Attachment;
 use lockstep_tests::harness::proxy::{Passing, Toward};
 use lockstep_tests::harness::{Guest, Pair, PairSpec, kvm, wait_until};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -56,13 +57,17 @@ fn a_primary_flooded_with_frames_stops_when_it_is_asked() {
     let Some(_kvm) = kvm::alone() else { return };
     let mut pair = PairSpec::new(Guest::KeyValue).with_quiet_switch().start();
     let mut client = pair.client();
-    let attachment: Attachment = pair.switch().attachment().parse().unwrap();
-    let (mut sender, _receiver) = attachment.attach().unwrap().split_blocking();
+    let attachment = pair.switch().attachment();
+    let mut station = UnixStream::connect(attachment.strip_prefix("switch:").unwrap()).unwrap();
+    // Frames in a stream have their length before them.
+    let together = [&(FRAME.len() as u32).to_be_bytes()[..], &FRAME]
+        .concat()
+        .repeat(64);
     let stopping = Arc::new(AtomicBool::new(false));
     let stop = stopping.clone();
     let flood = thread::spawn(move || {
         while !stop.load(Ordering::Relaxed) {
-            sender.send(&FRAME).unwrap();
+            station.write_all(&together).unwrap();
         }
     });
     // An answer shows that the guest lives in the flood.
