@@ -8,7 +8,10 @@
 
 mod common;
 
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use common::{encoded_message, entries, entry, event, messages, records};
@@ -104,12 +107,16 @@ fn a_missing_log_and_a_missing_directory_are_named() {
 }
 
 #[test]
-fn a_full_disk_is_an_error_and_keeps_what_was_not_written() {
-    let mut log = LogWriter::create(Path::new("/dev/full"), Existing::Overwrite).unwrap();
+fn a_file_that_takes_no_more_is_an_error_and_keeps_what_was_not_written() {
+    // A file in memory that may not grow stands for a full disk.
+    let full = memfd_create("full", MFdFlags::MFD_ALLOW_SEALING).unwrap();
+    fcntl(&full, FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+    let path = format!("/proc/self/fd/{}", full.as_raw_fd());
+    let mut log = LogWriter::create(Path::new(&path), Existing::Overwrite).unwrap();
     log.append(&entries()[0]).unwrap();
     for _ in 0..2 {
         let error = log.flush().unwrap_err();
-        assert_eq!(error.to_string(), "cannot write log /dev/full");
+        assert_eq!(error.to_string(), format!("cannot write log {path}"));
         assert_eq!(log.buffered_bytes(), records(&entries()[..1]).concat().len());
     }
 }
