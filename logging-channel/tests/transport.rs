@@ -440,7 +440,7 @@ async fn a_missing_directory_and_a_long_path_are_named_on_both_sides() {
     assert!(missing.iter().all(|error| {
         error
             .to_string()
-            .contains("/nonexistent/directory")
+            .contains("the directory /nonexistent/directory of the logging channel's socket")
     }));
     assert!(long.iter().all(|error| matches!(
         error,
