@@ -19,8 +19,11 @@ pub struct Findings {
     pub complaints: Vec<String>,
 }
 
-/// An announcement is followed by a frame of the replica's own that teaches bridges where the guest is: a reverse ARP.
+/// An announcement is followed by frames of the replica's own that teach bridges where the guest is: reverse ARP.
 const RARP: [u8; 2] = [0x80, 0x35];
+
+/// Most of them for one announcement: one at once, and five repeats.
+const TEACHING_MAX: u32 = 6;
 
 /// Holds `frames` against `traffic`.
 #[must_use]
@@ -70,6 +73,10 @@ fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
 fn check_announcements(frames: &[Frame], primary: u32, winner: Option<u32>, findings: &mut Findings) {
     let mut speaking = std::collections::BTreeSet::new();
     for frame in frames {
+        if frame.announced_generation() == Some(0) {
+            // A backup names its pair to the switch. That gives no right to speak.
+            continue;
+        }
         if let Some(generation) = frame.announced_generation() {
             speaking.insert(frame.interface);
             let rightful = if generation == 1 { Some(primary) } else { winner };
@@ -90,17 +97,22 @@ fn check_announcements(frames: &[Frame], primary: u32, winner: Option<u32>, find
     }
 }
 
-/// Frames of the guest behind `interface`: neither announcements nor what follows them.
+/// Frames of the guest behind `interface`: neither announcements nor what teaches bridges after them.
 fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Frame> {
-    let mut announced = false;
+    let mut teaching_left = 0;
     frames.iter().filter(move |frame| {
         if frame.interface != interface {
             return false;
         }
-        let announces = frame.announced_generation().is_some();
-        let follows = announced && frame.bytes.get(12..14) == Some(&RARP);
-        announced = announces;
-        !announces && !follows
+        if let Some(generation) = frame.announced_generation() {
+            if generation > 0 {
+                teaching_left = TEACHING_MAX;
+            }
+            return false;
+        }
+        let teaches = teaching_left > 0 && frame.bytes.get(12..14) == Some(&RARP);
+        teaching_left -= u32::from(teaches);
+        !teaches
     })
 }
 
@@ -310,6 +322,33 @@ mod tests {
             found.len() == 1 && found[0].contains("without the right to"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn a_backup_that_names_its_pair_has_no_right_to_speak() {
+        let names = complaints(vec![announcement(BACKUP, 150, 0)], &traffic(&["one"]));
+        assert_eq!(names, Vec::<String>::new());
+        let speaks = vec![announcement(BACKUP, 150, 0), frame(BACKUP, 151, "one")];
+        let found = complaints(speaks, &traffic(&["one"]));
+        assert!(
+            found.len() == 1 && found[0].contains("without the right to"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn an_announcement_is_repeated_five_times_and_not_once_more() {
+        let repeats = |count| (0..count).map(|number| rarp(PRIMARY, 20 + number)).collect();
+        assert_eq!(complaints(repeats(5), &traffic(&["one"])), Vec::<String>::new());
+        let found = complaints(repeats(6), &traffic(&["one"]));
+        assert!(found.len() == 1 && found[0].contains("has no entry"), "{found:?}");
+    }
+
+    #[test]
+    fn a_repeat_of_the_old_machine_after_the_new_one_has_begun_is_late() {
+        let frames = vec![announcement(BACKUP, 120, 2), rarp(PRIMARY, 150)];
+        let all: Vec<Frame> = opening().into_iter().chain(frames).collect();
+        assert_eq!(check(&all, &traffic(&["one"])).late, 1);
     }
 
     #[test]
