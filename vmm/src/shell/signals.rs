@@ -16,6 +16,7 @@
 use super::console;
 use super::status::Status;
 use super::writing::standard;
+use nix::time::{ClockId, clock_gettime};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals as Waiting;
 use signal_hook::low_level;
@@ -30,8 +31,13 @@ use tokio::sync::watch;
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
-/// A machine that ends digests its memory: allowed beside [`ORDER_LIMIT`], at the rate of a slow emulated host.
-const DIGESTED_BYTES_PER_MS: u64 = 64 << 10;
+/// A machine that ends digests its memory: as long as it computes, it has this time beside [`ORDER_LIMIT`], at the rate of an emulated
+/// host that is busy. For 64 MiB, 8 s.
+const DIGESTED_BYTES_PER_MS: u64 = 8 << 10;
+/// How often it is looked whether it computes.
+const COMPUTING_LOOK: Duration = Duration::from_millis(200);
+/// Processor time in between by which it does. What waits in a system call uses none, and a replica loop that goes on less.
+const COMPUTING_MIN: Duration = Duration::from_millis(2);
 /// Putting the terminal back and saying why may block, and are then left undone.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(125);
 
@@ -74,7 +80,8 @@ fn asked_to_end(signal: i32, given_up: Status) -> ! {
         end(words, given_up);
     }
     let memory_bytes = MACHINE_BYTES.load(Ordering::Relaxed);
-    thread::sleep(ORDER_LIMIT + Duration::from_millis(memory_bytes / DIGESTED_BYTES_PER_MS));
+    thread::sleep(ORDER_LIMIT);
+    wait_while_computing(Duration::from_millis(memory_bytes / DIGESTED_BYTES_PER_MS));
     let status = if MACHINE_BYTES.load(Ordering::Relaxed) > 0 {
         Status::Failure
     } else {
@@ -82,6 +89,25 @@ fn asked_to_end(signal: i32, given_up: Status) -> ! {
     };
     let words = move || tracing::error!("{name}: the command does not stop in good order, and was ended");
     end(words, status)
+}
+
+/// Waits until this process no longer computes, and no longer than `limit`.
+fn wait_while_computing(limit: Duration) {
+    let mut left = limit;
+    while !left.is_zero() {
+        let before = processor_time();
+        let look = COMPUTING_LOOK.min(left);
+        thread::sleep(look);
+        left -= look;
+        if processor_time().saturating_sub(before) < COMPUTING_MIN {
+            return;
+        }
+    }
+}
+
+/// Processor time of all threads of this process; none where the system does not tell.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 fn end(words: impl FnOnce() + Send + 'static, status: Status) -> ! {
