@@ -197,14 +197,18 @@ impl World {
         if node.replica.acts_alone() {
             node.watch.alone_at_ns.get_or_insert(self.now_ns);
         }
+        let halts = |action: &Action<_, _>| matches!(action, Action::Halt(_));
+        if actions.iter().any(halts) {
+            // A side that was asked to stop waits for nobody.
+            node.watch.waits_since_ns = None;
+        }
         let Some(asked_at_ns) = asked_at_ns else { return };
         let fresh = now_ns.saturating_sub(asked_at_ns) <= config(&self.plan).witness_fresh_ns();
         let claims = |action: &Action<_, _>| matches!(action, Action::Claim { .. });
-        let halts = |action: &Action<_, _>| matches!(action, Action::Halt(_));
         let waits = node.watch.waits_since_ns.is_some();
         if !fresh {
             self.marks.reach(Mark::OldAnswer);
-        } else if waits && !actions.iter().any(|action| claims(action) || halts(action)) {
+        } else if waits && !actions.iter().any(claims) {
             self.checker
                 .fail(|| format!("the {side:?} waits, and its witness has just answered"));
         }
