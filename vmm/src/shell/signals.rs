@@ -73,9 +73,11 @@ pub fn machine_starts(memory_bytes: u64) {
 
 fn asked_to_end(signal: i32, given_up: Status) -> ! {
     standard::hurry();
+    // Before it is told: a command that stops at once listens no longer.
+    let listens = ASKED.receiver_count() > 0;
     ASKED.send_replace(Some(signal));
     let name = low_level::signal_name(signal).unwrap_or("a signal");
-    if ASKED.receiver_count() == 0 {
+    if !listens {
         let words = move || tracing::info!("{name}: ended");
         end(words, given_up);
     }
