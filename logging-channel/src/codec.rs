@@ -109,6 +109,10 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<(), LogErr
         Message::Goodbye(body) => encode(header, kind, body, out),
         Message::Probe(body) => encode(header, kind, body, out),
         Message::Measured(body) => encode(header, kind, body, out),
+        Message::Beginning(body) => encode(header, kind, body, out),
+        Message::Piece(body) => encode(header, kind, body, out),
+        Message::Loaded => encode(header, kind, &(), out),
+        Message::Armed(body) => encode(header, kind, body, out),
     }
 }
 
@@ -328,6 +332,13 @@ fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Messa
         Kind::Goodbye => Message::Goodbye(decode_body(kind, body)?),
         Kind::Probe => Message::Probe(decode_body(kind, body)?),
         Kind::Measured => Message::Measured(decode_body(kind, body)?),
+        Kind::Beginning => Message::Beginning(decode_body(kind, body)?),
+        Kind::Piece => Message::Piece(decode_body(kind, body)?),
+        Kind::Loaded => {
+            decode_body::<()>(kind, body)?;
+            Message::Loaded
+        }
+        Kind::Armed => Message::Armed(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a channel message",

@@ -6,6 +6,7 @@
 //!   | ----------- Hello ----------------> |  compares; differs: Refused, and parts
 //!   |  compares; differs: Refused, parts  |
 //!   | <---------- Welcome --------------- |
+//!   | <---------- Beginning ------------- |  right behind it
 //! ```
 //!
 //! Both sides compare with the same rules, so that neither depends on the other's care.
@@ -19,7 +20,7 @@ use std::time::Duration;
 use tokio::time;
 
 use crate::codec::{FORMAT_VERSION, Record};
-use crate::message::{Hello, Message, Refused, Welcome};
+use crate::message::{Beginning, Hello, Message, Refused, Welcome};
 use crate::transport::{ChannelError, Connection};
 use crate::{Environment, EnvironmentDifference, Kind, LogError};
 
@@ -147,7 +148,8 @@ fn shown(value: &Option<String>) -> String {
     )
 }
 
-/// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's name.
+/// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's name, and `beginning`
+/// is where the backup begins.
 ///
 /// Returns what the backup said of itself.
 ///
@@ -156,10 +158,11 @@ fn shown(value: &Option<String>) -> String {
 pub async fn as_primary(
     connection: &mut Connection,
     environment: &Environment,
+    beginning: Beginning,
     limit: Duration,
 ) -> Result<Hello, HandshakeError> {
     let hello = hear_backup(connection, environment, limit).await?;
-    welcome_backup(connection, environment, limit).await?;
+    welcome_backup(connection, environment, beginning, limit).await?;
     Ok(hello)
 }
 
@@ -184,13 +187,15 @@ pub async fn hear_backup(
 pub async fn welcome_backup(
     connection: &mut Connection,
     environment: &Environment,
+    beginning: Beginning,
     limit: Duration,
 ) -> Result<(), HandshakeError> {
     let peer = connection.peer().to_owned();
     let welcome = Message::Welcome(Welcome {
         environment: environment.clone(),
     });
-    within(limit, peer, send(connection, &welcome)).await
+    let beginning = Message::Beginning(beginning);
+    within(limit, peer, send_all(connection, &[welcome, beginning])).await
 }
 
 /// Refuses a peer for `reason`, which it shows to its user.
@@ -202,7 +207,7 @@ pub async fn turn_away(connection: &mut Connection, reason: &str, limit: Duratio
 
 /// Opens to a primary and waits for its welcome.
 ///
-/// Returns the primary's environment, which the backup adopts: it carries the pair's name.
+/// Returns the primary's environment, which the backup adopts: it carries the pair's name. And where it begins.
 ///
 /// # Errors
 /// Any [`HandshakeError`], the field in which the two sides differ among them.
@@ -210,7 +215,7 @@ pub async fn as_backup(
     connection: &mut Connection,
     environment: &Environment,
     limit: Duration,
-) -> Result<Environment, HandshakeError> {
+) -> Result<(Environment, Beginning), HandshakeError> {
     let peer = connection.peer().to_owned();
     within(limit, peer, open_to_primary(connection, environment)).await
 }
@@ -250,7 +255,7 @@ async fn hear(connection: &mut Connection, environment: &Environment) -> Result<
 async fn open_to_primary(
     connection: &mut Connection,
     environment: &Environment,
-) -> Result<Environment, HandshakeError> {
+) -> Result<(Environment, Beginning), HandshakeError> {
     let hello = Hello {
         software_version: SOFTWARE_VERSION.to_owned(),
         format_version: FORMAT_VERSION,
@@ -262,9 +267,12 @@ async fn open_to_primary(
         Message::Welcome(welcome) => welcome,
         other => return Err(unexpected(connection, Kind::Welcome, other)),
     };
-    match welcome.environment.first_difference(environment) {
-        Some(difference) => Err(part(connection, difference).await),
-        None => Ok(welcome.environment),
+    if let Some(difference) = welcome.environment.first_difference(environment) {
+        return Err(part(connection, difference).await);
+    }
+    match receive(connection, Kind::Beginning).await? {
+        Message::Beginning(beginning) => Ok((welcome.environment, beginning)),
+        other => Err(unexpected(connection, Kind::Beginning, other)),
     }
 }
 
@@ -323,10 +331,16 @@ async fn refuse(connection: &mut Connection, refused: Refused) {
 }
 
 pub(crate) async fn send(connection: &mut Connection, message: &Message) -> Result<(), HandshakeError> {
-    connection
-        .writer
-        .queue(message)
-        .map_err(HandshakeError::Channel)?;
+    send_all(connection, std::slice::from_ref(message)).await
+}
+
+async fn send_all(connection: &mut Connection, messages: &[Message]) -> Result<(), HandshakeError> {
+    for message in messages {
+        connection
+            .writer
+            .queue(message)
+            .map_err(HandshakeError::Channel)?;
+    }
     connection
         .writer
         .flush()

@@ -67,6 +67,14 @@ kinds! {
     Probe = 262, "probe";
     /// The round trip of the channel.
     Measured = 263, "measured";
+    /// In which generation the machine is, and whether its saved state follows.
+    Beginning = 264, "beginning";
+    /// A part of the machine's saved state.
+    Piece = 265, "piece";
+    /// A newcomer's machine stands.
+    Loaded = 266, "loaded";
+    /// A newcomer is the backup from now on.
+    Armed = 267, "armed";
 }
 
 impl Kind {
@@ -117,6 +125,10 @@ impl Message {
             Self::Goodbye(_) => Kind::Goodbye,
             Self::Probe(_) => Kind::Probe,
             Self::Measured(_) => Kind::Measured,
+            Self::Beginning(_) => Kind::Beginning,
+            Self::Piece(_) => Kind::Piece,
+            Self::Loaded => Kind::Loaded,
+            Self::Armed(_) => Kind::Armed,
         }
     }
 }

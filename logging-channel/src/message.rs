@@ -4,17 +4,22 @@
 //! backup                      primary
 //!   | ------- Hello ------------> |   version and environment, compared there
 //!   | <------ Welcome ----------- |   environment with the pair's name, compared here (or Refused)
+//!   | <------ Beginning --------- |   the generation, and whether a saved state follows
 //!   | <------ Probe ------------> |   sent back at once, a few times
 //!   | <------ Measured ---------- |   the shortest round trip of them; both sides decide by it
+//!   | <------ Piece ------------- |   where a saved state follows: all of it, piece by piece
+//!   | ------- Loaded -----------> |   the state is whole, and stands
 //!   | <------ entries ----------- |
 //!   | ------- Acknowledge ------> |   cumulative
 //!   | <------ Heartbeat --------> |   both ways
+//!   | <------ Armed ------------- |   where a saved state was loaded: from now on this is the backup
 //!   | <------ Goodbye ----------> |
 //! ```
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Environment, Sequence};
+use crate::codec::BODY_BYTES_MAX;
+use crate::{Environment, Generation, Sequence};
 
 /// The backup's opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +37,53 @@ pub struct Hello {
 pub struct Welcome {
     /// What the recording depends on, with the name of the pair, which the backup adopts.
     pub environment: Environment,
+}
+
+/// Where the backup begins. Comes right behind the welcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Beginning {
+    /// The regime in which the machine is.
+    pub generation: Generation,
+    /// The machine runs already: its saved state follows, and the backup may not claim before [`Armed`].
+    pub saved_state: bool,
+}
+
+impl Beginning {
+    /// Both sides begin with a machine that has not run yet.
+    #[must_use]
+    pub fn anew(generation: Generation) -> Self {
+        Self {
+            generation,
+            saved_state: false,
+        }
+    }
+
+    /// The backup joins a machine that runs.
+    #[must_use]
+    pub fn joining(generation: Generation) -> Self {
+        Self {
+            generation,
+            saved_state: true,
+        }
+    }
+}
+
+/// The most bytes of a piece: what a body holds beside the number that says how many they are.
+pub const PIECE_BYTES_MAX: usize = BODY_BYTES_MAX - 3;
+
+/// A part of the machine's saved state, on its way to a newcomer. What the bytes are is not said here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// At most [`PIECE_BYTES_MAX`] of them.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
+/// The newcomer is the backup from now on, and may claim. Comes behind every entry before `from`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Armed {
+    /// Outputs of this entry and of those after it wait for the newcomer's acknowledgement. Those before it have left.
+    pub from: Sequence,
 }
 
 /// Why one side will not go on with the other.
@@ -113,4 +165,12 @@ pub enum Message {
     Probe(Probe),
     /// Kind 263.
     Measured(Measured),
+    /// Kind 264.
+    Beginning(Beginning),
+    /// Kind 265.
+    Piece(Piece),
+    /// Kind 266: a newcomer has all of the saved state, it is whole, and its machine stands.
+    Loaded,
+    /// Kind 267.
+    Armed(Armed),
 }

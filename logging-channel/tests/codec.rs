@@ -10,7 +10,8 @@ mod common;
 
 use common::{Random, encoded, encoded_message, entries, entry, event, messages, seal};
 use lockstep_logging_channel::{
-    BODY_BYTES_MAX, EventKind, FORMAT_VERSION, HEADER_BYTES, Kind, LogError, Message, Record, codec, message,
+    BODY_BYTES_MAX, EventKind, FORMAT_VERSION, HEADER_BYTES, Kind, LogError, Message, RECORD_BYTES_MAX,
+    Record, codec, message,
 };
 
 /// The bytes of every record of [`entries`] and [`messages`], one a line.
@@ -247,4 +248,20 @@ fn random_bodies_never_panic_and_are_never_longer_than_said() {
             Err(error) => assert!(matches!(error, LogError::Malformed { kind: found } if found == kind)),
         }
     }
+}
+
+#[test]
+fn the_longest_piece_fills_a_record() {
+    let piece = |length| {
+        let mut out = Vec::new();
+        let bytes = vec![7; length];
+        codec::encode_message(&Message::Piece(message::Piece { bytes }), &mut out).map(|()| out)
+    };
+    let longest = piece(message::PIECE_BYTES_MAX).unwrap();
+    assert_eq!(longest.len(), RECORD_BYTES_MAX);
+    assert!(matches!(
+        codec::decode(&longest),
+        Ok((Record::Message(Message::Piece(piece)), RECORD_BYTES_MAX)) if piece.bytes.len() == message::PIECE_BYTES_MAX
+    ));
+    assert!(piece(message::PIECE_BYTES_MAX + 1).is_err());
 }

@@ -10,6 +10,7 @@ use lockstep_logging_channel::Kind;
 use lockstep_logging_channel::codec::{
     BODY_BYTES_MAX, FORMAT_VERSION, HEADER_BYTES, MAGIC, RECORD_BYTES_MAX,
 };
+use lockstep_logging_channel::message::PIECE_BYTES_MAX;
 
 const DOCUMENT: &str = include_str!("../../docs/log-format.md");
 
@@ -34,6 +35,7 @@ fn the_constants_are_those_of_the_code() {
         format!("begins with {HEADER_BYTES} bytes"),
         format!("the ASCII letters `{magic}`"),
         format!("at most {BODY_BYTES_MAX} |"),
+        format!("list of `u8`, at most {PIECE_BYTES_MAX} of them"),
         format!("| {} bytes | twice the longest record |", 2 * RECORD_BYTES_MAX),
     ];
     for text in said {

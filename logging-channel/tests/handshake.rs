@@ -14,10 +14,10 @@ use common::{encoded, encoded_message, entries, environment, field, messages};
 use lockstep_logging_channel::handshake::{
     HandshakeError, SOFTWARE_VERSION, as_backup, as_primary, hear_backup, turn_away,
 };
-use lockstep_logging_channel::message::{Hello, Refused, Welcome};
+use lockstep_logging_channel::message::{Beginning, Hello, Refused, Welcome};
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{
-    Environment, FORMAT_VERSION, Kind, LogError, Message, Record, transport::ChannelError,
+    Environment, FORMAT_VERSION, Generation, Kind, LogError, Message, Record, transport::ChannelError,
 };
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -31,6 +31,12 @@ fn pair() -> (Connection, Connection) {
     )
 }
 
+/// The machine runs, in its seventh generation.
+const BEGINNING: Beginning = Beginning {
+    generation: Generation(7),
+    saved_state: true,
+};
+
 /// What a backup says before it knows the name of its pair.
 fn backup_environment() -> Environment {
     Environment {
@@ -43,10 +49,13 @@ fn backup_environment() -> Environment {
 async fn shake(
     primary: &Environment,
     backup: &Environment,
-) -> (Result<Hello, HandshakeError>, Result<Environment, HandshakeError>) {
+) -> (
+    Result<Hello, HandshakeError>,
+    Result<(Environment, Beginning), HandshakeError>,
+) {
     let (mut to_backup, mut to_primary) = pair();
     tokio::join!(
-        as_primary(&mut to_backup, primary, LIMIT),
+        as_primary(&mut to_backup, primary, BEGINNING, LIMIT),
         as_backup(&mut to_primary, backup, LIMIT)
     )
 }
@@ -61,7 +70,7 @@ async fn primary_hears(bytes: &[u8]) -> HandshakeError {
     let (mut to_backup, mut to_primary) = pair();
     say(&mut to_primary, bytes).await;
     drop(to_primary);
-    as_primary(&mut to_backup, &environment(), LIMIT)
+    as_primary(&mut to_backup, &environment(), BEGINNING, LIMIT)
         .await
         .unwrap_err()
 }
@@ -91,7 +100,7 @@ fn differs(error: &HandshakeError) -> (&str, Option<&str>, Option<&str>) {
 #[tokio::test]
 async fn the_backup_adopts_the_pair() {
     let (hello, adopted) = shake(&environment(), &backup_environment()).await;
-    assert_eq!(adopted.unwrap(), environment());
+    assert_eq!(adopted.unwrap(), (environment(), BEGINNING));
     let hello = hello.unwrap();
     assert_eq!(
         (hello.software_version.as_str(), hello.format_version),
@@ -104,7 +113,9 @@ async fn the_backup_adopts_the_pair() {
 async fn the_channel_goes_on_after_the_handshake() {
     let (mut to_backup, mut to_primary) = pair();
     let primary = async {
-        as_primary(&mut to_backup, &environment(), LIMIT).await.unwrap();
+        as_primary(&mut to_backup, &environment(), BEGINNING, LIMIT)
+            .await
+            .unwrap();
         say(&mut to_backup, &encoded(&entries()[0])).await;
     };
     let backup = async {
@@ -186,7 +197,7 @@ async fn another_format_version_is_answered() {
     let mut hello = encoded_message(&messages()[0]);
     hello[4] = 9;
     say(&mut to_primary, &hello).await;
-    as_primary(&mut to_backup, &environment(), LIMIT)
+    as_primary(&mut to_backup, &environment(), BEGINNING, LIMIT)
         .await
         .unwrap_err();
     let answer = to_primary.reader.read().await.unwrap();
@@ -206,6 +217,23 @@ async fn the_backup_compares_for_itself() {
         differs(&error),
         ("guest image digest", Some("ffff"), Some("00ff"))
     );
+}
+
+#[tokio::test]
+async fn a_welcome_without_a_beginning_is_none() {
+    let welcome = encoded_message(&Message::Welcome(Welcome {
+        environment: environment(),
+    }));
+    let loaded = encoded_message(&Message::Loaded);
+    let error = backup_hears(&[welcome, loaded].concat()).await;
+    assert!(matches!(
+        error,
+        HandshakeError::Unexpected {
+            expected: Kind::Beginning,
+            found: Kind::Loaded,
+            ..
+        }
+    ));
 }
 
 #[tokio::test]
@@ -322,7 +350,7 @@ async fn a_peer_that_closes_at_any_byte_is_named() {
 #[tokio::test(start_paused = true)]
 async fn a_silent_peer_is_given_up() {
     let (mut to_backup, mut to_primary) = pair();
-    let error = as_primary(&mut to_backup, &environment(), LIMIT)
+    let error = as_primary(&mut to_backup, &environment(), BEGINNING, LIMIT)
         .await
         .unwrap_err();
     assert!(matches!(error, HandshakeError::Silent { waited_ms: 5000, .. }));

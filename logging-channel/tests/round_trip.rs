@@ -7,7 +7,7 @@
 )]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Goodbye, Heartbeat, Hello, Measured, Probe, Refused, Welcome,
+    Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
@@ -137,6 +137,16 @@ fn messages() -> impl Strategy<Value = Message> {
         any::<String>().prop_map(|reason| Message::Goodbye(Goodbye { reason })),
         any::<u32>().prop_map(|number| Message::Probe(Probe { number })),
         any::<u64>().prop_map(|round_trip_ns| Message::Measured(Measured { round_trip_ns })),
+        any::<(u32, bool)>().prop_map(|(generation, saved_state)| {
+            let generation = Generation(generation);
+            Message::Beginning(Beginning {
+                generation,
+                saved_state,
+            })
+        }),
+        vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Piece(Piece { bytes })),
+        Just(Message::Loaded),
+        any::<u64>().prop_map(|from| Message::Armed(Armed { from: Sequence(from) })),
     ]
 }
 

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Goodbye, Heartbeat, Hello, Measured, Probe, Refused, Welcome,
+    Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
@@ -125,6 +125,12 @@ pub fn messages() -> Vec<Message> {
         Message::Measured(Measured {
             round_trip_ns: 1_000_000,
         }),
+        Message::Beginning(Beginning::joining(Generation(300))),
+        Message::Piece(Piece {
+            bytes: vec![1, 2, 255],
+        }),
+        Message::Loaded,
+        Message::Armed(Armed { from: Sequence(300) }),
     ]
 }
 

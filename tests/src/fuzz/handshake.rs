@@ -9,9 +9,9 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use lockstep_logging_channel::handshake::{HandshakeError, SOFTWARE_VERSION, as_backup, as_primary};
-use lockstep_logging_channel::message::{Hello, Welcome};
+use lockstep_logging_channel::message::{Beginning, Hello, Welcome};
 use lockstep_logging_channel::transport::Connection;
-use lockstep_logging_channel::{Environment, EnvironmentField, FORMAT_VERSION, Message, codec};
+use lockstep_logging_channel::{Environment, EnvironmentField, FORMAT_VERSION, Generation, Message, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::runtime::{Builder, Runtime};
 
@@ -89,13 +89,14 @@ async fn speak(peer: DuplexStream, said: &[u8], piece_bytes: usize, is_deaf: boo
 async fn shake(connection: &mut Connection, is_primary: bool) {
     let environment = environment();
     let outcome = if is_primary {
-        let heard = as_primary(connection, &environment, LIMIT).await;
+        let heard = as_primary(connection, &environment, beginning(), LIMIT).await;
         heard.map(|hello| {
             assert_eq!(hello.software_version, SOFTWARE_VERSION);
             hello.environment
         })
     } else {
-        as_backup(connection, &environment, LIMIT).await
+        let welcomed = as_backup(connection, &environment, LIMIT).await;
+        welcomed.map(|(adopted, _)| adopted)
     };
     match outcome {
         Ok(agreed) => {
@@ -132,20 +133,27 @@ fn environment() -> Environment {
     }
 }
 
+fn beginning() -> Beginning {
+    Beginning::joining(Generation(7))
+}
+
 /// What the peer of the tested side opens with when all is well.
 fn opening(is_primary: bool) -> Vec<u8> {
     let environment = environment();
-    let message = if is_primary {
+    let messages = if is_primary {
         let software_version = SOFTWARE_VERSION.to_owned();
-        Message::Hello(Hello {
+        vec![Message::Hello(Hello {
             software_version,
             format_version: FORMAT_VERSION,
             environment,
-        })
+        })]
     } else {
-        Message::Welcome(Welcome { environment })
+        let beginning = Message::Beginning(beginning());
+        vec![Message::Welcome(Welcome { environment }), beginning]
     };
     let mut bytes = Vec::new();
-    codec::encode_message(&message, &mut bytes).unwrap();
+    for message in messages {
+        codec::encode_message(&message, &mut bytes).unwrap();
+    }
     bytes
 }

@@ -176,7 +176,11 @@ impl Backup {
             | Message::Welcome(_)
             | Message::Refused(_)
             | Message::Probe(_)
-            | Message::Measured(_) => "a second handshake",
+            | Message::Measured(_)
+            | Message::Beginning(_)
+            | Message::Piece(_)
+            | Message::Loaded
+            | Message::Armed(_) => "a second handshake",
         };
         self.cut(turn, Cause::Violation { why: why.to_owned() })
     }

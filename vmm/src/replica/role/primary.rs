@@ -127,7 +127,11 @@ impl<E> Primary<E> {
             | Message::Welcome(_)
             | Message::Refused(_)
             | Message::Probe(_)
-            | Message::Measured(_) => violation(turn, "a second handshake"),
+            | Message::Measured(_)
+            | Message::Beginning(_)
+            | Message::Piece(_)
+            | Message::Loaded
+            | Message::Armed(_) => violation(turn, "a second handshake"),
         }
     }
 

@@ -231,7 +231,7 @@ async fn open_to_primary(
     environment: &Environment,
     limit: Duration,
 ) -> Result<(Environment, Duration), HandshakeError> {
-    let adopted = as_backup(connection, environment, limit).await?;
+    let (adopted, _) = as_backup(connection, environment, limit).await?;
     let round_trip = measuring::answer(connection, MEASURING_LIMIT).await?;
     Ok((adopted, round_trip))
 }

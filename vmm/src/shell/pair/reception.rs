@@ -12,9 +12,10 @@
 
 use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
 use super::strangers::Strangers;
-use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
+use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener};
+use lockstep_logging_channel::{Environment, Generation};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -99,7 +100,8 @@ impl Reception {
             tell(self.strangers.note("it left before it was welcomed"));
             return false;
         }
-        let welcomed = welcome_backup(candidate, &self.environment, HANDSHAKE_LIMIT).await;
+        let beginning = Beginning::anew(Generation(1));
+        let welcomed = welcome_backup(candidate, &self.environment, beginning, HANDSHAKE_LIMIT).await;
         if let Err(why) = &welcomed {
             tell(self.strangers.note(&with_causes(why)));
         }

@@ -57,7 +57,8 @@ impl Place {
         let (address, here) = (self.address.clone(), environment(storage, memory, [0; 16]));
         tokio::spawn(async move {
             let mut connection = connect(&address, PATIENCE).await.unwrap();
-            as_backup(&mut connection, &here, PATIENCE).await
+            let welcomed = as_backup(&mut connection, &here, PATIENCE).await;
+            welcomed.map(|(adopted, _)| adopted)
         })
     }
 }
