@@ -3,7 +3,9 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod batcher;
+pub mod cpu;
 pub mod divergence;
+pub mod driving;
 pub mod gate;
 pub mod mutant;
 pub mod recorder;

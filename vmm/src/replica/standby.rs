@@ -8,10 +8,13 @@
 //! before the run is [`DoorError::Exhausted`].
 
 use super::mutant::{self, Mutant};
-use super::recorder::{Journal, Outside, Recorder};
+use super::recorder::{Journal, Outside, Recorder, Start};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
+use super::role::Input;
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
-use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value};
+use lockstep_logging_channel::{
+    End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
+};
 
 /// Where a replay left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +25,26 @@ pub struct TakenOver {
     pub floor: TimeFloor,
     /// Where the machine is.
     pub point: ExecutionPoint,
+}
+
+impl TakenOver {
+    /// What the role machine is told of it.
+    #[must_use]
+    pub fn live_at<E, O>(&self) -> Input<E, O> {
+        Input::LiveAt {
+            sequence: Sequence(self.sequence.0.saturating_sub(1)),
+            exits: self.point.exits,
+        }
+    }
+
+    /// Where the recording starts that goes on from it.
+    #[must_use]
+    pub fn start(&self, generation: Generation) -> Start {
+        Start {
+            generation,
+            sequence: self.sequence,
+        }
+    }
 }
 
 /// How a replay becomes a live machine: makes its recorder.

@@ -7,8 +7,9 @@ use crate::kvm::ClockKind;
 use crate::kvm::kick::KickTimer;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use crate::replica::Outside;
+use crate::replica::cpu::{Proposals, Taking};
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
-use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
+use lockstep_logging_channel::{Event, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
 /// When a kick found no execution point, or one at which the guest cannot be interrupted, the next comes after this time: long enough for
@@ -32,10 +33,7 @@ pub struct World {
     interrupts_between_exits: bool,
     timer: Option<KickTimer>,
     timer_deadline_ns: Option<u64>,
-    /// Console bytes that did not fit.
-    typed: Vec<u8>,
-    /// A frame was the last to enter: typed bytes are next.
-    typed_first: bool,
+    taking: Taking,
     /// A kick found the guest where nothing can enter.
     missed: bool,
 }
@@ -64,51 +62,9 @@ impl World {
             interrupts_between_exits,
             timer,
             timer_deadline_ns: None,
-            typed: Vec::new(),
-            typed_first: false,
+            taking: Taking::default(),
             missed: false,
         })
-    }
-
-    /// What is there now and can be taken: the timer once an execution point, frames and typed bytes in turn, so that none keeps another
-    /// out.
-    fn waiting(&mut self, readiness: Readiness) -> Option<EventKind> {
-        if !readiness.timer_entered
-            && readiness
-                .timer_deadline_ns
-                .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns())
-        {
-            return Some(EventKind::Timer);
-        }
-        let typed_first = std::mem::take(&mut self.typed_first);
-        let kind = if typed_first {
-            self.console_input(readiness).or_else(|| self.frame(readiness))
-        } else {
-            self.frame(readiness).or_else(|| self.console_input(readiness))
-        };
-        self.typed_first = matches!(kind, Some(EventKind::Frame(_)));
-        kind
-    }
-
-    fn frame(&mut self, readiness: Readiness) -> Option<EventKind> {
-        if readiness.frames_max == 0 {
-            return None;
-        }
-        take(&mut self.arrivals.frames).map(EventKind::Frame)
-    }
-
-    fn console_input(&mut self, readiness: Readiness) -> Option<EventKind> {
-        if readiness.console_bytes_max == 0 {
-            return None;
-        }
-        if self.typed.is_empty() {
-            self.typed = take(&mut self.arrivals.console)?;
-        }
-        let rest = self
-            .typed
-            .split_off(self.typed.len().min(readiness.console_bytes_max));
-        let taken = std::mem::replace(&mut self.typed, rest);
-        (!taken.is_empty()).then_some(EventKind::ConsoleInput(taken))
     }
 
     /// Waits until something may be there, an order was given, or the timer is due.
@@ -183,7 +139,11 @@ impl Outside for World {
             return Ok(None);
         }
         loop {
-            if let Some(kind) = self.waiting(readiness) {
+            let mut proposals = Waiting {
+                time: &self.time,
+                arrivals: &mut self.arrivals,
+            };
+            if let Some(kind) = self.taking.next(readiness, &mut proposals) {
                 return Ok(Some(Event {
                     monotonic_ns: self.time.monotonic_ns(),
                     kind,
@@ -215,6 +175,26 @@ impl Outside for World {
     }
 }
 
+/// What waits in the channels of a live machine.
+struct Waiting<'a> {
+    time: &'a GuestTime,
+    arrivals: &'a mut Arrivals,
+}
+
+impl Proposals for Waiting<'_> {
+    fn monotonic_ns(&self) -> u64 {
+        self.time.monotonic_ns()
+    }
+
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        take(&mut self.arrivals.frames)
+    }
+
+    fn typed(&mut self) -> Option<Vec<u8>> {
+        take(&mut self.arrivals.console)
+    }
+}
+
 /// What is there. A channel whose sender is gone is never ready again.
 fn take(channel: &mut Receiver<Vec<u8>>) -> Option<Vec<u8>> {
     match channel.try_recv() {
@@ -242,6 +222,7 @@ mod tests {
     use super::*;
     use crate::replica::replayer::TimeFloor;
     use crossbeam_channel::{Sender, unbounded};
+    use lockstep_logging_channel::EventKind;
 
     /// A world at a guest time behind every deadline here, and where its frames come from.
     fn world() -> (World, Sender<Vec<u8>>) {

@@ -2,16 +2,15 @@
 
 use super::asking::Asking;
 use super::driver::{Driver, Parts};
-use super::feed::{self, ChannelFeed};
-use super::journal::{self, ChannelJournal, Shared, tell};
+use super::feed::{self, LoopItems};
+use super::journal::{self, ChannelJournal, LoopEnd, Shared, tell};
 use super::meeting::{self, CONNECT_PATIENCE, find_primary, settings, unless_stopped};
 use super::report::Reporter;
 use super::storage::{self, Storage};
 use super::witness::Witnesses;
 use crate::kvm::ClockKind;
 use crate::machine::door::{Door, DoorError};
-use crate::replica::recorder::Start;
-use crate::replica::role::{Input, Replica};
+use crate::replica::role::Replica;
 use crate::replica::standby::{GoLive, TakenOver};
 use crate::replica::{Recorder, Replayer, Standby};
 use crate::shell::commands::arrange::{Live, Outsides, Signals};
@@ -21,7 +20,7 @@ use crate::shell::machine::{Plan, start};
 use crate::shell::pair::FromCpu;
 use crate::shell::pair::clock::role_ns;
 use crate::shell::status::{CommandError, Status};
-use lockstep_logging_channel::{Generation, Sequence};
+use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::Claimant;
 use serde_json::json;
 use std::path::Path;
@@ -83,7 +82,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     let (to_loop, from_cpu) = journal::to_loop();
     let (items, items_out) = feed::items();
     let (clock, mac) = (plan.clock(), plan.mac());
-    let feed = ChannelFeed::new(items_out, to_loop.clone(), ordered.clone());
+    let feed = LoopItems::feed(items_out, to_loop.clone(), ordered.clone());
     let after = AfterGoingLive {
         to_loop,
         shared: shared.clone(),
@@ -141,27 +140,15 @@ impl AfterGoingLive {
     }
 
     fn recorder(self, taken_over: TakenOver) -> Result<Recorder<World, ChannelJournal>, DoorError> {
-        let last = Sequence(taken_over.sequence.0.saturating_sub(1));
-        let live = Input::LiveAt {
-            sequence: last,
-            exits: taken_over.point.exits,
-        };
         let generation = self.won.get().copied().unwrap_or_default();
-        tell(&self.to_loop, &self.ordered, live)?;
-        let journal = ChannelJournal::new(self.to_loop, self.shared, self.ordered.clone());
+        tell(&self.to_loop, &self.ordered, taken_over.live_at())?;
+        let journal = LoopEnd::journal(self.to_loop, self.shared, self.ordered.clone());
         let time = GuestTime::starting_at(taken_over.floor);
         let outside =
             World::new(time, self.arrivals, self.ordered, self.clock).map_err(|why| DoorError::Host {
                 what: "kick timer",
                 why: why.to_string(),
             })?;
-        Ok(Recorder::new(
-            outside,
-            journal,
-            Start {
-                generation,
-                sequence: taken_over.sequence,
-            },
-        ))
+        Ok(Recorder::new(outside, journal, taken_over.start(generation)))
     }
 }

@@ -2,23 +2,23 @@
 
 use super::asking::Asking;
 use super::clock::role_ns;
-use super::feed::{Item, Items};
+use super::feed::Items;
 use super::happened::{self, Happened, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
 use super::last_text;
-use super::leaving::Leaving;
 use super::link::was_reset;
-use super::received::{self, Received};
+use super::received;
 use super::report::Reporter;
-use super::stop_point::{self, Step, pass};
+use super::stop_point::{self, Step, pass, pass_several};
 use super::storage::{Answer, Storage};
-use super::turns::Turns;
 use super::witness::{self, Due, Witnesses};
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
+use crate::replica::cpu::Item;
+use crate::replica::driving::{Carrying, Doing, Received, Standing, Turns};
 use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica, Report};
 use crate::shell::commands::arrange::{Signals, conclude, propose};
 use crate::shell::console;
@@ -90,18 +90,13 @@ pub struct Parts {
 pub struct Driver {
     parts: Parts,
     wake_at_ns: Option<u64>,
-    connected: bool,
-    closing: bool,
-    /// The vCPU is live.
-    live: bool,
-    /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
-    receives: bool,
+    standing: Standing,
     /// The peer has said Goodbye: it asks the storage for nothing any more.
     peer_left: bool,
     ended: Option<Ended>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
-    leaving: Leaving,
+    carrying: Carrying,
     /// Frames that came before this vCPU receives.
     heard: Heard,
     turns: Turns,
@@ -114,15 +109,12 @@ impl Driver {
         Self {
             parts,
             wake_at_ns: None,
-            connected: true,
-            closing: false,
-            live,
-            receives: live,
+            standing: Standing::new(live),
             peer_left: false,
             ended: None,
             halted: None,
             actions: Vec::new(),
-            leaving: Leaving::default(),
+            carrying: Carrying::default(),
             heard: Heard::default(),
             turns: Turns::default(),
         }
@@ -158,8 +150,8 @@ impl Driver {
     async fn next(&mut self) -> Happened {
         let waits = Waits {
             wake_at_ns: self.wake_at_ns,
-            connected: self.connected,
-            closing: self.closing,
+            connected: self.standing.connected,
+            closing: self.standing.closing,
             runs: self.ended.is_none(),
         };
         happened::next(&mut self.parts, waits, &mut self.turns).await
@@ -180,8 +172,8 @@ impl Driver {
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
             // What cannot be closed is closed already.
-            Happened::Flushed(_) if self.closing => {
-                self.closing = false;
+            Happened::Flushed(_) if self.standing.closing => {
+                self.standing.closed();
                 Ok(())
             }
             Happened::Flushed(Ok(())) => {
@@ -201,7 +193,7 @@ impl Driver {
 
     /// Says how far a live vCPU has come, so that an idle backup may follow.
     fn tell_progress(&mut self) -> Result<(), CommandError> {
-        if !self.live {
+        if !self.standing.live {
             return Ok(());
         }
         // First the count, then everything that was in the channel before it: only then is it true.
@@ -231,10 +223,7 @@ impl Driver {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
             Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
-            Input::LiveAt { .. } => {
-                self.live = true;
-                pass(Step::Live);
-            }
+            Input::LiveAt { .. } => pass(Step::Live),
             _ => {}
         }
         self.step(message)
@@ -264,7 +253,7 @@ impl Driver {
             };
             self.take_frame(frame)?;
         }
-        if self.receives && self.parts.kicks {
+        if self.standing.receives && self.parts.kicks {
             self.parts.control.kick();
         }
         Ok(())
@@ -274,7 +263,7 @@ impl Driver {
         let mut answer = None;
         let sifted = self.parts.witnesses.sift(frame, |given| answer = Some(given));
         match sifted {
-            Some(frame) if self.receives => propose(&self.parts.frames_in, frame),
+            Some(frame) if self.standing.receives => propose(&self.parts.frames_in, frame),
             Some(frame) => self.heard.keep(frame, role_ns()),
             None => (),
         }
@@ -314,12 +303,10 @@ impl Driver {
     }
 
     fn connection_closed(&mut self) -> Result<(), CommandError> {
-        self.connected = false;
         self.step(Input::PeerClosed(Closed::ByPeer))
     }
 
     fn connection_broke(&mut self, error: &ChannelError) -> Result<(), CommandError> {
-        self.connected = false;
         let closed = if was_reset(error) {
             Closed::ByPeer
         } else {
@@ -340,26 +327,34 @@ impl Driver {
     }
 
     fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), CommandError> {
-        let mut actions = std::mem::take(&mut self.actions);
-        self.parts.replica.step(role_ns(), input, &mut actions);
+        self.standing.told(&input);
+        self.parts.replica.step(role_ns(), input, &mut self.actions);
         let until_ns = self.parts.replica.may_speak_until_ns();
         self.parts.outlets.network().may_speak_until(until_ns);
-        for action in actions.drain(..) {
-            if !matches!(action, Action::Release { .. }) {
-                self.let_out()?;
+        self.carrying.take(&mut self.actions);
+        while let Some(doing) = self.carrying.begin() {
+            match doing {
+                Doing::Act(action) => self.carry_out(action)?,
+                Doing::LetOut => self.let_out()?,
             }
-            self.carry_out(action)?;
         }
-        self.actions = actions;
-        self.let_out()
+        Ok(())
     }
 
     fn let_out(&mut self) -> Result<(), CommandError> {
-        let leaving = self.leaving.let_out(&mut self.parts.outlets);
-        Ok(leaving.map_err(MachineError::from)?)
+        let leaving = &mut self.carrying.leaving;
+        let outputs = leaving.at(role_ns()).map(|output| {
+            let (target, bytes) = &output.payload;
+            (*target, bytes.as_slice())
+        });
+        self.parts.outlets.release(outputs).map_err(MachineError::from)?;
+        pass_several(Step::AfterRelease, leaving.len() as u64);
+        leaving.clear();
+        Ok(())
     }
 
     fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), CommandError> {
+        self.standing.acts(&action);
         let parts = &mut self.parts;
         match action {
             Action::Send(message) => {
@@ -371,8 +366,8 @@ impl Driver {
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),
-            // A primary closes when it has won: heard earlier, its backup would claim beside it, and moving costs clients more.
-            Action::Disconnect => (self.connected, self.closing) = (false, !self.live),
+            // Closed, if it is, once what is queued is written.
+            Action::Disconnect => {}
             Action::Deliver(batch) => self.deliver(batch),
             Action::Advance { exits } => self.hand(Item::Advance(exits)),
             Action::Release {
@@ -381,7 +376,14 @@ impl Driver {
                 until_ns,
             } => {
                 parts.reporter.counters.held(held_ns);
-                self.leaving.push(output.payload, until_ns);
+                // What leaves without a time limit leaves because this replica acts alone.
+                let alone = until_ns == u64::MAX;
+                pass(if alone {
+                    Step::OutputAlone
+                } else {
+                    Step::BeforeRelease
+                });
+                self.carrying.leaving.push(output, until_ns);
             }
             Action::Claim { generation } => parts.storage.claim(generation),
             Action::Announce { generation } => {
@@ -394,7 +396,6 @@ impl Driver {
             }
             Action::GoLive { generation, .. } => {
                 pass(Step::GoingLive);
-                self.receives = true;
                 console::want();
                 if self.heard.hears_all(role_ns()) {
                     parts.asking = Asking::default();
@@ -412,10 +413,7 @@ impl Driver {
             Action::Report(report) => {
                 parts.reporter.role(&report);
                 match report {
-                    Report::Solo { .. } => {
-                        self.closing = true;
-                        parts.shared.go_alone();
-                    }
+                    Report::Solo { .. } => parts.shared.go_alone(),
                     Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),
                     _ => {}
                 }
@@ -453,7 +451,7 @@ impl Driver {
     async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
         // What was said last is still to leave, if the peer takes it.
         let flush = self.parts.writer.flush();
-        if self.connected {
+        if self.standing.connected {
             let _ = tokio::time::timeout(Duration::from_millis(100), flush).await;
         }
         let order = if halt == Halt::Fenced {

@@ -5,9 +5,10 @@ use super::clock::role_ns;
 use super::driver::Parts;
 use super::link::write;
 use super::storage::Answer;
-use super::turns::Turns;
+use super::turns;
 use super::witness::Due;
 use crate::machine::run::Ended;
+use crate::replica::driving::Turns;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::ChannelError;
@@ -52,7 +53,7 @@ pub struct Waits {
 
 /// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else has. The
 /// others take turns.
-pub async fn next(parts: &mut Parts, waits: Waits, turns: &mut Turns) -> Happened {
+pub async fn next(parts: &mut Parts, waits: Waits, order: &mut Turns) -> Happened {
     let Waits {
         wake_at_ns,
         connected,
@@ -78,7 +79,7 @@ pub async fn next(parts: &mut Parts, waits: Waits, turns: &mut Turns) -> Happene
         biased;
         outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns.next([record, message, answer, due, frame, ended, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, stop]) => happened,
     }
 }
 

@@ -1,21 +1,14 @@
-//! The recorder's journal on a replica: encodes entries, and hands them in batches to the replica loop.
-//!
-//! A batch leaves when an output waits for it, before the guest idles, when it is large, or when it is old; [`Batcher`] cuts it by
-//! bytes within an execution point. The guest waits here when the role machine says so: a full window slows the primary, and never loses.
+//! The live vCPU thread's way to the replica loop: what a journal needs of this host.
 
-use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload, output};
+use super::{FROM_CPU_WAITING_MAX, FromCpu};
 use crate::machine::door::DoorError;
-use crate::replica::role::{Batch, Input};
-use crate::replica::{Batcher, Journal};
+use crate::replica::cpu::{BatchingJournal, JournalHost};
 use crate::shell::live::control::Ordered;
-use lockstep_logging_channel::{Entry, OutputTarget};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
-/// A batch that is older leaves, whether an output waits for it or not.
-const BATCH_AGE_MAX: Duration = Duration::from_millis(5);
 /// Looked at orders at least this often while the guest has to wait.
 const THROTTLED_LOOK: Duration = Duration::from_millis(10);
 
@@ -33,9 +26,8 @@ pub struct Shared {
 impl Shared {
     /// Makes the vCPU wait, or lets it run.
     pub fn throttle(&self, on: bool) {
-        if let Ok(mut throttled) = self.throttled.lock() {
-            *throttled = on;
-        }
+        // A flag cannot be left half changed.
+        *self.throttled.lock().unwrap_or_else(PoisonError::into_inner) = on;
         self.changed.notify_all();
     }
 
@@ -49,33 +41,18 @@ impl Shared {
     pub fn passed_exits(&self) -> u64 {
         self.passed_exits.load(Ordering::Acquire)
     }
-
-    fn wait_while_throttled(&self, ordered: &Ordered) -> Result<(), DoorError> {
-        let defect = |_| DoorError::Host {
-            what: "throttle",
-            why: "its lock is poisoned".to_owned(),
-        };
-        let mut throttled = self.throttled.lock().map_err(defect)?;
-        while *throttled {
-            ordered.obey()?;
-            let waited = self.changed.wait_timeout(throttled, THROTTLED_LOOK);
-            (throttled, _) = waited.map_err(|_| DoorError::Host {
-                what: "throttle",
-                why: "its lock is poisoned".to_owned(),
-            })?;
-        }
-        Ok(())
-    }
 }
 
 /// The vCPU thread's end of the replica loop.
-pub struct ChannelJournal {
+pub struct LoopEnd {
     to_loop: mpsc::Sender<FromCpu>,
     shared: Arc<Shared>,
     ordered: Ordered,
-    batcher: Batcher<Payload>,
-    since: Instant,
+    started: Instant,
 }
+
+/// A journal into the replica loop.
+pub type ChannelJournal = BatchingJournal<LoopEnd>;
 
 /// The channel a journal and a feed talk into.
 #[must_use]
@@ -93,76 +70,56 @@ pub fn tell(to_loop: &mpsc::Sender<FromCpu>, ordered: &Ordered, what: FromCpu) -
         .map_err(|_| ordered.obey().err().unwrap_or(DoorError::Stopped))
 }
 
-impl ChannelJournal {
+impl LoopEnd {
     /// A journal into `to_loop`.
     #[must_use]
-    pub fn new(to_loop: mpsc::Sender<FromCpu>, shared: Arc<Shared>, ordered: Ordered) -> Self {
-        Self {
+    pub fn journal(to_loop: mpsc::Sender<FromCpu>, shared: Arc<Shared>, ordered: Ordered) -> ChannelJournal {
+        BatchingJournal::new(Self {
             to_loop,
             shared,
             ordered,
-            batcher: Batcher::default(),
-            since: Instant::now(),
-        }
-    }
-
-    fn flush(&mut self) -> Result<(), DoorError> {
-        let batch = self.batcher.take();
-        self.hand_over(batch)
-    }
-
-    fn hand_over(&self, appended: Option<Input<Vec<u8>, Payload>>) -> Result<(), DoorError> {
-        let Some(Input::Appended { batch, outputs }) = appended else {
-            return Ok(());
-        };
-        let Batch {
-            first,
-            last,
-            exits,
-            ends,
-            bytes,
-            entries,
-        } = batch;
-        let batch = Batch {
-            first,
-            last,
-            exits,
-            ends,
-            bytes,
-            entries: Carried::Encoded(entries),
-        };
-        tell(&self.to_loop, &self.ordered, Input::Appended { batch, outputs })
+            started: Instant::now(),
+        })
     }
 }
 
-impl Journal for ChannelJournal {
-    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
-        if self.batcher.is_empty() {
-            self.since = Instant::now();
-        }
-        let encodes = !self.shared.alone.load(Ordering::Relaxed);
-        let full = self.batcher.append(entry, encodes)?;
-        self.hand_over(full)
+impl JournalHost for LoopEnd {
+    fn now_ns(&mut self) -> u64 {
+        self.started.elapsed().as_nanos() as u64
     }
 
-    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        self.append(entry)?;
-        self.batcher.output(output(entry.sequence, target, bytes));
+    fn acts_alone(&self) -> bool {
+        self.shared.alone.load(Ordering::Relaxed)
+    }
+
+    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+        tell(&self.to_loop, &self.ordered, what)
+    }
+
+    fn passed(&mut self, exits: u64) {
+        self.shared.passed_exits.store(exits, Ordering::Release);
+    }
+
+    fn is_throttled(&mut self) -> Result<bool, DoorError> {
+        Ok(*self
+            .shared
+            .throttled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn wait(&mut self) -> Result<(), DoorError> {
+        self.ordered.obey()?;
+        let throttled = self
+            .shared
+            .throttled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Changed or not, the caller looks again.
+        let _ = self
+            .shared
+            .changed
+            .wait_timeout_while(throttled, THROTTLED_LOOK, |throttled| *throttled);
         Ok(())
-    }
-
-    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
-        let is_old = || !self.batcher.is_empty() && self.since.elapsed() >= BATCH_AGE_MAX;
-        if idle || self.batcher.is_due() || is_old() {
-            self.flush()?;
-        }
-        if self.batcher.is_empty() {
-            self.shared.passed_exits.store(exits, Ordering::Release);
-        }
-        self.shared.wait_while_throttled(&self.ordered)
-    }
-
-    fn finish(&mut self) -> Result<(), DoorError> {
-        self.flush()
     }
 }

@@ -2,7 +2,7 @@
 
 use super::asking::Asking;
 use super::driver::{Driver, Parts};
-use super::journal::{self, ChannelJournal, Shared};
+use super::journal::{self, LoopEnd, Shared};
 use super::meeting::{self, CONNECT_PATIENCE, settings, unless_stopped, wait_for_backup};
 use super::report::Reporter;
 use super::storage::{self, Storage};
@@ -92,7 +92,7 @@ pub async fn primary(
     outlets.network().announce(pair, first.generation, mac);
     let (journal_shared, on_cpu) = (shared.clone(), ordered.clone());
     let make_door = Box::new(move || {
-        let journal = ChannelJournal::new(to_loop, journal_shared, on_cpu.clone());
+        let journal = LoopEnd::journal(to_loop, journal_shared, on_cpu.clone());
         let outside = world(TimeFloor::default(), arrivals, on_cpu, clock)?;
         Ok(Box::new(Recorder::new(outside, journal, first)) as Box<dyn Door>)
     });

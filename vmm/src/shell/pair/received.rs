@@ -1,22 +1,11 @@
-//! What came over the channel, ready for the role machine: entries that lie together are one batch.
+//! What came over the channel, ready for the role machine.
 
-use super::Carried;
-use crate::replica::role::Batch;
+use crate::replica::driving::{Received, together};
+use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::{ChannelError, RecordReader};
-use lockstep_logging_channel::{Body, Entry, Message, Record};
-use std::iter::Peekable;
 
 /// Records taken from the channel together.
 const RECORDS_TOGETHER_MAX: usize = 512;
-
-/// Something the peer sent.
-#[derive(Debug)]
-pub enum Received {
-    /// It said this.
-    Message(Message),
-    /// It sent these entries.
-    Entries(Batch<Carried>),
-}
 
 /// `first`, which `reader` has just given, and what has come with it, in order; and how the channel broke behind that, if it did.
 pub fn with_what_follows(reader: &mut RecordReader, first: Record) -> (Vec<Received>, Option<ChannelError>) {
@@ -33,94 +22,4 @@ pub fn with_what_follows(reader: &mut RecordReader, first: Record) -> (Vec<Recei
         }
     }
     (together(records), broken)
-}
-
-fn together(records: Vec<(Record, u64)>) -> Vec<Received> {
-    let mut records = records.into_iter().peekable();
-    let mut received = Vec::new();
-    while let Some((record, record_bytes)) = records.next() {
-        received.push(match record {
-            Record::Message(message) => Received::Message(message),
-            Record::Entry(entry) => Received::Entries(batch(entry, record_bytes, &mut records)),
-        });
-    }
-    received
-}
-
-/// `first` and the entries right behind it.
-fn batch(
-    first: Entry,
-    record_bytes: u64,
-    records: &mut Peekable<impl Iterator<Item = (Record, u64)>>,
-) -> Batch<Carried> {
-    let mut batch = Batch {
-        first: first.sequence,
-        last: first.sequence,
-        exits: 0,
-        ends: false,
-        bytes: record_bytes,
-        entries: Carried::Decoded(Vec::new()),
-    };
-    let mut entries = vec![first];
-    while let Some((Record::Entry(entry), record_bytes)) =
-        records.next_if(|(record, _)| matches!(record, Record::Entry(_)))
-    {
-        batch.bytes += record_bytes;
-        entries.push(entry);
-    }
-    if let Some(last) = entries.last() {
-        batch.last = last.sequence;
-        batch.exits = last.point.exits;
-        batch.ends = matches!(last.body, Body::End(_));
-    }
-    batch.entries = Carried::Decoded(entries);
-    batch
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use lockstep_logging_channel::message::Goodbye;
-    use lockstep_logging_channel::{ExecutionPoint, Generation, Sequence, Value};
-
-    fn entry(sequence: u64) -> (Record, u64) {
-        let point = ExecutionPoint {
-            exits: 10 * sequence,
-            ..ExecutionPoint::default()
-        };
-        let entry = Entry {
-            generation: Generation(1),
-            sequence: Sequence(sequence),
-            point,
-            body: Body::Value(Value::Monotonic(sequence)),
-        };
-        (Record::Entry(entry), 60)
-    }
-
-    fn message() -> (Record, u64) {
-        let reason = "enough".to_owned();
-        (Record::Message(Message::Goodbye(Goodbye { reason })), 70)
-    }
-
-    /// What was made of it: the first and last entry, exits and bytes of each batch; none for a message.
-    fn shape(records: Vec<(Record, u64)>) -> Vec<Option<(u64, u64, u64, u64)>> {
-        let batches = together(records).into_iter().map(|received| match received {
-            Received::Message(_) => None,
-            Received::Entries(batch) => Some((batch.first.0, batch.last.0, batch.exits, batch.bytes)),
-        });
-        batches.collect()
-    }
-
-    #[test]
-    fn entries_that_lie_together_are_one_batch() {
-        assert_eq!(shape(vec![entry(3), entry(4), entry(5)]), [Some((3, 5, 50, 180))]);
-    }
-
-    #[test]
-    fn a_message_parts_them_and_the_order_stays() {
-        assert_eq!(
-            shape(vec![message(), entry(3), message(), entry(4), entry(5)]),
-            [None, Some((3, 3, 30, 60)), None, Some((4, 5, 50, 120))]
-        );
-    }
 }

@@ -1,34 +1,24 @@
-//! Several things that may happen, in turn: a flood of one kind keeps no other waiting for longer than a round.
+//! Several futures in turn: a flood of one kind keeps no other waiting for longer than a round.
 
+use crate::replica::driving::Turns;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Whose turn it is.
-#[derive(Debug, Default)]
-pub struct Turns {
-    first: usize,
-}
-
-impl Turns {
-    /// The outcome of the first of `futures` that is ready, asked from the one behind the last winner on. The others are
-    /// dropped by the caller: they must lose nothing by it.
-    pub async fn next<T, const N: usize>(
-        &mut self,
-        mut futures: [Pin<&mut (dyn Future<Output = T> + '_)>; N],
-    ) -> T {
-        poll_fn(|context| {
-            let (behind, before) = futures.split_at_mut(self.first % N);
-            for (place, future) in before.iter_mut().chain(behind).enumerate() {
-                if let Poll::Ready(outcome) = future.as_mut().poll(context) {
-                    self.first = (self.first + place + 1) % N;
-                    return Poll::Ready(outcome);
-                }
-            }
-            Poll::Pending
-        })
-        .await
-    }
+/// The outcome of the first of `futures` that is ready, in turn. The others are dropped by the caller: they must lose nothing
+/// by it.
+pub async fn next<T, const N: usize>(
+    turns: &mut Turns,
+    mut futures: [Pin<&mut (dyn Future<Output = T> + '_)>; N],
+) -> T {
+    poll_fn(|context| {
+        let outcome = turns.next(N, |place| match futures.get_mut(place)?.as_mut().poll(context) {
+            Poll::Ready(outcome) => Some(outcome),
+            Poll::Pending => None,
+        });
+        outcome.map_or(Poll::Pending, Poll::Ready)
+    })
+    .await
 }
 
 #[cfg(test)]
@@ -43,7 +33,7 @@ mod tests {
         let mut taken = Vec::new();
         for _ in 0..9 {
             let (one, two, three) = (pin!(ready(1)), pin!(ready(2)), pin!(ready(3)));
-            taken.push(turns.next([one, two, three]).await);
+            taken.push(next(&mut turns, [one, two, three]).await);
         }
         assert_eq!(taken, [1, 2, 3, 1, 2, 3, 1, 2, 3]);
     }
@@ -53,20 +43,20 @@ mod tests {
         let mut turns = Turns::default();
         for _ in 0..1_000 {
             let (flood, stop) = (pin!(ready("flood")), pin!(pending()));
-            assert_eq!(turns.next([flood, stop]).await, "flood");
+            assert_eq!(next(&mut turns, [flood, stop]).await, "flood");
         }
         let (flood, stop) = (pin!(ready("flood")), pin!(ready("stop")));
-        assert_eq!(turns.next([flood, stop]).await, "stop");
+        assert_eq!(next(&mut turns, [flood, stop]).await, "stop");
     }
 
     #[tokio::test]
     async fn one_that_is_not_ready_waits_for_the_others() {
-        let mut turns = Turns { first: 2 };
+        let mut turns = Turns::default();
         let later = async {
             tokio::task::yield_now().await;
             "later"
         };
         let (never, later) = (pin!(pending()), pin!(later));
-        assert_eq!(turns.next([never, later]).await, "later");
+        assert_eq!(next(&mut turns, [never, later]).await, "later");
     }
 }

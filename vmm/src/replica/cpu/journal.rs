@@ -1,0 +1,227 @@
+//! The journal of a live vCPU: encodes entries, and hands them in batches to the role machine.
+//!
+//! A batch is handed over when an output waits for it, before the guest idles, when it is large, or when it is old;
+//! [`Batcher`] cuts it by bytes within an execution point. The guest waits here while the role machine throttles it: a full
+//! window slows the primary, and never loses an entry.
+
+use super::{Carried, FromCpu, Payload, output};
+use crate::machine::door::DoorError;
+use crate::replica::role::{Batch, Input};
+use crate::replica::{Batcher, Journal};
+use lockstep_logging_channel::{Entry, OutputTarget};
+
+/// A batch that is older is handed over, whether an output waits for it or not.
+pub const BATCH_AGE_NS_MAX: u64 = 5_000_000;
+
+/// The host of a journal: the way to the role machine, and a clock.
+pub trait JournalHost {
+    /// Time since any fixed moment, in nanoseconds. It does not go back.
+    fn now_ns(&mut self) -> u64;
+
+    /// True once there is no peer: entries need no encoding.
+    fn acts_alone(&self) -> bool;
+
+    /// Gives the role machine a message, behind all before it. Waits where it is behind.
+    ///
+    /// # Errors
+    /// The order that was given, where the role machine is gone.
+    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError>;
+
+    /// Every entry at exits up to `exits` has been told.
+    fn passed(&mut self, exits: u64);
+
+    /// Whether the guest has to wait.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn is_throttled(&mut self) -> Result<bool, DoorError>;
+
+    /// Waits for [`JournalHost::is_throttled`] to change, for a bounded time.
+    ///
+    /// # Errors
+    /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
+    fn wait(&mut self) -> Result<(), DoorError>;
+}
+
+/// The journal.
+pub struct BatchingJournal<H> {
+    host: H,
+    batcher: Batcher<Payload>,
+    /// When the oldest entry of the batch was appended.
+    since_ns: u64,
+}
+
+impl<H: JournalHost> BatchingJournal<H> {
+    /// A journal with nothing in it.
+    pub fn new(host: H) -> Self {
+        Self {
+            host,
+            batcher: Batcher::default(),
+            since_ns: 0,
+        }
+    }
+
+    fn flush(&mut self) -> Result<(), DoorError> {
+        let batch = self.batcher.take();
+        self.hand_over(batch)
+    }
+
+    fn hand_over(&mut self, appended: Option<Input<Vec<u8>, Payload>>) -> Result<(), DoorError> {
+        let Some(Input::Appended { batch, outputs }) = appended else {
+            return Ok(());
+        };
+        let Batch {
+            first,
+            last,
+            exits,
+            ends,
+            bytes,
+            entries,
+        } = batch;
+        let batch = Batch {
+            first,
+            last,
+            exits,
+            ends,
+            bytes,
+            entries: Carried::Encoded(entries),
+        };
+        self.host.tell(Input::Appended { batch, outputs })
+    }
+
+    fn is_old(&mut self) -> bool {
+        !self.batcher.is_empty() && self.host.now_ns().saturating_sub(self.since_ns) >= BATCH_AGE_NS_MAX
+    }
+}
+
+impl<H: JournalHost> Journal for BatchingJournal<H> {
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        if self.batcher.is_empty() {
+            self.since_ns = self.host.now_ns();
+        }
+        let encodes = !self.host.acts_alone();
+        let full = self.batcher.append(entry, encodes)?;
+        self.hand_over(full)
+    }
+
+    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.append(entry)?;
+        self.batcher.output(output(entry.sequence, target, bytes));
+        Ok(())
+    }
+
+    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
+        if idle || self.batcher.is_due() || self.is_old() {
+            self.flush()?;
+        }
+        if self.batcher.is_empty() {
+            self.host.passed(exits);
+        }
+        while self.host.is_throttled()? {
+            self.host.wait()?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        self.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Sequence, Value};
+
+    /// A host that keeps what it is told, and stops being throttled when it is waited for.
+    #[derive(Default)]
+    struct Host {
+        now_ns: u64,
+        told: Vec<(u64, u64, usize)>,
+        passed: Vec<u64>,
+        throttled: u32,
+    }
+
+    impl JournalHost for &mut Host {
+        fn now_ns(&mut self) -> u64 {
+            self.now_ns
+        }
+
+        fn acts_alone(&self) -> bool {
+            false
+        }
+
+        fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+            let Input::Appended { batch, outputs } = what else {
+                panic!("{what:?}")
+            };
+            self.told.push((batch.first.0, batch.last.0, outputs.len()));
+            Ok(())
+        }
+
+        fn passed(&mut self, exits: u64) {
+            self.passed.push(exits);
+        }
+
+        fn is_throttled(&mut self) -> Result<bool, DoorError> {
+            Ok(self.throttled > 0)
+        }
+
+        fn wait(&mut self) -> Result<(), DoorError> {
+            self.throttled -= 1;
+            Ok(())
+        }
+    }
+
+    fn entry(sequence: u64) -> Entry {
+        Entry {
+            generation: Generation(1),
+            sequence: Sequence(sequence),
+            point: ExecutionPoint::default(),
+            body: Body::Value(Value::Monotonic(sequence)),
+        }
+    }
+
+    #[test]
+    fn entries_wait_for_an_output_or_an_idle_guest() {
+        let mut host = Host::default();
+        let mut journal = BatchingJournal::new(&mut host);
+        journal.append(&entry(1)).unwrap();
+        journal.passed(1, false).unwrap();
+        journal.append(&entry(2)).unwrap();
+        journal.passed(2, true).unwrap();
+        journal.output(&entry(3), OutputTarget::Console, vec![1]).unwrap();
+        journal.passed(3, false).unwrap();
+        assert_eq!(host.told, [(1, 2, 0), (3, 3, 1)]);
+        assert_eq!(
+            host.passed,
+            [2, 3],
+            "exit 1 had an entry that was not handed over"
+        );
+    }
+
+    #[test]
+    fn an_old_batch_is_handed_over() {
+        let mut host = Host::default();
+        let mut journal = BatchingJournal::new(&mut host);
+        journal.append(&entry(1)).unwrap();
+        journal.host.now_ns = BATCH_AGE_NS_MAX - 1;
+        journal.passed(1, false).unwrap();
+        assert_eq!(journal.host.told, []);
+        journal.host.now_ns = BATCH_AGE_NS_MAX;
+        journal.passed(2, false).unwrap();
+        assert_eq!(host.told, [(1, 1, 0)]);
+    }
+
+    #[test]
+    fn a_throttled_guest_waits_after_its_entries_have_been_handed_over() {
+        let mut host = Host {
+            throttled: 3,
+            ..Host::default()
+        };
+        let mut journal = BatchingJournal::new(&mut host);
+        journal.output(&entry(1), OutputTarget::Network, vec![1]).unwrap();
+        journal.passed(1, false).unwrap();
+        assert_eq!((host.told.len(), host.throttled), (1, 0));
+    }
+}
