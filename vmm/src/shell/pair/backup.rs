@@ -4,6 +4,7 @@ use super::asking::Asking;
 use super::driver::{Driver, Parts};
 use super::feed::{self, LoopItems};
 use super::journal::{self, ChannelJournal, LoopEnd, Shared, tell};
+use super::link::Link;
 use super::meeting::{self, CONNECT_PATIENCE, find_primary, settings, unless_stopped};
 use super::report::Reporter;
 use super::storage::{self, Storage};
@@ -75,7 +76,6 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
     storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protecting {}", connection.peer());
     reporter.event("protected", json!({ "role": "backup" }));
-    let (reader, writer) = connection.split();
 
     let shared = Arc::new(Shared::default());
     let won = Arc::new(OnceLock::new());
@@ -100,8 +100,7 @@ pub async fn backup(image: &Path, configuration: &Configuration) -> Result<Statu
         .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
     let parts = Parts {
         replica,
-        reader,
-        writer,
+        link: Link::over(connection),
         from_cpu,
         shared,
         items: Some(items),

@@ -7,7 +7,7 @@ use super::happened::{self, Happened, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
 use super::last_text;
-use super::link::was_reset;
+use super::link::{Link, was_reset};
 use super::received;
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass, pass_several};
@@ -28,7 +28,7 @@ use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
 use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
-use lockstep_logging_channel::transport::{ChannelError, RecordReader, RecordWriter};
+use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Generation, Message, Record};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -44,10 +44,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 pub struct Parts {
     /// The role machine.
     pub replica: Replica<Carried, Payload>,
-    /// From the peer.
-    pub reader: RecordReader,
-    /// To the peer.
-    pub writer: RecordWriter,
+    /// The connection to the peer.
+    pub link: Link,
     /// From the vCPU thread.
     pub from_cpu: mpsc::Receiver<FromCpu>,
     /// What journal and loop share.
@@ -276,7 +274,10 @@ impl Driver {
             Ok(None) => return self.connection_closed(),
             Err(error) => return self.connection_broke(&error),
         };
-        let (received, broken) = received::with_what_follows(&mut self.parts.reader, first);
+        let Some(reader) = self.parts.link.reader() else {
+            return Ok(());
+        };
+        let (received, broken) = received::with_what_follows(reader, first);
         for received in received {
             match received {
                 Received::Message(message) => self.take_message(message)?,
@@ -361,7 +362,7 @@ impl Driver {
                 if matches!(message, Message::Acknowledge(_)) {
                     pass(Step::BeforeAcknowledge);
                 }
-                if let Err(error) = parts.writer.queue(&message) {
+                if let Some(Err(error)) = parts.link.writer().map(|writer| writer.queue(&message)) {
                     tracing::warn!("not sent: {error}");
                 }
             }
@@ -428,10 +429,15 @@ impl Driver {
             return Ok(());
         };
         pass(Step::BeforeSend);
-        match self.parts.writer.queue_encoded_entries(records) {
-            Ok(()) => Ok(()),
+        let queued = self
+            .parts
+            .link
+            .writer()
+            .map(|writer| writer.queue_encoded_entries(records));
+        match queued {
+            None | Some(Ok(())) => Ok(()),
             // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.
-            Err(error) => self.connection_broke(&error),
+            Some(Err(error)) => self.connection_broke(&error),
         }
     }
 
@@ -450,9 +456,9 @@ impl Driver {
 
     async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
         // What was said last is still to leave, if the peer takes it.
-        let flush = self.parts.writer.flush();
+        let (_, mut writing) = self.parts.link.halves();
         if self.standing.connected {
-            let _ = tokio::time::timeout(Duration::from_millis(100), flush).await;
+            let _ = tokio::time::timeout(Duration::from_millis(100), writing.flush(false)).await;
         }
         let order = if halt == Halt::Fenced {
             Order::Fence

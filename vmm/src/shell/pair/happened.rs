@@ -3,7 +3,6 @@
 use super::FromCpu;
 use super::clock::role_ns;
 use super::driver::Parts;
-use super::link::write;
 use super::storage::Answer;
 use super::turns;
 use super::witness::Due;
@@ -60,10 +59,9 @@ pub async fn next(parts: &mut Parts, waits: Waits, order: &mut Turns) -> Happene
         closing,
         runs,
     } = waits;
-    let has_output = closing || connected && parts.writer.queued_bytes() > 0;
-    let record = pin!(when(connected, async {
-        Happened::Peer(parts.reader.read().await)
-    }));
+    let (mut reading, mut writing) = parts.link.halves();
+    let has_output = closing || connected && writing.is_due();
+    let record = pin!(when(connected, async { Happened::Peer(reading.record().await) }));
     let message = pin!(async { Happened::Cpu(some(parts.from_cpu.recv()).await) });
     let answer = pin!(async { Happened::Answer(some(parts.answers.recv()).await) });
     let due = pin!(async { Happened::Witness(parts.witnesses.due().await) });
@@ -77,7 +75,7 @@ pub async fn next(parts: &mut Parts, waits: Waits, order: &mut Turns) -> Happene
     });
     tokio::select! {
         biased;
-        outcome = write(&mut parts.writer, closing), if has_output => Happened::Flushed(outcome),
+        outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
         happened = turns::next(order, [record, message, answer, due, frame, ended, stop]) => happened,
     }

@@ -1,11 +1,85 @@
 //! The connection to the peer, as the replica loop uses it, and what its end proves (`docs/failover.md`).
 
-use lockstep_logging_channel::transport::{ChannelError, RecordWriter};
+use lockstep_logging_channel::Record;
+use lockstep_logging_channel::transport::{ChannelError, Connection, RecordReader, RecordWriter};
+use std::future::pending;
 use std::io::ErrorKind;
 use std::time::Duration;
 
 /// How long a write that found no reader waits for the end of the stream. If the peer has closed, that end is in this host's kernel already.
 const END_OF_STREAM_LIMIT: Duration = Duration::from_millis(20);
+
+/// The connection to the peer, where there is one. A peer may go while the replica runs, and another come.
+///
+/// Both halves stay as they are when the connection is lost: dropping the writer would close it.
+#[derive(Debug, Default)]
+pub struct Link(Option<(RecordReader, RecordWriter)>);
+
+impl Link {
+    /// A link over `connection`.
+    #[must_use]
+    pub fn over(connection: Connection) -> Self {
+        Self(Some(connection.split()))
+    }
+
+    /// What the peer sends, and what goes to the peer.
+    pub fn halves(&mut self) -> (Reading<'_>, Writing<'_>) {
+        match &mut self.0 {
+            Some((reader, writer)) => (Reading(Some(reader)), Writing(Some(writer))),
+            None => (Reading(None), Writing(None)),
+        }
+    }
+
+    /// The reader, if there is a connection.
+    pub fn reader(&mut self) -> Option<&mut RecordReader> {
+        self.0.as_mut().map(|(reader, _)| reader)
+    }
+
+    /// The writer, if there is a connection.
+    pub fn writer(&mut self) -> Option<&mut RecordWriter> {
+        self.0.as_mut().map(|(_, writer)| writer)
+    }
+}
+
+/// What the peer sends.
+#[derive(Debug)]
+pub struct Reading<'a>(Option<&'a mut RecordReader>);
+
+impl Reading<'_> {
+    /// The next record; nothing for ever without a connection. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub async fn record(&mut self) -> Result<Option<Record>, ChannelError> {
+        match &mut self.0 {
+            Some(reader) => reader.read().await,
+            None => pending().await,
+        }
+    }
+}
+
+/// What goes to the peer.
+#[derive(Debug)]
+pub struct Writing<'a>(Option<&'a mut RecordWriter>);
+
+impl Writing<'_> {
+    /// True if something is queued.
+    #[must_use]
+    pub fn is_due(&self) -> bool {
+        self.0.as_ref().is_some_and(|writer| writer.queued_bytes() > 0)
+    }
+
+    /// Writes what is queued; `closing`: and nothing will follow. Cancel-safe.
+    ///
+    /// # Errors
+    /// The connection is of no use after it.
+    pub async fn flush(&mut self, closing: bool) -> Result<(), ChannelError> {
+        match &mut self.0 {
+            Some(writer) => write(writer, closing).await,
+            None => Ok(()),
+        }
+    }
+}
 
 /// True where the error proves that the peer's side closed: its kernel has sent a reset, or the end of the stream in the middle of a record.
 ///
@@ -27,7 +101,7 @@ pub fn was_reset(error: &ChannelError) -> bool {
 ///
 /// # Errors
 /// The connection is of no use after it.
-pub async fn write(writer: &mut RecordWriter, closing: bool) -> Result<(), ChannelError> {
+async fn write(writer: &mut RecordWriter, closing: bool) -> Result<(), ChannelError> {
     if closing {
         return writer.close().await;
     }

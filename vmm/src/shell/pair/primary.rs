@@ -3,6 +3,7 @@
 use super::asking::Asking;
 use super::driver::{Driver, Parts};
 use super::journal::{self, LoopEnd, Shared};
+use super::link::Link;
 use super::meeting::{self, CONNECT_PATIENCE, settings, unless_stopped, wait_for_backup};
 use super::report::Reporter;
 use super::storage::{self, Storage};
@@ -79,7 +80,6 @@ pub async fn primary(
     storage.prepare(Generation(settings.config.generation.0 + 1));
     tracing::info!("protected: the backup is {}", connection.peer());
     reporter.event("protected", json!({ "role": "primary" }));
-    let (reader, writer) = connection.split();
 
     let shared = Arc::new(Shared::default());
     let (to_loop, from_cpu) = journal::to_loop();
@@ -101,8 +101,7 @@ pub async fn primary(
         .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
     let parts = Parts {
         replica,
-        reader,
-        writer,
+        link: Link::over(connection),
         from_cpu,
         shared,
         items: None,
