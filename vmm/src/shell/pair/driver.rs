@@ -1,5 +1,8 @@
 //! The replica loop: steps the role machine with everything that happens, and carries its actions out.
 
+mod carry_out;
+mod halting;
+
 use super::asking::Asking;
 use super::clock::role_ns;
 use super::feed::Items;
@@ -10,19 +13,17 @@ use super::last_text;
 use super::link::{Link, was_reset};
 use super::received;
 use super::report::Reporter;
-use super::stop_point::{self, Step, pass, pass_several};
+use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
 use super::witness::{self, Due, Witnesses};
 use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
-use crate::replica::cpu::Item;
-use crate::replica::driving::{Carrying, Doing, Received, Standing, Turns};
-use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica, Report};
-use crate::shell::commands::arrange::{Signals, conclude, propose};
-use crate::shell::console;
-use crate::shell::live::{Control, Order};
+use crate::replica::driving::{Carrying, Received, Standing, Turns};
+use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use crate::shell::commands::arrange::{Signals, propose};
+use crate::shell::live::Control;
 use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
@@ -31,14 +32,11 @@ use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Generation, Message, Record};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Frames that are taken together where more than one waits: what follows from them leaves in one write. A bound, so that they do not
 /// keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
-/// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
-const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Everything the loop works with.
 pub struct Parts {
@@ -325,167 +323,5 @@ impl Driver {
         let reason = ended.reason.clone();
         self.ended = Some(ended);
         self.step(Input::GuestEnded { reason })
-    }
-
-    fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), CommandError> {
-        self.standing.told(&input);
-        self.parts.replica.step(role_ns(), input, &mut self.actions);
-        let until_ns = self.parts.replica.may_speak_until_ns();
-        self.parts.outlets.network().may_speak_until(until_ns);
-        self.carrying.take(&mut self.actions);
-        while let Some(doing) = self.carrying.begin() {
-            match doing {
-                Doing::Act(action) => self.carry_out(action)?,
-                Doing::LetOut => self.let_out()?,
-            }
-        }
-        Ok(())
-    }
-
-    fn let_out(&mut self) -> Result<(), CommandError> {
-        let leaving = &mut self.carrying.leaving;
-        let outputs = leaving.at(role_ns()).map(|output| {
-            let (target, bytes) = &output.payload;
-            (*target, bytes.as_slice())
-        });
-        self.parts.outlets.release(outputs).map_err(MachineError::from)?;
-        pass_several(Step::AfterRelease, leaving.len() as u64);
-        leaving.clear();
-        Ok(())
-    }
-
-    fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), CommandError> {
-        self.standing.acts(&action);
-        let parts = &mut self.parts;
-        match action {
-            Action::Send(message) => {
-                if matches!(message, Message::Acknowledge(_)) {
-                    pass(Step::BeforeAcknowledge);
-                }
-                if let Some(Err(error)) = parts.link.writer().map(|writer| writer.queue(&message)) {
-                    tracing::warn!("not sent: {error}");
-                }
-            }
-            Action::SendEntries(batch) => return self.send(&batch),
-            // Closed, if it is, once what is queued is written.
-            Action::Disconnect => {}
-            Action::Deliver(batch) => self.deliver(batch),
-            Action::Advance { exits } => self.hand(Item::Advance(exits)),
-            Action::Release {
-                output,
-                held_ns,
-                until_ns,
-            } => {
-                parts.reporter.counters.held(held_ns);
-                // What leaves without a time limit leaves because this replica acts alone.
-                let alone = until_ns == u64::MAX;
-                pass(if alone {
-                    Step::OutputAlone
-                } else {
-                    Step::BeforeRelease
-                });
-                self.carrying.leaving.push(output, until_ns);
-            }
-            Action::Claim { generation } => parts.storage.claim(generation),
-            Action::Announce { generation } => {
-                pass(Step::BeforeAnnounce);
-                parts
-                    .outlets
-                    .network()
-                    .announce(parts.pair, generation, parts.mac);
-                pass(Step::AfterAnnounce);
-            }
-            Action::GoLive { generation, .. } => {
-                pass(Step::GoingLive);
-                console::want();
-                if self.heard.hears_all(role_ns()) {
-                    parts.asking = Asking::default();
-                }
-                for frame in self.heard.take(role_ns()) {
-                    propose(&parts.frames_in, frame);
-                }
-                // Set once: a replica goes live once.
-                let _ = parts.won.set(generation);
-                parts.shared.go_alone();
-                self.hand(Item::GoLive);
-            }
-            Action::Throttle(on) => parts.shared.throttle(on),
-            Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
-            Action::Report(report) => {
-                parts.reporter.role(&report);
-                match report {
-                    Report::Solo { .. } => parts.shared.go_alone(),
-                    Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),
-                    _ => {}
-                }
-            }
-            Action::Halt(halt) => self.halted = Some(halt),
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, batch: &Batch<Carried>) -> Result<(), CommandError> {
-        let Carried::Encoded(records) = &batch.entries else {
-            return Ok(());
-        };
-        pass(Step::BeforeSend);
-        let queued = self
-            .parts
-            .link
-            .writer()
-            .map(|writer| writer.queue_encoded_entries(records));
-        match queued {
-            None | Some(Ok(())) => Ok(()),
-            // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.
-            Some(Err(error)) => self.connection_broke(&error),
-        }
-    }
-
-    fn deliver(&mut self, batch: Batch<Carried>) {
-        if let Carried::Decoded(entries) = batch.entries {
-            self.heard.logged(&entries);
-            self.hand(Item::Entries(entries));
-        }
-    }
-
-    fn hand(&mut self, item: Item) {
-        if let Some(items) = &self.parts.items {
-            items.give(item);
-        }
-    }
-
-    async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
-        // What was said last is still to leave, if the peer takes it.
-        let (_, mut writing) = self.parts.link.halves();
-        if self.standing.connected {
-            let _ = tokio::time::timeout(Duration::from_millis(100), writing.flush(false)).await;
-        }
-        let order = if halt == Halt::Fenced {
-            Order::Fence
-        } else {
-            Order::Stop
-        };
-        self.parts.control.give(order);
-        self.parts.from_cpu.close();
-        if self.ended.is_none() {
-            let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
-        }
-        if self.peer_left && halt != Halt::Fenced {
-            self.parts.storage.remove().await;
-        }
-        match halt {
-            Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
-            Halt::Stopped => {
-                self.parts.reporter.event("stopped", serde_json::json!({}));
-                Ok(Status::Success)
-            }
-            Halt::Ended { reason } => {
-                self.parts
-                    .reporter
-                    .event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
-                let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
-                Ok(conclude(&Ended { reason, point }))
-            }
-        }
     }
 }

@@ -1,0 +1,55 @@
+//! The end of a replica.
+
+use super::Driver;
+use crate::machine::MachineError;
+use crate::machine::door::DoorError;
+use crate::machine::run::Ended;
+use crate::replica::role::Halt;
+use crate::shell::commands::arrange::conclude;
+use crate::shell::live::Order;
+use crate::shell::status::{CommandError, Status};
+use std::time::Duration;
+
+/// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+
+impl Driver {
+    /// Lets the last words leave, stops the vCPU, and says how it ended.
+    ///
+    /// # Errors
+    /// [`DoorError::Fenced`].
+    pub(super) async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
+        // What was said last is still to leave, if the peer takes it.
+        let (_, mut writing) = self.parts.link.halves();
+        if self.standing.connected {
+            let _ = tokio::time::timeout(Duration::from_millis(100), writing.flush(false)).await;
+        }
+        let order = if halt == Halt::Fenced {
+            Order::Fence
+        } else {
+            Order::Stop
+        };
+        self.parts.control.give(order);
+        self.parts.from_cpu.close();
+        if self.ended.is_none() {
+            let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
+        }
+        if self.peer_left && halt != Halt::Fenced {
+            self.parts.storage.remove().await;
+        }
+        match halt {
+            Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
+            Halt::Stopped => {
+                self.parts.reporter.event("stopped", serde_json::json!({}));
+                Ok(Status::Success)
+            }
+            Halt::Ended { reason } => {
+                self.parts
+                    .reporter
+                    .event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
+                let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
+                Ok(conclude(&Ended { reason, point }))
+            }
+        }
+    }
+}
