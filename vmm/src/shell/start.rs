@@ -5,7 +5,7 @@ use super::commands::{log, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::descriptors;
-use super::pair::{backup, primary};
+use super::pair::begin::{Side, begin};
 use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
@@ -178,11 +178,12 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
             let signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
-            primary::primary(&image, &configuration, signals).await
+            begin(Side::Primary, &image, &configuration, signals).await
         }),
         Command::Backup(machine) => on_machine(machine, async |image, configuration| {
+            let signals = Signals::listen();
             let _terminal = TerminalGuard::new(false);
-            backup::backup(&image, &configuration).await
+            begin(Side::Backup, &image, &configuration, signals).await
         }),
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => super::demo::run(&arguments).map_err(CommandError::Demo),

@@ -7,8 +7,9 @@
 //! ```
 
 pub mod asking;
-pub mod backup;
+pub mod begin;
 pub mod clock;
+pub mod door;
 pub mod driver;
 pub mod feed;
 pub mod flowing;
@@ -18,7 +19,6 @@ pub mod journal;
 pub mod last_text;
 pub mod link;
 pub mod meeting;
-pub mod primary;
 pub mod received;
 pub mod reception;
 pub mod report;
