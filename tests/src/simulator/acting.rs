@@ -1,17 +1,19 @@
 //! What a process does: it reads, steps its replica, and carries out one action after the other. Between any
 //! two of these it may be stopped or die.
 
+use lockstep::replica::cpu::{self, Carried, FromCpu, Payload};
+use lockstep::replica::driving::Doing;
 use lockstep::replica::role::{Action, Closed, Halt, Input, Output, Report};
-use lockstep_logging_channel::{Generation, Message, Sequence, codec};
+use lockstep_logging_channel::{Generation, Message, OutputTarget, codec};
 
 use super::agenda::Happening;
+use super::inbox::{Item, Source};
 use super::marks::Mark;
 use super::network::Parcel;
-use super::node::{Item, Life};
+use super::node::Life;
 use super::plan::{Fault, Side, US};
 use super::points::{Moment, Step};
 use super::store::Half;
-use super::wires::{Entries, Told};
 use super::witness::asked_at_ns;
 use super::world::{CLAIMED, World};
 
@@ -23,11 +25,9 @@ impl World {
         let mut stepped = false;
         while self.nodes[side.index()].life == Life::Running {
             let node = &mut self.nodes[side.index()];
-            if let Some(action) = node.actions.pop_front() {
-                let step = Step::of(&action);
+            if let Some(step) = node.carrying.next().as_ref().map(Step::of) {
                 let nth = node.steps[step as usize] + 1;
                 if let Some(blow) = self.blow_at(side, step, nth, Moment::Before) {
-                    self.nodes[side.index()].actions.push_front(action);
                     self.strike(blow);
                     continue;
                 }
@@ -35,18 +35,22 @@ impl World {
                 node.steps[step as usize] = nth;
                 node.actions_done += 1;
                 let done = node.actions_done;
-                let seen = !matches!(
-                    action,
-                    Action::WakeAt { .. } | Action::Report(_) | Action::Advance { .. }
-                );
-                self.carry_out(side, action);
+                match node.carrying.begin() {
+                    Some(Doing::Act(action)) => self.carry_out(side, action),
+                    Some(Doing::LetOut) => self.let_out(side),
+                    None => (),
+                }
                 if let Some(blow) = self.blow_at(side, step, nth, Moment::After) {
                     self.strike(blow);
                 }
                 self.strike_between_actions(side, done);
+                let seen = !matches!(step, Step::WakeAt | Step::Report | Step::Advance | Step::Release);
                 if seen {
                     break;
                 }
+            } else if node.standing.closing {
+                node.standing.closed();
+                self.close(side);
             } else if stepped {
                 break;
             } else if let Some(told) = self.read(side) {
@@ -63,40 +67,51 @@ impl World {
     }
 
     /// The next thing that a process is told.
-    fn read(&mut self, side: Side) -> Option<Told> {
+    fn read(&mut self, side: Side) -> Option<FromCpu> {
         let node = &mut self.nodes[side.index()];
-        loop {
-            if let Some(told) = node.told.pop_front() {
-                let from_peer = matches!(
-                    told,
-                    Input::Received(_) | Input::ReceivedEntries(_) | Input::PeerClosed(Closed::Here { .. })
-                );
-                if node.connected || !from_peer {
-                    return Some(told);
+        while node.told.is_empty() {
+            if std::mem::take(&mut node.woken) {
+                if node.standing.live {
+                    // First the count, then everything that was told before it: only then is it true.
+                    let exits = node.cpu.borrow().passed_exits;
+                    node.told.extend(node.inbox.take_from_cpu());
+                    node.told.push_back(Input::Ran { exits });
                 }
+                node.told.push_back(Input::Wake);
                 continue;
             }
-            match node.inbox.pop_front()? {
+            let (source, item) = node.inbox.take()?;
+            match item {
+                Item::Told(told) if source == Source::Cpu => {
+                    node.told.push_back(told);
+                    node.told.extend(node.inbox.take_from_cpu());
+                }
+                Item::Told(told) if source == Source::Ended => {
+                    // What it logged last is before its end.
+                    node.told.extend(node.inbox.take_from_cpu());
+                    node.told.push_back(told);
+                }
                 Item::Told(told) => node.told.push_back(told),
-                Item::Bytes(bytes) if node.connected => node.told = node.decoder.take(&bytes),
-                Item::Again(bytes) if node.connected => {
+                Item::Bytes(bytes) => node.told = node.decoder.take(&bytes),
+                Item::Again(bytes) => {
                     node.told = node.decoder.take(&bytes);
-                    let ignored = |told: &Told| matches!(told, Input::Received(_));
+                    let ignored = |told: &FromCpu| matches!(told, Input::Received(_));
                     if !node.told.is_empty() && node.told.iter().all(ignored) {
                         self.marks.reach(Mark::RepeatIgnored);
                     }
                 }
-                Item::Closed if node.connected => node.told.push_back(Input::PeerClosed(Closed::ByPeer)),
-                Item::Bytes(_) | Item::Again(_) | Item::Closed => (),
+                Item::Closed => node.told.push_back(Input::PeerClosed(Closed::ByPeer)),
             }
         }
+        node.told.pop_front()
     }
 
-    fn step(&mut self, side: Side, told: Told) {
+    fn step(&mut self, side: Side, told: FromCpu) {
         self.note_input(side, &told);
         let asked_at_ns = asked_at_ns(&told);
         let node = &mut self.nodes[side.index()];
         let clock_ns = node.clock.read(self.now_ns);
+        node.standing.told(&told);
         let mut actions = Vec::new();
         let renews = matches!(told, Input::Received(Message::Heartbeat(_)));
         node.replica.step(clock_ns, told, &mut actions);
@@ -109,7 +124,7 @@ impl World {
         }
         self.check_wait(side, asked_at_ns, &actions);
         let node = &mut self.nodes[side.index()];
-        node.actions.extend(actions);
+        node.carrying.take(&mut actions);
         let round_trip_ns = node.replica.statistics().round_trip_ns;
         if self.plan.only_narrow && round_trip_ns > self.plan.timeout_ns * 3 / 8 {
             self.checker
@@ -128,7 +143,7 @@ impl World {
         }
     }
 
-    fn note_input(&mut self, side: Side, told: &Told) {
+    fn note_input(&mut self, side: Side, told: &FromCpu) {
         if !self.trace.is_kept() {
             return;
         }
@@ -142,8 +157,13 @@ impl World {
         self.trace.say(self.now_ns, || format!("{side:?} {text}"));
     }
 
-    fn carry_out(&mut self, side: Side, action: Action<Entries, Vec<u8>>) {
+    fn carry_out(&mut self, side: Side, action: Action<Carried, Payload>) {
         let now_ns = self.now_ns;
+        let node = &mut self.nodes[side.index()];
+        node.standing.acts(&action);
+        if !node.standing.connected {
+            node.inbox.part();
+        }
         match action {
             Action::Send(message) => {
                 let mut bytes = Vec::new();
@@ -154,34 +174,32 @@ impl World {
                 self.send_if_connected(side, Step::Send, bytes);
             }
             Action::SendEntries(batch) => {
-                self.send_if_connected(side, Step::SendEntries, batch.entries.encoded);
+                if let Carried::Encoded(entries) = batch.entries {
+                    self.send_if_connected(side, Step::SendEntries, entries);
+                }
             }
-            Action::Disconnect => self.close(side),
+            // Closed, if it is, behind the actions.
+            Action::Disconnect => (),
             Action::Deliver(batch) => {
-                let node = &mut self.nodes[side.index()];
                 node.stored = batch.last;
-                node.wires.borrow_mut().deliver(batch.entries.decoded);
-                self.poke_cpu(side, 0);
+                if let Carried::Decoded(entries) = batch.entries {
+                    self.hand(side, cpu::Item::Entries(entries));
+                }
             }
-            Action::Advance { exits } => {
-                self.nodes[side.index()].wires.borrow_mut().advance(exits);
-                self.poke_cpu(side, 0);
-            }
-            Action::Release { output, until_ns, .. } => self.release(side, output, until_ns),
+            Action::Advance { exits } => self.hand(side, cpu::Item::Advance(exits)),
+            Action::Release { output, until_ns, .. } => node.carrying.leaving.push(output, until_ns),
             Action::Claim { generation } => self.claim(side, generation),
             Action::Announce { generation } => {
                 self.trace
                     .say(now_ns, || format!("{side:?} announces {generation:?}"));
-                self.nodes[side.index()].receives = true;
                 // It is announced again when clients are reached again.
                 let mended_ns = self.uplinks.cut_until_ns[side.index()];
                 let at_ns = self.reaches_switch_ns(side).max(mended_ns);
                 self.agenda.at(at_ns, Happening::Announced(side, generation.0));
             }
-            Action::GoLive { generation, after } => self.go_live(side, generation, after),
+            Action::GoLive { generation, .. } => self.go_live(side, generation),
             Action::Throttle(throttled) => self.throttle(side, throttled),
             Action::WakeAt { at_ns } => {
-                let node = &mut self.nodes[side.index()];
                 node.wake_at_ns = Some(at_ns);
                 let at_ns = node.clock.when(at_ns).max(now_ns);
                 self.agenda.at(at_ns, Happening::Wake(side));
@@ -192,7 +210,8 @@ impl World {
     }
 
     fn send_if_connected(&mut self, side: Side, step: Step, mut bytes: Vec<u8>) {
-        if !self.nodes[side.index()].connected {
+        let node = &self.nodes[side.index()];
+        if !node.connected || !node.standing.connected {
             return;
         }
         let nth = self.nodes[side.index()].steps[step as usize];
@@ -215,20 +234,35 @@ impl World {
         }
     }
 
-    fn release(&mut self, side: Side, output: Output<Vec<u8>>, until_ns: u64) {
+    fn hand(&mut self, side: Side, item: cpu::Item) {
+        self.nodes[side.index()].cpu.borrow_mut().items.give(item);
+        self.poke_cpu(side, 0);
+    }
+
+    /// What was released leaves together, but for what is late.
+    fn let_out(&mut self, side: Side) {
+        let node = &mut self.nodes[side.index()];
+        let leaving = std::mem::take(&mut node.carrying.leaving);
+        let leaves: Vec<_> = leaving
+            .at(node.clock.read(self.now_ns))
+            .map(|output| output.sequence)
+            .collect();
+        for (output, until_ns) in leaving.into_all() {
+            if leaves.contains(&output.sequence) {
+                self.output_leaves(side, output, until_ns);
+            } else {
+                self.marks.reach(Mark::LateRelease);
+                self.dropped.push(output.sequence);
+            }
+        }
+    }
+
+    fn output_leaves(&mut self, side: Side, output: Output<Payload>, until_ns: u64) {
         let won = self.store.claims.winner(CLAIMED) == Some(side);
         let node = &self.nodes[side.index()];
         let (generation, alone) = (node.replica.generation().0, node.replica.acts_alone());
-        let ended = node.has_ended()
-            || node
-                .actions
-                .iter()
-                .any(|action| matches!(action, Action::Halt(_)));
-        if node.clock.read(self.now_ns) > until_ns {
-            self.marks.reach(Mark::LateRelease);
-            self.dropped.push(output.sequence);
-            return;
-        }
+        let halts = |action: &Action<_, _>| matches!(action, Action::Halt(_));
+        let ended = node.has_ended() || node.carrying.actions().any(halts);
         // What was released alone may be carried out just before the end of a guest that has ended.
         let alone = won && (alone || (ended && until_ns == u64::MAX));
         if side == Side::Backup {
@@ -243,12 +277,12 @@ impl World {
         self.trace.say(self.now_ns, || {
             format!("{side:?} says {} in {generation}", output.sequence.0)
         });
-        let said = (output.sequence, output.payload.clone());
+        let (target, payload) = output.payload;
+        let said = (output.sequence, payload.clone());
         self.checker.output(side, generation, alone, stored, said);
         let is_lost = self.plan.loss != u64::MAX && self.rng.once_in(self.plan.loss);
-        if !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
+        if target == OutputTarget::Network && !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
             let at_ns = self.reaches_switch_ns(side);
-            let payload = output.payload;
             let output = Happening::Output {
                 side,
                 generation,
@@ -282,18 +316,20 @@ impl World {
         );
     }
 
-    fn go_live(&mut self, side: Side, generation: Generation, after: Sequence) {
-        let wires = self.nodes[side.index()].wires.clone();
-        wires.borrow_mut().go_live(generation, after);
-        if wires.borrow().unreplayed() > 0 {
-            self.marks.reach(Mark::BackupLiveWithBacklog);
+    fn go_live(&mut self, side: Side, generation: Generation) {
+        {
+            let cpu = &mut *self.nodes[side.index()].cpu.borrow_mut();
+            (cpu.won, cpu.alone) = (generation, true);
+            if cpu.items.entries() > 0 {
+                self.marks.reach(Mark::BackupLiveWithBacklog);
+            }
         }
-        self.poke_cpu(side, 0);
+        self.hand(side, cpu::Item::GoLive);
     }
 
     fn throttle(&mut self, side: Side, throttled: bool) {
         let node = &mut self.nodes[side.index()];
-        node.throttled = throttled;
+        node.cpu.borrow_mut().throttled = throttled;
         if throttled {
             let statistics = node.replica.statistics();
             self.marks
@@ -350,6 +386,9 @@ impl World {
     fn note_report(&mut self, side: Side, report: &Report) {
         self.trace
             .say(self.now_ns, || format!("{side:?} reports {report:?}"));
+        if matches!(report, Report::Solo { .. }) {
+            self.nodes[side.index()].cpu.borrow_mut().alone = true;
+        }
         self.mark_report(side, report);
     }
 }

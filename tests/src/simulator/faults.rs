@@ -57,7 +57,7 @@ impl World {
             Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
             Fault::Jump { side, by_ns } => self.jump(side, by_ns),
             Fault::WallBack { side, by_ns } => {
-                self.nodes[side.index()].wires.borrow_mut().set_wall_back(by_ns);
+                self.nodes[side.index()].cpu.borrow_mut().set_wall_back(by_ns);
             }
             Fault::SlowCpu { side, times, for_ns } => {
                 self.nodes[side.index()].slow = (times, until(for_ns));

@@ -253,7 +253,7 @@ impl Guest {
     /// One use of the door.
     ///
     /// # Errors
-    /// Where the door has to wait ([`super::wires::waits`]) the step can be made again; anything else is final.
+    /// Where the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else is final.
     pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         match self.phase {
             Phase::Arrivals { entered } => self.arrive(door, entered),

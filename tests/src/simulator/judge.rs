@@ -44,7 +44,7 @@ impl World {
 
     /// The newest output of the surviving history.
     pub(super) fn newest_output(&self) -> Sequence {
-        let history = self.node(self.survivor()).wires.borrow();
+        let history = self.node(self.survivor()).cpu.borrow();
         history
             .history
             .last()
@@ -59,20 +59,20 @@ impl World {
 
     /// The first output of the surviving history up to `until` that a survivor that can has not said.
     pub(super) fn first_unsaid(&self, until: Sequence) -> Option<Sequence> {
-        let wires = self.node(self.survivor()).wires.borrow();
-        let count = wires.history.partition_point(|(sequence, _)| *sequence <= until);
-        let due = wires.history.get(..count).filter(|_| self.stands())?;
+        let cpu = self.node(self.survivor()).cpu.borrow();
+        let count = cpu.history.partition_point(|(sequence, _)| *sequence <= until);
+        let due = cpu.history.get(..count).filter(|_| self.stands())?;
         self.checker.first_unsaid(due, &self.dropped)
     }
 
     /// Judges a run that is decided. Outputs up to `due_until` must have been said by now.
     pub(super) fn judge(&mut self, due_until: Sequence) {
-        if self.nodes.iter().any(|node| node.wires.borrow().wall_went_back) {
+        if self.nodes.iter().any(|node| node.cpu.borrow().wall_went_back) {
             self.marks.reach(Mark::WallWentBack);
         }
         self.check_expected();
         let survivor = self.survivor();
-        let history: Vec<Said> = self.node(survivor).wires.borrow().history.clone();
+        let history: Vec<Said> = self.node(survivor).cpu.borrow().history.clone();
         self.checker.history(&history);
         let stands = self.stands();
         if let Some(Sequence(unsaid)) = self.first_unsaid(due_until) {
@@ -84,7 +84,7 @@ impl World {
             self.marks.reach(Mark::BothDead);
         }
         // A backup that died on its way has not replayed all it had: what it lacks is not lost by a mistake.
-        let whole = survivor == Side::Primary || stands || node.wires.borrow().live;
+        let whole = survivor == Side::Primary || stands || node.cpu.borrow().live;
         if whole {
             let acknowledged: Vec<_> = self
                 .clients

@@ -27,8 +27,10 @@ mod batch;
 mod check;
 mod clients;
 mod clock;
+mod cpu;
 mod faults;
 mod guest;
+mod inbox;
 mod judge;
 mod marks;
 mod network;
@@ -40,7 +42,6 @@ mod store;
 mod storing;
 mod switch;
 mod trace;
-mod wires;
 mod witness;
 mod world;
 

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 
-use lockstep::replica::role::{Batch, Closed, Input};
-use lockstep_logging_channel::{Body, LogError, Order, Record, codec};
+use lockstep::replica::cpu::FromCpu;
+use lockstep::replica::driving::{Received, together};
+use lockstep::replica::role::{Closed, Input};
+use lockstep_logging_channel::{LogError, Order, Record, codec};
 
 use super::plan::MS;
-use super::wires::{Entries, Told};
 
 /// What is under way from one side to the other.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,66 +86,35 @@ impl Default for Decoder {
 
 impl Decoder {
     /// What the bytes that arrive say. Damage is the last thing they say.
-    pub fn take(&mut self, bytes: &[u8]) -> VecDeque<Told> {
-        let mut told = VecDeque::new();
+    pub fn take(&mut self, bytes: &[u8]) -> VecDeque<FromCpu> {
         if self.broken {
-            return told;
+            return VecDeque::new();
         }
         self.bytes.extend_from_slice(bytes);
-        let mut used = 0;
-        loop {
+        let (mut used, mut records) = (0, Vec::new());
+        let damage = loop {
             let rest = self.bytes.get(used..).unwrap_or_default();
             match codec::decode(rest) {
                 Ok((record, length)) => {
                     used += length;
-                    if let Err(why) = self.tell(record, length, &mut told) {
-                        self.break_off(&why, &mut told);
-                        return told;
+                    if let Record::Entry(entry) = &record
+                        && let Err(why) = self.order.take(entry)
+                    {
+                        break Some(why);
                     }
+                    records.push((record, length as u64));
                 }
-                Err(LogError::Truncated { .. }) => break,
-                Err(why) => {
-                    self.break_off(&why, &mut told);
-                    return told;
-                }
+                Err(LogError::Truncated { .. }) => break None,
+                Err(why) => break Some(why),
             }
-        }
-        self.bytes.drain(..used);
-        told
-    }
-
-    fn break_off(&mut self, why: &LogError, told: &mut VecDeque<Told>) {
-        self.broken = true;
-        told.push_back(Input::PeerClosed(Closed::Here { why: why.to_string() }));
-    }
-
-    /// Entries that lie together are one batch.
-    fn tell(&mut self, record: Record, length: usize, told: &mut VecDeque<Told>) -> Result<(), LogError> {
-        let entry = match record {
-            Record::Message(message) => {
-                told.push_back(Input::Received(message));
-                return Ok(());
-            }
-            Record::Entry(entry) => entry,
         };
-        self.order.take(&entry)?;
-        if !matches!(told.back(), Some(Input::ReceivedEntries(_))) {
-            told.push_back(Input::ReceivedEntries(Batch {
-                first: entry.sequence,
-                last: entry.sequence,
-                exits: 0,
-                ends: false,
-                bytes: 0,
-                entries: Entries::default(),
-            }));
-        }
-        if let Some(Input::ReceivedEntries(batch)) = told.back_mut() {
-            batch.last = entry.sequence;
-            batch.exits = entry.point.exits;
-            batch.ends = matches!(entry.body, Body::End(_));
-            batch.bytes += length as u64;
-            batch.entries.decoded.push(entry);
-        }
-        Ok(())
+        self.bytes.drain(..used);
+        self.broken = damage.is_some();
+        let told = together(records).into_iter().map(|received| match received {
+            Received::Message(message) => Input::Received(message),
+            Received::Entries(batch) => Input::ReceivedEntries(batch),
+        });
+        let broke = |why: LogError| Input::PeerClosed(Closed::Here { why: why.to_string() });
+        told.chain(damage.map(broke)).collect()
     }
 }

@@ -3,18 +3,21 @@
 use std::collections::VecDeque;
 
 use lockstep::machine::door::Door;
+use lockstep::replica::cpu::{Carried, FromCpu, Payload};
+use lockstep::replica::driving::{Carrying, Standing};
 use lockstep::replica::recorder::Start;
-use lockstep::replica::role::{Action, Config, Halt, Replica};
+use lockstep::replica::role::{Config, Halt, Input, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
 
 use super::check::Checker;
 use super::clock::Clock;
+use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
 use super::guest::{Guest, Progress};
+use super::inbox::Inbox;
 use super::network::Decoder;
 use super::plan::{Plan, Side};
 use super::points::Step;
 use super::store::Half;
-use super::wires::{Entries, Shared, Told, Wires, live_door, standby_door, waits};
 use super::witness::Watch;
 
 /// Exits a virtual CPU makes in one turn.
@@ -34,19 +37,6 @@ pub enum Life {
     Dead,
 }
 
-/// What lies in a process's sockets and queues.
-#[derive(Debug)]
-pub enum Item {
-    /// Bytes from the peer.
-    Bytes(Vec<u8>),
-    /// Bytes from the peer that had come before.
-    Again(Vec<u8>),
-    /// The peer has closed.
-    Closed,
-    /// Something else.
-    Told(Told),
-}
-
 /// A replica process.
 pub struct Node {
     /// Which.
@@ -56,18 +46,22 @@ pub struct Node {
     /// Whether it runs.
     pub life: Life,
     /// The role machine.
-    pub replica: Replica<Entries, Vec<u8>>,
-    /// Between it and its virtual CPU.
-    pub wires: Shared,
+    pub replica: Replica<Carried, Payload>,
+    /// Its virtual CPU's thread.
+    pub cpu: Shared,
     /// Its guest.
     pub guest: Guest,
     door: Box<dyn Door>,
     /// What waits to be read.
-    pub inbox: VecDeque<Item>,
+    pub inbox: Inbox,
+    /// The time has come that it asked for.
+    pub woken: bool,
     /// What was read and waits to be stepped with.
-    pub told: VecDeque<Told>,
+    pub told: VecDeque<FromCpu>,
     /// What waits to be carried out.
-    pub actions: VecDeque<Action<Entries, Vec<u8>>>,
+    pub carrying: Carrying,
+    /// Where it stands.
+    pub standing: Standing,
     /// How many actions were carried out.
     pub actions_done: u64,
     /// How many of each kind were begun.
@@ -76,11 +70,9 @@ pub struct Node {
     pub claims_then: Vec<(Generation, Half)>,
     /// The second half of what was being sent, likewise.
     pub half_sent: Option<Vec<u8>>,
-    /// Frames for the guest are taken in.
-    pub receives: bool,
     /// Bytes from the peer become records here.
     pub decoder: Decoder,
-    /// The connection stands, as far as this side knows.
+    /// Its end of the connection is open.
     pub connected: bool,
     /// How often it has asked the store.
     pub claims: u64,
@@ -92,8 +84,6 @@ pub struct Node {
     pub cpu_at_ns: Option<u64>,
     /// It takes none before: the last one lasts until then.
     pub cpu_busy_until_ns: u64,
-    /// The virtual CPU has to wait.
-    pub throttled: bool,
     /// When its clock shows this it wants to be stepped.
     pub wake_at_ns: Option<u64>,
     /// The newest entry handed to the replay.
@@ -139,7 +129,8 @@ impl Node {
     pub fn new(side: Side, plan: &Plan, seed: u64) -> Self {
         let start_ns = 1_000_000_000 * (1 + side.index() as u64);
         let clock = Clock::new(plan.clock_ppm[side.index()], start_ns);
-        let wires = Wires::new(start_ns, seed, side == Side::Primary);
+        let live = side == Side::Primary;
+        let cpu = Cpu::new(start_ns, seed, live);
         let first = Start {
             generation: Generation(1),
             sequence: Sequence(1),
@@ -147,12 +138,9 @@ impl Node {
         let (replica, door) = match side {
             Side::Primary => (
                 Replica::primary(config(plan, side), start_ns),
-                live_door(&wires, first),
+                live_door(&cpu, first),
             ),
-            Side::Backup => (
-                Replica::backup(config(plan, side), start_ns),
-                standby_door(&wires),
-            ),
+            Side::Backup => (Replica::backup(config(plan, side), start_ns), standby_door(&cpu)),
         };
         #[expect(
             clippy::expect_used,
@@ -164,17 +152,18 @@ impl Node {
             clock,
             life: Life::Running,
             replica,
-            wires,
+            cpu,
             guest: Guest::default(),
             door,
-            inbox: VecDeque::new(),
+            inbox: Inbox::default(),
+            woken: true,
             told: VecDeque::new(),
-            actions: VecDeque::new(),
+            carrying: Carrying::default(),
+            standing: Standing::new(live),
             actions_done: 0,
             steps: [0; Step::ALL.len()],
             claims_then: Vec::new(),
             half_sent: None,
-            receives: side == Side::Primary,
             decoder: Decoder::default(),
             connected: true,
             claims: 0,
@@ -182,7 +171,6 @@ impl Node {
             act_due: false,
             cpu_at_ns: None,
             cpu_busy_until_ns: 0,
-            throttled: false,
             wake_at_ns: None,
             stored: Sequence(0),
             guest_over: false,
@@ -204,15 +192,22 @@ impl Node {
         matches!(self.halted, Some(Halt::Ended { .. }))
     }
 
+    /// Whether the process has something to do.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        let idle = self.inbox.is_empty() && self.told.is_empty() && self.carrying.is_done();
+        !idle || self.woken || self.standing.closing
+    }
+
     /// Whether the virtual CPU would use a turn.
     #[must_use]
     pub fn cpu_runs(&self) -> bool {
-        self.life == Life::Running && self.halted.is_none() && !self.guest_over && !self.throttled
+        self.life == Life::Running && self.halted.is_none() && !self.guest_over
     }
 
     /// Lets the virtual CPU run for a turn.
     pub fn run(&mut self, now_ns: u64, checker: &mut Checker) -> Turn {
-        self.wires.borrow_mut().clock_ns = self.clock.read(now_ns);
+        self.cpu.borrow_mut().clock_ns = self.clock.read(now_ns);
         let mut exits = 0;
         let turn = loop {
             if exits == EXITS_A_TURN {
@@ -222,12 +217,13 @@ impl Node {
                 Ok(Progress::Between) => (),
                 Ok(Progress::Exit) => {
                     exits += 1;
-                    let replaying = !self.wires.borrow().live;
+                    let replaying = !self.cpu.borrow().live;
                     checker.exit(self.side, replaying, &self.guest);
                 }
                 Ok(Progress::Ended) => {
                     self.guest_over = true;
-                    self.wires.borrow_mut().ended(EndReason::PoweredOff(0));
+                    let reason = EndReason::PoweredOff(0);
+                    self.inbox.put(Input::GuestEnded { reason });
                     break Turn::Waits;
                 }
                 Err(why) if waits(&why) => break self.wait(),
@@ -240,20 +236,20 @@ impl Node {
         };
         let slow = if now_ns < self.slow.1 { self.slow.0 } else { 1 };
         self.cpu_busy_until_ns = now_ns + u64::from(exits) * EXIT_NS * slow;
-        let said = self.wires.borrow_mut().take_said();
-        self.inbox.extend(said.into_iter().map(Item::Told));
+        let told = std::mem::take(&mut self.cpu.borrow_mut().told);
+        told.into_iter().for_each(|told| self.inbox.put(told));
         turn
     }
 
-    /// A live guest that idles has a timer; a replaying one has only its log.
+    /// A live guest that idles has a timer; a replaying one has only its log, and a throttled one waits for its loop.
     fn wait(&self) -> Turn {
-        let wires = self.wires.borrow();
-        if !wires.live {
+        let cpu = self.cpu.borrow();
+        if !cpu.live || cpu.throttled {
             return Turn::Waits;
         }
-        let due_ns = wires.clock_when(self.guest.timer_at_ns());
+        let due_ns = cpu.clock_when(self.guest.timer_at_ns());
         Turn::Again {
-            after_ns: due_ns.saturating_sub(wires.clock_ns).max(EXIT_NS),
+            after_ns: due_ns.saturating_sub(cpu.clock_ns).max(EXIT_NS),
         }
     }
 }

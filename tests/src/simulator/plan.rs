@@ -289,7 +289,9 @@ impl Plan {
             Step::Claim => (true, true),
             Step::Send | Step::SendEntries => (false, true),
             Step::Disconnect | Step::Announce | Step::GoLive | Step::Throttle | Step::Halt => (true, false),
-            Step::Deliver | Step::Advance | Step::Release | Step::WakeAt | Step::Report => (false, false),
+            Step::Deliver | Step::Advance | Step::Release | Step::LetOut | Step::WakeAt | Step::Report => {
+                (false, false)
+            }
         };
         let moment = match rng.below(if middle { 3 } else { 2 }) {
             0 => Moment::Before,
@@ -300,7 +302,12 @@ impl Plan {
         Fault::Strike {
             side: Side::BOTH[rng.below(2) as usize],
             point: Point { blow, step, moment },
-            nth: if rare { 1 } else { rng.within(1, 100) },
+            nth: match step {
+                _ if rare => 1,
+                // A run has a handful.
+                Step::Report => rng.within(1, 5),
+                _ => rng.within(1, 100),
+            },
             for_ns,
             reset: rng.once_in(3),
         }

@@ -1,12 +1,14 @@
-//! Where a process can die or stand still: before, halfway through and after each action of a replica.
+//! Where a process can die or stand still: before, halfway through and after each action of a replica, and where it lets out
+//! what was released.
 
 use std::fmt;
 
+use lockstep::replica::driving::carrying::Next;
 use lockstep::replica::role::Action;
 
-/// What an action is, whatever it carries.
+/// What a loop does, whatever it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named as the actions are")]
+#[allow(missing_docs, reason = "named as the actions are, but for the last")]
 pub enum Step {
     Send,
     SendEntries,
@@ -21,11 +23,12 @@ pub enum Step {
     WakeAt,
     Report,
     Halt,
+    LetOut,
 }
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Send,
         Self::SendEntries,
         Self::Disconnect,
@@ -39,11 +42,16 @@ impl Step {
         Self::WakeAt,
         Self::Report,
         Self::Halt,
+        Self::LetOut,
     ];
 
-    /// The step of this action. A new kind of action does not compile until it has one.
+    /// The step that is next. A new kind of action does not compile until it has one.
     #[must_use]
-    pub fn of<E, O>(action: &Action<E, O>) -> Self {
+    pub fn of(next: &Next<'_>) -> Self {
+        let action = match next {
+            Next::Act(action) => action,
+            Next::LetOut => return Self::LetOut,
+        };
         match action {
             Action::Send(_) => Self::Send,
             Action::SendEntries(_) => Self::SendEntries,

@@ -2,6 +2,7 @@
 //! them. A side that is cut off from its peer and from clients at once must leave the machine to
 //! the other.
 
+use lockstep::replica::cpu::{Carried, FromCpu, Payload};
 use lockstep::replica::role::{Action, Config, Input, Report};
 
 use super::agenda::Happening;
@@ -9,7 +10,6 @@ use super::marks::Mark;
 use super::node::{Life, Node};
 use super::plan::{Fault, Plan, Planned, Side};
 use super::rng::{Rng, mix};
-use super::wires::{Entries, Told};
 use super::world::World;
 
 /// Makes the draws of this file others than those of the rest of the plan, which stays as it is for
@@ -190,7 +190,7 @@ impl World {
         &mut self,
         side: Side,
         asked_at_ns: Option<u64>,
-        actions: &[Action<Entries, Vec<u8>>],
+        actions: &[Action<Carried, Payload>],
     ) {
         let node = &mut self.nodes[side.index()];
         let now_ns = node.clock.read(self.now_ns);
@@ -263,7 +263,7 @@ impl World {
 
 /// When the witness was asked whose answer this is.
 #[must_use]
-pub fn asked_at_ns(told: &Told) -> Option<u64> {
+pub fn asked_at_ns(told: &FromCpu) -> Option<u64> {
     match told {
         Input::Witnessed { asked_at_ns, .. } => Some(*asked_at_ns),
         _ => None,

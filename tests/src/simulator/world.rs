@@ -1,5 +1,6 @@
 //! The world of one run: two processes, what is between them, the store, the clients, and time.
 
+use lockstep::replica::cpu::FromCpu;
 use lockstep::replica::role::{Closed, Input};
 use lockstep_logging_channel::Sequence;
 
@@ -7,9 +8,10 @@ use super::agenda::{Agenda, Happening};
 use super::check::Checker;
 use super::clients::{Client, Heard};
 use super::guest::{CLIENTS_MAX, Reply, Request};
+use super::inbox::Item;
 use super::marks::{Mark, Marks};
 use super::network::{Link, Parcel};
-use super::node::{Item, Life, Node, Turn};
+use super::node::{Life, Node, Turn};
 use super::plan::{Fault, MS, Plan, Side, US};
 use super::rng::Rng;
 use super::store::Store;
@@ -118,7 +120,6 @@ impl World {
                 .at(client.due_ns().unwrap_or(0), Happening::Client(index));
         }
         for side in Side::BOTH {
-            self.nodes[side.index()].inbox.push_back(Item::Told(Input::Wake));
             self.poke(side);
             self.poke_cpu(side, 0);
         }
@@ -198,8 +199,7 @@ impl World {
     /// Puts a process's next turn on the agenda.
     pub fn poke(&mut self, side: Side) {
         let node = &mut self.nodes[side.index()];
-        let busy = !(node.inbox.is_empty() && node.told.is_empty() && node.actions.is_empty());
-        if node.life == Life::Running && busy && !node.act_due {
+        if node.life == Life::Running && node.is_busy() && !node.act_due {
             node.act_due = true;
             let after_ns = 500 + self.rng.below(3_000);
             self.agenda.at(self.now_ns + after_ns, Happening::Act(side));
@@ -217,8 +217,8 @@ impl World {
     }
 
     /// Tells a process something from its own host.
-    pub fn tell(&mut self, side: Side, told: super::wires::Told) {
-        self.nodes[side.index()].inbox.push_back(Item::Told(told));
+    pub fn tell(&mut self, side: Side, told: FromCpu) {
+        self.nodes[side.index()].inbox.put(told);
         self.poke(side);
     }
 
@@ -233,7 +233,7 @@ impl World {
             return;
         }
         let turn = node.run(now_ns, &mut self.checker);
-        if node.wires.borrow().cuts > 0 {
+        if node.cpu.borrow().was_cut {
             self.marks.reach(Mark::BatchCut);
         }
         let ended = node.guest_over;
@@ -254,7 +254,8 @@ impl World {
         }
         if node.clock.read(self.now_ns) >= wake_at_ns {
             node.wake_at_ns = None;
-            self.tell(side, Input::Wake);
+            node.woken = true;
+            self.poke(side);
         }
     }
 
@@ -263,13 +264,13 @@ impl World {
             return;
         }
         let node = &mut self.nodes[to.index()];
-        if node.life == Life::Dead || !node.connected {
+        if node.life == Life::Dead || !node.standing.connected {
             return;
         }
         if late {
             self.marks.reach(Mark::Delayed);
         }
-        node.inbox.push_back(match parcel {
+        node.inbox.put_from_peer(match parcel {
             Parcel::Bytes(bytes) => Item::Bytes(bytes),
             Parcel::Again(bytes) => Item::Again(bytes),
             Parcel::Closed => Item::Closed,
@@ -355,10 +356,10 @@ impl World {
         for (side, frame) in Side::BOTH.into_iter().zip(frames) {
             let node = &mut self.nodes[side.index()];
             let cut = self.uplinks.is_cut(side, self.now_ns);
-            let Some(frame) = frame.filter(|_| node.is_up() && node.receives && !cut) else {
+            let Some(frame) = frame.filter(|_| node.is_up() && node.standing.receives && !cut) else {
                 continue;
             };
-            if !node.wires.borrow_mut().frame(frame) {
+            if !node.cpu.borrow_mut().frame(frame) {
                 self.marks.reach(Mark::FramesLost);
             }
             self.poke_cpu(side, 0);
@@ -423,7 +424,7 @@ impl World {
             return;
         }
         node.life = Life::Running;
-        let mail = node.inbox.iter().any(|item| matches!(item, Item::Bytes(_)));
+        let mail = node.inbox.has_mail();
         let long = self.now_ns - node.stopped_since_ns > timeout_ns;
         if side == Side::Primary && mail && long {
             self.marks.reach(Mark::WokeWithMail);
@@ -452,7 +453,7 @@ impl World {
 
     /// The connection breaks at this side.
     pub fn break_connection(&mut self, side: Side) {
-        if self.nodes[side.index()].connected {
+        if self.nodes[side.index()].standing.connected {
             let why = "its kernel gave it up".to_owned();
             self.tell(side, Input::PeerClosed(Closed::Here { why }));
         }

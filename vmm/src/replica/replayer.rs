@@ -48,6 +48,12 @@ pub trait Feed {
     /// [`DoorError`].
     fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
 
+    /// Nothing follows any more: the replay has met the end of the log.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn finish(&mut self) -> Result<(), DoorError>;
+
     /// A kick: whether the replay is to stop.
     ///
     /// # Errors
@@ -381,7 +387,8 @@ impl<F: Feed> Replayer<F> {
         if !expected.parts.is_empty() {
             self.compare_parts(&entry, point, &expected.parts, &end.parts)?;
         }
-        Ok(self.met(entry)?)
+        self.met(entry)?;
+        Ok(self.feed.finish()?)
     }
 
     fn compare_parts(

@@ -246,6 +246,10 @@ impl Feed for Recorded {
         Ok(())
     }
 
+    fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+
     fn kicked(&mut self) -> Result<(), DoorError> {
         if Instant::now() < self.until {
             return Ok(());

@@ -167,6 +167,10 @@ impl<H: FeedHost> Feed for QueuedFeed<H> {
         }
     }
 
+    fn finish(&mut self) -> Result<(), DoorError> {
+        self.report()
+    }
+
     fn kicked(&mut self) -> Result<(), DoorError> {
         self.host.obey()
     }
@@ -260,6 +264,17 @@ mod tests {
         assert_eq!(feed.host.reported, []);
         assert!(feed.next(0).is_err());
         assert_eq!(host.reported, [(1, 1)]);
+    }
+
+    #[test]
+    fn outputs_right_before_the_end_are_reported() {
+        let mut host = Host::default();
+        let mut feed = QueuedFeed::new(&mut host);
+        feed.replayed(Sequence(1), 0).unwrap();
+        feed.output(Sequence(1), OutputTarget::Network, vec![1]).unwrap();
+        feed.replayed(Sequence(2), 0).unwrap();
+        feed.finish().unwrap();
+        assert_eq!(host.reported, [(2, 1)]);
     }
 
     #[test]

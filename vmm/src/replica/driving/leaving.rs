@@ -39,6 +39,11 @@ impl Leaving {
             .map(|(output, _)| output)
     }
 
+    /// All of them, in order, each with the time until which it may leave.
+    pub fn into_all(self) -> impl Iterator<Item = (Output<Payload>, u64)> {
+        self.outputs.into_iter()
+    }
+
     /// Forgets them: those that may leave are written.
     pub fn clear(&mut self) {
         self.outputs.clear();

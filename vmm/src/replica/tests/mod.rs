@@ -158,6 +158,10 @@ impl Feed for FakeFeed {
         Ok(())
     }
 
+    fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+
     fn kicked(&mut self) -> Result<(), DoorError> {
         match self.items.pop_front() {
             Some(Err(order)) => Err(order),

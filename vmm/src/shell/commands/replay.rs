@@ -82,6 +82,10 @@ impl Feed for FileFeed {
         Ok(())
     }
 
+    fn finish(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+
     fn kicked(&mut self) -> Result<(), DoorError> {
         self.ordered.obey()
     }

@@ -1,0 +1,345 @@
+//! The virtual CPU's thread, and what it shares with the replica loop. The journal, the feed, the choice among arrivals,
+//! guest time, and the doors on them are the real ones; what they need of a host is here.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep::replica::cpu::{
+    BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
+};
+use lockstep::replica::recorder::{Journal, Outside, Recorder, Start};
+use lockstep::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
+use lockstep::replica::standby::{Standby, TakenOver};
+use lockstep_logging_channel::{Entry, Event, ExecutionPoint, Generation, OutputTarget, Sequence, Value};
+
+use super::rng::Rng;
+
+/// Frames that wait for the guest; more are lost, as on a network card.
+const FRAMES_MAX: usize = 32;
+
+/// What wall clocks show in the beginning, at least.
+const WALL_NS: u64 = 10_000_000_000;
+
+/// How far wall clocks of two hosts are apart, at most.
+const WALL_APART_NS: u64 = 1_000_000_000;
+
+/// What the door refuses with where a real one would wait.
+const WAITS: &str = "moment: the simulated thread waits";
+
+fn must_wait() -> DoorError {
+    DoorError::Host {
+        what: WAITS,
+        why: String::new(),
+    }
+}
+
+/// True if the door would have waited.
+#[must_use]
+pub fn waits(error: &DoorError) -> bool {
+    matches!(error, DoorError::Host { what: WAITS, .. })
+}
+
+/// What a virtual CPU's thread and its replica loop both see.
+#[derive(Debug)]
+pub struct Cpu {
+    /// The side's clock, in nanoseconds.
+    pub clock_ns: u64,
+    /// The virtual CPU is live.
+    pub live: bool,
+    /// It has to wait.
+    pub throttled: bool,
+    /// There is no peer any more.
+    pub alone: bool,
+    /// The generation to go live in.
+    pub won: Generation,
+    /// From the loop to the replay.
+    pub items: Items,
+    /// To the loop.
+    pub told: VecDeque<FromCpu>,
+    /// Exits passed, with every entry up to them in `told` or taken from it.
+    pub passed_exits: u64,
+    /// Every output that the guest here has made: its entry, and its bytes.
+    pub history: Vec<(Sequence, Vec<u8>)>,
+    /// The wall clock was behind what the guest had been told.
+    pub wall_went_back: bool,
+    /// A batch was cut.
+    pub was_cut: bool,
+    frames: VecDeque<Vec<u8>>,
+    time: GuestTime,
+    /// Wall time that the guest was told last.
+    wall_ns: u64,
+    /// What the wall clock is ahead of the other, in nanoseconds.
+    wall_ahead_ns: u64,
+    rng: Rng,
+}
+
+/// Both ends have it: they are threads of one process.
+pub type Shared = Rc<RefCell<Cpu>>;
+
+impl Cpu {
+    /// A virtual CPU of a side whose clock shows `clock_ns`.
+    #[must_use]
+    pub fn new(clock_ns: u64, seed: u64, live: bool) -> Shared {
+        let mut rng = Rng::new(seed);
+        Rc::new(RefCell::new(Self {
+            clock_ns,
+            live,
+            throttled: false,
+            alone: false,
+            won: Generation::default(),
+            items: Items::default(),
+            told: VecDeque::new(),
+            passed_exits: 0,
+            history: Vec::new(),
+            wall_went_back: false,
+            was_cut: false,
+            frames: VecDeque::new(),
+            time: GuestTime::starting_at(TimeFloor::default(), clock_ns),
+            wall_ns: 0,
+            wall_ahead_ns: WALL_NS + rng.below(WALL_APART_NS),
+            rng,
+        }))
+    }
+
+    /// A frame arrives. False where it is lost.
+    pub fn frame(&mut self, frame: Vec<u8>) -> bool {
+        let fits = self.frames.len() < FRAMES_MAX;
+        if fits {
+            self.frames.push_back(frame);
+        }
+        fits
+    }
+
+    /// The wall clock is set back.
+    pub fn set_wall_back(&mut self, by_ns: u64) {
+        self.wall_ahead_ns = self.wall_ahead_ns.saturating_sub(by_ns);
+    }
+
+    /// What the clock shows when guest time is `guest_ns`, on a live side.
+    #[must_use]
+    pub fn clock_when(&self, guest_ns: u64) -> u64 {
+        self.time.host_ns(guest_ns)
+    }
+
+    fn host_wall_ns(&mut self) -> u64 {
+        let host_ns = self.clock_ns + self.wall_ahead_ns;
+        self.wall_went_back |= host_ns < self.wall_ns;
+        host_ns
+    }
+}
+
+impl Proposals for Cpu {
+    fn monotonic_ns(&self) -> u64 {
+        self.time.monotonic_ns(self.clock_ns)
+    }
+
+    fn frame(&mut self) -> Option<Vec<u8>> {
+        self.frames.pop_front()
+    }
+
+    fn typed(&mut self) -> Option<Vec<u8>> {
+        None
+    }
+}
+
+/// A virtual CPU's end of what it shares.
+#[derive(Clone)]
+struct End(Shared);
+
+/// The world as the live guest meets it.
+struct World {
+    end: Shared,
+    taking: Taking,
+}
+
+impl Outside for World {
+    fn answer(&mut self, question: Question) -> Result<Value, DoorError> {
+        let cpu = &mut *self.end.borrow_mut();
+        let clock_ns = cpu.clock_ns;
+        Ok(match question {
+            Question::Random { length_bytes } => {
+                Value::Random((0..length_bytes).map(|_| cpu.rng.next_u64() as u8).collect())
+            }
+            Question::Tsc => Value::Tsc(cpu.time.tsc(clock_ns)),
+            Question::Monotonic => Value::Monotonic(cpu.time.monotonic_ns(clock_ns)),
+            Question::Wall => {
+                let host_ns = cpu.host_wall_ns();
+                cpu.wall_ns = cpu.time.wall_ns(clock_ns, host_ns);
+                Value::Wall(cpu.wall_ns)
+            }
+        })
+    }
+
+    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+        let cpu = &mut *self.end.borrow_mut();
+        let monotonic_ns = cpu.monotonic_ns();
+        match self.taking.next(readiness, cpu) {
+            Some(kind) => Ok(Some(Event { monotonic_ns, kind })),
+            None if readiness.idle => Err(must_wait()),
+            None => Ok(None),
+        }
+    }
+
+    fn horizon(&mut self, _: ExecutionPoint) -> Horizon {
+        Horizon::Exit
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+impl JournalHost for End {
+    fn now_ns(&mut self) -> u64 {
+        self.0.borrow().clock_ns
+    }
+
+    fn acts_alone(&self) -> bool {
+        self.0.borrow().alone
+    }
+
+    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+        self.0.borrow_mut().told.push_back(what);
+        Ok(())
+    }
+
+    fn passed(&mut self, exits: u64) {
+        self.0.borrow_mut().passed_exits = exits;
+    }
+
+    fn is_throttled(&mut self) -> Result<bool, DoorError> {
+        Ok(self.0.borrow().throttled)
+    }
+
+    fn wait(&mut self) -> Result<(), DoorError> {
+        Err(must_wait())
+    }
+}
+
+impl FeedHost for End {
+    fn take(&mut self) -> Result<Option<Item>, DoorError> {
+        Ok(self.0.borrow_mut().items.take())
+    }
+
+    fn wait(&mut self) -> Result<(), DoorError> {
+        Err(must_wait())
+    }
+
+    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+        self.0.borrow_mut().told.push_back(what);
+        Ok(())
+    }
+
+    fn obey(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+/// A journal or feed, and a judge's eye on what passes through it.
+struct Watched<T> {
+    inner: T,
+    end: Shared,
+}
+
+impl<T> Watched<T> {
+    fn note_output(&self, sequence: Sequence, bytes: &[u8]) {
+        self.end.borrow_mut().history.push((sequence, bytes.to_vec()));
+    }
+}
+
+impl<T: Journal> Watched<T> {
+    /// What is handed over while an entry is appended was cut from it.
+    fn cut_by(&mut self, append: impl FnOnce(&mut T) -> Result<(), DoorError>) -> Result<(), DoorError> {
+        let before = self.end.borrow().told.len();
+        append(&mut self.inner)?;
+        let mut cpu = self.end.borrow_mut();
+        cpu.was_cut |= cpu.told.len() > before;
+        Ok(())
+    }
+}
+
+impl<T: Journal> Journal for Watched<T> {
+    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        self.cut_by(|journal| journal.append(entry))
+    }
+
+    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.note_output(entry.sequence, &bytes);
+        self.cut_by(|journal| journal.output(entry, target, bytes))
+    }
+
+    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
+        self.inner.passed(exits, idle)
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        self.inner.finish()
+    }
+}
+
+impl<T: Feed> Feed for Watched<T> {
+    fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
+        self.inner.next(exits)
+    }
+
+    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        self.inner.replayed(sequence, exits)
+    }
+
+    fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.note_output(sequence, &bytes);
+        self.inner.output(sequence, target, bytes)
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
+        self.inner.finish()
+    }
+
+    fn kicked(&mut self) -> Result<(), DoorError> {
+        self.inner.kicked()
+    }
+}
+
+type Live = Recorder<World, Watched<BatchingJournal<End>>>;
+
+fn recorder(end: &Shared, start: Start) -> Live {
+    let outside = World {
+        end: end.clone(),
+        taking: Taking::default(),
+    };
+    let journal = Watched {
+        inner: BatchingJournal::new(End(end.clone())),
+        end: end.clone(),
+    };
+    Recorder::new(outside, journal, start)
+}
+
+/// The door of a guest that is live from the start.
+#[must_use]
+pub fn live_door(cpu: &Shared, start: Start) -> Box<dyn Door> {
+    Box::new(recorder(cpu, start))
+}
+
+/// The door of a guest that replays, and may go live.
+#[must_use]
+pub fn standby_door(cpu: &Shared) -> Box<dyn Door> {
+    let feed = Watched {
+        inner: QueuedFeed::new(End(cpu.clone())),
+        end: cpu.clone(),
+    };
+    let end = cpu.clone();
+    let go_live = move |taken_over| Ok(take_over(&end, taken_over));
+    let replayer = Replayer::new(feed, false);
+    Box::new(Standby::new(replayer, Some(Box::new(go_live))))
+}
+
+fn take_over(end: &Shared, taken_over: TakenOver) -> Live {
+    let cpu = &mut *end.borrow_mut();
+    cpu.told.push_back(taken_over.live_at());
+    cpu.live = true;
+    cpu.time = GuestTime::starting_at(taken_over.floor, cpu.clock_ns);
+    cpu.wall_ns = taken_over.floor.wall_ns;
+    recorder(end, taken_over.start(cpu.won))
+}
