@@ -32,16 +32,16 @@ pub(super) struct Flow<E> {
 }
 
 impl<E> Flow<E> {
-    pub fn new(config: &Config, now_ns: u64) -> Self {
+    pub fn new(config: &Config, common: Sequence, now_ns: u64) -> Self {
         Self {
             window_bytes_max: config.window_bytes_max,
             sent: VecDeque::new(),
             sent_bytes: 0,
-            pacing: Pacing::new(config, now_ns),
+            pacing: Pacing::new(config, common, now_ns),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
-            appended: config.common,
-            sent_through: config.common,
+            appended: common,
+            sent_through: common,
         }
     }
 

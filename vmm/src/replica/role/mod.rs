@@ -37,6 +37,7 @@ mod claiming;
 mod config;
 mod finishing;
 mod flow;
+mod follower;
 mod going_live;
 mod input;
 mod link;

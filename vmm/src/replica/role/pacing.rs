@@ -57,7 +57,7 @@ pub(super) struct Pacing {
 }
 
 impl Pacing {
-    pub fn new(config: &Config, now_ns: u64) -> Self {
+    pub fn new(config: &Config, common: Sequence, now_ns: u64) -> Self {
         Self {
             bearable_ns: config.lease_ns() - config.heartbeat_ns(),
             measure_ns: MEASURE_TIMEOUTS * config.timeout_ns,
@@ -67,8 +67,8 @@ impl Pacing {
             under_way_bytes: 0,
             way_ns: None,
             measured_at_ns: now_ns,
-            judged: config.common,
-            newest: config.common,
+            judged: common,
+            newest: common,
             limits: false,
         }
     }
