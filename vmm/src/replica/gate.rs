@@ -5,7 +5,7 @@
 //!   guest ----------> [ n+3 n+2 n+1 ] ---------------------------------------------------> outside
 //!
 //!   holding --open--> open: everything passes at once      (acting alone)
-//!      |                |
+//!      |    <--close--  |
 //!      +----discard-----+--> shut: nothing leaves ever again (fenced, stopped)
 //! ```
 //!
@@ -106,6 +106,13 @@ impl<T> Gate<T> {
             self.state = State::Open;
         }
         self.acknowledge(Sequence(u64::MAX))
+    }
+
+    /// What comes from now on waits for an acknowledgement again. One that is shut stays so.
+    pub fn close(&mut self) {
+        if self.state == State::Open {
+            self.state = State::Holding;
+        }
     }
 
     /// Forgets everything up to and including entry `sequence`, what has yet to come among it: somebody else

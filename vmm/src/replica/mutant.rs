@@ -71,6 +71,20 @@ pub enum Mutant {
     FillTheChannel,
     /// A batch is as large as what one execution point has logged.
     NeverCutBatches,
+    /// A newcomer is armed before it was sent every entry.
+    ArmTooEarly,
+    /// A newcomer is armed however far its replay is behind.
+    ArmFarBehind,
+    /// The gate closes some time after the newcomer was armed.
+    CloseGateLate,
+    /// A newcomer claims before it is armed.
+    ClaimUnarmed,
+    /// The log that is kept for a newcomer lacks its beginning.
+    LogOneBatchLate,
+    /// A newcomer that is lost is waited for.
+    KeepLostNewcomer,
+    /// Who acts alone goes on though a later generation exists.
+    IgnoreLaterGeneration,
 }
 
 impl Mutant {
@@ -107,6 +121,13 @@ impl Mutant {
         Self::WaitForTheLease,
         Self::FillTheChannel,
         Self::NeverCutBatches,
+        Self::ArmTooEarly,
+        Self::ArmFarBehind,
+        Self::CloseGateLate,
+        Self::ClaimUnarmed,
+        Self::LogOneBatchLate,
+        Self::KeepLostNewcomer,
+        Self::IgnoreLaterGeneration,
     ];
 }
 

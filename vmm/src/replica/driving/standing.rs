@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   connected --(peer gone, or Disconnect of a live side)--> parted --(Solo)--> closing --> closed
-//!   connected --(Disconnect of a replaying side)-----------------------------> closing --> closed
+//!   connected --(Disconnect of a side that replays, or acts alone)-----------> closing --> closed
+//!   closed --(Joined)--> connected
 //! ```
 
 use crate::replica::role::{Action, Input, Report};
@@ -16,6 +17,8 @@ pub struct Standing {
     pub closing: bool,
     /// The vCPU is live.
     pub live: bool,
+    /// This side acts alone: no peer claims for having lost it.
+    pub alone: bool,
     /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
     pub receives: bool,
 }
@@ -28,7 +31,18 @@ impl Standing {
             connected: true,
             closing: false,
             live,
+            alone: false,
             receives: live,
+        }
+    }
+
+    /// The standing of a side that acts alone from the start.
+    #[must_use]
+    pub fn alone() -> Self {
+        Self {
+            connected: false,
+            alone: true,
+            ..Self::new(true)
         }
     }
 
@@ -37,6 +51,7 @@ impl Standing {
         match input {
             Input::PeerClosed(_) => self.connected = false,
             Input::LiveAt { .. } => self.live = true,
+            Input::Joined => self.connected = true,
             _ => {}
         }
     }
@@ -45,8 +60,10 @@ impl Standing {
     pub fn acts<E, O>(&mut self, action: &Action<E, O>) {
         match action {
             // A primary closes when it has won: heard earlier, its backup would claim beside it, and moving costs clients more.
-            Action::Disconnect => (self.connected, self.closing) = (false, !self.live),
-            Action::Report(Report::Solo { .. }) => self.closing = true,
+            Action::Disconnect => (self.connected, self.closing) = (false, !self.live || self.alone),
+            Action::Report(Report::Solo { .. }) => (self.closing, self.alone) = (true, true),
+            Action::Report(Report::Live { .. }) => self.alone = true,
+            Action::Report(Report::Armed { .. }) => self.alone = false,
             Action::GoLive { .. } => self.receives = true,
             _ => {}
         }
@@ -74,6 +91,22 @@ mod tests {
     fn a_replaying_side_closes_at_once_and_a_live_one_when_it_has_won() {
         assert!(disconnected(false).closing);
         assert!(!disconnected(true).closing);
+    }
+
+    #[test]
+    fn a_side_that_acts_alone_closes_to_a_newcomer_at_once_and_to_a_backup_when_it_has_won() {
+        let mut standing = Standing::alone();
+        assert!(!standing.connected);
+        standing.told::<(), ()>(&Input::Joined);
+        assert!(standing.connected);
+        let mut armed = standing;
+        standing.acts::<(), ()>(&Action::Disconnect);
+        assert!(standing.closing && !standing.connected);
+
+        let from = Sequence(1);
+        armed.acts::<(), ()>(&Action::Report(Report::Armed { from, took_ns: 0 }));
+        armed.acts::<(), ()>(&Action::Disconnect);
+        assert!(!armed.closing);
     }
 
     #[test]

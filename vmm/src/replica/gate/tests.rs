@@ -161,3 +161,16 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_gate_that_was_open_holds_again() {
+    let mut gate = holding(&[1]);
+    assert_eq!(released(gate.open()), [1]);
+    gate.close();
+    assert_eq!(gate.hold(Sequence(2), 10, ()), None);
+    assert_eq!(released(gate.acknowledge(Sequence(2))), [2]);
+    gate.discard();
+    gate.close();
+    assert_eq!(gate.hold(Sequence(3), 10, ()), None);
+    assert_eq!(gate.held(), 0);
+}

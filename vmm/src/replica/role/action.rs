@@ -7,7 +7,7 @@ use super::{Batch, Output, Report};
 /// Why a replica is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Halt {
-    /// The peer acts alone. Exit status 41.
+    /// Somebody else acts in a later generation. Exit status 41.
     Fenced,
     /// The guest has ended.
     Ended {
@@ -16,6 +16,8 @@ pub enum Halt {
     },
     /// It was asked to stop.
     Stopped,
+    /// It lost the side that it was about to join before it was armed, and may not claim.
+    NotArmed,
 }
 
 /// What a replica wants done. Carried out in order.

@@ -4,13 +4,16 @@
 use std::collections::VecDeque;
 
 use lockstep_logging_channel::Sequence;
-use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message};
+use lockstep_logging_channel::message::{Acknowledge, Armed, Goodbye, Heartbeat, Message};
 
 use super::claiming::{Claiming, Side};
 use super::going_live::Stored;
 use super::link::Link;
+use super::newcomer::TELL_NS;
 use super::turn::{Turn, defect};
-use super::{Action, Batch, Cause, Closed, Config, Halt, Input, Next, Report, Statistics, finishing};
+use super::{
+    Action, Batch, Cause, Closed, Config, Halt, Input, Next, Protection, Report, Statistics, finishing,
+};
 use crate::replica::mutant::{self, Mutant};
 
 /// How many windows of entries may be here unreplayed. The primary keeps to one; batches may be cut
@@ -29,9 +32,21 @@ struct Unreplayed {
     received_at_ns: u64,
 }
 
+/// Whether this side may claim.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// It has been the backup from the start.
+    Backup,
+    /// It has loaded the state of a machine that runs, and may not claim.
+    Newcomer,
+    /// It was told that it is the backup from now on.
+    Armed,
+}
+
 /// A backup with a primary.
 #[derive(Debug)]
 pub(super) struct Backup {
+    standing: Standing,
     link: Link,
     stored: Stored,
     unreplayed: VecDeque<Unreplayed>,
@@ -46,13 +61,26 @@ pub(super) struct Backup {
     /// Silence so far, counted in steps.
     silent_ns: u64,
     stepped_at_ns: u64,
+    started_at_ns: u64,
+    /// When people are told next how far a newcomer is.
+    tell_at_ns: u64,
     /// The connection broke on this side.
     broken: bool,
 }
 
 impl Backup {
     pub fn new(config: &Config, now_ns: u64) -> Self {
+        Self::of(Standing::Backup, config, now_ns)
+    }
+
+    /// One that has loaded the state of a machine that runs.
+    pub fn newcomer(config: &Config, now_ns: u64) -> Self {
+        Self::of(Standing::Newcomer, config, now_ns)
+    }
+
+    fn of(standing: Standing, config: &Config, now_ns: u64) -> Self {
         Self {
+            standing,
             link: Link::new(config, now_ns),
             stored: Stored {
                 received: config.common,
@@ -67,6 +95,8 @@ impl Backup {
             exits: 0,
             silent_ns: 0,
             stepped_at_ns: now_ns,
+            started_at_ns: now_ns,
+            tell_at_ns: now_ns,
             broken: false,
         }
     }
@@ -89,7 +119,9 @@ impl Backup {
 
     pub fn take<E, O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         match input {
-            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } => None,
+            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } | Input::LaterGeneration { .. } => {
+                None
+            }
             Input::ReceivedEntries(_) | Input::Received(_) if self.broken => None,
             Input::ReceivedEntries(batch) => self.store(turn, batch),
             Input::Received(message) => self.receive(turn, message),
@@ -100,6 +132,10 @@ impl Backup {
                 exits,
                 outputs,
             } => {
+                if self.is_newcomer() {
+                    // All of them have left: the entries of those that wait come behind the word that arms this side.
+                    turn.core.gate.forget(sequence);
+                }
                 turn.hold(outputs);
                 self.replay(turn, sequence, exits)
             }
@@ -117,6 +153,9 @@ impl Backup {
             }
             Input::Appended { .. } | Input::Ran { .. } | Input::LiveAt { .. } => {
                 defect("a live guest on a backup")
+            }
+            Input::SavedAt { .. } | Input::Joined | Input::NewcomerLost { .. } => {
+                defect("a newcomer of a backup")
             }
         }
     }
@@ -171,18 +210,42 @@ impl Backup {
         let why = match message {
             Message::Heartbeat(heartbeat) => return self.heartbeat(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => return self.part(turn, Some(Cause::Left { reason })),
-            Message::Acknowledge(_) => "an acknowledgement from a primary",
+            Message::Armed(armed) => return self.arm(turn, armed),
+            Message::Acknowledge(_) | Message::Loaded => "what only a backup says",
             Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refused(_)
             | Message::Probe(_)
             | Message::Measured(_)
-            | Message::Beginning(_)
-            | Message::Piece(_)
-            | Message::Loaded
-            | Message::Armed(_) => "a second handshake",
+            | Message::Beginning(_) => "a second handshake",
+            Message::Piece(_) => "a state that is loaded already",
         };
         self.cut(turn, Cause::Violation { why: why.to_owned() })
+    }
+
+    /// From now on this side is the backup. It has every entry before the first whose outputs wait for it.
+    fn arm<E, O>(&mut self, turn: &mut Turn<'_, E, O>, armed: Armed) -> Next<E> {
+        let Armed { from } = armed;
+        let why = match self.standing {
+            Standing::Newcomer if from == self.stored.received.next() => None,
+            Standing::Newcomer => Some("armed behind other entries than it says"),
+            Standing::Backup => Some("armed, and was the backup from the start"),
+            Standing::Armed => Some("armed once more"),
+        };
+        if let Some(why) = why {
+            return self.cut(turn, Cause::Violation { why: why.to_owned() });
+        }
+        self.standing = Standing::Armed;
+        self.left = self.stored.received;
+        turn.core.gate.forget(self.left);
+        let took_ns = turn.now_ns() - self.started_at_ns;
+        turn.report(Report::Armed { from, took_ns });
+        None
+    }
+
+    /// Whether it has not been armed.
+    pub fn is_newcomer(&self) -> bool {
+        self.standing == Standing::Newcomer
     }
 
     /// The echo goes back at once: the primary's lease is as old as its round trip.
@@ -229,6 +292,9 @@ impl Backup {
 
     /// Parts from a primary that may still be speaking: its lease is waited out.
     fn cut<E, O>(&mut self, turn: &mut Turn<'_, E, O>, cause: Cause) -> Next<E> {
+        if self.is_newcomer() {
+            return self.part(turn, Some(cause));
+        }
         if !self.broken {
             self.broken = true;
             turn.report(Report::Noticed { cause });
@@ -241,7 +307,8 @@ impl Backup {
         None
     }
 
-    /// The primary no longer speaks. Where there is nothing left to say either, nobody has to be asked.
+    /// The primary no longer speaks. Where there is nothing left to say either, nobody has to be asked; and a newcomer
+    /// asks nobody.
     fn part<E, O>(&mut self, turn: &mut Turn<'_, E, O>, cause: Option<Cause>) -> Next<E> {
         if let Some(cause) = cause {
             turn.report(Report::Noticed { cause });
@@ -249,6 +316,9 @@ impl Backup {
         }
         if self.stored.ends && (self.left >= self.stored.received || mutant::is(Mutant::EndIsEnough)) {
             return finishing::begin(turn);
+        }
+        if self.is_newcomer() && !mutant::is(Mutant::ClaimUnarmed) {
+            return turn.halt(Halt::NotArmed);
         }
         Claiming::begin(turn, Side::Backup(self.stored))
     }
@@ -263,6 +333,13 @@ impl Backup {
         if now_ns >= self.link.due_at_ns {
             self.beat(turn);
         }
+        if self.is_newcomer() && now_ns >= self.tell_at_ns {
+            self.tell_at_ns = now_ns + TELL_NS;
+            let Statistics {
+                behind_bytes, lag_ns, ..
+            } = self.statistics(now_ns, Statistics::default());
+            turn.report(Report::CatchingUp { behind_bytes, lag_ns });
+        }
         (false, Some(silent_at_ns.min(self.link.due_at_ns)))
     }
 
@@ -272,6 +349,11 @@ impl Backup {
             .front()
             .map_or(now_ns, |batch| batch.received_at_ns);
         Statistics {
+            protection: if self.is_newcomer() {
+                Protection::CatchingUp
+            } else {
+                Protection::Protected
+            },
             behind_bytes: self.unreplayed_bytes,
             lag_ns: now_ns - oldest_ns,
             ..gate

@@ -4,7 +4,7 @@ use lockstep_logging_channel::{Generation, Sequence};
 
 use super::going_live::{GoingLive, Stored};
 use super::turn::{Turn, defect};
-use super::{Action, Halt, Input, Next, Outcome, Report, State};
+use super::{Action, Halt, Input, Next, Outcome, Report, Solo, State};
 use crate::replica::mutant::{self, Mutant};
 
 /// First pause after a claim without verdict.
@@ -83,6 +83,11 @@ impl Claiming {
         }))
     }
 
+    /// The generation that is asked for.
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
     pub fn take<E, O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         match input {
             Input::Claimed { generation, outcome } if generation == self.generation => {
@@ -103,7 +108,11 @@ impl Claiming {
             | Input::Received(_)
             | Input::ReceivedEntries(_)
             | Input::PeerClosed(_)
-            | Input::Claimed { .. } => None,
+            | Input::Claimed { .. }
+            | Input::SavedAt { .. }
+            | Input::Joined
+            | Input::NewcomerLost { .. }
+            | Input::LaterGeneration { .. } => None,
         }
     }
 
@@ -167,7 +176,7 @@ impl Claiming {
                 turn.report(Report::Solo {
                     generation: self.generation,
                 });
-                Some(State::Solo)
+                Some(State::Solo(Solo::default()))
             }
             Side::Backup(stored) => GoingLive::begin(turn, *stored),
         }

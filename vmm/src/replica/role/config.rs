@@ -18,6 +18,10 @@ pub const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 /// The smallest window: two records of the largest kind, so that one can travel while one is replayed.
 pub const WINDOW_BYTES_MIN: u64 = 2 * RECORD_BYTES_MAX as u64;
 
+/// The most log that is kept for a newcomer: more than 20 s at 100 Mbit/s of log, in which a transfer at 1 Gbit/s moves
+/// 2.5 GiB. An entry takes at least 56 bytes of it, and a batch of one entry about 130 beside them: 900 MiB of memory at the very most.
+pub const KEPT_BYTES_MAX: u64 = 256 << 20;
+
 /// Settings of a replica. The same on both sides: they are part of what the handshake compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
@@ -33,6 +37,8 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// Most nanoseconds the backup may be behind before the guest has to wait.
     pub lag_ns_max: u64,
+    /// Most bytes of log that are kept for a newcomer, and not sent yet.
+    pub kept_bytes_max: u64,
     /// Witnesses this side asks whether clients can reach it, at most [`super::WITNESSES_MAX`]. The
     /// one setting that is each side's own.
     pub witnesses: usize,
@@ -47,6 +53,7 @@ impl Default for Config {
             window_bytes_max: WINDOW_BYTES_MAX,
             held_bytes_max: 16 << 20,
             lag_ns_max: 500_000_000,
+            kept_bytes_max: KEPT_BYTES_MAX,
             witnesses: 0,
         }
     }

@@ -125,6 +125,11 @@ impl<E> Flow<E> {
         self.appended
     }
 
+    /// Bytes that wait to be sent.
+    pub fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
+    }
+
     /// Bytes appended and not replayed.
     pub fn behind_bytes(&self) -> u64 {
         self.sent_bytes + self.waiting_bytes

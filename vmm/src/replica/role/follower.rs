@@ -49,6 +49,15 @@ impl<E> Follower<E> {
         }
     }
 
+    /// Its connection is this replica's from now on: until now it had nothing to say.
+    pub fn begin(&mut self, config: &Config, now_ns: u64) {
+        self.link = Link::new(config, now_ns);
+        self.heard_at_ns = now_ns;
+        self.lease_until_ns = now_ns;
+        self.leased_until_ns = now_ns;
+        self.echoed_ns = now_ns;
+    }
+
     /// Why it counts as gone, if time alone says so.
     pub fn gone<O>(&self, turn: &Turn<'_, E, O>) -> Option<Cause> {
         let silent_ns = turn.now_ns() - self.heard_at_ns;

@@ -4,7 +4,7 @@
 use lockstep_logging_channel::Sequence;
 
 use super::turn::{Turn, defect};
-use super::{Action, Halt, Input, Next, Report, State};
+use super::{Action, Halt, Input, Next, Report, Solo, State};
 use crate::replica::mutant::{self, Mutant};
 
 /// What a backup has of the log.
@@ -77,7 +77,7 @@ impl GoingLive {
                     generation: turn.core.generation,
                     exits,
                 });
-                Some(State::Solo)
+                Some(State::Solo(Solo::default()))
             }
             Input::GuestEnded { reason } => turn.halt(Halt::Ended { reason }),
             Input::StopRequested => turn.halt(Halt::Stopped),

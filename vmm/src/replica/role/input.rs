@@ -114,6 +114,26 @@ pub enum Input<E, O> {
         /// When it was asked, on the replica's clock, in nanoseconds.
         asked_at_ns: u64,
     },
+    /// The live vCPU's state was saved for a newcomer, and everything up to its last entry was appended. From here on
+    /// the log is kept for it. One that is lost before this comes is lost again after it.
+    SavedAt {
+        /// The last entry before it.
+        sequence: Sequence,
+        /// Exits so far.
+        exits: u64,
+    },
+    /// The newcomer has loaded the state, and its machine stands: its connection is this replica's from now on.
+    Joined,
+    /// The newcomer, whose connection was not this replica's yet, is lost.
+    NewcomerLost {
+        /// What happened.
+        why: String,
+    },
+    /// The store shows that a later generation than any that this replica knows of was won.
+    LaterGeneration {
+        /// Which.
+        generation: Generation,
+    },
     /// Somebody wants this process to stop.
     StopRequested,
 }

@@ -16,6 +16,15 @@
 //!                                                                    v
 //!                                                                  Solo
 //!
+//!   a newcomer joins a side that acts alone; the log is kept for it from where the state was saved
+//!
+//!   Solo ---- SavedAt: log is kept                          loads the state (not here)
+//!     |  Joined: log is sent, newcomer is heard             Following, not armed: entries are stored, acknowledged, replayed
+//!     |  all is sent, little is unreplayed, lease stands      |  lost the other side: Halted(NotArmed)
+//!     v  gate closes at Q, Armed { Q } is sent                v  Armed { Q } comes
+//!   Protecting                                              Following
+//!
+//!   a later generation exists: any state ---> Halted(Fenced)
 //!   guest ends: Protecting, until the end entry is acknowledged ---> Halted(Ended)
 //!               Following -- Goodbye, all outputs left --> Finishing -- replay is at the end --> Halted(Ended)
 //!   stop asked: any state ---> Halted(Stopped); the peer is told, and goes on alone
@@ -41,6 +50,7 @@ mod follower;
 mod going_live;
 mod input;
 mod link;
+mod newcomer;
 mod pacing;
 mod primary;
 mod report;
@@ -54,13 +64,17 @@ use self::backup::Backup;
 use self::claiming::Claiming;
 use self::going_live::GoingLive;
 use self::primary::Primary;
+use self::solo::Solo;
 use self::turn::{Core, Turn};
+use super::mutant::{self, Mutant};
 use lockstep_logging_channel::Generation;
 
 pub use action::{Action, Halt};
-pub use config::{Config, ConfigError, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN};
+pub use config::{
+    Config, ConfigError, KEPT_BYTES_MAX, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN,
+};
 pub use input::{Batch, Closed, Input, Outcome, Output};
-pub use report::{Cause, HeldBy, Lease, Report, Statistics};
+pub use report::{Cause, HeldBy, Lease, Protection, Report, Statistics};
 pub use witness::WITNESSES_MAX;
 
 /// In which state a replica is.
@@ -71,7 +85,7 @@ enum State<E> {
     Claiming(Claiming),
     GoingLive(GoingLive),
     Finishing,
-    Solo,
+    Solo(Solo<E>),
     Halted,
 }
 
@@ -112,6 +126,32 @@ impl<E, O> Replica<E, O> {
         })
     }
 
+    /// The side that acts alone in `config.generation`, which it has won before. Step it at once with [`Input::Wake`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting cannot work.
+    pub fn alone(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        Ok(Self {
+            core: Core::alone(config, now_ns),
+            state: State::Solo(Solo::default()),
+        })
+    }
+
+    /// The side that has loaded the state of a machine that runs in `config.generation`, as it was after entry
+    /// `config.common`, and has said so. Step it at once with [`Input::Wake`].
+    ///
+    /// # Errors
+    /// [`ConfigError`]: a setting cannot work.
+    pub fn newcomer(config: Config, now_ns: u64) -> Result<Self, ConfigError> {
+        config.check()?;
+        let state = State::Following(Backup::newcomer(&config, now_ns));
+        Ok(Self {
+            core: Core::new(config, now_ns),
+            state,
+        })
+    }
+
     /// Takes what has happened and appends what is to be done to `actions`. `now_ns` is the caller's clock,
     /// read when the input was in hand.
     pub fn step(&mut self, now_ns: u64, input: Input<E, O>, actions: &mut Vec<Action<E, O>>) {
@@ -144,7 +184,7 @@ impl<E, O> Replica<E, O> {
     pub fn may_speak_until_ns(&self) -> u64 {
         match &self.state {
             State::Protecting(primary) => primary.lease_until_ns(),
-            State::GoingLive(_) | State::Solo => u64::MAX,
+            State::GoingLive(_) | State::Solo(_) => u64::MAX,
             State::Following(_) | State::Claiming(_) | State::Finishing | State::Halted => 0,
         }
     }
@@ -152,7 +192,7 @@ impl<E, O> Replica<E, O> {
     /// Whether this replica acts alone.
     #[must_use]
     pub fn acts_alone(&self) -> bool {
-        matches!(self.state, State::Solo | State::GoingLive(_))
+        matches!(self.state, State::Solo(_) | State::GoingLive(_))
     }
 
     /// Figures as of the last step.
@@ -164,10 +204,14 @@ impl<E, O> Replica<E, O> {
             witness_reached: self.core.witnesses.reached(self.core.now_ns),
             ..Statistics::default()
         };
+        let of = |protection| Statistics { protection, ..gate };
         match &self.state {
             State::Protecting(primary) => primary.statistics(self.core.now_ns, gate),
             State::Following(backup) => backup.statistics(self.core.now_ns, gate),
-            _ => gate,
+            State::Solo(solo) => solo.statistics(self.core.now_ns, gate),
+            State::Claiming(_) => of(Protection::Undecided),
+            State::GoingLive(_) => gate,
+            State::Finishing | State::Halted => of(Protection::Over),
         }
     }
 }
@@ -177,20 +221,46 @@ impl<E> State<E> {
         match self {
             Self::Protecting(primary) => primary.look_at_the_time(turn),
             Self::Following(backup) => backup.look_at_the_time(turn),
+            Self::Solo(solo) => solo.look_at_the_time(turn),
             _ => None,
         }
     }
 
     fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
+        if let Input::LaterGeneration { generation } = input {
+            return self.overtaken(turn, generation);
+        }
         match self {
             Self::Protecting(primary) => primary.take(turn, input),
             Self::Following(backup) => backup.take(turn, input),
             Self::Claiming(claiming) => claiming.take(turn, input),
             Self::GoingLive(going_live) => going_live.take(turn, input),
             Self::Finishing => finishing::take(turn, input),
-            Self::Solo => solo::take(turn, input),
+            Self::Solo(solo) => solo.take(turn, input),
             Self::Halted => None,
         }
+    }
+
+    /// A generation was won that is none of this replica's: it must not speak any more. What it asks the store for itself may
+    /// have been granted without its knowing.
+    fn overtaken<O>(&self, turn: &mut Turn<'_, E, O>, generation: Generation) -> Next<E> {
+        let own = match self {
+            Self::Claiming(claiming) => claiming.generation(),
+            Self::Finishing | Self::Halted => return None,
+            _ => turn.core.generation,
+        };
+        if generation <= own || mutant::is(Mutant::IgnoreLaterGeneration) {
+            return None;
+        }
+        let discarded = turn.core.gate.held();
+        turn.report(Report::Overtaken {
+            generation,
+            discarded,
+        });
+        turn.halt(match self {
+            Self::Following(backup) if backup.is_newcomer() => Halt::NotArmed,
+            _ => Halt::Fenced,
+        })
     }
 
     /// Does what is due, and asks for the next step.
@@ -199,7 +269,8 @@ impl<E> State<E> {
             Self::Protecting(primary) => primary.finish(turn),
             Self::Following(backup) => backup.finish(turn),
             Self::Claiming(claiming) => claiming.finish(turn),
-            Self::GoingLive(_) | Self::Finishing | Self::Solo => (false, None),
+            Self::Solo(solo) => solo.finish(turn),
+            Self::GoingLive(_) | Self::Finishing => (false, None),
             Self::Halted => return,
         };
         turn.throttle(throttle);

@@ -5,7 +5,7 @@ use lockstep_logging_channel::Sequence;
 use super::claiming::{Claiming, Side};
 use super::follower::Follower;
 use super::turn::{Turn, defect};
-use super::{Action, Cause, Config, Halt, HeldBy, Input, Next, Report, Statistics};
+use super::{Action, Cause, Config, Halt, HeldBy, Input, Next, Protection, Report, Statistics};
 use crate::replica::mutant::{self, Mutant};
 
 /// A primary with a backup.
@@ -27,6 +27,15 @@ impl<E> Primary<E> {
         }
     }
 
+    /// One whose backup was a newcomer until now. Every output up to entry `released` has left.
+    pub fn armed(backup: Follower<E>, released: Sequence) -> Self {
+        Self {
+            backup,
+            released,
+            untold_bytes: 0,
+        }
+    }
+
     pub fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
         let cause = self.backup.gone(turn)?;
         part(turn, cause)
@@ -34,13 +43,22 @@ impl<E> Primary<E> {
 
     pub fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         match input {
-            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } => {}
+            Input::Wake
+            | Input::Claimed { .. }
+            | Input::Witnessed { .. }
+            | Input::SavedAt { .. }
+            | Input::Joined
+            | Input::NewcomerLost { .. }
+            | Input::LaterGeneration { .. } => {}
             Input::Appended { batch, outputs } => {
                 turn.hold(outputs);
                 self.backup.flow.append(turn.now_ns(), batch);
             }
             Input::Ran { exits } => self.backup.ran(exits),
             Input::Received(_) | Input::ReceivedEntries(_) | Input::PeerClosed(_) => {
+                if mutant::is(Mutant::CloseGateLate) && matches!(input, Input::Received(_)) {
+                    turn.core.gate.close();
+                }
                 if let Err(cause) = self.backup.hear(turn, input) {
                     return part(turn, cause);
                 }
@@ -119,7 +137,10 @@ impl<E> Primary<E> {
     }
 
     pub fn statistics(&self, now_ns: u64, gate: Statistics) -> Statistics {
-        self.backup.statistics(now_ns, gate)
+        Statistics {
+            protection: Protection::Protected,
+            ..self.backup.statistics(now_ns, gate)
+        }
     }
 }
 

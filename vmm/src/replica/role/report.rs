@@ -27,6 +27,21 @@ pub enum Cause {
         /// What it said.
         reason: String,
     },
+    /// The log that is kept for it has become too long.
+    LogTooLong {
+        /// How long.
+        bytes: u64,
+    },
+    /// It replays too slowly to catch up.
+    TooSlow {
+        /// How far it is behind, in nanoseconds.
+        lag_ns: u64,
+    },
+    /// This side has lost it before it could join.
+    Here {
+        /// What happened.
+        why: String,
+    },
     /// It is there, but what it says is too old: the lease was over for so long that the pair serves nobody.
     TooFar {
         /// How long the lease has been over, in nanoseconds.
@@ -161,6 +176,37 @@ pub enum Report {
         /// Exits so far.
         exits: u64,
     },
+    /// The state was saved for a newcomer, and the log is kept for it.
+    Saved {
+        /// The last entry before.
+        after: Sequence,
+    },
+    /// A newcomer replays what it lacks, here or at the other side.
+    CatchingUp {
+        /// Bytes of log that it has not replayed.
+        behind_bytes: u64,
+        /// Age of the oldest entry that it has not replayed, in nanoseconds.
+        lag_ns: u64,
+    },
+    /// The newcomer is the backup from now on.
+    Armed {
+        /// The first entry whose outputs wait for it.
+        from: Sequence,
+        /// Time since the state was saved, or since the newcomer has loaded it, in nanoseconds.
+        took_ns: u64,
+    },
+    /// The newcomer is gone; nothing has changed for the machine that runs.
+    NewcomerLost {
+        /// Why.
+        cause: Cause,
+    },
+    /// Somebody else has won a later generation; outputs that waited are gone.
+    Overtaken {
+        /// Which.
+        generation: Generation,
+        /// Outputs that will never leave.
+        discarded: usize,
+    },
     /// The primary goes on without a backup.
     Solo {
         /// In this generation.
@@ -179,6 +225,24 @@ pub struct Lease {
     pub lapses: u64,
 }
 
+/// Whether the machine would survive the loss of one side, and if not, why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Protection {
+    /// The backup has the log, and may take over.
+    Protected,
+    /// There is no other side.
+    #[default]
+    Alone,
+    /// A newcomer loads the state, and the log is kept for it.
+    Loading,
+    /// A newcomer replays, and may not take over yet.
+    CatchingUp,
+    /// The other side is gone, and it is not decided who goes on.
+    Undecided,
+    /// This side is at its end.
+    Over,
+}
+
 /// Figures at this moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statistics {
@@ -194,6 +258,8 @@ pub struct Statistics {
     pub round_trip_ns: u64,
     /// How the primary's lease was renewed so far.
     pub lease: Lease,
+    /// Whether the machine is protected.
+    pub protection: Protection,
     /// A witness is reached; none where no witness was named.
     pub witness_reached: Option<bool>,
 }

@@ -49,6 +49,13 @@ impl<O> Core<O> {
         }
     }
 
+    /// What a replica keeps that has won its generation before: what its guest says leaves at once.
+    pub fn alone(config: Config, now_ns: u64) -> Self {
+        let mut core = Self::new(config, now_ns);
+        core.gate.open().for_each(drop);
+        core
+    }
+
     /// Since when the oldest output waits, or the guest does.
     pub fn standing_since_ns(&self) -> Option<u64> {
         let held = self.gate.oldest().map(|(_, waiting)| waiting.since_ns);

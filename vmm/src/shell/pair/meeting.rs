@@ -2,7 +2,7 @@
 
 use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
-use crate::replica::role::Config;
+use crate::replica::role::{Config, KEPT_BYTES_MAX};
 use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
@@ -56,6 +56,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandErr
     let config = Config {
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
         window_bytes_max: pair.window_bytes,
+        kept_bytes_max: KEPT_BYTES_MAX,
         lag_ns_max: pair.lag_ms_max.saturating_mul(NS_PER_MS),
         witnesses: pair.witnesses.len(),
         ..Config::default()

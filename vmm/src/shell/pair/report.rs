@@ -301,6 +301,11 @@ impl Reporter {
                     json!({ "generation": generation.0, "discarded": discarded }),
                 );
             }
+            Report::Saved { .. }
+            | Report::CatchingUp { .. }
+            | Report::Armed { .. }
+            | Report::NewcomerLost { .. }
+            | Report::Overtaken { .. } => self.joining(report),
             Report::Replayed { sequence } => {
                 tracing::info!(entry = sequence.0, "replayed everything received");
                 self.event("replayed", json!({ "sequence": sequence.0 }));
@@ -313,6 +318,44 @@ impl Reporter {
                 tracing::info!(generation = generation.0, "going on without a backup");
                 self.event("solo", json!({ "generation": generation.0 }));
             }
+        }
+    }
+}
+
+impl Reporter {
+    /// Tells of a newcomer, and of generations.
+    fn joining(&mut self, report: &Report) {
+        match report {
+            Report::Saved { after } => {
+                tracing::info!(entry = after.0, "the state is saved for a newcomer");
+                self.event("saved", json!({ "sequence": after.0 }));
+            }
+            Report::CatchingUp { behind_bytes, lag_ns } => {
+                let lag_ms = lag_ns / 1_000_000;
+                tracing::info!(behind_bytes, lag_ms, "the newcomer catches up");
+                let behind = json!({ "behind_bytes": behind_bytes, "lag_ns": lag_ns });
+                self.event("catching_up", behind);
+            }
+            Report::Armed { from, took_ns } => {
+                let took_ms = took_ns / 1_000_000;
+                tracing::info!(entry = from.0, took_ms, "armed: protected from here on");
+                self.event("armed", json!({ "sequence": from.0, "took_ns": took_ns }));
+            }
+            Report::NewcomerLost { cause } => {
+                let cause = cause_text(cause);
+                tracing::warn!("the newcomer is gone: {cause}");
+                self.event("newcomer_lost", json!({ "cause": cause }));
+            }
+            Report::Overtaken {
+                generation,
+                discarded,
+            } => {
+                let generation = generation.0;
+                tracing::error!(generation, discarded, "a later generation exists: fenced");
+                let overtaken = json!({ "generation": generation, "discarded": discarded });
+                self.event("overtaken", overtaken);
+            }
+            _ => {}
         }
     }
 }
@@ -333,6 +376,11 @@ fn cause_text(cause: &Cause) -> String {
             round_trip_ns / 1_000_000,
             flowing::advice(*timeout_ns_min)
         ),
+        Cause::LogTooLong { bytes } => {
+            format!("the log that is kept for it has become too long: {bytes} bytes")
+        }
+        Cause::TooSlow { lag_ns } => format!("it does not catch up: it is {} ms behind", lag_ns / 1_000_000),
+        Cause::Here { why } => why.clone(),
         Cause::Left { reason } => format!("it said goodbye: {reason}"),
     }
 }

@@ -26,18 +26,6 @@ fn with_round_trip(round_trip_ms: u64, until_ms: u64) -> Actions {
     all
 }
 
-fn reports(actions: &Actions) -> Vec<&Report> {
-    actions.iter().filter_map(report).collect()
-}
-
-fn report(action: &Action<(), u64>) -> Option<&Report> {
-    if let Action::Report(report) = action {
-        Some(report)
-    } else {
-        None
-    }
-}
-
 #[test]
 fn a_timeout_that_cannot_bear_the_round_trip_is_refused_with_one_that_can() {
     let config = Config::default();

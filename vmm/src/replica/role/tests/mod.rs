@@ -4,6 +4,8 @@
 mod backup;
 mod channel;
 mod claiming;
+mod joining;
+mod newcomer;
 mod pair;
 mod primary;
 mod witness;
@@ -120,6 +122,16 @@ impl Subject {
         )
     }
 
+    /// Appends an entry that is the end of the log.
+    fn append_end(&mut self, now_ms: u64) -> Actions {
+        let batch = Batch {
+            ends: true,
+            ..self.batch(100)
+        };
+        let outputs = Vec::new();
+        self.step(now_ms, Input::Appended { batch, outputs })
+    }
+
     fn claimed(&mut self, now_ms: u64, outcome: Outcome) -> Actions {
         self.step(
             now_ms,
@@ -188,6 +200,31 @@ fn message(action: &Action<(), u64>) -> Option<&Message> {
 
 fn messages(actions: &Actions) -> Vec<&Message> {
     actions.iter().filter_map(message).collect()
+}
+
+fn report(action: &Action<(), u64>) -> Option<&Report> {
+    if let Action::Report(report) = action {
+        Some(report)
+    } else {
+        None
+    }
+}
+
+fn reports(actions: &Actions) -> Vec<&Report> {
+    actions.iter().filter_map(report).collect()
+}
+
+fn given_up(report: &Report) -> Option<&Cause> {
+    if let Report::NewcomerLost { cause } = report {
+        Some(cause)
+    } else {
+        None
+    }
+}
+
+/// Why a newcomer was given up.
+fn lost(actions: &Actions) -> Vec<&Cause> {
+    reports(actions).into_iter().filter_map(given_up).collect()
 }
 
 fn cause(action: &Action<(), u64>) -> Option<&Cause> {

@@ -300,6 +300,7 @@ fn figures_are_those_of_the_last_step() {
         behind_bytes: 200,
         lag_ns: 11 * MS,
         round_trip_ns: 5 * MS,
+        protection: Protection::Protected,
         ..Statistics::default()
     };
     assert_eq!(figures, expected);

@@ -43,6 +43,11 @@ impl Driver {
                 self.parts.reporter.event("stopped", serde_json::json!({}));
                 Ok(Status::Success)
             }
+            Halt::NotArmed => {
+                tracing::error!("lost the machine that it was to protect before it could");
+                self.parts.reporter.event("not_armed", serde_json::json!({}));
+                Ok(Status::Failure)
+            }
             Halt::Ended { reason } => {
                 self.parts
                     .reporter

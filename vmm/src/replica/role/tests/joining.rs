@@ -1,0 +1,512 @@
+//! A newcomer joins a side that acts alone in generation 5. Its state is saved after entry 10, and nothing that happens to it
+//! changes what the guest may do.
+
+use lockstep_logging_channel::message::{Armed, Piece, Refused};
+
+use super::*;
+
+const CONFIG: Config = Config {
+    generation: Generation(5),
+    common: Sequence(10),
+    timeout_ns: 200 * MS,
+    window_bytes_max: WINDOW_BYTES_MIN,
+    held_bytes_max: 1000,
+    lag_ns_max: 100 * MS,
+    kept_bytes_max: 2 * WINDOW_BYTES_MIN,
+    witnesses: 0,
+};
+
+fn alone() -> Subject {
+    alone_with(CONFIG)
+}
+
+fn alone_with(config: Config) -> Subject {
+    let (mut subject, actions) = Subject::start(Replica::alone(config, 0).unwrap());
+    assert_eq!(actions, NO_ACTION);
+    subject.next = Sequence(11);
+    subject
+}
+
+fn saved(now_ms: u64) -> Subject {
+    saved_with(CONFIG, now_ms)
+}
+
+fn saved_with(config: Config, now_ms: u64) -> Subject {
+    let mut subject = alone_with(config);
+    let sequence = Sequence(10);
+    let actions = subject.step(now_ms, Input::SavedAt { sequence, exits: 40 });
+    assert_eq!(reports(&actions), [&Report::Saved { after: sequence }]);
+    subject
+}
+
+/// A newcomer has joined at 100 ms, which lacks entries 11 and 12 of 50 ms.
+fn joined() -> (Subject, Actions) {
+    let mut subject = saved(40);
+    subject.output(50);
+    subject.output(50);
+    let actions = subject.step(100, Input::Joined);
+    (subject, actions)
+}
+
+/// It has echoed the heartbeat of 100 ms: it does not act until 200.
+fn with_lease() -> Subject {
+    let (mut subject, _) = joined();
+    subject.heartbeat(101, 1, 100, 0);
+    subject
+}
+
+/// It has replayed everything, and is armed at 102 ms.
+fn armed() -> (Subject, Actions) {
+    let mut subject = with_lease();
+    let actions = subject.acknowledge(102, 12, 12);
+    (subject, actions)
+}
+
+fn arms(actions: &Actions) -> Vec<u64> {
+    let arm = |message: &&Message| match message {
+        Message::Armed(Armed { from }) => Some(from.0),
+        _ => None,
+    };
+    messages(actions).iter().filter_map(arm).collect()
+}
+
+fn sent(actions: &Actions) -> Vec<u64> {
+    let entries = |action: &Action<(), u64>| match action {
+        Action::SendEntries(batch) => Some(batch.first.0),
+        _ => None,
+    };
+    actions.iter().filter_map(entries).collect()
+}
+
+fn protection(subject: &Subject) -> Protection {
+    subject.replica.statistics().protection
+}
+
+/// The guest is what it was: it is heard at once, and runs.
+fn check_unharmed(subject: &mut Subject, now_ms: u64, actions: &Actions) {
+    assert_eq!(claims(actions), NO_CLAIM);
+    assert!(!actions.iter().any(|action| matches!(action, Action::Halt(_))));
+    let sequence = subject.next.0;
+    let output = subject.output(now_ms);
+    assert_eq!(
+        (released(&output), sent(&output)),
+        (vec![(sequence, FOR_EVER)], vec![])
+    );
+    assert!(!output.contains(&Action::Throttle(true)));
+    assert_eq!(subject.wake_until(now_ms + 1, now_ms + 10_000), NO_ACTION);
+    assert!(subject.replica.acts_alone());
+    assert_eq!(protection(subject), Protection::Alone);
+    assert_eq!(subject.replica.generation(), Generation(5));
+}
+
+#[test]
+fn alone_everything_is_said_at_once_and_nobody_is_told() {
+    let mut subject = alone();
+    assert_eq!(protection(&subject), Protection::Alone);
+    assert_eq!(subject.replica.may_speak_until_ns(), u64::MAX);
+    check_unharmed(&mut subject, 1, &vec![]);
+}
+
+#[test]
+fn the_log_is_kept_from_where_the_state_was_saved() {
+    let mut subject = alone();
+    subject.output(10);
+    subject.step(
+        20,
+        Input::SavedAt {
+            sequence: Sequence(11),
+            exits: 40,
+        },
+    );
+    for now_ms in [30, 31] {
+        let actions = subject.output(now_ms);
+        assert_eq!((released(&actions).len(), sent(&actions)), (1, vec![]));
+    }
+    assert_eq!(protection(&subject), Protection::Loading);
+    assert_eq!(subject.replica.statistics().behind_bytes, 200);
+    let actions = subject.step(100, Input::Joined);
+    assert_eq!(sent(&actions), [12, 13]);
+    // Nothing waits here, so everything has left that was sent; and no entry lies before the exit before the last entry's.
+    let heartbeat = Heartbeat {
+        sent_at_ns: 100 * MS,
+        exits: 39,
+        released: Sequence(13),
+        ..Heartbeat::default()
+    };
+    assert_eq!(messages(&actions), [&Message::Heartbeat(heartbeat)]);
+    assert_eq!(protection(&subject), Protection::CatchingUp);
+}
+
+#[test]
+fn too_long_a_log_gives_the_newcomer_up() {
+    let kept_bytes_max = 1000;
+    let mut subject = saved_with(
+        Config {
+            kept_bytes_max,
+            ..CONFIG
+        },
+        40,
+    );
+    for now_ms in 41..51 {
+        assert_eq!(subject.output(now_ms).len(), 1);
+    }
+    let actions = subject.output(51);
+    assert_eq!(lost(&actions), [&Cause::LogTooLong { bytes: 1100 }]);
+    assert!(actions.contains(&Action::Disconnect));
+    assert_eq!(released(&actions), [(21, FOR_EVER)]);
+    // It joins at that very moment, and is told that nobody waits for it.
+    assert_eq!(subject.step(52, Input::Joined), [Action::Disconnect]);
+    check_unharmed(&mut subject, 53, &actions);
+}
+
+#[test]
+fn one_that_has_caught_up_is_armed_and_outputs_wait_from_there() {
+    let (mut subject, actions) = armed();
+    assert_eq!(arms(&actions), [13]);
+    let took_ns = 62 * MS;
+    let report = Report::Armed {
+        from: Sequence(13),
+        took_ns,
+    };
+    assert_eq!(reports(&actions), [&report]);
+    assert!(!subject.replica.acts_alone());
+    assert_eq!(
+        (protection(&subject), subject.replica.may_speak_until_ns()),
+        (Protection::Protected, 200 * MS)
+    );
+    let actions = subject.output(103);
+    assert_eq!((released(&actions), sent(&actions)), (vec![], vec![13]));
+    assert_eq!(released(&subject.acknowledge(104, 13, 12)), [(13, 200)]);
+    // Everything before has left, whatever was acknowledged.
+    let actions = subject.step(125, Input::Wake);
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(Heartbeat {
+            released: Sequence(13),
+            ..
+        })]
+    ));
+}
+
+#[test]
+fn what_has_left_before_is_not_taken_back() {
+    let mut subject = saved(40);
+    subject.output(50);
+    subject.output(90);
+    subject.step(100, Input::Joined);
+    subject.acknowledge(101, 11, 11);
+    let actions = subject.heartbeat(102, 1, 100, 0);
+    assert_eq!(arms(&actions), [13], "entry 12 is not acknowledged");
+    let actions = subject.step(125, Input::Wake);
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(Heartbeat {
+            released: Sequence(12),
+            ..
+        })]
+    ));
+}
+
+#[test]
+fn nothing_is_armed_before_everything_is_sent() {
+    let mut subject = saved(40);
+    let large = |subject: &mut Subject, now_ms, bytes| {
+        let batch = subject.batch(bytes);
+        let outputs = Vec::new();
+        subject.step(now_ms, Input::Appended { batch, outputs })
+    };
+    subject.step(41, Input::Joined);
+    subject.heartbeat(42, 1, 41, 0);
+    assert_eq!(protection(&subject), Protection::Protected, "nothing was lacking");
+
+    let (mut subject, _) = joined();
+    subject.acknowledge(100, 12, 12);
+    assert_eq!(sent(&large(&mut subject, 101, WINDOW_BYTES_MIN)), [13]);
+    assert_eq!(sent(&large(&mut subject, 101, 900)), [0; 0]);
+    let actions = subject.heartbeat(102, 1, 100, 0);
+    assert_eq!((arms(&actions), sent(&actions)), (vec![], vec![]));
+    let actions = subject.acknowledge(103, 13, 13);
+    assert_eq!((sent(&actions), arms(&actions)), (vec![14], vec![15]));
+    let of = |found: fn(&Action<(), u64>) -> bool| actions.iter().position(found);
+    let entries = of(|action| matches!(action, Action::SendEntries(_)));
+    let arming = of(|action| matches!(action, Action::Send(Message::Armed(_))));
+    assert!(entries < arming);
+}
+
+#[test]
+fn nothing_is_armed_that_is_behind() {
+    let mut subject = with_lease();
+    // Half of the lag limit, counted from entry 12 of 50 ms.
+    assert_eq!(arms(&subject.acknowledge(101, 12, 11)), [0; 0]);
+    assert_eq!(arms(&subject.acknowledge(102, 12, 12)), [13]);
+}
+
+#[test]
+fn nothing_is_armed_without_a_lease() {
+    let (mut subject, _) = joined();
+    assert_eq!(arms(&subject.acknowledge(101, 12, 12)), [0; 0]);
+    assert_eq!(arms(&subject.step(125, Input::Wake)), [0; 0]);
+    assert_eq!(arms(&subject.heartbeat(201, 1, 100, 0)), [0; 0], "over at 200 ms");
+    assert_eq!(arms(&subject.heartbeat(202, 2, 125, 0)), [13]);
+}
+
+#[test]
+fn nothing_is_armed_past_the_end() {
+    let mut subject = with_lease();
+    subject.append_end(102);
+    assert_eq!(arms(&subject.acknowledge(103, 13, 13)), [0; 0]);
+    let reason = powered_off();
+    let actions = subject.step(104, Input::GuestEnded { reason });
+    assert!(matches!(
+        messages(&actions)[..],
+        [
+            Message::Heartbeat(Heartbeat {
+                released: Sequence(13),
+                ..
+            }),
+            Message::Goodbye(_)
+        ]
+    ));
+    let reason = powered_off();
+    assert_eq!(actions.last(), Some(&Action::Halt(Halt::Ended { reason })));
+}
+
+#[test]
+fn asked_to_stop_it_tells_a_newcomer_that_has_joined() {
+    let mut subject = with_lease();
+    let actions = subject.step(103, Input::StopRequested);
+    assert!(matches!(
+        messages(&actions)[..],
+        [Message::Heartbeat(_), Message::Goodbye(_)]
+    ));
+    assert_eq!(actions.last(), Some(&Action::Halt(Halt::Stopped)));
+    assert_eq!(
+        saved(40).step(41, Input::StopRequested),
+        [Action::Halt(Halt::Stopped)]
+    );
+}
+
+#[test]
+fn a_newcomer_that_is_lost_before_it_joins_is_forgotten() {
+    let mut subject = saved(40);
+    let why = "it closed the connection".to_owned();
+    let actions = subject.step(41, Input::NewcomerLost { why: why.clone() });
+    assert_eq!(lost(&actions), [&Cause::Here { why }]);
+    assert!(actions.contains(&Action::Disconnect));
+    check_unharmed(&mut subject, 42, &actions);
+    let why = String::new();
+    assert_eq!(subject.step(20_000, Input::NewcomerLost { why }), NO_ACTION);
+}
+
+#[test]
+fn what_comes_over_a_connection_that_is_not_its_own_yet_counts_for_nothing() {
+    let mut subject = saved(40);
+    assert_eq!(subject.step(41, goodbye()), NO_ACTION);
+    assert_eq!(subject.step(41, broken()), NO_ACTION);
+    assert_eq!(subject.wake_until(42, 3_000), NO_ACTION);
+    assert_eq!(protection(&subject), Protection::Loading);
+}
+
+#[test]
+fn a_newcomer_that_parts_is_forgotten() {
+    let closed = || Input::PeerClosed(Closed::ByPeer);
+    for input in [closed(), broken(), goodbye()] {
+        let mut subject = with_lease();
+        let actions = subject.step(103, input);
+        assert_eq!(lost(&actions).len(), 1);
+        assert!(actions.contains(&Action::Disconnect));
+        check_unharmed(&mut subject, 104, &actions);
+    }
+}
+
+#[test]
+fn a_newcomer_that_is_silent_is_forgotten() {
+    let mut subject = with_lease();
+    let actions = subject.wake_until(102, 275);
+    assert_eq!(lost(&actions), [&Cause::Silence { silent_ns: 0 }; 0]);
+    let actions = subject.step(276, Input::Wake);
+    assert_eq!(lost(&actions), [&Cause::Silence { silent_ns: 175 * MS }]);
+    check_unharmed(&mut subject, 277, &actions);
+}
+
+#[test]
+fn a_newcomer_too_far_away_is_forgotten() {
+    let (mut subject, _) = joined();
+    let mut all = Vec::new();
+    for now_ms in (125..=600).step_by(25) {
+        all.extend(subject.step(now_ms, Input::Wake));
+        all.extend(subject.heartbeat(now_ms, 1, now_ms.saturating_sub(110).max(100), 0));
+    }
+    assert!(matches!(lost(&all)[..], [Cause::TooFar { .. }]));
+    check_unharmed(&mut subject, 601, &all);
+}
+
+#[test]
+fn what_no_newcomer_says_makes_it_forgotten() {
+    let acknowledge = |received, replayed| {
+        let (received, replayed) = (Sequence(received), Sequence(replayed));
+        Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
+    };
+    let echo = Heartbeat {
+        echo_ns: u64::MAX,
+        ..Heartbeat::default()
+    };
+    let inputs = [
+        acknowledge(9, 9),
+        acknowledge(13, 0),
+        acknowledge(11, 12),
+        Input::Received(Message::Heartbeat(echo)),
+        Input::ReceivedEntries(batch(13, 100)),
+        Input::Received(Message::Loaded),
+        Input::Received(Message::Armed(Armed { from: Sequence(13) })),
+        Input::Received(Message::Piece(Piece { bytes: vec![] })),
+        Input::Received(Message::Refused(Refused::Other("no".to_owned()))),
+    ];
+    for input in inputs {
+        let (mut subject, _) = joined();
+        let actions = subject.step(101, input);
+        assert!(
+            matches!(lost(&actions)[..], [Cause::Violation { .. }]),
+            "{actions:?}"
+        );
+        check_unharmed(&mut subject, 102, &actions);
+    }
+}
+
+#[test]
+fn one_that_is_armed_is_a_backup() {
+    let (mut subject, _) = armed();
+    subject.output(103);
+    let actions = subject.step(104, Input::Received(Message::Loaded));
+    assert!(matches!(causes(&actions)[..], [Cause::Violation { .. }]));
+    assert_eq!((released(&actions), claims(&actions)), (vec![], vec![6]));
+    assert_eq!(protection(&subject), Protection::Undecided);
+    let outcome = Outcome::Won;
+    let generation = Generation(6);
+    let actions = subject.step(105, Input::Claimed { generation, outcome });
+    assert_eq!(released(&actions), [(13, FOR_EVER)]);
+    // And takes the next one.
+    subject.step(
+        106,
+        Input::SavedAt {
+            sequence: Sequence(13),
+            exits: 50,
+        },
+    );
+    subject.step(107, Input::Joined);
+    assert_eq!(arms(&subject.heartbeat(108, 1, 107, 0)), [14]);
+}
+
+#[test]
+fn several_newcomers_come_one_after_the_other() {
+    let (mut subject, _) = joined();
+    subject.step(101, Input::PeerClosed(Closed::ByPeer));
+    subject.output(102);
+    subject.step(
+        103,
+        Input::SavedAt {
+            sequence: Sequence(13),
+            exits: 50,
+        },
+    );
+    subject.output(104);
+    // One that was lost, and was not known to be when the next was taken.
+    let actions = subject.step(
+        105,
+        Input::SavedAt {
+            sequence: Sequence(14),
+            exits: 60,
+        },
+    );
+    assert!(matches!(lost(&actions)[..], [Cause::Here { .. }]));
+    subject.output(106);
+    assert_eq!(sent(&subject.step(107, Input::Joined)), [15]);
+    subject.acknowledge(108, 15, 15);
+    assert_eq!(arms(&subject.heartbeat(108, 1, 107, 0)), [16]);
+}
+
+#[test]
+fn a_slow_newcomer_takes_slices_of_time_and_is_given_up_in_the_end() {
+    let (mut subject, _) = joined();
+    let (mut waits, mut waited_ms, mut longest_ms) = (false, [0; 17], 0);
+    let mut since_ms = 0;
+    let mut all = Vec::new();
+    for now_ms in 101..=1700 {
+        let mut actions = subject.step(now_ms, Input::Wake);
+        if now_ms % 25 == 0 {
+            actions.extend(subject.heartbeat(now_ms, now_ms, now_ms, 0));
+        }
+        for action in &actions {
+            if let Action::Throttle(on) = action {
+                waits = *on;
+                longest_ms = longest_ms.max(if waits { 0 } else { now_ms - since_ms });
+                since_ms = now_ms;
+            }
+        }
+        waited_ms[(now_ms as usize - 100) / 100] += u64::from(waits);
+        all.extend(actions);
+    }
+    assert_eq!(lost(&all), [&Cause::TooSlow { lag_ns: 1650 * MS }]);
+    assert_eq!(arms(&all), [0; 0]);
+    assert_eq!(waited_ms[0], 0, "the guest runs at full speed at first");
+    assert!((45..=55).contains(&waited_ms[1]), "{waited_ms:?}");
+    assert!((65..=80).contains(&waited_ms[2]), "{waited_ms:?}");
+    assert!((75..=95).contains(&waited_ms[9]), "{waited_ms:?}");
+    assert!((1..=11).contains(&longest_ms), "{longest_ms} ms");
+    assert!(!waits, "the guest is free again");
+    check_unharmed(&mut subject, 1701, &vec![]);
+}
+
+#[test]
+fn people_are_told_how_far_it_is() {
+    let mut subject = saved(40);
+    subject.output(50);
+    let told = |actions: &Actions| {
+        let behind = |report| match report {
+            Report::CatchingUp { behind_bytes, lag_ns } => Some((behind_bytes, lag_ns / MS)),
+            _ => None,
+        };
+        let reports: Vec<_> = reports(actions).into_iter().cloned().collect();
+        reports.into_iter().filter_map(behind).collect::<Vec<_>>()
+    };
+    assert_eq!(told(&subject.step(100, Input::Joined)), [(100, 50)]);
+    let mut all = Vec::new();
+    for now_ms in (125..=1100).step_by(25) {
+        all.extend(subject.step(now_ms, Input::Wake));
+        all.extend(subject.heartbeat(now_ms, now_ms, now_ms, 0));
+    }
+    assert_eq!(told(&all), [(100, 1050)]);
+}
+
+#[test]
+fn a_later_generation_ends_whoever_acts() {
+    let later = |generation| Input::LaterGeneration {
+        generation: Generation(generation),
+    };
+    let (live, _) = armed();
+    for mut subject in [alone(), saved(40), with_lease(), live] {
+        assert_eq!(subject.step(102, later(5)), NO_ACTION);
+        let actions = subject.step(103, later(7));
+        let overtaken = Report::Overtaken {
+            generation: Generation(7),
+            discarded: 0,
+        };
+        assert_eq!(reports(&actions), [&overtaken]);
+        assert_eq!(actions.last(), Some(&Action::Halt(Halt::Fenced)));
+        assert_eq!(subject.output(104), NO_ACTION);
+    }
+}
+
+#[test]
+fn what_a_claimant_has_asked_for_is_not_later() {
+    let (mut subject, _) = armed();
+    subject.step(103, Input::PeerClosed(Closed::ByPeer));
+    let later = |generation| Input::LaterGeneration {
+        generation: Generation(generation),
+    };
+    assert_eq!(subject.step(104, later(6)), NO_ACTION);
+    assert_eq!(
+        subject.step(105, later(7)).last(),
+        Some(&Action::Halt(Halt::Fenced))
+    );
+}
