@@ -3,11 +3,8 @@
 //! An [`Entry`] is the decoded form; [`crate::codec`] gives its bytes. Kinds are append-only: a number
 //! never changes its meaning, and the fields of a body are only ever added to by a new kind.
 
+use lockstep_generation::Generation;
 use serde::{Deserialize, Serialize};
-
-/// Ordinal of a regime. At most one virtual machine acts alone in each.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Generation(pub u32);
 
 /// Ordinal of an entry in its log, from 0 (the environment entry).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -25,5 +25,6 @@ pub use entry::*;
 pub use error::LogError;
 pub use file::{Existing, LogReader, LogWriter};
 pub use kind::Kind;
+pub use lockstep_generation::Generation;
 pub use message::Message;
 pub use order::Order;

@@ -4,9 +4,7 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-/// Ordinal of a regime. Each has at most one machine that acts alone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Generation(pub u32);
+use lockstep_generation::Generation;
 
 /// Random name of a pair, chosen when the pair starts. Claims of different pairs never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

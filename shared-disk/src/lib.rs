@@ -10,6 +10,7 @@ mod claim;
 mod directory;
 mod publish;
 
-pub use claim::{Claimant, Generation, PairName, StoreError, TestAndSet, Verdict};
+pub use claim::{Claimant, PairName, StoreError, TestAndSet, Verdict};
 pub use directory::DirectoryStore;
+pub use lockstep_generation::Generation;
 pub use publish::Step;

@@ -10,6 +10,7 @@ const LENGTH_EXEMPT: &[&str] = &["Cargo.lock"];
 
 /// Top folders, each with a README: what it provides, what it may not know.
 pub const FOLDERS: &[&str] = &[
+    "generation",
     "guest-images",
     "logging-channel",
     "regular-file",
@@ -35,6 +36,7 @@ pub struct Layer {
 
 /// Where Rust sources are.
 const ALL: &[&str] = &[
+    "generation/",
     "guest-images/",
     "logging-channel/",
     "regular-file/",
@@ -117,6 +119,17 @@ pub const LAYERS: &[Layer] = &[
             "lockstep",
         ],
         why: "the channel carries entries and knows neither KVM nor devices",
+    },
+    Layer {
+        within: &["generation/"],
+        except: &[],
+        forbidden: &[
+            "lockstep",
+            "lockstep_logging_channel",
+            "lockstep_shared_disk",
+            "tokio",
+        ],
+        why: "it is a number that everything else counts by",
     },
     Layer {
         within: &["regular-file/"],

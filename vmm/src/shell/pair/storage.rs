@@ -166,7 +166,7 @@ impl Storage {
     pub fn prepare(&self, generation: Generation) {
         let (store, claimant) = (self.store.clone(), self.claimant.clone());
         spawn_blocking(move || {
-            let prepared = store.prepare(lockstep_shared_disk::Generation(generation.0), &claimant);
+            let prepared = store.prepare(generation, &claimant);
             if let Err(why) = prepared {
                 // Only slower: the claim does it all.
                 tracing::debug!("the claim is not prepared: {why}");
@@ -204,7 +204,6 @@ fn claim(store: &DirectoryStore, generation: Generation, claimant: &Claimant) ->
             pass(Step::ClaimLinked);
         }
     };
-    let generation = lockstep_shared_disk::Generation(generation.0);
     let verdict = store.claim_observed(generation, claimant, &mut observe);
     pass(Step::AfterClaim);
     verdict
