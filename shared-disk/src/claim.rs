@@ -4,8 +4,6 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use lockstep_generation::Generation;
-
 /// Random name of a pair, chosen when the pair starts. Claims of different pairs never meet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct PairName(pub [u8; 16]);
@@ -150,14 +148,4 @@ fn trouble(source: &std::io::Error) -> &'static str {
         ErrorKind::NotFound => "is not there: it was removed, or its file system is not mounted",
         _ => "cannot be reached",
     }
-}
-
-/// A store of claims: an indivisible test-and-set for each generation.
-pub trait TestAndSet: Send + Sync {
-    /// Claims `generation` for `claimant`. The first claimant of a generation wins it for ever; the same
-    /// claimant asking again, also after an error or a crash, is told the same.
-    ///
-    /// # Errors
-    /// [`StoreError`] where there is no verdict. The claim may have been made all the same.
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError>;
 }

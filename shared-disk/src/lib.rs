@@ -1,16 +1,19 @@
 //! Test-and-set on storage that both machines of a pair reach: for each generation, exactly one claimant
 //! ever wins. It is what decides which of two survivors goes on when they cannot hear each other.
 //!
-//! Knows nothing of KVM or of log entries. Calls block for as long as the storage does: make them from a
-//! thread that may wait.
+//! Knows nothing of KVM or of log entries. [`Store`] is the only seam: nothing above this crate knows what sort of store it is,
+//! but the place that reads the configuration.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod claim;
 mod directory;
+pub mod fake;
 mod publish;
+mod store;
 
-pub use claim::{Claimant, PairName, StoreError, TestAndSet, Verdict};
+pub use claim::{Claimant, PairName, StoreError, Verdict};
 pub use directory::DirectoryStore;
 pub use lockstep_generation::Generation;
 pub use publish::Step;
+pub use store::{Asked, Store, TestAndSet};

@@ -5,9 +5,9 @@
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Barrier;
+use std::sync::{Arc, Barrier};
 
-use lockstep_shared_disk::{Claimant, DirectoryStore, Generation, PairName, TestAndSet, Verdict};
+use lockstep_shared_disk::{Claimant, DirectoryStore, Generation, PairName, Store, TestAndSet, Verdict};
 use tempfile::TempDir;
 
 const PAIR: PairName = PairName([9; 16]);
@@ -18,10 +18,28 @@ const RACERS: u8 = 4;
 const DIRECTORY_VARIABLE: &str = "LOCKSTEP_RACE_DIRECTORY";
 const NUMBER_VARIABLE: &str = "LOCKSTEP_RACE_NUMBER";
 
-fn race(store: &DirectoryStore, number: u8) -> Vec<bool> {
-    let claimant = Claimant::new([number; 16], "racer");
-    let claim = |round| store.claim(Generation(round), &claimant).unwrap() == Verdict::Won;
-    (0..ROUNDS).map(claim).collect()
+/// A thread's own runtime, and the claims.
+struct Racer {
+    runtime: tokio::runtime::Runtime,
+    claims: Arc<dyn TestAndSet>,
+}
+
+impl Racer {
+    fn open(path: &Path) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let store = DirectoryStore::new(path);
+        let claims = runtime.block_on(async { store.open(PAIR).await.unwrap() });
+        Self { runtime, claims }
+    }
+
+    fn race(&self, number: u8) -> Vec<bool> {
+        let claimant = Claimant::new([number; 16], "racer");
+        let claim = |round| {
+            let verdict = async { self.claims.claim(Generation(round), &claimant).await };
+            self.runtime.block_on(verdict).unwrap() == Verdict::Won
+        };
+        (0..ROUNDS).map(claim).collect()
+    }
 }
 
 fn assert_one_winner_each_round(wins: &[Vec<bool>]) {
@@ -40,9 +58,9 @@ fn of_racing_threads_exactly_one_wins() {
             .map(|number| {
                 let (barrier, path) = (&barrier, directory.path());
                 scope.spawn(move || {
-                    let store = DirectoryStore::open(path, PAIR).unwrap();
+                    let racer = Racer::open(path);
                     barrier.wait();
-                    race(&store, number)
+                    racer.race(number)
                 })
             })
             .collect();
@@ -57,9 +75,9 @@ fn of_racing_threads_exactly_one_wins() {
 #[test]
 fn of_threads_racing_for_the_same_claimant_all_win() {
     let directory = TempDir::new().unwrap();
-    let store = DirectoryStore::open(directory.path(), PAIR).unwrap();
     let wins = std::thread::scope(|scope| {
-        let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(|| race(&store, 1))).collect();
+        let race = || Racer::open(directory.path()).race(1);
+        let racers: Vec<_> = (0..RACERS).map(|_| scope.spawn(race)).collect();
         racers
             .into_iter()
             .map(|racer| racer.join().unwrap())
@@ -107,9 +125,10 @@ fn racing_process() {
         return;
     };
     let number = std::env::var(NUMBER_VARIABLE).unwrap().parse().unwrap();
-    let store = DirectoryStore::open(Path::new(&path), PAIR).unwrap();
+    let racer = Racer::open(Path::new(&path));
     std::io::stdin().read_line(&mut String::new()).unwrap();
-    let wins: String = race(&store, number)
+    let wins: String = racer
+        .race(number)
         .iter()
         .map(|won| if *won { '1' } else { '0' })
         .collect();

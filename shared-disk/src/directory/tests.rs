@@ -2,8 +2,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tempfile::TempDir;
 
+use std::fs;
+use std::io::ErrorKind;
+
+use super::claims::encode;
 use super::*;
-use crate::publish::Step;
+use crate::publish::{Step, classify};
 
 const PAIR: PairName = PairName([7; 16]);
 const GENERATION: Generation = Generation(2);
@@ -11,9 +15,9 @@ const GENERATION: Generation = Generation(2);
 /// More steps than a claim has.
 const STEPS: usize = 12;
 
-fn store() -> (TempDir, DirectoryStore) {
+fn store() -> (TempDir, DirectoryClaims) {
     let directory = TempDir::new().unwrap();
-    let store = DirectoryStore::open(directory.path(), PAIR).unwrap();
+    let store = DirectoryClaims::open(directory.path(), PAIR).unwrap();
     (directory, store)
 }
 
@@ -27,7 +31,7 @@ fn lost_to(number: u8) -> Verdict {
     }
 }
 
-fn files(store: &DirectoryStore) -> Vec<String> {
+fn files(store: &DirectoryClaims) -> Vec<String> {
     let mut names: Vec<_> = fs::read_dir(store.path())
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
@@ -37,7 +41,7 @@ fn files(store: &DirectoryStore) -> Vec<String> {
 }
 
 /// Claims and is stopped, as by SIGKILL, after step `at`; gives the steps made.
-fn claim_and_stop(store: &DirectoryStore, claimant: &Claimant, at: usize) -> Vec<Step> {
+fn claim_and_stop(store: &DirectoryClaims, claimant: &Claimant, at: usize) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut probe = |step| {
         steps.push(step);
@@ -54,7 +58,7 @@ fn claim_and_stop(store: &DirectoryStore, claimant: &Claimant, at: usize) -> Vec
 
 /// Claims, and step `at` says that it failed after having done its work.
 fn claim_and_fail(
-    store: &DirectoryStore,
+    store: &DirectoryClaims,
     claimant: &Claimant,
     at: usize,
 ) -> (Vec<Step>, Result<Verdict, StoreError>) {
@@ -78,7 +82,7 @@ fn the_first_claimant_wins_for_ever() {
     assert_eq!(store.claim(GENERATION, &claimant(2)).unwrap(), lost_to(1));
     assert_eq!(store.claim(GENERATION, &claimant(1)).unwrap(), Verdict::Won);
 
-    let reopened = DirectoryStore::open(directory.path(), PAIR).unwrap();
+    let reopened = DirectoryClaims::open(directory.path(), PAIR).unwrap();
     assert_eq!(reopened.claim(GENERATION, &claimant(2)).unwrap(), lost_to(1));
     assert_eq!(reopened.claim(GENERATION, &claimant(1)).unwrap(), Verdict::Won);
     assert_eq!(files(&store), ["generation-0000000002", "pair"]);
@@ -87,7 +91,7 @@ fn the_first_claimant_wins_for_ever() {
 #[test]
 fn generations_and_pairs_are_claimed_apart() {
     let (directory, store) = store();
-    let other = DirectoryStore::open(directory.path(), PairName([8; 16])).unwrap();
+    let other = DirectoryClaims::open(directory.path(), PairName([8; 16])).unwrap();
     assert_eq!(store.claim(Generation(1), &claimant(1)).unwrap(), Verdict::Won);
     assert_eq!(
         store.claim(Generation(u32::MAX), &claimant(2)).unwrap(),
@@ -217,7 +221,7 @@ fn what_was_prepared_for_one_generation_is_not_used_for_another() {
 }
 
 /// Prepares, where step `at` of it fails or is the last.
-fn prepare_and_break(store: &DirectoryStore, at: usize, stop: bool) -> Vec<Step> {
+fn prepare_and_break(store: &DirectoryClaims, at: usize, stop: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut probe = |step| {
         steps.push(step);
@@ -282,7 +286,7 @@ fn a_missing_directory_is_refused_at_the_start_and_may_come_back_later() {
     let away = path.with_extension("away");
     fs::rename(path, &away).unwrap();
     assert!(matches!(
-        DirectoryStore::open(path, PAIR),
+        DirectoryClaims::open(path, PAIR),
         Err(StoreError::Unusable { .. })
     ));
     assert!(matches!(
@@ -307,7 +311,7 @@ fn what_is_no_directory_is_named() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join("file");
     fs::write(&path, "").unwrap();
-    let error = DirectoryStore::open(&path, PAIR).unwrap_err();
+    let error = DirectoryClaims::open(&path, PAIR).unwrap_err();
     assert!(matches!(error, StoreError::Unusable { .. }));
     assert!(error.to_string().contains(&path.display().to_string()), "{error}");
     assert!(error.to_string().contains("give a directory"), "{error}");
@@ -388,14 +392,14 @@ fn a_claim_that_is_not_ours_gives_no_verdict() {
 fn a_directory_keeps_its_first_identity() {
     let (directory, _store) = store();
     assert_eq!(
-        DirectoryStore::identity(directory.path(), [1; 16]).unwrap(),
+        DirectoryClaims::identity(directory.path(), [1; 16]).unwrap(),
         [1; 16]
     );
     assert_eq!(
-        DirectoryStore::identity(directory.path(), [2; 16]).unwrap(),
+        DirectoryClaims::identity(directory.path(), [2; 16]).unwrap(),
         [1; 16]
     );
     fs::write(directory.path().join("identity"), "something else").unwrap();
-    let found = DirectoryStore::identity(directory.path(), [1; 16]);
+    let found = DirectoryClaims::identity(directory.path(), [1; 16]);
     assert!(matches!(found, Err(StoreError::Damaged { .. })), "{found:?}");
 }

@@ -1,36 +1,33 @@
 //! The store of claims: the trait's promise, kept in memory, and the ways in which a real one fails.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
-
-use lockstep_shared_disk::{Claimant, Generation, StoreError, TestAndSet, Verdict};
+use lockstep_shared_disk::fake::{FakeClaims, FakeStore};
+use lockstep_shared_disk::{Claimant, Generation, PairName, StoreError, Verdict};
 
 use super::plan::{Side, StoreFault};
 
 /// Claims, kept for ever.
-#[derive(Debug, Default)]
-pub struct MemoryStore(Mutex<BTreeMap<u32, Claimant>>);
+#[derive(Debug)]
+pub struct Claims(FakeClaims);
 
-impl TestAndSet for MemoryStore {
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
-        let mut claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let winner = claims.entry(generation.0).or_insert_with(|| claimant.clone());
-        Ok(if winner == claimant {
-            Verdict::Won
-        } else {
-            Verdict::Lost {
-                winner: winner.clone(),
-            }
-        })
+impl Default for Claims {
+    fn default() -> Self {
+        Self(FakeStore::default().claims(PairName([0; 16])))
     }
 }
 
-impl MemoryStore {
+impl Claims {
+    /// Claims a generation, as [`lockstep_shared_disk::TestAndSet`] promises.
+    ///
+    /// # Errors
+    /// Never: nobody removes these.
+    pub fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
+        self.0.claim_now(generation, claimant)
+    }
+
     /// Who has won this generation.
     #[must_use]
     pub fn winner(&self, generation: u32) -> Option<Side> {
-        let claims = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let winner = claims.get(&generation)?;
+        let winner = self.0.winner(Generation(generation))?;
         Side::BOTH.into_iter().find(|side| id(*side) == winner.id())
     }
 }
@@ -56,7 +53,7 @@ pub fn claimant(side: Side) -> Claimant {
 #[derive(Debug, Default)]
 pub struct Store {
     /// The claims.
-    pub claims: MemoryStore,
+    pub claims: Claims,
     fault: Option<(StoreFault, u64)>,
 }
 

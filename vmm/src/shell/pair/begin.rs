@@ -63,7 +63,7 @@ struct Met {
 struct Meeting<'a> {
     plan: &'a Plan,
     configuration: &'a Configuration,
-    settings: &'a PairSettings<'a>,
+    settings: &'a PairSettings,
     /// Name of the shared storage.
     identity: [u8; 16],
 }
@@ -86,7 +86,7 @@ pub async fn begin(
         return Ok(Status::Success);
     };
     reporter.witnesses = witnesses.names();
-    let identity = storage::identity(settings.directory, fresh_name()?, CONNECT_PATIENCE);
+    let identity = storage::identity(&*settings.store, fresh_name()?, CONNECT_PATIENCE);
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
         return Ok(Status::Success);
     };
@@ -240,7 +240,7 @@ impl Meeting<'_> {
         let label = format!("{}, process {}", side.name(), std::process::id());
         let claimant = Claimant::new(fresh_name()?, &label);
         Ok(Storage::open(
-            self.settings.directory,
+            &*self.settings.store,
             pair,
             claimant,
             CONNECT_PATIENCE,

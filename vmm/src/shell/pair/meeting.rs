@@ -2,6 +2,7 @@
 
 use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
+use super::storage::store;
 use crate::replica::role::{Config, KEPT_BYTES_MAX};
 use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
@@ -14,9 +15,10 @@ use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, EnvironmentField};
+use lockstep_shared_disk::Store;
 use serde_json::json;
 use std::fmt::Write;
-use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
@@ -33,11 +35,11 @@ pub(super) const STORAGE_FIELD: &str = "shared storage";
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The settings that a pair cannot do without.
-pub struct PairSettings<'a> {
+pub struct PairSettings {
     /// The logging channel.
     pub address: Address,
     /// Where the test-and-set is made.
-    pub directory: &'a Path,
+    pub store: Arc<dyn Store>,
     /// What the role machine is told.
     pub config: Config,
 }
@@ -46,13 +48,10 @@ pub struct PairSettings<'a> {
 ///
 /// # Errors
 /// [`CommandError::Setting`].
-pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandError> {
+pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, CommandError> {
     let missing = |setting| CommandError::setting(setting, "a protected pair needs it; see --help");
     let address = pair.channel.as_deref().ok_or_else(|| missing("channel"))?;
-    let directory = pair
-        .shared_directory
-        .as_deref()
-        .ok_or_else(|| missing("shared-directory"))?;
+    let store = store(pair).ok_or_else(|| missing("shared-directory"))?;
     let config = Config {
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
         window_bytes_max: pair.window_bytes,
@@ -69,7 +68,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings<'_>, CommandErr
         .map_err(|why| CommandError::setting("channel", format!("{why}")))?;
     Ok(PairSettings {
         address,
-        directory,
+        store,
         config,
     })
 }

@@ -1,20 +1,21 @@
 //! Claims on shared storage, off the replica loop: a store may take its time.
 //!
-//! A system call on storage that hangs may hang for ever, and its thread with it. So each question has a thread of its own, and a question
-//! that is not answered is asked again beside it: the first answer counts. At the start [`patiently`] does that; later the role machine
-//! decides when to ask, and how many questions may be open.
+//! A question may hang for ever. So one that is not answered is asked again beside it: the first answer counts. At the start [`patiently`]
+//! does that; later the role machine decides when to ask, and how many questions may be open. What sort of store it is, is known to
+//! [`store`] only.
 
 use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
+use crate::shell::configuration::PairConfiguration;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Generation;
-use lockstep_shared_disk::{Claimant, DirectoryStore, PairName, Step as StoreStep, StoreError, Verdict};
+use lockstep_shared_disk::{
+    Asked, Claimant, DirectoryStore, PairName, Step as StoreStep, Store, StoreError, TestAndSet, Verdict,
+};
 use std::error::Error;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep_until};
 
 /// Pause at the start before storage that cannot be reached is tried again.
@@ -32,44 +33,52 @@ const REMOVAL_LIMIT: Duration = Duration::from_millis(200);
 /// A claim and its answer.
 pub type Answer = (Generation, Outcome);
 
-/// The store of a pair, and who claims on it.
+/// The claims of a pair, and who claims.
 pub struct Storage {
-    store: Arc<DirectoryStore>,
+    claims: Arc<dyn TestAndSet>,
     claimant: Claimant,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
-/// Names `directory` so that the two sides can tell whether they reach the same storage.
+/// The store that the settings name; `None` where they name none.
+#[must_use]
+pub fn store(pair: &PairConfiguration) -> Option<Arc<dyn Store>> {
+    let directory = pair.shared_directory.as_deref()?;
+    let store = DirectoryStore::new(directory).observed(|made| {
+        if made == StoreStep::Linked {
+            pass(Step::ClaimLinked);
+        }
+    });
+    Some(Arc::new(store))
+}
+
+/// The identity of the store, so that the two sides can tell whether they reach the same.
 ///
 /// # Errors
 /// As [`patiently`].
 pub async fn identity(
-    directory: &Path,
+    store: &dyn Store,
     fresh: [u8; 16],
     patience: Duration,
 ) -> Result<[u8; 16], CommandError> {
-    let place = directory.to_owned();
-    patiently(directory, patience, move || {
-        DirectoryStore::identity(&place, fresh)
-    })
-    .await
+    patiently(&store.place(), patience, || store.identity(fresh)).await
 }
 
-/// Asks the storage in `directory`, at the start. What may pass is tried again for `patience`: it hangs, it cannot be reached, it is not
+/// Asks the storage in `place`, at the start. What may pass is tried again for `patience`: it hangs, it cannot be reached, it is not
 /// mounted yet. Says so.
 ///
 /// # Errors
 /// [`CommandError::Setting`]: it cannot be used; at once where only a person can help.
 async fn patiently<T: Send + 'static>(
-    directory: &Path,
+    place: &str,
     patience: Duration,
-    question: impl Fn() -> Result<T, StoreError> + Clone + Send + 'static,
+    question: impl Fn() -> Asked<T>,
 ) -> Result<T, CommandError> {
     let (to_us, mut answers) = mpsc::unbounded_channel();
     let ask = || {
-        let (to_us, question) = (to_us.clone(), question.clone());
+        let (to_us, answer) = (to_us.clone(), question());
         // Nobody waits for the answer where another came first.
-        spawn_blocking(move || drop(to_us.send(question())));
+        tokio::spawn(async move { drop(to_us.send(answer.await)) });
     };
     let deadline = Instant::now() + patience;
     let (mut open, mut silence, mut ask_at) = (0, ASK_AGAIN, Instant::now());
@@ -98,10 +107,10 @@ async fn patiently<T: Send + 'static>(
                     last.insert(unusable(&why)).to_string()
                 }
             },
-            () = sleep_until(wake_at) => silent(directory, open).to_string(),
+            () = sleep_until(wake_at) => silent(place, open).to_string(),
         };
         if Instant::now() >= deadline {
-            return Err(last.unwrap_or_else(|| silent(directory, open)));
+            return Err(last.unwrap_or_else(|| silent(place, open)));
         }
         if told_at.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
             told_at = Some(Instant::now());
@@ -112,16 +121,13 @@ async fn patiently<T: Send + 'static>(
 }
 
 /// The storage has answered none of so many questions.
-fn silent(directory: &Path, open: usize) -> CommandError {
+fn silent(place: &str, open: usize) -> CommandError {
     let threads = if open == 1 {
         "a thread waits"
     } else {
         "threads wait"
     };
-    let why = format!(
-        "shared storage {} does not answer ({open} {threads}): is its server reachable?",
-        directory.display()
-    );
+    let why = format!("shared storage {place} does not answer ({open} {threads}): is its server reachable?");
     CommandError::setting("shared-directory", why)
 }
 
@@ -136,25 +142,21 @@ fn unusable(why: &StoreError) -> CommandError {
 }
 
 impl Storage {
-    /// The store of `pair` in `directory`; answers come on the receiver, one for each claim at most.
+    /// The claims of `pair` in `store`; answers come on the receiver, one for each claim at most.
     ///
     /// # Errors
     /// As [`patiently`].
     pub async fn open(
-        directory: &Path,
+        store: &dyn Store,
         pair: [u8; 16],
         claimant: Claimant,
         patience: Duration,
     ) -> Result<(Self, mpsc::UnboundedReceiver<Answer>), CommandError> {
-        let place = directory.to_owned();
-        let store = patiently(directory, patience, move || {
-            DirectoryStore::open(&place, PairName(pair))
-        })
-        .await?;
+        let claims = patiently(&store.place(), patience, || store.open(PairName(pair))).await?;
         let (answers, receiver) = mpsc::unbounded_channel();
         Ok((
             Self {
-                store: Arc::new(store),
+                claims,
                 claimant,
                 answers,
             },
@@ -164,10 +166,9 @@ impl Storage {
 
     /// Makes ready to claim `generation`, so that claiming takes one wait for the disk less.
     pub fn prepare(&self, generation: Generation) {
-        let (store, claimant) = (self.store.clone(), self.claimant.clone());
-        spawn_blocking(move || {
-            let prepared = store.prepare(generation, &claimant);
-            if let Err(why) = prepared {
+        let prepared = self.claims.prepare(generation, &self.claimant);
+        tokio::spawn(async move {
+            if let Err(why) = prepared.await {
                 // Only slower: the claim does it all.
                 tracing::debug!("the claim is not prepared: {why}");
             }
@@ -175,38 +176,29 @@ impl Storage {
     }
 
     /// Removes what the pair has on the storage: for a replica that ends after its peer has said Goodbye. Then neither asks any more: a
-    /// Goodbye is the last thing a replica does, and this one has halted. Storage that is slow keeps its directory.
+    /// Goodbye is the last thing a replica does, and this one has halted. Storage that is slow keeps its claims.
     pub async fn remove(&self) {
-        let store = self.store.clone();
-        let removal = tokio::task::spawn_blocking(move || store.remove());
-        match tokio::time::timeout(REMOVAL_LIMIT, removal).await {
-            Ok(Ok(Ok(()))) => {}
-            Ok(Ok(Err(why))) => tracing::debug!("the pair's directory is left: {why}"),
-            Ok(Err(_)) | Err(_) => tracing::debug!("the pair's directory is left: the storage is slow"),
+        match tokio::time::timeout(REMOVAL_LIMIT, self.claims.remove()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::debug!("the pair's claims are left: {why}"),
+            Err(_) => tracing::debug!("the pair's claims are left: the storage is slow"),
         }
     }
 
     /// Claims `generation`; the answer comes on the receiver.
     pub fn claim(&self, generation: Generation) {
-        let (store, claimant, answers) = (self.store.clone(), self.claimant.clone(), self.answers.clone());
-        spawn_blocking(move || {
-            let verdict = claim(&store, generation, &claimant);
+        pass(Step::BeforeClaim);
+        let (verdict, answers) = (
+            self.claims.claim(generation, &self.claimant),
+            self.answers.clone(),
+        );
+        tokio::spawn(async move {
+            let verdict = verdict.await;
+            pass(Step::AfterClaim);
             // Nobody waits for it when the replica has halted meanwhile.
             let _ = answers.send((generation, outcome(verdict)));
         });
     }
-}
-
-fn claim(store: &DirectoryStore, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
-    pass(Step::BeforeClaim);
-    let mut observe = |made| {
-        if made == StoreStep::Linked {
-            pass(Step::ClaimLinked);
-        }
-    };
-    let verdict = store.claim_observed(generation, claimant, &mut observe);
-    pass(Step::AfterClaim);
-    verdict
 }
 
 fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {
@@ -225,6 +217,7 @@ fn outcome(verdict: Result<Verdict, StoreError>) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::future::ready;
     use std::io;
     use std::path::PathBuf;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -257,7 +250,7 @@ mod tests {
                 Ok(())
             }
         };
-        let outcome = patiently(Path::new("/shared"), PATIENCE, question).await;
+        let outcome = patiently("/shared", PATIENCE, || Box::pin(ready(question()))).await;
         let outcome = outcome.map_err(|why| why.to_string());
         (outcome, count.load(Ordering::SeqCst), start.elapsed())
     }

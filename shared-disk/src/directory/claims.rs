@@ -1,4 +1,4 @@
-//! A store that is a directory on a file system both machines reach.
+//! The claims of a pair as files, with calls that block.
 //!
 //! ```text
 //! <directory>/identity                               names this directory, so that two sides can compare
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::claim::{Hex, from_hex};
 use crate::publish::{Probe, Step, classify, prepare, publish, sync_directory};
-use crate::{Claimant, Generation, PairName, StoreError, TestAndSet, Verdict};
+use crate::{Claimant, Generation, PairName, StoreError, Verdict};
 
 /// First words of a claim; the number is the version of its format.
 const CLAIM_MAGIC: &str = "lockstep-claim 1";
@@ -29,11 +29,11 @@ const IDENTITY_MAGIC: &str = "lockstep-shared-directory 1";
 
 /// Claims of one pair, in a directory.
 #[derive(Clone, Debug)]
-pub struct DirectoryStore {
+pub struct DirectoryClaims {
     directory: PathBuf,
 }
 
-impl DirectoryStore {
+impl DirectoryClaims {
     /// Opens the store of `pair` in `directory`, which must exist. Does there what a claim does, so that a
     /// directory that will not do is refused now.
     ///
@@ -63,7 +63,7 @@ impl DirectoryStore {
     /// becomes its name if it has none. Two sides that find different names do not share a directory.
     ///
     /// # Errors
-    /// As [`DirectoryStore::open`].
+    /// As [`DirectoryClaims::open`].
     pub fn identity(directory: &Path, fresh: [u8; 16]) -> Result<[u8; 16], StoreError> {
         refuse_missing(directory)?;
         let content = format!("{IDENTITY_MAGIC}\n{}\n", Hex(&fresh));
@@ -110,6 +110,11 @@ impl DirectoryStore {
         &self.directory
     }
 
+    #[cfg(test)]
+    pub(super) fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
+        self.claim_probed(generation, claimant, &mut |_| Ok(()))
+    }
+
     pub(crate) fn prepare_probed(
         &self,
         generation: Generation,
@@ -126,10 +131,10 @@ impl DirectoryStore {
         )
     }
 
-    /// As [`TestAndSet::claim`], and tells `observe` of each system call when it has been made.
+    /// As [`crate::TestAndSet::claim`], and tells `observe` of each system call when it has been made.
     ///
     /// # Errors
-    /// As [`TestAndSet::claim`].
+    /// [`StoreError`] where there is no verdict. The claim may have been made all the same.
     pub fn claim_observed(
         &self,
         generation: Generation,
@@ -164,12 +169,6 @@ impl DirectoryStore {
     }
 }
 
-impl TestAndSet for DirectoryStore {
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
-        self.claim_probed(generation, claimant, &mut |_| Ok(()))
-    }
-}
-
 /// While a pair runs a missing directory may come back; at the start it is a mistake.
 fn refuse_missing(directory: &Path) -> Result<(), StoreError> {
     let doing = "look up";
@@ -197,7 +196,7 @@ fn owner(claimant: &Claimant) -> String {
     Hex(&claimant.id()).to_string()
 }
 
-fn encode(generation: Generation, claimant: &Claimant) -> String {
+pub(super) fn encode(generation: Generation, claimant: &Claimant) -> String {
     format!(
         "{CLAIM_MAGIC}\ngeneration {}\nclaimant {}\nlabel {}\n",
         generation.0,
@@ -224,6 +223,3 @@ fn decode(generation: Generation, text: &str) -> Result<Claimant, &'static str> 
         _ => Err("it names no claimant"),
     }
 }
-
-#[cfg(test)]
-mod tests;
