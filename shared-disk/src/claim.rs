@@ -1,87 +1,90 @@
-//! What a store of claims promises, and the words it is asked in.
+//! What a store remembers of a machine: claims, sightings, backups, its end.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::PathBuf;
 
-/// Random name of a pair, chosen when the pair starts. Claims of different pairs never meet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PairName(pub [u8; 16]);
+use lockstep_generation::Generation;
 
-/// The longest label of a claimant, in bytes: a role, a host name of 64 bytes at most, a process number.
-pub(crate) const LABEL_BYTES_MAX: usize = 128;
+use crate::name::{Line, MachineId};
 
-/// Who claims. Two claimants are the same if their `id` is; the label is for people.
-#[derive(Clone, Debug)]
-pub struct Claimant {
-    id: [u8; 16],
-    label: String,
+/// The longest status in a sighting, in bytes. With the lines before it, it is under the 4,096 of the longest file of a store.
+pub const STATUS_BYTES_MAX: usize = 3072;
+
+/// A process, as its host can tell whether it is gone. Numbers of namespaces belong to it: a process that is not seen from another
+/// one may live.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Process {
+    /// Its number.
+    pub id: u32,
+    /// Its start, in clock ticks since the boot of its host.
+    pub start_ticks: u64,
+    /// Inode of its namespace of process numbers.
+    pub pid_namespace: u64,
+    /// Inode of its namespace of boot times.
+    pub time_namespace: u64,
 }
 
-impl Claimant {
-    /// A claimant with a random `id` of its own. In the label only printable ASCII is kept, and the first
-    /// 128 bytes of it.
+/// A process that takes part in a machine: where it runs, and where it can be reached.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Party {
+    /// Random; tells parties apart. Two parties with the same are the same.
+    pub id: [u8; 16],
+    /// What people call it.
+    pub label: Line,
+    /// Name of its host.
+    pub host: Line,
+    /// What its host calls the time since its boot.
+    pub boot: [u8; 16],
+    /// The process.
+    pub process: Process,
+    /// Where a newcomer can join it.
+    pub address: Option<Line>,
+    /// Wall time when this was written, in seconds since 1970. For people: never compared.
+    pub written_unix_s: u64,
+}
+
+impl fmt::Display for Party {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "{} (host {}, process {})",
+            self.label, self.host, self.process.id
+        )
+    }
+}
+
+/// The claim of a generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The generation.
+    pub generation: Generation,
+    /// The machine that goes on in it, or begins with it.
+    pub machine: MachineId,
+    /// Who claims.
+    pub party: Party,
+}
+
+impl Claim {
+    /// The same party's claim of another generation of the same machine.
     #[must_use]
-    pub fn new(id: [u8; 16], label: &str) -> Self {
-        let printable = |c: &char| c.is_ascii_graphic() || *c == ' ';
-        let label: String = label.chars().filter(printable).take(LABEL_BYTES_MAX).collect();
+    pub fn of(&self, generation: Generation) -> Self {
         Self {
-            id,
-            label: label.trim().to_owned(),
+            generation,
+            ..self.clone()
         }
     }
 
-    /// What tells claimants apart.
-    #[must_use]
-    pub fn id(&self) -> [u8; 16] {
-        self.id
-    }
-
-    /// What people read.
-    #[must_use]
-    pub fn label(&self) -> &str {
-        &self.label
+    /// The verdict on this claim where `winner` has the generation. A party that asks again, with another address or at another
+    /// time, has won all the same.
+    pub(crate) fn verdict(&self, winner: Self) -> Verdict {
+        if winner.party.id == self.party.id && winner.machine == self.machine {
+            Verdict::Won
+        } else {
+            Verdict::Lost { winner }
+        }
     }
 }
 
-impl PartialEq for Claimant {
-    fn eq(&self, other: &Self) -> bool {
-        self.id == other.id
-    }
-}
-
-impl Eq for Claimant {}
-
-/// Sixteen bytes as 32 hexadecimal digits.
-pub(crate) struct Hex<'a>(pub &'a [u8; 16]);
-
-impl fmt::Display for Hex<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(formatter, "{byte:02x}"))
-    }
-}
-
-/// The sixteen bytes that 32 hexadecimal digits say.
-pub(crate) fn from_hex(digits: &str) -> Option<[u8; 16]> {
-    if digits.len() != 32 || !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-        return None;
-    }
-    u128::from_str_radix(digits, 16).ok().map(u128::to_be_bytes)
-}
-
-impl fmt::Display for Claimant {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{} ({})", self.label, Hex(&self.id))
-    }
-}
-
-impl fmt::Display for PairName {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Hex(&self.0).fmt(formatter)
-    }
-}
-
-/// What a claim came to. It is final: every later claim of the generation comes to the same.
+/// The result of a claim. It is final: every later claim of the generation has the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// The generation is the claimant's.
@@ -89,63 +92,75 @@ pub enum Verdict {
     /// It is somebody else's.
     Lost {
         /// Whose it is.
-        winner: Claimant,
+        winner: Claim,
     },
 }
 
-/// Why a store gave no verdict. The claim may or may not have been made: ask again.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The storage does not answer now and may later.
-    #[error("shared storage {} {} ({doing})", path.display(), trouble(source))]
-    Unreachable {
-        /// What was being accessed.
-        path: PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The storage will not do as it is: no directory, no permission, no hard links.
-    #[error("shared storage {} cannot be used ({doing}): {hint}", path.display())]
-    Unusable {
-        /// What was being accessed.
-        path: PathBuf,
-        /// What was being done.
-        doing: &'static str,
-        /// What to do about it.
-        hint: &'static str,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// A file of the store does not say what this software writes there.
-    #[error("shared storage: {} is damaged or not ours: {detail}", path.display())]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong in it.
-        detail: &'static str,
-    },
+/// A sign of life of a generation's holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    generation: Generation,
+    holder: [u8; 16],
+    counter: u64,
+    status: String,
 }
 
-impl StoreError {
-    /// True where asking again may help although nobody does anything about it: the storage does not
-    /// answer, or is not mounted yet.
+impl Seen {
+    /// A sign of life; `None` where `status` is not one line of at most [`STATUS_BYTES_MAX`] bytes.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Self::Damaged { .. } => false,
-        }
+    pub fn new(generation: Generation, holder: [u8; 16], counter: u64, status: &str) -> Option<Self> {
+        let fits = status.len() <= STATUS_BYTES_MAX && !status.chars().any(char::is_control);
+        fits.then(|| Self {
+            generation,
+            holder,
+            counter,
+            status: status.to_owned(),
+        })
+    }
+
+    /// The generation that is held.
+    #[must_use]
+    pub fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// Who holds it.
+    #[must_use]
+    pub fn holder(&self) -> [u8; 16] {
+        self.holder
+    }
+
+    /// Counts the signs of life.
+    #[must_use]
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    /// What the holder says of itself: a JSON object, which the store does not read.
+    #[must_use]
+    pub fn status(&self) -> &str {
+        &self.status
     }
 }
 
-/// What stands in the way, and what a person can do about it where that is known.
-fn trouble(source: &std::io::Error) -> &'static str {
-    match source.kind() {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "is full: free some space on it",
-        ErrorKind::NotFound => "is not there: it was removed, or its file system is not mounted",
-        _ => "cannot be reached",
-    }
+/// A newcomer, recorded before it can become the backup of a generation's holder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// The generation of its holder.
+    pub generation: Generation,
+    /// The newcomer.
+    pub party: Party,
+}
+
+/// The end of a machine: nobody goes on with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Its last generation.
+    pub generation: Generation,
+    /// The machine.
+    pub machine: MachineId,
+    /// How it ended.
+    pub how: Line,
+    /// Wall time, in seconds since 1970. For people: never compared.
+    pub at_unix_s: u64,
 }

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::future::ready;
 use std::io::{Error, ErrorKind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lockstep_generation::Generation;
 
-use crate::store::{Asked, Store, TestAndSet};
-use crate::{Claimant, PairName, StoreError, Verdict};
+use crate::store::{Asked, MachineStore, Store};
+use crate::{Backup, Claim, Ended, Line, MachineId, MachineName, Party, Process, Seen, StoreError, Verdict};
 
 /// A store whose content ends with its last clone.
 #[derive(Clone, Debug, Default)]
@@ -17,15 +18,23 @@ pub struct FakeStore(Arc<Mutex<Content>>);
 #[derive(Debug, Default)]
 struct Content {
     identity: Option<[u8; 16]>,
-    pairs: BTreeMap<[u8; 16], BTreeMap<Generation, Claimant>>,
+    machines: BTreeMap<MachineName, Remembered>,
     hangs: bool,
 }
 
-/// The claims of one pair in a [`FakeStore`].
+#[derive(Clone, Debug, Default)]
+struct Remembered {
+    claims: BTreeMap<Generation, Claim>,
+    seen: BTreeMap<Generation, Seen>,
+    backups: BTreeMap<(Generation, [u8; 16]), Backup>,
+    ended: BTreeMap<Generation, Ended>,
+}
+
+/// A machine's part of a [`FakeStore`].
 #[derive(Clone, Debug)]
-pub struct FakeClaims {
+pub struct FakeMachine {
     store: FakeStore,
-    pair: PairName,
+    name: MachineName,
 }
 
 impl FakeStore {
@@ -34,13 +43,13 @@ impl FakeStore {
         self.content().hangs = hangs;
     }
 
-    /// The claims of `pair`, for those who cannot wait for a future.
+    /// The machine's part, for those who cannot wait for a future.
     #[must_use]
-    pub fn claims(&self, pair: PairName) -> FakeClaims {
-        self.content().pairs.entry(pair.0).or_default();
-        FakeClaims {
+    pub fn machine(&self, name: &MachineName) -> FakeMachine {
+        self.content().machines.entry(name.clone()).or_default();
+        FakeMachine {
             store: self.clone(),
-            pair,
+            name: name.clone(),
         }
     }
 
@@ -66,51 +75,145 @@ impl Store for FakeStore {
         self.answer(|| Ok(*self.content().identity.get_or_insert(fresh)))
     }
 
-    fn open(&self, pair: PairName) -> Asked<Arc<dyn TestAndSet>> {
-        self.answer(|| Ok(Arc::new(self.claims(pair)) as Arc<dyn TestAndSet>))
+    fn names(&self) -> Asked<Vec<MachineName>> {
+        self.answer(|| Ok(self.content().machines.keys().cloned().collect()))
+    }
+
+    fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>> {
+        self.answer(|| Ok(Arc::new(self.machine(name)) as Arc<dyn MachineStore>))
+    }
+
+    fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
+        let found = self.content().machines.contains_key(name);
+        self.answer(|| Ok(found.then(|| Arc::new(self.machine(name)) as Arc<dyn MachineStore>)))
     }
 }
 
-impl FakeClaims {
-    /// As [`TestAndSet::claim`], at once.
+impl FakeMachine {
+    /// As [`MachineStore::claim`], at once.
     ///
     /// # Errors
-    /// The claims were removed.
-    pub fn claim_now(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
-        let mut content = self.store.content();
-        let claims = content.pairs.get_mut(&self.pair.0).ok_or_else(removed)?;
-        let winner = claims.entry(generation).or_insert_with(|| claimant.clone());
-        Ok(if winner == claimant {
-            Verdict::Won
-        } else {
-            Verdict::Lost {
-                winner: winner.clone(),
-            }
+    /// What is remembered of the machine was removed.
+    pub fn claim_now(&self, claim: &Claim) -> Result<Verdict, StoreError> {
+        self.with(|machine| {
+            let winner = machine
+                .claims
+                .entry(claim.generation)
+                .or_insert_with(|| claim.clone());
+            claim.verdict(winner.clone())
         })
     }
-}
 
-impl FakeClaims {
-    /// Who has won `generation`.
+    /// The claim of `generation`.
     #[must_use]
-    pub fn winner(&self, generation: Generation) -> Option<Claimant> {
-        let content = self.store.content();
-        content.pairs.get(&self.pair.0)?.get(&generation).cloned()
+    pub fn winner(&self, generation: Generation) -> Option<Claim> {
+        self.with(|machine| machine.claims.get(&generation).cloned())
+            .ok()
+            .flatten()
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&mut Remembered) -> T) -> Result<T, StoreError> {
+        let mut content = self.store.content();
+        content.machines.get_mut(&self.name).map(work).ok_or_else(removed)
+    }
+
+    fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Remembered) -> T) -> Asked<T> {
+        self.store.answer(|| self.with(work))
     }
 }
 
-impl TestAndSet for FakeClaims {
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Asked<Verdict> {
-        self.store.answer(|| self.claim_now(generation, claimant))
+impl MachineStore for FakeMachine {
+    fn folder(&self) -> Option<PathBuf> {
+        None
     }
 
-    fn prepare(&self, _: Generation, _: &Claimant) -> Asked<()> {
-        self.store.answer(|| Ok(()))
+    fn claim(&self, claim: &Claim) -> Asked<Verdict> {
+        self.store.answer(|| self.claim_now(claim))
+    }
+
+    fn prepare(&self, _: &Claim) -> Asked<()> {
+        self.ask(|_| ())
+    }
+
+    fn newest(&self) -> Asked<Option<Claim>> {
+        self.ask(|machine| machine.claims.values().next_back().cloned())
+    }
+
+    fn history(&self) -> Asked<Vec<Claim>> {
+        self.ask(|machine| machine.claims.values().cloned().collect())
+    }
+
+    fn put_seen(&self, seen: &Seen) -> Asked<()> {
+        self.ask(|machine| drop(machine.seen.insert(seen.generation(), seen.clone())))
+    }
+
+    fn seen(&self, generation: Generation) -> Asked<Option<Seen>> {
+        self.ask(|machine| machine.seen.get(&generation).cloned())
+    }
+
+    fn put_backup(&self, backup: &Backup) -> Asked<()> {
+        let key = (backup.generation, backup.party.id);
+        self.ask(|machine| drop(machine.backups.insert(key, backup.clone())))
+    }
+
+    fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Asked<()> {
+        self.ask(|machine| drop(machine.backups.remove(&(generation, party))))
+    }
+
+    fn backups(&self, generation: Generation) -> Asked<Vec<Backup>> {
+        let range = (generation, [0; 16])..=(generation, [u8::MAX; 16]);
+        self.ask(|machine| {
+            machine
+                .backups
+                .range(range)
+                .map(|(_, backup)| backup.clone())
+                .collect()
+        })
+    }
+
+    fn put_ended(&self, ended: &Ended) -> Asked<()> {
+        self.ask(|machine| {
+            machine
+                .ended
+                .entry(ended.generation)
+                .or_insert_with(|| ended.clone());
+        })
+    }
+
+    fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
+        self.ask(|machine| machine.ended.get(&generation).cloned())
     }
 
     fn remove(&self) -> Asked<()> {
-        let remove = || self.store.content().pairs.remove(&self.pair.0);
+        let remove = || self.store.content().machines.remove(&self.name);
         self.store.answer(|| remove().map(drop).ok_or_else(removed))
+    }
+}
+
+/// A party for tests, told apart by its number.
+#[must_use]
+pub fn party(number: u8) -> Party {
+    Party {
+        id: [number; 16],
+        label: Line::shortened(&format!("party {number}")),
+        host: Line::shortened("example"),
+        boot: [7; 16],
+        process: Process {
+            id: number.into(),
+            ..Process::default()
+        },
+        address: Line::exact(&format!("unix:/run/{number}")),
+        written_unix_s: 1_700_000_000,
+    }
+}
+
+/// A claim for tests, of one machine.
+#[must_use]
+pub fn claim(generation: Generation, number: u8) -> Claim {
+    Claim {
+        generation,
+        machine: MachineId([9; 16]),
+        party: party(number),
     }
 }
 

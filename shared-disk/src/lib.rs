@@ -8,12 +8,17 @@
 
 mod claim;
 mod directory;
+mod error;
 pub mod fake;
+mod name;
 mod publish;
+mod record;
 mod store;
 
-pub use claim::{Claimant, PairName, StoreError, Verdict};
+pub use claim::{Backup, Claim, Ended, Party, Process, STATUS_BYTES_MAX, Seen, Verdict};
 pub use directory::DirectoryStore;
+pub use error::StoreError;
 pub use lockstep_generation::Generation;
+pub use name::{LINE_BYTES_MAX, Line, MachineId, MachineName, NAME_BYTES_MAX, NameError};
 pub use publish::Step;
-pub use store::{Asked, Store, TestAndSet};
+pub use store::{Asked, MachineStore, Store};

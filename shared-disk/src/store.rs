@@ -3,17 +3,18 @@
 //! A question is asked when its method is called; the future gives the answer, which may never come. Dropping the future does
 //! not take the question back: a claim may be made all the same. A question may be asked again beside one that hangs.
 
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
 use lockstep_generation::Generation;
 
-use crate::{Claimant, PairName, StoreError, Verdict};
+use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Verdict};
 
 /// An answer on its way. An error means that the answer is unknown: ask again.
 pub type Asked<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
 
-/// A place that both sides of a pair reach.
+/// A place that all sides of a machine reach, with what is remembered of every machine.
 pub trait Store: Send + Sync {
     /// The place, as people know it.
     fn place(&self) -> String;
@@ -22,22 +23,58 @@ pub trait Store: Send + Sync {
     /// has none. Two sides that find different ones do not share a store.
     fn identity(&self, fresh: [u8; 16]) -> Asked<[u8; 16]>;
 
-    /// Opens the claims of `pair`, and makes a place for them. Does there what a claim does, so that a store that cannot take
-    /// claims is refused now.
-    fn open(&self, pair: PairName) -> Asked<Arc<dyn TestAndSet>>;
+    /// The machines that the store remembers, in order of their names.
+    fn names(&self) -> Asked<Vec<MachineName>>;
+
+    /// The machine's part of the store, which is made if it is not there: nothing else makes it. Does there what a claim does, so
+    /// that a store that cannot take claims is refused now.
+    fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>>;
+
+    /// The machine's part of the store, if it is there. Changes nothing.
+    fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>>;
 }
 
-/// The claims of one pair: an indivisible test-and-set for each generation.
-pub trait TestAndSet: Send + Sync {
-    /// Claims `generation` for `claimant`. The first claimant of a generation wins it for ever; a claimant that asks again, also
-    /// after an error or a crash, gets the same verdict.
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Asked<Verdict>;
+/// What a store remembers of one machine: an indivisible test-and-set for each generation, and what stands beside the claims.
+pub trait MachineStore: Send + Sync {
+    /// A folder that processes of this host can use for their sockets, by its absolute path; `None` if the store has none.
+    fn folder(&self) -> Option<PathBuf>;
+
+    /// Claims a generation. Its first claimant wins it for ever; a claimant that asks again, also after an error or a crash, gets
+    /// the same verdict.
+    fn claim(&self, claim: &Claim) -> Asked<Verdict>;
 
     /// Does beforehand what of a claim decides nothing, so that the claim itself waits less. A claim that was not prepared does
     /// it all.
-    fn prepare(&self, generation: Generation, claimant: &Claimant) -> Asked<()>;
+    fn prepare(&self, claim: &Claim) -> Asked<()>;
 
-    /// Removes every claim of the pair, for a claimant that asks no more, where nobody else asks either. Whoever asks all the
-    /// same gets an error: nobody wins.
+    /// The claim of the newest generation.
+    fn newest(&self) -> Asked<Option<Claim>>;
+
+    /// All claims, the oldest first. They are kept for ever.
+    fn history(&self) -> Asked<Vec<Claim>>;
+
+    /// Replaces the sign of life of a generation's holder. Need not outlive a loss of power.
+    fn put_seen(&self, seen: &Seen) -> Asked<()>;
+
+    /// The sign of life of the holder of `generation`.
+    fn seen(&self, generation: Generation) -> Asked<Option<Seen>>;
+
+    /// Records a newcomer, durably, before it can become a backup.
+    fn put_backup(&self, backup: &Backup) -> Asked<()>;
+
+    /// Forgets a newcomer that never became a backup, and never will.
+    fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Asked<()>;
+
+    /// The newcomers that are recorded with `generation`.
+    fn backups(&self, generation: Generation) -> Asked<Vec<Backup>>;
+
+    /// Records the end of a machine, durably. The first record of a generation stays.
+    fn put_ended(&self, ended: &Ended) -> Asked<()>;
+
+    /// The end of the machine, if it ended in `generation`.
+    fn ended(&self, generation: Generation) -> Asked<Option<Ended>>;
+
+    /// Removes all that is remembered of the machine, for a side that asks no more, where nobody else asks either. Whoever claims
+    /// all the same gets an error: nobody wins. Only for machines whose operator gave no name.
     fn remove(&self) -> Asked<()>;
 }

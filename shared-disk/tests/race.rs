@@ -7,10 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Barrier};
 
-use lockstep_shared_disk::{Claimant, DirectoryStore, Generation, PairName, Store, TestAndSet, Verdict};
+use lockstep_shared_disk::{DirectoryStore, Generation, MachineStore, Store, Verdict, fake};
 use tempfile::TempDir;
 
-const PAIR: PairName = PairName([9; 16]);
 const ROUNDS: u32 = 200;
 const RACERS: u8 = 4;
 
@@ -21,21 +20,20 @@ const NUMBER_VARIABLE: &str = "LOCKSTEP_RACE_NUMBER";
 /// A thread's own runtime, and the claims.
 struct Racer {
     runtime: tokio::runtime::Runtime,
-    claims: Arc<dyn TestAndSet>,
+    claims: Arc<dyn MachineStore>,
 }
 
 impl Racer {
     fn open(path: &Path) -> Self {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let store = DirectoryStore::new(path);
-        let claims = runtime.block_on(async { store.open(PAIR).await.unwrap() });
+        let claims = runtime.block_on(async { store.open(&"web".parse().unwrap()).await.unwrap() });
         Self { runtime, claims }
     }
 
     fn race(&self, number: u8) -> Vec<bool> {
-        let claimant = Claimant::new([number; 16], "racer");
         let claim = |round| {
-            let verdict = async { self.claims.claim(Generation(round), &claimant).await };
+            let verdict = async { self.claims.claim(&fake::claim(Generation(round), number)).await };
             self.runtime.block_on(verdict).unwrap() == Verdict::Won
         };
         (0..ROUNDS).map(claim).collect()

@@ -3,9 +3,9 @@
 //! Its system calls block for as long as the storage does, for ever where it hangs. So each question has a thread of its own,
 //! from the pool of the tokio runtime in which it is asked.
 
-mod claims;
+mod folder;
 
-use claims::DirectoryClaims;
+use folder::Folder;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,22 +13,23 @@ use std::sync::Arc;
 use lockstep_generation::Generation;
 
 use crate::publish::Step;
-use crate::store::{Asked, Store, TestAndSet};
-use crate::{Claimant, PairName, StoreError, Verdict};
+use crate::store::{Asked, MachineStore, Store};
+use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Verdict};
 
 /// Told of each system call of a claim when it has been made.
 type Observer = Arc<dyn Fn(Step) + Send + Sync>;
 
-/// A directory that both sides reach, with the claims of all pairs in it.
+/// A directory that all sides reach, with a folder for each machine.
 #[derive(Clone)]
 pub struct DirectoryStore {
     directory: PathBuf,
     observer: Observer,
 }
 
-/// The claims of one pair, each question on a thread of its own.
-struct Asking {
-    claims: Arc<DirectoryClaims>,
+/// A machine's folder, each question on a thread of its own.
+struct Machine {
+    folder: Arc<Folder>,
+    absolute: Option<PathBuf>,
     observer: Observer,
 }
 
@@ -50,6 +51,14 @@ impl DirectoryStore {
             ..self
         }
     }
+
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+    ) -> Asked<T> {
+        let directory = self.directory.clone();
+        on_a_thread(&self.directory, move || question(&directory))
+    }
 }
 
 impl Store for DirectoryStore {
@@ -58,37 +67,107 @@ impl Store for DirectoryStore {
     }
 
     fn identity(&self, fresh: [u8; 16]) -> Asked<[u8; 16]> {
-        let directory = self.directory.clone();
-        on_a_thread(&self.directory, move || {
-            DirectoryClaims::identity(&directory, fresh)
-        })
+        self.ask(move |directory| Folder::identity(directory, fresh))
     }
 
-    fn open(&self, pair: PairName) -> Asked<Arc<dyn TestAndSet>> {
-        let (directory, observer) = (self.directory.clone(), self.observer.clone());
-        on_a_thread(&self.directory, move || {
-            let claims = Arc::new(DirectoryClaims::open(&directory, pair)?);
-            Ok(Arc::new(Asking { claims, observer }) as Arc<dyn TestAndSet>)
+    fn names(&self) -> Asked<Vec<MachineName>> {
+        self.ask(Folder::names)
+    }
+
+    fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>> {
+        let (name, observer) = (name.clone(), self.observer.clone());
+        self.ask(move |directory| Ok(Machine::new(Folder::open(directory, &name)?, observer)))
+    }
+
+    fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
+        let (name, observer) = (name.clone(), self.observer.clone());
+        self.ask(move |directory| {
+            let found = Folder::find(directory, &name)?;
+            Ok(found.map(|folder| Machine::new(folder, observer)))
         })
     }
 }
 
-impl TestAndSet for Asking {
-    fn claim(&self, generation: Generation, claimant: &Claimant) -> Asked<Verdict> {
-        let (claims, claimant, observer) = (self.claims.clone(), claimant.clone(), self.observer.clone());
-        on_a_thread(self.claims.path(), move || {
-            claims.claim_observed(generation, &claimant, &mut |step| observer(step))
+impl Machine {
+    fn new(folder: Folder, observer: Observer) -> Arc<dyn MachineStore> {
+        Arc::new(Self {
+            absolute: folder.path().canonicalize().ok(),
+            folder: Arc::new(folder),
+            observer,
         })
     }
 
-    fn prepare(&self, generation: Generation, claimant: &Claimant) -> Asked<()> {
-        let (claims, claimant) = (self.claims.clone(), claimant.clone());
-        on_a_thread(self.claims.path(), move || claims.prepare(generation, &claimant))
+    fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
+    ) -> Asked<T> {
+        let folder = self.folder.clone();
+        on_a_thread(self.folder.path(), move || question(&folder))
+    }
+}
+
+impl MachineStore for Machine {
+    fn folder(&self) -> Option<PathBuf> {
+        self.absolute.clone()
+    }
+
+    fn claim(&self, claim: &Claim) -> Asked<Verdict> {
+        let (claim, observer) = (claim.clone(), self.observer.clone());
+        self.ask(move |folder| {
+            let mut probe = |step| {
+                observer(step);
+                Ok(())
+            };
+            folder.claim(&claim, &mut probe)
+        })
+    }
+
+    fn prepare(&self, claim: &Claim) -> Asked<()> {
+        let claim = claim.clone();
+        self.ask(move |folder| folder.prepare(&claim, &mut |_| Ok(())))
+    }
+
+    fn newest(&self) -> Asked<Option<Claim>> {
+        self.ask(Folder::newest)
+    }
+
+    fn history(&self) -> Asked<Vec<Claim>> {
+        self.ask(Folder::history)
+    }
+
+    fn put_seen(&self, seen: &Seen) -> Asked<()> {
+        let seen = seen.clone();
+        self.ask(move |folder| folder.put_seen(&seen))
+    }
+
+    fn seen(&self, generation: Generation) -> Asked<Option<Seen>> {
+        self.ask(move |folder| folder.seen(generation))
+    }
+
+    fn put_backup(&self, backup: &Backup) -> Asked<()> {
+        let backup = backup.clone();
+        self.ask(move |folder| folder.put_backup(&backup))
+    }
+
+    fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Asked<()> {
+        self.ask(move |folder| folder.remove_backup(generation, party))
+    }
+
+    fn backups(&self, generation: Generation) -> Asked<Vec<Backup>> {
+        self.ask(move |folder| folder.backups(generation))
+    }
+
+    fn put_ended(&self, ended: &Ended) -> Asked<()> {
+        let ended = ended.clone();
+        self.ask(move |folder| folder.put_ended(&ended))
+    }
+
+    fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
+        self.ask(move |folder| folder.ended(generation))
     }
 
     fn remove(&self) -> Asked<()> {
-        let claims = self.claims.clone();
-        on_a_thread(self.claims.path(), move || claims.remove())
+        self.ask(Folder::remove)
     }
 }
 

@@ -1,52 +1,43 @@
 //! The store of claims: the trait's promise, kept in memory, and the ways in which a real one fails.
 
-use lockstep_shared_disk::fake::{FakeClaims, FakeStore};
-use lockstep_shared_disk::{Claimant, Generation, PairName, StoreError, Verdict};
+use lockstep_shared_disk::fake::{self, FakeMachine, FakeStore};
+use lockstep_shared_disk::{Claim, Generation, MachineId, MachineName, StoreError, Verdict};
 
 use super::plan::{Side, StoreFault};
 
 /// Claims, kept for ever.
 #[derive(Debug)]
-pub struct Claims(FakeClaims);
+pub struct Claims(FakeMachine);
 
 impl Default for Claims {
     fn default() -> Self {
-        Self(FakeStore::default().claims(PairName([0; 16])))
+        Self(FakeStore::default().machine(&MachineName::of_pair(MachineId([0; 16]))))
     }
 }
 
 impl Claims {
-    /// Claims a generation, as [`lockstep_shared_disk::TestAndSet`] promises.
+    /// Claims a generation, as [`lockstep_shared_disk::MachineStore`] promises.
     ///
     /// # Errors
     /// Never: nobody removes these.
-    pub fn claim(&self, generation: Generation, claimant: &Claimant) -> Result<Verdict, StoreError> {
-        self.0.claim_now(generation, claimant)
+    pub fn claim(&self, claim: &Claim) -> Result<Verdict, StoreError> {
+        self.0.claim_now(claim)
     }
 
     /// Who has won this generation.
     #[must_use]
     pub fn winner(&self, generation: u32) -> Option<Side> {
         let winner = self.0.winner(Generation(generation))?;
-        Side::BOTH.into_iter().find(|side| id(*side) == winner.id())
+        Side::BOTH.into_iter().find(|side| id(*side) == winner.party.id)
     }
 }
 
-fn id(side: Side) -> [u8; 16] {
-    [side as u8; 16]
+fn number(side: Side) -> u8 {
+    side as u8
 }
 
-/// How this side signs its claims.
-#[must_use]
-pub fn claimant(side: Side) -> Claimant {
-    Claimant::new(
-        id(side),
-        if side == Side::Primary {
-            "primary"
-        } else {
-            "backup"
-        },
-    )
+fn id(side: Side) -> [u8; 16] {
+    fake::party(number(side)).id
 }
 
 /// The store and its present fault.
@@ -119,7 +110,10 @@ impl Store {
 
     /// The second half of a claim reaches the store.
     pub fn set(&self, now_ns: u64, generation: u32, side: Side) -> Work {
-        let verdict = || self.claims.claim(Generation(generation), &claimant(side));
+        let verdict = || {
+            self.claims
+                .claim(&fake::claim(Generation(generation), number(side)))
+        };
         match self.fault(now_ns) {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),

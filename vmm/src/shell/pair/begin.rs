@@ -10,6 +10,7 @@ use super::asking::Asking;
 use super::door::CpuSide;
 use super::driver::{Driver, Parts};
 use super::feed;
+use super::identity::process;
 use super::journal::{self, Shared};
 use super::link::Link;
 use super::meeting::{self, CONNECT_PATIENCE, PairSettings, find_primary, settings, unless_stopped};
@@ -27,7 +28,7 @@ use crate::shell::pair::clock::role_ns;
 use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{Generation, Sequence};
-use lockstep_shared_disk::Claimant;
+use lockstep_shared_disk::{Claim, MachineId, MachineName};
 use serde_json::json;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -196,7 +197,7 @@ impl Meeting<'_> {
         let pair = fresh_name()?;
         let environment = meeting::environment(self.plan, self.configuration, self.identity, pair)?;
         let (address, config) = (&self.settings.address, &self.settings.config);
-        let storage = self.storage(pair, Side::Primary)?;
+        let storage = self.storage(pair, Side::Primary);
         let met = wait_for_backup(address, &environment, config, storage, reporter, signals).await?;
         Ok(met.map(|(connection, (storage, answers))| Met {
             pair,
@@ -219,7 +220,7 @@ impl Meeting<'_> {
         };
         let pair = adopted.pair;
         stand_by(pair);
-        let storage = unless_stopped(self.storage(pair, Side::Backup)?, signals).await?;
+        let storage = unless_stopped(self.storage(pair, Side::Backup), signals).await?;
         Ok(storage.map(|(storage, answers)| Met {
             pair,
             connection,
@@ -228,22 +229,20 @@ impl Meeting<'_> {
         }))
     }
 
-    /// Opens the store of the pair.
-    fn storage(
+    /// Opens the store of the pair, whose name is that of its machine.
+    async fn storage(
         &self,
         pair: [u8; 16],
         side: Side,
-    ) -> Result<
-        impl Future<Output = Result<(Storage, mpsc::UnboundedReceiver<Answer>), CommandError>>,
-        CommandError,
-    > {
+    ) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), CommandError> {
         let label = format!("{}, process {}", side.name(), std::process::id());
-        let claimant = Claimant::new(fresh_name()?, &label);
-        Ok(Storage::open(
-            &*self.settings.store,
-            pair,
-            claimant,
-            CONNECT_PATIENCE,
-        ))
+        let claim = Claim {
+            generation: self.settings.config.generation,
+            machine: MachineId(pair),
+            party: process::own(fresh_name()?, &label),
+        };
+        let name = MachineName::of_pair(claim.machine);
+        let machine = storage::open(&*self.settings.store, &name, CONNECT_PATIENCE).await?;
+        Ok(Storage::new(machine, claim))
     }
 }

@@ -15,6 +15,7 @@ pub mod feed;
 pub mod flowing;
 pub mod happened;
 pub mod heard;
+pub mod identity;
 pub mod journal;
 pub mod last_text;
 pub mod link;

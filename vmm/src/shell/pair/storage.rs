@@ -10,7 +10,7 @@ use crate::shell::configuration::PairConfiguration;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::{
-    Asked, Claimant, DirectoryStore, PairName, Step as StoreStep, Store, StoreError, TestAndSet, Verdict,
+    Asked, Claim, DirectoryStore, MachineName, MachineStore, Step as StoreStep, Store, StoreError, Verdict,
 };
 use std::error::Error;
 use std::sync::Arc;
@@ -33,10 +33,11 @@ const REMOVAL_LIMIT: Duration = Duration::from_millis(200);
 /// A claim and its answer.
 pub type Answer = (Generation, Outcome);
 
-/// The claims of a pair, and who claims.
+/// The claims of a machine, and who claims.
 pub struct Storage {
-    claims: Arc<dyn TestAndSet>,
-    claimant: Claimant,
+    machine: Arc<dyn MachineStore>,
+    /// This side's claim of any generation.
+    claim: Claim,
     answers: mpsc::UnboundedSender<Answer>,
 }
 
@@ -64,12 +65,24 @@ pub async fn identity(
     patiently(&store.place(), patience, || store.identity(fresh)).await
 }
 
+/// The machine's part of the store, which is made if it is not there.
+///
+/// # Errors
+/// As [`patiently`].
+pub async fn open(
+    store: &dyn Store,
+    name: &MachineName,
+    patience: Duration,
+) -> Result<Arc<dyn MachineStore>, CommandError> {
+    patiently(&store.place(), patience, || store.open(name)).await
+}
+
 /// Asks the storage in `place`, at the start. What may pass is tried again for `patience`: it hangs, it cannot be reached, it is not
 /// mounted yet. Says so.
 ///
 /// # Errors
 /// [`CommandError::Setting`]: it cannot be used; at once where only a person can help.
-async fn patiently<T: Send + 'static>(
+pub(super) async fn patiently<T: Send + 'static>(
     place: &str,
     patience: Duration,
     question: impl Fn() -> Asked<T>,
@@ -142,31 +155,21 @@ fn unusable(why: &StoreError) -> CommandError {
 }
 
 impl Storage {
-    /// The claims of `pair` in `store`; answers come on the receiver, one for each claim at most.
-    ///
-    /// # Errors
-    /// As [`patiently`].
-    pub async fn open(
-        store: &dyn Store,
-        pair: [u8; 16],
-        claimant: Claimant,
-        patience: Duration,
-    ) -> Result<(Self, mpsc::UnboundedReceiver<Answer>), CommandError> {
-        let claims = patiently(&store.place(), patience, || store.open(PairName(pair))).await?;
+    /// Claims as `claim` says, of whatever generation; answers come on the receiver, one for each claim at most.
+    #[must_use]
+    pub fn new(machine: Arc<dyn MachineStore>, claim: Claim) -> (Self, mpsc::UnboundedReceiver<Answer>) {
         let (answers, receiver) = mpsc::unbounded_channel();
-        Ok((
-            Self {
-                claims,
-                claimant,
-                answers,
-            },
-            receiver,
-        ))
+        let storage = Self {
+            machine,
+            claim,
+            answers,
+        };
+        (storage, receiver)
     }
 
     /// Makes ready to claim `generation`, so that claiming takes one wait for the disk less.
     pub fn prepare(&self, generation: Generation) {
-        let prepared = self.claims.prepare(generation, &self.claimant);
+        let prepared = self.machine.prepare(&self.claim.of(generation));
         tokio::spawn(async move {
             if let Err(why) = prepared.await {
                 // Only slower: the claim does it all.
@@ -178,7 +181,7 @@ impl Storage {
     /// Removes what the pair has on the storage: for a replica that ends after its peer has said Goodbye. Then neither asks any more: a
     /// Goodbye is the last thing a replica does, and this one has halted. Storage that is slow keeps its claims.
     pub async fn remove(&self) {
-        match tokio::time::timeout(REMOVAL_LIMIT, self.claims.remove()).await {
+        match tokio::time::timeout(REMOVAL_LIMIT, self.machine.remove()).await {
             Ok(Ok(())) => {}
             Ok(Err(why)) => tracing::debug!("the pair's claims are left: {why}"),
             Err(_) => tracing::debug!("the pair's claims are left: the storage is slow"),
@@ -188,10 +191,8 @@ impl Storage {
     /// Claims `generation`; the answer comes on the receiver.
     pub fn claim(&self, generation: Generation) {
         pass(Step::BeforeClaim);
-        let (verdict, answers) = (
-            self.claims.claim(generation, &self.claimant),
-            self.answers.clone(),
-        );
+        let verdict = self.machine.claim(&self.claim.of(generation));
+        let answers = self.answers.clone();
         tokio::spawn(async move {
             let verdict = verdict.await;
             pass(Step::AfterClaim);

@@ -1,0 +1,3 @@
+//! A machine that has a name: who this side is, and what the store remembers.
+
+pub mod process;
