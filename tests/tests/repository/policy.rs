@@ -86,6 +86,12 @@ pub const LAYERS: &[Layer] = &[
         why: "the machine knows a vCPU as a trait, and the replica knows none",
     },
     Layer {
+        within: &["vmm/src/machine/"],
+        except: &[],
+        forbidden: &["crate::replica", "super::replica"],
+        why: "the machine cannot tell who stands in its door",
+    },
+    Layer {
         within: &["vmm/src/kvm/"],
         except: &[],
         forbidden: &["crate::replica", "tokio", "std::net", "HashMap", "HashSet"],

@@ -2,6 +2,7 @@
 //!
 //! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell which.
 
+use super::divergence::Divergence;
 use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
 
 /// What the guest asks of the outside.
@@ -57,7 +58,7 @@ pub struct Readiness {
 pub enum DoorError {
     /// The replayed run differs from the recorded one; the report is the text.
     #[error("divergence: {0}")]
-    Diverged(Box<crate::replica::Divergence>),
+    Diverged(Box<Divergence>),
     /// Stopped from outside, in good order.
     #[error("stopped from outside")]
     Stopped,

@@ -12,6 +12,7 @@
 pub mod boot;
 pub mod cpu;
 pub mod devices;
+pub mod divergence;
 pub mod door;
 pub mod image;
 pub mod memory;

@@ -4,9 +4,9 @@
 
 pub mod batcher;
 pub mod cpu;
-pub mod divergence;
 pub mod driving;
 pub mod gate;
+pub mod history;
 pub mod mutant;
 pub mod recorder;
 pub mod replayer;
@@ -15,7 +15,6 @@ pub mod standby;
 pub mod unprotected;
 
 pub use batcher::{BATCH_BYTES_MAX, Batcher};
-pub use divergence::Divergence;
 pub use gate::Gate;
 pub use recorder::{Journal, Outside, Recorder};
 pub use replayer::{Fed, Feed, Replayer};

@@ -4,8 +4,9 @@
 //! Between the last entry it has and the next one it does not know whether something enters: it waits, unless it was told that
 //! the recording side has passed that exit.
 
-use super::divergence::{Divergence, History};
+use super::history::History;
 use super::recorder::output_digest;
+use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,

@@ -5,10 +5,10 @@ mod properties;
 mod recording;
 mod replaying;
 
-use super::divergence::Divergence;
 use super::recorder::{Journal, Outside, Recorder, Start};
 use super::replayer::{Fed, Feed, Replayer, TimeFloor};
 use super::standby::{GoLive, Standby};
+use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, PartDigest,

@@ -1,11 +1,7 @@
 //! The report of a divergence: which entry, which part, expected and found, and the entries before it.
 
 use lockstep_logging_channel::{Entry, ExecutionPoint, Sequence};
-use std::collections::VecDeque;
 use std::fmt;
-
-/// Entries before the differing one that a report shows.
-pub const ENTRIES_BEFORE_MAX: usize = 8;
 
 /// The first place in which a replay differs from its log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,23 +53,3 @@ impl fmt::Display for Divergence {
 }
 
 impl std::error::Error for Divergence {}
-
-/// The last few entries met.
-#[derive(Clone, Debug, Default)]
-pub struct History(VecDeque<Entry>);
-
-impl History {
-    /// Remembers `entry`, forgets the oldest.
-    pub fn push(&mut self, entry: Entry) {
-        if self.0.len() == ENTRIES_BEFORE_MAX {
-            self.0.pop_front();
-        }
-        self.0.push_back(entry);
-    }
-
-    /// The entries, oldest first.
-    #[must_use]
-    pub fn entries(&self) -> Vec<Entry> {
-        self.0.iter().cloned().collect()
-    }
-}
