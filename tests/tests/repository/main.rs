@@ -180,7 +180,7 @@ fn printing_past_the_queues_is_found() {
     ] {
         assert_eq!(complaints_at("vmm/src/shell/outlets.rs", text).len(), 1, "{text}");
         assert_eq!(
-            complaints_at("vmm/src/shell/writing/standard.rs", text).len(),
+            complaints_at("vmm/process/src/writing/standard.rs", text).len(),
             0,
             "{text}"
         );

@@ -6,6 +6,7 @@ use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::descriptors;
 use super::pair::begin::{Side, begin};
+use super::printing::print_text;
 use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
@@ -62,7 +63,7 @@ fn answer(error: &clap::Error) -> Status {
 
 /// Prints what was asked for instead of a command.
 fn print_start(text: &str) -> Status {
-    let printed = standard::print_text(text, Status::Success);
+    let printed = print_text(text, Status::Success);
     printed.unwrap_or_else(|why| {
         standard::print_error(&format!("error: {why}\n"));
         why.status()
@@ -215,7 +216,7 @@ where
     let settings = machine.settings.over(file);
     if machine.print_config {
         let text = settings.over(Settings::defaults()).to_toml()?;
-        return standard::print_text(&text, Status::Success);
+        return print_text(&text, Status::Success);
     }
     let configuration = Configuration {
         requalify: machine.requalify,

@@ -1,4 +1,4 @@
-//! Exit statuses and the one error type of the command line (docs/errors.md).
+//! The one error type of the command line, and the exit status of each (docs/errors.md).
 
 use crate::kvm::HostError;
 use crate::machine::MachineError;
@@ -10,38 +10,9 @@ use crate::shell::demo::DemoError;
 use crate::shell::network::NetworkError;
 use crate::shell::switch::SwitchError;
 use lockstep_logging_channel::LogError;
+use lockstep_process::descriptors::TooFewDescriptors;
+pub use lockstep_process::status::Status;
 use std::path::PathBuf;
-use std::process::ExitCode;
-
-/// Documented exit statuses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Status {
-    /// All went well.
-    Success = 0,
-    /// The guest failed, or something else that has no status of its own.
-    Failure = 1,
-    /// The command line is wrong.
-    Usage = 2,
-    /// The configuration, or a file it names, is wrong.
-    Configuration = 3,
-    /// The host lacks something.
-    Host = 4,
-    /// A replay differs from its log.
-    Divergence = 40,
-    /// Another machine of the pair has gone on alone.
-    Fenced = 41,
-    /// The log is damaged.
-    DamagedLog = 42,
-    /// The peer or the environment does not match.
-    Mismatch = 43,
-}
-
-impl From<Status> for ExitCode {
-    fn from(status: Status) -> Self {
-        Self::from(status as u8)
-    }
-}
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -124,15 +95,8 @@ pub enum CommandError {
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
     /// The process may open too few files.
-    #[error(
-        "this process may open {limit} files and needs {needed}: raise the limit (`ulimit -n 1024`, or LimitNOFILE= of its service)"
-    )]
-    Descriptors {
-        /// The limit.
-        limit: u64,
-        /// Number that is needed.
-        needed: u64,
-    },
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
     /// A part of Lockstep itself failed.
     #[error("{what}: this is a defect of Lockstep")]
     Defect {
@@ -186,7 +150,7 @@ impl CommandError {
             Self::Switch(error) => switch_status(error),
             Self::Network(error) => network_status(error),
             Self::Demo(error) => error.status(),
-            Self::Memory(MemoryError::Map { .. }) | Self::Host(_) | Self::Descriptors { .. } => Status::Host,
+            Self::Memory(MemoryError::Map { .. }) | Self::Host(_) | Self::Descriptors(_) => Status::Host,
             Self::Log(error) => log_status(error),
             Self::Machine(MachineError::Door(error)) => door_status(error),
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,

@@ -1,7 +1,8 @@
 //! `lockstep log info|dump|diff`: looks into log files.
 
+use crate::shell::printing::{print_text, printed};
 use crate::shell::status::{CommandError, Status};
-use crate::shell::writing::standard::{Printer, print_text, printed};
+use crate::shell::writing::standard::Printer;
 use lockstep_logging_channel::LogReader;
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};

@@ -12,7 +12,7 @@ use super::control::Control;
 use super::resp::{self, Reply};
 use super::waits::Waits;
 use super::workload::{Command, Judgement, Workload};
-use crate::shell::pair::clock::monotonic_ns;
+use lockstep_process::clock::monotonic_ns;
 
 /// A reply that takes longer does not come: a hundred times what a failover may take.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(20);

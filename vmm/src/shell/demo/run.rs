@@ -21,10 +21,10 @@ use super::verdict::{Evidence, Verdict};
 use super::workload::{Findings, Workload};
 use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
 use crate::kvm::Host;
-use crate::shell::pair::clock::monotonic_ns;
 use crate::shell::signals::Signals;
 use crate::shell::status::Status;
 use crate::shell::writing::standard;
+use lockstep_process::clock::monotonic_ns;
 
 /// The guest image, from the root of the project.
 const IMAGE: &str = "guest-images/build/key-value.elf";

@@ -5,6 +5,7 @@ pub mod progress;
 pub mod survey;
 pub mod table;
 
+use super::printing::print_text;
 use super::status::{CommandError, Status};
 use super::writing::standard;
 use crate::kvm::qualify::Effort;
@@ -55,5 +56,5 @@ pub fn doctor(arguments: &DoctorArguments) -> Result<Status, CommandError> {
     } else {
         Status::Host
     };
-    standard::print_text(&text, status)
+    print_text(&text, status)
 }

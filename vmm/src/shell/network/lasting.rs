@@ -26,7 +26,7 @@ use super::{
     Announcement, Attachment, FrameReceiver, FrameSender, Link, MacAddress, NetworkError, PairName, Refusal,
     gratuitous_arp,
 };
-use crate::shell::pair::clock::role_ns;
+use lockstep_process::clock::role_ns;
 
 /// First pause before attaching again; each further pause is twice as long.
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);

@@ -8,7 +8,6 @@
 
 pub mod asking;
 pub mod begin;
-pub mod clock;
 pub mod door;
 pub mod driver;
 pub mod feed;
@@ -30,3 +29,4 @@ pub mod turns;
 pub mod witness;
 
 pub use crate::replica::cpu::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
+use lockstep_process::clock;

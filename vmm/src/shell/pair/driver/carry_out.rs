@@ -8,11 +8,11 @@ use crate::replica::role::{Action, Batch, Input, Report};
 use crate::shell::commands::arrange::propose;
 use crate::shell::console;
 use crate::shell::pair::asking::Asking;
-use crate::shell::pair::clock::role_ns;
 use crate::shell::pair::stop_point::{Step, pass, pass_several};
 use crate::shell::pair::{Carried, Payload};
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Message;
+use lockstep_process::clock::role_ns;
 
 impl Driver {
     /// Takes what has happened, and does what follows from it.

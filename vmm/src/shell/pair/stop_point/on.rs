@@ -1,9 +1,9 @@
 //! With the feature `crash-points`.
 
 use super::Step;
-use crate::shell::pair::clock::monotonic_ns;
 use crate::shell::status::CommandError;
 use crate::shell::writing::standard;
+use lockstep_process::clock::monotonic_ns;
 use nix::sys::signal::{Signal, raise};
 use std::str::FromStr;
 use std::sync::OnceLock;

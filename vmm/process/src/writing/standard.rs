@@ -1,8 +1,7 @@
 //! Standard output and standard error of this process.
 
 use super::{Writer, write_all};
-use crate::shell::console;
-use crate::shell::status::{CommandError, Status};
+use crate::console;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
@@ -156,26 +155,6 @@ impl io::Write for Printer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Prints `text` to standard output, and gives `status` if that went well.
-///
-/// # Errors
-/// [`CommandError::Output`]: see [`printed`].
-pub fn print_text(text: &str, status: Status) -> Result<Status, CommandError> {
-    printed(io::Write::write_all(&mut Printer::new(), text.as_bytes()), status)
-}
-
-/// What follows from printing. A reader that closes its end of a pipe has seen enough: that changes nothing.
-///
-/// # Errors
-/// [`CommandError::Output`]: standard output takes no more for any other reason.
-pub fn printed(outcome: io::Result<()>, status: Status) -> Result<Status, CommandError> {
-    match outcome {
-        Ok(()) => Ok(status),
-        Err(why) if why.kind() == io::ErrorKind::BrokenPipe => Ok(status),
-        Err(why) => Err(CommandError::Output(why)),
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! What is dropped is counted, and a mark with the number of bytes stands in its place ([`queue`]). A descriptor that refuses (a full
 //! disk, a broken pipe, a terminal that was hung up) loses the text in the same way; it is tried again with the next.
-//! `log`, `doctor`, `--help` and `--print-config` run no machine: they write by [`standard::print_text`], and fail where it fails.
+//! `log`, `doctor`, `--help` and `--print-config` run no machine: they write by [`standard::Printer`], and fail where it fails.
 
 pub mod queue;
 pub mod standard;

@@ -1,6 +1,5 @@
 //! File descriptors. A process that runs out of them cannot say what it lacks any more, so their number is looked at first.
 
-use super::status::CommandError;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 64 connections that have not said who
@@ -19,14 +18,26 @@ pub fn raise(wanted: u64) -> u64 {
     }
 }
 
+/// The hard limit allows too few.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this process may open {limit} files and needs {needed}: raise the limit (`ulimit -n 1024`, or LimitNOFILE= of its service)"
+)]
+pub struct TooFewDescriptors {
+    /// The limit.
+    pub limit: u64,
+    /// Number that is needed.
+    pub needed: u64,
+}
+
 /// Provides as many as a command needs that runs machines.
 ///
 /// # Errors
-/// [`CommandError::Descriptors`]: the hard limit allows fewer.
-pub fn provide() -> Result<(), CommandError> {
+/// The hard limit allows fewer.
+pub fn provide() -> Result<(), TooFewDescriptors> {
     let limit = raise(DESCRIPTORS_MIN);
     if limit < DESCRIPTORS_MIN {
-        return Err(CommandError::Descriptors {
+        return Err(TooFewDescriptors {
             limit,
             needed: DESCRIPTORS_MIN,
         });

@@ -1,0 +1,21 @@
+//! What every process of Lockstep has, whatever it runs: text for people, the terminal, signals, descriptors, its clocks, its exit status.
+//!
+//! | module | provides |
+//! | --- | --- |
+//! | [`writing`] | bounded queues and a thread for each descriptor that people or programs read |
+//! | [`console`] | standard input, and the terminal as it was found |
+//! | [`signals`] | SIGTERM, SIGINT and SIGHUP end every command within a second |
+//! | [`descriptors`] | as many file descriptors as are needed, or an error |
+//! | [`once_a_minute`] | a bound on lines that somebody outside can cause |
+//! | [`clock`] | the clock of roles, and the clock of reports |
+//! | [`status`] | exit statuses |
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+pub mod clock;
+pub mod console;
+pub mod descriptors;
+pub mod once_a_minute;
+pub mod signals;
+pub mod status;
+pub mod writing;
