@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, available_parallelism};
 
-use lockstep::replica::mutant::{Mutant, activate};
+use lockstep_core::replica::mutant::{Mutant, activate};
 use lockstep_tests::simulator::simulate;
 
 /// Seeds within which a defect must be found.

@@ -11,6 +11,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod kvm;
-pub mod machine;
-pub mod replica;
 pub mod shell;
+
+// What has moved into a crate of its own keeps its name here.
+use lockstep_core::{machine, replica};

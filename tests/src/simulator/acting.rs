@@ -1,9 +1,9 @@
 //! What a process does: it reads, steps its replica, and carries out one action after the other. Between any
 //! two of these it may be stopped or die.
 
-use lockstep::replica::cpu::{self, Carried, FromCpu, Payload};
-use lockstep::replica::driving::Doing;
-use lockstep::replica::role::{Action, Closed, Halt, Input, Output, Report};
+use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
+use lockstep_core::replica::driving::Doing;
+use lockstep_core::replica::role::{Action, Closed, Halt, Input, Output, Report};
 use lockstep_logging_channel::{Generation, Message, OutputTarget, codec};
 
 use super::agenda::Happening;

@@ -3,7 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use lockstep::replica::role::Outcome;
+use lockstep_core::replica::role::Outcome;
 use lockstep_logging_channel::Generation;
 
 use super::network::Parcel;

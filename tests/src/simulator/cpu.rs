@@ -5,13 +5,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
-use lockstep::replica::cpu::{
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
-use lockstep::replica::recorder::{Journal, Outside, Recorder, Start};
-use lockstep::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
-use lockstep::replica::standby::{Standby, TakenOver};
+use lockstep_core::replica::recorder::{Journal, Outside, Recorder, Start};
+use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
+use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{Entry, Event, ExecutionPoint, Generation, OutputTarget, Sequence, Value};
 
 use super::rng::Rng;

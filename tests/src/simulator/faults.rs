@@ -1,6 +1,6 @@
 //! What goes wrong, when its time has come; and the marks of what was reported of it.
 
-use lockstep::replica::role::{Cause, Input, Report};
+use lockstep_core::replica::role::{Cause, Input, Report};
 
 use super::agenda::Happening;
 use super::marks::Mark;

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use lockstep::machine::door::{Door, DoorError, Question, Readiness};
+use lockstep_core::machine::door::{Door, DoorError, Question, Readiness};
 use lockstep_logging_channel::{
     Digest, End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use lockstep::replica::cpu::FromCpu;
-use lockstep::replica::driving::Turns;
-use lockstep::replica::role::Input;
+use lockstep_core::replica::cpu::FromCpu;
+use lockstep_core::replica::driving::Turns;
+use lockstep_core::replica::role::Input;
 
 /// Where something comes from. In the order in which the real loop asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use lockstep::replica::cpu::FromCpu;
-use lockstep::replica::driving::{Received, together};
-use lockstep::replica::role::{Closed, Input};
+use lockstep_core::replica::cpu::FromCpu;
+use lockstep_core::replica::driving::{Received, together};
+use lockstep_core::replica::role::{Closed, Input};
 use lockstep_logging_channel::{LogError, Order, Record, codec};
 
 use super::plan::MS;

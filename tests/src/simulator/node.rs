@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use lockstep::machine::door::Door;
-use lockstep::replica::cpu::{Carried, FromCpu, Payload};
-use lockstep::replica::driving::{Carrying, Standing};
-use lockstep::replica::recorder::Start;
-use lockstep::replica::role::{Config, Halt, Input, Replica};
+use lockstep_core::machine::door::Door;
+use lockstep_core::replica::cpu::{Carried, FromCpu, Payload};
+use lockstep_core::replica::driving::{Carrying, Standing};
+use lockstep_core::replica::recorder::Start;
+use lockstep_core::replica::role::{Config, Halt, Input, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
 
 use super::check::Checker;

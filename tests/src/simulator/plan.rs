@@ -183,7 +183,7 @@ impl Plan {
         let calm_at_ns = timeout_ns * rng.within(3, 6);
         let mut plan = Self {
             timeout_ns,
-            window_bytes_max: lockstep::replica::role::WINDOW_BYTES_MIN,
+            window_bytes_max: lockstep_core::replica::role::WINDOW_BYTES_MIN,
             held_bytes_max: if rng.once_in(4) { 300 } else { 1 << 20 },
             clock_ppm: [0; 2].map(|_| rng.below(100_001) as i64 - 50_000),
             skew_ns: if rng.once_in(24) {

@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use lockstep::replica::driving::carrying::Next;
-use lockstep::replica::role::Action;
+use lockstep_core::replica::driving::carrying::Next;
+use lockstep_core::replica::role::Action;
 
 /// What a loop does, whatever it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Claims on their way to the store and back, in halves: between these a process can die, stand still, or be beaten.
 
-use lockstep::replica::role::Outcome;
+use lockstep_core::replica::role::Outcome;
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::Verdict;
 

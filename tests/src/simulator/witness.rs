@@ -2,8 +2,8 @@
 //! them. A side that is cut off from its peer and from clients at once must leave the machine to
 //! the other.
 
-use lockstep::replica::cpu::{Carried, FromCpu, Payload};
-use lockstep::replica::role::{Action, Config, Input, Report};
+use lockstep_core::replica::cpu::{Carried, FromCpu, Payload};
+use lockstep_core::replica::role::{Action, Config, Input, Report};
 
 use super::agenda::Happening;
 use super::marks::Mark;

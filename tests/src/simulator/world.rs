@@ -1,7 +1,7 @@
 //! The world of one run: two processes, what is between them, the store, the clients, and time.
 
-use lockstep::replica::cpu::FromCpu;
-use lockstep::replica::role::{Closed, Input};
+use lockstep_core::replica::cpu::FromCpu;
+use lockstep_core::replica::role::{Closed, Input};
 use lockstep_logging_channel::Sequence;
 
 use super::agenda::{Agenda, Happening};

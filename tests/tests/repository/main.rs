@@ -106,10 +106,10 @@ fn complaints_at(path: &str, text: &str) -> Vec<String> {
 #[test]
 fn a_clock_in_the_machine_is_found() {
     let text = "fn now() -> u64 {\n    std::time::Instant::now().elapsed().as_secs()\n}";
-    let found = complaints_at("vmm/src/machine/timer.rs", text);
+    let found = complaints_at("vmm/core/src/machine/timer.rs", text);
     assert_eq!(found.len(), 1, "{found:?}");
     assert!(
-        found[0].starts_with("vmm/src/machine/timer.rs:2: `std::time`"),
+        found[0].starts_with("vmm/core/src/machine/timer.rs:2: `std::time`"),
         "{found:?}"
     );
 }
@@ -117,15 +117,15 @@ fn a_clock_in_the_machine_is_found() {
 #[test]
 fn nested_and_renamed_imports_are_found() {
     let text = "use std::{io, collections::{BTreeMap, HashMap as Map}, thread};";
-    let found = complaints_at("vmm/src/machine/bus.rs", text);
+    let found = complaints_at("vmm/core/src/machine/bus.rs", text);
     assert_eq!(found.len(), 2, "{found:?}");
 }
 
 #[test]
 fn kvm_outside_its_folder_is_found() {
     for path in [
-        "vmm/src/machine/vcpu/mod.rs",
-        "vmm/src/replica/role.rs",
+        "vmm/core/src/machine/vcpu/mod.rs",
+        "vmm/core/src/replica/role.rs",
         "vmm/src/shell/run.rs",
         "tests/tests/run.rs",
     ] {
@@ -140,7 +140,7 @@ fn kvm_outside_its_folder_is_found() {
 #[test]
 fn tokio_in_the_replica_is_found_inside_a_macro_too() {
     let text = "async fn wait() { select!(_ = tokio::time::sleep(d) => ()) }";
-    assert_eq!(complaints_at("vmm/src/replica/role.rs", text).len(), 1);
+    assert_eq!(complaints_at("vmm/core/src/replica/role.rs", text).len(), 1);
 }
 
 #[test]
@@ -150,7 +150,11 @@ fn an_import_of_the_shell_is_found() {
         "use crate::{machine, shell};",
         "use super::super::shell;",
     ] {
-        assert_eq!(complaints_at("vmm/src/replica/role.rs", text).len(), 1, "{text}");
+        assert_eq!(
+            complaints_at("vmm/core/src/replica/role.rs", text).len(),
+            1,
+            "{text}"
+        );
     }
     assert_eq!(
         complaints_at("vmm/src/main.rs", "use lockstep::shell::run;"),
@@ -190,7 +194,7 @@ fn printing_past_the_queues_is_found() {
 #[test]
 fn unsafe_outside_the_listed_files_is_found() {
     let text = "fn peek(at: *const u8) -> u8 {\n    unsafe { *at }\n}";
-    assert_eq!(complaints_at("vmm/src/machine/bus.rs", text).len(), 1);
+    assert_eq!(complaints_at("vmm/core/src/machine/bus.rs", text).len(), 1);
     assert_eq!(complaints_at("vmm/src/kvm/vcpu.rs", text), Vec::<String>::new());
 }
 
@@ -199,7 +203,7 @@ fn words_in_comments_strings_and_unit_tests_are_no_use() {
     let text = "//! Not std::time.\n/* HashMap */ const A: &str = \"std::thread\";\n\
                 #[cfg(test)]\nmod tests { use std::collections::HashMap; }";
     assert_eq!(
-        complaints_at("vmm/src/machine/bus.rs", text),
+        complaints_at("vmm/core/src/machine/bus.rs", text),
         Vec::<String>::new()
     );
 }
@@ -208,7 +212,7 @@ fn words_in_comments_strings_and_unit_tests_are_no_use() {
 fn code_after_a_unit_test_is_still_read() {
     let text =
         "#[cfg(test)]\nuse std::time::Instant;\nuse std::net::TcpStream;\n#[cfg(not(test))]\nuse std::fs;";
-    let found = complaints_at("vmm/src/machine/bus.rs", text);
+    let found = complaints_at("vmm/core/src/machine/bus.rs", text);
     assert_eq!(found.len(), 2, "{found:?}");
 }
 

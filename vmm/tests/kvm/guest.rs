@@ -9,12 +9,12 @@
 use crate::code::{Code, Register};
 use crate::moving::{Mover, run_to_end};
 use lockstep::kvm::{ClockKind, Host, HostError, Kicker, Vm};
-use lockstep::machine::devices::Devices;
-use lockstep::machine::devices::virtio::{Mmio, Net};
-use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
-use lockstep::machine::memory::Memory;
-use lockstep::machine::run::{Pause, Policy};
-use lockstep::machine::{Machine, boot, image, memory};
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::memory::Memory;
+use lockstep_core::machine::run::{Pause, Policy};
+use lockstep_core::machine::{Machine, boot, image, memory};
 use lockstep_logging_channel::{
     End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };

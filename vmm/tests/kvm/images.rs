@@ -3,11 +3,11 @@
 use crate::guest::{MAC, host, skip, watched};
 use crate::moving::{Kicks, Mover, run_to_end};
 use lockstep::kvm::{ClockKind, Host, Vm};
-use lockstep::machine::devices::Devices;
-use lockstep::machine::devices::virtio::{Mmio, Net};
-use lockstep::machine::door::{Door, DoorError, Horizon, Question, Readiness};
-use lockstep::machine::run::{Pause, Policy};
-use lockstep::machine::{Machine, boot, image, memory};
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::run::{Pause, Policy};
+use lockstep_core::machine::{Machine, boot, image, memory};
 use lockstep_logging_channel::{End, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value};
 use std::path::Path;
 use std::sync::Arc;

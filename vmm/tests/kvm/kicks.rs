@@ -2,7 +2,7 @@
 
 use crate::guest::host;
 use lockstep::kvm::{ClockKind, Kicker, Vm};
-use lockstep::machine::memory;
+use lockstep_core::machine::memory;
 use std::sync::{Arc, Mutex};
 
 const MEMORY_BYTES: u64 = 4 << 20;

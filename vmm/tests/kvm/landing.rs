@@ -8,7 +8,7 @@ use crate::guest::{HANDLED, Ring, host, run_clocked, run_moving, skip};
 use lockstep::kvm::ClockKind;
 use lockstep::kvm::qualify::bench::Ring as Level;
 use lockstep::kvm::qualify::{Effort, Judgement, KvmBench, Property, suite};
-use lockstep::machine::run::Pause;
+use lockstep_core::machine::run::Pause;
 use lockstep_logging_channel::{EndReason, EventKind};
 
 /// Exits before the row of increments.

@@ -2,10 +2,10 @@
 
 use lockstep::kvm::kick::KickTimer;
 use lockstep::kvm::{ClockKind, Host, KvmCpu, Vm};
-use lockstep::machine::door::Door;
-use lockstep::machine::run::Pause;
-use lockstep::machine::saved::stream;
-use lockstep::machine::{Ended, Machine};
+use lockstep_core::machine::door::Door;
+use lockstep_core::machine::run::Pause;
+use lockstep_core::machine::saved::stream;
+use lockstep_core::machine::{Ended, Machine};
 use std::time::Duration;
 
 /// Runs to the end, on another machine wherever `mover` says so. The last machine, how it ended, and how many moves there were.

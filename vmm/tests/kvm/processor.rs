@@ -3,8 +3,8 @@
 use crate::code::{Code, Register};
 use crate::guest::{BOTH, RANDOM, Ring, TICKS, host, result_at, run};
 use Register::{R9, Rax, Rbx, Rcx, Rdx};
-use lockstep::machine::cpu::cpuid;
-use lockstep::machine::door::Question;
+use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::door::Question;
 use lockstep_logging_channel::EndReason;
 
 const GENERAL_PROTECTION: EndReason = EndReason::PoweredOff(13);

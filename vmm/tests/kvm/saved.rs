@@ -4,7 +4,7 @@ use crate::code::{Code, Register};
 use crate::guest::{BOTH, Outcome, Ring, host, result_at, run, run_clocked, run_moving, skip};
 use crate::moving::Kicks;
 use lockstep::kvm::{ClockKind, Host};
-use lockstep::machine::run::Pause;
+use lockstep_core::machine::run::Pause;
 use lockstep_logging_channel::{EndReason, EventKind};
 
 const RESULTS: u32 = 20;

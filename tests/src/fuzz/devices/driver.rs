@@ -8,9 +8,9 @@
 //!   0xA000 to 0x20000   buffers
 //! ```
 
-use lockstep::machine::devices::virtio::mmio::BASE_ADDRESS;
-use lockstep::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
-use lockstep::machine::memory::Memory;
+use lockstep_core::machine::devices::virtio::mmio::BASE_ADDRESS;
+use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep_core::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::input::Input;

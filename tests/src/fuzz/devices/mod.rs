@@ -5,11 +5,11 @@
 mod driver;
 mod outside;
 
-use lockstep::machine::devices::bus::{Devices, Effect};
-use lockstep::machine::devices::serial;
-use lockstep::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
-use lockstep::machine::devices::virtio::{Mmio, Net, mmio};
-use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
+use lockstep_core::machine::devices::bus::{Devices, Effect};
+use lockstep_core::machine::devices::serial;
+use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep_core::machine::devices::virtio::{Mmio, Net, mmio};
+use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use lockstep_logging_channel::{Digest, Event, EventKind};
 use vm_memory::{Bytes, GuestAddress};
 

@@ -1,6 +1,6 @@
 //! What answers the devices' questions: honestly, or with anything at all.
 
-use lockstep::machine::door::{DoorError, Question};
+use lockstep_core::machine::door::{DoorError, Question};
 use lockstep_logging_channel::Value;
 
 use super::super::input::Input;

@@ -9,8 +9,8 @@
 //! An exception goes on in the slot behind the one it happened in; a division by zero changes the ring as well; a trap of the guest's own
 //! flag goes on where it was; interrupts are acknowledged. After [`FAULTS_MAX`] of them the guest powers off. Encodings: Intel SDM volume 2.
 
-use lockstep::machine::boot;
-use lockstep::machine::memory::Memory;
+use lockstep_core::machine::boot;
+use lockstep_core::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
 /// Bytes of guest memory.

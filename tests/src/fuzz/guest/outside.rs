@@ -3,9 +3,9 @@
 use lockstep::kvm::ClockKind;
 use lockstep::kvm::kick::KickTimer;
 use lockstep::kvm::qualify::bench::Numbers;
-use lockstep::machine::door::{DoorError, Horizon, Question, Readiness};
-use lockstep::replica::Outside;
-use lockstep::replica::replayer::TimeFloor;
+use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_core::replica::Outside;
+use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 

@@ -7,10 +7,10 @@
 mod elf;
 mod sections;
 
-use lockstep::machine::image::IMAGE_ADDRESS_MIN;
-use lockstep::machine::image::sites::{Site, Sites, TRAP_PORT};
-use lockstep::machine::image::{LoadedImage, load, rewrite};
-use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
+use lockstep_core::machine::image::IMAGE_ADDRESS_MIN;
+use lockstep_core::machine::image::sites::{Site, Sites, TRAP_PORT};
+use lockstep_core::machine::image::{LoadedImage, load, rewrite};
+use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;

@@ -4,7 +4,7 @@
 use std::hint::black_box;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use lockstep::replica::Gate;
+use lockstep_core::replica::Gate;
 use lockstep_logging_channel::Sequence;
 
 /// Outputs of one iteration.

@@ -144,12 +144,12 @@ pub fn activate(mutant: Option<Mutant>) {
 
 /// Whether this is done wrong now.
 #[cfg(feature = "mutants")]
-pub(crate) fn is(mutant: Mutant) -> bool {
+pub fn is(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
 /// Nothing is done wrong.
 #[cfg(not(feature = "mutants"))]
-pub(crate) const fn is(_: Mutant) -> bool {
+pub const fn is(_: Mutant) -> bool {
     false
 }
