@@ -2,7 +2,7 @@
 
 #![allow(clippy::panic, reason = "tests")]
 
-use lockstep::kvm::{ClockKind, Host, HostError};
+use lockstep_kvm::{ClockKind, Host, HostError};
 use lockstep_tests::fuzz::guest::{Case, clocks, reduce, run};
 use std::io::Write;
 

@@ -10,8 +10,8 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod kvm;
 pub mod shell;
 
 // What has moved into a crate of its own keeps its name here.
 use lockstep_core::{machine, replica};
+use lockstep_kvm as kvm;

@@ -1,7 +1,7 @@
 //! Runs random guests, each recorded and replayed, from a seed on, for a time or a number of them.
 
 use clap::Parser;
-use lockstep::kvm::Host;
+use lockstep_kvm::Host;
 use lockstep_tests::fuzz::guest::{Case, clocks, reduce, run};
 use std::collections::BTreeMap;
 use std::process::ExitCode;

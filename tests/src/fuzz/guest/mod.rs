@@ -13,9 +13,9 @@ mod twice;
 
 pub use twice::{Case, Kept};
 
-use lockstep::kvm::qualify::bench::Ring;
-use lockstep::kvm::qualify::{Effort, Judgement, KvmBench, Property, suite};
-use lockstep::kvm::{ClockKind, Host};
+use lockstep_kvm::{ClockKind, Host};
+use lockstep_qualify::bench::Ring;
+use lockstep_qualify::{Effort, Judgement, KvmBench, Property, suite};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The instruction clocks that a start on this host would accept: right in ring 0, right or silent in ring 3.

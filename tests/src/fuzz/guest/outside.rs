@@ -1,12 +1,12 @@
 //! The outside of a random guest: a clock that goes on with each question, arrivals at random points, and kicks at random times.
 
-use lockstep::kvm::ClockKind;
-use lockstep::kvm::kick::KickTimer;
-use lockstep::kvm::qualify::bench::Numbers;
 use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::replayer::TimeFloor;
+use lockstep_kvm::ClockKind;
+use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
+use lockstep_qualify::bench::Numbers;
 use std::time::{Duration, Instant};
 
 /// The longest a kick is away.

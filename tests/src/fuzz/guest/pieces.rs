@@ -1,7 +1,7 @@
 //! Pieces of random guests: a few instructions each, chosen for what is hard about them.
 
 use super::layout::{CODE, DATA, SLOT_BYTES};
-use lockstep::kvm::qualify::bench::Numbers;
+use lockstep_qualify::bench::Numbers;
 
 const NETWORK_DEVICE: u32 = 0xd000_0000;
 const NOTHING: u32 = 0xe000_0000;

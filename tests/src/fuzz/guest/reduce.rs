@@ -1,7 +1,7 @@
 //! Makes a case that fails smaller: leaves out slot after slot as long as it fails all the same.
 
 use super::{Case, run};
-use lockstep::kvm::Host;
+use lockstep_kvm::Host;
 
 /// Times a smaller case is tried: where kicks fall is not in the seed.
 const TRIES: usize = 4;

@@ -3,7 +3,6 @@
 use super::layout::{self, CODE, ENTRY, MEMORY_BYTES, SLOT_BYTES};
 use super::outside::RandomOutside;
 use super::pieces::Chooser;
-use lockstep::kvm::{ClockKind, Host, Kicker, Vm};
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
 use lockstep_core::machine::door::DoorError;
@@ -14,6 +13,7 @@ use lockstep_core::machine::{Ended, Machine, MachineError, boot, memory};
 use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::{Fed, Feed, Replayer};
 use lockstep_core::replica::{Journal, Recorder, Standby};
+use lockstep_kvm::{ClockKind, Host, Kicker, Vm};
 use lockstep_logging_channel::{Body, EndReason, Entry, ExecutionPoint, Generation, OutputTarget, Sequence};
 use std::collections::VecDeque;
 use std::sync::mpsc;
@@ -74,7 +74,7 @@ impl Case {
     }
 
     /// The machine, ready to run.
-    fn machine(&self, host: &Host, memory: Memory) -> Machine<lockstep::kvm::KvmCpu> {
+    fn machine(&self, host: &Host, memory: Memory) -> Machine<lockstep_kvm::KvmCpu> {
         boot::write(&memory, "", 1_000_000).expect("boot structures");
         layout::write(&memory, self.slots.len());
         let mut sites = Sites::default();

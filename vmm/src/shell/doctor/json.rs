@@ -1,9 +1,9 @@
 //! The report for programs. Keys are stable: they are added to, never renamed (docs/hosts.md).
 
 use super::survey::Survey;
-use crate::kvm::qualify::finding::Cost;
-use crate::kvm::qualify::verdict::Use;
 use crate::shell::status::CommandError;
+use lockstep_qualify::finding::Cost;
+use lockstep_qualify::verdict::Use;
 use serde::Serialize;
 
 #[derive(Serialize)]

@@ -8,8 +8,8 @@ pub mod table;
 use super::printing::print_text;
 use super::status::{CommandError, Status};
 use super::writing::standard;
-use crate::kvm::qualify::Effort;
 use clap::Args;
+use lockstep_qualify::Effort;
 use progress::Progress;
 use survey::Survey;
 

@@ -1,7 +1,7 @@
 //! What is being measured right now, on a terminal.
 
-use crate::kvm::qualify::Property;
 use crate::shell::writing::standard;
+use lockstep_qualify::Property;
 use std::time::Instant;
 
 /// Back to the line's beginning, and erase it (ECMA-48: CR, EL).

@@ -2,12 +2,12 @@
 
 use super::progress::Progress;
 use crate::kvm::Host;
-use crate::kvm::qualify::platform::Platform;
-use crate::kvm::qualify::suite::PROPERTIES;
-use crate::kvm::qualify::verdict::{Verdict, verdicts};
-use crate::kvm::qualify::{Effort, Finding};
 use crate::shell::qualification::probing;
 use crate::shell::status::CommandError;
+use lockstep_qualify::platform::Platform;
+use lockstep_qualify::suite::PROPERTIES;
+use lockstep_qualify::verdict::{Verdict, verdicts};
+use lockstep_qualify::{Effort, Finding};
 
 /// What was found.
 #[derive(Clone, Debug)]

@@ -1,8 +1,8 @@
 //! The report for people: one line a property, one a use.
 
 use super::survey::Survey;
-use crate::kvm::qualify::Finding;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
+use lockstep_qualify::Finding;
 
 /// Columns of a terminal on which five columns of text can be read; on a narrower one their texts stand below each other.
 const FIVE_COLUMNS_WIDTH_MIN: u16 = 132;
@@ -75,8 +75,8 @@ fn table<R: Into<Row>>(heading: R, rows: impl Iterator<Item = R>, width: Option<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvm::qualify::bench::Ring;
-    use crate::kvm::qualify::{Judgement, Property};
+    use lockstep_qualify::bench::Ring;
+    use lockstep_qualify::{Judgement, Property};
 
     fn found() -> [Finding; 1] {
         [Finding {

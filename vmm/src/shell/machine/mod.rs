@@ -1,7 +1,6 @@
 //! A machine as configured: its plan and environment, and the thread it runs on.
 
 pub mod plan;
-pub mod processor;
 pub mod thread;
 
 pub use plan::Plan;

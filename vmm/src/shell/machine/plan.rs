@@ -1,7 +1,6 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
 use crate::kvm::kernel_file::first_line;
-use crate::kvm::qualify::Request;
 use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
 use crate::machine::cpu::cpuid;
 use crate::machine::devices::Devices;
@@ -11,12 +10,13 @@ use crate::machine::{Machine, boot, image, memory};
 use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
-use crate::shell::machine::processor::processor;
 use crate::shell::qualification::{
     CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify, request, request_of_replay,
 };
 use crate::shell::status::CommandError;
+use lockstep_kvm::processor::processor;
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
+use lockstep_qualify::Request;
 use std::path::{Path, PathBuf};
 
 /// No image is larger than the memory it is loaded into.

@@ -5,9 +5,9 @@
 //! whole, by renaming; two that write at once do no harm.
 
 use super::host::Identity;
-use crate::kvm::qualify::suite::PROPERTIES;
-use crate::kvm::qualify::{Finding, Judgement, Property};
 use lockstep_logging_channel::Digest;
+use lockstep_qualify::suite::PROPERTIES;
+use lockstep_qualify::{Finding, Judgement, Property};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

@@ -2,8 +2,8 @@
 
 use crate::kvm::host;
 use crate::kvm::kernel_file::{UNKNOWN, first_line};
-use crate::kvm::qualify::platform::module;
-use crate::shell::machine::processor::processor;
+use lockstep_kvm::processor::processor;
+use lockstep_qualify::platform::module;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 

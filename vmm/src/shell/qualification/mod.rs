@@ -12,10 +12,10 @@ pub mod probing;
 
 use super::configuration::Configuration;
 use super::status::CommandError;
-use crate::kvm::qualify::{Effort, Finding, Request, Strategy};
 use crate::kvm::{ClockKind, Host};
 use cache::Cache;
 use lockstep_logging_channel::{Environment, EnvironmentField};
+use lockstep_qualify::{Effort, Finding, Request, Strategy};
 use std::time::Instant;
 
 /// Names of the compared fields of an environment that say which strategies were chosen.
@@ -67,7 +67,7 @@ pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) 
     let (clock, reach) = field(CLOCK_FIELD)
         .and_then(|field| Strategy::clock_named(&field.value))
         // A clock that this version does not know is found to differ when the environments are compared.
-        .unwrap_or((ClockKind::None, crate::kvm::qualify::Reach::Ring0));
+        .unwrap_or((ClockKind::None, lockstep_qualify::Reach::Ring0));
     let said = configuration.clock.kind();
     let windows = field(WINDOW_FIELD).is_some_and(|field| field.value == true.to_string());
     Request {
@@ -149,8 +149,8 @@ fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kvm::qualify::{Property, Reach};
     use crate::shell::configuration::{ClockChoice, Settings};
+    use lockstep_qualify::{Property, Reach};
 
     fn configuration(clock: Option<ClockChoice>, window_exits: Option<bool>) -> Configuration {
         let settings = Settings {

@@ -1,8 +1,8 @@
 //! Carrying probes out.
 
 use crate::kvm::Host;
-use crate::kvm::qualify::{Effort, Finding, KvmBench, Property, suite};
 use crate::shell::status::CommandError;
+use lockstep_qualify::{Effort, Finding, KvmBench, Property, suite};
 use std::sync::mpsc;
 use std::thread::Builder;
 

@@ -1,0 +1,22 @@
+//! KVM behind the machine's vCPU trait: the only module that knows its ioctls.
+//!
+//! No in-kernel interrupt controller, timer or clock is made: what a guest can see comes from user space alone.
+//! Source: Documentation/virt/kvm/api.rst of the Linux kernel.
+
+pub mod clock;
+mod extended;
+mod hidden;
+pub mod host;
+pub mod kernel_file;
+pub mod kick;
+pub mod msr;
+pub mod processor;
+pub mod statistics;
+pub mod vcpu;
+pub mod vm;
+
+pub use clock::ClockKind;
+pub use host::{Host, HostError};
+pub use kick::Kicker;
+pub use vcpu::KvmCpu;
+pub use vm::Vm;
