@@ -1,6 +1,10 @@
 //! Guest memory: one region from 0, at most [`MEMORY_BYTES_MAX`].
+//!
+//! Every write through [`vm_memory`] marks its pages: what our own devices write is in no dirty log of KVM's.
 
+use crate::machine::page_set::PageSet;
 use lockstep_logging_channel::Digest;
+use vm_memory::bitmap::AtomicBitmap;
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion};
 
 /// Everything above is for devices.
@@ -10,7 +14,7 @@ pub const MEMORY_BYTES_MIN: u64 = 2 << 20;
 const PAGE_BYTES: u64 = 4096;
 
 /// Guest memory as the machine and KVM share it.
-pub type Memory = GuestMemoryMmap<()>;
+pub type Memory = GuestMemoryMmap<AtomicBitmap>;
 
 /// Why there is no guest memory.
 #[derive(Debug, thiserror::Error)]
@@ -53,6 +57,16 @@ pub fn size_bytes(memory: &Memory) -> u64 {
     memory.iter().map(|region| region.len()).sum()
 }
 
+/// Pages that this program has written since it was last asked, the guest's own writes left out.
+#[must_use]
+pub fn take_written(memory: &Memory) -> PageSet {
+    let words = memory
+        .iter()
+        .next()
+        .map(|region| (**region).bitmap().get_and_reset());
+    PageSet::from_words(words.unwrap_or_default())
+}
+
 /// Digest of all guest memory.
 ///
 /// # Errors
@@ -75,6 +89,23 @@ pub fn digest(memory: &Memory) -> Result<Digest, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_is_marked_once() {
+        let memory = allocate(MEMORY_BYTES_MIN).unwrap();
+        memory
+            .write_slice(&[1; 2], GuestAddress(3 * PAGE_BYTES - 1))
+            .unwrap();
+        memory
+            .write_obj(1_u8, GuestAddress(MEMORY_BYTES_MIN - 1))
+            .unwrap();
+        memory.read_obj::<u8>(GuestAddress(0)).unwrap();
+
+        let written: Vec<u64> = take_written(&memory).iter().collect();
+
+        assert_eq!(written, [2, 3, MEMORY_BYTES_MIN / PAGE_BYTES - 1]);
+        assert!(take_written(&memory).is_empty());
+    }
 
     #[test]
     fn every_byte_counts() {

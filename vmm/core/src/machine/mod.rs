@@ -16,6 +16,7 @@ pub mod divergence;
 pub mod door;
 pub mod image;
 pub mod memory;
+pub mod page_set;
 pub mod run;
 pub mod saved;
 
