@@ -4,6 +4,7 @@
 //! Source: Documentation/virt/kvm/api.rst of the Linux kernel.
 
 pub mod clock;
+pub mod dirty;
 mod extended;
 mod hidden;
 pub mod host;
@@ -16,6 +17,7 @@ pub mod vcpu;
 pub mod vm;
 
 pub use clock::ClockKind;
+pub use dirty::{DirtyLog, Logging};
 pub use host::{Host, HostError};
 pub use kick::Kicker;
 pub use vcpu::KvmCpu;

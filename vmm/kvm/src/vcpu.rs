@@ -9,8 +9,8 @@ mod seen;
 mod settle;
 
 use super::clock::InstructionClock;
+use super::dirty::DirtyLog;
 use super::kick::{self, Registration};
-use super::vm::slot;
 use crate::host::HostError;
 use kvm_bindings::{
     KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_SYNC_X86_REGS,
@@ -20,6 +20,7 @@ use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::Memory;
 use std::io;
+use std::sync::Arc;
 use vmm_sys_util::ioctl::ioctl_with_ref;
 
 mod number {
@@ -46,8 +47,9 @@ pub struct Core {
     // First, because fields go away in this order: a kick must not write to a run page that is gone.
     _registration: Registration,
     vcpu: VcpuFd,
-    // The VM and its memory live as long as the vCPU.
-    vm: VmFd,
+    // The VM and its memory live as long as the vCPU, or longer where somebody still has the log.
+    vm: Arc<VmFd>,
+    dirty_log: DirtyLog,
     memory: Memory,
     /// Where the answer to the last exit's read goes, and its size. In the run page; good until the next KVM_RUN.
     answer: Option<(*mut u8, usize)>,
@@ -76,9 +78,11 @@ impl Core {
             action: "install the kick handler",
             why: why.to_string(),
         })?;
+        let vm = Arc::new(vm);
         Ok(Self {
             _registration: registration,
             vcpu,
+            dirty_log: DirtyLog::new(vm.clone(), memory.clone()),
             vm,
             memory,
             answer: None,
@@ -302,26 +306,6 @@ impl Core {
     pub fn vcpu(&mut self) -> &mut VcpuFd {
         &mut self.vcpu
     }
-
-    /// Memory slot 0 anew, with these flags.
-    ///
-    /// # Errors
-    /// KVM refuses.
-    pub fn log_dirty_pages(&mut self, flags: u32) -> Result<(), CpuError> {
-        let region = slot(&self.memory, 0, flags).map_err(failed("find guest memory"))?;
-        // SAFETY: the region is mapped for as long as `memory` lives, which `Self` keeps.
-        unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("log dirty pages"))
-    }
-
-    /// Bitmap of the pages of slot 0, of `bytes` bytes, written since it was last asked for.
-    ///
-    /// # Errors
-    /// KVM refuses.
-    pub fn dirty_log(&self, bytes: u64) -> Result<Vec<u64>, CpuError> {
-        self.vm
-            .get_dirty_log(0, bytes as usize)
-            .map_err(failed("read the dirty log"))
-    }
 }
 
 type Answer = Option<(*mut u8, usize)>;
@@ -393,6 +377,12 @@ impl KvmCpu {
     /// The vCPU below its clock, for qualification.
     pub fn core(&mut self) -> &mut Core {
         &mut self.core
+    }
+
+    /// What finds the pages that are written, from any thread.
+    #[must_use]
+    pub fn dirty_log(&self) -> DirtyLog {
+        self.core.dirty_log.clone()
     }
 }
 

@@ -3,15 +3,15 @@
 use super::bench::{Bench, Numbers, ProbeError, Reached, Ring, Setup, Subject, run_to_exit};
 use super::{programs, stage};
 use kvm_bindings::{
-    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, KVM_MEM_LOG_DIRTY_PAGES, Msrs, kvm_guest_debug,
-    kvm_msr_entry, kvm_regs, kvm_segment, kvm_sregs,
+    KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug, kvm_msr_entry, kvm_regs, kvm_segment,
+    kvm_sregs,
 };
 use lockstep_core::machine::boot;
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::{self, Memory};
 use lockstep_kvm::kick::KickTimer;
 use lockstep_kvm::vcpu::{Core, KvmCpu, Ran, failed};
-use lockstep_kvm::{Host, HostError, Vm};
+use lockstep_kvm::{Host, HostError, Logging, Vm};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -84,6 +84,7 @@ impl Bench for KvmBench {
 }
 
 struct KvmSubject {
+    dirty_log: Option<Logging>,
     cpu: KvmCpu,
     memory: Memory,
     timer: KickTimer,
@@ -95,15 +96,18 @@ struct KvmSubject {
 
 impl KvmSubject {
     fn new(host: Rc<Host>, memory: Memory, setup: Setup, task_type: u8) -> Result<Self, ProbeError> {
-        let mut cpu = Vm::new(&host, memory.clone())?.cpu(stage::PROGRAM, setup.clock)?;
+        let cpu = Vm::new(&host, memory.clone())?.cpu(stage::PROGRAM, setup.clock)?;
         let timer = KickTimer::for_this_thread().map_err(|why| HostError::Failed {
             action: "make a timer",
             why: why.to_string(),
         })?;
-        if setup.dirty_log {
-            cpu.core().log_dirty_pages(KVM_MEM_LOG_DIRTY_PAGES)?;
-        }
+        let dirty_log = if setup.dirty_log {
+            Some(cpu.dirty_log().start()?)
+        } else {
+            None
+        };
         Ok(Self {
+            dirty_log,
             cpu,
             memory,
             timer,
@@ -215,16 +219,10 @@ impl Subject for KvmSubject {
     }
 
     fn dirty_pages(&mut self) -> Result<BTreeSet<u64>, CpuError> {
-        let bytes = memory::size_bytes(&self.memory);
-        let words = self.core().dirty_log(bytes)?;
-        let pages = 0..bytes / PAGE_BYTES;
-        Ok(pages
-            .filter(|page| {
-                words
-                    .get(*page as usize / 64)
-                    .is_some_and(|word| word >> (page % 64) & 1 != 0)
-            })
-            .collect())
+        let Some(log) = &self.dirty_log else {
+            return Ok(BTreeSet::new());
+        };
+        Ok(log.take_from_guest()?.iter().collect())
     }
 
     fn memory(&self) -> &Memory {
@@ -234,6 +232,7 @@ impl Subject for KvmSubject {
     fn transplant(mut self: Box<Self>) -> Result<Box<dyn Subject>, ProbeError> {
         let saved = self.cpu.save()?;
         let Self {
+            dirty_log,
             cpu,
             memory: old,
             timer,
@@ -243,7 +242,7 @@ impl Subject for KvmSubject {
             host,
         } = *self;
         // A thread's kicks reach one vCPU only: the old one has to go first.
-        drop((cpu, timer));
+        drop((dirty_log, cpu, timer));
         let memory = stage::set(&[])?;
         let mut page = [0; PAGE_BYTES as usize];
         for address in (0..memory::size_bytes(&memory)).step_by(page.len()) {

@@ -1,0 +1,106 @@
+//! The dirty log: which pages were written since it was last taken, by the guest (KVM's log) and by our own devices
+//! (the marks in [`Memory`]). Usable from any thread, while the vCPU runs.
+//!
+//! ```text
+//!   DirtyLog --start--> Logging --take, take, …--> dropped: off
+//! ```
+//!
+//! A page is reported when it may have been written after it was last reported, so whoever reads a page after taking
+//! the log and before taking it again has its newest content, or gets the page reported again. Source: KVM_GET_DIRTY_LOG and
+//! KVM_SET_USER_MEMORY_REGION in Documentation/virt/kvm/api.rst.
+
+#![allow(unsafe_code, reason = "memory slots")]
+
+use super::vcpu::failed;
+use super::vm::slot;
+use lockstep_core::machine::cpu::CpuError;
+use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::page_set::PageSet;
+use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
+use kvm_ioctls::VmFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// The only slot: guest memory is one region.
+const SLOT: usize = 0;
+
+/// A virtual machine whose writes can be logged.
+#[derive(Clone)]
+pub struct DirtyLog {
+    // Declared before the memory: KVM lets go of it first.
+    vm: Arc<VmFd>,
+    memory: Memory,
+    on: Arc<AtomicBool>,
+}
+
+/// The dirty log, on until this is dropped.
+pub struct Logging(DirtyLog);
+
+impl DirtyLog {
+    pub(super) fn new(vm: Arc<VmFd>, memory: Memory) -> Self {
+        Self {
+            vm,
+            memory,
+            on: Arc::default(),
+        }
+    }
+
+    /// Guest memory.
+    #[must_use]
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Switches the log on. What was written before is not in it.
+    ///
+    /// # Errors
+    /// It is on already, or the host's failure.
+    pub fn start(&self) -> Result<Logging, CpuError> {
+        if self.on.swap(true, Ordering::AcqRel) {
+            return Err(failed("log dirty pages")("they are logged already"));
+        }
+        let logging = Logging(self.clone());
+        // On an error the guard switches off what may be on.
+        self.set_flags(KVM_MEM_LOG_DIRTY_PAGES)?;
+        let _written_before = memory::take_written(&self.memory);
+        Ok(logging)
+    }
+
+    fn set_flags(&self, flags: u32) -> Result<(), CpuError> {
+        let region = slot(&self.memory, SLOT, flags).map_err(failed("find guest memory"))?;
+        // SAFETY: the region is mapped for as long as `memory` lives, which is as long as `vm` does: whoever has the one has the other.
+        unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("log dirty pages"))
+    }
+}
+
+impl Logging {
+    /// Pages that were written since this was last asked.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn take(&self) -> Result<PageSet, CpuError> {
+        let mut pages = self.take_from_guest()?;
+        pages.add(&memory::take_written(&self.0.memory));
+        Ok(pages)
+    }
+
+    /// The same without what our own devices have written.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn take_from_guest(&self) -> Result<PageSet, CpuError> {
+        let bytes = memory::size_bytes(&self.0.memory) as usize;
+        let words = self.0.vm.get_dirty_log(SLOT as u32, bytes);
+        Ok(PageSet::from_words(words.map_err(failed("read the dirty log"))?))
+    }
+}
+
+impl Drop for Logging {
+    fn drop(&mut self) {
+        // A log that stays on costs the guest time, and nothing else.
+        if let Err(why) = self.0.set_flags(0) {
+            tracing::warn!("the dirty log stays on: {why}");
+        }
+        self.0.on.store(false, Ordering::Release);
+    }
+}
