@@ -40,6 +40,19 @@ pub struct End {
     pub sections: Digest,
 }
 
+/// Where in the log of a live machine its state was captured: a replay from there on begins with the entry after it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Number of the last entry before.
+    pub sequence: u64,
+    /// The latest guest monotonic time up to there, in nanoseconds.
+    pub monotonic_ns: u64,
+    /// The latest time-stamp counter up to there.
+    pub tsc: u64,
+    /// The latest wall time up to there, in nanoseconds.
+    pub wall_ns: u64,
+}
+
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -49,6 +62,8 @@ pub enum Section {
     Pages(Vec<Page>),
     /// The end.
     End(End),
+    /// Position in the log.
+    Log(LogPosition),
 }
 
 /// What kind of section it is.
@@ -60,6 +75,8 @@ pub enum Kind {
     Pages = 2,
     /// [`Section::End`].
     End = 3,
+    /// [`Section::Log`].
+    Log = 4,
 }
 
 impl Kind {
@@ -68,6 +85,7 @@ impl Kind {
             1 => Ok(Self::Machine),
             2 => Ok(Self::Pages),
             3 => Ok(Self::End),
+            4 => Ok(Self::Log),
             kind => Err(SavedError::UnknownSection { kind }),
         }
     }
@@ -79,6 +97,7 @@ impl Kind {
             Self::Machine => "machine",
             Self::Pages => "memory",
             Self::End => "end",
+            Self::Log => "position in the log",
         }
     }
 
@@ -86,7 +105,7 @@ impl Kind {
         match self {
             Self::Machine => MACHINE_BYTES_MAX,
             Self::Pages => PAGES_BYTES_MAX,
-            Self::End => END_BYTES_MAX,
+            Self::End | Self::Log => END_BYTES_MAX,
         }
     }
 }
@@ -104,6 +123,17 @@ pub struct Header {
 }
 
 impl Section {
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Machine(_) => Kind::Machine,
+            Self::Pages(_) => Kind::Pages,
+            Self::End(_) => Kind::End,
+            Self::Log(_) => Kind::Log,
+        }
+    }
+
     /// Its bytes, header and body, and its digest.
     #[must_use]
     pub fn encode(&self) -> (Vec<u8>, Digest) {
@@ -112,6 +142,7 @@ impl Section {
             Self::Machine(machine) => (Kind::Machine, postcard::to_stdvec(machine).unwrap_or_default()),
             Self::Pages(pages) => (Kind::Pages, encode_pages(pages)),
             Self::End(end) => (Kind::End, postcard::to_stdvec(end).unwrap_or_default()),
+            Self::Log(position) => (Kind::Log, postcard::to_stdvec(position).unwrap_or_default()),
         };
         let mut covered = [0; 8];
         let [low, high, _, _, length @ ..] = &mut covered;
@@ -135,6 +166,7 @@ impl Section {
             Kind::Machine => Self::Machine(Box::new(whole(body, section)?)),
             Kind::Pages => Self::Pages(decode_pages(body)?),
             Kind::End => Self::End(whole(body, section)?),
+            Kind::Log => Self::Log(whole(body, section)?),
         })
     }
 }

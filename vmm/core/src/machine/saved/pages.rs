@@ -26,7 +26,9 @@ impl Page {
         Some(Self { index, bytes })
     }
 
-    fn is_zero(&self) -> bool {
+    /// True where all of it is zeros.
+    #[must_use]
+    pub fn is_zero(&self) -> bool {
         self.bytes.iter().all(|byte| *byte == 0)
     }
 }

@@ -71,7 +71,7 @@ pub fn read(source: &mut impl Read, memory_bytes: u64) -> Result<(SavedMachine, 
     loop {
         let (section, digest) = next(source, Kind::End)?;
         match section {
-            Section::Machine(_) => return Err(misplaced(&section)),
+            Section::Machine(_) | Section::Log(_) => return Err(misplaced(&section)),
             Section::Pages(pages) => {
                 for page in &pages {
                     if page.index < free_from {
@@ -106,12 +106,9 @@ pub fn read(source: &mut impl Read, memory_bytes: u64) -> Result<(SavedMachine, 
 }
 
 fn misplaced(section: &Section) -> SavedError {
-    let kind = match section {
-        Section::Machine(_) => Kind::Machine,
-        Section::Pages(_) => Kind::Pages,
-        Section::End(_) => Kind::End,
-    };
-    SavedError::Order { section: kind.name() }
+    SavedError::Order {
+        section: section.kind().name(),
+    }
 }
 
 fn check_start(source: &mut impl Read) -> Result<(), SavedError> {
