@@ -16,7 +16,7 @@ pub mod unprotected;
 
 pub use batcher::{BATCH_BYTES_MAX, Batcher};
 pub use gate::Gate;
-pub use recorder::{Journal, Outside, Recorder};
+pub use recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt};
 pub use replayer::{Fed, Feed, Replayer};
 pub use standby::Standby;
 pub use unprotected::Unprotected;

@@ -1,5 +1,6 @@
 //! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands outputs to the gate.
 
+use super::replayer::TimeFloor;
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
     Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest,
@@ -57,6 +58,34 @@ pub trait Journal {
     fn finish(&mut self) -> Result<(), DoorError>;
 }
 
+/// A journal that says where a machine was captured.
+pub trait CaptureJournal: Journal {
+    /// The machine is captured behind entry `sequence`, at exit `exits`: hands over everything that was appended, then says so, before
+    /// anything else is appended.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError>;
+}
+
+/// Where in its log a live machine is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SavedAt {
+    /// Number of the last entry.
+    pub sequence: Sequence,
+    /// The latest guest times up to there.
+    pub floor: TimeFloor,
+}
+
+/// A door behind which a machine can be captured while it runs live.
+pub trait LiveDoor: Door {
+    /// Where in its log the machine is that is paused at exit `exits`; the journal has said so by then. None where the machine is not live.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError>;
+}
+
 /// Where a recording starts: at its beginning, or where a replay left off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
@@ -72,6 +101,7 @@ pub struct Recorder<O, J> {
     journal: J,
     generation: Generation,
     sequence: Sequence,
+    floor: TimeFloor,
 }
 
 impl<O: Outside, J: Journal> Recorder<O, J> {
@@ -82,12 +112,20 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
             journal,
             generation: start.generation,
             sequence: start.sequence,
+            floor: TimeFloor::default(),
         }
+    }
+
+    /// The same, where the log before has told of guest times up to `floor`.
+    #[must_use]
+    pub fn after(self, floor: TimeFloor) -> Self {
+        Self { floor, ..self }
     }
 
     fn entry(&mut self, point: ExecutionPoint, body: Body) -> Entry {
         let sequence = self.sequence;
         self.sequence = sequence.next();
+        self.floor.raise(&body);
         Entry {
             generation: self.generation,
             sequence,
@@ -99,6 +137,16 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
     fn append(&mut self, point: ExecutionPoint, body: Body) -> Result<(), DoorError> {
         let entry = self.entry(point, body);
         self.journal.append(&entry)
+    }
+}
+
+impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
+    fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError> {
+        // Entry 0 is the environment: there is always one before.
+        let sequence = Sequence(self.sequence.0.saturating_sub(1));
+        self.journal.saved_at(sequence, exits)?;
+        let floor = self.floor;
+        Ok(Some(SavedAt { sequence, floor }))
     }
 }
 

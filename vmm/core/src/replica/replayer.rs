@@ -88,6 +88,19 @@ pub struct TimeFloor {
     pub wall_ns: u64,
 }
 
+impl TimeFloor {
+    /// Takes in what an entry tells.
+    pub fn raise(&mut self, body: &Body) {
+        match body {
+            Body::Event(event) => self.monotonic_ns = self.monotonic_ns.max(event.monotonic_ns),
+            Body::Value(Value::Monotonic(time_ns)) => self.monotonic_ns = self.monotonic_ns.max(*time_ns),
+            Body::Value(Value::Tsc(ticks)) => self.tsc = self.tsc.max(*ticks),
+            Body::Value(Value::Wall(time_ns)) => self.wall_ns = self.wall_ns.max(*time_ns),
+            _ => {}
+        }
+    }
+}
+
 /// The replaying side of the door.
 pub struct Replayer<F> {
     feed: F,
@@ -114,6 +127,15 @@ impl<F: Feed> Replayer<F> {
             last: Sequence::default(),
             counts_instructions,
             stopped: false,
+        }
+    }
+
+    /// A replayer of a machine that was captured: its next entry is the one after `last`, and guest times go on from `floor`.
+    pub fn from_capture(feed: F, counts_instructions: bool, last: Sequence, floor: TimeFloor) -> Self {
+        Self {
+            last,
+            floor,
+            ..Self::new(feed, counts_instructions)
         }
     }
 
@@ -199,15 +221,7 @@ impl<F: Feed> Replayer<F> {
 
     fn met(&mut self, entry: Entry) -> Result<(), DoorError> {
         self.last = entry.sequence;
-        match &entry.body {
-            Body::Event(event) => self.floor.monotonic_ns = self.floor.monotonic_ns.max(event.monotonic_ns),
-            Body::Value(Value::Monotonic(time_ns)) => {
-                self.floor.monotonic_ns = self.floor.monotonic_ns.max(*time_ns);
-            }
-            Body::Value(Value::Tsc(ticks)) => self.floor.tsc = self.floor.tsc.max(*ticks),
-            Body::Value(Value::Wall(time_ns)) => self.floor.wall_ns = self.floor.wall_ns.max(*time_ns),
-            _ => {}
-        }
+        self.floor.raise(&entry.body);
         let (sequence, exits) = (entry.sequence, entry.point.exits);
         self.history.push(entry);
         self.feed.replayed(sequence, exits)

@@ -8,7 +8,7 @@
 //! before the run is [`DoorError::Exhausted`].
 
 use super::mutant::{self, Mutant};
-use super::recorder::{Journal, Outside, Recorder, Start};
+use super::recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
 use super::role::Input;
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
@@ -84,21 +84,32 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
                 Err(ReplayStop::Exhausted) => {
                     let go_live = self.go_live.take().ok_or(DoorError::Exhausted)?;
                     let sequence = replayer.last().next();
-                    self.stage = Stage::Live(go_live(TakenOver {
+                    let floor = if mutant::is(Mutant::ForgetTime) {
+                        TimeFloor::default()
+                    } else {
+                        replayer.floor()
+                    };
+                    let taken_over = TakenOver {
                         sequence,
-                        floor: if mutant::is(Mutant::ForgetTime) {
-                            TimeFloor::default()
-                        } else {
-                            replayer.floor()
-                        },
+                        floor,
                         point,
-                    })?);
+                    };
+                    self.stage = Stage::Live(go_live(taken_over)?.after(floor));
                 }
             }
         }
         match &mut self.stage {
             Stage::Live(recorder) => live(recorder),
             Stage::Replaying(_) => Err(DoorError::Exhausted),
+        }
+    }
+}
+
+impl<F: Feed, O: Outside, J: CaptureJournal> LiveDoor for Standby<F, O, J> {
+    fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError> {
+        match &mut self.stage {
+            Stage::Replaying(_) => Ok(None),
+            Stage::Live(recorder) => recorder.saved_at(exits),
         }
     }
 }
