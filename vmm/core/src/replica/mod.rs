@@ -12,6 +12,7 @@ pub mod recorder;
 pub mod replayer;
 pub mod role;
 pub mod standby;
+pub mod transfer;
 pub mod unprotected;
 
 pub use batcher::{BATCH_BYTES_MAX, Batcher};
