@@ -18,11 +18,16 @@ use lockstep_core::machine::memory::{self, Memory};
 use lockstep_core::machine::page_set::PageSet;
 use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
 use kvm_ioctls::VmFd;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 /// The only slot: guest memory is one region.
 const SLOT: usize = 0;
+const PAGE_BYTES: u64 = 4096;
 
 /// A virtual machine whose writes can be logged.
 #[derive(Clone)]
@@ -73,6 +78,42 @@ impl DirtyLog {
     }
 }
 
+/// Pages of `memory` that the host has given: all others were never written, and are zeros. All pages where the host does not say.
+#[must_use]
+pub fn given(memory: &Memory) -> PageSet {
+    let count = memory::size_bytes(memory) / PAGE_BYTES;
+    page_map(memory, count).unwrap_or_else(|_| PageSet::first(count))
+}
+
+/// Reads `/proc/self/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
+fn page_map(memory: &Memory, count: u64) -> io::Result<PageSet> {
+    const ENTRY_BYTES: u64 = 8;
+    /// The page is in memory (bit 63), or swapped out or on its way elsewhere (bit 62).
+    const EXISTS: u64 = 0b11 << 62;
+    const ENTRIES: usize = 4096;
+    let host = memory
+        .get_host_address(GuestAddress(0))
+        .map_err(io::Error::other)?;
+    let map = File::open("/proc/self/pagemap")?;
+    let mut pages = PageSet::default();
+    let mut index = 0;
+    let mut bytes = vec![0; ENTRIES * ENTRY_BYTES as usize];
+    while index < count {
+        let entries = (count - index).min(ENTRIES as u64);
+        let part = bytes
+            .get_mut(..(entries * ENTRY_BYTES) as usize)
+            .unwrap_or_default();
+        map.read_exact_at(part, (host as u64 / PAGE_BYTES + index) * ENTRY_BYTES)?;
+        for (number, entry) in part.as_chunks().0.iter().enumerate() {
+            if u64::from_ne_bytes(*entry) & EXISTS != 0 {
+                pages.insert(index + number as u64);
+            }
+        }
+        index += entries;
+    }
+    Ok(pages)
+}
+
 impl Logging {
     /// Pages that were written since this was last asked.
     ///
@@ -102,5 +143,20 @@ impl Drop for Logging {
             tracing::warn!("the dirty log stays on: {why}");
         }
         self.0.on.store(false, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::memory::MEMORY_BYTES_MIN;
+    use vm_memory::Bytes;
+
+    #[test]
+    fn a_page_that_was_written_was_given() {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        memory.write_obj(1_u8, GuestAddress(5 * PAGE_BYTES)).unwrap();
+        let pages = page_map(&memory, MEMORY_BYTES_MIN / PAGE_BYTES).unwrap();
+        assert!(pages.contains(5));
     }
 }

@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod dirty;
 mod extended;
+pub mod fork;
 mod hidden;
 pub mod host;
 pub mod kernel_file;
