@@ -149,7 +149,8 @@ impl Outside for World {
                     kind,
                 }));
             }
-            if !readiness.idle {
+            // A machine that is to pause is not idle: it does so behind this step.
+            if !readiness.idle || self.ordered.pause_asked() {
                 return Ok(None);
             }
             self.wait(readiness);
@@ -218,7 +219,7 @@ fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::control::control;
+    use super::super::control::{NoPause, control};
     use super::*;
     use crate::replica::replayer::TimeFloor;
     use crossbeam_channel::{Sender, unbounded};
@@ -240,6 +241,32 @@ mod tests {
             ClockKind::None,
         );
         (world.unwrap(), frame)
+    }
+
+    #[test]
+    fn an_idle_guest_that_is_to_pause_waits_for_nothing_and_then_waits_again() {
+        let (frame, frames) = unbounded();
+        let (control, ordered) = control();
+        let time = GuestTime::starting_at(TimeFloor::default());
+        let console = never();
+        let arrivals = Arrivals { frames, console };
+        let mut world = World::new(time, arrivals, ordered.clone(), ClockKind::None).unwrap();
+        let idle = Readiness {
+            idle: true,
+            timer_deadline_ns: None,
+            ..due(true)
+        };
+        control.at_pause(Box::new(|_, _| {})).unwrap();
+        assert_eq!(control.at_pause(Box::new(|_, _| {})), Err(NoPause));
+        assert_eq!(kind(&mut world, idle), None);
+
+        assert!(ordered.take_pause().is_some());
+
+        assert!(ordered.woken().is_empty(), "the wait behind it is a wait");
+        frame.send(vec![1]).unwrap();
+        assert_eq!(kind(&mut world, idle), Some(EventKind::Frame(vec![1])));
+        ordered.no_more_pauses();
+        assert_eq!(control.at_pause(Box::new(|_, _| {})), Err(NoPause));
     }
 
     /// A timer that is always due.

@@ -2,6 +2,7 @@
 
 pub mod plan;
 pub mod thread;
+pub mod transfer;
 
 pub use plan::Plan;
 pub use thread::{MachineThread, start};

@@ -7,6 +7,7 @@ use crate::machine::devices::Devices;
 use crate::machine::devices::virtio::{Mmio, Net};
 use crate::machine::run::Policy;
 use crate::machine::{Machine, boot, image, memory};
+use crate::replica::transfer::Received;
 use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
@@ -136,6 +137,20 @@ impl Plan {
             loaded.sites,
             self.policy(),
         ))
+    }
+
+    /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.
+    ///
+    /// # Errors
+    /// [`CommandError`] naming what cannot be built.
+    pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, CommandError> {
+        let Received { machine, memory, .. } = received;
+        // The vCPU gets its whole state from the capture, the entry point included.
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(0, self.clock())?;
+        Machine::restore(cpu, memory, &machine).map_err(|why| CommandError::Other {
+            what: "the machine that was received cannot be built".to_owned(),
+            source: Box::new(why),
+        })
     }
 
     /// What a log of this machine depends on.

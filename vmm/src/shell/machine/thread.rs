@@ -1,9 +1,11 @@
 //! The vCPU thread: it builds the machine, makes its door, and runs it.
 
 use super::plan::Plan;
-use crate::kvm::Kicker;
+use crate::kvm::{Kicker, KvmCpu};
 use crate::machine::door::Door;
-use crate::machine::run::Ended;
+use crate::machine::{Ended, Machine, MachineError};
+use crate::replica::LiveDoor;
+use crate::replica::transfer::Received;
 use crate::shell::live::control::Ordered;
 use crate::shell::signals;
 use crate::shell::status::CommandError;
@@ -19,29 +21,97 @@ pub struct MachineThread {
 /// Makes a door, on the vCPU thread.
 pub type MakeDoor = Box<dyn FnOnce() -> Result<Box<dyn Door>, CommandError> + Send>;
 
+/// Makes a door of a machine that can be captured, on the vCPU thread, when the machine exists.
+pub type MakeLiveDoor = Box<dyn FnOnce() -> Result<Box<dyn LiveDoor>, CommandError> + Send>;
+
+/// Where a machine begins.
+pub enum Origin {
+    /// At its first instruction.
+    Boot,
+    /// Where it was captured.
+    Captured(Box<Received>),
+}
+
 /// Starts the machine of `plan` behind the door that `make_door` makes.
 ///
 /// # Errors
 /// The host starts no thread.
 pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<MachineThread, CommandError> {
+    spawn(plan.memory_bytes(), move || {
+        let mut machine = plan.build()?;
+        let (kicker, _target) = Kicker::for_this_thread();
+        ordered.attach(kicker);
+        let mut door = make_door()?;
+        Ok(machine.run(door.as_mut())?)
+    })
+}
+
+/// The same for a machine that can pause, from `origin`.
+///
+/// # Errors
+/// The host starts no thread.
+pub fn start_live(
+    plan: Plan,
+    origin: Origin,
+    ordered: Ordered,
+    make_door: MakeLiveDoor,
+) -> Result<MachineThread, CommandError> {
+    spawn(plan.memory_bytes(), move || {
+        let ended = run_live(&plan, origin, &ordered, make_door);
+        ordered.no_more_pauses();
+        ended
+    })
+}
+
+fn spawn(
+    memory_bytes: u64,
+    run: impl FnOnce() -> Result<Ended, CommandError> + Send + 'static,
+) -> Result<MachineThread, CommandError> {
     let (send, outcome) = oneshot::channel();
-    signals::machine_starts(plan.memory_bytes());
+    signals::machine_starts(memory_bytes);
     let handle = Builder::new()
         .name("vcpu".to_owned())
         .spawn(move || {
             // Nobody waits any more when the program is going away.
-            let _ = send.send(run(&plan, &ordered, make_door));
+            let _ = send.send(run());
         })
         .map_err(CommandError::other("cannot start the vCPU thread"))?;
     Ok(MachineThread { handle, outcome })
 }
 
-fn run(plan: &Plan, ordered: &Ordered, make_door: MakeDoor) -> Result<Ended, CommandError> {
-    let mut machine = plan.build()?;
+fn run_live(
+    plan: &Plan,
+    origin: Origin,
+    ordered: &Ordered,
+    make_door: MakeLiveDoor,
+) -> Result<Ended, CommandError> {
+    let mut machine = match origin {
+        Origin::Boot => plan.build()?,
+        Origin::Captured(received) => plan.restore(*received)?,
+    };
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
     let mut door = make_door()?;
-    Ok(machine.run(door.as_mut())?)
+    Ok(run_pausing(&mut machine, door.as_mut(), ordered)?)
+}
+
+/// Runs to the end, and does at pauses what was asked for.
+///
+/// # Errors
+/// The machine's.
+pub fn run_pausing(
+    machine: &mut Machine<KvmCpu>,
+    door: &mut dyn LiveDoor,
+    ordered: &Ordered,
+) -> Result<Ended, MachineError> {
+    loop {
+        if let Some(ended) = machine.run_until(door, &mut |_| ordered.pause_asked())? {
+            return Ok(ended);
+        }
+        if let Some(at_pause) = ordered.take_pause() {
+            at_pause(machine, door);
+        }
+    }
 }
 
 impl MachineThread {

@@ -73,6 +73,11 @@ impl<V: Vcpu> Machine<V> {
         })
     }
 
+    /// Its vCPU.
+    pub fn vcpu(&self) -> &V {
+        &self.vcpu
+    }
+
     /// Its memory, for saving.
     pub fn memory(&self) -> &Memory {
         &self.memory
