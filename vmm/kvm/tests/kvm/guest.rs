@@ -284,6 +284,11 @@ fn run_moving_digested(
     (outcome, count)
 }
 
+/// The image of a guest that runs `code` in `ring`, without interrupts. Needs [`write_tables`].
+pub fn program(ring: Ring, code: &Code) -> Vec<u8> {
+    elf(&prelude(ring, FLAGS).raw(&code.0).0)
+}
+
 /// Does `work`, and kicks this thread when it takes too long.
 pub fn watched<T>(late: Arc<AtomicBool>, work: impl FnOnce() -> T) -> T {
     let (kicker, _target) = Kicker::for_this_thread();
@@ -322,7 +327,8 @@ fn prelude(ring: Ring, flags: u32) -> Code {
         .raw(&[0x48, 0xcf])
 }
 
-fn write_tables(memory: &Memory) {
+/// Descriptor tables, the task state, and a handler for each vector.
+pub fn write_tables(memory: &Memory) {
     let put = |address: u64, bytes: &[u8]| memory.write_slice(bytes, GuestAddress(address)).unwrap();
     let task_low = TASK_SEGMENT_LIMIT & 0xffff | (TASK_STATE & 0xff_ffff) << 16 | 0x89 << 40;
     let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];

@@ -9,6 +9,7 @@
 )]
 
 mod access;
+mod capture;
 mod code;
 mod faults;
 mod guest;
@@ -16,6 +17,7 @@ mod images;
 mod interrupts;
 mod kicks;
 mod landing;
+mod live;
 mod moving;
 mod parts;
 mod processor;
