@@ -13,6 +13,7 @@
 //! | `devices` | port and memory accesses, descriptors, arrivals, answers |
 //! | `switch` | the streams of attached machines |
 //! | `resp` | what a client of the key-value guest sends |
+//! | `transfer` | the saved machine that a newcomer gets |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -34,6 +35,7 @@ pub mod mutate;
 pub mod resp;
 pub mod seal;
 pub mod switch;
+pub mod transfer;
 
 /// What is fuzzed.
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     of("devices", devices::run, 3_000),
     of("switch", switch::run, 1_000),
     of("resp", resp::run, 3_000),
+    of("transfer", transfer::run, 1_000),
 ];
 
 const fn of(name: &'static str, run: fn(&[u8]), mutations: usize) -> Target {

@@ -99,6 +99,11 @@ fn resp() {
     run_all("resp");
 }
 
+#[test]
+fn transfer() {
+    run_all("transfer");
+}
+
 /// Every target has a program for libFuzzer, seeds, and a test here.
 #[test]
 fn every_target_is_driven_from_everywhere() {

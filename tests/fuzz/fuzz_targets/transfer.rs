@@ -1,0 +1,4 @@
+//! `transfer` under libFuzzer: what it promises stands in `tests/src/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lockstep_tests::fuzz::transfer::run(bytes));
