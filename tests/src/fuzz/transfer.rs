@@ -144,7 +144,9 @@ fn machine() -> SavedMachine {
             window_exits: false,
         },
         cpu: SavedCpu::default(),
-        devices: Devices::new(Mmio::new(net)).saved().expect("devices have a saved form"),
+        devices: Devices::new(Mmio::new(net))
+            .saved()
+            .expect("devices have a saved form"),
         sites: Vec::new(),
     }
 }

@@ -116,9 +116,21 @@ fn check_order(items: &[Item], sent: &Sent) {
     assert_eq!(told, 1);
 }
 
+/// How a live machine ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    ByItself,
+    WhereItIdles,
+    AtAnExit,
+}
+
 /// Ends the live machine and replays: both end the same.
-fn check_end(live: Live, stops: bool, clock: ClockKind, received: Received, sent: &Sent) {
-    let (ended, digest, items) = if stops { live.stop() } else { live.ended() };
+fn check_end(live: Live, end: End, clock: ClockKind, received: Received, sent: &Sent) {
+    let (ended, digest, items) = match end {
+        End::ByItself => live.ended(),
+        End::WhereItIdles => live.stop(true),
+        End::AtAnExit => live.stop(false),
+    };
     check_order(&items, sent);
     let (again, same) = replay(clock, received, &items);
     assert_eq!(again, ended);
@@ -145,7 +157,7 @@ fn writer_is_carried(way: Way) {
     });
     assert_eq!(sent.forked, way == Way::Forked);
     assert!(sent.pages >= 1500, "{sent:?}");
-    check_end(live, true, clock, received, &sent);
+    check_end(live, End::AtAnExit, clock, received, &sent);
 }
 
 #[test]
@@ -175,7 +187,7 @@ fn one_that_makes_no_exit_is_carried_from_where_a_kick_finds_it() {
             "{:?}",
             received.machine.position
         );
-        check_end(live, false, guest.clock, received, &sent);
+        check_end(live, End::ByItself, guest.clock, received, &sent);
     }
 }
 
@@ -229,7 +241,7 @@ fn one_that_idles_is_carried_with_frames_and_its_timer() {
             asked += 1;
             live.log.wait("a frame enters afterwards", frames(asked));
         }
-        check_end(live, true, guest.clock, received, &sent);
+        check_end(live, End::WhereItIdles, guest.clock, received, &sent);
     }
 }
 
@@ -278,7 +290,7 @@ fn no_page_that_was_written_is_left_out_of_the_dirty_log() {
         "changed {changed:?}, reported {:?}",
         reported.iter().collect::<Vec<_>>()
     );
-    live.stop();
+    live.stop(true);
 }
 
 /// Whoever receives goes away: the guest runs on, and can be sent again.
@@ -299,7 +311,7 @@ fn a_newcomer_that_goes_away_harms_nothing() {
 
     let (received, sent) = carried(&live, memory_bytes, Way::Decided, |_| {});
 
-    check_end(live, true, clock, received, &sent);
+    check_end(live, End::AtAnExit, clock, received, &sent);
 }
 
 #[test]
@@ -310,7 +322,10 @@ fn a_machine_that_is_over_is_not_sent() {
     live.ended();
     let (records, _arriving) = mpsc::channel(1);
     let mut transfer = send(control, PAIR, Way::Decided, records).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap();
     let outcome =
         runtime.block_on(async { tokio::time::timeout(Duration::from_secs(60), transfer.outcome()).await });
     assert!(matches!(outcome, Ok(Err(NotSent::NoPause(_)))), "{outcome:?}");

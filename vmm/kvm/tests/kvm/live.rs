@@ -16,6 +16,7 @@ use lockstep::shell::live::{Arrivals, Control, GuestTime, Order, World};
 use lockstep::shell::machine::thread::run_pausing;
 use lockstep_logging_channel::{Digest, Entry, Generation, OutputTarget, Sequence};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ pub enum Item {
 }
 
 #[derive(Clone, Debug, Default)]
-pub struct Log(Arc<(Mutex<Vec<Item>>, Condvar)>);
+pub struct Log(Arc<(Mutex<Vec<Item>>, Condvar)>, Arc<AtomicBool>);
 
 impl Log {
     fn push(&self, item: Item) {
@@ -71,7 +72,11 @@ impl Journal for Log {
         self.append(entry)
     }
 
+    /// At an exit, and not where a kick finds the guest: there the memory of two runs is not the same.
     fn passed(&mut self, _: u64, _: bool) -> Result<(), DoorError> {
+        if self.1.load(Ordering::Acquire) {
+            return Err(DoorError::Stopped);
+        }
         Ok(())
     }
 
@@ -160,9 +165,13 @@ impl Live {
         done.recv_timeout(LIMIT).unwrap()
     }
 
-    /// Stops it, if it is not over, and says how it ended, and with which memory.
-    pub fn stop(self) -> (Ended, Digest, Vec<Item>) {
-        self.control.give(Order::Stop);
+    /// Stops it, and says how it ended, and with which memory. A guest that idles is stopped by an order, any other at an exit.
+    pub fn stop(self, idles: bool) -> (Ended, Digest, Vec<Item>) {
+        if idles {
+            self.control.give(Order::Stop);
+        } else {
+            self.log.1.store(true, Ordering::Release);
+        }
         self.ended()
     }
 
