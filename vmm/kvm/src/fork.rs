@@ -236,3 +236,132 @@ unsafe fn write_all(pipe: RawFd, parts: *mut libc::iovec, count: usize) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::memory::MEMORY_BYTES_MIN;
+    use std::io::Write;
+    use std::os::fd::FromRawFd;
+    use std::process::{Command, Stdio};
+    use vm_memory::Bytes;
+
+    const PAGES: u64 = MEMORY_BYTES_MIN / PAGE_BYTES as u64;
+    /// Set for the process that a test kills.
+    const VICTIM: &str = "LOCKSTEP_FORK_VICTIM";
+    const LIMIT_MS: i32 = 60_000;
+
+    /// Memory with its ordinal in each page: twice what the pipe takes.
+    fn numbered() -> Memory {
+        let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
+        for page in 0..PAGES {
+            memory
+                .write_obj(page, GuestAddress(page * PAGE_BYTES as u64))
+                .unwrap();
+        }
+        memory
+    }
+
+    fn number(page: &Page) -> u64 {
+        u64::from_ne_bytes(*page.bytes.first_chunk().unwrap())
+    }
+
+    #[test]
+    fn the_image_is_of_its_moment_and_of_the_pages_that_were_asked_for() {
+        let memory = numbered();
+        let mut asked = PageSet::first(PAGES - 3);
+        asked.insert(PAGES + 7);
+        let mut image = Image::fork(&memory, &asked).unwrap();
+        for page in 0..PAGES {
+            memory
+                .write_obj(u64::MAX, GuestAddress(page * PAGE_BYTES as u64))
+                .unwrap();
+        }
+
+        let mut seen = Vec::new();
+        loop {
+            let pages = image.next_pages(31).unwrap();
+            if pages.is_empty() {
+                break;
+            }
+            seen.extend(pages.iter().map(|page| (page.index, number(page))));
+        }
+
+        assert_eq!(seen, (0..PAGES - 3).map(|page| (page, page)).collect::<Vec<_>>());
+        assert!(image.next_pages(1).unwrap().is_empty(), "it stays at its end");
+    }
+
+    #[test]
+    fn the_child_has_nothing_but_the_pipe_and_is_reaped() {
+        let mut image = Image::fork(&numbered(), &PageSet::first(PAGES)).unwrap();
+        // It has closed what it must not have before it writes, and waits for the pipe now.
+        image.next_pages(1).unwrap();
+        let process = format!("/proc/{}", image.child());
+        let open: Vec<_> = std::fs::read_dir(format!("{process}/fd"))
+            .unwrap()
+            .map(|entry| std::fs::read_link(entry.unwrap().path()).unwrap())
+            .collect();
+        assert!(
+            matches!(open.as_slice(), [pipe] if pipe.to_string_lossy().starts_with("pipe:")),
+            "{open:?}"
+        );
+
+        drop(image);
+
+        assert!(!std::fs::exists(process).unwrap());
+    }
+
+    #[test]
+    fn a_child_that_dies_is_an_error() {
+        let mut image = Image::fork(&numbered(), &PageSet::first(PAGES)).unwrap();
+        image.next_pages(1).unwrap();
+        kill(image.child(), Signal::SIGKILL).unwrap();
+        let outcome = (0..PAGES).try_for_each(|_| image.next_pages(31).map(drop));
+        assert_eq!(outcome.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    /// Run in a process of its own by the test below.
+    #[test]
+    fn victim() {
+        if std::env::var_os(VICTIM).is_none() {
+            return;
+        }
+        let mut image = Image::fork(&numbered(), &PageSet::first(PAGES)).unwrap();
+        image.next_pages(1).unwrap();
+        // Past the test runner's capturing.
+        writeln!(io::stderr(), "child {}", image.child()).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+
+    #[test]
+    fn the_child_dies_with_its_parent() {
+        let mut parent = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "kvm::fork::tests::victim"])
+            .env(VICTIM, "1")
+            .stderr(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut lines = io::BufRead::lines(BufReader::new(parent.stderr.take().unwrap()));
+        let child = lines.find_map(|line| line.unwrap().strip_prefix("child ")?.parse::<i32>().ok());
+        // SAFETY: opens a process by its number.
+        let process = unsafe { libc::syscall(libc::SYS_pidfd_open, child.unwrap(), 0) };
+        assert!(process >= 0, "{}", io::Error::last_os_error());
+        // SAFETY: it was just opened, and nothing else has it.
+        let process = unsafe { OwnedFd::from_raw_fd(process as RawFd) };
+
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+
+        let mut ended = libc::pollfd {
+            fd: process.as_raw_fd(),
+            events: libc::POLLIN,
+            revents: 0,
+        };
+        // SAFETY: one structure, which lives across the call.
+        let ready = unsafe { libc::poll(&raw mut ended, 1, LIMIT_MS) };
+        assert_eq!(ready, 1, "the child outlives its parent");
+    }
+}
