@@ -33,31 +33,52 @@ pub enum Item {
     SavedAt(Sequence, u64),
 }
 
+#[derive(Debug, Default)]
+struct Shared {
+    items: Mutex<Vec<Item>>,
+    more: Condvar,
+    stops: AtomicBool,
+    /// When something was last appended, and the longest time between two such.
+    gap: Mutex<(Option<Instant>, Duration)>,
+}
+
+/// A log in memory.
 #[derive(Clone, Debug, Default)]
-pub struct Log(Arc<(Mutex<Vec<Item>>, Condvar)>, Arc<AtomicBool>);
+pub struct Log(Arc<Shared>);
 
 impl Log {
     fn push(&self, item: Item) {
-        self.0.0.lock().unwrap().push(item);
-        self.0.1.notify_all();
+        let now = Instant::now();
+        {
+            let (last, longest) = &mut *self.0.gap.lock().unwrap();
+            let gap = last.map_or(Duration::ZERO, |last| now - last);
+            (*last, *longest) = (Some(now), gap.max(*longest));
+        }
+        self.0.items.lock().unwrap().push(item);
+        self.0.more.notify_all();
+    }
+
+    /// Longest time between two entries since this was last asked.
+    pub fn longest_gap(&self) -> Duration {
+        std::mem::take(&mut self.0.gap.lock().unwrap().1)
     }
 
     pub fn len(&self) -> usize {
-        self.0.0.lock().unwrap().len()
+        self.0.items.lock().unwrap().len()
     }
 
     pub fn items(&self) -> Vec<Item> {
-        self.0.0.lock().unwrap().clone()
+        self.0.items.lock().unwrap().clone()
     }
 
     /// Waits until `enough` of what is in it.
     pub fn wait(&self, what: &str, enough: impl Fn(&[Item]) -> bool) {
         let until = Instant::now() + LIMIT;
-        let mut items = self.0.0.lock().unwrap();
+        let mut items = self.0.items.lock().unwrap();
         while !enough(&items) {
             let left = until.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "{what}: {} entries", items.len());
-            items = self.0.1.wait_timeout(items, left).unwrap().0;
+            items = self.0.more.wait_timeout(items, left).unwrap().0;
         }
     }
 }
@@ -74,7 +95,7 @@ impl Journal for Log {
 
     /// At an exit, and not where a kick finds the guest: there the memory of two runs is not the same.
     fn passed(&mut self, _: u64, _: bool) -> Result<(), DoorError> {
-        if self.1.load(Ordering::Acquire) {
+        if self.0.stops.load(Ordering::Acquire) {
             return Err(DoorError::Stopped);
         }
         Ok(())
@@ -170,7 +191,7 @@ impl Live {
         if idles {
             self.control.give(Order::Stop);
         } else {
-            self.log.1.store(true, Ordering::Release);
+            self.log.0.stops.store(true, Ordering::Release);
         }
         self.ended()
     }
