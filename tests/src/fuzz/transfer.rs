@@ -6,15 +6,15 @@
 //! with a fitting digest.
 
 use super::input::Input;
-use lockstep::machine::cpu::SavedCpu;
-use lockstep::machine::devices::Devices;
-use lockstep::machine::devices::virtio::{Mmio, Net};
-use lockstep::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
-use lockstep::machine::page_set::PageSet;
-use lockstep::machine::saved::format::LogPosition;
-use lockstep::machine::saved::pages::PAGE_BYTES;
-use lockstep::machine::saved::{SavedMachine, SavedPolicy, SavedPosition};
-use lockstep::replica::transfer::{Capture, Receiver, Round, Sender, Taken};
+use lockstep_core::machine::cpu::SavedCpu;
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
+use lockstep_core::machine::page_set::PageSet;
+use lockstep_core::machine::saved::format::LogPosition;
+use lockstep_core::machine::saved::pages::PAGE_BYTES;
+use lockstep_core::machine::saved::{SavedMachine, SavedPolicy, SavedPosition};
+use lockstep_core::replica::transfer::{Capture, Receiver, Round, Sender, Taken};
 use lockstep_logging_channel::Digest;
 use vm_memory::{Bytes, GuestAddress};
 

@@ -149,7 +149,7 @@ impl Drop for Logging {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::memory::MEMORY_BYTES_MIN;
+    use lockstep_core::machine::memory::MEMORY_BYTES_MIN;
     use vm_memory::Bytes;
 
     #[test]

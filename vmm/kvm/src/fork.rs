@@ -12,10 +12,10 @@
 
 #![allow(unsafe_code, reason = "fork, and guest memory as the kernel sees it")]
 
-use crate::machine::memory::{self, Memory};
-use crate::machine::page_set::PageSet;
-use crate::machine::saved::Page;
-use crate::machine::saved::pages::PAGE_BYTES;
+use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::page_set::PageSet;
+use lockstep_core::machine::saved::Page;
+use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::waitpid;
@@ -240,7 +240,7 @@ unsafe fn write_all(pipe: RawFd, parts: *mut libc::iovec, count: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::memory::MEMORY_BYTES_MIN;
+    use lockstep_core::machine::memory::MEMORY_BYTES_MIN;
     use std::io::Write;
     use std::os::fd::FromRawFd;
     use std::process::{Command, Stdio};

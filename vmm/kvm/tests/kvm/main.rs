@@ -9,7 +9,6 @@
 )]
 
 mod access;
-mod capture;
 mod code;
 mod faults;
 mod guest;
@@ -17,7 +16,6 @@ mod images;
 mod interrupts;
 mod kicks;
 mod landing;
-mod live;
 mod moving;
 mod parts;
 mod processor;

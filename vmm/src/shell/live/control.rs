@@ -1,9 +1,9 @@
 //! Orders to the vCPU thread from other threads: stop, or be fenced; and what it is to do at a pause, which ends nothing.
 
-use crate::kvm::{Kicker, KvmCpu};
-use crate::machine::Machine;
-use crate::machine::door::DoorError;
-use crate::replica::LiveDoor;
+use lockstep_kvm::{Kicker, KvmCpu};
+use lockstep_core::machine::Machine;
+use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::LiveDoor;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};

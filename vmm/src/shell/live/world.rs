@@ -3,11 +3,11 @@
 
 use super::control::Ordered;
 use super::time::GuestTime;
-use crate::kvm::ClockKind;
-use crate::kvm::kick::KickTimer;
-use crate::machine::door::{DoorError, Horizon, Question, Readiness};
-use crate::replica::Outside;
-use crate::replica::cpu::{Proposals, Taking};
+use lockstep_kvm::ClockKind;
+use lockstep_kvm::kick::KickTimer;
+use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_core::replica::Outside;
+use lockstep_core::replica::cpu::{Proposals, Taking};
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_logging_channel::{Event, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
@@ -221,7 +221,7 @@ fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
 mod tests {
     use super::super::control::{NoPause, control};
     use super::*;
-    use crate::replica::replayer::TimeFloor;
+    use lockstep_core::replica::replayer::TimeFloor;
     use crossbeam_channel::{Sender, unbounded};
     use lockstep_logging_channel::EventKind;
 

@@ -1,13 +1,13 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
-use crate::kvm::kernel_file::first_line;
-use crate::kvm::{ClockKind, Host, KvmCpu, Vm};
-use crate::machine::cpu::cpuid;
-use crate::machine::devices::Devices;
-use crate::machine::devices::virtio::{Mmio, Net};
-use crate::machine::run::Policy;
-use crate::machine::{Machine, boot, image, memory};
-use crate::replica::transfer::Received;
+use lockstep_kvm::kernel_file::first_line;
+use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
+use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::run::Policy;
+use lockstep_core::machine::{Machine, boot, image, memory};
+use lockstep_core::replica::transfer::Received;
 use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;

@@ -1,11 +1,11 @@
 //! The vCPU thread: it builds the machine, makes its door, and runs it.
 
 use super::plan::Plan;
-use crate::kvm::{Kicker, KvmCpu};
-use crate::machine::door::Door;
-use crate::machine::{Ended, Machine, MachineError};
-use crate::replica::LiveDoor;
-use crate::replica::transfer::Received;
+use lockstep_kvm::{Kicker, KvmCpu};
+use lockstep_core::machine::door::Door;
+use lockstep_core::machine::{Ended, Machine, MachineError};
+use lockstep_core::replica::LiveDoor;
+use lockstep_core::replica::transfer::Received;
 use crate::shell::live::control::Ordered;
 use crate::shell::signals;
 use crate::shell::status::CommandError;

@@ -11,18 +11,18 @@
 //! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off, the child is killed, and the
 //! guest has run on.
 
-use crate::kvm::dirty::given;
-use crate::kvm::fork::Image;
-use crate::kvm::{DirtyLog, KvmCpu, Logging};
-use crate::machine::Machine;
-use crate::machine::cpu::CpuError;
-use crate::machine::memory::{self, Memory};
-use crate::machine::page_set::PageSet;
-use crate::machine::saved::format::LogPosition;
-use crate::machine::saved::pages::PAGE_BYTES;
-use crate::machine::saved::{Page, SavedMachine};
-use crate::replica::LiveDoor;
-use crate::replica::transfer::{
+use lockstep_kvm::dirty::given;
+use lockstep_kvm::fork::Image;
+use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
+use lockstep_core::machine::Machine;
+use lockstep_core::machine::cpu::CpuError;
+use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::page_set::PageSet;
+use lockstep_core::machine::saved::format::LogPosition;
+use lockstep_core::machine::saved::pages::PAGE_BYTES;
+use lockstep_core::machine::saved::{Page, SavedMachine};
+use lockstep_core::replica::LiveDoor;
+use lockstep_core::replica::transfer::{
     COPIED_PAGES_MAX, Capture, Copies, Next, PAGES_PER_RECORD, PAUSE_PAGES_MAX, Round, Rounds, Sender,
 };
 use crate::shell::live::Control;

@@ -1,16 +1,16 @@
 //! A live machine on a thread of its own, with a log in memory, and its replay from where it was captured.
 
 use crate::guest::{MAC, write_tables};
-use lockstep::kvm::{ClockKind, Host, Kicker, KvmCpu, Vm};
-use lockstep::machine::devices::Devices;
-use lockstep::machine::devices::virtio::{Mmio, Net};
-use lockstep::machine::door::DoorError;
-use lockstep::machine::run::Policy;
-use lockstep::machine::{Ended, Machine, boot, image, memory};
-use lockstep::replica::recorder::Start;
-use lockstep::replica::replayer::TimeFloor;
-use lockstep::replica::transfer::Received;
-use lockstep::replica::{CaptureJournal, Fed, Feed, Journal, Recorder, Replayer, Standby};
+use lockstep_kvm::{ClockKind, Host, Kicker, KvmCpu, Vm};
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::door::DoorError;
+use lockstep_core::machine::run::Policy;
+use lockstep_core::machine::{Ended, Machine, boot, image, memory};
+use lockstep_core::replica::recorder::Start;
+use lockstep_core::replica::replayer::TimeFloor;
+use lockstep_core::replica::transfer::Received;
+use lockstep_core::replica::{CaptureJournal, Fed, Feed, Journal, Recorder, Replayer, Standby};
 use lockstep::shell::live::control::{Ordered, control};
 use lockstep::shell::live::{Arrivals, Control, GuestTime, Order, World};
 use lockstep::shell::machine::thread::run_pausing;
@@ -179,7 +179,7 @@ impl Live {
         what: impl FnOnce(&mut Machine<KvmCpu>) -> T + Send + 'static,
     ) -> T {
         let (send, done) = std::sync::mpsc::channel();
-        let at_pause = move |machine: &mut Machine<KvmCpu>, _: &mut dyn lockstep::replica::LiveDoor| {
+        let at_pause = move |machine: &mut Machine<KvmCpu>, _: &mut dyn lockstep_core::replica::LiveDoor| {
             send.send(what(machine)).unwrap();
         };
         self.control.at_pause(Box::new(at_pause)).unwrap();
