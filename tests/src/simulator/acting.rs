@@ -350,6 +350,7 @@ impl World {
         self.trace
             .say(self.now_ns, || format!("{side:?} halts: {halt:?}"));
         self.marks.reach(match (&halt, side) {
+            (Halt::NotArmed, _) => return self.checker.fail(|| "nobody has joined".to_owned()),
             (Halt::Fenced, Side::Primary) => Mark::PrimaryFenced,
             (Halt::Fenced, Side::Backup) => Mark::BackupFenced,
             (Halt::Stopped, _) => Mark::Stopped,

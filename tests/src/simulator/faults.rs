@@ -226,6 +226,7 @@ impl World {
             Cause::Left { .. } => Mark::Left,
             Cause::TooFar { .. } => Mark::TooFar,
             Cause::Violation { .. } if repeats => Mark::RepeatRefused,
+            Cause::LogTooLong { .. } | Cause::TooSlow { .. } | Cause::Here { .. } => return,
             Cause::Violation { why } => {
                 self.checker
                     .fail(|| format!("the {side:?} accuses its peer: {why}"));

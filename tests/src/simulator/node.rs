@@ -6,7 +6,7 @@ use lockstep_core::machine::door::Door;
 use lockstep_core::replica::cpu::{Carried, FromCpu, Payload};
 use lockstep_core::replica::driving::{Carrying, Standing};
 use lockstep_core::replica::recorder::Start;
-use lockstep_core::replica::role::{Config, Halt, Input, Replica};
+use lockstep_core::replica::role::{Config, Halt, Input, KEPT_BYTES_MAX, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
 
 use super::check::Checker;
@@ -107,6 +107,7 @@ fn config(plan: &Plan, side: Side) -> Config {
         window_bytes_max: plan.window_bytes_max,
         held_bytes_max: plan.held_bytes_max,
         lag_ns_max: plan.timeout_ns,
+        kept_bytes_max: KEPT_BYTES_MAX,
         witnesses: usize::from(plan.witnesses[side.index()]),
     }
 }
