@@ -1,10 +1,11 @@
 //! A fake for tests: a store in memory, which answers at once.
 
 use std::collections::BTreeMap;
-use std::future::ready;
+use std::future::{poll_fn, ready};
 use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use lockstep_generation::Generation;
 
@@ -20,6 +21,7 @@ struct Content {
     identity: Option<[u8; 16]>,
     machines: BTreeMap<MachineName, Remembered>,
     hangs: bool,
+    in_steps: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +45,12 @@ impl FakeStore {
         self.content().hangs = hangs;
     }
 
+    /// From now on a question is carried out when its answer is polled for the second time: who polls decides what happens
+    /// between two questions.
+    pub fn answer_in_steps(&self) {
+        self.content().in_steps = true;
+    }
+
     /// The machine's part, for those who cannot wait for a future.
     #[must_use]
     pub fn machine(&self, name: &MachineName) -> FakeMachine {
@@ -57,13 +65,35 @@ impl FakeStore {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn answer<T: Send + 'static>(&self, question: impl FnOnce() -> Result<T, StoreError>) -> Asked<T> {
-        if self.content().hangs {
-            Box::pin(std::future::pending())
-        } else {
-            Box::pin(ready(question()))
+    fn answer<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut Content) -> Result<T, StoreError> + Send + 'static,
+    ) -> Asked<T> {
+        let mut content = self.content();
+        if content.hangs {
+            return Box::pin(std::future::pending());
         }
+        if !content.in_steps {
+            return Box::pin(ready(question(&mut content)));
+        }
+        let store = self.clone();
+        Box::pin(async move {
+            step().await;
+            question(&mut store.content())
+        })
     }
+}
+
+/// Is ready when it is polled for the second time.
+pub fn step() -> impl Future<Output = ()> + Send {
+    let mut polled = false;
+    poll_fn(move |context| {
+        if std::mem::replace(&mut polled, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
 }
 
 impl Store for FakeStore {
@@ -72,20 +102,33 @@ impl Store for FakeStore {
     }
 
     fn identity(&self, fresh: [u8; 16]) -> Asked<[u8; 16]> {
-        self.answer(|| Ok(*self.content().identity.get_or_insert(fresh)))
+        self.answer(move |content| Ok(*content.identity.get_or_insert(fresh)))
     }
 
     fn names(&self) -> Asked<Vec<MachineName>> {
-        self.answer(|| Ok(self.content().machines.keys().cloned().collect()))
+        self.answer(|content| Ok(content.machines.keys().cloned().collect()))
     }
 
     fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>> {
-        self.answer(|| Ok(Arc::new(self.machine(name)) as Arc<dyn MachineStore>))
+        let machine = FakeMachine {
+            store: self.clone(),
+            name: name.clone(),
+        };
+        self.answer(move |content| {
+            content.machines.entry(machine.name.clone()).or_default();
+            Ok(Arc::new(machine) as Arc<dyn MachineStore>)
+        })
     }
 
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
-        let found = self.content().machines.contains_key(name);
-        self.answer(|| Ok(found.then(|| Arc::new(self.machine(name)) as Arc<dyn MachineStore>)))
+        let machine = FakeMachine {
+            store: self.clone(),
+            name: name.clone(),
+        };
+        self.answer(move |content| {
+            let found = content.machines.contains_key(&machine.name);
+            Ok(found.then(|| Arc::new(machine) as Arc<dyn MachineStore>))
+        })
     }
 }
 
@@ -95,31 +138,36 @@ impl FakeMachine {
     /// # Errors
     /// What is remembered of the machine was removed.
     pub fn claim_now(&self, claim: &Claim) -> Result<Verdict, StoreError> {
-        self.with(|machine| {
-            let winner = machine
-                .claims
-                .entry(claim.generation)
-                .or_insert_with(|| claim.clone());
-            claim.verdict(winner.clone())
-        })
+        let mut content = self.store.content();
+        remembered(&mut content, &self.name).map(|machine| machine.claim(claim))
     }
 
     /// The claim of `generation`.
     #[must_use]
     pub fn winner(&self, generation: Generation) -> Option<Claim> {
-        self.with(|machine| machine.claims.get(&generation).cloned())
-            .ok()
-            .flatten()
+        let content = self.store.content();
+        content.machines.get(&self.name)?.claims.get(&generation).cloned()
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Remembered) -> T) -> Result<T, StoreError> {
-        let mut content = self.store.content();
-        content.machines.get_mut(&self.name).map(work).ok_or_else(removed)
+    fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Remembered) -> T + Send + 'static) -> Asked<T> {
+        let name = self.name.clone();
+        self.store
+            .answer(move |content| remembered(content, &name).map(work))
     }
+}
 
-    fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Remembered) -> T) -> Asked<T> {
-        self.store.answer(|| self.with(work))
+impl Remembered {
+    fn claim(&mut self, claim: &Claim) -> Verdict {
+        let winner = self
+            .claims
+            .entry(claim.generation)
+            .or_insert_with(|| claim.clone());
+        claim.verdict(winner.clone())
     }
+}
+
+fn remembered<'a>(content: &'a mut Content, name: &MachineName) -> Result<&'a mut Remembered, StoreError> {
+    content.machines.get_mut(name).ok_or_else(removed)
 }
 
 impl MachineStore for FakeMachine {
@@ -128,7 +176,8 @@ impl MachineStore for FakeMachine {
     }
 
     fn claim(&self, claim: &Claim) -> Asked<Verdict> {
-        self.store.answer(|| self.claim_now(claim))
+        let claim = claim.clone();
+        self.ask(move |machine| machine.claim(&claim))
     }
 
     fn prepare(&self, _: &Claim) -> Asked<()> {
@@ -144,20 +193,22 @@ impl MachineStore for FakeMachine {
     }
 
     fn put_seen(&self, seen: &Seen) -> Asked<()> {
-        self.ask(|machine| drop(machine.seen.insert(seen.generation(), seen.clone())))
+        let seen = seen.clone();
+        self.ask(|machine| drop(machine.seen.insert(seen.generation(), seen)))
     }
 
     fn seen(&self, generation: Generation) -> Asked<Option<Seen>> {
-        self.ask(|machine| machine.seen.get(&generation).cloned())
+        self.ask(move |machine| machine.seen.get(&generation).cloned())
     }
 
     fn put_backup(&self, backup: &Backup) -> Asked<()> {
+        let backup = backup.clone();
         let key = (backup.generation, backup.party.id);
-        self.ask(|machine| drop(machine.backups.insert(key, backup.clone())))
+        self.ask(move |machine| drop(machine.backups.insert(key, backup)))
     }
 
     fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Asked<()> {
-        self.ask(|machine| drop(machine.backups.remove(&(generation, party))))
+        self.ask(move |machine| drop(machine.backups.remove(&(generation, party))))
     }
 
     fn backups(&self, generation: Generation) -> Asked<Vec<Backup>> {
@@ -172,21 +223,22 @@ impl MachineStore for FakeMachine {
     }
 
     fn put_ended(&self, ended: &Ended) -> Asked<()> {
+        let ended = ended.clone();
         self.ask(|machine| {
-            machine
-                .ended
-                .entry(ended.generation)
-                .or_insert_with(|| ended.clone());
+            machine.ended.entry(ended.generation).or_insert(ended);
         })
     }
 
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
-        self.ask(|machine| machine.ended.get(&generation).cloned())
+        self.ask(move |machine| machine.ended.get(&generation).cloned())
     }
 
     fn remove(&self) -> Asked<()> {
-        let remove = || self.store.content().machines.remove(&self.name);
-        self.store.answer(|| remove().map(drop).ok_or_else(removed))
+        let name = self.name.clone();
+        self.store.answer(move |content| {
+            let removal = content.machines.remove(&name);
+            removal.map(drop).ok_or_else(removed)
+        })
     }
 }
 

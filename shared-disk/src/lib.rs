@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod claim;
+pub mod decision;
 mod directory;
 mod error;
 pub mod fake;
