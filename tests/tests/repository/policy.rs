@@ -68,10 +68,9 @@ const NONDETERMINISM: &[&str] = &[
 /// Who may know what.
 pub const LAYERS: &[Layer] = &[
     Layer {
-        within: &["vmm/core/src/machine/", "vmm/core/src/replica/"],
         within: &[
-            "vmm/src/machine/",
-            "vmm/src/replica/",
+            "vmm/core/src/machine/",
+            "vmm/core/src/replica/",
             "shared-disk/src/decision.rs",
         ],
         except: &[],
