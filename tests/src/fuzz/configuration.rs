@@ -2,9 +2,9 @@
 //! read again, and what holds in the end is what was said.
 
 use lockstep::shell::configuration::{Configuration, Settings};
-use lockstep::shell::network::Attachment;
-use lockstep::shell::switch::{Forward, HostAddress, SwitchArguments};
 use lockstep_logging_channel::transport::Address;
+use lockstep_network::Attachment;
+use lockstep_switch::{Forward, HostAddress, SwitchArguments};
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 

@@ -4,9 +4,9 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use lockstep::shell::network::{Announcement, MacAddress, gratuitous_arp};
-use lockstep::shell::switch::{Backplane, HostAddress};
 use lockstep_logging_channel::Generation;
+use lockstep_network::{Announcement, MacAddress, gratuitous_arp};
+use lockstep_switch::{Backplane, HostAddress};
 
 use super::plan::Side;
 

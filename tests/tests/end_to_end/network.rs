@@ -1,6 +1,6 @@
 //! The network outside a pair ends, comes back, comes late, or is shared with a stranger: the guest and its data survive.
 
-use lockstep::shell::network::{Attachment, BlockingReceiver, FrameSender, Refusal};
+use lockstep_network::{Attachment, BlockingReceiver, FrameSender, Refusal};
 use lockstep_tests::harness::{
     Client, Guest, Load, PATIENCE, Pair, PairSpec, Process, Reply, Scratch, Switch, bridge, kvm, lockstep,
     wait_until,

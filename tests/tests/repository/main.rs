@@ -10,7 +10,7 @@ mod paths;
 mod policy;
 mod tree;
 
-use policy::{FILE_LINES_MAX, FOLDERS, LAYERS, MANIFESTS};
+use policy::{FILE_LINES_MAX, FLOORS, FOLDERS, LAYERS, MANIFESTS};
 use tree::Tree;
 
 /// Everything in `complaints` at once, so that one run shows all there is to mend.
@@ -42,6 +42,37 @@ fn every_manifest_keeps_to_its_layer() {
         .map(|manifest| (manifest, tree.text(manifest.path)));
     let complaints = manifests.flat_map(|(manifest, text)| policy::manifest_complaints(manifest, &text));
     assert_none(&complaints.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_crate_imports_what_is_below_it() {
+    let tree = Tree::of_repository();
+    let beside = |folder: &str| folder.starts_with("tests") || folder.starts_with("guest-images");
+    let manifests = tree.text_files().filter_map(|(path, text)| {
+        let folder = path.strip_suffix("/Cargo.toml")?.to_owned();
+        (!beside(&folder)).then_some((folder, text))
+    });
+    assert_none(
+        &manifests
+            .flat_map(|(folder, text)| policy::floor_complaints(FLOORS, &folder, &text))
+            .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn floors_name_only_what_is_below() {
+    for (at, (folder, allowed)) in FLOORS.iter().enumerate() {
+        let below: Vec<_> = FLOORS[..at]
+            .iter()
+            .map(|(folder, _)| format!("lockstep-{}", folder.trim_start_matches("vmm/")))
+            .collect();
+        for name in *allowed {
+            assert!(
+                below.iter().any(|crate_name| crate_name == name),
+                "{folder}: {name}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -127,6 +158,7 @@ fn kvm_outside_its_folder_is_found() {
         "vmm/core/src/machine/vcpu/mod.rs",
         "vmm/core/src/replica/role.rs",
         "vmm/src/shell/run.rs",
+        "vmm/switch/src/run.rs",
         "tests/tests/run.rs",
     ] {
         assert_eq!(complaints_at(path, "use kvm_ioctls::Kvm;").len(), 1, "{path}");
@@ -224,6 +256,15 @@ fn a_forbidden_dependency_is_found() {
         forbidden: &["vm-memory", "lockstep"],
     };
     assert_eq!(policy::manifest_complaints(&manifest, text).len(), 2);
+}
+
+#[test]
+fn an_import_of_a_higher_floor_is_found() {
+    let text = "[package]\nname = \"lockstep-kvm\"\n\n[dependencies]\nlockstep-core.workspace = true\n\n\
+                lockstep-switch.workspace = true\n\n[dev-dependencies]\nlockstep-qualify.workspace = true\n";
+    let found = policy::floor_complaints(FLOORS, "vmm/kvm", text);
+    assert_eq!(found, ["vmm/kvm/Cargo.toml: `lockstep-switch` is not below it"]);
+    assert_eq!(policy::floor_complaints(FLOORS, "vmm/attic", text).len(), 1);
 }
 
 #[test]

@@ -13,11 +13,11 @@
 
 use super::vcpu::failed;
 use super::vm::slot;
+use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
+use kvm_ioctls::VmFd;
 use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::memory::{self, Memory};
 use lockstep_core::machine::page_set::PageSet;
-use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
-use kvm_ioctls::VmFd;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;

@@ -3,6 +3,8 @@
 //! No in-kernel interrupt controller, timer or clock is made: what a guest can see comes from user space alone.
 //! Source: Documentation/virt/kvm/api.rst of the Linux kernel.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod clock;
 pub mod dirty;
 mod extended;

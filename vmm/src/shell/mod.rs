@@ -8,14 +8,14 @@ pub mod demo;
 pub mod doctor;
 pub mod live;
 pub mod machine;
-pub mod network;
 pub mod outlets;
 pub mod pair;
 mod printing;
 pub mod qualification;
 pub mod start;
 pub mod status;
-pub mod switch;
 
 // What moves into a crate of its own keeps its name here.
+use lockstep_network as network;
 use lockstep_process::{console, descriptors, once_a_minute, signals, writing};
+use lockstep_switch as switch;

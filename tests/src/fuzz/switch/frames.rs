@@ -2,8 +2,8 @@
 
 use std::net::Ipv4Addr;
 
-use lockstep::shell::network::{Announcement, MacAddress, gratuitous_arp};
 use lockstep_logging_channel::Generation;
+use lockstep_network::{Announcement, MacAddress, gratuitous_arp};
 
 use super::super::input::Input;
 

@@ -8,7 +8,7 @@ mod model;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::time::Duration;
 
-use lockstep::shell::switch::{Backplane, HostAddress};
+use lockstep_switch::{Backplane, HostAddress};
 
 use super::input::Input;
 use frames::{GUEST, HOST, Tcp};

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep::shell::network::{Announcement, CONTROL_ETHERTYPE, FRAME_BYTES_MAX, PairName, Refusal};
 use lockstep_logging_channel::{Digest, Generation};
+use lockstep_network::{Announcement, CONTROL_ETHERTYPE, FRAME_BYTES_MAX, PairName, Refusal};
 
 use super::frames::HOST;
 

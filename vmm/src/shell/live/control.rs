@@ -1,10 +1,10 @@
 //! Orders to the vCPU thread from other threads: stop, or be fenced; and what it is to do at a pause, which ends nothing.
 
-use lockstep_kvm::{Kicker, KvmCpu};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use lockstep_core::machine::Machine;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::LiveDoor;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use lockstep_kvm::{Kicker, KvmCpu};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};

@@ -3,12 +3,12 @@
 
 use super::control::Ordered;
 use super::time::GuestTime;
-use lockstep_kvm::ClockKind;
-use lockstep_kvm::kick::KickTimer;
+use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::cpu::{Proposals, Taking};
-use crossbeam_channel::{Receiver, Select, TryRecvError, never};
+use lockstep_kvm::ClockKind;
+use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{Event, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
@@ -221,8 +221,8 @@ fn random_bytes(length_bytes: u32) -> Result<Vec<u8>, DoorError> {
 mod tests {
     use super::super::control::{NoPause, control};
     use super::*;
-    use lockstep_core::replica::replayer::TimeFloor;
     use crossbeam_channel::{Sender, unbounded};
+    use lockstep_core::replica::replayer::TimeFloor;
     use lockstep_logging_channel::EventKind;
 
     /// A world at a guest time behind every deadline here, and where its frames come from.

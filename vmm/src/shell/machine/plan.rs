@@ -1,13 +1,5 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
-use lockstep_kvm::kernel_file::first_line;
-use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
-use lockstep_core::machine::cpu::cpuid;
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
-use lockstep_core::machine::run::Policy;
-use lockstep_core::machine::{Machine, boot, image, memory};
-use lockstep_core::replica::transfer::Received;
 use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::live::time::TSC_KHZ;
@@ -15,7 +7,15 @@ use crate::shell::qualification::{
     CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify, request, request_of_replay,
 };
 use crate::shell::status::CommandError;
+use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::run::Policy;
+use lockstep_core::machine::{Machine, boot, image, memory};
+use lockstep_core::replica::transfer::Received;
+use lockstep_kvm::kernel_file::first_line;
 use lockstep_kvm::processor::processor;
+use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use lockstep_qualify::Request;
 use std::path::{Path, PathBuf};

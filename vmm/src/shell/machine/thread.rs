@@ -1,14 +1,14 @@
 //! The vCPU thread: it builds the machine, makes its door, and runs it.
 
 use super::plan::Plan;
-use lockstep_kvm::{Kicker, KvmCpu};
+use crate::shell::live::control::Ordered;
+use crate::shell::signals;
+use crate::shell::status::CommandError;
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::{Ended, Machine, MachineError};
 use lockstep_core::replica::LiveDoor;
 use lockstep_core::replica::transfer::Received;
-use crate::shell::live::control::Ordered;
-use crate::shell::signals;
-use crate::shell::status::CommandError;
+use lockstep_kvm::{Kicker, KvmCpu};
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::oneshot;
 

@@ -11,9 +11,8 @@
 //! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off, the child is killed, and the
 //! guest has run on.
 
-use lockstep_kvm::dirty::given;
-use lockstep_kvm::fork::Image;
-use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
+use crate::shell::live::Control;
+use crate::shell::live::control::NoPause;
 use lockstep_core::machine::Machine;
 use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::memory::{self, Memory};
@@ -25,8 +24,9 @@ use lockstep_core::replica::LiveDoor;
 use lockstep_core::replica::transfer::{
     COPIED_PAGES_MAX, Capture, Copies, Next, PAGES_PER_RECORD, PAUSE_PAGES_MAX, Round, Rounds, Sender,
 };
-use crate::shell::live::Control;
-use crate::shell::live::control::NoPause;
+use lockstep_kvm::dirty::given;
+use lockstep_kvm::fork::Image;
+use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

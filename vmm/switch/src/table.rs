@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::port_id::PortId;
-use crate::shell::network::MacAddress;
+use lockstep_network::MacAddress;
 
 /// Stations remembered: far more than a host runs virtual machines, 40 KiB.
 pub(super) const STATIONS_MAX: usize = 1024;

@@ -12,7 +12,7 @@ use smoltcp::socket::tcp::State;
 use super::HostAddress;
 use super::core::Core;
 use super::port_id::PortId;
-use crate::shell::network::{FrameDecoder, FramingError};
+use lockstep_network::{FrameDecoder, FramingError};
 
 /// A switch without its sockets.
 pub struct Backplane {

@@ -13,7 +13,7 @@
 //! [`forward`](mod@forward) are the tasks around them.
 //!
 //! A machine that goes live on another port is found again in three ways: its frames are learned, its gratuitous
-//! ARP is learned, and its [`Announcement`](super::network::Announcement) fences every port of the same pair with
+//! ARP is learned, and its [`Announcement`](lockstep_network::Announcement) fences every port of the same pair with
 //! a lower generation. At a move and at every announcement of a pair's current generation, what is unacknowledged on
 //! the forwarded connections is sent again at once, so that a request that died with the old machine does not wait
 //! for a retransmission timeout: a machine may announce itself again when it has begun to receive.
@@ -22,6 +22,8 @@
 //!
 //! Limits, all constants: [`port_id::PORTS_MAX`], [`queue::QUEUE_BYTES_MAX`], [`table::STATIONS_MAX`],
 //! [`host::CONNECTIONS_MAX`]. What does not fit is dropped and counted, or waits outside.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod arguments;
 mod backplane;

@@ -12,7 +12,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::Instant as TcpInstant;
 use smoltcp::wire::{EthernetAddress, HardwareAddress, IpCidr, Ipv4Cidr};
 
-use crate::shell::network::{Announcement, BlockingReceiver, FrameSender, Link, MacAddress};
+use lockstep_network::{Announcement, BlockingReceiver, FrameSender, Link, MacAddress};
 
 pub(super) const MAC: MacAddress = [0x02, 0, 0, 0, 0, 0x15];
 pub(super) const ADDRESS: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -151,7 +151,7 @@ impl Stack {
                 };
                 self.receiver = receiver;
                 self.device.sender.announce(announcement).unwrap();
-                let arp = crate::shell::network::gratuitous_arp(MAC, Some(ADDRESS));
+                let arp = lockstep_network::gratuitous_arp(MAC, Some(ADDRESS));
                 self.device.sender.send(&arp).unwrap();
             }
         }

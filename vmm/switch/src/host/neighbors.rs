@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use crate::shell::network::MacAddress;
+use lockstep_network::MacAddress;
 
 /// Between two questions for the same address: often enough that the first client of a guest that has just
 /// started does not notice, rare enough that a thousand waiting clients are one question.
-pub(in crate::shell::switch) const QUESTION_INTERVAL: Duration = Duration::from_millis(100);
+pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
 struct Neighbor {
@@ -18,7 +18,7 @@ struct Neighbor {
 
 /// The guests that may be asked for: bounded by the forwards given at start.
 #[derive(Debug)]
-pub(in crate::shell::switch) struct Neighbors {
+pub(crate) struct Neighbors {
     known: BTreeMap<Ipv4Addr, Neighbor>,
 }
 

@@ -5,7 +5,7 @@
 //! once, up to a bound, and never by a length on the wire.
 
 /// Bytes of the length before every frame.
-pub(crate) const LENGTH_BYTES: usize = 4;
+pub const LENGTH_BYTES: usize = 4;
 
 /// The longest frame, in bytes: 65,535 of IPv4 packet, 14 of Ethernet header, rounded up to even.
 pub const FRAME_BYTES_MAX: usize = 65_550;
@@ -37,7 +37,7 @@ pub enum FramingError {
 }
 
 /// Takes a byte stream apart into frames.
-pub(crate) struct FrameDecoder {
+pub struct FrameDecoder {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -45,7 +45,7 @@ pub(crate) struct FrameDecoder {
 
 impl FrameDecoder {
     /// An empty decoder.
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             buffer: vec![0; BUFFER_BYTES_MIN],
             start: 0,
@@ -54,7 +54,7 @@ impl FrameDecoder {
     }
 
     /// Where the next bytes of the stream go; never empty once [`Self::next_frame`] has returned none.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    pub fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
             self.end -= self.start;
@@ -64,7 +64,7 @@ impl FrameDecoder {
     }
 
     /// Tells that the first `count` bytes of [`Self::space`] were filled. Where that was all of it, more may wait.
-    pub(crate) fn filled(&mut self, count: usize) {
+    pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.buffer.len());
         if self.end == self.buffer.len() {
             self.buffer.resize((2 * self.end).min(BUFFER_BYTES_MAX), 0);
@@ -72,7 +72,7 @@ impl FrameDecoder {
     }
 
     /// The next whole frame, or none until more bytes come.
-    pub(crate) fn next_frame(&mut self) -> Result<Option<&[u8]>, FramingError> {
+    pub fn next_frame(&mut self) -> Result<Option<&[u8]>, FramingError> {
         let Some(length_bytes) = self.announced() else {
             return Ok(None);
         };
@@ -93,7 +93,7 @@ impl FrameDecoder {
     }
 
     /// Whether the stream may end here.
-    pub(crate) fn finish(&self) -> Result<(), FramingError> {
+    pub fn finish(&self) -> Result<(), FramingError> {
         let held = self.end - self.start;
         let wanted = LENGTH_BYTES + self.announced().map_or(0, |length| length as usize);
         match held {
@@ -112,7 +112,7 @@ impl FrameDecoder {
 }
 
 /// Appends `frame` with its length to `stream`. The caller has checked [`FRAME_BYTES_MAX`].
-pub(crate) fn append_frame(stream: &mut Vec<u8>, frame: &[u8]) {
+pub fn append_frame(stream: &mut Vec<u8>, frame: &[u8]) {
     stream.extend_from_slice(&(frame.len() as u32).to_be_bytes());
     stream.extend_from_slice(frame);
 }

@@ -15,7 +15,7 @@ use super::core::Shared;
 use super::host::QUESTION_INTERVAL;
 use super::relay::GuestConnection;
 use super::{Forward, SwitchError};
-use crate::shell::once_a_minute::{INTERVAL, OnceAMinute};
+use lockstep_process::once_a_minute::{INTERVAL, OnceAMinute};
 
 /// How long a client waits for a guest that is not there yet or refuses: what a guest takes to start, and more.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);

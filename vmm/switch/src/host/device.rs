@@ -4,9 +4,9 @@ use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;
 use zerocopy::IntoBytes;
 
-use crate::shell::network::EthernetHeader;
-use crate::shell::switch::fabric::Fabric;
-use crate::shell::switch::port_id::PortId;
+use crate::fabric::Fabric;
+use crate::port_id::PortId;
+use lockstep_network::EthernetHeader;
 
 /// Bytes of payload in the frames the host sends, at most: standard Ethernet.
 const PAYLOAD_BYTES_MAX: usize = 1500;

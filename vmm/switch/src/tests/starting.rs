@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 
 use super::running::{RunningSwitch, arguments};
-use crate::shell::switch::{SwitchArguments, SwitchError, serve};
+use crate::{SwitchArguments, SwitchError, serve};
 
 fn refused(arguments: &SwitchArguments) -> SwitchError {
     let runtime = tokio::runtime::Builder::new_current_thread()

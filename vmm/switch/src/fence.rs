@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 use lockstep_logging_channel::Generation;
 
 use super::port_id::{PORTS_MAX, PortId};
-use crate::replica::mutant::{self, Mutant};
-use crate::shell::network::{Announcement, PairName};
+use lockstep_core::replica::mutant::{self, Mutant};
+use lockstep_network::{Announcement, PairName};
 
 /// Pairs remembered: twice the ports, so that when it is full there is always a pair with no port to forget.
 const PAIRS_MAX: usize = 2 * PORTS_MAX;

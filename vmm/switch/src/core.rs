@@ -14,7 +14,7 @@ use super::host::{Connection, HOST_MAC, Host};
 use super::port_id::PortId;
 use super::queue::HOST_BYTES_MAX;
 use super::timers::Timers;
-use crate::shell::network::{FrameDecoder, FramingError};
+use lockstep_network::{FrameDecoder, FramingError};
 
 /// The core, as tasks hold it. Never borrowed across an await.
 pub(super) type Shared = Rc<RefCell<Core>>;
@@ -141,8 +141,8 @@ impl Core {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::network::{Announcement, gratuitous_arp};
     use lockstep_logging_channel::Generation;
+    use lockstep_network::{Announcement, gratuitous_arp};
     use std::time::Duration;
 
     const GUEST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 15), 6379);

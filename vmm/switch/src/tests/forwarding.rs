@@ -7,7 +7,7 @@ use lockstep_logging_channel::Generation;
 
 use super::running::{RunningSwitch, SOON};
 use super::station::{Command, FakeMachine, Notice};
-use crate::shell::network::Announcement;
+use lockstep_network::Announcement;
 
 fn announcement(generation: u32) -> Announcement {
     Announcement {
@@ -178,7 +178,7 @@ fn a_machine_that_was_replaced_is_not_heard() {
 
     // The old one wakes and claims the address again; it would take every frame if it were heard.
     for _ in 0..100 {
-        let arp = crate::shell::network::gratuitous_arp(super::station::MAC, Some(super::station::ADDRESS));
+        let arp = lockstep_network::gratuitous_arp(super::station::MAC, Some(super::station::ADDRESS));
         old.send(&arp).unwrap();
         exchange(&mut client, b"still there");
     }

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use crate::shell::network::{MacAddress, PairName, Refusal};
+use lockstep_network::{MacAddress, PairName, Refusal};
 
 /// Addresses owned by a pair, at most: a guest has one of each kind, the questions of its two replicas
 /// to witnesses have eight, and this leaves room for a few more. What is beyond it is admitted, and owned by nobody. A guest that makes

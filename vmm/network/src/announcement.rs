@@ -46,8 +46,9 @@ pub(super) fn is_control(frame: &[u8]) -> bool {
         .is_ok_and(|(header, _)| header.ethertype.get() == CONTROL_ETHERTYPE)
 }
 
-pub(crate) const ARP_ETHERTYPE: u16 = 0x0806;
-pub(crate) const IPV4_ETHERTYPE: u16 = 0x0800;
+pub const ARP_ETHERTYPE: u16 = 0x0806;
+/// Ethertype of IPv4.
+pub const IPV4_ETHERTYPE: u16 = 0x0800;
 const RARP_ETHERTYPE: u16 = 0x8035;
 const BROADCAST: MacAddress = [0xFF; 6];
 const MAGIC: [u8; 4] = *b"LSGN";
@@ -59,15 +60,18 @@ const SHORTEST_FRAME_BYTES: usize = 60;
 /// The first 14 bytes of every frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct EthernetHeader {
-    pub(crate) destination: MacAddress,
-    pub(crate) source: MacAddress,
-    pub(crate) ethertype: big_endian::U16,
+pub struct EthernetHeader {
+    /// Who it is for.
+    pub destination: MacAddress,
+    /// Who sent it.
+    pub source: MacAddress,
+    /// What follows.
+    pub ethertype: big_endian::U16,
 }
 
 /// What an ARP or RARP packet says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ArpOperation {
+pub enum ArpOperation {
     Request,
     Reply,
     ReverseRequest,
@@ -86,7 +90,7 @@ impl ArpOperation {
 /// An ARP packet for IPv4 over Ethernet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
-pub(crate) struct ArpPacket {
+pub struct ArpPacket {
     hardware: big_endian::U16,
     protocol: big_endian::U16,
     hardware_bytes: u8,
@@ -100,7 +104,7 @@ pub(crate) struct ArpPacket {
 
 impl ArpPacket {
     /// A packet in which `sender` speaks of `target`.
-    pub(crate) fn new(
+    pub fn new(
         operation: ArpOperation,
         sender: (MacAddress, Ipv4Addr),
         target: (MacAddress, Ipv4Addr),
@@ -119,7 +123,7 @@ impl ArpPacket {
     }
 
     /// Whose address a received frame tells, if it is an ARP packet that tells one.
-    pub(crate) fn sender_of(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
+    pub fn sender_of(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
         let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
         let (packet, _) = Self::ref_from_prefix(payload).ok()?;
         let is_arp = header.ethertype.get() == ARP_ETHERTYPE && packet.protocol.get() == IPV4_ETHERTYPE;
@@ -128,7 +132,7 @@ impl ArpPacket {
     }
 
     /// The frame that takes this packet from its sender to `destination`.
-    pub(crate) fn to_frame(self, destination: MacAddress, ethertype: u16) -> Vec<u8> {
+    pub fn to_frame(self, destination: MacAddress, ethertype: u16) -> Vec<u8> {
         let header = EthernetHeader {
             destination,
             source: self.sender_mac,
@@ -140,13 +144,13 @@ impl ArpPacket {
     /// The frame by which `mac` asks `destination` whether somebody has the address `wanted`,
     /// without one of its own: an ARP probe (RFC 5227 section 1.1), from which nobody learns
     /// anything but the port of `mac`.
-    pub(crate) fn probe_frame(mac: MacAddress, wanted: Ipv4Addr, destination: MacAddress) -> Vec<u8> {
+    pub fn probe_frame(mac: MacAddress, wanted: Ipv4Addr, destination: MacAddress) -> Vec<u8> {
         let nobody = Ipv4Addr::UNSPECIFIED;
         Self::new(ArpOperation::Request, (mac, nobody), ([0; 6], wanted)).to_frame(destination, ARP_ETHERTYPE)
     }
 
     /// The address that a frame asks for, and who asks, if it is an ARP probe.
-    pub(crate) fn probed(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
+    pub fn probed(frame: &[u8]) -> Option<(Ipv4Addr, MacAddress)> {
         let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
         let (packet, _) = Self::ref_from_prefix(payload).ok()?;
         let is_probe = header.ethertype.get() == ARP_ETHERTYPE
@@ -157,13 +161,13 @@ impl ArpPacket {
     }
 
     /// The frame that answers a probe of `asker`: `sender` has the address.
-    pub(crate) fn reply_frame(sender: (MacAddress, Ipv4Addr), asker: MacAddress) -> Vec<u8> {
+    pub fn reply_frame(sender: (MacAddress, Ipv4Addr), asker: MacAddress) -> Vec<u8> {
         let nobody = Ipv4Addr::UNSPECIFIED;
         Self::new(ArpOperation::Reply, sender, (asker, nobody)).to_frame(asker, ARP_ETHERTYPE)
     }
 
     /// The frame that asks everybody for the MAC address of `wanted`.
-    pub(crate) fn request_frame(sender: (MacAddress, Ipv4Addr), wanted: Ipv4Addr) -> Vec<u8> {
+    pub fn request_frame(sender: (MacAddress, Ipv4Addr), wanted: Ipv4Addr) -> Vec<u8> {
         Self::new(ArpOperation::Request, sender, ([0; 6], wanted)).to_frame(BROADCAST, ARP_ETHERTYPE)
     }
 }

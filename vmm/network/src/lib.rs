@@ -12,6 +12,8 @@
 //! guest's own protocols make up for it. A machine uses [`open`], whose halves survive the end of a link.
 //! Nothing here knows the log, the gate or a role.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod announcement;
 mod announcing;
 mod attachment;
@@ -24,10 +26,10 @@ mod tap;
 mod tests;
 
 pub use announcement::{Announcement, CONTROL_ETHERTYPE, MacAddress, PairName, Refusal, gratuitous_arp};
-pub(crate) use announcement::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE};
+pub use announcement::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE};
 pub use attachment::{Attachment, AttachmentParseError};
 pub use error::NetworkError;
 pub use framing::{FRAME_BYTES_MAX, FramingError};
-pub(crate) use framing::{FrameDecoder, append_frame};
+pub use framing::{FrameDecoder, append_frame};
 pub use lasting::{NetworkCounts, NetworkReceiver, NetworkSender, open};
 pub use link::{BlockingReceiver, FrameReceiver, FrameSender, Link};

@@ -5,8 +5,8 @@ use std::os::unix::net::UnixStream;
 
 use super::running::{RunningSwitch, SOON};
 use super::station::FakeMachine;
-use crate::shell::network::{ArpPacket, BlockingReceiver, FRAME_BYTES_MAX, FrameSender, MacAddress};
-use crate::shell::switch::host::HOST_MAC;
+use crate::host::HOST_MAC;
+use lockstep_network::{ArpPacket, BlockingReceiver, FRAME_BYTES_MAX, FrameSender, MacAddress};
 
 const ALICE: MacAddress = [2, 0, 0, 0, 0, 0xA];
 const BOB: MacAddress = [2, 0, 0, 0, 0, 0xB];

@@ -2,7 +2,7 @@
 
 use std::task::Waker;
 
-use crate::shell::network::append_frame;
+use lockstep_network::append_frame;
 
 /// Bytes that may wait for a port: 1 MiB, what 680 full frames take.
 pub(super) const QUEUE_BYTES_MAX: usize = 1 << 20;

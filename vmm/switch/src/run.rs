@@ -17,9 +17,9 @@ use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
 use super::listener::Listener;
 use super::{SwitchArguments, SwitchError, forward, port, timers};
-use crate::shell::descriptors;
-use crate::shell::signals::Signals;
-use crate::shell::writing::standard;
+use lockstep_process::descriptors;
+use lockstep_process::signals::Signals;
+use lockstep_process::writing::standard;
 
 /// Between two attempts to accept, where the process has no descriptor left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);

@@ -23,7 +23,7 @@ pub(super) use neighbors::QUESTION_INTERVAL;
 use super::HostAddress;
 use super::fabric::Fabric;
 use super::port_id::PortId;
-use crate::shell::network::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE, MacAddress};
+use lockstep_network::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE, MacAddress};
 
 /// MAC address of the host's station: locally administered, "LCKS" and the end of its usual address.
 pub(super) const HOST_MAC: MacAddress = [0x02, b'L', b'C', b'K', b'S', 2];

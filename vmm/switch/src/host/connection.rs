@@ -18,7 +18,7 @@ use smoltcp::time::{Duration as TcpDuration, Instant as TcpInstant};
 use smoltcp::wire::{HardwareAddress, IpCidr, Ipv4Cidr};
 
 use super::device::HostDevice;
-use crate::shell::switch::HostAddress;
+use crate::HostAddress;
 
 /// smoltcp seconds in a second.
 const CLOCK_RATE: u32 = 5;
@@ -40,7 +40,7 @@ fn acknowledge_delay() -> TcpDuration {
 }
 
 /// A connection and the task that moves its bytes.
-pub(in crate::shell::switch) struct Connection {
+pub(crate) struct Connection {
     interface: Interface,
     sockets: SocketSet<'static>,
     handle: SocketHandle,
@@ -53,8 +53,8 @@ pub(in crate::shell::switch) struct Connection {
     waker: Option<Waker>,
     /// It has more to send than the queue of the guest's port takes now.
     pub(super) stalled: bool,
-    /// When its timer is set to, at the latest; see [`crate::shell::switch::timers`].
-    pub(in crate::shell::switch) armed: Option<Instant>,
+    /// When its timer is set to, at the latest; see [`crate::timers`].
+    pub(crate) armed: Option<Instant>,
 }
 
 impl Connection {
@@ -105,7 +105,7 @@ impl Connection {
     }
 
     /// Its socket.
-    pub(in crate::shell::switch) fn socket(&mut self) -> &mut Socket<'static> {
+    pub(crate) fn socket(&mut self) -> &mut Socket<'static> {
         self.sockets.get_mut(self.handle)
     }
 
@@ -130,7 +130,7 @@ impl Connection {
     }
 
     /// When [`Self::emit`] has something to do again, if nothing happens before.
-    pub(in crate::shell::switch) fn deadline(&mut self, now: Instant) -> Option<Instant> {
+    pub(crate) fn deadline(&mut self, now: Instant) -> Option<Instant> {
         if self.stalled {
             // Room in the queue wakes it; this is for the giving up.
             return Some(now + SILENCE_MAX);
@@ -163,7 +163,7 @@ impl Connection {
     }
 
     /// Gives up a guest that has been silent for too long.
-    pub(in crate::shell::switch) fn give_up_if_silent(&mut self, now: Instant) {
+    pub(crate) fn give_up_if_silent(&mut self, now: Instant) {
         let silent_for = self
             .silent_since
             .map(|since| now.saturating_duration_since(since));
@@ -173,14 +173,14 @@ impl Connection {
     }
 
     /// Has `waker` woken when something happens to the connection.
-    pub(in crate::shell::switch) fn wake_with(&mut self, waker: &Waker) {
+    pub(crate) fn wake_with(&mut self, waker: &Waker) {
         if !self.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             self.waker = Some(waker.clone());
         }
     }
 
     /// Has the task look at the connection.
-    pub(in crate::shell::switch) fn wake(&self) {
+    pub(crate) fn wake(&self) {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }

@@ -10,7 +10,7 @@ use super::owners::{Address, Owners};
 use super::port_id::{PORTS_MAX, PortId};
 use super::queue::{HOST_BYTES_MAX, PortQueue};
 use super::table::{Learned, StationTable};
-use crate::shell::network::{Announcement, ArpPacket, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
+use lockstep_network::{Announcement, ArpPacket, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
 
 /// Addresses of which a machine is told that they are another pair's, at most: so many lines and frames in its life.
 const REFUSALS_TOLD_MAX: usize = 16;
@@ -253,8 +253,8 @@ fn is_group(mac: &MacAddress) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::network::{Refusal, gratuitous_arp};
     use lockstep_logging_channel::Generation;
+    use lockstep_network::{Refusal, gratuitous_arp};
 
     const HOST: MacAddress = [2, 0, 0, 0, 0, 0xFE];
     const ALICE: MacAddress = [2, 0, 0, 0, 0, 1];

@@ -12,7 +12,7 @@ use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 
 use super::core::Shared;
 use super::port_id::PortId;
-use crate::shell::network::{FrameDecoder, FramingError};
+use lockstep_network::{FrameDecoder, FramingError};
 
 /// Why a machine was detached without wanting to be.
 #[derive(Debug, thiserror::Error)]

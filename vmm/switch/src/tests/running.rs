@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use crate::shell::network::{Attachment, Link};
-use crate::shell::switch::{Ready, SwitchArguments, SwitchError, serve};
+use crate::{Ready, SwitchArguments, SwitchError, serve};
+use lockstep_network::{Attachment, Link};
 
 /// Far more than anything here takes: who waits this long waits for something that does not come.
 pub(super) const SOON: Duration = Duration::from_secs(60);
