@@ -103,12 +103,12 @@ marks! {
 /// The marks and points a run, or many, have reached.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Marks {
-    paths: u64,
+    paths: u128,
     points: u128,
 }
 
 /// Every mark has its bit.
-const _: () = assert!(Mark::ALL.len() <= u64::BITS as usize);
+const _: () = assert!(Mark::ALL.len() <= u128::BITS as usize);
 
 impl Marks {
     /// Reaches a mark.
