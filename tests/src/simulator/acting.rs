@@ -130,6 +130,7 @@ impl World {
             self.checker
                 .fail(|| format!("the lease ends on a channel that is only narrow: {round_trip_ns} ns"));
         }
+        self.check_kept(side);
         let node = &self.nodes[side.index()];
         if node.replica.acts_alone() {
             self.checker.acts_alone(side, self.store.claims.winner(CLAIMED));

@@ -79,12 +79,14 @@ pub struct Reply {
 }
 
 impl Reply {
-    fn to_bytes(self) -> Vec<u8> {
+    /// As a frame of at least `length` bytes: who writes much is answered as much.
+    fn to_bytes(self, length: usize) -> Vec<u8> {
         let mut bytes = vec![self.client];
         bytes.extend(self.number.to_le_bytes());
         bytes.extend(self.index.to_le_bytes());
         bytes.extend(self.chain.to_le_bytes());
         bytes.extend(self.time_ns.to_le_bytes());
+        bytes.resize(bytes.len().max(length), self.client);
         bytes
     }
 
@@ -118,7 +120,7 @@ enum Work {
     AskWall,
     AskRandom,
     Compute,
-    Reply(Request),
+    Reply(Request, usize),
     Tick,
     PowerOff,
 }
@@ -346,7 +348,7 @@ impl Guest {
         self.work.push_back(if request.power_off {
             Work::PowerOff
         } else {
-            Work::Reply(request)
+            Work::Reply(request, frame.len())
         });
     }
 
@@ -372,7 +374,7 @@ impl Guest {
                 _ => self.wrong = Some("another answer than was asked for"),
             },
             Work::Compute => self.fold(2),
-            Work::Reply(request) => self.reply(door, request)?,
+            Work::Reply(request, length) => self.reply(door, request, length)?,
             Work::Tick => {
                 let mut bytes = vec![u8::MAX];
                 bytes.extend(self.chain.to_le_bytes());
@@ -393,7 +395,7 @@ impl Guest {
     }
 
     /// A request that was answered before is answered again and writes nothing.
-    fn reply(&mut self, door: &mut dyn Door, request: Request) -> Result<(), DoorError> {
+    fn reply(&mut self, door: &mut dyn Door, request: Request, length: usize) -> Result<(), DoorError> {
         let Request { client, number, .. } = request;
         let Some(&(newest, place)) = self.newest.get(usize::from(client)) else {
             self.wrong = Some("a frame that no client sent");
@@ -408,7 +410,7 @@ impl Guest {
             chain: self.chain,
             time_ns: self.time_ns,
         };
-        door.output(self.point(), OutputTarget::Network, reply.to_bytes())?;
+        door.output(self.point(), OutputTarget::Network, reply.to_bytes(length))?;
         if is_new {
             if number != newest + 1 {
                 self.wrong = Some("a write that was acknowledged is gone");

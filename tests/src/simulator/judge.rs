@@ -1,5 +1,6 @@
 //! When a run is decided, and what is judged then.
 
+use lockstep_core::replica::BATCH_OUTPUT_BYTES_MAX;
 use lockstep_logging_channel::Sequence;
 
 use super::check::Said;
@@ -63,6 +64,17 @@ impl World {
         let count = cpu.history.partition_point(|(sequence, _)| *sequence <= until);
         let due = cpu.history.get(..count).filter(|_| self.stands())?;
         self.checker.first_unsaid(due, &self.dropped)
+    }
+
+    /// A backup keeps no more output than its bound and a batch, whatever the primary tells it of what has left.
+    pub(super) fn check_kept(&mut self, side: Side) {
+        let kept_bytes = self.node(side).replica.statistics().held_bytes;
+        let bytes_max = self.plan.held_bytes_max + BATCH_OUTPUT_BYTES_MAX;
+        if side == Side::Backup && kept_bytes > bytes_max {
+            self.checker.fail(|| {
+                format!("the backup keeps {kept_bytes} bytes of output, and {bytes_max} is the most")
+            });
+        }
     }
 
     /// Judges a run that is decided. Outputs up to `due_until` must have been said by now.

@@ -2,12 +2,13 @@
 //!
 //! A batch is cut by bytes, also between entries of one execution point: a guest that says or is given much at one exit
 //! must not make a batch that fills the channel, or more than the window. What is in a batch of its own is one record
-//! that is larger than that.
+//! that is larger than that. It is cut by what its outputs take too: the backup keeps them until they have left.
 
 use lockstep_logging_channel::{Body, Entry, LogError, RECORD_BYTES_MAX, Sequence, codec};
 
 use super::mutant::{self, Mutant};
 use super::role::{Batch, Input, Output, WINDOW_BYTES_MIN};
+use crate::machine::devices::virtio::net::FRAME_BYTES_MAX;
 
 /// The most bytes of several entries in a batch.
 pub const BATCH_BYTES_MAX: usize = 64 * 1024;
@@ -15,6 +16,25 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 // A batch always fits the window, whichever of the two it is.
 const _: () =
     assert!(BATCH_BYTES_MAX as u64 <= WINDOW_BYTES_MIN && RECORD_BYTES_MAX as u64 <= WINDOW_BYTES_MIN);
+
+/// What an output takes in a gate beside its bytes, at most: its place in the queue (72 bytes) and what an allocation
+/// is rounded up to. So many small outputs count for what they are.
+pub const OUTPUT_BYTES_MIN: u64 = 128;
+
+/// The most bytes of outputs in a batch, as counted by [`output_bytes`].
+pub const BATCH_OUTPUT_BYTES_MAX: usize = 128 * 1024;
+
+// The longest output is a frame: one alone is never more than what a batch may have.
+const _: () = assert!(FRAME_BYTES_MAX as u64 + OUTPUT_BYTES_MIN <= BATCH_OUTPUT_BYTES_MAX as u64);
+
+/// What the output of this entry takes in a gate; 0 where it has none.
+#[must_use]
+pub fn output_bytes(entry: &Entry) -> u64 {
+    match &entry.body {
+        Body::Output(output) => OUTPUT_BYTES_MIN + u64::from(output.length),
+        _ => 0,
+    }
+}
 
 /// Entries, and the outputs among them, that are not handed over yet.
 #[derive(Debug)]
@@ -24,6 +44,7 @@ pub struct Batcher<O> {
     last: Sequence,
     exits: u64,
     ends: bool,
+    output_bytes: u64,
     outputs: Vec<Output<O>>,
 }
 
@@ -35,6 +56,7 @@ impl<O> Default for Batcher<O> {
             last: Sequence(0),
             exits: 0,
             ends: false,
+            output_bytes: 0,
             outputs: Vec::new(),
         }
     }
@@ -52,7 +74,10 @@ impl<O> Batcher<O> {
         if encodes {
             codec::encode_entry(entry, &mut self.encoded)?;
         }
-        let cut = start > 0 && self.encoded.len() > BATCH_BYTES_MAX && !mutant::is(Mutant::NeverCutBatches);
+        let output_bytes = output_bytes(entry);
+        let is_much = self.encoded.len() > BATCH_BYTES_MAX
+            || self.output_bytes + output_bytes > BATCH_OUTPUT_BYTES_MAX as u64;
+        let cut = !self.is_empty() && is_much && !mutant::is(Mutant::NeverCutBatches);
         let full = cut.then(|| {
             let entry = self.encoded.split_off(start);
             let full = self.take();
@@ -63,6 +88,7 @@ impl<O> Batcher<O> {
         self.last = entry.sequence;
         self.exits = entry.point.exits;
         self.ends = matches!(entry.body, Body::End(_));
+        self.output_bytes += output_bytes;
         Ok(full.flatten())
     }
 
@@ -82,6 +108,7 @@ impl<O> Batcher<O> {
             exits: self.exits,
             ends: self.ends,
             bytes: entries.len() as u64,
+            output_bytes: std::mem::take(&mut self.output_bytes),
             entries,
         };
         let outputs = std::mem::take(&mut self.outputs);
@@ -104,7 +131,9 @@ impl<O> Batcher<O> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Generation};
+    use lockstep_logging_channel::{
+        Digest, Event, EventKind, ExecutionPoint, Generation, OutputDigest, OutputTarget,
+    };
 
     fn frame(sequence: u64, bytes: usize) -> Entry {
         Entry {
@@ -173,6 +202,44 @@ mod tests {
         assert!(found.windows(2).all(|pair| pair[0].1 + 1 == pair[1].0));
         let outputs: Vec<_> = found.iter().flat_map(|batch| batch.3.clone()).collect();
         assert_eq!(outputs, (1..=100).collect::<Vec<_>>());
+    }
+
+    /// The last entry of each batch that comes of outputs of such lengths, and what its outputs take.
+    fn batches_of_outputs(lengths: &[u32]) -> Vec<(u64, u64)> {
+        let mut batcher = Batcher::<()>::default();
+        let mut given = Vec::new();
+        for (sequence, length) in (1..).zip(lengths) {
+            let output = OutputDigest {
+                target: OutputTarget::Network,
+                length: *length,
+                digest: Digest::of(&[]),
+            };
+            let entry = Entry {
+                body: Body::Output(output),
+                ..frame(sequence, 0)
+            };
+            given.extend(batcher.append(&entry, true).unwrap());
+        }
+        given.extend(batcher.take());
+        let shape = |input| match input {
+            Input::Appended { batch, .. } => (batch.last.0, batch.output_bytes),
+            other => panic!("{other:?}"),
+        };
+        given.into_iter().map(shape).collect()
+    }
+
+    #[test]
+    fn a_batch_is_cut_by_what_its_outputs_take() {
+        let (most, own) = (BATCH_OUTPUT_BYTES_MAX as u64, OUTPUT_BYTES_MIN);
+        let half = (most / 2 - own) as u32;
+        assert_eq!(batches_of_outputs(&[half, half]), [(2, most)]);
+        assert_eq!(
+            batches_of_outputs(&[half, half, 0]),
+            [(2, most), (3, own)],
+            "one without a byte takes room too"
+        );
+        let (left, right) = (most / 2, most / 2 + 1);
+        assert_eq!(batches_of_outputs(&[half, half + 1]), [(1, left), (2, right)]);
     }
 
     #[test]

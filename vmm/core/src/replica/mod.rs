@@ -15,7 +15,7 @@ pub mod standby;
 pub mod transfer;
 pub mod unprotected;
 
-pub use batcher::{BATCH_BYTES_MAX, Batcher};
+pub use batcher::{BATCH_BYTES_MAX, BATCH_OUTPUT_BYTES_MAX, Batcher, output_bytes};
 pub use gate::Gate;
 pub use recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt};
 pub use replayer::{Fed, Feed, Replayer};

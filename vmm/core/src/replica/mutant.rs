@@ -69,6 +69,8 @@ pub enum Mutant {
     WaitForTheLease,
     /// Entries are sent as fast as they are made, however long the channel takes for them.
     FillTheChannel,
+    /// Entries are sent however much output the backup keeps.
+    IgnoreKeptOutputs,
     /// A batch is as large as what one execution point has logged.
     NeverCutBatches,
     /// A newcomer is armed before it was sent every entry.
@@ -120,6 +122,7 @@ impl Mutant {
         Self::WaitForEver,
         Self::WaitForTheLease,
         Self::FillTheChannel,
+        Self::IgnoreKeptOutputs,
         Self::NeverCutBatches,
         Self::ArmTooEarly,
         Self::ArmFarBehind,

@@ -6,7 +6,7 @@
 
 use super::{Carried, FromCpu, Payload, output};
 use crate::machine::door::DoorError;
-use crate::replica::role::{Batch, Input};
+use crate::replica::role::Input;
 use crate::replica::{Batcher, Journal};
 use lockstep_logging_channel::{Entry, OutputTarget};
 
@@ -70,22 +70,7 @@ impl<H: JournalHost> BatchingJournal<H> {
         let Some(Input::Appended { batch, outputs }) = appended else {
             return Ok(());
         };
-        let Batch {
-            first,
-            last,
-            exits,
-            ends,
-            bytes,
-            entries,
-        } = batch;
-        let batch = Batch {
-            first,
-            last,
-            exits,
-            ends,
-            bytes,
-            entries: Carried::Encoded(entries),
-        };
+        let batch = batch.map(Carried::Encoded);
         self.host.tell(Input::Appended { batch, outputs })
     }
 

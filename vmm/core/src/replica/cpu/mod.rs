@@ -30,7 +30,7 @@ pub enum Carried {
 pub type FromCpu = Input<Carried, Payload>;
 
 /// Messages of the vCPU thread that may wait for the replica loop. A batch is at most 64 KiB
-/// ([`super::BATCH_BYTES_MAX`]), or one record of at most 128: 32 MiB, or half of that.
+/// ([`super::BATCH_BYTES_MAX`]), or one record of at most 128, and has outputs of at most 128 KiB: 32 to 64 MiB.
 pub const FROM_CPU_WAITING_MAX: usize = 256;
 
 /// An output as the role machine takes it.

@@ -1,6 +1,7 @@
 //! What came over the channel, ready for the role machine: consecutive entries are one batch.
 
 use crate::replica::cpu::Carried;
+use crate::replica::output_bytes;
 use crate::replica::role::Batch;
 use lockstep_logging_channel::{Body, Entry, Message, Record};
 use std::iter::Peekable;
@@ -40,6 +41,7 @@ fn batch(
         exits: 0,
         ends: false,
         bytes: record_bytes,
+        output_bytes: output_bytes(&first),
         entries: Carried::Decoded(Vec::new()),
     };
     let mut entries = vec![first];
@@ -47,6 +49,7 @@ fn batch(
         records.next_if(|(record, _)| matches!(record, Record::Entry(_)))
     {
         batch.bytes += record_bytes;
+        batch.output_bytes += output_bytes(&entry);
         entries.push(entry);
     }
     if let Some(last) = entries.last() {
@@ -61,8 +64,11 @@ fn batch(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::replica::batcher::OUTPUT_BYTES_MIN;
     use lockstep_logging_channel::message::Goodbye;
-    use lockstep_logging_channel::{ExecutionPoint, Generation, Sequence, Value};
+    use lockstep_logging_channel::{
+        Digest, ExecutionPoint, Generation, OutputDigest, OutputTarget, Sequence, Value,
+    };
 
     fn entry(sequence: u64) -> (Record, u64) {
         let point = ExecutionPoint {
@@ -95,6 +101,27 @@ mod tests {
     #[test]
     fn entries_that_lie_together_are_one_batch() {
         assert_eq!(shape(vec![entry(3), entry(4), entry(5)]), [Some((3, 5, 50, 180))]);
+    }
+
+    #[test]
+    fn a_batch_counts_what_its_outputs_take() {
+        let output = |sequence, length| {
+            let (mut record, bytes) = entry(sequence);
+            if let Record::Entry(entry) = &mut record {
+                let (target, digest) = (OutputTarget::Network, Digest::of(&[]));
+                entry.body = Body::Output(OutputDigest {
+                    target,
+                    length,
+                    digest,
+                });
+            }
+            (record, bytes)
+        };
+        let records = vec![output(3, 1_000), entry(4), output(5, 500)];
+        assert!(matches!(
+            &together(records)[..],
+            [Received::Entries(Batch { output_bytes, .. })] if *output_bytes == 1_500 + 2 * OUTPUT_BYTES_MIN
+        ));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use lockstep_logging_channel::message::{Acknowledge, Armed, Goodbye, Heartbeat, 
 
 use super::claiming::{Claiming, Side};
 use super::going_live::Stored;
+use super::kept::Kept;
 use super::link::Link;
 use super::newcomer::TELL_NS;
 use super::turn::{Turn, defect};
@@ -51,6 +52,8 @@ pub(super) struct Backup {
     stored: Stored,
     unreplayed: VecDeque<Unreplayed>,
     unreplayed_bytes: u64,
+    /// Outputs that are not known to have left, also of entries that are not replayed.
+    kept: Kept,
     /// Bytes replayed since the primary was last told.
     untold_bytes: u64,
     /// Outputs up to here have left the primary.
@@ -89,6 +92,7 @@ impl Backup {
             },
             unreplayed: VecDeque::new(),
             unreplayed_bytes: 0,
+            kept: Kept::default(),
             untold_bytes: 0,
             left: config.common,
             advanced_to: 0,
@@ -181,6 +185,13 @@ impl Backup {
                 },
             );
         }
+        // A newcomer keeps none of them: they have left.
+        let output_bytes = if self.is_newcomer() { 0 } else { batch.output_bytes };
+        if self.kept.is_too_much(output_bytes, &turn.core.config) {
+            let why = "more output than a backup keeps".to_owned();
+            return self.cut(turn, Cause::Violation { why });
+        }
+        self.kept.add(batch.last, output_bytes);
         self.stored.received = batch.last;
         self.stored.ends = batch.ends;
         self.unreplayed_bytes += batch.bytes;
@@ -260,6 +271,7 @@ impl Backup {
             self.left = self.stored.received;
         }
         turn.core.gate.forget(self.left);
+        self.kept.left(self.left);
         if heartbeat.exits > self.advanced_to {
             self.advanced_to = heartbeat.exits;
             turn.act(Action::Advance {

@@ -1,10 +1,11 @@
-//! Flow control of the primary: what was sent and is not replayed stays within the window; the rest waits
-//! here, and the guest with it.
+//! Flow control of the primary: what was sent and is not replayed stays within the window, and what the backup has to
+//! keep of outputs within its bound; the rest waits here, and the guest with it.
 
 use std::collections::VecDeque;
 
 use lockstep_logging_channel::Sequence;
 
+use super::kept::Kept;
 use super::pacing::Pacing;
 use super::{Batch, Config};
 use crate::replica::mutant::{self, Mutant};
@@ -19,10 +20,13 @@ struct Sent {
 /// Entries on their way to being replayed.
 #[derive(Debug)]
 pub(super) struct Flow<E> {
-    window_bytes_max: u64,
+    config: Config,
     sent: VecDeque<Sent>,
     sent_bytes: u64,
     pacing: Pacing,
+    kept: Kept,
+    /// The backup was told that outputs up to here have left.
+    told: Sequence,
     waiting: VecDeque<(u64, Batch<E>)>,
     waiting_bytes: u64,
     /// The newest entry appended.
@@ -34,10 +38,12 @@ pub(super) struct Flow<E> {
 impl<E> Flow<E> {
     pub fn new(config: &Config, common: Sequence, now_ns: u64) -> Self {
         Self {
-            window_bytes_max: config.window_bytes_max,
+            config: *config,
             sent: VecDeque::new(),
             sent_bytes: 0,
             pacing: Pacing::new(config, common, now_ns),
+            kept: Kept::default(),
+            told: common,
             waiting: VecDeque::new(),
             waiting_bytes: 0,
             appended: common,
@@ -64,10 +70,12 @@ impl<E> Flow<E> {
         self.waiting.push_back((now_ns, batch));
     }
 
-    /// The next entries to send, if the window has room for them, and the channel. One batch always fits an empty window.
+    /// The next entries to send, if the window has room for them, the channel, and the backup for their outputs. One batch
+    /// always fits where there is nothing.
     pub fn next(&mut self, now_ns: u64) -> Option<Batch<E>> {
         let bytes = self.waiting.front()?.1.bytes;
-        if self.is_full(bytes) && !mutant::is(Mutant::IgnoreWindow) || !self.pacing.has_room(bytes) {
+        let is_full = self.is_full(bytes) && !mutant::is(Mutant::IgnoreWindow);
+        if is_full || self.waits_for_telling() || !self.pacing.has_room(bytes) {
             return None;
         }
         let (appended_at_ns, batch) = self.waiting.pop_front()?;
@@ -75,6 +83,7 @@ impl<E> Flow<E> {
         self.sent_bytes += bytes;
         self.sent_through = batch.last;
         self.pacing.sent(now_ns, batch.last, bytes);
+        self.kept.add(batch.last, batch.output_bytes);
         self.sent.push_back(Sent {
             last: batch.last,
             bytes,
@@ -84,7 +93,24 @@ impl<E> Flow<E> {
     }
 
     fn is_full(&self, more_bytes: u64) -> bool {
-        self.sent_bytes > 0 && self.sent_bytes + more_bytes > self.window_bytes_max
+        self.sent_bytes > 0 && self.sent_bytes + more_bytes > self.config.window_bytes_max
+    }
+
+    /// Whether entries wait because the backup has to keep too many outputs.
+    fn waits_for_telling(&self) -> bool {
+        let waiting = self.waiting.front();
+        waiting.is_some_and(|(_, batch)| !self.kept.has_room(batch.output_bytes, &self.config))
+    }
+
+    /// Whether entries wait until the backup is told that outputs up to and including entry `released` have left.
+    pub fn is_to_tell(&self, released: Sequence) -> bool {
+        released > self.told && self.waits_for_telling()
+    }
+
+    /// The backup is told that outputs up to and including entry `released` have left, before anything else is sent.
+    pub fn told(&mut self, released: Sequence) {
+        self.told = released;
+        self.kept.left(released);
     }
 
     /// Whether entries wait because the window is full.

@@ -182,6 +182,7 @@ impl<E> Follower<E> {
     /// Says how far the guest is, and that outputs up to entry `released` have left.
     pub fn beat<O>(&mut self, turn: &mut Turn<'_, E, O>, released: Sequence) {
         turn.send(self.link.heartbeat(turn.now_ns(), self.exits, released));
+        self.flow.told(released);
     }
 
     /// The last words. The heartbeat before them says which outputs have left: the other side knows what is left to say.

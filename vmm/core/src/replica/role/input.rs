@@ -15,8 +15,34 @@ pub struct Batch<E> {
     pub ends: bool,
     /// Encoded size of all of them.
     pub bytes: u64,
+    /// What their outputs take in a gate ([`crate::replica::output_bytes`]).
+    pub output_bytes: u64,
     /// The entries.
     pub entries: E,
+}
+
+impl<E> Batch<E> {
+    /// The same with the entries as `convert` has them.
+    pub fn map<F>(self, convert: impl FnOnce(E) -> F) -> Batch<F> {
+        let Self {
+            first,
+            last,
+            exits,
+            ends,
+            bytes,
+            output_bytes,
+            entries,
+        } = self;
+        Batch {
+            first,
+            last,
+            exits,
+            ends,
+            bytes,
+            output_bytes,
+            entries: convert(entries),
+        }
+    }
 }
 
 /// An output of the guest and the entry that explains it.

@@ -49,6 +49,7 @@ mod flow;
 mod follower;
 mod going_live;
 mod input;
+mod kept;
 mod link;
 mod newcomer;
 mod pacing;

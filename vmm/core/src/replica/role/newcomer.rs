@@ -93,6 +93,11 @@ impl<E> Newcomer<E> {
             self.follower = Follower::new(&turn.core.config, batch.last, turn.now_ns());
             return Ok(());
         }
+        // All of them have left, or will have when it is armed: it keeps none of them.
+        let batch = Batch {
+            output_bytes: 0,
+            ..batch
+        };
         self.follower.flow.append(turn.now_ns(), batch);
         let bytes = self.follower.flow.waiting_bytes();
         if bytes > turn.core.config.kept_bytes_max {

@@ -97,9 +97,11 @@ impl<E> Primary<E> {
         let config = turn.core.config;
         // A backup holds outputs until it is told that they have left: it is told before they are many.
         let much_to_tell = self.untold_bytes > config.held_bytes_max / 4;
-        if much_to_tell || turn.now_ns() >= self.backup.link.due_at_ns {
+        let is_to_tell = self.backup.flow.is_to_tell(self.released);
+        if much_to_tell || is_to_tell || turn.now_ns() >= self.backup.link.due_at_ns {
             self.backup.beat(turn, self.released);
             self.untold_bytes = 0;
+            self.backup.send_entries(turn);
         }
         let flow = &self.backup.flow;
         let throttle = !flow.all_sent()

@@ -5,6 +5,7 @@ mod backup;
 mod channel;
 mod claiming;
 mod joining;
+mod kept;
 mod newcomer;
 mod pair;
 mod primary;
@@ -151,6 +152,7 @@ fn batch(sequence: u64, bytes: u64) -> Batch<()> {
         exits: sequence.0,
         ends: false,
         bytes,
+        output_bytes: 0,
         entries: (),
     }
 }
