@@ -164,6 +164,12 @@ impl Signals {
         Self(receiver)
     }
 
+    /// Hears what somebody in this process says, and no signal.
+    #[must_use]
+    pub fn of(asked: watch::Receiver<Option<i32>>) -> Self {
+        Self(asked)
+    }
+
     /// Waits for a signal; each is given once. Cancel-safe.
     pub async fn received(&mut self) {
         if self.0.changed().await.is_err() {

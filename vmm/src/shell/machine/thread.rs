@@ -115,6 +115,14 @@ pub fn run_pausing(
 }
 
 impl MachineThread {
+    /// A thread without a machine, whose end somebody else tells.
+    #[cfg(test)]
+    #[must_use]
+    pub fn without_machine(outcome: oneshot::Receiver<Result<Ended, CommandError>>) -> Self {
+        let handle = std::thread::spawn(|| ());
+        Self { handle, outcome }
+    }
+
     /// Waits for its end.
     ///
     /// # Errors

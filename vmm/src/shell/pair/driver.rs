@@ -6,7 +6,7 @@ mod halting;
 use super::asking::Asking;
 use super::clock::role_ns;
 use super::feed::Items;
-use super::happened::{self, Happened, Waits};
+use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
 use super::journal::Shared;
 use super::last_text;
@@ -150,7 +150,7 @@ impl Driver {
             closing: self.standing.closing,
             runs: self.ended.is_none(),
         };
-        happened::next(&mut self.parts, waits, &mut self.turns).await
+        happened::next(Sources::of(&mut self.parts), waits, &mut self.turns).await
     }
 
     fn take(&mut self, happened: Happened) -> Result<(), CommandError> {

@@ -3,17 +3,22 @@
 use super::FromCpu;
 use super::clock::role_ns;
 use super::driver::Parts;
+use super::link::Link;
 use super::storage::Answer;
 use super::turns;
-use super::witness::Due;
+use super::witness::{Due, Witnesses};
 use crate::machine::run::Ended;
 use crate::replica::driving::Turns;
+use crate::shell::commands::arrange::Signals;
+use crate::shell::machine::MachineThread;
+use crate::shell::network::NetworkReceiver;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::ChannelError;
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
+use tokio::sync::mpsc;
 
 /// What happened.
 pub enum Happened {
@@ -50,27 +55,60 @@ pub struct Waits {
     pub runs: bool,
 }
 
+/// Where it may come from.
+pub struct Sources<'a> {
+    /// From and to the peer.
+    pub link: &'a mut Link,
+    /// From the vCPU thread.
+    pub from_cpu: &'a mut mpsc::Receiver<FromCpu>,
+    /// From the store.
+    pub answers: &'a mut mpsc::UnboundedReceiver<Answer>,
+    /// From the witnesses.
+    pub witnesses: &'a mut Witnesses,
+    /// From the network.
+    pub frames: &'a mut NetworkReceiver,
+    /// The vCPU thread's end.
+    pub machine: &'a mut MachineThread,
+    /// SIGTERM and SIGINT.
+    pub signals: &'a mut Signals,
+}
+
+impl<'a> Sources<'a> {
+    /// Those of the loop.
+    pub fn of(parts: &'a mut Parts) -> Self {
+        Self {
+            link: &mut parts.link,
+            from_cpu: &mut parts.from_cpu,
+            answers: &mut parts.answers,
+            witnesses: &mut parts.witnesses,
+            frames: &mut parts.frames,
+            machine: &mut parts.machine,
+            signals: &mut parts.signals,
+        }
+    }
+}
+
 /// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else has. The
 /// others take turns.
-pub async fn next(parts: &mut Parts, waits: Waits, order: &mut Turns) -> Happened {
+pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happened {
     let Waits {
         wake_at_ns,
         connected,
         closing,
         runs,
     } = waits;
-    let (mut reading, mut writing) = parts.link.halves();
+    let (mut reading, mut writing) = sources.link.halves();
     let has_output = closing || connected && writing.is_due();
     let record = pin!(when(connected, async { Happened::Peer(reading.record().await) }));
-    let message = pin!(async { Happened::Cpu(some(parts.from_cpu.recv()).await) });
-    let answer = pin!(async { Happened::Answer(some(parts.answers.recv()).await) });
-    let due = pin!(async { Happened::Witness(parts.witnesses.due().await) });
-    let frame = pin!(async { Happened::Frame(parts.frames.recv().await) });
+    let message = pin!(async { Happened::Cpu(some(sources.from_cpu.recv()).await) });
+    let answer = pin!(async { Happened::Answer(some(sources.answers.recv()).await) });
+    let due = pin!(async { Happened::Witness(sources.witnesses.due().await) });
+    let frame = pin!(async { Happened::Frame(sources.frames.recv().await) });
     let ended = pin!(when(runs, async {
-        Happened::Ended(parts.machine.outcome().await)
+        Happened::Ended(sources.machine.outcome().await)
     }));
     let stop = pin!(async {
-        parts.signals.received().await;
+        sources.signals.received().await;
         Happened::Stop
     });
     tokio::select! {
@@ -98,3 +136,6 @@ async fn some<T>(future: impl Future<Output = Option<T>>) -> T {
         None => pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;
