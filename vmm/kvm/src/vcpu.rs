@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code, reason = "the run page is shared with the kernel")]
 
+mod breakpoints;
 mod saved;
 mod seen;
 mod settle;

@@ -16,6 +16,24 @@ const FRAME_FLAGS: u64 = 2 * WORD_BYTES;
 const FRAME_STACK: u64 = 3 * WORD_BYTES;
 const FRAME_BYTES: u64 = 5 * WORD_BYTES;
 
+/// Exceptions (Intel SDM volume 3A, 6.15).
+const VECTOR_DIVISION: u8 = 0;
+const VECTOR_DEBUG: u8 = 1;
+const VECTOR_UNDEFINED: u8 = 6;
+const VECTOR_DOUBLE_FAULT: u8 = 8;
+const VECTOR_PROTECTION: u8 = 13;
+const VECTOR_PAGE_FAULT: u8 = 14;
+
+/// Handlers of an interrupt that is about to be delivered, and of what may happen instead.
+///
+/// # Errors
+/// The host's failure.
+pub fn deliveries(core: &Core, vector: u8) -> Result<Vec<u64>, CpuError> {
+    let vectors = [vector, VECTOR_PAGE_FAULT, VECTOR_PROTECTION, VECTOR_DOUBLE_FAULT];
+    let places: Result<Vec<_>, _> = vectors.into_iter().map(|vector| core.handler(vector)).collect();
+    Ok(places?.into_iter().flatten().collect())
+}
+
 /// How an instruction is passed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Passage {
@@ -92,6 +110,54 @@ impl Step {
             _ => {}
         }
         Ok(self.passage != Passage::Repeat || after.rip != self.before.rip)
+    }
+
+    /// Where the guest can come to that runs on from here in ring 0, one of which it reaches within two instructions: behind this one, which
+    /// entangles, or the handler of the trap that the guest's own flag makes behind it; the handler of an exception that it causes.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn ends(&self, core: &Core) -> Result<Vec<u64>, CpuError> {
+        let mnemonic = self.instruction.mnemonic();
+        let behind = if self.entangles {
+            Some(self.lands(core)?)
+        } else {
+            core.handler(VECTOR_DEBUG)?
+        };
+        let system_call = match mnemonic {
+            Mnemonic::Syscall => core.system_call_entry()?,
+            _ => None,
+        };
+        let other = match (mnemonic, system_call) {
+            (_, Some(entry)) => Some(entry),
+            (Mnemonic::Div | Mnemonic::Idiv, None) => core.handler(VECTOR_DIVISION)?,
+            _ => core.handler(VECTOR_UNDEFINED)?,
+        };
+        let places = [
+            behind,
+            core.handler(VECTOR_PAGE_FAULT)?,
+            core.handler(VECTOR_PROTECTION)?,
+            other,
+        ];
+        // A breakpoint where the guest stands would hold it there.
+        Ok(places
+            .into_iter()
+            .flatten()
+            .filter(|place| *place != self.before.rip)
+            .collect())
+    }
+
+    /// Where it leads if it causes no exception, and is no branch.
+    fn lands(&self, core: &Core) -> Result<u64, CpuError> {
+        let mask = match self.instruction.mnemonic() {
+            Mnemonic::Iret => u64::from(u16::MAX),
+            Mnemonic::Iretd => u64::from(u32::MAX),
+            Mnemonic::Iretq => u64::MAX,
+            Mnemonic::Sysret | Mnemonic::Sysretq => return Ok(self.before.rcx),
+            _ => return Ok(self.instruction.next_ip()),
+        };
+        let returns_to = core.word_at(self.before.rsp)?;
+        Ok(returns_to.map_or(self.instruction.next_ip(), |rip| rip & mask))
     }
 
     /// The guest has left the step's way: hardware does not step through the handler of an exception, but runs it to its first exit, or

@@ -45,16 +45,31 @@ impl Core {
         Ok((translation.valid != 0).then_some(GuestAddress(translation.physical_address)))
     }
 
-    /// Where the 8 bytes at `address` of the guest are in its memory, if they are mapped and in one page.
-    fn place_of_word(&self, address: u64) -> Result<Option<GuestAddress>, CpuError> {
-        let whole = address % PAGE_BYTES <= PAGE_BYTES - WORD_BYTES;
-        Ok(self.place_of(address)?.filter(|_| whole))
+    /// Where the 8 bytes at `address` of the guest are in its memory, if they are mapped: in one piece, or in two over a page.
+    fn places_of_word(&self, address: u64) -> Result<Option<[(GuestAddress, usize); 2]>, CpuError> {
+        let first = WORD_BYTES.min(PAGE_BYTES - address % PAGE_BYTES);
+        let behind = match WORD_BYTES - first {
+            // No bytes, anywhere.
+            0 => self.place_of(address)?,
+            _ => self.place_of(address.wrapping_add(first))?,
+        };
+        let rest = (WORD_BYTES - first) as usize;
+        Ok(self
+            .place_of(address)?
+            .zip(behind)
+            .map(|(place, behind)| [(place, first as usize), (behind, rest)]))
     }
 
-    /// The 8 bytes at `address` of the guest.
+    /// The 8 bytes at `address` of the guest; none where they are not all in its memory.
     pub(crate) fn word_at(&self, address: u64) -> Result<Option<u64>, CpuError> {
-        let place = self.place_of_word(address)?;
-        Ok(place.and_then(|place| self.memory.read_obj(place).ok()))
+        let mut word = [0; WORD_BYTES as usize];
+        let Some([first, behind]) = self.places_of_word(address)? else {
+            return Ok(None);
+        };
+        let (low, high) = word.split_at_mut(first.1);
+        let read =
+            self.memory.read_slice(low, first.0).is_ok() && self.memory.read_slice(high, behind.0).is_ok();
+        Ok(read.then(|| u64::from_le_bytes(word)))
     }
 
     /// Where ring 3 enters ring 0: the stack that the task-state segment names, if there is one (Intel SDM volume 3A, 7.7).
@@ -69,12 +84,14 @@ impl Core {
 
     /// Writes them.
     pub(crate) fn set_word_at(&self, address: u64, word: u64) -> Result<(), CpuError> {
-        match self.place_of_word(address)? {
-            Some(place) => self
-                .memory
-                .write_obj(word, place)
-                .map_err(failed("write guest memory")),
-            None => Ok(()),
-        }
+        let Some([first, behind]) = self.places_of_word(address)? else {
+            return Ok(());
+        };
+        let word = word.to_le_bytes();
+        let (low, high) = word.split_at(first.1);
+        self.memory
+            .write_slice(low, first.0)
+            .and_then(|()| self.memory.write_slice(high, behind.0))
+            .map_err(failed("write guest memory"))
     }
 }

@@ -35,8 +35,10 @@ const IDT_POINTER: u32 = 0x30_0810;
 const IDT: u64 = 0x30_1000;
 const TASK_STATE: u64 = 0x30_2000;
 const KERNEL_STACK: u64 = 0x30_8000;
-const HANDLERS: u64 = 0x31_0000;
-const HANDLER_BYTES: u64 = 16;
+/// Handlers of all vectors, one behind the other.
+pub const HANDLERS: u64 = 0x31_0000;
+/// Bytes of one.
+pub const HANDLER_BYTES: u64 = 16;
 /// The task state, and a bitmap that opens every port to ring 3, with its closing byte.
 const TASK_STATE_BYTES: usize = 104;
 const TASK_SEGMENT_LIMIT: u64 = TASK_STATE_BYTES as u64 + 65536 / 8;

@@ -4,7 +4,7 @@
 //! clock is tried in every ring in which this host was found to count exactly; where it was not, that is said.
 
 use crate::code::{Code, Register};
-use crate::guest::{HANDLED, Ring, host, run_clocked, run_moving, skip};
+use crate::guest::{HANDLED, HANDLER_BYTES, HANDLERS, Ring, host, run_clocked, run_moving, skip};
 use lockstep_core::machine::run::Pause;
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::{EndReason, EventKind};
@@ -27,6 +27,12 @@ const RANDOM_STOPS: u64 = 12;
 
 /// Sets the interrupt controller and the console up, makes an exit with interrupts enabled, and counts.
 fn guest(ring: Ring) -> Code {
+    set_up(ring)
+        .raw(&INCREMENT.repeat(INCREMENTS as usize))
+        .power_off(99)
+}
+
+fn set_up(ring: Ring) -> Code {
     let set_up = Code::default()
         .out(0x20, 0x11)
         .out(0x21, 0x20)
@@ -41,8 +47,6 @@ fn guest(ring: Ring) -> Code {
         set_up
     };
     open.out(0x80, 0)
-        .raw(&INCREMENT.repeat(INCREMENTS as usize))
-        .power_off(99)
 }
 
 /// Whether this host counts exactly with `clock` in `ring`; said, where it does not.
@@ -154,4 +158,99 @@ fn the_step_clock_counts_on_where_the_machine_moves() {
 #[test]
 fn the_statistic_clock_counts_on_where_the_machine_moves() {
     lands_behind_a_move(ClockKind::Statistic);
+}
+
+/// Makes the handler of the trap of the guest's own flag take that flag away, and return: AND QWORD [RSP + 16], not TF; IRETQ.
+fn trap_ends(code: Code) -> Code {
+    const HANDLER: [u8; 16] = [
+        0x48, 0x81, 0x64, 0x24, 0x10, 0xff, 0xfe, 0xff, 0xff, 0x48, 0xcf, 0x90, 0x90, 0x90, 0x90, 0x90,
+    ];
+    let word = |code: Code, address: u32, bytes: &[u8]| {
+        code.raw(&[0x48, 0xb8]).raw(bytes).store(Register::Rax, address)
+    };
+    let (low, high) = HANDLER.split_at(8);
+    let handler = HANDLERS as u32 + HANDLER_BYTES as u32;
+    word(word(code, handler, low), handler + 8, high)
+}
+
+/// What stands between the last exit and the row of increments in a guest that steps itself: PUSHFQ; OR [RSP], TF; POPFQ; NOP.
+const STEPS_ITSELF: [u8; 11] = [0x9c, 0x48, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d, 0x90];
+/// Those, and the two of the handler.
+const INSTRUCTIONS_STEPPING_ITSELF: u64 = 6;
+
+fn lands_behind(clock: ClockKind, before: Code, way: &[u8], instructions: u64) {
+    if is_exact(clock, Ring::Zero) != Some(true) {
+        return;
+    }
+    let Some(host) = host() else { return };
+    for increments in [1, 2, 40, 700, 2_400] {
+        let code = before
+            .clone()
+            .raw(&set_up(Ring::Zero).0)
+            .raw(way)
+            .raw(&INCREMENT.repeat(INCREMENTS as usize))
+            .power_off(99);
+        let typed = vec![(
+            (EXITS, instructions + increments),
+            EventKind::ConsoleInput(b"k".to_vec()),
+        )];
+
+        let outcome = run_clocked(&host, Ring::Zero, clock, code, typed);
+
+        assert_eq!(outcome.reason, CONSOLE, "{increments} behind it");
+        assert_eq!(outcome.result(HANDLED), increments);
+    }
+}
+
+#[test]
+fn the_statistic_clock_lands_behind_a_guest_that_steps_itself() {
+    let before = trap_ends(Code::default());
+    lands_behind(
+        ClockKind::Statistic,
+        before,
+        &STEPS_ITSELF,
+        INSTRUCTIONS_STEPPING_ITSELF,
+    );
+}
+
+#[test]
+fn the_statistic_clock_lands_behind_flags_that_are_pushed_over_a_page() {
+    // MOV ESP; PUSHFQ, POPFQ.
+    let before = Code::default().raw(&[0xbc, 0x04, 0x10, 0x2e, 0]);
+    lands_behind(ClockKind::Statistic, before, &[0x9c, 0x9d], 2);
+}
+
+#[test]
+fn the_statistic_clock_lands_where_the_guest_has_closed_its_window_on_the_way() {
+    const ROUNDS: u32 = 60;
+    const CLOSED: usize = 400;
+    if is_exact(ClockKind::Statistic, Ring::Zero) != Some(true) {
+        return;
+    }
+    let Some(host) = host() else { return };
+    // 100 NOP; CLI; increments; STI; DEC ECX; JNZ.
+    let mut body = [
+        &[0x90; 100][..],
+        &[0xfa],
+        &INCREMENT.repeat(CLOSED),
+        &[0xfb, 0xff, 0xc9],
+    ]
+    .concat();
+    let back = -(body.len() as i32 + 6);
+    body.extend([0x0f, 0x85]);
+    body.extend(back.to_le_bytes());
+    for instructions in [3_000, 9_000, 20_000] {
+        let code = Code::default()
+            .mov(Register::Rcx, ROUNDS)
+            .raw(&set_up(Ring::Zero).0)
+            .raw(&body)
+            .power_off(99);
+        let place = (EXITS, instructions);
+        let typed = vec![(place, EventKind::Timer)];
+
+        let outcome = run_clocked(&host, Ring::Zero, ClockKind::Statistic, code, typed);
+
+        assert_eq!(outcome.reason, EndReason::PoweredOff(99), "at {instructions}");
+        assert_eq!(outcome.exits, EXITS + 1);
+    }
 }
