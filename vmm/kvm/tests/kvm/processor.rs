@@ -1,7 +1,7 @@
 //! Instructions whose results are not a function of the guest's state.
 
 use crate::code::{Code, Register};
-use crate::guest::{BOTH, RANDOM, Ring, TICKS, host, result_at, run};
+use crate::guest::{BOTH, RANDOM, Ring, TICKS, host, result_at, run, skip};
 use Register::{R9, Rax, Rbx, Rcx, Rdx};
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::door::Question;
@@ -267,4 +267,68 @@ fn hypercalls_that_are_made_at_run_time_are_not_answered() {
             assert_eq!(memory, u64::from(opcode), "the instruction is not patched");
         }
     }
+}
+
+/// The hypercall by which KVM writes the host's time to the address in RBX (Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_CLOCK_PAIRING).
+const CLOCK_PAIRING: u32 = 9;
+/// What KVM answers it where it does not: no such hypercall, not supported, not in ring 3.
+const CLOCK_PAIRING_REFUSED: [u64; 3] = [NO_SUCH_HYPERCALL, -95_i64 as u64, -1_i64 as u64];
+
+#[test]
+fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
+    const CODE_AT: u32 = 8;
+    const TIME_AT: u32 = 16;
+    const TIME_WORDS: u32 = 8;
+    const MARK: u32 = 0x5a5a_5a5a;
+    let Some(host) = host() else { return };
+    if scales_time_stamp_counters() {
+        return skip("this processor scales time-stamp counters: KVM cannot be kept from clock pairing");
+    }
+    for ring in BOTH {
+        for opcode in [0x00c1_010f_u32, 0x00d9_010f] {
+            let target = result_at(CODE_AT);
+            let marked = (0..TIME_WORDS).fold(Code::default().mov(Rax, MARK), |code, word| {
+                code.store(Rax, result_at(TIME_AT + word))
+            });
+            // MOV [target], opcode; MOV BYTE [target + 3], RET; where to write, and the wall clock; CALL.
+            let code = marked
+                .mov(Rax, opcode)
+                .store(Rax, target)
+                .raw(&[0xc6, 0x04, 0x25])
+                .raw(&(target + 3).to_le_bytes())
+                .raw(&[0xc3])
+                .mov(Rbx, result_at(TIME_AT))
+                .mov(Rcx, 0)
+                .mov(Rdx, target)
+                .mov(Rax, CLOCK_PAIRING)
+                .raw(&[0xff, 0xd2])
+                .store(Rax, result_at(0))
+                .power_off(99);
+
+            let outcome = run(&host, ring, code);
+
+            let answer = outcome.result(0);
+            let refused = outcome.reason == UNDEFINED
+                || outcome.reason == DONE && CLOCK_PAIRING_REFUSED.contains(&answer);
+            assert!(
+                refused,
+                "{opcode:#x} in {ring:?}: {:?}, {answer:#x}",
+                outcome.reason
+            );
+            let found: Vec<u64> = (0..TIME_WORDS)
+                .map(|word| outcome.result(TIME_AT + word))
+                .collect();
+            assert_eq!(
+                found,
+                [u64::from(MARK); TIME_WORDS as usize],
+                "{opcode:#x} in {ring:?}"
+            );
+        }
+    }
+}
+
+/// Whether KVM says that guests' time-stamp counters can run at any speed.
+fn scales_time_stamp_counters() -> bool {
+    let kvm = kvm_ioctls::Kvm::new().unwrap();
+    kvm.check_extension(kvm_ioctls::Cap::TscControl)
 }
