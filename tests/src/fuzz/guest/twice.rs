@@ -82,7 +82,7 @@ impl Case {
             let mut code = slot.clone();
             let known = rewrite::rewrite(&mut code, address, &mut sites);
             // What would be code that is not rewritten is left out: docs/determinism.md, "What is not closed".
-            if known.is_ok_and(|leftovers| leftovers.is_empty()) {
+            if known.is_ok_and(|done| done.leftovers.is_empty()) {
                 memory
                     .write_slice(&code, GuestAddress(address))
                     .expect("room for code");

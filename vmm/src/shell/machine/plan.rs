@@ -23,6 +23,9 @@ use std::path::{Path, PathBuf};
 /// No image is larger than the memory it is loaded into.
 const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
 
+/// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any number.
+const PLACES_SAID_MAX: usize = 40;
+
 /// Name of the field that says which build made a log. Only between the two sides of a pair is it compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
@@ -118,12 +121,14 @@ impl Plan {
             path: self.image_path.clone(),
             source,
         })?;
-        for address in &loaded.suspicious {
-            tracing::debug!(
-                address = format!("{address:#x}"),
-                "bytes of a trapped instruction inside another"
-            );
-        }
+        say_places(
+            &loaded.suspicious,
+            "bytes of a trapped instruction inside another, left as they are",
+        );
+        say_places(
+            &loaded.unclaimed,
+            "rewritten outside every function with a size: data, if it is data, is changed (docs/guest-interface.md, Code and data)",
+        );
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
         let net = Net::new(self.mac).map_err(|why| CommandError::Other {
@@ -215,4 +220,14 @@ fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
         path: path.to_owned(),
         source,
     })
+}
+
+/// Names places of an image at `-v`.
+fn say_places(places: &[u64], what: &str) {
+    for address in places.iter().take(PLACES_SAID_MAX) {
+        tracing::debug!(address = format!("{address:#x}"), "{what}");
+    }
+    if let Some(more) = places.len().checked_sub(PLACES_SAID_MAX + 1) {
+        tracing::debug!(more = more + 1, "{what}");
+    }
 }

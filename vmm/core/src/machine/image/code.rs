@@ -20,6 +20,7 @@ pub struct Declared {
     /// Sections of instructions; none where there are no section headers.
     sections: Option<Vec<Range<u64>>>,
     data: Vec<Range<u64>>,
+    functions: Vec<Range<u64>>,
     starts: BTreeSet<u64>,
 }
 
@@ -64,7 +65,11 @@ impl Declared {
             let (start, size) = (symbol.st_value(endian), symbol.st_size(endian));
             match symbol.st_type() {
                 STT_OBJECT if size > 0 => declared.data.push(range(start, size)),
-                STT_FUNC | STT_NOTYPE => {
+                STT_FUNC => {
+                    declared.starts.insert(start);
+                    declared.functions.push(range(start, size));
+                }
+                STT_NOTYPE => {
                     declared.starts.insert(start);
                 }
                 _ => {}
@@ -91,6 +96,12 @@ impl Declared {
             .filter(|(start, _)| within(sections, **start) && !within(&self.data, **start))
             .map(|(start, end)| *start..*end)
             .collect()
+    }
+
+    /// Whether a function symbol with a size holds `address`.
+    #[must_use]
+    pub fn is_in_function(&self, address: u64) -> bool {
+        self.functions.iter().any(|range| range.contains(&address))
     }
 
     /// Whether `address` is declared to be no instruction.
@@ -122,9 +133,20 @@ mod tests {
             sections: Some(vec![12..30]),
             data: vec![16..20],
             starts: [14, 24, 99].into(),
+            ..Declared::default()
         };
         assert_eq!(declared.stretches(&(10..28)), [12..14, 14..16, 20..24, 24..28]);
         let data: Vec<u64> = (10..28).filter(|at| declared.is_data(*at)).collect();
         assert_eq!(data, [10, 11, 16, 17, 18, 19]);
+    }
+
+    #[test]
+    fn functions_claim_what_is_in_them() {
+        let declared = Declared {
+            functions: vec![10..20, 30..30],
+            ..Declared::default()
+        };
+        let claimed: Vec<u64> = (8..32).filter(|at| declared.is_in_function(*at)).collect();
+        assert_eq!(claimed, (10..20).collect::<Vec<_>>());
     }
 }

@@ -29,6 +29,8 @@ pub struct LoadedImage {
     pub code: Vec<Range<u64>>,
     /// Places that hold the bytes of such an instruction across others' boundaries: data or immediates, said at `-v`.
     pub suspicious: Vec<u64>,
+    /// Rewritten instructions that no function symbol with a size claims: what is data there has been changed. Said at `-v`.
+    pub unclaimed: Vec<u64>,
 }
 
 struct Segment {
@@ -50,6 +52,7 @@ pub fn load(image: &[u8], memory: &Memory) -> Result<LoadedImage, ImageError> {
         sites: Sites::default(),
         code: Vec::new(),
         suspicious: Vec::new(),
+        unclaimed: Vec::new(),
     };
     for segment in segments.iter().filter(|segment| segment.executable) {
         rewrite_segment(memory, segment, &declared, &mut loaded)?;
@@ -77,7 +80,12 @@ fn rewrite_segment(
     for stretch in declared.stretches(&in_file) {
         let (from, to) = (stretch.start - address, stretch.end - address);
         if let Some(bytes) = code.get_mut(from as usize..to as usize) {
-            rewrite::rewrite(bytes, stretch.start, &mut loaded.sites)?;
+            let done = rewrite::rewrite(bytes, stretch.start, &mut loaded.sites)?;
+            let unclaimed = done
+                .changed
+                .into_iter()
+                .filter(|at| !declared.is_in_function(*at));
+            loaded.unclaimed.extend(unclaimed);
             loaded.code.push(stretch);
         }
     }
@@ -309,6 +317,8 @@ mod tests {
         let data: [u8; 8] = memory.read_obj(GuestAddress(IMAGE_ADDRESS_MIN + 2)).unwrap();
         assert_eq!(data, [0x0f, 0x31, 0x06, 0x0f, 0x31, 0x06, 0x0f, 0x31]);
         assert_eq!(loaded.suspicious.len(), 3, "named all the same");
+        let unclaimed: Vec<u64> = loaded.unclaimed.iter().map(|at| at - IMAGE_ADDRESS_MIN).collect();
+        assert_eq!(unclaimed, [0, 10], "no function holds them");
     }
 
     #[test]

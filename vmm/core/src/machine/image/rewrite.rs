@@ -33,13 +33,22 @@ const HIDDEN: [CpuidFeature; 11] = [
     CpuidFeature::HLE_or_RTM,
 ];
 
-/// Rewrites `code`, which lies at `address`, and adds what it found to `sites`. Returns the addresses at which
-/// the bytes of such an instruction stand without being decoded as one.
+/// What was done to code.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Where instructions were rewritten.
+    pub changed: Vec<u64>,
+    /// Where the bytes of such an instruction stand without being decoded as one.
+    pub leftovers: Vec<u64>,
+}
+
+/// Rewrites `code`, which lies at `address`, and adds what exits to `sites`.
 ///
 /// # Errors
 /// [`ImageError::Rewrite`] for a form that cannot be rewritten, and for one that may be data: behind bytes that are no instruction nobody
 /// knows where the next one begins.
-pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u64>, ImageError> {
+pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Rewritten, ImageError> {
+    let mut changed = Vec::new();
     let Decoded { found, broken_at } = decode(code, address)?;
     for Found { at, length, becomes } in found {
         if at > broken_at {
@@ -50,6 +59,7 @@ pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u
             continue;
         };
         bytes.fill(NOP);
+        changed.push(at);
         let replacement = match becomes {
             Becomes::Exit(trapped) => {
                 sites.insert(Site { address: at, trapped });
@@ -64,7 +74,7 @@ pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Vec<u
     let leftovers = leftovers(code, address);
     match leftovers.iter().find(|at| **at >= broken_at) {
         Some(at) => Err(ambiguous(*at)),
-        None => Ok(leftovers),
+        None => Ok(Rewritten { changed, leftovers }),
     }
 }
 
@@ -161,11 +171,16 @@ fn random_site(instruction: &Instruction, size_bytes: u8) -> Result<Trapped, Ima
     }
 }
 
-/// Addresses at which RDTSC's, CPUID's or RDRAND's opcode bytes remain.
+/// Addresses at which the opcode bytes remain of RDTSC, RDTSCP, CPUID, RDRAND, RDSEED, VMCALL or VMMCALL.
 #[must_use]
 pub fn leftovers(code: &[u8], address: u64) -> Vec<u64> {
     let is_opcode = |pair: &[u8]| matches!(pair, [0x0f, 0x31 | 0xa2]);
-    let is_long = |triple: &[u8]| matches!(triple, [0x0f, 0x01, 0xf9] | [0x0f, 0xc7, 0xf0..=0xff]);
+    let is_long = |triple: &[u8]| {
+        matches!(
+            triple,
+            [0x0f, 0x01, 0xf9 | 0xc1 | 0xd9] | [0x0f, 0xc7, 0xf0..=0xff]
+        )
+    };
     let pairs = code.windows(2).enumerate().filter(|(_, bytes)| is_opcode(bytes));
     let triples = code.windows(3).enumerate().filter(|(_, bytes)| is_long(bytes));
     let mut addresses: Vec<u64> = pairs
@@ -184,8 +199,12 @@ mod tests {
     fn rewritten(code: &[u8]) -> (Vec<u8>, Vec<Trapped>, Vec<u64>) {
         let mut code = code.to_vec();
         let mut sites = Sites::default();
-        let suspicious = rewrite(&mut code, 0x1000, &mut sites).unwrap();
-        (code, sites.iter().map(|site| site.trapped).collect(), suspicious)
+        let done = rewrite(&mut code, 0x1000, &mut sites).unwrap();
+        (
+            code,
+            sites.iter().map(|site| site.trapped).collect(),
+            done.leftovers,
+        )
     }
 
     #[test]
@@ -283,6 +302,21 @@ mod tests {
         let (code, trapped, suspicious) = rewritten(&[0x0f, 0x31, 0x06, NOP]);
         assert_eq!(code, [0xe5, TRAP_PORT, 0x06, NOP]);
         assert_eq!((trapped.len(), suspicious.len()), (1, 0));
+    }
+
+    #[test]
+    fn what_was_rewritten_is_told_whether_it_exits_or_faults() {
+        // nop; cpuid; xgetbv
+        let mut code = vec![NOP, 0x0f, 0xa2, 0x0f, 0x01, 0xd0];
+        let done = rewrite(&mut code, 0x1000, &mut Sites::default()).unwrap();
+        assert_eq!(done.changed, [0x1001, 0x1003]);
+    }
+
+    #[test]
+    fn hypercalls_inside_an_immediate_are_left_and_named() {
+        // mov eax, 0x00c1_010f; mov eax, 0x00d9_010f
+        let (_, _, suspicious) = rewritten(&[0xb8, 0x0f, 0x01, 0xc1, 0, 0xb8, 0x0f, 0x01, 0xd9, 0]);
+        assert_eq!(suspicious, [0x1001, 0x1006]);
     }
 
     #[test]
