@@ -8,6 +8,7 @@
     reason = "a test may fail"
 )]
 
+mod assembled;
 mod bad_input;
 mod clocks;
 mod command_line;
@@ -27,6 +28,7 @@ mod qualification;
 mod record_replay;
 mod redis_tools;
 mod refusal;
+mod shortest_timer;
 mod signals;
 mod slow_channel;
 mod stopping;
