@@ -11,6 +11,7 @@
 //! | `configuration` | the text of a configuration file and of flags |
 //! | `image` | the file of a guest |
 //! | `devices` | port and memory accesses, descriptors, arrivals, answers |
+//! | `saved` | a saved state |
 //! | `switch` | the streams of attached machines |
 //! | `resp` | what a client of the key-value guest sends |
 //! | `transfer` | the saved machine that a newcomer gets |
@@ -33,6 +34,7 @@ pub mod input;
 pub mod log;
 pub mod mutate;
 pub mod resp;
+pub mod saved;
 pub mod seal;
 pub mod switch;
 pub mod transfer;
@@ -55,6 +57,7 @@ pub const TARGETS: &[Target] = &[
     of("configuration", configuration::run, 5_000),
     of("image", image::run, 5_000),
     of("devices", devices::run, 3_000),
+    of("saved", saved::run, 1_000),
     of("switch", switch::run, 1_000),
     of("resp", resp::run, 3_000),
     of("transfer", transfer::run, 1_000),

@@ -85,6 +85,11 @@ fn image() {
 }
 
 #[test]
+fn saved() {
+    run_all("saved");
+}
+
+#[test]
 fn devices() {
     run_all("devices");
 }
