@@ -3,10 +3,10 @@
 //! Source: Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG; debug and interrupt-gate formats: Intel SDM volume 3, 17.2.4 and 6.14.1.
 
 use super::{Core, Ran, failed};
-use lockstep_core::machine::cpu::CpuError;
 use kvm_bindings::{
     KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_USE_HW_BP, Msrs, kvm_guest_debug, kvm_guest_debug_arch, kvm_msr_entry,
 };
+use lockstep_core::machine::cpu::CpuError;
 
 /// Breakpoints that a processor has.
 pub const BREAKPOINTS_MAX: usize = 4;
