@@ -1,0 +1,111 @@
+use super::published::Side;
+use super::*;
+use lockstep_shared_disk::fake::{self, FakeStore};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const FIRST: Generation = Generation::FIRST;
+
+fn name() -> MachineName {
+    "web".parse().unwrap()
+}
+
+async fn identity(store: &FakeStore) -> Identity {
+    let mut identity = Identity::open(store, &name(), "replica", PATIENCE).await.unwrap();
+    identity.joined_at("unix:/run/web").unwrap();
+    identity
+}
+
+async fn begun_holder(store: &FakeStore) -> (Identity, Claim) {
+    let identity = identity(store).await;
+    match identity.start(false).begin().await.unwrap() {
+        Begun::Holder(claim) => (identity, claim),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_holds_and_the_second_joins_it() {
+    let store = FakeStore::default();
+    let (_first, claim) = begun_holder(&store).await;
+    assert_eq!(claim.generation, FIRST);
+    let second = identity(&store).await.start(false).begin().await.unwrap();
+    assert!(matches!(second, Begun::Newcomer { holder, .. } if holder == claim));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_ended_machine_is_followed_by_a_fresh_one() {
+    let store = FakeStore::default();
+    let (first, claim) = begun_holder(&store).await;
+    first.ended(FIRST, claim.machine, "powered off", PATIENCE).await;
+    let (_second, next) = begun_holder(&store).await;
+    assert_eq!(next.generation, Generation(2));
+    assert_ne!(next.machine, claim.machine);
+}
+
+#[tokio::test(start_paused = true)]
+async fn afresh_is_refused_beside_a_holder_that_gives_signs_and_not_later() {
+    let store = FakeStore::default();
+    let (first, _claim) = begun_holder(&store).await;
+    let (_published, receiver) = watch::channel(Published::default());
+    let kept = first.keep_seen(FIRST, receiver);
+    let second = identity(&store).await;
+    let error = second.start(true).begin().await.unwrap_err().to_string();
+    assert!(error.contains("afresh") && error.contains("is alive"), "{error}");
+    drop(kept);
+    let begun = second.start(true).begin().await.unwrap();
+    assert!(matches!(begun, Begun::Holder(claim) if claim.generation == Generation(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_published_is_seen() {
+    let store = FakeStore::default();
+    let (first, _claim) = begun_holder(&store).await;
+    let (publish, receiver) = watch::channel(Published::default());
+    let _kept = first.keep_seen(FIRST, receiver);
+    publish.send_modify(|published| published.protected = true);
+    sleep(Duration::from_millis(2_500)).await;
+    let seen = first.machine().seen(FIRST).await.unwrap().unwrap();
+    assert_eq!(seen.counter(), 3);
+    assert!(Published::from_json(seen.status()).unwrap().protected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_generation_is_noticed_after_a_store_that_hung() {
+    let store = FakeStore::default();
+    let (first, _claim) = begun_holder(&store).await;
+    store.hang(true);
+    let (_kept, mut later) = first.watch(FIRST);
+    sleep(Duration::from_secs(20)).await;
+    store.hang(false);
+    let next = fake::claim(Generation(2), 2);
+    store.machine(&name()).claim_now(&next).unwrap();
+    assert_eq!(later.recv().await, Some(Generation(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_for_ever_is_asked_a_bounded_number_of_times() {
+    let asked = std::rc::Rc::new(std::cell::Cell::new(0));
+    let count = asked.clone();
+    let ask = move || {
+        count.set(count.get() + 1);
+        Some(Box::pin(std::future::pending()) as lockstep_shared_disk::Asked<()>)
+    };
+    let asking = repeat::repeat(SECOND, ask, |_| ControlFlow::Continue(()));
+    let _ = tokio::time::timeout(Duration::from_secs(86_400), asking).await;
+    assert_eq!(asked.get(), 16);
+}
+
+#[test]
+fn a_status_that_is_too_long_leaves_the_sides_out() {
+    let side = Side {
+        address: Some("x".repeat(4_000)),
+        ..Side::default()
+    };
+    let published = Published {
+        protected: true,
+        sides: vec![side],
+        ..Published::default()
+    };
+    let read = Published::from_json(&published.to_json()).unwrap();
+    assert!(read.protected && read.sides.is_empty());
+}
