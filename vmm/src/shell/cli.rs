@@ -1,6 +1,7 @@
 //! The command line.
 
 use super::commands::log::LogCommand;
+use super::commands::machines::StoreArguments;
 use super::configuration::Settings;
 use super::doctor::DoctorArguments;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -130,6 +131,16 @@ pub enum Command {
     Primary(#[command(flatten)] MachineArguments),
     /// Run the backup of a protected pair
     Backup(#[command(flatten)] MachineArguments),
+    /// Machines that a shared directory remembers: which are protected, and why not
+    List(#[command(flatten)] StoreArguments),
+    /// One machine: who takes part, where, since when it is protected, or why it is not
+    Status {
+        /// Its name
+        name: String,
+        /// Where
+        #[command(flatten)]
+        store: StoreArguments,
+    },
     /// The network between a pair and its clients, outside the fault domain
     Switch(super::switch::SwitchArguments),
     /// See a protected pair lose a process under load, and its clients not notice

@@ -1,7 +1,7 @@
 //! From the command line to an exit status.
 
 use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
-use super::commands::{log, record, replay, run, verify};
+use super::commands::{log, machines, record, replay, run, verify};
 use super::configuration::{Configuration, Settings};
 use super::console::{self, TerminalGuard};
 use super::descriptors;
@@ -132,6 +132,8 @@ fn given_up(command: &Command) -> Status {
         | Command::Verify { .. }
         | Command::Demo(_)
         | Command::Doctor(_)
+        | Command::List(_)
+        | Command::Status { .. }
         | Command::Log(_) => Status::Failure,
     }
 }
@@ -186,6 +188,8 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             let _terminal = TerminalGuard::new(false);
             begin(Side::Backup, &image, &configuration, signals).await
         }),
+        Command::List(store) => in_runtime(machines::list(&store)),
+        Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => super::demo::run(&arguments).map_err(CommandError::Demo),
         Command::Doctor(arguments) => super::doctor::doctor(&arguments),

@@ -2,6 +2,7 @@
 
 pub mod arrange;
 pub mod log;
+pub mod machines;
 pub mod record;
 pub mod replay;
 pub mod run;

@@ -13,6 +13,7 @@ use lockstep_shared_disk::{
     Asked, Claim, DirectoryStore, MachineName, MachineStore, Step as StoreStep, Store, StoreError, Verdict,
 };
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
@@ -44,13 +45,18 @@ pub struct Storage {
 /// The store that the settings name; `None` where they name none.
 #[must_use]
 pub fn store(pair: &PairConfiguration) -> Option<Arc<dyn Store>> {
-    let directory = pair.shared_directory.as_deref()?;
+    pair.shared_directory.as_deref().map(at)
+}
+
+/// The store in `directory`.
+#[must_use]
+pub fn at(directory: &Path) -> Arc<dyn Store> {
     let store = DirectoryStore::new(directory).observed(|made| {
         if made == StoreStep::Linked {
             pass(Step::ClaimLinked);
         }
     });
-    Some(Arc::new(store))
+    Arc::new(store)
 }
 
 /// The identity of the store, so that the two sides can tell whether they reach the same.
@@ -134,7 +140,7 @@ pub(super) async fn patiently<T: Send + 'static>(
 }
 
 /// The storage has answered none of so many questions.
-fn silent(place: &str, open: usize) -> CommandError {
+pub fn silent(place: &str, open: usize) -> CommandError {
     let threads = if open == 1 {
         "a thread waits"
     } else {
@@ -144,7 +150,8 @@ fn silent(place: &str, open: usize) -> CommandError {
     CommandError::setting("shared-directory", why)
 }
 
-fn unusable(why: &StoreError) -> CommandError {
+/// An error of the store, with its causes.
+pub fn unusable(why: &StoreError) -> CommandError {
     let mut text = why.to_string();
     let mut source = why.source();
     while let Some(cause) = source {
