@@ -11,22 +11,22 @@
     reason = "a bench, with the fixtures of the tests"
 )]
 
-#[path = "../tests/kvm/code.rs"]
+#[path = "../kvm/tests/kvm/code.rs"]
 mod code;
-#[path = "../tests/kvm/guest.rs"]
+#[path = "../kvm/tests/kvm/guest.rs"]
 mod guest;
-#[path = "../tests/kvm/live.rs"]
+#[path = "../tests/live/live.rs"]
 mod live;
-#[path = "../tests/kvm/moving.rs"]
+#[path = "../kvm/tests/kvm/moving.rs"]
 mod moving;
 
 use code::{Code, Register};
 use guest::{Ring, program};
 use live::{Guest, Item, Live};
-use lockstep_kvm::ClockKind;
+use lockstep::shell::machine::transfer::{Sent, Way, send};
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use lockstep_core::replica::transfer::{Receiver, Taken};
-use lockstep::shell::machine::transfer::{Sent, Way, send};
+use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::Body;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;

@@ -4,13 +4,13 @@
 use crate::code::{Code, Register};
 use crate::guest::{Ring, host, program, skip};
 use crate::live::{Guest, Item, Live, replay};
-use lockstep_kvm::{ClockKind, KvmCpu};
+use lockstep::shell::machine::transfer::{NotSent, Sent, Way, send};
 use lockstep_core::machine::Machine;
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::Page;
 use lockstep_core::replica::transfer::{Received, Receiver, Taken};
-use lockstep::shell::machine::transfer::{NotSent, Sent, Way, send};
+use lockstep_kvm::{ClockKind, KvmCpu};
 use lockstep_logging_channel::{Body, Event, EventKind};
 use std::path::Path;
 use std::sync::{Arc, Mutex};

@@ -1,7 +1,9 @@
 //! A live machine on a thread of its own, with a log in memory, and its replay from where it was captured.
 
 use crate::guest::{MAC, write_tables};
-use lockstep_kvm::{ClockKind, Host, Kicker, KvmCpu, Vm};
+use lockstep::shell::live::control::{Ordered, control};
+use lockstep::shell::live::{Arrivals, Control, GuestTime, Order, World};
+use lockstep::shell::machine::thread::run_pausing;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
 use lockstep_core::machine::door::DoorError;
@@ -11,9 +13,7 @@ use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::transfer::Received;
 use lockstep_core::replica::{CaptureJournal, Fed, Feed, Journal, Recorder, Replayer, Standby};
-use lockstep::shell::live::control::{Ordered, control};
-use lockstep::shell::live::{Arrivals, Control, GuestTime, Order, World};
-use lockstep::shell::machine::thread::run_pausing;
+use lockstep_kvm::{ClockKind, Host, Kicker, KvmCpu, Vm};
 use lockstep_logging_channel::{Digest, Entry, Generation, OutputTarget, Sequence};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -245,6 +245,10 @@ impl Feed for Rest {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result<(), DoorError> {
         Ok(())
     }
 }
