@@ -7,8 +7,8 @@
 use super::{Carried, FromCpu, Payload, output};
 use crate::machine::door::DoorError;
 use crate::replica::role::Input;
-use crate::replica::{Batcher, Journal};
-use lockstep_logging_channel::{Entry, OutputTarget};
+use crate::replica::{Batcher, CaptureJournal, Journal};
+use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
 
 /// A batch that is older is handed over, whether an output waits for it or not.
 pub const BATCH_AGE_NS_MAX: u64 = 5_000_000;
@@ -113,10 +113,17 @@ impl<H: JournalHost> Journal for BatchingJournal<H> {
     }
 }
 
+impl<H: JournalHost> CaptureJournal for BatchingJournal<H> {
+    fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        self.flush()?;
+        self.host.tell(Input::SavedAt { sequence, exits })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Sequence, Value};
+    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Value};
 
     /// A host that keeps what it is told, and stops being throttled when it is waited for.
     #[derive(Default)]
@@ -137,10 +144,11 @@ mod tests {
         }
 
         fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
-            let Input::Appended { batch, outputs } = what else {
-                panic!("{what:?}")
-            };
-            self.told.push((batch.first.0, batch.last.0, outputs.len()));
+            self.told.push(match what {
+                Input::Appended { batch, outputs } => (batch.first.0, batch.last.0, outputs.len()),
+                Input::SavedAt { sequence, exits } => (sequence.0, exits, usize::MAX),
+                other => panic!("{other:?}"),
+            });
             Ok(())
         }
 
@@ -183,6 +191,17 @@ mod tests {
             [2, 3],
             "exit 1 had an entry that was not handed over"
         );
+    }
+
+    #[test]
+    fn a_captured_machine_is_told_of_behind_everything_before() {
+        let mut host = Host::default();
+        let mut journal = BatchingJournal::new(&mut host);
+        journal.append(&entry(1)).unwrap();
+        journal.saved_at(Sequence(1), 7).unwrap();
+        journal.append(&entry(2)).unwrap();
+        journal.finish().unwrap();
+        assert_eq!(host.told, [(1, 1, 0), (1, 7, usize::MAX), (2, 2, 0)]);
     }
 
     #[test]
