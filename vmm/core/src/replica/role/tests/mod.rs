@@ -9,6 +9,7 @@ mod kept;
 mod newcomer;
 mod pair;
 mod primary;
+mod slow_newcomer;
 mod witness;
 
 use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat};
