@@ -4,18 +4,19 @@
 use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
 use lockstep_core::replica::driving::Doing;
 use lockstep_core::replica::role::{Action, Closed, Halt, Input, Output, Report};
-use lockstep_logging_channel::{Generation, Message, OutputTarget, codec};
+use lockstep_logging_channel::{Generation, Message, OutputTarget, Sequence, codec};
 
 use super::agenda::Happening;
 use super::inbox::{Item, Source};
 use super::marks::Mark;
 use super::network::Parcel;
+use super::node::Claim;
 use super::node::Life;
 use super::plan::{Fault, Side, US};
 use super::points::{Moment, Step};
 use super::store::Half;
 use super::witness::asked_at_ns;
-use super::world::{CLAIMED, World};
+use super::world::World;
 
 impl World {
     /// A process does the next thing it has to: it takes a step, or carries out an action, or mostly the one
@@ -103,7 +104,8 @@ impl World {
                 Item::Closed => node.told.push_back(Input::PeerClosed(Closed::ByPeer)),
             }
         }
-        node.told.pop_front()
+        let told = node.told.pop_front()?;
+        Some(self.while_sending(side, told))
     }
 
     fn step(&mut self, side: Side, told: FromCpu) {
@@ -114,6 +116,8 @@ impl World {
         node.standing.told(&told);
         let mut actions = Vec::new();
         let renews = matches!(told, Input::Received(Message::Heartbeat(_)));
+        let was_alone = node.replica.acts_alone();
+        let before = node.replica.statistics().protection;
         node.replica.step(clock_ns, told, &mut actions);
         if renews
             && actions
@@ -123,6 +127,7 @@ impl World {
             self.marks.reach(Mark::HeldByLease);
         }
         self.check_wait(side, asked_at_ns, &actions);
+        self.check_joining(side, (was_alone, before), &actions);
         let node = &mut self.nodes[side.index()];
         node.carrying.take(&mut actions);
         let round_trip_ns = node.replica.statistics().round_trip_ns;
@@ -133,7 +138,10 @@ impl World {
         self.check_kept(side);
         let node = &self.nodes[side.index()];
         if node.replica.acts_alone() {
-            self.checker.acts_alone(side, self.store.claims.winner(CLAIMED));
+            let generation = node.replica.generation().0;
+            let winner = self.store.claims.winner(generation);
+            let won = self.has_won(side) || (self.plan.alone && generation == 1);
+            self.checker.acts_alone(side, won, winner);
         }
         let alone = self
             .nodes
@@ -162,7 +170,7 @@ impl World {
         let now_ns = self.now_ns;
         let node = &mut self.nodes[side.index()];
         node.standing.acts(&action);
-        if !node.standing.connected {
+        if !node.standing.connected && !node.sends_state {
             node.inbox.part();
         }
         match action {
@@ -196,7 +204,8 @@ impl World {
                 // It is announced again when clients are reached again.
                 let mended_ns = self.uplinks.cut_until_ns[side.index()];
                 let at_ns = self.reaches_switch_ns(side).max(mended_ns);
-                self.agenda.at(at_ns, Happening::Announced(side, generation.0));
+                let port = self.switch.port(side);
+                self.agenda.at(at_ns, Happening::Announced(port, generation.0));
             }
             Action::GoLive { generation, .. } => self.go_live(side, generation),
             Action::Throttle(throttled) => self.throttle(side, throttled),
@@ -259,33 +268,39 @@ impl World {
     }
 
     fn output_leaves(&mut self, side: Side, output: Output<Payload>, until_ns: u64) {
-        let won = self.store.claims.winner(CLAIMED) == Some(side);
         let node = &self.nodes[side.index()];
-        let (generation, alone) = (node.replica.generation().0, node.replica.acts_alone());
+        let (generation, alone) = (node.replica.generation().0, node.alone_in_step);
+        let won = self.has_won(side) || self.plan.alone && generation == 1;
+        let node = &self.nodes[side.index()];
         let halts = |action: &Action<_, _>| matches!(action, Action::Halt(_));
         let ended = node.has_ended() || node.carrying.actions().any(halts);
         // What was released alone may be carried out just before the end of a guest that has ended.
         let alone = won && (alone || (ended && until_ns == u64::MAX));
-        if side == Side::Backup {
-            let again = self.checker.primary_said(output.sequence);
+        let process = node.process;
+        if node.leader.is_some() && alone {
+            let again = self.checker.was_said(process, output.sequence);
             self.marks.reach(if again {
                 Mark::SaidTwice
             } else {
                 Mark::SaidByBackup
             });
         }
-        let stored = self.nodes[Side::Backup.index()].stored;
+        // What an armed backup holds explains what its primary says.
+        let backup = &self.nodes[side.other().index()];
+        let stored = if backup.armed { backup.stored } else { Sequence(0) };
         self.trace.say(self.now_ns, || {
             format!("{side:?} says {} in {generation}", output.sequence.0)
         });
         let (target, payload) = output.payload;
         let said = (output.sequence, payload.clone());
-        self.checker.output(side, generation, alone, stored, said);
+        self.checker.output(process, generation, alone, stored, said);
         let is_lost = self.plan.loss != u64::MAX && self.rng.once_in(self.plan.loss);
         if target == OutputTarget::Network && !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
             let at_ns = self.reaches_switch_ns(side);
+            let port = self.switch.port(side);
             let output = Happening::Output {
                 side,
+                port,
                 generation,
                 payload,
             };
@@ -302,7 +317,8 @@ impl World {
     /// A side's process ends, and with it its connection to the switch.
     pub(super) fn leave_switch(&mut self, side: Side) {
         let at_ns = self.reaches_switch_ns(side);
-        self.agenda.at(at_ns, Happening::Detached(side));
+        let port = self.switch.port(side);
+        self.agenda.at(at_ns, Happening::Detached(port));
     }
 
     fn claim(&mut self, side: Side, generation: Generation) {
@@ -311,10 +327,14 @@ impl World {
         }
         self.nodes[side.index()].claims += 1;
         let after_ns = (100 * US + self.rng.below(1_000 * US)) * self.store.slowness(self.now_ns);
-        self.agenda.at(
-            self.now_ns + after_ns,
-            Happening::StoreWork(side, generation, Half::Test),
-        );
+        let process = self.nodes[side.index()].process;
+        let claim = Claim {
+            side,
+            process,
+            generation,
+        };
+        let at_ns = self.now_ns + after_ns;
+        self.agenda.at(at_ns, Happening::StoreWork(claim, Half::Test));
     }
 
     fn go_live(&mut self, side: Side, generation: Generation) {
@@ -351,7 +371,7 @@ impl World {
         self.trace
             .say(self.now_ns, || format!("{side:?} halts: {halt:?}"));
         self.marks.reach(match (&halt, side) {
-            (Halt::NotArmed, _) => return self.checker.fail(|| "nobody has joined".to_owned()),
+            (Halt::NotArmed, _) => Mark::NotArmed,
             (Halt::Fenced, Side::Primary) => Mark::PrimaryFenced,
             (Halt::Fenced, Side::Backup) => Mark::BackupFenced,
             (Halt::Stopped, _) => Mark::Stopped,
@@ -362,6 +382,7 @@ impl World {
             (Halt::Ended { .. }, _) => Mark::EndedAlone,
         });
         self.nodes[side.index()].halted = Some(halt);
+        self.ends_joining(side);
         self.close(side);
         self.leave_switch(side);
     }
@@ -388,7 +409,7 @@ impl World {
     fn note_report(&mut self, side: Side, report: &Report) {
         self.trace
             .say(self.now_ns, || format!("{side:?} reports {report:?}"));
-        if matches!(report, Report::Solo { .. }) {
+        if matches!(report, Report::Solo { .. } | Report::NewcomerLost { .. }) {
             self.nodes[side.index()].cpu.borrow_mut().alone = true;
         }
         self.mark_report(side, report);

@@ -4,9 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use lockstep_core::replica::role::Outcome;
-use lockstep_logging_channel::Generation;
 
 use super::network::Parcel;
+use super::node::Claim;
 use super::plan::Side;
 use super::store::Half;
 
@@ -31,9 +31,9 @@ pub enum Happening {
     /// A replica asked to be stepped now.
     Wake(Side),
     /// One half of a claim reaches the store.
-    StoreWork(Side, Generation, Half),
+    StoreWork(Claim, Half),
     /// The store's answer reaches the claimant.
-    StoreAnswer(Side, Generation, Outcome),
+    StoreAnswer(Claim, Outcome),
     /// A side asks its witness.
     Probe(Side),
     /// The witness's answer to what it was asked then arrives.
@@ -46,15 +46,23 @@ pub enum Happening {
     Output {
         /// From which side.
         side: Side,
+        /// By its port.
+        port: u32,
         /// In which generation it was let out.
         generation: u32,
         /// What.
         payload: Vec<u8>,
     },
-    /// A side's announcement reaches the switch.
-    Announced(Side, u32),
-    /// The switch sees that a side's process is gone.
-    Detached(Side),
+    /// What the process at this port announces reaches the switch.
+    Announced(u32, u32),
+    /// The switch sees that the process at this port is gone.
+    Detached(u32),
+    /// A process is started that is to join the machine.
+    Start(Side),
+    /// What this number of a joining asks for is due.
+    Joining(u32, super::joining::Due),
+    /// Who acts alone looks at the store.
+    Look(Side),
     /// A planned fault, by its place in the plan.
     Fault(usize),
     /// A process dies.

@@ -1,5 +1,7 @@
 //! The judges. They know what was promised and see what comes out; they share nothing with the code under test.
 
+use std::collections::BTreeMap;
+
 use lockstep_logging_channel::Sequence;
 
 use super::guest::Guest;
@@ -12,14 +14,14 @@ pub type Said = (Sequence, Vec<u8>);
 #[derive(Debug, Default)]
 pub struct Checker {
     failure: Option<String>,
-    /// What each side has let out, in order.
-    said: [Vec<Said>; 2],
+    /// What each process has let out, in order.
+    said: BTreeMap<u32, Vec<Said>>,
     /// The newest generation in which anybody spoke.
     spoken: u32,
     /// Who spoke first in each generation.
-    speakers: Vec<(u32, Side)>,
-    /// State of the primary's guest at each exit.
-    states: Vec<u64>,
+    speakers: Vec<(u32, u32)>,
+    /// State of each process's guest at each exit, from the first on.
+    states: BTreeMap<u32, (usize, Vec<u64>)>,
 }
 
 impl Checker {
@@ -34,39 +36,39 @@ impl Checker {
         self.failure.get_or_insert_with(what);
     }
 
-    /// A side lets an output out. `stored`: the newest entry that the backup's process has had;
-    /// `alone`: the store says that the side has won its generation.
-    pub fn output(&mut self, side: Side, generation: u32, alone: bool, stored: Sequence, said: Said) {
+    /// A process lets an output out. `stored`: the newest entry that its armed backup's process has had;
+    /// `alone`: it acts alone, and the store says that it has won its generation.
+    pub fn output(&mut self, process: u32, generation: u32, alone: bool, stored: Sequence, said: Said) {
         let sequence = said.0;
         if generation < self.spoken {
             let spoken = self.spoken;
             self.fail(|| {
-                format!("the {side:?} spoke in generation {generation} after generation {spoken} had")
+                format!("process {process} spoke in generation {generation} after generation {spoken} had")
             });
         }
         self.spoken = self.spoken.max(generation);
         match self.speakers.iter().find(|(spoken, _)| *spoken == generation) {
-            Some((_, speaker)) if *speaker != side => {
-                self.fail(|| format!("both sides spoke in generation {generation}"));
+            Some((_, speaker)) if *speaker != process => {
+                self.fail(|| format!("two processes spoke in generation {generation}"));
             }
             Some(_) => (),
-            None => self.speakers.push((generation, side)),
+            None => self.speakers.push((generation, process)),
         }
         if !alone && sequence > stored {
             self.fail(|| format!("output {} left, and the backup had only {}", sequence.0, stored.0));
         }
-        let all = &mut self.said[side.index()];
+        let all = self.said.entry(process).or_default();
         let newest = all.last().map(|(newest, _)| *newest);
         all.push(said);
         if newest >= Some(sequence) {
-            self.fail(|| format!("the {side:?} said {} after {newest:?}", sequence.0));
+            self.fail(|| format!("process {process} said {} after {newest:?}", sequence.0));
         }
     }
 
     /// A side acts alone, in its own opinion; the store says who may.
-    pub fn acts_alone(&mut self, side: Side, winner: Option<Side>) {
-        if winner != Some(side) {
-            self.fail(|| format!("the {side:?} acts alone, and the generation is of {winner:?}"));
+    pub fn acts_alone(&mut self, side: Side, won: bool, winner: Option<u32>) {
+        if !won {
+            self.fail(|| format!("the {side:?} acts alone, and the generation is of process {winner:?}"));
         }
     }
 
@@ -78,22 +80,27 @@ impl Checker {
         }
     }
 
-    /// Whether the primary has said the output of this entry.
+    /// Whether another process has said the output of this entry.
     #[must_use]
-    pub fn primary_said(&self, sequence: Sequence) -> bool {
-        contains(&self.said[0], sequence)
+    pub fn was_said(&self, process: u32, sequence: Sequence) -> bool {
+        let others = self.said.iter().filter(|(other, _)| **other != process);
+        others.into_iter().any(|(_, said)| contains(said, sequence))
     }
 
-    /// A guest has passed an exit. A replaying one must be as the recorded one was there.
-    pub fn exit(&mut self, side: Side, replaying: bool, guest: &Guest) {
+    /// A guest has passed an exit. One that replays what `leader` has recorded must be as that was there.
+    pub fn exit(&mut self, process: u32, leader: Option<u32>, guest: &Guest) {
         let (exits, state) = (guest.exits() as usize, guest.state());
         if let Some(wrong) = guest.wrong() {
-            self.fail(|| format!("the guest of the {side:?} saw {wrong} at exit {exits}"));
+            self.fail(|| format!("the guest of process {process} saw {wrong} at exit {exits}"));
         }
-        if side == Side::Primary {
-            self.states.resize(exits, 0);
-            self.states.push(state);
-        } else if replaying && self.states.get(exits).is_some_and(|recorded| *recorded != state) {
+        let (first, states) = self.states.entry(process).or_insert((exits, Vec::new()));
+        states.resize(exits - *first, 0);
+        states.push(state);
+        let recorded = leader.and_then(|leader| {
+            let (first, states) = self.states.get(&leader)?;
+            states.get(exits.checked_sub(*first)?)
+        });
+        if recorded.is_some_and(|recorded| *recorded != state) {
             self.fail(|| format!("the replay's state differs from the recorded one at exit {exits}"));
         }
     }
@@ -101,8 +108,9 @@ impl Checker {
     /// The end: everything that was said must be of the history that survives, `history`.
     pub fn history(&mut self, history: &[Said]) {
         let newest = history.last().map(|(sequence, _)| *sequence);
-        for (side, said) in Side::BOTH.into_iter().zip(std::mem::take(&mut self.said)) {
-            for (sequence, bytes) in &said {
+        let all = std::mem::take(&mut self.said);
+        for (process, said) in &all {
+            for (sequence, bytes) in said {
                 let place = history.binary_search_by_key(sequence, |(sequence, _)| *sequence);
                 let same = place
                     .ok()
@@ -112,20 +120,20 @@ impl Checker {
                 if !same && Some(*sequence) <= newest {
                     self.fail(|| {
                         format!(
-                            "output {} of the {side:?} is not of the surviving history",
+                            "output {} of process {process} is not of the surviving history",
                             sequence.0
                         )
                     });
                 }
             }
-            self.said[side.index()] = said;
         }
+        self.said = all;
     }
 
     /// The first output of `history` that was neither said nor `dropped`.
     #[must_use]
     pub fn first_unsaid(&self, history: &[Said], dropped: &[Sequence]) -> Option<Sequence> {
-        let said = |sequence| self.said.iter().any(|said| contains(said, sequence));
+        let said = |sequence| self.said.values().any(|said| contains(said, sequence));
         let mut outputs = history.iter().map(|(sequence, _)| *sequence);
         outputs.find(|sequence| !said(*sequence) && !dropped.contains(sequence))
     }

@@ -5,11 +5,13 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
-use lockstep_core::replica::recorder::{Journal, Outside, Recorder, Start};
+use lockstep_core::replica::recorder::{
+    CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start,
+};
 use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{Entry, Event, ExecutionPoint, Generation, OutputTarget, Sequence, Value};
@@ -50,8 +52,10 @@ pub struct Cpu {
     pub live: bool,
     /// It has to wait.
     pub throttled: bool,
-    /// There is no peer any more.
+    /// There is no peer: entries need no encoding.
     pub alone: bool,
+    /// Its state is wanted, at the next pause.
+    pub capture: bool,
     /// The generation to go live in.
     pub won: Generation,
     /// From the loop to the replay.
@@ -88,6 +92,7 @@ impl Cpu {
             live,
             throttled: false,
             alone: false,
+            capture: false,
             won: Generation::default(),
             items: Items::default(),
             told: VecDeque::new(),
@@ -279,6 +284,12 @@ impl<T: Journal> Journal for Watched<T> {
     }
 }
 
+impl<T: CaptureJournal> CaptureJournal for Watched<T> {
+    fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        self.inner.saved_at(sequence, exits)
+    }
+}
+
 impl<T: Feed> Feed for Watched<T> {
     fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
         self.inner.next(exits)
@@ -318,20 +329,21 @@ fn recorder(end: &Shared, start: Start) -> Live {
 
 /// The door of a guest that is live from the start.
 #[must_use]
-pub fn live_door(cpu: &Shared, start: Start) -> Box<dyn Door> {
+pub fn live_door(cpu: &Shared, start: Start) -> Box<dyn LiveDoor> {
     Box::new(recorder(cpu, start))
 }
 
-/// The door of a guest that replays, and may go live.
+/// The door of a guest that replays from there on, and may go live.
 #[must_use]
-pub fn standby_door(cpu: &Shared) -> Box<dyn Door> {
+pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
     let feed = Watched {
         inner: QueuedFeed::new(End(cpu.clone())),
         end: cpu.clone(),
     };
     let end = cpu.clone();
     let go_live = move |taken_over| Ok(take_over(&end, taken_over));
-    let replayer = Replayer::new(feed, false);
+    let SavedAt { sequence, floor } = from;
+    let replayer = Replayer::from_capture(feed, false, sequence, floor);
     Box::new(Standby::new(replayer, Some(Box::new(go_live))))
 }
 

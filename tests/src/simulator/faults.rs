@@ -5,10 +5,10 @@ use lockstep_core::replica::role::{Cause, Input, Report};
 use super::agenda::Happening;
 use super::marks::Mark;
 use super::network::Parcel;
-use super::node::Life;
+use super::node::{Life, Node};
 use super::plan::{Fault, Side};
 use super::points::{Blow, Moment, Point, Step};
-use super::world::{CLAIMED, World};
+use super::world::World;
 
 impl World {
     /// A planned fault happens. Whatever lasts, ends with the calm.
@@ -55,6 +55,8 @@ impl World {
             Fault::Store { fault, for_ns } => self.store.fail(fault, until(for_ns)),
             Fault::Terminate { side } => self.tell(side, Input::StopRequested),
             Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
+            Fault::Start { side } => self.start_newcomer(side),
+            Fault::StartAfresh => self.start_afresh(),
             Fault::Jump { side, by_ns } => self.jump(side, by_ns),
             Fault::WallBack { side, by_ns } => {
                 self.nodes[side.index()].cpu.borrow_mut().set_wall_back(by_ns);
@@ -67,12 +69,25 @@ impl World {
 
     /// A process dies; its kernel tells the peer.
     pub(super) fn crash(&mut self, side: Side, reset: bool) {
-        let won = self.store.claims.winner(CLAIMED) == Some(side);
+        if self.hits_a_loading_one(side) {
+            return;
+        }
+        let won = self.has_won(side);
         let node = &mut self.nodes[side.index()];
         if !node.is_up() {
             return;
         }
         node.life = Life::Dead;
+        let newcomer = |node: &Node| !node.armed && node.halted.is_none();
+        if newcomer(&self.nodes[side.index()]) {
+            self.marks.reach(Mark::NewcomerDiedCatchingUp);
+        }
+        let other = &self.nodes[side.other().index()];
+        if other.is_up() && newcomer(other) {
+            self.marks.reach(Mark::HolderDiedCatchingUp);
+        }
+        self.ends_joining(side);
+        let node = &mut self.nodes[side.index()];
         if won && !node.replica.acts_alone() {
             self.marks.reach(Mark::CrashedBetweenClaimAndAnswer);
         }
@@ -189,6 +204,11 @@ impl World {
         self.mark_wait(side, report);
         let mark = match report {
             Report::Noticed { cause } => return self.mark_cause(side, cause),
+            Report::NewcomerLost { cause } => {
+                self.marks.reach(Mark::NewcomerForgotten);
+                return self.mark_cause(side, cause);
+            }
+            Report::Overtaken { .. } => Mark::SawLaterGeneration,
             Report::StorageSilent { .. } => Mark::StoreSilent,
             Report::Held { .. } => Mark::HeldTold,
             Report::Flows { .. } => Mark::FlowsTold,
@@ -226,7 +246,9 @@ impl World {
             Cause::Left { .. } => Mark::Left,
             Cause::TooFar { .. } => Mark::TooFar,
             Cause::Violation { .. } if repeats => Mark::RepeatRefused,
-            Cause::LogTooLong { .. } | Cause::TooSlow { .. } | Cause::Here { .. } => return,
+            Cause::LogTooLong { .. } => Mark::LogTooLong,
+            Cause::TooSlow { .. } => Mark::TooSlow,
+            Cause::Here { .. } => return,
             Cause::Violation { why } => {
                 self.checker
                     .fail(|| format!("the {side:?} accuses its peer: {why}"));

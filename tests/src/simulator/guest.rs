@@ -24,6 +24,9 @@ const FRAMES_MAX: usize = 16;
 /// Time between the guest's own timer interrupts.
 const TIMER_NS: u64 = 7_000_000;
 
+/// Entries of its log in a page.
+const PAGE_ENTRIES: usize = 4;
+
 /// Exits between digests.
 const DIGEST_EXITS: u64 = 64;
 
@@ -146,7 +149,7 @@ pub enum Progress {
 }
 
 /// The guest.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Guest {
     exits: u64,
     phase: Phase,
@@ -195,6 +198,27 @@ impl Guest {
     #[must_use]
     pub fn state(&self) -> u64 {
         mix(self.chain ^ mix(self.time_ns ^ mix(self.log.len() as u64)))
+    }
+
+    /// Whether it is between two exits, and nothing has entered since the last.
+    #[must_use]
+    pub fn is_at_a_pause(&self) -> bool {
+        matches!(self.phase, Phase::Arrivals { entered: false })
+    }
+
+    /// The number of the page in which it writes next: its log is its memory.
+    #[must_use]
+    pub fn page(&self) -> usize {
+        self.log.len() / PAGE_ENTRIES
+    }
+
+    /// The machine whose pages from `page` on were not moved.
+    #[must_use]
+    pub fn without_pages(mut self, page: usize) -> Self {
+        for entry in self.log.iter_mut().skip(page * PAGE_ENTRIES) {
+            *entry = (u8::MAX, 0);
+        }
+        self
     }
 
     /// What clients wrote.

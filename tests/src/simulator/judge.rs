@@ -1,13 +1,14 @@
 //! When a run is decided, and what is judged then.
 
 use lockstep_core::replica::BATCH_OUTPUT_BYTES_MAX;
+use lockstep_core::replica::role::Protection;
 use lockstep_logging_channel::Sequence;
 
 use super::check::Said;
 use super::marks::Mark;
 use super::node::{Life, Node};
 use super::plan::Side;
-use super::world::{CLAIMED, World};
+use super::world::World;
 
 impl World {
     fn node(&self, side: Side) -> &Node {
@@ -24,23 +25,39 @@ impl World {
             return false;
         }
         let served = self.clients.iter().all(super::clients::Client::is_done);
-        let decided = match self.store.claims.winner(CLAIMED) {
-            Some(winner) => {
-                self.node(winner).replica.acts_alone()
-                    && self.node(winner).is_up()
-                    && !self.node(winner.other()).is_up()
-            }
-            None => self.nodes.iter().all(Node::is_up),
+        let protections = Side::BOTH.map(|side| {
+            let node = self.node(side);
+            node.is_up().then(|| node.replica.statistics().protection)
+        });
+        let decided = match protections {
+            [Some(Protection::Protected), Some(Protection::Protected)] => true,
+            [Some(Protection::Alone), None] => self.node(Side::Primary).standing.live,
+            [None, Some(Protection::Alone)] => self.node(Side::Backup).standing.live,
+            _ => false,
         };
-        served && decided
+        // Nobody goes on in a generation that is over.
+        let newest = self.store.claims.newest().map_or(0, |(generation, _)| generation);
+        let overtaken = |node: &Node| node.is_up() && node.replica.generation().0 < newest;
+        let over = self.nodes.iter().any(overtaken);
+        served && decided && !over && self.joinings.now.is_none()
     }
 
-    /// Whose history survives: the winner's; where nobody claimed the primary's, or that of a backup that has
-    /// ended with its guest when the primary had not.
+    /// Whose history survives: that of the newest generation's winner; where nobody claimed the primary's, or that of a
+    /// backup that has ended with its guest when the other had not.
     fn survivor(&self) -> Side {
-        let backup_ended = self.node(Side::Backup).has_ended() && !self.node(Side::Primary).has_ended();
-        let unclaimed = if backup_ended { Side::Backup } else { Side::Primary };
-        self.store.claims.winner(CLAIMED).unwrap_or(unclaimed)
+        let newest = self.store.claims.newest().map_or(0, |(_, process)| process);
+        let is_newest = |side: &Side| self.node(*side).process == newest;
+        let winner = Side::BOTH.into_iter().find(is_newest).unwrap_or(Side::Primary);
+        let other_ended = self.node(winner.other()).has_ended() && !self.node(winner).has_ended();
+        if other_ended { winner.other() } else { winner }
+    }
+
+    /// Whether a side has won the generation in which it acts.
+    pub(super) fn has_won(&self, side: Side) -> bool {
+        let node = self.node(side);
+        let claimed = node.replica.generation().0 + u32::from(!node.replica.acts_alone());
+        let won = |generation| self.store.claims.winner(generation) == Some(node.process);
+        won(claimed) || won(node.replica.generation().0)
     }
 
     /// The newest output of the surviving history.
@@ -83,6 +100,10 @@ impl World {
             self.marks.reach(Mark::WallWentBack);
         }
         self.check_expected();
+        if self.afresh {
+            // Another machine has its name.
+            return;
+        }
         let survivor = self.survivor();
         let history: Vec<Said> = self.node(survivor).cpu.borrow().history.clone();
         self.checker.history(&history);
@@ -96,7 +117,7 @@ impl World {
             self.marks.reach(Mark::BothDead);
         }
         // A backup that died on its way has not replayed all it had: what it lacks is not lost by a mistake.
-        let whole = survivor == Side::Primary || stands || node.cpu.borrow().live;
+        let whole = stands || node.cpu.borrow().live;
         if whole {
             let acknowledged: Vec<_> = self
                 .clients

@@ -1,4 +1,4 @@
-//! A simulator of pairs. It drives the real role machine, gate, recorder, replayer, encoder and decoder in
+//! A simulator of pairs, and of machines that heal. It drives the real role machine, gate, recorder, replayer, encoder and decoder in
 //! virtual time, in one thread, everything from one seed.
 //!
 //! ```text
@@ -14,10 +14,11 @@
 //! jumps ahead and a wall clock that is set back; a store that is slow, full, hangs, never answers, fails, or fails after having done its
 //! work; slow virtual CPUs, a backup that joins late, lossy clients, orders to stop, and the guest's end. The network outside is
 //! the real switch, to which each side has a connection of its own: what they say there overtakes each other ([`switch`]).
-//! A side can lose the clients, and with them its witness ([`witness`]).
+//! A side can lose the clients, and with them its witness ([`witness`]). Whoever is gone can be started again, and joins the
+//! machine that runs ([`healing`], [`joining`]): many generations in one run.
 //!
 //! Not modelled: a process stopped between its last look at the clock and the system call that writes (`docs/failover.md`);
-//! the handshake, after which a run begins; connecting again and attaching a new backup, which the product does not do yet.
+//! the handshake, after which a run, and a newcomer's part in it, begins; the pages of a transfer, which is a copy that takes time.
 
 #![allow(clippy::indexing_slicing, reason = "arrays of two, indexed by the side")]
 
@@ -30,7 +31,9 @@ mod clock;
 mod cpu;
 mod faults;
 mod guest;
+mod healing;
 mod inbox;
+mod joining;
 mod judge;
 mod marks;
 mod network;
@@ -78,9 +81,10 @@ pub fn simulate(seed: u64, traced: bool) -> Outcome {
     let mut world = World::new(seed, trace);
     // A replica's assertion is a promise that the replica itself saw broken.
     let panicked = catch_unwind(AssertUnwindSafe(|| world.run())).err();
-    let said = panicked.map(|payload| match payload.downcast_ref::<String>() {
-        Some(text) => format!("an assertion failed: {text}"),
-        None => "an assertion failed".to_owned(),
+    let said = panicked.map(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        format!("an assertion failed: {}", text.unwrap_or("without a word"))
     });
     Outcome {
         seed,

@@ -7,15 +7,18 @@ use lockstep_core::replica::driving::{Received, together};
 use lockstep_core::replica::role::{Closed, Input};
 use lockstep_logging_channel::{LogError, Order, Record, codec};
 
+use super::joining::Image;
 use super::plan::MS;
 
 /// What is under way from one side to the other.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Parcel {
     /// Bytes of the stream.
     Bytes(Vec<u8>),
     /// Bytes of the stream that it had brought before.
     Again(Vec<u8>),
+    /// The saved state of a machine, all of it.
+    State(Box<Image>),
     /// The sending side has closed.
     Closed,
 }
@@ -37,6 +40,8 @@ pub struct Link {
     pub corrupt: bool,
     /// Parcels sent before this one are lost: their sender's kernel has reset.
     pub lost_before: u64,
+    /// Parcels sent before this one were sent over an earlier connection.
+    pub earlier: u64,
     /// Parcels sent.
     pub sent: u64,
     /// The last of them, where the plan will repeat them.
@@ -47,6 +52,14 @@ pub struct Link {
 const REPEATED: usize = 3;
 
 impl Link {
+    /// A new connection begins.
+    pub fn begin(&mut self, now_ns: u64) {
+        self.earlier = self.sent;
+        self.newest.clear();
+        self.corrupt = false;
+        (self.last_arrival_ns, self.free_at_ns) = (now_ns, now_ns);
+    }
+
     /// Remembers what is sent, to repeat it.
     pub fn remember(&mut self, bytes: &[u8]) {
         self.newest.push_back(bytes.to_vec());

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use lockstep_core::machine::door::Door;
+use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{Carried, FromCpu, Payload};
 use lockstep_core::replica::driving::{Carrying, Standing};
-use lockstep_core::replica::recorder::Start;
-use lockstep_core::replica::role::{Config, Halt, Input, KEPT_BYTES_MAX, Replica};
+use lockstep_core::replica::recorder::{LiveDoor, SavedAt, Start};
+use lockstep_core::replica::role::{Config, Halt, Input, Protection, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
 
 use super::check::Checker;
@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
 use super::guest::{Guest, Progress};
 use super::inbox::Inbox;
+use super::joining::Image;
 use super::network::Decoder;
 use super::plan::{Plan, Side};
 use super::points::Step;
@@ -37,10 +38,33 @@ pub enum Life {
     Dead,
 }
 
+/// A claim, and who makes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// On which side.
+    pub side: Side,
+    /// Which process.
+    pub process: u32,
+    /// For which generation.
+    pub generation: Generation,
+}
+
 /// A replica process.
 pub struct Node {
-    /// Which.
+    /// On which side it runs.
     pub side: Side,
+    /// Its number among all processes of the run.
+    pub process: u32,
+    /// The process whose log it replays.
+    pub leader: Option<u32>,
+    /// It has been a backup from the start, or was armed, or is live.
+    pub armed: bool,
+    /// A state is under way from here to one that wants to join.
+    pub sends_state: bool,
+    /// What it has said in this step it said alone.
+    pub alone_in_step: bool,
+    /// Since when the virtual CPU has to wait.
+    pub throttled_since_ns: u64,
     /// Its clock.
     pub clock: Clock,
     /// Whether it runs.
@@ -51,7 +75,9 @@ pub struct Node {
     pub cpu: Shared,
     /// Its guest.
     pub guest: Guest,
-    door: Box<dyn Door>,
+    door: Box<dyn LiveDoor>,
+    /// The state that was saved, until it is sent.
+    pub image: Option<Image>,
     /// What waits to be read.
     pub inbox: Inbox,
     /// The time has come that it asked for.
@@ -67,7 +93,7 @@ pub struct Node {
     /// How many of each kind were begun.
     pub steps: [u64; Step::ALL.len()],
     /// Halves of claims that wait for the process to go on.
-    pub claims_then: Vec<(Generation, Half)>,
+    pub claims_then: Vec<(Claim, Half)>,
     /// The second half of what was being sent, likewise.
     pub half_sent: Option<Vec<u8>>,
     /// Bytes from the peer become records here.
@@ -99,15 +125,15 @@ pub struct Node {
 }
 
 /// The role machine's settings.
-fn config(plan: &Plan, side: Side) -> Config {
+fn config(plan: &Plan, side: Side, generation: Generation, common: Sequence) -> Config {
     Config {
-        generation: Generation(1),
-        common: Sequence(0),
+        generation,
+        common,
         timeout_ns: plan.timeout_ns,
         window_bytes_max: plan.window_bytes_max,
         held_bytes_max: plan.held_bytes_max,
         lag_ns_max: plan.timeout_ns,
-        kept_bytes_max: KEPT_BYTES_MAX,
+        kept_bytes_max: plan.kept_bytes_max,
         witnesses: usize::from(plan.witnesses[side.index()]),
     }
 }
@@ -136,12 +162,22 @@ impl Node {
             generation: Generation(1),
             sequence: Sequence(1),
         };
+        let config = config(plan, side, first.generation, Sequence(0));
         let (replica, door) = match side {
-            Side::Primary => (
-                Replica::primary(config(plan, side), start_ns),
-                live_door(&cpu, first),
+            Side::Primary if plan.alone => {
+                cpu.borrow_mut().alone = true;
+                (Replica::alone(config, start_ns), live_door(&cpu, first))
+            }
+            Side::Primary => (Replica::primary(config, start_ns), live_door(&cpu, first)),
+            Side::Backup => (
+                Replica::backup(config, start_ns),
+                standby_door(&cpu, SavedAt::default()),
             ),
-            Side::Backup => (Replica::backup(config(plan, side), start_ns), standby_door(&cpu)),
+        };
+        let standing = if live && plan.alone {
+            Standing::alone()
+        } else {
+            Standing::new(live)
         };
         #[expect(
             clippy::expect_used,
@@ -150,23 +186,30 @@ impl Node {
         let replica = replica.expect("the plan's settings");
         Self {
             side,
+            process: side as u32,
+            leader: (!live).then_some(Side::Primary as u32),
+            armed: true,
+            sends_state: false,
+            alone_in_step: false,
+            throttled_since_ns: 0,
             clock,
             life: Life::Running,
             replica,
             cpu,
             guest: Guest::default(),
             door,
+            image: None,
             inbox: Inbox::default(),
             woken: true,
             told: VecDeque::new(),
             carrying: Carrying::default(),
-            standing: Standing::new(live),
+            standing,
             actions_done: 0,
             steps: [0; Step::ALL.len()],
             claims_then: Vec::new(),
             half_sent: None,
             decoder: Decoder::default(),
-            connected: true,
+            connected: standing.connected,
             claims: 0,
             halted: None,
             act_due: false,
@@ -179,6 +222,56 @@ impl Node {
             watch: Watch::default(),
             stopped_since_ns: 0,
         }
+    }
+
+    /// A process that has loaded a machine's state and has said so.
+    ///
+    /// # Panics
+    /// As [`Node::new`].
+    #[must_use]
+    pub fn newcomer(before: &Self, plan: &Plan, process: u32, image: Image, now_ns: u64, seed: u64) -> Self {
+        let Image {
+            guest,
+            saved_at,
+            history,
+            leader,
+            generation,
+            ..
+        } = image;
+        let clock_ns = before.clock.read(now_ns);
+        let cpu = Cpu::new(clock_ns, seed, false);
+        cpu.borrow_mut().history = history;
+        let config = config(plan, before.side, generation, saved_at.sequence);
+        #[expect(
+            clippy::expect_used,
+            reason = "a plan that no pair can have is a defect of the simulator"
+        )]
+        let replica = Replica::newcomer(config, clock_ns).expect("the plan's settings");
+        Self {
+            process,
+            leader: Some(leader),
+            armed: false,
+            clock: before.clock,
+            replica,
+            door: standby_door(&cpu, saved_at),
+            cpu,
+            guest,
+            stored: saved_at.sequence,
+            slow: before.slow,
+            ..Self::new(Side::Backup, plan, seed).on(before.side)
+        }
+    }
+
+    fn on(self, side: Side) -> Self {
+        Self { side, ..self }
+    }
+
+    /// Whether it acts alone, and no newcomer is with it.
+    #[must_use]
+    pub fn takes_a_newcomer(&self) -> bool {
+        let alone = self.replica.statistics().protection == Protection::Alone;
+        let live = self.standing.live && self.replica.acts_alone();
+        self.is_up() && alone && live && !self.sends_state && !self.guest_over
     }
 
     /// Whether it can still do anything.
@@ -214,12 +307,15 @@ impl Node {
             if exits == EXITS_A_TURN {
                 break Turn::Again { after_ns: 0 };
             }
+            if let Err(why) = self.capture() {
+                checker.fail(|| format!("the {:?} was not captured: {why}", self.side));
+            }
             match self.guest.step(&mut *self.door) {
                 Ok(Progress::Between) => (),
                 Ok(Progress::Exit) => {
                     exits += 1;
-                    let replaying = !self.cpu.borrow().live;
-                    checker.exit(self.side, replaying, &self.guest);
+                    let leader = self.leader.filter(|_| !self.cpu.borrow().live);
+                    checker.exit(self.process, leader, &self.guest);
                 }
                 Ok(Progress::Ended) => {
                     self.guest_over = true;
@@ -240,6 +336,29 @@ impl Node {
         let told = std::mem::take(&mut self.cpu.borrow_mut().told);
         told.into_iter().for_each(|told| self.inbox.put(told));
         turn
+    }
+
+    /// Saves the state, where it is wanted and the guest is at a pause.
+    fn capture(&mut self) -> Result<(), DoorError> {
+        let wanted = self.cpu.borrow().capture && self.image.is_none();
+        if !wanted || !self.guest.is_at_a_pause() {
+            return Ok(());
+        }
+        let Some(saved_at) = self.door.saved_at(self.guest.exits())? else {
+            return Ok(());
+        };
+        let cpu = &mut *self.cpu.borrow_mut();
+        // What is logged from here on is for somebody.
+        (cpu.capture, cpu.alone) = (false, false);
+        self.image = Some(Image {
+            guest: self.guest.clone(),
+            saved_at,
+            history: cpu.history.clone(),
+            leader: self.process,
+            generation: self.replica.generation(),
+            damaged: false,
+        });
+        Ok(())
     }
 
     /// A live guest that idles has a timer; a replaying one has only its log, and a throttled one waits for its loop.

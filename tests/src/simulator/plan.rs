@@ -104,6 +104,10 @@ pub enum Fault {
     Store { fault: StoreFault, for_ns: u64 },
     /// The process is asked to stop.
     Terminate { side: Side },
+    /// A process is started on this side, if there is none, which is to join the machine.
+    Start { side: Side },
+    /// An operator starts the machine afresh elsewhere, though somebody acts alone.
+    StartAfresh,
     /// The guest is told to power off.
     PowerOff,
     /// The clock of this side jumps ahead.
@@ -158,6 +162,12 @@ pub struct Plan {
     pub think_ns: u64,
     /// How often a frame between client and guest is lost: once in so many.
     pub loss: u64,
+    /// Most bytes of log that are kept for a newcomer.
+    pub kept_bytes_max: u64,
+    /// Processes are started again, and join.
+    pub heals: bool,
+    /// The primary starts alone.
+    pub alone: bool,
     /// The sides that have a witness.
     pub witnesses: [bool; 2],
     /// What it is certain to lead to.
@@ -199,6 +209,9 @@ impl Plan {
             clients: rng.within(1, 4),
             think_ns: timeout_ns / if rng.once_in(3) { 10 } else { 2 },
             loss: [20, 100, u64::MAX][rng.below(3) as usize],
+            kept_bytes_max: lockstep_core::replica::role::KEPT_BYTES_MAX,
+            heals: false,
+            alone: false,
             witnesses: [false; 2],
             expected: None,
             faults: Vec::new(),
@@ -218,6 +231,7 @@ impl Plan {
         }
         plan.faults.sort_by_key(|planned| planned.at_ns);
         plan.keep_one_jump();
+        plan.draw_healing(seed);
         plan.draw_witnesses(seed);
         plan
     }
@@ -283,7 +297,7 @@ impl Plan {
     }
 
     /// Any point of the protocol; those that a pair passes all the time, at any of many times.
-    fn draw_strike(rng: &mut Rng, for_ns: u64) -> Fault {
+    pub(super) fn draw_strike(rng: &mut Rng, for_ns: u64) -> Fault {
         let step = Step::ALL[rng.below(Step::ALL.len() as u64) as usize];
         let (rare, middle) = match step {
             Step::Claim => (true, true),
@@ -424,7 +438,7 @@ impl Plan {
         self.faults.extend(faults.map(|fault| Planned { at_ns, fault }));
     }
 
-    fn draw_store(rng: &mut Rng) -> StoreFault {
+    pub(super) fn draw_store(rng: &mut Rng) -> StoreFault {
         match rng.below(6) {
             0 => StoreFault::Unreachable,
             1 => StoreFault::FailsAfterwards,

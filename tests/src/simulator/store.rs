@@ -1,9 +1,9 @@
 //! The store of claims: the trait's promise, kept in memory, and the ways in which a real one fails.
 
 use lockstep_shared_disk::fake::{self, FakeMachine, FakeStore};
-use lockstep_shared_disk::{Claim, Generation, MachineId, MachineName, StoreError, Verdict};
+use lockstep_shared_disk::{Generation, MachineId, MachineName, StoreError, Verdict};
 
-use super::plan::{Side, StoreFault};
+use super::plan::StoreFault;
 
 /// Claims, kept for ever.
 #[derive(Debug)]
@@ -16,28 +16,34 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Claims a generation, as [`lockstep_shared_disk::MachineStore`] promises.
+    /// A process claims a generation, as [`lockstep_shared_disk::MachineStore`] promises.
     ///
     /// # Errors
     /// Never: nobody removes these.
-    pub fn claim(&self, claim: &Claim) -> Result<Verdict, StoreError> {
-        self.0.claim_now(claim)
+    pub fn claim(&self, generation: u32, process: u32) -> Result<Verdict, StoreError> {
+        self.0
+            .claim_now(&fake::claim(Generation(generation), number(process)))
     }
 
-    /// Who has won this generation.
+    /// The process that has won this generation.
     #[must_use]
-    pub fn winner(&self, generation: u32) -> Option<Side> {
-        let winner = self.0.winner(Generation(generation))?;
-        Side::BOTH.into_iter().find(|side| id(*side) == winner.party.id)
+    pub fn winner(&self, generation: u32) -> Option<u32> {
+        let [number, ..] = self.0.winner(Generation(generation))?.party.id;
+        Some(number.into())
+    }
+
+    /// The newest generation that was won, and the process. Who starts a machine claims nothing here, and who goes on claims the
+    /// next.
+    #[must_use]
+    pub fn newest(&self) -> Option<(u32, u32)> {
+        let won = |generation| Some((generation, self.winner(generation)?));
+        (2..).map_while(won).last()
     }
 }
 
-fn number(side: Side) -> u8 {
-    side as u8
-}
-
-fn id(side: Side) -> [u8; 16] {
-    fake::party(number(side)).id
+/// A run has fewer than a hundred processes.
+fn number(process: u32) -> u8 {
+    u8::try_from(process).unwrap_or(u8::MAX)
 }
 
 /// The store and its present fault.
@@ -87,6 +93,12 @@ impl Store {
         self.fault.filter(|(_, until_ns)| now_ns < *until_ns)
     }
 
+    /// True if the store answers now.
+    #[must_use]
+    pub fn is_well(&self, now_ns: u64) -> bool {
+        self.fault(now_ns).is_none()
+    }
+
     /// How many times slower than usual the store is now.
     #[must_use]
     pub fn slowness(&self, now_ns: u64) -> u64 {
@@ -97,23 +109,20 @@ impl Store {
     }
 
     /// The first half of a claim reaches the store.
-    pub fn test(&self, now_ns: u64, generation: u32, side: Side) -> Work {
+    pub fn test(&self, now_ns: u64, generation: u32, process: u32) -> Work {
         match self.fault(now_ns) {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
             Some((StoreFault::Swallows, _)) => Work::Swallowed,
             // Who finds a claim, its own or another's, has its verdict.
-            _ if self.claims.winner(generation).is_some() => self.set(now_ns, generation, side),
+            _ if self.claims.winner(generation).is_some() => self.set(now_ns, generation, process),
             _ => Work::Free,
         }
     }
 
     /// The second half of a claim reaches the store.
-    pub fn set(&self, now_ns: u64, generation: u32, side: Side) -> Work {
-        let verdict = || {
-            self.claims
-                .claim(&fake::claim(Generation(generation), number(side)))
-        };
+    pub fn set(&self, now_ns: u64, generation: u32, process: u32) -> Work {
+        let verdict = || self.claims.claim(generation, process);
         match self.fault(now_ns) {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),

@@ -71,15 +71,27 @@ impl Switch {
         *last
     }
 
-    /// A side's announcement arrives.
-    pub fn announce(&mut self, side: Side, generation: u32, now_ns: u64) {
+    /// A new process of a side is attached.
+    #[expect(clippy::expect_used, reason = "old processes give their ports back")]
+    pub fn attach(&mut self, side: Side) {
+        self.sides[side.index()] = self.backplane.attach().expect("a free port");
+    }
+
+    /// The port of a side's process.
+    #[must_use]
+    pub fn port(&self, side: Side) -> u32 {
+        self.sides[side.index()]
+    }
+
+    /// The announcement of the process at `port` arrives.
+    pub fn announce(&mut self, port: u32, generation: u32, now_ns: u64) {
         let announcement = Announcement {
             pair: PAIR,
             generation: Generation(generation),
         };
         self.announced = self.announced.max(generation);
-        self.enter(self.sides[side.index()], [&announcement.to_frame()], now_ns);
-        self.enter(self.sides[side.index()], [&gratuitous_arp(GUEST, None)], now_ns);
+        self.enter(port, [&announcement.to_frame()], now_ns);
+        self.enter(port, [&gratuitous_arp(GUEST, None)], now_ns);
         // Everybody hears it; nobody here has to act on it.
         self.discard();
     }
@@ -90,13 +102,9 @@ impl Switch {
         generation < self.announced
     }
 
-    /// An output of a side's guest arrives.
-    pub fn output(&mut self, side: Side, payload: &[u8], now_ns: u64) -> Passed {
-        self.enter(
-            self.sides[side.index()],
-            [&CLIENTS, &GUEST, &ETHERTYPE, payload],
-            now_ns,
-        );
+    /// An output of the guest of the process at `port` arrives.
+    pub fn output(&mut self, port: u32, payload: &[u8], now_ns: u64) -> Passed {
+        self.enter(port, [&CLIENTS, &GUEST, &ETHERTYPE, payload], now_ns);
         let left = self.take(self.clients);
         self.discard();
         left.into_iter().next().map_or(Passed::Refused, Passed::ToClients)
@@ -109,9 +117,9 @@ impl Switch {
         sides.map(|port| self.take(port).into_iter().next())
     }
 
-    /// A side's process is gone.
-    pub fn detach(&mut self, side: Side) {
-        self.backplane.detach(self.sides[side.index()]);
+    /// The process at `port` is gone.
+    pub fn detach(&mut self, port: u32) {
+        self.backplane.detach(port);
     }
 
     /// A frame, given in parts, enters by `port`.

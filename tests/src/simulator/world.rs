@@ -9,6 +9,7 @@ use super::check::Checker;
 use super::clients::{Client, Heard};
 use super::guest::{CLIENTS_MAX, Reply, Request};
 use super::inbox::Item;
+use super::joining::Joinings;
 use super::marks::{Mark, Marks};
 use super::network::{Link, Parcel};
 use super::node::{Life, Node, Turn};
@@ -23,11 +24,11 @@ use super::witness::Uplinks;
 /// was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
 const PROGRESS_NS: u64 = 6_000 * MS;
 
+/// Bytes of a saved state.
+const STATE_BYTES: usize = 64 << 10;
+
 /// Bytes that a process reads from its channel at once.
 const PIECE_BYTES_MAX: usize = 128 << 10;
-
-/// The generation a pair starts in; the next is claimed, and there is no third.
-pub const CLAIMED: u32 = 2;
 
 /// One run.
 pub struct World {
@@ -64,7 +65,11 @@ pub struct World {
     /// The plan has blows at points of the protocol.
     pub strikes: bool,
     /// Those that were struck, a bit each.
-    pub spent: u64,
+    pub spent: u128,
+    /// Processes that join, and have joined.
+    pub joinings: Joinings,
+    /// An operator has started the machine afresh elsewhere.
+    pub afresh: bool,
     /// The plan repeats what the channel has brought.
     repeats: bool,
 }
@@ -100,6 +105,8 @@ impl World {
             strikes,
             spent: 0,
             repeats,
+            joinings: Joinings::default(),
+            afresh: false,
         };
         world.begin();
         world
@@ -107,7 +114,8 @@ impl World {
 
     fn begin(&mut self) {
         self.trace.say(0, || format!("{:#?}", self.plan));
-        self.switch.announce(Side::Primary, 1, 0);
+        let port = self.switch.port(Side::Primary);
+        self.switch.announce(port, 1, 0);
         self.begin_probing();
         self.links
             .iter_mut()
@@ -122,6 +130,15 @@ impl World {
         for side in Side::BOTH {
             self.poke(side);
             self.poke_cpu(side, 0);
+        }
+        if self.plan.heals {
+            for side in Side::BOTH {
+                self.agenda.at(0, Happening::Look(side));
+            }
+        }
+        if self.plan.alone {
+            self.nodes[1].life = Life::Dead;
+            return;
         }
         self.nodes[1].life = Life::Stopped;
         self.agenda
@@ -174,21 +191,23 @@ impl World {
                 parcel,
                 late,
             } => self.arrive(to, number, parcel, late),
-            Happening::StoreWork(side, generation, half) => self.store_work(side, generation, half),
-            Happening::StoreAnswer(side, generation, outcome) => {
-                self.tell(side, Input::Claimed { generation, outcome });
-            }
+            Happening::StoreWork(claim, half) => self.store_work(claim, half),
+            Happening::StoreAnswer(claim, outcome) => self.store_answer(claim, outcome),
             Happening::Probe(side) => self.probe(side),
             Happening::Witnessed(side, asked_at_ns) => self.witnessed(side, asked_at_ns),
             Happening::Client(index) => self.client(index),
             Happening::Frame(frame) => self.frame(&frame),
             Happening::Output {
                 side,
+                port,
                 generation,
                 payload,
-            } => self.output(side, generation, &payload),
-            Happening::Announced(side, generation) => self.switch.announce(side, generation, self.now_ns),
-            Happening::Detached(side) => self.switch.detach(side),
+            } => self.output(side, port, generation, &payload),
+            Happening::Announced(port, generation) => self.switch.announce(port, generation, self.now_ns),
+            Happening::Detached(port) => self.switch.detach(port),
+            Happening::Start(side) => self.start_newcomer(side),
+            Happening::Joining(number, due) => self.joining(number, due),
+            Happening::Look(side) => self.look(side),
             Happening::Fault(index) => self.fault(index),
             Happening::Crash(side) => self.crash(side, false),
             Happening::Continue(side) => self.go_on(side),
@@ -233,6 +252,8 @@ impl World {
             return;
         }
         let turn = node.run(now_ns, &mut self.checker);
+        self.after_turn(side);
+        let node = &mut self.nodes[side.index()];
         if node.cpu.borrow().was_cut {
             self.marks.reach(Mark::BatchCut);
         }
@@ -260,11 +281,17 @@ impl World {
     }
 
     fn arrive(&mut self, to: Side, number: u64, parcel: Parcel, late: bool) {
-        if number <= self.links[to.other().index()].lost_before && parcel != Parcel::Closed {
+        let link = &self.links[to.other().index()];
+        let lost = number <= link.lost_before && !matches!(parcel, Parcel::Closed);
+        if lost || number <= link.earlier {
             return;
         }
+        let parcel = match parcel {
+            Parcel::State(image) => return self.load(to, *image),
+            parcel => parcel,
+        };
         let node = &mut self.nodes[to.index()];
-        if node.life == Life::Dead || !node.standing.connected {
+        if node.life == Life::Dead || !(node.standing.connected || node.sends_state) {
             return;
         }
         if late {
@@ -273,7 +300,7 @@ impl World {
         node.inbox.put_from_peer(match parcel {
             Parcel::Bytes(bytes) => Item::Bytes(bytes),
             Parcel::Again(bytes) => Item::Again(bytes),
-            Parcel::Closed => Item::Closed,
+            Parcel::Closed | Parcel::State(_) => Item::Closed,
         });
         self.poke(to);
     }
@@ -311,6 +338,7 @@ impl World {
         let number = link.sent;
         let count = match &parcel {
             Parcel::Bytes(bytes) | Parcel::Again(bytes) => bytes.len(),
+            Parcel::State(_) => STATE_BYTES,
             Parcel::Closed => 0,
         };
         let at_ns = link.arrival_ns(self.now_ns, latency_ns, count);
@@ -367,9 +395,9 @@ impl World {
     }
 
     /// An output of a side reaches the switch, and by it the clients.
-    fn output(&mut self, side: Side, generation: u32, payload: &[u8]) {
+    fn output(&mut self, side: Side, port: u32, generation: u32, payload: &[u8]) {
         let over = self.switch.is_over(generation);
-        match self.switch.output(side, payload, self.now_ns) {
+        match self.switch.output(port, payload, self.now_ns) {
             Passed::ToClients(bytes) => {
                 self.checker.heard(side, generation, over);
                 self.reply(&bytes);
@@ -430,7 +458,7 @@ impl World {
             self.marks.reach(Mark::WokeWithMail);
         }
         let first = side == Side::Backup && self.nodes[side.index()].actions_done == 0;
-        if self.store.claims.winner(CLAIMED) == Some(side.other()) {
+        if self.has_won(side.other()) && !self.plan.heals {
             self.marks.reach(match side {
                 Side::Primary => Mark::PrimaryWokeTooLate,
                 Side::Backup if first => Mark::JoinedLate,
@@ -439,9 +467,8 @@ impl World {
         }
         let node = &mut self.nodes[side.index()];
         let (claims_then, half_sent) = (std::mem::take(&mut node.claims_then), node.half_sent.take());
-        for (generation, half) in claims_then {
-            self.agenda
-                .at(self.now_ns, Happening::StoreWork(side, generation, half));
+        for (claim, half) in claims_then {
+            self.agenda.at(self.now_ns, Happening::StoreWork(claim, half));
         }
         if let Some(rest) = half_sent.filter(|_| self.nodes[side.index()].connected) {
             self.send_parcel(side, Parcel::Bytes(rest));

@@ -81,6 +81,8 @@ pub enum Mutant {
     CloseGateLate,
     /// A newcomer claims before it is armed.
     ClaimUnarmed,
+    /// Pages that were written while the state was under way are not in it.
+    LeavePageOut,
     /// The log that is kept for a newcomer lacks its beginning.
     LogOneBatchLate,
     /// A newcomer that is lost is waited for.
@@ -128,6 +130,7 @@ impl Mutant {
         Self::ArmFarBehind,
         Self::CloseGateLate,
         Self::ClaimUnarmed,
+        Self::LeavePageOut,
         Self::LogOneBatchLate,
         Self::KeepLostNewcomer,
         Self::IgnoreLaterGeneration,
@@ -147,12 +150,14 @@ pub fn activate(mutant: Option<Mutant>) {
 
 /// Whether this is done wrong now.
 #[cfg(feature = "mutants")]
+#[must_use]
 pub fn is(mutant: Mutant) -> bool {
     ACTIVE.get() == Some(mutant)
 }
 
 /// Nothing is done wrong.
 #[cfg(not(feature = "mutants"))]
+#[must_use]
 pub const fn is(_: Mutant) -> bool {
     false
 }
