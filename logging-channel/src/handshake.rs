@@ -65,6 +65,14 @@ pub enum HandshakeError {
         /// Its words.
         reason: String,
     },
+    /// The peer refuses for now: it may be asked again.
+    #[error("{peer} refuses for now: {}", printable(reason))]
+    Busy {
+        /// Who.
+        peer: String,
+        /// Its words.
+        reason: String,
+    },
     /// What answers is no side of a pair.
     #[error("{peer} does not speak this protocol (it sent {found:02x?}): is this the right address?")]
     Foreign {
@@ -200,7 +208,16 @@ pub async fn welcome_backup(
 
 /// Refuses a peer for `reason`, which it shows to its user.
 pub async fn turn_away(connection: &mut Connection, reason: &str, limit: Duration) {
-    let refusal = refuse(connection, Refused::Other(reason.to_owned()));
+    refuse_within(connection, Refused::Other(reason.to_owned()), limit).await;
+}
+
+/// The same, and the peer may ask again.
+pub async fn put_off(connection: &mut Connection, reason: &str, limit: Duration) {
+    refuse_within(connection, Refused::Later(reason.to_owned()), limit).await;
+}
+
+async fn refuse_within(connection: &mut Connection, refused: Refused, limit: Duration) {
+    let refusal = refuse(connection, refused);
     // A peer that does not take it in time is closed all the same.
     let _ = time::timeout(limit, refusal).await;
 }
@@ -400,6 +417,7 @@ pub(crate) fn unexpected(connection: &Connection, expected: Kind, message: Messa
             backup,
         },
         Message::Refused(Refused::Other(reason)) => HandshakeError::Refused { peer, reason },
+        Message::Refused(Refused::Later(reason)) => HandshakeError::Busy { peer, reason },
         other => HandshakeError::Unexpected {
             peer,
             expected,

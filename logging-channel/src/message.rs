@@ -100,6 +100,8 @@ pub enum Refused {
     },
     /// Something else, said in words.
     Other(String),
+    /// Not now, said in words: the peer may ask again.
+    Later(String),
 }
 
 /// Comes back as it is, at once.

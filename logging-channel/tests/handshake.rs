@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use common::{encoded, encoded_message, entries, environment, field, messages};
 use lockstep_logging_channel::handshake::{
-    HandshakeError, SOFTWARE_VERSION, as_backup, as_primary, hear_backup, turn_away,
+    HandshakeError, SOFTWARE_VERSION, as_backup, as_primary, hear_backup, put_off, turn_away,
 };
 use lockstep_logging_channel::message::{Beginning, Hello, Refused, Welcome};
 use lockstep_logging_channel::transport::Connection;
@@ -255,6 +255,23 @@ async fn a_backup_that_fits_can_be_turned_away_with_a_reason() {
     let refused = refused.unwrap_err();
     assert_eq!(refused.to_string(), "the primary refuses: it has its backup");
     assert!(refused.is_mismatch() && !refused.is_loss());
+}
+
+#[tokio::test]
+async fn a_backup_that_is_put_off_may_ask_again() {
+    let (mut to_backup, mut to_primary) = pair();
+    let primary = async {
+        hear_backup(&mut to_backup, &environment(), LIMIT).await.unwrap();
+        put_off(&mut to_backup, "another one joins it", LIMIT).await;
+    };
+    let here = backup_environment();
+    let ((), refused) = tokio::join!(primary, as_backup(&mut to_primary, &here, LIMIT));
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "the primary refuses for now: another one joins it"
+    );
+    assert!(!refused.is_mismatch());
 }
 
 /// What a stranger says is part of a line for people: one line, of bounded length, that changes no terminal.

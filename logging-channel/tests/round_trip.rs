@@ -132,6 +132,7 @@ fn messages() -> impl Strategy<Value = Message> {
         environments().prop_map(|environment| Message::Welcome(Welcome { environment })),
         differs,
         any::<String>().prop_map(|words| Message::Refused(Refused::Other(words))),
+        any::<String>().prop_map(|words| Message::Refused(Refused::Later(words))),
         acknowledges,
         heartbeats,
         any::<String>().prop_map(|reason| Message::Goodbye(Goodbye { reason })),

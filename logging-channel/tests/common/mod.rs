@@ -131,6 +131,7 @@ pub fn messages() -> Vec<Message> {
         }),
         Message::Loaded,
         Message::Armed(Armed { from: Sequence(300) }),
+        Message::Refused(Refused::Later("full".to_owned())),
     ]
 }
 
