@@ -4,7 +4,7 @@ use crate::shell::pair::identity::process;
 use crate::shell::pair::identity::published::{Published, Side};
 use crate::shell::pair::storage;
 use crate::shell::status::{CommandError, Status};
-use crate::shell::writing::standard::print_text;
+use crate::shell::printing::print_text;
 use lockstep_shared_disk::{Claim, Ended, MachineName, MachineStore, Seen, Store, StoreError};
 use serde_json::{Value, json};
 use std::fmt::Write;
