@@ -43,6 +43,12 @@ pub struct FrameDecoder {
     end: usize,
 }
 
+impl Default for FrameDecoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl FrameDecoder {
     /// An empty decoder.
     pub fn new() -> Self {

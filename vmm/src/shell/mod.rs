@@ -15,7 +15,7 @@ pub mod qualification;
 pub mod start;
 pub mod status;
 
-// What moves into a crate of its own keeps its name here.
+// Short names of the crates below, for all of the shell.
 use lockstep_network as network;
 use lockstep_process::{console, descriptors, once_a_minute, signals, writing};
 use lockstep_switch as switch;

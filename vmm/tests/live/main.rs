@@ -15,4 +15,8 @@ mod code;
 #[allow(dead_code, reason = "the guests of KVM's own tests")]
 #[path = "../../kvm/tests/kvm/guest.rs"]
 mod guest;
+#[allow(dead_code, reason = "the bench uses more of it")]
 mod live;
+#[allow(dead_code, reason = "the guests of KVM's own tests")]
+#[path = "../../kvm/tests/kvm/moving.rs"]
+mod moving;

@@ -11,6 +11,7 @@
 mod access;
 mod code;
 mod faults;
+#[allow(dead_code, reason = "the tests and the bench of live machines use more of it")]
 mod guest;
 mod images;
 mod interrupts;
