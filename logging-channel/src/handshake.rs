@@ -120,6 +120,12 @@ impl HandshakeError {
         )
     }
 
+    /// True where the peer refuses for now: another try may succeed.
+    #[must_use]
+    pub fn is_for_now(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+
     /// True where the peer was lost before it gave an answer: another try may get one.
     #[must_use]
     pub fn is_loss(&self) -> bool {

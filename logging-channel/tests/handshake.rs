@@ -271,7 +271,7 @@ async fn a_backup_that_is_put_off_may_ask_again() {
         refused.to_string(),
         "the primary refuses for now: another one joins it"
     );
-    assert!(!refused.is_mismatch());
+    assert!(refused.is_for_now() && !refused.is_mismatch());
 }
 
 /// What a stranger says is part of a line for people: one line, of bounded length, that changes no terminal.

@@ -91,6 +91,11 @@ pub enum CommandError {
     /// The peer cannot be worked with.
     #[error(transparent)]
     Peer(Box<dyn std::error::Error + Send + Sync>),
+    /// The machine that was joined is gone, and this side was not its backup yet.
+    #[error(
+        "the machine that this side was joining was lost before this side was its backup: it may not go on with it"
+    )]
+    NotArmed,
     /// What a command prints cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -156,6 +161,7 @@ impl CommandError {
             Self::Mismatch { .. } | Self::Peer(_) => Status::Mismatch,
             Self::Machine(MachineError::Cpu(_) | MachineError::NoDigest(_))
             | Self::Output(_)
+            | Self::NotArmed
             | Self::Defect { .. }
             | Self::Other { .. } => Status::Failure,
         }

@@ -6,32 +6,24 @@
 //!                                                                    backup:  looks for its primary
 //! ```
 
-use super::asking::Asking;
-use super::door::CpuSide;
-use super::driver::{Driver, Parts};
-use super::feed;
 use super::identity::process;
-use super::journal::{self, Shared};
-use super::link::Link;
-use super::meeting::{self, CONNECT_PATIENCE, PairSettings, find_primary, settings, unless_stopped};
+use super::launch::{Beginning, Launch};
+use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings, unless_stopped};
 use super::meeting::{fresh_name, wait_for_backup};
+use super::newcomers::Welcoming;
+use super::receiving::receive;
 use super::report::Reporter;
+use super::sending::Pace;
 use super::storage::{self, Answer, Storage};
 use super::witness::Witnesses;
-use crate::kvm::ClockKind;
-use crate::replica::recorder::Start;
-use crate::replica::role::Replica;
-use crate::shell::commands::arrange::{Live, Outsides, Signals};
+use crate::replica::role::Config;
+use crate::shell::commands::arrange::{Outsides, Signals};
 use crate::shell::configuration::Configuration;
-use crate::shell::machine::{Plan, start};
+use crate::shell::machine::Plan;
 use crate::shell::status::{CommandError, Status};
-use lockstep_logging_channel::transport::Connection;
-use lockstep_logging_channel::{Generation, Sequence};
-use lockstep_process::clock::role_ns;
+use lockstep_logging_channel::{Environment, Generation};
 use lockstep_shared_disk::{Claim, MachineId, MachineName};
-use serde_json::json;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
 /// What a side of a pair begins as.
@@ -55,7 +47,8 @@ impl Side {
 /// A pair that is formed.
 struct Met {
     pair: [u8; 16],
-    connection: Connection,
+    generation: Generation,
+    beginning: Beginning,
     storage: Storage,
     answers: mpsc::UnboundedReceiver<Answer>,
 }
@@ -91,18 +84,10 @@ pub async fn begin(
     let Some(identity) = unless_stopped(identity, &mut signals).await? else {
         return Ok(Status::Success);
     };
-    let (
-        host,
-        Live {
-            mut outlets,
-            arrivals,
-            ordered,
-        },
-    ) = match Outsides::open(configuration, plan.clock(), &mut signals).await? {
-        Some(opened) => opened,
-        None => return Ok(Status::Success),
+    let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), &mut signals).await? else {
+        return Ok(Status::Success);
     };
-    reporter.network = Some(outlets.network().counts());
+    reporter.network = Some(live.outlets.network().counts());
     let meeting = Meeting {
         plan: &plan,
         configuration,
@@ -112,79 +97,45 @@ pub async fn begin(
     let met = match side {
         Side::Primary => meeting.as_primary(&mut reporter, &mut signals).await?,
         Side::Backup => {
-            let stand_by = |pair| outlets.network().stand_by(pair);
-            meeting.as_backup(stand_by, &mut signals).await?
+            let stand_by = |pair| live.outlets.network().stand_by(pair);
+            meeting.as_backup(stand_by, &mut reporter, &mut signals).await?
         }
     };
     let Some(Met {
         pair,
-        connection,
+        generation,
+        beginning,
         storage,
         answers,
     }) = met
     else {
         return Ok(Status::Success);
     };
-    storage.prepare(Generation(settings.config.generation.0 + 1));
-    match side {
-        Side::Primary => tracing::info!("protected: the backup is {}", connection.peer()),
-        Side::Backup => tracing::info!("protecting {}", connection.peer()),
-    }
-    reporter.event("protected", json!({ "role": side.name() }));
-
-    let shared = Arc::new(Shared::default());
-    let won = Arc::new(OnceLock::new());
-    let (to_loop, from_cpu) = journal::to_loop();
-    let (clock, mac) = (plan.clock(), plan.mac());
-    let cpu_side = CpuSide {
-        to_loop,
-        shared: shared.clone(),
-        won: won.clone(),
-        arrivals,
-        ordered: ordered.clone(),
-        clock,
+    let config = Config {
+        generation,
+        ..settings.config
     };
-    let (replica, make_door, items, asking) = match side {
-        Side::Primary => {
-            let first = Start {
-                generation: settings.config.generation,
-                sequence: Sequence(1),
-            };
-            outlets.network().announce(pair, first.generation, mac);
-            let replica = Replica::primary(settings.config, role_ns());
-            (replica, cpu_side.live(first), None, Asking::default())
-        }
-        Side::Backup => {
-            let (items, items_out) = feed::items();
-            let replica = Replica::backup(settings.config, role_ns());
-            let make_door = cpu_side.replaying(items_out);
-            (replica, make_door, Some(items), Asking::over(configuration))
-        }
+    let welcoming = Welcoming {
+        address: settings.address.clone(),
+        environment: meeting::environment(&plan, configuration, identity, pair)?,
+        config,
     };
-    let machine = start(plan, ordered, make_door)?;
-    let parts = Parts {
-        replica: replica.map_err(|why| CommandError::setting("pair settings", why.to_string()))?,
-        link: Link::over(connection),
-        from_cpu,
-        shared,
-        items,
-        won,
+    let launch = Launch {
+        beginning,
+        config,
+        plan,
+        pair,
         storage,
         answers,
-        outlets,
-        frames: host.frames,
-        frames_in: host.frames_in,
-        kicks: clock != ClockKind::None,
-        control: host.control,
+        live,
+        host,
         signals,
-        machine,
         reporter,
         witnesses,
-        asking,
-        pair,
-        mac,
+        welcoming,
+        pace: Pace::default(),
     };
-    Driver::new(parts, side == Side::Primary).run().await
+    launch.run(configuration).await
 }
 
 impl Meeting<'_> {
@@ -201,29 +152,47 @@ impl Meeting<'_> {
         let met = wait_for_backup(address, &environment, config, storage, reporter, signals).await?;
         Ok(met.map(|(connection, (storage, answers))| Met {
             pair,
-            connection,
+            generation: config.generation,
+            beginning: Beginning::Primary(connection),
             storage,
             answers,
         }))
     }
 
-    /// Finds the primary, and adopts the pair's name. `stand_by` is told it.
+    /// Finds the primary, adopts the pair's name, and receives the machine if it runs already. `stand_by` is told the name.
     async fn as_backup(
         &self,
         stand_by: impl FnOnce([u8; 16]),
+        reporter: &mut Reporter,
         signals: &mut Signals,
     ) -> Result<Option<Met>, CommandError> {
         let here = meeting::environment(self.plan, self.configuration, self.identity, [0; 16])?;
         let (address, config) = (&self.settings.address, &self.settings.config);
-        let Some((connection, adopted)) = find_primary(address, &here, config, signals).await? else {
+        let Some(found) = find_primary(address, &here, config, signals).await? else {
             return Ok(None);
         };
-        let pair = adopted.pair;
+        let Found {
+            mut connection,
+            environment: Environment { pair, .. },
+            beginning: from,
+        } = found;
         stand_by(pair);
+        let beginning = if from.saved_state {
+            tracing::info!(generation = from.generation.0, "joining the machine that runs");
+            let receiving = receive(&mut connection, pair, self.plan.memory_bytes(), reporter);
+            let receiving = async { receiving.await.map_err(CommandError::from) };
+            let Some(received) = unless_stopped(receiving, signals).await? else {
+                return Ok(None);
+            };
+            Beginning::Newcomer(connection, Box::new(received))
+        } else {
+            Beginning::Backup(connection)
+        };
         let storage = unless_stopped(self.storage(pair, Side::Backup), signals).await?;
         Ok(storage.map(|(storage, answers)| Met {
             pair,
-            connection,
+            generation: from.generation,
+            beginning,
             storage,
             answers,
         }))

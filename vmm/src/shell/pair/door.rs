@@ -5,16 +5,17 @@ use super::feed::{ItemsOut, LoopItems};
 use super::journal::{ChannelJournal, LoopEnd, Shared, tell};
 use crate::kvm::ClockKind;
 use crate::machine::MachineError;
-use crate::machine::door::{Door, DoorError};
+use crate::machine::door::DoorError;
+use crate::machine::saved::format::LogPosition;
 use crate::replica::recorder::Start;
 use crate::replica::replayer::TimeFloor;
 use crate::replica::standby::TakenOver;
-use crate::replica::{Recorder, Replayer, Standby};
+use crate::replica::{LiveDoor, Recorder, Replayer, Standby};
 use crate::shell::live::{Arrivals, GuestTime, World, control::Ordered};
-use crate::shell::machine::thread::MakeDoor;
-use lockstep_logging_channel::Generation;
+use crate::shell::machine::thread::MakeLiveDoor;
+use lockstep_logging_channel::{Generation, Sequence};
 use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// What the vCPU thread needs of the replica loop and of the host, to log what enters a live machine.
 pub struct CpuSide {
@@ -35,23 +36,38 @@ pub struct CpuSide {
 impl CpuSide {
     /// The door of a machine that is live from the start: logs from `first` on.
     #[must_use]
-    pub fn live(self, first: Start) -> MakeDoor {
+    pub fn live(self, first: Start) -> MakeLiveDoor {
         Box::new(move || {
             let recorder = self
                 .recorder(TimeFloor::default(), first)
                 .map_err(MachineError::from)?;
-            Ok(Box::new(recorder) as Box<dyn Door>)
+            Ok(Box::new(recorder) as Box<dyn LiveDoor>)
         })
     }
 
-    /// The door of a machine that replays what comes through `items`, until it goes live.
+    /// The door of a machine that replays what comes through `items`, until it goes live: from its beginning, or from where it was
+    /// captured. `stands` is told when the machine exists.
     #[must_use]
-    pub fn replaying(self, items: ItemsOut) -> MakeDoor {
+    pub fn replaying(
+        self,
+        items: ItemsOut,
+        captured: Option<LogPosition>,
+        stands: oneshot::Sender<()>,
+    ) -> MakeLiveDoor {
         Box::new(move || {
+            // Nobody waits for it where the replay begins with the machine.
+            let _ = stands.send(());
             let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone());
-            let replayer = Replayer::new(feed, self.clock != ClockKind::None);
+            let counts = self.clock != ClockKind::None;
+            let replayer = match captured {
+                None => Replayer::new(feed, counts),
+                Some(position) => {
+                    let last = Sequence(position.sequence);
+                    Replayer::from_capture(feed, counts, last, floor(&position))
+                }
+            };
             let go_live = Box::new(move |taken_over| self.taken_over(taken_over));
-            Ok(Box::new(Standby::new(replayer, Some(go_live))) as Box<dyn Door>)
+            Ok(Box::new(Standby::new(replayer, Some(go_live))) as Box<dyn LiveDoor>)
         })
     }
 
@@ -70,5 +86,19 @@ impl CpuSide {
                 why: why.to_string(),
             })?;
         Ok(Recorder::new(outside, journal, first))
+    }
+}
+
+fn floor(position: &LogPosition) -> TimeFloor {
+    let LogPosition {
+        sequence: _,
+        monotonic_ns,
+        tsc,
+        wall_ns,
+    } = *position;
+    TimeFloor {
+        monotonic_ns,
+        tsc,
+        wall_ns,
     }
 }

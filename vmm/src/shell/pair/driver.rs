@@ -2,6 +2,7 @@
 
 mod carry_out;
 mod halting;
+mod joining;
 
 use super::asking::Asking;
 use super::clock::role_ns;
@@ -11,8 +12,10 @@ use super::heard::Heard;
 use super::journal::Shared;
 use super::last_text;
 use super::link::{Link, was_reset};
+use super::newcomers::{Newcomers, Place};
 use super::received;
 use super::report::Reporter;
+use super::sending::{Pace, Sending};
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
 use super::witness::{self, Due, Witnesses};
@@ -80,6 +83,12 @@ pub struct Parts {
     pub pair: [u8; 16],
     /// Ethernet address of the guest.
     pub mac: [u8; 6],
+    /// The reception, open while this side acts alone.
+    pub newcomers: Newcomers,
+    /// What a newcomer is sent.
+    pub sending: Option<Sending>,
+    /// Bandwidth of that.
+    pub pace: Pace,
 }
 
 /// The loop's own state.
@@ -96,16 +105,20 @@ pub struct Driver {
     /// Frames that came before this vCPU receives.
     heard: Heard,
     turns: Turns,
+    /// The place of a newcomer that has joined and is not armed.
+    place: Option<Place>,
+    /// The role machine knows of a newcomer.
+    knows_newcomer: bool,
 }
 
 impl Driver {
-    /// A loop about to start. `live`: the vCPU runs live from the start.
+    /// A loop about to start.
     #[must_use]
-    pub fn new(parts: Parts, live: bool) -> Self {
+    pub fn new(parts: Parts, standing: Standing) -> Self {
         Self {
             parts,
             wake_at_ns: None,
-            standing: Standing::new(live),
+            standing,
             peer_left: false,
             ended: None,
             halted: None,
@@ -113,6 +126,8 @@ impl Driver {
             carrying: Carrying::default(),
             heard: Heard::default(),
             turns: Turns::default(),
+            place: None,
+            knows_newcomer: false,
         }
     }
 
@@ -167,6 +182,8 @@ impl Driver {
             Happened::Wake => self.wake(),
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
+            Happened::Arrival(arrival) => self.arrived(arrival),
+            Happened::Sent(outcome) => self.sent(outcome),
             // What cannot be closed is closed already.
             Happened::Flushed(_) if self.standing.closing => {
                 self.standing.closed();
@@ -222,7 +239,9 @@ impl Driver {
             Input::LiveAt { .. } => pass(Step::Live),
             _ => {}
         }
-        self.step(message)
+        let saved = matches!(message, Input::SavedAt { .. });
+        self.step(message)?;
+        if saved { self.saved() } else { Ok(()) }
     }
 
     fn count(&mut self, batch: &Batch<Carried>) {

@@ -4,6 +4,8 @@ use super::FromCpu;
 use super::clock::role_ns;
 use super::driver::Parts;
 use super::link::Link;
+use super::newcomers::{Arrival, Newcomers, Place};
+use super::sending::{Lost, Sending};
 use super::storage::Answer;
 use super::turns;
 use super::witness::{Due, Witnesses};
@@ -14,7 +16,7 @@ use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::status::CommandError;
 use lockstep_logging_channel::Record;
-use lockstep_logging_channel::transport::ChannelError;
+use lockstep_logging_channel::transport::{ChannelError, Connection};
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
@@ -36,6 +38,10 @@ pub enum Happened {
     Wake,
     /// A signal asks for the end.
     Stop,
+    /// Something happened at the reception.
+    Arrival(Arrival),
+    /// A newcomer has loaded the machine, or is lost.
+    Sent(Result<(Connection, Place), Lost>),
     /// The machine has ended.
     Ended(Result<Ended, CommandError>),
     /// What was queued for the peer is written, or cannot be.
@@ -71,6 +77,10 @@ pub struct Sources<'a> {
     pub machine: &'a mut MachineThread,
     /// SIGTERM and SIGINT.
     pub signals: &'a mut Signals,
+    /// The reception.
+    pub newcomers: Option<&'a mut Newcomers>,
+    /// What a newcomer is sent.
+    pub sending: Option<&'a mut Sending>,
 }
 
 impl<'a> Sources<'a> {
@@ -84,6 +94,8 @@ impl<'a> Sources<'a> {
             frames: &mut parts.frames,
             machine: &mut parts.machine,
             signals: &mut parts.signals,
+            newcomers: Some(&mut parts.newcomers),
+            sending: parts.sending.as_mut(),
         }
     }
 }
@@ -107,6 +119,18 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
     let ended = pin!(when(runs, async {
         Happened::Ended(sources.machine.outcome().await)
     }));
+    let arrival = pin!(async {
+        match sources.newcomers {
+            Some(newcomers) => Happened::Arrival(newcomers.next().await),
+            None => pending().await,
+        }
+    });
+    let sent = pin!(async {
+        match sources.sending {
+            Some(sending) => Happened::Sent(sending.outcome().await),
+            None => pending().await,
+        }
+    });
     let stop = pin!(async {
         sources.signals.received().await;
         Happened::Stop
@@ -115,7 +139,7 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
         biased;
         outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns::next(order, [record, message, answer, due, frame, ended, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, sent, stop]) => happened,
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{FROM_CPU_WAITING_MAX, FromCpu};
 use crate::machine::door::DoorError;
 use crate::replica::cpu::{BatchingJournal, JournalHost};
+use crate::replica::role::Input;
 use crate::shell::live::control::Ordered;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -19,7 +20,7 @@ pub struct Shared {
     changed: Condvar,
     /// Exits that the live vCPU has passed, with every entry up to them in the loop's channel.
     passed_exits: AtomicU64,
-    /// There is no peer any more: entries need no encoding.
+    /// There is no peer: entries need no encoding.
     alone: AtomicBool,
 }
 
@@ -31,7 +32,7 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Entries go nowhere from now on.
+    /// Entries go nowhere from now on, until a machine is captured for a newcomer.
     pub fn go_alone(&self) {
         self.alone.store(true, Ordering::Relaxed);
     }
@@ -93,6 +94,10 @@ impl JournalHost for LoopEnd {
     }
 
     fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+        // Before the next entry: this thread appends it.
+        if matches!(what, Input::SavedAt { .. }) {
+            self.shared.alone.store(false, Ordering::Relaxed);
+        }
         tell(&self.to_loop, &self.ordered, what)
     }
 

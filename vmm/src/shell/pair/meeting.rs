@@ -13,6 +13,7 @@ use crate::shell::status::CommandError;
 use lockstep_kvm::processor::processor;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
+use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, EnvironmentField};
 use lockstep_shared_disk::Store;
@@ -178,11 +179,12 @@ pub async fn wait_for_backup<T>(
         .map_err(channel_failed)?;
     tracing::info!(address = %reception.address(), "waiting for the backup");
     reporter.event("listening", json!({ "address": reception.address().to_string() }));
+    let beginning = Beginning::anew(config.generation);
     let meeting = async {
         let mut candidate = reception.candidate().await.map_err(reception_failed)?;
         let prepared = prepare.await?;
         let round_trip = loop {
-            if reception.welcome(&mut candidate).await
+            if reception.welcome(&mut candidate, beginning).await
                 && let Some(round_trip) = measured(&mut candidate, config).await
             {
                 break round_trip;
@@ -196,8 +198,17 @@ pub async fn wait_for_backup<T>(
     unless_stopped(meeting, signals).await
 }
 
+/// True where the timeout bears the round trip to a newcomer; else says so.
+pub(super) fn is_near_enough(config: &Config, round_trip: Duration) -> bool {
+    let checked = check_round_trip(config, round_trip);
+    if let Err(why) = &checked {
+        tracing::warn!("a newcomer was refused: {why}");
+    }
+    checked.is_ok()
+}
+
 /// The round trip to a backup that was welcomed; `None`, with a message, where it was lost meanwhile.
-async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duration> {
+pub(super) async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duration> {
     let enough = Duration::from_nanos(config.round_trip_ns_max());
     let measured = measuring::measure(candidate, enough, MEASURING_LIMIT).await;
     if let Err(why) = &measured {
@@ -206,7 +217,18 @@ async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duratio
     measured.ok()
 }
 
-/// Finds the primary. Returns the connection and the environment with the pair's name.
+/// A primary that was found.
+#[derive(Debug)]
+pub struct Found {
+    /// The connection to it.
+    pub connection: Connection,
+    /// Its environment, with the pair's name.
+    pub environment: Environment,
+    /// Where the backup begins.
+    pub beginning: Beginning,
+}
+
+/// Finds the primary.
 ///
 /// A primary that listens and does not answer yet is waited for; one that is lost before it answers is looked for again.
 ///
@@ -217,7 +239,7 @@ pub async fn find_primary(
     environment: &Environment,
     config: &Config,
     signals: &mut Signals,
-) -> Result<Option<(Connection, Environment)>, CommandError> {
+) -> Result<Option<Found>, CommandError> {
     tracing::info!(%address, "looking for the primary");
     unless_stopped(
         look_for_primary(address, environment, config, CONNECT_PATIENCE),
@@ -230,10 +252,10 @@ async fn open_to_primary(
     connection: &mut Connection,
     environment: &Environment,
     limit: Duration,
-) -> Result<(Environment, Duration), HandshakeError> {
-    let (adopted, _) = as_backup(connection, environment, limit).await?;
+) -> Result<(Environment, Beginning, Duration), HandshakeError> {
+    let (adopted, beginning) = as_backup(connection, environment, limit).await?;
     let round_trip = measuring::answer(connection, MEASURING_LIMIT).await?;
-    Ok((adopted, round_trip))
+    Ok((adopted, beginning, round_trip))
 }
 
 async fn look_for_primary(
@@ -241,18 +263,22 @@ async fn look_for_primary(
     environment: &Environment,
     config: &Config,
     patience: Duration,
-) -> Result<(Connection, Environment), CommandError> {
+) -> Result<Found, CommandError> {
     let deadline = Instant::now() + patience;
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut told = false;
     loop {
         let mut connection = connect(address, left()).await.map_err(channel_failed)?;
         match open_to_primary(&mut connection, environment, left()).await {
-            Ok((adopted, round_trip)) => {
+            Ok((environment, beginning, round_trip)) => {
                 check_round_trip(config, round_trip)?;
-                return Ok((connection, adopted));
+                return Ok(Found {
+                    connection,
+                    environment,
+                    beginning,
+                });
             }
-            Err(why) if why.is_loss() && left() > RECONNECT_PAUSE => {
+            Err(why) if (why.is_loss() || why.is_for_now()) && left() > RECONNECT_PAUSE => {
                 if !std::mem::replace(&mut told, true) {
                     tracing::info!("no answer yet, trying again: {why}");
                 }

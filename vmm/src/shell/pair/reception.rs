@@ -12,10 +12,10 @@
 
 use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
 use super::strangers::Strangers;
+use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
 use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener};
-use lockstep_logging_channel::{Environment, Generation};
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
@@ -93,14 +93,13 @@ impl Reception {
     }
 
     /// Makes the backup of this connection the primary's. `false`: it was lost while it waited.
-    pub async fn welcome(&mut self, candidate: &mut Connection) -> bool {
+    pub async fn welcome(&mut self, candidate: &mut Connection, beginning: Beginning) -> bool {
         // It says nothing before its welcome: what can be read is its end.
         let ended = timeout(Duration::ZERO, candidate.reader.read()).await.is_ok();
         if ended {
             tell(self.strangers.note("it left before it was welcomed"));
             return false;
         }
-        let beginning = Beginning::anew(Generation(1));
         let welcomed = welcome_backup(candidate, &self.environment, beginning, HANDSHAKE_LIMIT).await;
         if let Err(why) = &welcomed {
             tell(self.strangers.note(&with_causes(why)));
@@ -191,7 +190,7 @@ fn is_of_this_pair(why: &HandshakeError) -> bool {
     matches!(why, HandshakeError::Differs { field, .. } if !STRANGE_FIELDS.contains(&field.as_str()))
 }
 
-fn with_causes(why: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(why: &dyn std::error::Error) -> String {
     let mut text = why.to_string();
     let mut source = why.source();
     while let Some(cause) = source {

@@ -102,6 +102,8 @@ impl Driver {
             Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
             Action::Report(report) => {
                 parts.reporter.role(&report);
+                self.reported(&report);
+                let parts = &mut self.parts;
                 match report {
                     Report::Solo { .. } => parts.shared.go_alone(),
                     Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),

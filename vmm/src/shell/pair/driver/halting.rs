@@ -39,14 +39,13 @@ impl Driver {
         }
         match halt {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
+            Halt::NotArmed => {
+                self.parts.reporter.event("not_armed", serde_json::json!({}));
+                Err(CommandError::NotArmed)
+            }
             Halt::Stopped => {
                 self.parts.reporter.event("stopped", serde_json::json!({}));
                 Ok(Status::Success)
-            }
-            Halt::NotArmed => {
-                tracing::error!("lost the machine that it was to protect before it could");
-                self.parts.reporter.event("not_armed", serde_json::json!({}));
-                Ok(Status::Failure)
             }
             Halt::Ended { reason } => {
                 self.parts

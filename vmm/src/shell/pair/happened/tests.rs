@@ -90,6 +90,8 @@ impl Ends {
             frames: &mut self.frames,
             machine: &mut self.machine,
             signals: &mut self.signals,
+            newcomers: None,
+            sending: None,
         };
         let waits = Waits {
             wake_at_ns: None,

@@ -1,9 +1,9 @@
 //! A reception, its strangers and its backups, over Unix sockets.
 
 use super::*;
-use lockstep_logging_channel::EnvironmentField;
 use lockstep_logging_channel::handshake::as_backup;
 use lockstep_logging_channel::transport::connect;
+use lockstep_logging_channel::{EnvironmentField, Generation};
 use std::io;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -11,6 +11,10 @@ use tokio::net::UnixStream;
 
 /// Longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
+const ANEW: Beginning = Beginning {
+    generation: Generation(1),
+    saved_state: false,
+};
 
 fn environment(storage: &str, memory: &str, pair: [u8; 16]) -> Environment {
     let field = |name: &str, value: &str| EnvironmentField {
@@ -82,7 +86,7 @@ async fn a_backup_gets_in_past_any_number_of_silent_connections() {
     let backup = place.backup("ours", "64 MiB");
     let mut candidate = timeout(PATIENCE, reception.candidate()).await.unwrap().unwrap();
     assert!(reception.open.len() <= HANDSHAKES_MAX, "{}", reception.open.len());
-    assert!(reception.welcome(&mut candidate).await);
+    assert!(reception.welcome(&mut candidate, ANEW).await);
     assert_eq!(backup.await.unwrap().unwrap().pair, [7; 16]);
     for oldest in &mut silent[..10] {
         assert!(is_closed(oldest).await);
@@ -128,7 +132,7 @@ async fn a_second_backup_is_told_and_a_third_finds_nobody() {
     let (place, mut reception) = Place::new().await;
     let (first, second) = (place.backup("ours", "64 MiB"), place.backup("ours", "64 MiB"));
     let mut candidate = timeout(PATIENCE, reception.candidate()).await.unwrap().unwrap();
-    assert!(reception.welcome(&mut candidate).await);
+    assert!(reception.welcome(&mut candidate, ANEW).await);
     reception.close().await;
     let outcomes = [first.await.unwrap(), second.await.unwrap()];
     let refused: Vec<_> = outcomes
@@ -155,8 +159,8 @@ async fn a_backup_that_left_while_the_primary_prepared_is_not_welcomed() {
     assert!(backup.await.unwrap_err().is_cancelled());
     // The end of the stream is in the kernel; the runtime learns of it when it looks next.
     tokio::task::yield_now().await;
-    assert!(!reception.welcome(&mut candidate).await);
+    assert!(!reception.welcome(&mut candidate, ANEW).await);
     let _next = place.backup("ours", "64 MiB");
     let mut candidate = timeout(PATIENCE, reception.candidate()).await.unwrap().unwrap();
-    assert!(reception.welcome(&mut candidate).await);
+    assert!(reception.welcome(&mut candidate, ANEW).await);
 }
