@@ -24,6 +24,17 @@ Try it:
   make guests && lockstep run guest-images/build/smoke.elf
   lockstep demo";
 
+const AFTER_REPLICA_HELP: &str = "\
+The shared directory remembers the machine by its name. A start looks there first:
+  nobody has begun the machine, or its guest has ended      begins it
+  its holder and every backup are proven dead (this host)   begins it anew
+  its holder answers                                        joins it, and becomes its backup
+  its holder does not answer                                says so, and waits; --afresh if it is gone for good
+
+Try it, twice, in two terminals; then kill one, and start it again:
+  lockstep replica --name web key-value.elf --network switch:pair/switch --shared-directory pair
+  lockstep status web --shared-directory pair";
+
 /// Fault tolerance for virtual machines: records and replays a guest in lockstep on stock KVM
 #[derive(Clone, Debug, Parser)]
 #[command(name = "lockstep", version = version(), after_help = AFTER_HELP, max_term_width = 110)]
@@ -131,6 +142,16 @@ pub enum Command {
     Primary(#[command(flatten)] MachineArguments),
     /// Run the backup of a protected pair
     Backup(#[command(flatten)] MachineArguments),
+    /// Run a side of a named machine: begins it, or joins it as its backup, or waits; the same command on every host, at every start
+    #[command(after_help = AFTER_REPLICA_HELP)]
+    Replica {
+        /// The machine
+        #[command(flatten)]
+        machine: MachineArguments,
+        /// Begin a new machine in place of one that is gone for good; refused while its holder gives a sign of life
+        #[arg(long)]
+        afresh: bool,
+    },
     /// Machines that a shared directory remembers: which are protected, and why not
     List(#[command(flatten)] StoreArguments),
     /// One machine: who takes part, where, since when it is protected, or why it is not

@@ -4,9 +4,11 @@
 //! [`Configuration`] is what holds.
 
 use super::network::Attachment;
+use super::pair::sending::Pace;
 use super::pair::witness::WitnessAddress;
 use super::status::CommandError;
 use crate::kvm::ClockKind;
+use lockstep_shared_disk::MachineName;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -94,9 +96,20 @@ pub struct Settings {
     /// Digest registers and devices every so many exits; 0 for never [default: 4096]
     #[arg(long, value_name = "EXITS", help_heading = "Machine")]
     pub digest_interval_exits: Option<u64>,
-    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; the primary listens, the backup connects
+    /// Name of the machine in the shared directory: its sides find each other by it, and a second machine of this name is never begun
+    /// beside a living one. Letters, digits, `.`, `_` and `-`, at most 64
+    #[arg(long, value_name = "NAME", help_heading = "Pair")]
+    pub name: Option<String>,
+    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; a primary listens, a backup connects. Of a replica: where it can be
+    /// joined [default for a replica: a socket in the machine's folder of the shared directory, for sides on this host]
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub channel: Option<String>,
+    /// A replica that begins a machine waits for its backup before the guest runs [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
+    pub wait_for_backup: Option<bool>,
+    /// Bandwidth for a machine that is sent to a newcomer while it runs, in Mbit/s; 0 for what the channel takes [default: 0]
+    #[arg(long, value_name = "MBIT", help_heading = "Pair")]
+    pub transfer_mbit: Option<u64>,
     /// Directory on storage that both sides reach: where the test-and-set is made
     #[arg(long, value_name = "DIRECTORY", help_heading = "Pair")]
     pub shared_directory: Option<PathBuf>,
@@ -150,8 +163,14 @@ pub struct Configuration {
 /// What holds for a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairConfiguration {
+    /// Name of the machine.
+    pub name: Option<MachineName>,
     /// Logging channel, as said.
     pub channel: Option<String>,
+    /// A machine that is begun waits for its backup.
+    pub wait_for_backup: bool,
+    /// Bandwidth of what newcomers are sent.
+    pub pace: Pace,
     /// Directory of the test-and-set.
     pub shared_directory: Option<PathBuf>,
     /// Silence after which the peer is given up, in milliseconds.
@@ -198,7 +217,10 @@ impl Settings {
             clock: self.clock.or(lower.clock),
             window_exits: self.window_exits.or(lower.window_exits),
             digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
+            name: self.name.or(lower.name),
             channel: self.channel.or(lower.channel),
+            wait_for_backup: self.wait_for_backup.or(lower.wait_for_backup),
+            transfer_mbit: self.transfer_mbit.or(lower.transfer_mbit),
             shared_directory: self.shared_directory.or(lower.shared_directory),
             timeout_ms: self.timeout_ms.or(lower.timeout_ms),
             window_mib: self.window_mib.or(lower.window_mib),
@@ -220,7 +242,10 @@ impl Settings {
             clock: Some(ClockChoice::Auto),
             window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
+            name: None,
             channel: None,
+            wait_for_backup: Some(false),
+            transfer_mbit: Some(0),
             shared_directory: None,
             timeout_ms: Some(TIMEOUT_MS),
             window_mib: Some(WINDOW_MIB),
@@ -269,7 +294,12 @@ impl Settings {
             requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
             pair: PairConfiguration {
+                name: all.name.as_deref().map(machine_name).transpose()?,
                 channel: all.channel,
+                wait_for_backup: all.wait_for_backup.unwrap_or(false),
+                pace: Pace {
+                    bytes_per_second: bytes_per_second(all.transfer_mbit.unwrap_or(0))?,
+                },
                 shared_directory: all.shared_directory,
                 timeout_ms,
                 witnesses,
@@ -280,6 +310,22 @@ impl Settings {
             },
         })
     }
+}
+
+fn machine_name(text: &str) -> Result<MachineName, CommandError> {
+    text.parse()
+        .map_err(|why| CommandError::setting("name", format!("`{}`: {why}", text.escape_debug())))
+}
+
+/// Bytes a second for so many Mbit/s; none where there is no bound.
+fn bytes_per_second(mbit: u64) -> Result<Option<u64>, CommandError> {
+    let bytes = mbit.checked_mul(1_000_000 / 8).ok_or_else(|| {
+        CommandError::setting(
+            "transfer-mbit",
+            format!("{mbit} Mbit/s is more than can be counted"),
+        )
+    })?;
+    Ok((bytes > 0).then_some(bytes))
 }
 
 fn mib_to_bytes(name: &str, mib: u64) -> Result<u64, CommandError> {

@@ -116,6 +116,7 @@ fn reads_console(command: &Command) -> bool {
             | Command::Verify { .. }
             | Command::Primary(_)
             | Command::Backup(_)
+            | Command::Replica { .. }
     )
 }
 
@@ -127,6 +128,7 @@ fn given_up(command: &Command) -> Status {
         | Command::Record { .. }
         | Command::Primary(_)
         | Command::Backup(_)
+        | Command::Replica { .. }
         | Command::Switch(_) => Status::Success,
         Command::Replay { .. }
         | Command::Verify { .. }
@@ -187,6 +189,11 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             let signals = Signals::listen();
             let _terminal = TerminalGuard::new(false);
             begin(Side::Backup, &image, &configuration, signals).await
+        }),
+        Command::Replica { machine, afresh } => on_machine(machine, async move |image, configuration| {
+            let signals = Signals::listen();
+            let _terminal = TerminalGuard::new(false);
+            begin(Side::Replica { afresh }, &image, &configuration, signals).await
         }),
         Command::List(store) => in_runtime(machines::list(&store)),
         Command::Status { name, store } => in_runtime(machines::status(&name, &store)),

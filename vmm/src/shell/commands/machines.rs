@@ -3,8 +3,8 @@
 use crate::shell::pair::identity::process;
 use crate::shell::pair::identity::published::{Published, Side};
 use crate::shell::pair::storage;
-use crate::shell::status::{CommandError, Status};
 use crate::shell::printing::print_text;
+use crate::shell::status::{CommandError, Status};
 use lockstep_shared_disk::{Claim, Ended, MachineName, MachineStore, Seen, Store, StoreError};
 use serde_json::{Value, json};
 use std::fmt::Write;

@@ -6,14 +6,16 @@
 //!                                                                    backup:  looks for its primary
 //! ```
 
-use super::identity::process;
+use super::holding::Holding;
+use super::identity::{Identity, process};
+use super::joinable::joinable;
 use super::launch::{Beginning, Launch};
 use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings, unless_stopped};
 use super::meeting::{fresh_name, wait_for_backup};
 use super::newcomers::Welcoming;
-use super::receiving::receive;
+use super::receiving::{NotReceived, receive};
+use super::replica;
 use super::report::Reporter;
-use super::sending::Pace;
 use super::storage::{self, Answer, Storage};
 use super::witness::Witnesses;
 use crate::replica::role::Config;
@@ -33,6 +35,11 @@ pub enum Side {
     Primary,
     /// It replays.
     Backup,
+    /// What the store says: see [`super::replica`].
+    Replica {
+        /// The operator wants a new machine.
+        afresh: bool,
+    },
 }
 
 impl Side {
@@ -40,26 +47,27 @@ impl Side {
         match self {
             Self::Primary => "primary",
             Self::Backup => "backup",
+            Self::Replica { .. } => "replica",
         }
     }
 }
 
-/// A pair that is formed.
-struct Met {
-    pair: [u8; 16],
-    generation: Generation,
-    beginning: Beginning,
-    storage: Storage,
-    answers: mpsc::UnboundedReceiver<Answer>,
+/// What a side begins with, of which machine.
+pub(super) struct Met {
+    pub pair: [u8; 16],
+    pub generation: Generation,
+    pub beginning: Beginning,
 }
 
 /// What the two sides compare, and how this one looks for the other.
-struct Meeting<'a> {
-    plan: &'a Plan,
-    configuration: &'a Configuration,
-    settings: &'a PairSettings,
+pub(super) struct Meeting<'a> {
+    pub plan: &'a Plan,
+    pub configuration: &'a Configuration,
+    pub settings: &'a PairSettings,
     /// Name of the shared storage.
-    identity: [u8; 16],
+    pub storage: [u8; 16],
+    /// The machine that has a name.
+    pub named: Option<&'a Identity>,
 }
 
 /// Runs one side of a pair.
@@ -80,35 +88,67 @@ pub async fn begin(
         return Ok(Status::Success);
     };
     reporter.witnesses = witnesses.names();
-    let identity = storage::identity(&*settings.store, fresh_name()?, CONNECT_PATIENCE);
-    let Some(identity) = unless_stopped(identity, &mut signals).await? else {
+    let storage = storage::identity(&*settings.store, fresh_name()?, CONNECT_PATIENCE);
+    let Some(storage) = unless_stopped(storage, &mut signals).await? else {
         return Ok(Status::Success);
     };
     let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), &mut signals).await? else {
         return Ok(Status::Success);
     };
     reporter.network = Some(live.outlets.network().counts());
+    let label = format!("{}, process {}", side.name(), std::process::id());
+    let mut named = None;
+    if let Some(name) = &configuration.pair.name {
+        let opening = Identity::open(&*settings.store, name, &label, CONNECT_PATIENCE);
+        named = unless_stopped(opening, &mut signals).await?;
+        if named.is_none() {
+            return Ok(Status::Success);
+        }
+    }
+    let listens = match &mut named {
+        Some(named) => {
+            let joinable = joinable(settings.address.as_ref(), named)?;
+            named.joined_at(&joinable.claimed.to_string())?;
+            joinable.listens
+        }
+        None => settings.channel()?.clone(),
+    };
     let meeting = Meeting {
         plan: &plan,
         configuration,
         settings: &settings,
-        identity,
+        storage,
+        named: named.as_ref(),
     };
+    let stand_by = |pair| live.outlets.network().stand_by(pair);
     let met = match side {
         Side::Primary => meeting.as_primary(&mut reporter, &mut signals).await?,
-        Side::Backup => {
-            let stand_by = |pair| live.outlets.network().stand_by(pair);
-            meeting.as_backup(stand_by, &mut reporter, &mut signals).await?
+        Side::Backup => meeting.as_backup(stand_by, &mut reporter, &mut signals).await?,
+        Side::Replica { afresh } => {
+            let of = replica::Of {
+                meeting: &meeting,
+                listens: &listens,
+                afresh,
+            };
+            of.meet(stand_by, &mut reporter, &mut signals).await?
         }
     };
     let Some(Met {
         pair,
         generation,
         beginning,
-        storage,
-        answers,
     }) = met
     else {
+        return Ok(Status::Success);
+    };
+    let machine = MachineId(pair);
+    let storing = async {
+        match &named {
+            Some(named) => Ok(Storage::new(named.machine(), named.claim(generation, machine))),
+            None => unnamed(&settings, machine, generation, &label).await,
+        }
+    };
+    let Some((storage_of_pair, answers)) = unless_stopped(storing, &mut signals).await? else {
         return Ok(Status::Success);
     };
     let config = Config {
@@ -116,16 +156,17 @@ pub async fn begin(
         ..settings.config
     };
     let welcoming = Welcoming {
-        address: settings.address.clone(),
-        environment: meeting::environment(&plan, configuration, identity, pair)?,
+        address: listens,
+        environment: meeting::environment(&plan, configuration, storage, pair)?,
         config,
     };
+    let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
     let launch = Launch {
         beginning,
         config,
         plan,
         pair,
-        storage,
+        storage: storage_of_pair,
         answers,
         live,
         host,
@@ -133,85 +174,107 @@ pub async fn begin(
         reporter,
         witnesses,
         welcoming,
-        pace: Pace::default(),
+        pace: configuration.pair.pace,
+        holding: named.clone().map(|named| Holding::new(named, machine)),
     };
-    launch.run(configuration).await
+    let outcome = launch.run(configuration).await;
+    if let (Err(CommandError::NotArmed), Some(named), true) = (&outcome, &named, is_newcomer) {
+        replica::not_armed(named, generation).await;
+        if matches!(side, Side::Replica { .. }) {
+            return Err(replica::look_again());
+        }
+    }
+    outcome
+}
+
+/// The claims of a pair without a name, which goes by the id of its machine.
+async fn unnamed(
+    settings: &PairSettings,
+    machine: MachineId,
+    generation: Generation,
+    label: &str,
+) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), CommandError> {
+    let claim = Claim {
+        generation,
+        machine,
+        party: process::own(fresh_name()?, label),
+    };
+    let name = MachineName::of_pair(machine);
+    let machine = storage::open(&*settings.store, &name, CONNECT_PATIENCE).await?;
+    Ok(Storage::new(machine, claim))
 }
 
 impl Meeting<'_> {
-    /// Waits for the backup of a pair that this side names.
+    /// What is compared, with the name of the pair.
+    pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, CommandError> {
+        meeting::environment(self.plan, self.configuration, self.storage, pair)
+    }
+
+    /// Waits for the backup of a pair that this side names. A machine that has a name is not begun beside a living one.
     async fn as_primary(
         &self,
         reporter: &mut Reporter,
         signals: &mut Signals,
     ) -> Result<Option<Met>, CommandError> {
+        if let Some(named) = self.named {
+            let Some(claim) = unless_stopped(replica::begun(named), signals).await? else {
+                return Ok(None);
+            };
+            return replica::wait(self, named, &claim, self.settings.channel()?, reporter, signals).await;
+        }
         let pair = fresh_name()?;
-        let environment = meeting::environment(self.plan, self.configuration, self.identity, pair)?;
-        let (address, config) = (&self.settings.address, &self.settings.config);
-        let storage = self.storage(pair, Side::Primary);
-        let met = wait_for_backup(address, &environment, config, storage, reporter, signals).await?;
-        Ok(met.map(|(connection, (storage, answers))| Met {
+        let config = &self.settings.config;
+        let address = self.settings.channel()?;
+        let environment = self.environment(pair)?;
+        // A store that cannot take claims is refused before the backup is told that it is one.
+        let ready = async {
+            let name = MachineName::of_pair(MachineId(pair));
+            storage::open(&*self.settings.store, &name, CONNECT_PATIENCE).await
+        };
+        let met = wait_for_backup(address, &environment, config, ready, reporter, signals).await?;
+        Ok(met.map(|(connection, _)| Met {
             pair,
             generation: config.generation,
             beginning: Beginning::Primary(connection),
-            storage,
-            answers,
         }))
     }
 
     /// Finds the primary, adopts the pair's name, and receives the machine if it runs already. `stand_by` is told the name.
     async fn as_backup(
         &self,
-        stand_by: impl FnOnce([u8; 16]),
+        mut stand_by: impl FnMut([u8; 16]),
         reporter: &mut Reporter,
         signals: &mut Signals,
     ) -> Result<Option<Met>, CommandError> {
-        let here = meeting::environment(self.plan, self.configuration, self.identity, [0; 16])?;
-        let (address, config) = (&self.settings.address, &self.settings.config);
+        let here = self.environment([0; 16])?;
+        let (address, config) = (self.settings.channel()?, &self.settings.config);
         let Some(found) = find_primary(address, &here, config, signals).await? else {
             return Ok(None);
         };
+        let joining = async { Ok(self.join(found, reporter).await?) };
+        let met = unless_stopped(joining, signals).await?;
+        met.iter().for_each(|met| stand_by(met.pair));
+        Ok(met)
+    }
+
+    /// Takes what there is to take from the holder of the machine.
+    pub(super) async fn join(&self, found: Found, reporter: &mut Reporter) -> Result<Met, NotReceived> {
         let Found {
             mut connection,
             environment: Environment { pair, .. },
             beginning: from,
         } = found;
-        stand_by(pair);
         let beginning = if from.saved_state {
             tracing::info!(generation = from.generation.0, "joining the machine that runs");
-            let receiving = receive(&mut connection, pair, self.plan.memory_bytes(), reporter);
-            let receiving = async { receiving.await.map_err(CommandError::from) };
-            let Some(received) = unless_stopped(receiving, signals).await? else {
-                return Ok(None);
-            };
+            let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
             Beginning::Newcomer(connection, Box::new(received))
         } else {
             Beginning::Backup(connection)
         };
-        let storage = unless_stopped(self.storage(pair, Side::Backup), signals).await?;
-        Ok(storage.map(|(storage, answers)| Met {
+        Ok(Met {
             pair,
             generation: from.generation,
             beginning,
-            storage,
-            answers,
-        }))
-    }
-
-    /// Opens the store of the pair, whose name is that of its machine.
-    async fn storage(
-        &self,
-        pair: [u8; 16],
-        side: Side,
-    ) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), CommandError> {
-        let label = format!("{}, process {}", side.name(), std::process::id());
-        let claim = Claim {
-            generation: self.settings.config.generation,
-            machine: MachineId(pair),
-            party: process::own(fresh_name()?, &label),
-        };
-        let name = MachineName::of_pair(claim.machine);
-        let machine = storage::open(&*self.settings.store, &name, CONNECT_PATIENCE).await?;
-        Ok(Storage::new(machine, claim))
+        })
     }
 }

@@ -9,6 +9,7 @@ use super::clock::role_ns;
 use super::feed::Items;
 use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
+use super::holding::Holding;
 use super::journal::Shared;
 use super::last_text;
 use super::link::{Link, was_reset};
@@ -89,6 +90,10 @@ pub struct Parts {
     pub sending: Option<Sending>,
     /// Bandwidth of that.
     pub pace: Pace,
+    /// A named machine, in the store.
+    pub holding: Option<Holding>,
+    /// Where the other side is connected from.
+    pub peer: Option<String>,
 }
 
 /// The loop's own state.
@@ -184,6 +189,7 @@ impl Driver {
             Happened::Ended(outcome) => self.machine_ended(outcome),
             Happened::Arrival(arrival) => self.arrived(arrival),
             Happened::Sent(outcome) => self.sent(outcome),
+            Happened::Later(generation) => self.step(Input::LaterGeneration { generation }),
             // What cannot be closed is closed already.
             Happened::Flushed(_) if self.standing.closing => {
                 self.standing.closed();
@@ -201,6 +207,7 @@ impl Driver {
         self.tell_progress()?;
         let statistics = self.parts.replica.statistics();
         self.parts.reporter.counters.sample(&statistics);
+        self.publish();
         self.step(Input::Wake)
     }
 

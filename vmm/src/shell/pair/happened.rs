@@ -3,6 +3,7 @@
 use super::FromCpu;
 use super::clock::role_ns;
 use super::driver::Parts;
+use super::holding::Holding;
 use super::link::Link;
 use super::newcomers::{Arrival, Newcomers, Place};
 use super::sending::{Lost, Sending};
@@ -15,8 +16,8 @@ use crate::shell::commands::arrange::Signals;
 use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::status::CommandError;
-use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::{ChannelError, Connection};
+use lockstep_logging_channel::{Generation, Record};
 use std::future::pending;
 use std::pin::pin;
 use std::time::Duration;
@@ -42,6 +43,8 @@ pub enum Happened {
     Arrival(Arrival),
     /// A newcomer has loaded the machine, or is lost.
     Sent(Result<(Connection, Place), Lost>),
+    /// The store has a later generation than the one that is held.
+    Later(Generation),
     /// The machine has ended.
     Ended(Result<Ended, CommandError>),
     /// What was queued for the peer is written, or cannot be.
@@ -81,6 +84,8 @@ pub struct Sources<'a> {
     pub newcomers: Option<&'a mut Newcomers>,
     /// What a newcomer is sent.
     pub sending: Option<&'a mut Sending>,
+    /// A named machine in the store.
+    pub holding: Option<&'a mut Holding>,
 }
 
 impl<'a> Sources<'a> {
@@ -96,6 +101,7 @@ impl<'a> Sources<'a> {
             signals: &mut parts.signals,
             newcomers: Some(&mut parts.newcomers),
             sending: parts.sending.as_mut(),
+            holding: parts.holding.as_mut(),
         }
     }
 }
@@ -131,6 +137,12 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
             None => pending().await,
         }
     });
+    let later = pin!(async {
+        match sources.holding {
+            Some(holding) => Happened::Later(holding.later().await),
+            None => pending().await,
+        }
+    });
     let stop = pin!(async {
         sources.signals.received().await;
         Happened::Stop
@@ -139,7 +151,7 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
         biased;
         outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, sent, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, sent, later, stop]) => happened,
     }
 }
 

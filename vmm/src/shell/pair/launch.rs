@@ -4,6 +4,7 @@ use super::asking::Asking;
 use super::door::CpuSide;
 use super::driver::{Driver, Parts};
 use super::feed;
+use super::holding::Holding;
 use super::journal::{self, Shared};
 use super::link::Link;
 use super::meeting::HANDSHAKE_LIMIT;
@@ -23,7 +24,7 @@ use crate::shell::machine::Plan;
 use crate::shell::machine::thread::{MachineThread, Origin, start_live};
 use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::message::Message;
-use lockstep_logging_channel::transport::Connection;
+use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Generation, Sequence};
 use lockstep_process::clock::role_ns;
 use serde_json::json;
@@ -41,6 +42,17 @@ pub enum Beginning {
     Alone,
     /// The guest runs elsewhere, and this side has what it needs to join.
     Newcomer(Connection, Box<Received>),
+}
+
+impl Beginning {
+    fn peer(&self) -> Option<String> {
+        match self {
+            Self::Primary(connection) | Self::Backup(connection) | Self::Newcomer(connection, _) => {
+                Some(connection.peer().to_owned())
+            }
+            Self::Alone => None,
+        }
+    }
 }
 
 /// A side that is ready to begin.
@@ -71,6 +83,8 @@ pub struct Launch {
     pub welcoming: Welcoming,
     /// Bandwidth of what newcomers are sent.
     pub pace: Pace,
+    /// A named machine, in the store.
+    pub holding: Option<Holding>,
 }
 
 impl Launch {
@@ -101,6 +115,7 @@ impl Launch {
         };
         let (stands, standing_there) = oneshot::channel();
         let mut config = self.config;
+        let peer = self.beginning.peer();
         let first = Start {
             generation: config.generation,
             sequence: Sequence(1),
@@ -139,18 +154,27 @@ impl Launch {
                 Link::over(connection),
                 Standing::new(true),
             ),
-            Side::Backup(connection) => (
-                Replica::backup(config, now_ns()),
-                Link::over(connection),
-                Standing::new(false),
-            ),
+            Side::Backup(connection) => {
+                if let Some(holding) = &self.holding {
+                    holding.identity().record(config.generation).await?;
+                }
+                (
+                    Replica::backup(config, now_ns()),
+                    Link::over(connection),
+                    Standing::new(false),
+                )
+            }
             Side::Alone => (
                 Replica::alone(config, now_ns()),
                 Link::default(),
                 Standing::alone(),
             ),
             Side::Newcomer(mut connection) => {
-                loaded(&mut connection, &mut machine, standing_there).await?;
+                stands_there(&mut machine, standing_there).await?;
+                if let Some(holding) = &self.holding {
+                    holding.identity().record(config.generation).await?;
+                }
+                loaded(&mut connection).await?;
                 (
                     Replica::newcomer(config, now_ns()),
                     Link::over(connection),
@@ -161,6 +185,10 @@ impl Launch {
         let mut newcomers = Newcomers::new(self.welcoming);
         if standing.alone {
             newcomers.open(config.generation);
+        }
+        let mut holding = self.holding;
+        if let Some(holding) = holding.as_mut().filter(|_| is_live) {
+            holding.hold(config.generation);
         }
         let parts = Parts {
             replica: replica.map_err(|why| CommandError::setting("pair settings", why.to_string()))?,
@@ -190,6 +218,8 @@ impl Launch {
             newcomers,
             sending: None,
             pace: self.pace,
+            holding,
+            peer,
         };
         Driver::new(parts, standing).run().await
     }
@@ -224,9 +254,8 @@ fn tell(beginning: &Beginning, reporter: &mut Reporter) {
     }
 }
 
-/// Waits until the machine that was received stands, and says so to its holder.
-async fn loaded(
-    connection: &mut Connection,
+/// Waits until the machine that was received stands.
+async fn stands_there(
     machine: &mut MachineThread,
     stands: oneshot::Receiver<()>,
 ) -> Result<(), CommandError> {
@@ -234,7 +263,15 @@ async fn loaded(
         // It says why; it cannot have ended well before it began.
         machine.outcome().await?;
     }
-    let lost = |why| CommandError::Peer(Box::new(why));
+    Ok(())
+}
+
+/// Says to its holder that the machine stands.
+async fn loaded(connection: &mut Connection) -> Result<(), CommandError> {
+    let lost = |why: ChannelError| {
+        tracing::warn!("the machine was lost: {why}");
+        CommandError::NotArmed
+    };
     connection.writer.queue(&Message::Loaded).map_err(lost)?;
     match timeout(HANDSHAKE_LIMIT, connection.writer.flush()).await {
         Ok(written) => written.map_err(lost),

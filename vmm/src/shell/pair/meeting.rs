@@ -3,7 +3,7 @@
 use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
 use super::storage::store;
-use crate::replica::role::{Config, KEPT_BYTES_MAX};
+use crate::replica::role::{Config, KEPT_BYTES_MAX, RoundTripError};
 use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
@@ -37,8 +37,8 @@ const NS_PER_MS: u64 = 1_000_000;
 
 /// The settings that a pair cannot do without.
 pub struct PairSettings {
-    /// The logging channel.
-    pub address: Address,
+    /// The logging channel; a replica may have none.
+    pub address: Option<Address>,
     /// Where the test-and-set is made.
     pub store: Arc<dyn Store>,
     /// What the role machine is told.
@@ -51,7 +51,6 @@ pub struct PairSettings {
 /// [`CommandError::Setting`].
 pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, CommandError> {
     let missing = |setting| CommandError::setting(setting, "a protected pair needs it; see --help");
-    let address = pair.channel.as_deref().ok_or_else(|| missing("channel"))?;
     let store = store(pair).ok_or_else(|| missing("shared-directory"))?;
     let config = Config {
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
@@ -64,14 +63,28 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, CommandError> 
     config
         .check()
         .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
-    let address = address
-        .parse()
-        .map_err(|why| CommandError::setting("channel", format!("{why}")))?;
+    let address = pair.channel.as_deref().map(|address| {
+        address
+            .parse()
+            .map_err(|why| CommandError::setting("channel", format!("{why}")))
+    });
+    let address = address.transpose()?;
     Ok(PairSettings {
         address,
         store,
         config,
     })
+}
+
+impl PairSettings {
+    /// The logging channel, which a primary and a backup cannot do without.
+    ///
+    /// # Errors
+    /// [`CommandError::Setting`].
+    pub fn channel(&self) -> Result<&Address, CommandError> {
+        let missing = || CommandError::setting("channel", "a protected pair needs it; see --help");
+        self.address.as_ref().ok_or_else(missing)
+    }
 }
 
 /// Random bytes for names.
@@ -119,6 +132,10 @@ pub fn environment(
         field("lag limit in ms", configuration.pair.lag_ms_max.to_string()),
         field("kind of network", configuration.network.kind().to_owned()),
     ]);
+    let name = &configuration.pair.name;
+    environment
+        .compared
+        .extend(name.iter().map(|name| field("machine name", name.to_string())));
     let storage = field(STORAGE_FIELD, hexadecimal(storage));
     environment.compared.insert(0, storage);
     Ok(environment)
@@ -133,10 +150,12 @@ fn channel_failed(why: ChannelError) -> CommandError {
 
 /// Refuses a channel whose round trip the timeout cannot bear.
 fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), CommandError> {
+    round_trip_fits(config, round_trip).map_err(|why| CommandError::Peer(Box::new(why)))
+}
+
+fn round_trip_fits(config: &Config, round_trip: Duration) -> Result<(), RoundTripError> {
     let round_trip_ns = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
-    config
-        .check_round_trip(round_trip_ns)
-        .map_err(|why| CommandError::Peer(Box::new(why)))
+    config.check_round_trip(round_trip_ns)
 }
 
 fn reception_failed(why: ReceptionError) -> CommandError {
@@ -241,11 +260,8 @@ pub async fn find_primary(
     signals: &mut Signals,
 ) -> Result<Option<Found>, CommandError> {
     tracing::info!(%address, "looking for the primary");
-    unless_stopped(
-        look_for_primary(address, environment, config, CONNECT_PATIENCE),
-        signals,
-    )
-    .await
+    let looking = look_for_primary(address, environment, config, CONNECT_PATIENCE);
+    unless_stopped(async { Ok(looking.await?) }, signals).await
 }
 
 async fn open_to_primary(
@@ -258,20 +274,60 @@ async fn open_to_primary(
     Ok((adopted, beginning, round_trip))
 }
 
-async fn look_for_primary(
+/// Why a primary was not found.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// There is no connection.
+    #[error(transparent)]
+    Channel(ChannelError),
+    /// Whoever answers is not the primary, or is lost.
+    #[error(transparent)]
+    Handshake(HandshakeError),
+    /// It is too far away.
+    #[error(transparent)]
+    TooFar(RoundTripError),
+}
+
+impl NotFound {
+    /// True where another try, there or elsewhere, may succeed.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Channel(_) => true,
+            Self::Handshake(why) => why.is_loss() || why.is_for_now(),
+            Self::TooFar(_) => false,
+        }
+    }
+}
+
+impl From<NotFound> for CommandError {
+    fn from(why: NotFound) -> Self {
+        match why {
+            NotFound::Channel(why) => channel_failed(why),
+            NotFound::Handshake(why) => Self::Peer(Box::new(why)),
+            NotFound::TooFar(why) => Self::Peer(Box::new(why)),
+        }
+    }
+}
+
+/// Looks for the primary at `address` for so long.
+///
+/// # Errors
+/// [`NotFound`].
+pub async fn look_for_primary(
     address: &Address,
     environment: &Environment,
     config: &Config,
     patience: Duration,
-) -> Result<Found, CommandError> {
+) -> Result<Found, NotFound> {
     let deadline = Instant::now() + patience;
     let left = || deadline.saturating_duration_since(Instant::now());
     let mut told = false;
     loop {
-        let mut connection = connect(address, left()).await.map_err(channel_failed)?;
+        let mut connection = connect(address, left()).await.map_err(NotFound::Channel)?;
         match open_to_primary(&mut connection, environment, left()).await {
             Ok((environment, beginning, round_trip)) => {
-                check_round_trip(config, round_trip)?;
+                round_trip_fits(config, round_trip).map_err(NotFound::TooFar)?;
                 return Ok(Found {
                     connection,
                     environment,
@@ -284,7 +340,7 @@ async fn look_for_primary(
                 }
                 sleep(RECONNECT_PAUSE).await;
             }
-            Err(why) => return Err(CommandError::Peer(Box::new(why))),
+            Err(why) => return Err(NotFound::Handshake(why)),
         }
     }
 }
@@ -303,6 +359,7 @@ mod tests {
         )
         .await
         .unwrap_err()
+        .into()
     }
 
     /// A listener that nobody serves yet, as a primary that is busy with other connections.

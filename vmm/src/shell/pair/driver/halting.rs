@@ -34,8 +34,14 @@ impl Driver {
         if self.ended.is_none() {
             let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
-        if self.peer_left && halt != Halt::Fenced {
-            self.parts.storage.remove().await;
+        match &self.parts.holding {
+            Some(holding) => match &halt {
+                Halt::Ended { reason } => holding.ended(&format!("{reason:?}")).await,
+                Halt::Stopped if self.standing.alone => holding.ended("it was stopped").await,
+                _ => {}
+            },
+            None if self.peer_left && halt != Halt::Fenced => self.parts.storage.remove().await,
+            None => {}
         }
         match halt {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),

@@ -8,6 +8,7 @@
 
 use super::Driver;
 use crate::replica::role::{Input, Report};
+use crate::shell::pair::holding::Holding;
 use crate::shell::pair::link::Link;
 use crate::shell::pair::newcomers::{Arrival, Place};
 use crate::shell::pair::sending::{Lost, Sending};
@@ -53,6 +54,8 @@ impl Driver {
         self.parts.sending = None;
         match outcome {
             Ok((connection, place)) => {
+                self.parts.peer = Some(connection.peer().to_owned());
+                self.parts.holding.iter_mut().for_each(Holding::other_changes);
                 self.parts.link = Link::over(connection);
                 self.place = Some(place);
                 self.peer_left = false;
@@ -84,8 +87,19 @@ impl Driver {
 
     /// What follows from a report for the reception and for what a newcomer is sent.
     pub(super) fn reported(&mut self, report: &Report) {
+        self.publish();
         match report {
-            Report::Solo { generation } | Report::Live { generation, .. } => self.open_reception(*generation),
+            Report::Won { generation } => {
+                // From now on it is this side that others look for.
+                if let Some(holding) = &mut self.parts.holding {
+                    holding.hold(*generation);
+                }
+            }
+            Report::Solo { generation } | Report::Live { generation, .. } => {
+                self.parts.peer = None;
+                self.parts.holding.iter_mut().for_each(Holding::other_changes);
+                self.parts.newcomers.open(*generation);
+            }
             Report::Saved { .. } => self.knows_newcomer = true,
             Report::NewcomerLost { .. } => {
                 // Nobody needs the log of this machine.
@@ -107,7 +121,11 @@ impl Driver {
         self.knows_newcomer = false;
     }
 
-    fn open_reception(&mut self, generation: Generation) {
-        self.parts.newcomers.open(generation);
+    /// Publishes how the machine is, where it has a name.
+    pub(super) fn publish(&mut self) {
+        let parts = &mut self.parts;
+        if let Some(holding) = &mut parts.holding {
+            holding.publish(&parts.replica.statistics(), parts.peer.as_deref());
+        }
     }
 }

@@ -92,6 +92,7 @@ impl Ends {
             signals: &mut self.signals,
             newcomers: None,
             sending: None,
+            holding: None,
         };
         let waits = Waits {
             wake_at_ns: None,
