@@ -225,6 +225,7 @@ impl Hosts {
             switch: None,
             shared,
             scratch,
+            spec: spec.clone(),
         }
     }
 }

@@ -164,6 +164,7 @@ impl PairSpec {
             switch,
             shared,
             scratch,
+            spec: self.clone(),
         }
     }
 
@@ -211,6 +212,8 @@ pub struct Pair {
     pub shared: PathBuf,
     /// Where everything is.
     pub scratch: Scratch,
+    /// How it was started.
+    pub spec: PairSpec,
 }
 
 impl Pair {
@@ -230,6 +233,25 @@ impl Pair {
     #[must_use]
     pub fn switch(&self) -> &Switch {
         self.switch.as_ref().expect("a pair with a switch")
+    }
+
+    /// Starts `lockstep backup` again, as `name`, with the settings of the pair.
+    #[must_use]
+    pub fn another_backup(&self, name: &str) -> Replica {
+        self.another_backup_with(name, |_| ())
+    }
+
+    /// The same, with a command line that `change` has changed.
+    #[must_use]
+    pub fn another_backup_with(&self, name: &str, change: impl FnOnce(&mut Command)) -> Replica {
+        let report = self.scratch.join(&format!("{name}.jsonl"));
+        let channel = format!("unix:{}", self.scratch.join("channel").display());
+        let mut command = self.spec.command("backup", &channel, &self.shared, &report);
+        if let Some(switch) = &self.switch {
+            command.arg("--network").arg(switch.attachment());
+        }
+        change(&mut command);
+        Replica::start(name, &mut command, report)
     }
 
     /// A new client, connected and answered.

@@ -19,6 +19,7 @@ mod doctor;
 mod failover;
 mod floods;
 mod hanging_storage;
+mod healing;
 mod host;
 mod job_control;
 mod lab;

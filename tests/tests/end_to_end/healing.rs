@@ -1,0 +1,390 @@
+//! A machine that has lost one of its sides takes a new one while it runs, any number of times, and whatever happens to a newcomer
+//! harms nothing. The same command starts every side.
+
+use lockstep_tests::harness::{
+    Client, Guest, Load, Pair, PairSpec, Replica, Reply, Scratch, Switch, kvm, lockstep, wait_until,
+};
+use nix::sys::signal::Signal;
+use std::process::Command;
+
+const CLIENTS: usize = 8;
+/// Long, so that a busy machine causes no failover of its own.
+const TIMEOUT_MS: &str = "4000";
+
+/// Waits until `holder` has armed `newcomer`.
+fn expect_armed(holder: &mut Replica, newcomer: &mut Replica) {
+    newcomer.wait_for("armed");
+    wait_for_count(holder, "armed", 1);
+}
+
+fn count(replica: &Replica, event: &str) -> usize {
+    let events = replica.events();
+    events.iter().filter(|line| line["event"] == event).count()
+}
+
+/// Waits until `replica` has reported `event` so many times.
+fn wait_for_count(replica: &Replica, event: &str, times: usize) {
+    wait_until(
+        || (count(replica, event) >= times).then_some(()),
+        || format!("{times} times `{event}`: {:?}", replica.events()),
+    );
+}
+
+/// Waits until the status names both sides.
+fn expect_both_in_the_status(web: &Web, holder: &Replica, newcomer: &Replica) {
+    let expected = [
+        ("primary", holder.process.id()),
+        ("backup", newcomer.process.id()),
+    ];
+    let names = |status: &serde_json::Value| {
+        expected
+            .iter()
+            .zip(status["sides"].as_array().into_iter().flatten())
+            .all(|((role, process), side)| side["role"] == *role && side["process"] == *process)
+            && status["sides"].as_array().is_some_and(|sides| sides.len() == 2)
+    };
+    wait_until(
+        || Some(web.status()).filter(|status| names(status) && status["protected"] == true),
+        || format!("both sides in the status: {}", web.status()),
+    );
+}
+
+fn expect_good_end(survivor: &mut Replica) {
+    let _ = survivor.stop().expect_code(0);
+    assert_eq!(survivor.summary()["divergences"], 0);
+}
+
+/// A network and a shared directory for the sides of the machine `web`.
+struct Web {
+    switch: Switch,
+    scratch: Scratch,
+}
+
+impl Web {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        scratch.directory("shared");
+        let switch = Switch::start(&scratch);
+        Self { switch, scratch }
+    }
+
+    fn command(&self, name: &str) -> Command {
+        let mut command = lockstep();
+        command
+            .arg("replica")
+            .arg(Guest::KeyValue.image())
+            .args([
+                "--name",
+                "web",
+                "--timeout-ms",
+                TIMEOUT_MS,
+                "--lag-ms-max",
+                "60000",
+            ])
+            .arg("--network")
+            .arg(self.switch.attachment())
+            .arg("--shared-directory")
+            .arg(self.scratch.join("shared"))
+            .arg("--report")
+            .arg(self.report(name));
+        command
+    }
+
+    fn report(&self, name: &str) -> std::path::PathBuf {
+        self.scratch.join(&format!("{name}.jsonl"))
+    }
+
+    /// Starts a side, which is called `name` here.
+    fn start(&self, name: &str) -> Replica {
+        Replica::start(name, &mut self.command(name), self.report(name))
+    }
+
+    /// Starts the machine.
+    fn begin(&self) -> Replica {
+        let mut holder = self.start("first");
+        holder.wait_for("listening");
+        holder
+    }
+
+    /// Starts the machine with a mebibyte in its memory that compresses badly, and a channel that takes some seconds for it.
+    fn begin_slowly(&self) -> Replica {
+        let mut command = self.command("first");
+        command.args(["--transfer-mbit", "1"]);
+        let mut holder = Replica::start("first", &mut command, self.report("first"));
+        holder.wait_for("listening");
+        let mut client = Client::connect(self.switch.client_address());
+        let mut state = 1_u32;
+        for key in 0..64 {
+            let digit = |_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                char::from(b'a' + (state >> 27) as u8 % 26)
+            };
+            let value: String = (0..16 << 10).map(digit).collect();
+            let set = client.call(&["SET", &format!("filler{key}"), &value]);
+            assert_eq!(set, Reply::ok());
+        }
+        // Only what the guest wrote is of interest: it stays in memory.
+        for key in 0..64 {
+            client.call(&["DEL", &format!("filler{key}")]);
+        }
+        holder
+    }
+
+    fn load(&self) -> Load {
+        Load::start(self.switch.client_address(), CLIENTS)
+    }
+
+    /// What `lockstep status` says.
+    fn status(&self) -> serde_json::Value {
+        let mut command = lockstep();
+        command.args(["status", "web", "--json", "--shared-directory"]);
+        let output = command.arg(self.scratch.join("shared")).output().unwrap();
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn the_same_command_begins_a_machine_joins_it_and_takes_over_again_and_again() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    assert_eq!(web.status()["protected"], false);
+    let load = web.load();
+    for (generation, name) in [(2, "second"), (3, "third"), (4, "fourth")] {
+        let mut newcomer = web.start(name);
+        expect_armed(&mut holder, &mut newcomer);
+        load.wait_for_more(50);
+        expect_both_in_the_status(&web, &holder, &newcomer);
+        let _ = holder.process.kill();
+        assert_eq!(newcomer.wait_for("live")["generation"], generation);
+        load.wait_for_more(50);
+        holder = newcomer;
+    }
+    let status = web.status();
+    assert_eq!(status["generation"], 4, "{status}");
+    assert_eq!(status["protected"], false, "{status}");
+    load.stop_and_check();
+    expect_good_end(&mut holder);
+}
+
+#[test]
+fn a_holder_outlives_backup_after_backup() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let load = web.load();
+    for (times, name) in [(1, "second"), (2, "third")] {
+        let mut newcomer = web.start(name);
+        newcomer.wait_for("armed");
+        wait_for_count(&holder, "armed", times);
+        load.wait_for_more(50);
+        let _ = newcomer.process.kill();
+        wait_for_count(&holder, "solo", times);
+        load.wait_for_more(50);
+    }
+    load.stop_and_check();
+    expect_good_end(&mut holder);
+}
+
+#[test]
+fn a_stopped_holder_that_wakes_after_its_backup_went_on_is_fenced() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let mut newcomer = web.start("second");
+    expect_armed(&mut holder, &mut newcomer);
+    let load = web.load();
+    holder.process.signal(Signal::SIGSTOP);
+    newcomer.wait_for("live");
+    load.wait_for_more(20);
+    holder.process.signal(Signal::SIGCONT);
+    let _ = holder.process.wait().expect_code(41);
+    load.wait_for_more(20);
+    load.stop_and_check();
+    expect_good_end(&mut newcomer);
+}
+
+#[test]
+fn a_newcomer_that_dies_in_the_transfer_harms_nothing_and_the_next_one_joins() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin_slowly();
+    let load = web.load();
+    load.wait_for_more(50);
+    let mut struck = web.start("struck");
+    struck.wait_for("receiving");
+    let _ = struck.process.kill();
+    holder.wait_for("newcomer_lost");
+    load.wait_for_more(50);
+    let mut newcomer = web.start("second");
+    newcomer.wait_for("armed");
+    load.wait_for_more(50);
+    let _ = holder.process.kill();
+    newcomer.wait_for("live");
+    load.wait_for_more(50);
+    load.stop_and_check();
+    expect_good_end(&mut newcomer);
+}
+
+#[test]
+fn a_newcomer_whose_holder_dies_before_it_is_armed_begins_the_machine_anew() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin_slowly();
+    let mut newcomer = web.start("second");
+    newcomer.wait_for("receiving");
+    let _ = holder.process.kill();
+    // Both it and whoever could have taken over are proven dead: nothing is left to be lost.
+    assert_eq!(newcomer.wait_for("begun")["generation"], 2);
+    newcomer.wait_for("listening");
+    let mut client = Client::connect(web.switch.client_address());
+    assert_eq!(client.call(&["SET", "a", "1"]), Reply::ok());
+    expect_good_end(&mut newcomer);
+}
+
+#[test]
+fn newcomers_that_differ_are_refused_and_the_machine_runs_on() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let load = web.load();
+    let mut memory = web.command("memory");
+    memory.args(["--memory-mib", "32"]);
+    let mut refused = Replica::start("memory", &mut memory, web.report("memory"));
+    refused
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["guest memory in bytes"]);
+    let mut command = lockstep();
+    command
+        .arg("replica")
+        .arg(Guest::Smoke.image())
+        .args([
+            "--name",
+            "web",
+            "--timeout-ms",
+            TIMEOUT_MS,
+            "--lag-ms-max",
+            "60000",
+        ])
+        .args(["--network", &web.switch.attachment(), "--shared-directory"])
+        .arg(web.scratch.join("shared"));
+    let mut other = Replica::start("image", &mut command, web.report("image"));
+    other
+        .process
+        .wait()
+        .expect_code(43)
+        .expect_named(&["guest image digest"]);
+    load.wait_for_more(50);
+    load.stop_and_check();
+    expect_good_end(&mut holder);
+}
+
+#[test]
+fn afresh_beside_a_living_holder_is_refused() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let mut command = web.command("afresh");
+    command.arg("--afresh");
+    let mut refused = Replica::start("afresh", &mut command, web.report("afresh"));
+    refused
+        .process
+        .wait()
+        .expect_code(3)
+        .expect_named(&["afresh", "alive"]);
+    expect_good_end(&mut holder);
+}
+
+#[test]
+fn two_starts_at_the_same_moment_are_one_machine() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut sides = [web.start("left"), web.start("right")];
+    let begun = wait_until(
+        || sides.iter().position(|side| side.event("begun").is_some()),
+        || "one that begins the machine".to_owned(),
+    );
+    let [left, right] = &mut sides;
+    let (holder, newcomer) = if begun == 0 { (left, right) } else { (right, left) };
+    expect_armed(holder, newcomer);
+    assert_eq!(count(newcomer, "begun"), 0);
+    let load = web.load();
+    load.wait_for_more(50);
+    let _ = holder.process.kill();
+    newcomer.wait_for("live");
+    load.wait_for_more(50);
+    load.stop_and_check();
+    expect_good_end(newcomer);
+}
+
+#[test]
+fn a_machine_that_waits_for_its_backup_begins_with_it() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let start = |name: &str| {
+        let mut command = web.command(name);
+        command.arg("--wait-for-backup");
+        Replica::start(name, &mut command, web.report(name))
+    };
+    let mut first = start("first");
+    first.wait_for("listening");
+    let mut second = start("second");
+    first.wait_for("protected");
+    second.wait_for("protected");
+    let load = web.load();
+    let _ = first.process.kill();
+    second.wait_for("live");
+    let mut third = start("third");
+    expect_armed(&mut second, &mut third);
+    load.wait_for_more(50);
+    load.stop_and_check();
+    let _ = second.stop().expect_code(0);
+    third.wait_for("live");
+    expect_good_end(&mut third);
+}
+
+#[test]
+fn a_pair_that_was_begun_by_role_is_healed_by_its_own_commands() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let mut pair: Pair = PairSpec::new(Guest::KeyValue).with_switch().start();
+    let load = Load::start(pair.switch().client_address(), CLIENTS);
+    let _ = pair.backup.process.kill();
+    pair.primary.wait_for("solo");
+    let mut second = pair.another_backup("second");
+    expect_armed(&mut pair.primary, &mut second);
+    load.wait_for_more(50);
+    let _ = pair.primary.process.kill();
+    second.wait_for("live");
+    let mut third = pair.another_backup("third");
+    expect_armed(&mut second, &mut third);
+    load.wait_for_more(50);
+    let _ = second.process.kill();
+    third.wait_for("live");
+    load.wait_for_more(50);
+    load.stop_and_check();
+    expect_good_end(&mut third);
+}
+
+#[test]
+fn a_second_primary_beside_a_living_holder_is_refused_by_name() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let mut command = lockstep();
+    command
+        .arg("primary")
+        .arg(Guest::KeyValue.image())
+        .args(["--name", "web", "--channel"])
+        .arg(format!("unix:{}", web.scratch.text("channel")))
+        .arg("--shared-directory")
+        .arg(web.scratch.join("shared"));
+    let mut refused = Replica::start("primary", &mut command, web.report("primary"));
+    refused
+        .process
+        .wait()
+        .expect_code(3)
+        .expect_named(&["name", "web", "lockstep replica --name web"]);
+    expect_good_end(&mut holder);
+}
