@@ -26,7 +26,7 @@ fn the_version_names_the_build_and_the_log_format() {
 fn help_names_every_command_and_every_exit_status() {
     let ended = lockstep_with(&["--help"]).expect_code(0);
     for command in [
-        "run", "primary", "backup", "record", "replay", "verify", "log", "switch", "demo",
+        "run", "primary", "backup", "record", "replay", "verify", "log", "list", "status", "switch", "demo",
     ] {
         assert!(
             ended.stdout.contains(&format!("\n  {command}")),
@@ -160,4 +160,54 @@ fn quiet_says_only_errors() {
     lockstep_with(&["-q", "run", image])
         .expect_code(3)
         .expect_named(&[image]);
+}
+
+#[test]
+fn machines_are_listed_as_the_store_remembers_them() {
+    let scratch = Scratch::new();
+    let shared = scratch.directory("shared");
+    let argument = format!("--shared-directory={}", shared.display());
+    let none = lockstep_with(&["list", &argument]).expect_code(0);
+    assert!(none.stdout.contains("no machine is known"), "{none}");
+    for (name, why) in [("web", "no machine is called web"), ("a/b", "is not a name")] {
+        lockstep_with(&["status", name, &argument])
+            .expect_code(3)
+            .expect_named(&["name", why]);
+    }
+    lockstep_with(&["list", "--shared-directory=/no/such"])
+        .expect_code(3)
+        .expect_named(&["shared-directory", "/no/such"]);
+
+    let folder = shared.join("web");
+    std::fs::create_dir(&folder).unwrap();
+    let write = |file: &str, text: &str| std::fs::write(folder.join(file), text).unwrap();
+    write("machine", "lockstep-machine 1\nname web\n");
+    let status = ["status", "web", "--json", &argument];
+    let printed = lockstep_with(&status).expect_code(0).stdout;
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(found["why_not"], "it was never started");
+
+    let id = "01".repeat(16);
+    let claim = format!(
+        "lockstep-claim 2\ngeneration 1\nmachine {id}\nid {id}\nlabel replica\nhost there\nboot {id}\n\
+         process 4711\nprocess-start 1\npid-namespace 1\ntime-namespace 1\naddress tcp:there:9\nwritten 0\n"
+    );
+    write("generation-0000000001", &claim);
+    let printed = lockstep_with(&status).expect_code(0).stdout;
+    let found: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    for key in ["name", "generation", "protected", "since", "why_not"] {
+        assert!(found.get(key).is_some(), "{key}: {printed}");
+    }
+    assert!(
+        found["why_not"].as_str().unwrap().contains("was not seen"),
+        "{printed}"
+    );
+    for (key, value) in [("role", "primary"), ("host", "there"), ("address", "tcp:there:9")] {
+        assert_eq!(found["sides"][0][key], value, "{printed}");
+    }
+
+    write("generation-0000000001", "something else\n");
+    lockstep_with(&status)
+        .expect_code(3)
+        .expect_named(&["generation-0000000001", "damaged or not ours"]);
 }

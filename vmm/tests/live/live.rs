@@ -236,10 +236,6 @@ impl Feed for Rest {
             .map_or(Fed::Exhausted, |entry| Fed::Entry(Box::new(entry))))
     }
 
-    fn finish(&mut self) -> Result<(), DoorError> {
-        Ok(())
-    }
-
     fn replayed(&mut self, _: Sequence, _: u64) -> Result<(), DoorError> {
         Ok(())
     }
