@@ -10,6 +10,10 @@ use std::process::Command;
 const CLIENTS: usize = 8;
 /// Long, so that a busy machine causes no failover of its own.
 const TIMEOUT_MS: &str = "4000";
+/// As long as a test may take.
+const LAG_MS_MAX: &str = "60000";
+/// The least that goes with the timeout: a newcomer is not armed while it is a second behind.
+const LAG_MS_MIN: &str = "2000";
 
 /// Waits until `holder` has armed `newcomer`.
 fn expect_armed(holder: &mut Replica, newcomer: &mut Replica) {
@@ -58,6 +62,7 @@ fn expect_good_end(survivor: &mut Replica) {
 struct Web {
     switch: Switch,
     scratch: Scratch,
+    lag_ms_max: &'static str,
 }
 
 impl Web {
@@ -65,7 +70,11 @@ impl Web {
         let scratch = Scratch::new();
         scratch.directory("shared");
         let switch = Switch::start(&scratch);
-        Self { switch, scratch }
+        Self {
+            switch,
+            scratch,
+            lag_ms_max: LAG_MS_MAX,
+        }
     }
 
     fn command(&self, name: &str) -> Command {
@@ -79,7 +88,7 @@ impl Web {
                 "--timeout-ms",
                 TIMEOUT_MS,
                 "--lag-ms-max",
-                "60000",
+                self.lag_ms_max,
             ])
             .arg("--network")
             .arg(self.switch.attachment())
@@ -243,6 +252,35 @@ fn a_newcomer_whose_holder_dies_before_it_is_armed_begins_the_machine_anew() {
 }
 
 #[test]
+fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_starts_again() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web {
+        lag_ms_max: LAG_MS_MIN,
+        ..Web::new()
+    };
+    let mut holder = web.begin_slowly();
+    // What they write while the machine is sent is the log that the newcomer lacks. They end with their connections.
+    for client in 0..4 {
+        let address = web.switch.client_address();
+        std::thread::spawn(move || {
+            let mut writer = Client::connect(address);
+            while writer.try_call(&["INCR", &format!("count{client}")]).is_ok() {}
+        });
+    }
+    let mut newcomer = web.start("second");
+    let process = newcomer.process.id();
+    newcomer.wait_for("joining");
+    let _ = holder.process.kill();
+    newcomer.wait_for("not_armed");
+    assert_eq!(newcomer.wait_for("begun")["generation"], 2);
+    wait_for_count(&newcomer, "listening", 1);
+    assert_eq!((newcomer.process.id(), count(&newcomer, "won")), (process, 0));
+    let mut client = Client::connect(web.switch.client_address());
+    assert_eq!(client.call(&["GET", "count0"]), Reply::Bulk(None));
+    let _ = newcomer.stop().expect_code(0);
+}
+
+#[test]
 fn newcomers_that_differ_are_refused_and_the_machine_runs_on() {
     let Some(_kvm) = kvm::alone() else { return };
     let web = Web::new();
@@ -266,7 +304,7 @@ fn newcomers_that_differ_are_refused_and_the_machine_runs_on() {
             "--timeout-ms",
             TIMEOUT_MS,
             "--lag-ms-max",
-            "60000",
+            LAG_MS_MAX,
         ])
         .args(["--network", &web.switch.attachment(), "--shared-directory"])
         .arg(web.scratch.join("shared"));

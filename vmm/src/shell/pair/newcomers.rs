@@ -188,3 +188,90 @@ impl Receiving {
         tracing::warn!("{what}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shell::pair::meeting::STORAGE_FIELD;
+    use lockstep_logging_channel::EnvironmentField;
+    use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
+    use lockstep_logging_channel::measuring;
+    use lockstep_logging_channel::transport::connect;
+    use tempfile::TempDir;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn environment(memory: &str, pair: [u8; 16]) -> Environment {
+        let field = |name: &str, value: &str| EnvironmentField {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        Environment {
+            pair,
+            compared: vec![field(STORAGE_FIELD, "ours"), field("memory", memory)],
+            informative: Vec::new(),
+        }
+    }
+
+    async fn open() -> (TempDir, Newcomers, Address) {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::Unix {
+            path: directory.path().join("channel"),
+        };
+        let mut newcomers = Newcomers::new(Welcoming {
+            address: address.clone(),
+            environment: environment("64 MiB", [7; 16]),
+            config: Config::default(),
+        });
+        newcomers.open(Generation(5));
+        assert!(matches!(newcomers.next().await, Arrival::Listening(_)));
+        (directory, newcomers, address)
+    }
+
+    /// A newcomer that connects, opens, and measures.
+    async fn come(address: &Address, memory: &str) -> Result<(Connection, Beginning), HandshakeError> {
+        let mut connection = connect(address, PATIENCE).await.unwrap();
+        let here = environment(memory, [0; 16]);
+        let (adopted, beginning) = as_backup(&mut connection, &here, PATIENCE).await?;
+        assert_eq!(adopted.pair, [7; 16]);
+        measuring::answer(&mut connection, PATIENCE).await?;
+        Ok((connection, beginning))
+    }
+
+    #[tokio::test]
+    async fn one_newcomer_is_taken_at_a_time_and_a_second_one_may_come_again() {
+        let (_directory, mut newcomers, address) = open().await;
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        let (_first, beginning) = came.unwrap();
+        assert_eq!(beginning, Beginning::joining(Generation(5)));
+        let Arrival::Newcomer(_, place) = arrival else {
+            panic!("{arrival:?}")
+        };
+        let second = come(&address, "64 MiB").await.unwrap_err();
+        assert!(second.is_for_now(), "{second}");
+
+        drop(place);
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+    }
+
+    #[tokio::test]
+    async fn one_that_differs_is_told_and_the_next_one_is_taken() {
+        let (_directory, mut newcomers, address) = open().await;
+        let refused = come(&address, "32 MiB").await.unwrap_err();
+        assert!(refused.to_string().contains("memory"), "{refused}");
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+    }
+
+    #[tokio::test]
+    async fn nobody_listens_once_it_is_closed() {
+        let (_directory, mut newcomers, address) = open().await;
+        newcomers.close();
+        // The task ends when it is polled next.
+        while connect(&address, Duration::ZERO).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}
