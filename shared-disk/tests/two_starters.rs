@@ -414,8 +414,7 @@ fn run(seed: u64, mutant: Mutant) -> Reached {
             .filter(|role| matches!(role, Role::Acting { .. }));
         assert!(acting.count() <= 1, "two act: {world:?}");
     }
-    let reached = world.lock().unwrap().reached;
-    reached
+    world.lock().unwrap().reached
 }
 
 fn number_from(variable: &str) -> Option<u64> {

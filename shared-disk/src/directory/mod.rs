@@ -76,20 +76,20 @@ impl Store for DirectoryStore {
 
     fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>> {
         let (name, observer) = (name.clone(), self.observer.clone());
-        self.ask(move |directory| Ok(Machine::new(Folder::open(directory, &name)?, observer)))
+        self.ask(move |directory| Ok(Machine::shared(Folder::open(directory, &name)?, observer)))
     }
 
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
         let (name, observer) = (name.clone(), self.observer.clone());
         self.ask(move |directory| {
             let found = Folder::find(directory, &name)?;
-            Ok(found.map(|folder| Machine::new(folder, observer)))
+            Ok(found.map(|folder| Machine::shared(folder, observer)))
         })
     }
 }
 
 impl Machine {
-    fn new(folder: Folder, observer: Observer) -> Arc<dyn MachineStore> {
+    fn shared(folder: Folder, observer: Observer) -> Arc<dyn MachineStore> {
         Arc::new(Self {
             absolute: folder.path().canonicalize().ok(),
             folder: Arc::new(folder),
