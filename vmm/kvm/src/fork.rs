@@ -338,7 +338,7 @@ mod tests {
     #[test]
     fn the_child_dies_with_its_parent() {
         let mut parent = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "kvm::fork::tests::victim"])
+            .args(["--exact", "fork::tests::victim"])
             .env(VICTIM, "1")
             .stderr(Stdio::piped())
             .stdout(Stdio::null())

@@ -288,7 +288,7 @@ enum Held {
 impl Inbox {
     fn of(link: &Link) -> Self {
         let held = match &*link.wire {
-            Wire::Stream(_) => Held::Stream(Box::new(FrameDecoder::new())),
+            Wire::Stream(_) => Held::Stream(Box::default()),
             Wire::Tap(_) => Held::Packet {
                 buffer: vec![0; FRAME_BYTES_MAX],
                 length: None,
