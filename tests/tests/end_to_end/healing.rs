@@ -271,6 +271,7 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
     let process = newcomer.process.id();
     newcomer.wait_for("joining");
     let _ = holder.process.kill();
+    // Whether it found out while it said that its machine stands, or while it replayed.
     newcomer.wait_for("not_armed");
     assert_eq!(newcomer.wait_for("begun")["generation"], 2);
     wait_for_count(&newcomer, "listening", 1);

@@ -174,7 +174,10 @@ impl Launch {
                 if let Some(holding) = &self.holding {
                     holding.identity().record(config.generation).await?;
                 }
-                loaded(&mut connection).await?;
+                if let Err(why) = loaded(&mut connection).await {
+                    self.reporter.event("not_armed", json!({}));
+                    return Err(why);
+                }
                 (
                     Replica::newcomer(config, now_ns()),
                     Link::over(connection),
