@@ -44,6 +44,16 @@ fn all_found() -> Vec<(Mutant, Option<(u64, String)>)> {
 }
 
 #[test]
+fn without_a_mutant_nothing_is_found() {
+    activate(None);
+    let outcomes = (0..SEEDS).map(|seed| simulate(seed, false));
+    let failures: Vec<_> = outcomes
+        .filter_map(|outcome| Some((outcome.seed, outcome.failure?)))
+        .collect();
+    assert!(failures.is_empty(), "{failures:?}");
+}
+
+#[test]
 fn every_mutant_is_found() {
     std::panic::set_hook(Box::new(|_| ()));
     let found = all_found();

@@ -36,10 +36,8 @@ impl Checker {
         self.failure.get_or_insert_with(what);
     }
 
-    /// A process lets an output out. `stored`: the newest entry that its armed backup's process has had;
-    /// `alone`: it acts alone, and the store says that it has won its generation.
-    pub fn output(&mut self, process: u32, generation: u32, alone: bool, stored: Sequence, said: Said) {
-        let sequence = said.0;
+    /// A process speaks in this generation.
+    pub fn speaks(&mut self, process: u32, generation: u32) {
         if generation < self.spoken {
             let spoken = self.spoken;
             self.fail(|| {
@@ -54,6 +52,12 @@ impl Checker {
             Some(_) => (),
             None => self.speakers.push((generation, process)),
         }
+    }
+
+    /// A process lets an output out. `stored`: the newest entry that its armed backup's process has had;
+    /// `alone`: it acts alone, and the store says that it has won its generation.
+    pub fn output(&mut self, process: u32, alone: bool, stored: Sequence, said: Said) {
+        let sequence = said.0;
         if !alone && sequence > stored {
             self.fail(|| format!("output {} left, and the backup had only {}", sequence.0, stored.0));
         }

@@ -13,13 +13,25 @@ use lockstep_core::replica::recorder::{
     CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start,
 };
 use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
+use lockstep_core::replica::role::Input;
 use lockstep_core::replica::standby::{Standby, TakenOver};
-use lockstep_logging_channel::{Entry, Event, ExecutionPoint, Generation, OutputTarget, Sequence, Value};
+use lockstep_logging_channel::{
+    Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
+};
 
 use super::rng::Rng;
 
 /// Frames that wait for the guest; more are lost, as on a network card.
 const FRAMES_MAX: usize = 32;
+
+/// Somebody types a byte with one frame in so many.
+const TYPED_ONCE_IN: u64 = 4;
+
+/// Typed bytes that wait; more are lost.
+const TYPED_MAX: usize = 32;
+
+/// Frames that may enter before a typed byte does: one that is taken when it comes, and one whose turn it is.
+const OVERTAKEN_MAX: u32 = 2;
 
 /// What wall clocks show in the beginning, at least.
 const WALL_NS: u64 = 10_000_000_000;
@@ -70,7 +82,16 @@ pub struct Cpu {
     pub wall_went_back: bool,
     /// A batch was cut.
     pub was_cut: bool,
+    /// What a host must not do, if this one has.
+    pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
+    /// Typed bytes that wait.
+    typed: VecDeque<Vec<u8>>,
+    /// Frames that entered while typed bytes waited and could have.
+    overtook: u32,
+    /// The newest entry appended, and the newest handed over.
+    appended: Sequence,
+    handed: Sequence,
     time: GuestTime,
     /// Wall time that the guest was told last.
     wall_ns: u64,
@@ -100,7 +121,12 @@ impl Cpu {
             history: Vec::new(),
             wall_went_back: false,
             was_cut: false,
+            wrong: None,
             frames: VecDeque::new(),
+            typed: VecDeque::new(),
+            overtook: 0,
+            appended: Sequence(0),
+            handed: Sequence(0),
             time: GuestTime::starting_at(TimeFloor::default(), clock_ns),
             wall_ns: 0,
             wall_ahead_ns: WALL_NS + rng.below(WALL_APART_NS),
@@ -108,8 +134,11 @@ impl Cpu {
         }))
     }
 
-    /// A frame arrives. False where it is lost.
+    /// A frame arrives, and at times somebody types. False where the frame is lost.
     pub fn frame(&mut self, frame: Vec<u8>) -> bool {
+        if self.rng.once_in(TYPED_ONCE_IN) && self.typed.len() < TYPED_MAX {
+            self.typed.push_back(vec![frame.len() as u8]);
+        }
         let fits = self.frames.len() < FRAMES_MAX;
         if fits {
             self.frames.push_back(frame);
@@ -126,6 +155,28 @@ impl Cpu {
     #[must_use]
     pub fn clock_when(&self, guest_ns: u64) -> u64 {
         self.time.host_ns(guest_ns)
+    }
+
+    /// Frames keep no typed byte out.
+    fn judge_turn(&mut self, typed_waits: bool, kind: &EventKind) {
+        match kind {
+            EventKind::Frame(_) if typed_waits => self.overtook += 1,
+            EventKind::ConsoleInput(_) => self.overtook = 0,
+            _ => (),
+        }
+        if self.overtook > OVERTAKEN_MAX {
+            self.wrong = Some(format!("{} frames have overtaken a typed byte", self.overtook));
+        }
+    }
+
+    /// An idle guest's log is with its loop.
+    fn judge_idle(&mut self) {
+        if self.appended > self.handed {
+            self.wrong = Some(format!(
+                "the guest idles, and entry {} is kept back",
+                self.appended.0
+            ));
+        }
     }
 
     fn host_wall_ns(&mut self) -> u64 {
@@ -145,7 +196,7 @@ impl Proposals for Cpu {
     }
 
     fn typed(&mut self) -> Option<Vec<u8>> {
-        None
+        self.typed.pop_front()
     }
 }
 
@@ -180,9 +231,16 @@ impl Outside for World {
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
         let cpu = &mut *self.end.borrow_mut();
         let monotonic_ns = cpu.monotonic_ns();
+        let typed_waits = readiness.console_bytes_max > 0 && !cpu.typed.is_empty();
         match self.taking.next(readiness, cpu) {
-            Some(kind) => Ok(Some(Event { monotonic_ns, kind })),
-            None if readiness.idle => Err(must_wait()),
+            Some(kind) => {
+                cpu.judge_turn(typed_waits, &kind);
+                Ok(Some(Event { monotonic_ns, kind }))
+            }
+            None if readiness.idle => {
+                cpu.judge_idle();
+                Err(must_wait())
+            }
             None => Ok(None),
         }
     }
@@ -206,7 +264,11 @@ impl JournalHost for End {
     }
 
     fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
-        self.0.borrow_mut().told.push_back(what);
+        let mut cpu = self.0.borrow_mut();
+        if let Input::Appended { batch, .. } = &what {
+            cpu.handed = batch.last;
+        }
+        cpu.told.push_back(what);
         Ok(())
     }
 
@@ -267,11 +329,13 @@ impl<T: Journal> Watched<T> {
 
 impl<T: Journal> Journal for Watched<T> {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
+        self.end.borrow_mut().appended = entry.sequence;
         self.cut_by(|journal| journal.append(entry))
     }
 
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         self.note_output(entry.sequence, &bytes);
+        self.end.borrow_mut().appended = entry.sequence;
         self.cut_by(|journal| journal.output(entry, target, bytes))
     }
 

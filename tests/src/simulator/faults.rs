@@ -58,6 +58,10 @@ impl World {
             Fault::Start { side } => self.start_newcomer(side),
             Fault::StartAfresh => self.start_afresh(),
             Fault::Jump { side, by_ns } => self.jump(side, by_ns),
+            Fault::Crowd { side, for_ns } => {
+                self.nodes[side.index()].crowded_until_ns = until(for_ns);
+                self.poke(side);
+            }
             Fault::WallBack { side, by_ns } => {
                 self.nodes[side.index()].cpu.borrow_mut().set_wall_back(by_ns);
             }
@@ -223,9 +227,9 @@ impl World {
 
     fn mark_cause(&mut self, side: Side, cause: &Cause) {
         let repeats = self.plan.repeats();
-        if self.plan.only_narrow {
+        if self.plan.only_narrow || self.plan.only_crowded {
             self.checker
-                .fail(|| format!("the {side:?} gives up a channel that is only narrow: {cause:?}"));
+                .fail(|| format!("the {side:?} gives up a channel that bears its pair: {cause:?}"));
         }
         let mark = match cause {
             Cause::Silence { .. } => {
@@ -242,7 +246,12 @@ impl World {
             },
             Cause::Broken { why } if why.contains("checksum") => Mark::Damaged,
             Cause::Broken { why } if repeats && why.contains("was expected") => Mark::RepeatRefused,
-            Cause::Broken { .. } => Mark::Misread,
+            Cause::Broken { .. } if repeats || self.plan.corrupts() => Mark::Misread,
+            Cause::Broken { why } => {
+                self.checker
+                    .fail(|| format!("the {side:?} finds damage that nobody did: {why}"));
+                return;
+            }
             Cause::Left { .. } => Mark::Left,
             Cause::TooFar { .. } => Mark::TooFar,
             Cause::Violation { .. } if repeats => Mark::RepeatRefused,

@@ -17,6 +17,8 @@ pub enum Source {
     Answer,
     /// The witness.
     Witness,
+    /// Frames that are for nobody here.
+    Crowd,
     /// The end of the virtual CPU's thread.
     Ended,
     /// A signal.
@@ -24,11 +26,12 @@ pub enum Source {
 }
 
 impl Source {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Peer,
         Self::Cpu,
         Self::Answer,
         Self::Witness,
+        Self::Crowd,
         Self::Ended,
         Self::Stop,
     ];
@@ -55,6 +58,8 @@ pub enum Item {
     Again(Vec<u8>),
     /// The peer has closed.
     Closed,
+    /// A frame that is for nobody here.
+    Stray,
     /// Something else.
     Told(FromCpu),
 }
@@ -77,11 +82,16 @@ impl Inbox {
         self.queues[Source::of(&told) as usize].push_back(Item::Told(told));
     }
 
-    /// Takes what is next, and says from where.
-    pub fn take(&mut self) -> Option<(Source, Item)> {
+    /// Takes what is next, and says from where. `crowded`: there is always one more frame.
+    pub fn take(&mut self, crowded: bool) -> Option<(Source, Item)> {
         let (turns, queues) = (&mut self.turns, &mut self.queues);
         turns.next(Source::ALL.len(), |place| {
-            Some((Source::ALL[place], queues[place].pop_front()?))
+            let source = Source::ALL[place];
+            let item = match source {
+                Source::Crowd => crowded.then_some(Item::Stray),
+                _ => queues[place].pop_front(),
+            };
+            item.map(|item| (source, item))
         })
     }
 

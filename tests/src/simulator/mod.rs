@@ -1,5 +1,6 @@
-//! A simulator of pairs, and of machines that heal. It drives the real role machine, gate, recorder, replayer, encoder and decoder in
-//! virtual time, in one thread, everything from one seed.
+//! A simulator of pairs, and of machines that heal. It drives the real role machine, gate, recorder, replayer, encoder and
+//! decoder, and the real journal, feed, guest time and order of a replica loop, in virtual time, in one thread, everything from one
+//! seed.
 //!
 //! ```text
 //!   seed --> plan: settings, conditions, faults --> world: agenda of happenings in virtual time

@@ -116,6 +116,8 @@ pub struct Node {
     pub stored: Sequence,
     /// The guest has ended, or its replay has gone wrong.
     pub guest_over: bool,
+    /// Frames for nobody come without end, until then.
+    pub crowded_until_ns: u64,
     /// The virtual CPU is so many times slower, until then.
     pub slow: (u64, u64),
     /// What it knows of its witness.
@@ -218,6 +220,7 @@ impl Node {
             wake_at_ns: None,
             stored: Sequence(0),
             guest_over: false,
+            crowded_until_ns: 0,
             slow: (1, 0),
             watch: Watch::default(),
             stopped_since_ns: 0,
@@ -288,9 +291,9 @@ impl Node {
 
     /// Whether the process has something to do.
     #[must_use]
-    pub fn is_busy(&self) -> bool {
+    pub fn is_busy(&self, now_ns: u64) -> bool {
         let idle = self.inbox.is_empty() && self.told.is_empty() && self.carrying.is_done();
-        !idle || self.woken || self.standing.closing
+        !idle || now_ns < self.crowded_until_ns || self.woken || self.standing.closing
     }
 
     /// Whether the virtual CPU would use a turn.
@@ -302,6 +305,7 @@ impl Node {
     /// Lets the virtual CPU run for a turn.
     pub fn run(&mut self, now_ns: u64, checker: &mut Checker) -> Turn {
         self.cpu.borrow_mut().clock_ns = self.clock.read(now_ns);
+        let throttled = self.cpu.borrow().throttled;
         let mut exits = 0;
         let turn = loop {
             if exits == EXITS_A_TURN {
@@ -333,6 +337,12 @@ impl Node {
         };
         let slow = if now_ns < self.slow.1 { self.slow.0 } else { 1 };
         self.cpu_busy_until_ns = now_ns + u64::from(exits) * EXIT_NS * slow;
+        if throttled && exits > 1 {
+            checker.fail(|| format!("the guest of the {:?} ran on when it was told to wait", self.side));
+        }
+        if let Some(wrong) = self.cpu.borrow().wrong.clone() {
+            checker.fail(|| format!("at the {:?} {wrong}", self.side));
+        }
         let told = std::mem::take(&mut self.cpu.borrow_mut().told);
         told.into_iter().for_each(|told| self.inbox.put(told));
         turn

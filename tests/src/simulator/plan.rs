@@ -120,6 +120,8 @@ pub enum Fault {
     Isolate { side: Side, for_ns: u64 },
     /// The witness is gone for ever; clients are not.
     WitnessDies,
+    /// Frames that are for nobody come to this side without end.
+    Crowd { side: Side, for_ns: u64 },
     /// The virtual CPU of this side is so many times slower.
     SlowCpu { side: Side, times: u64, for_ns: u64 },
 }
@@ -152,6 +154,8 @@ pub struct Plan {
     pub bytes_per_ms: u64,
     /// Nothing goes wrong but that the channel carries little: the pair has to bear that.
     pub only_narrow: bool,
+    /// Nothing goes wrong but that frames for nobody come without end: the pair has to bear that.
+    pub only_crowded: bool,
     /// Most time a frame is under way to the switch, beyond the shortest.
     pub jitter_ns: u64,
     /// Bytes a client writes at once.
@@ -204,6 +208,7 @@ impl Plan {
             latency_ns: [20 * US, 200 * US, timeout_ns / 20][rng.below(3) as usize],
             bytes_per_ms: 0,
             only_narrow: false,
+            only_crowded: false,
             jitter_ns: [100 * US, 100 * US, timeout_ns / 4][rng.below(3) as usize],
             payload_bytes: 16,
             clients: rng.within(1, 4),
@@ -224,6 +229,7 @@ impl Plan {
             2..=4 => plan.draw_end_of_guest(&mut rng),
             5 => plan.draw_flood(&mut rng),
             6 => plan.draw_jump(&mut rng),
+            7 if rng.once_in(4) => plan.draw_crowd(&mut rng),
             7 => (),
             8 => plan.draw_far(&mut rng),
             9 if rng.once_in(4) => plan.draw_narrow(),
@@ -320,6 +326,8 @@ impl Plan {
                 _ if rare => 1,
                 // A run has a handful.
                 Step::Report => rng.within(1, 5),
+                // Entries go in batches.
+                Step::SendEntries | Step::Deliver | Step::Advance => rng.within(1, 30),
                 _ => rng.within(1, 100),
             },
             for_ns,
@@ -407,6 +415,20 @@ impl Plan {
         self.loss = u64::MAX;
     }
 
+    /// What taking turns is for: one source that never runs dry, for longer than the timeout.
+    fn draw_crowd(&mut self, rng: &mut Rng) {
+        (self.faults, self.only_crowded) = (Vec::new(), true);
+        (self.timeout_ns, self.calm_at_ns) = (10 * MS, 30 * MS);
+        (self.latency_ns, self.jitter_ns, self.skew_ns) = (20 * US, 100 * US, 0);
+        let side = Side::BOTH[rng.below(2) as usize];
+        let for_ns = self.timeout_ns * 3 / 2;
+        let at_ns = rng.below(self.timeout_ns);
+        self.faults.push(Planned {
+            at_ns,
+            fault: Fault::Crowd { side, for_ns },
+        });
+    }
+
     /// What a window is for: much to write, and a backup that cannot keep up. Where the primary cannot either, much
     /// enters at one exit.
     fn draw_flood(&mut self, rng: &mut Rng) {
@@ -434,6 +456,10 @@ impl Plan {
         let at_ns = rng.below(self.calm_at_ns);
         let side = Side::BOTH[rng.below(2) as usize];
         let after_ns = rng.below(6 * self.latency_ns);
+        if rng.once_in(4) {
+            // It begins when the guest has ended: there is nothing left but to say the rest.
+            self.skew_ns = at_ns + rng.below(self.timeout_ns);
+        }
         let faults = [Fault::PowerOff, Fault::CrashAfterEnd { side, after_ns }];
         self.faults.extend(faults.map(|fault| Planned { at_ns, fault }));
     }
@@ -447,6 +473,14 @@ impl Plan {
             4 => StoreFault::Swallows,
             _ => StoreFault::Slow(rng.within(10, 3_000)),
         }
+    }
+
+    /// True if bytes can arrive damaged.
+    #[must_use]
+    pub fn corrupts(&self) -> bool {
+        self.faults
+            .iter()
+            .any(|planned| matches!(planned.fault, Fault::Corrupt { .. }))
     }
 
     /// Whether messages can arrive again.

@@ -61,7 +61,7 @@ impl Plan {
     pub(super) fn draw_witnesses(&mut self, seed: u64) {
         let mut rng = Rng::new(mix(seed ^ DRAWS));
         // A channel that is only narrow has nothing else the matter.
-        if !rng.once_in(SEEDS_A_WITNESS) || self.only_narrow || self.heals {
+        if !rng.once_in(SEEDS_A_WITNESS) || self.only_narrow || self.only_crowded || self.heals {
             return;
         }
         self.witnesses = [true; 2];

@@ -218,7 +218,7 @@ impl World {
     /// Puts a process's next turn on the agenda.
     pub fn poke(&mut self, side: Side) {
         let node = &mut self.nodes[side.index()];
-        if node.life == Life::Running && node.is_busy() && !node.act_due {
+        if node.life == Life::Running && node.is_busy(self.now_ns) && !node.act_due {
             node.act_due = true;
             let after_ns = 500 + self.rng.below(3_000);
             self.agenda.at(self.now_ns + after_ns, Happening::Act(side));

@@ -79,8 +79,14 @@ impl<O> Batcher<O> {
             || self.output_bytes + output_bytes > BATCH_OUTPUT_BYTES_MAX as u64;
         let cut = !self.is_empty() && is_much && !mutant::is(Mutant::NeverCutBatches);
         let full = cut.then(|| {
-            let entry = self.encoded.split_off(start);
+            let mut entry = self.encoded.split_off(start);
+            if mutant::is(Mutant::RepeatAtBorder) {
+                self.encoded.extend_from_slice(&entry);
+            }
             let full = self.take();
+            if mutant::is(Mutant::LoseAtBorder) {
+                entry.clear();
+            }
             self.encoded = entry;
             full
         });

@@ -89,6 +89,32 @@ pub enum Mutant {
     KeepLostNewcomer,
     /// Who acts alone goes on though a later generation exists.
     IgnoreLaterGeneration,
+    /// An entry that does not fit its batch is in none.
+    LoseAtBorder,
+    /// An entry that does not fit its batch is in this one and in the next.
+    RepeatAtBorder,
+    /// A batch is not handed over when the guest idles.
+    KeepWhenIdle,
+    /// A guest that was told to wait runs on.
+    IgnoreThrottle,
+    /// What the recording has passed is told to the replay before entries that came earlier.
+    AdvanceOvertakes,
+    /// Outputs right before the guest's end are not reported by its replay.
+    KeepTheEnd,
+    /// Typed bytes wait as long as there is a frame.
+    FramesFirst,
+    /// The source that something was taken from is asked first again.
+    TakeFromTheSame,
+    /// Frames whose time is over are let out.
+    LetLateOut,
+    /// Console text whose time is over is dropped.
+    DropLateText,
+    /// Outputs leave behind everything else of their step.
+    LetOutLast,
+    /// Guest time of a backup that goes live may be behind the counter.
+    ForgetCounter,
+    /// The guest's wall clock is the host's, also where that goes back.
+    WallFollowsHost,
 }
 
 impl Mutant {
@@ -134,6 +160,19 @@ impl Mutant {
         Self::LogOneBatchLate,
         Self::KeepLostNewcomer,
         Self::IgnoreLaterGeneration,
+        Self::LoseAtBorder,
+        Self::RepeatAtBorder,
+        Self::KeepWhenIdle,
+        Self::IgnoreThrottle,
+        Self::AdvanceOvertakes,
+        Self::KeepTheEnd,
+        Self::FramesFirst,
+        Self::TakeFromTheSame,
+        Self::LetLateOut,
+        Self::DropLateText,
+        Self::LetOutLast,
+        Self::ForgetCounter,
+        Self::WallFollowsHost,
     ];
 }
 

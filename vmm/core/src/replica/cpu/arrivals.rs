@@ -2,6 +2,7 @@
 //! that none keeps another out.
 
 use crate::machine::door::Readiness;
+use crate::replica::mutant::{self, Mutant};
 use lockstep_logging_channel::EventKind;
 
 /// What the host proposes.
@@ -35,7 +36,7 @@ impl Taking {
         {
             return Some(EventKind::Timer);
         }
-        let typed_first = std::mem::take(&mut self.typed_first);
+        let typed_first = std::mem::take(&mut self.typed_first) && !mutant::is(Mutant::FramesFirst);
         let kind = if typed_first {
             self.console_input(readiness, proposals)
                 .or_else(|| frame(readiness, proposals))

@@ -1,5 +1,6 @@
 //! Guest time on a live machine: it starts where the log left off, and does not go back.
 
+use crate::replica::mutant::{self, Mutant};
 use crate::replica::replayer::TimeFloor;
 
 /// While the host's wall clock is behind the guest's, the guest's goes on so many times slower: what waits for a time waits
@@ -21,7 +22,11 @@ impl GuestTime {
         Self {
             started_ns: now_ns,
             // One time line for both: a counter that was read later than the clock pulls the clock along.
-            monotonic_ns: floor.monotonic_ns.max(floor.tsc),
+            monotonic_ns: if mutant::is(Mutant::ForgetCounter) {
+                floor.monotonic_ns
+            } else {
+                floor.monotonic_ns.max(floor.tsc)
+            },
             wall: WallClock::starting_at(floor.wall_ns),
         }
     }
@@ -78,7 +83,7 @@ impl WallClock {
     fn read(&mut self, elapsed_ns: u64, host_ns: u64) -> u64 {
         let since_ns = elapsed_ns.saturating_sub(self.from_elapsed_ns);
         let slower_ns = self.from_ns.saturating_add(since_ns / BEHIND_SLOWER);
-        if host_ns < slower_ns {
+        if host_ns < slower_ns && !mutant::is(Mutant::WallFollowsHost) {
             return slower_ns;
         }
         *self = Self {

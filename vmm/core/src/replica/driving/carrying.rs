@@ -6,6 +6,7 @@
 
 use super::Leaving;
 use crate::replica::cpu::{Carried, Payload};
+use crate::replica::mutant::{self, Mutant};
 use crate::replica::role::Action;
 use std::collections::VecDeque;
 
@@ -48,6 +49,7 @@ impl Carrying {
     pub fn next(&self) -> Option<Next<'_>> {
         match self.actions.front() {
             Some(action @ Action::Release { .. }) => Some(Next::Act(action)),
+            Some(action) if mutant::is(Mutant::LetOutLast) => Some(Next::Act(action)),
             _ if !self.leaving.is_empty() => Some(Next::LetOut),
             action => action.map(Next::Act),
         }

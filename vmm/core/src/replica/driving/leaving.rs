@@ -3,6 +3,7 @@
 //! What one step releases leaves together: frames that follow one another take a single system call.
 
 use crate::replica::cpu::Payload;
+use crate::replica::mutant::{self, Mutant};
 use crate::replica::role::Output;
 use lockstep_logging_channel::OutputTarget;
 
@@ -52,7 +53,11 @@ impl Leaving {
 
 /// True if an output with this time limit may leave now.
 fn may_leave(target: OutputTarget, until_ns: u64, now_ns: u64) -> bool {
-    target == OutputTarget::Console || now_ns <= until_ns
+    let never_late = match target {
+        OutputTarget::Console => !mutant::is(Mutant::DropLateText),
+        OutputTarget::Network => mutant::is(Mutant::LetLateOut),
+    };
+    never_late || now_ns <= until_ns
 }
 
 #[cfg(test)]

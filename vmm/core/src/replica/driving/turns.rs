@@ -1,5 +1,7 @@
 //! Several sources, in turn: a flood from one keeps no other waiting for longer than a round.
 
+use crate::replica::mutant::{self, Mutant};
+
 /// Whose turn it is.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Turns {
@@ -14,7 +16,12 @@ impl Turns {
         let (place, brought) = places
             .filter_map(|place| ask(place).map(|brought| (place, brought)))
             .next()?;
-        self.first = (place + 1) % count;
+        let next = if mutant::is(Mutant::TakeFromTheSame) {
+            place
+        } else {
+            place + 1
+        };
+        self.first = next % count;
         Some(brought)
     }
 }
