@@ -26,10 +26,13 @@ impl Core {
     pub(crate) fn run_to_one_of(&mut self, places: &[u64]) -> Result<Ran, CpuError> {
         self.set_stepping(false)?;
         let mut arch = kvm_guest_debug_arch::default();
-        for (index, place) in places.iter().take(BREAKPOINTS_MAX).enumerate() {
-            arch.debugreg[index] = *place;
-            arch.debugreg[DR7] |= 1 << (ENABLE_BITS * index as u64);
+        let mut enabled = 0;
+        let breakpoints = arch.debugreg.iter_mut().take(BREAKPOINTS_MAX);
+        for (number, (register, place)) in breakpoints.zip(places).enumerate() {
+            *register = *place;
+            enabled |= 1 << (ENABLE_BITS * number as u64);
         }
+        arch.debugreg[DR7] = enabled;
         let breaking = kvm_guest_debug {
             control: KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_USE_HW_BP,
             arch,

@@ -192,7 +192,7 @@ struct Sending {
 enum Paused {
     /// More is left than may be copied while the guest stands.
     Declined(PageSet),
-    Captured(Capture, Last),
+    Captured(Box<Capture>, Last),
     Failed(NotSent),
 }
 
@@ -262,7 +262,7 @@ impl Sending {
                         self.forked(&mut sender, image)?;
                     }
                     let pages = sender.pages_sent();
-                    for record in sender.last(capture) {
+                    for record in sender.last(*capture) {
                         self.put(record)?;
                     }
                     return Ok(Sent {
@@ -399,5 +399,5 @@ fn capture(
             wall_ns: saved_at.floor.wall_ns,
         },
     };
-    Ok(Paused::Captured(capture, last))
+    Ok(Paused::Captured(Box::new(capture), last))
 }
