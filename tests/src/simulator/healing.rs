@@ -19,7 +19,8 @@ impl Plan {
         let mut rng = Rng::new(mix(seed ^ DRAWS));
         // A plan in which a clock jumps is rare, and shows what no other does.
         let jumps = |planned: &Planned| matches!(planned.fault, Fault::Jump { .. });
-        if !rng.once_in(SEEDS_A_HEALING) || self.only_narrow || self.faults.iter().any(jumps) {
+        let only = self.only_narrow || self.only_crowded;
+        if !rng.once_in(SEEDS_A_HEALING) || only || self.faults.iter().any(jumps) {
             return;
         }
         let timeout_ns = 10 * super::plan::MS;

@@ -39,6 +39,7 @@ mod judge;
 mod marks;
 mod network;
 mod node;
+mod order;
 mod plan;
 mod points;
 pub mod rng;

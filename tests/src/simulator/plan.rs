@@ -229,8 +229,7 @@ impl Plan {
             2..=4 => plan.draw_end_of_guest(&mut rng),
             5 => plan.draw_flood(&mut rng),
             6 => plan.draw_jump(&mut rng),
-            7 if rng.once_in(4) => plan.draw_crowd(&mut rng),
-            7 => (),
+            7 => plan.draw_for_order(&mut rng),
             8 => plan.draw_far(&mut rng),
             9 if rng.once_in(4) => plan.draw_narrow(),
             _ => plan.draw_end_of_primary(&mut rng),
@@ -413,20 +412,6 @@ impl Plan {
         self.bytes_per_ms = 8 * self.payload_bytes * MS / self.timeout_ns;
         (self.latency_ns, self.skew_ns) = (20 * US, 0);
         self.loss = u64::MAX;
-    }
-
-    /// What taking turns is for: one source that never runs dry, for longer than the timeout.
-    fn draw_crowd(&mut self, rng: &mut Rng) {
-        (self.faults, self.only_crowded) = (Vec::new(), true);
-        (self.timeout_ns, self.calm_at_ns) = (10 * MS, 30 * MS);
-        (self.latency_ns, self.jitter_ns, self.skew_ns) = (20 * US, 100 * US, 0);
-        let side = Side::BOTH[rng.below(2) as usize];
-        let for_ns = self.timeout_ns * 3 / 2;
-        let at_ns = rng.below(self.timeout_ns);
-        self.faults.push(Planned {
-            at_ns,
-            fault: Fault::Crowd { side, for_ns },
-        });
     }
 
     /// What a window is for: much to write, and a backup that cannot keep up. Where the primary cannot either, much
