@@ -365,14 +365,14 @@ impl Guest {
             return;
         };
         self.work.push_back(Work::AskTime);
+        let computing = self.chain % 3;
+        self.work.extend((0..computing).map(|_| Work::Compute));
         match self.chain % 8 {
             0 | 4 => self.work.push_back(Work::AskRandom),
             1 | 5 => self.work.push_back(Work::AskWall),
             2 => self.work.push_back(Work::AskTsc),
             _ => (),
         }
-        let computing = self.chain % 3;
-        self.work.extend((0..computing).map(|_| Work::Compute));
         if request.power_off {
             self.work.push_back(Work::PowerOff);
             return;
@@ -380,6 +380,9 @@ impl Guest {
         self.work.push_back(Work::Reply(request, frame.len()));
         if (self.chain / 8).is_multiple_of(4) {
             self.work.push_back(Work::Note);
+        }
+        if matches!(self.chain % 8, 3 | 6) {
+            self.work.push_back(Work::AskTsc);
         }
     }
 

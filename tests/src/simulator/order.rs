@@ -7,10 +7,10 @@ use super::rng::Rng;
 impl Plan {
     /// One of these plans, or nothing more to go wrong.
     pub(super) fn draw_for_order(&mut self, rng: &mut Rng) {
-        match rng.below(4) {
+        match rng.below(6) {
             0 => self.draw_crowd(rng),
-            1 => self.draw_late_output(rng),
-            2 => self.draw_slow_primary(rng),
+            1..=2 => self.draw_late_output(rng),
+            3..=4 => self.draw_slow_primary(rng),
             _ => (),
         }
     }
@@ -50,7 +50,7 @@ impl Plan {
     /// its guest one time and hardly after it has told another.
     fn draw_slow_primary(&mut self, rng: &mut Rng) {
         self.faults.clear();
-        let (side, times, for_ns) = (Side::Primary, rng.within(100, 1_000), self.calm_at_ns);
+        let (side, times, for_ns) = (Side::Primary, rng.within(300, 1_500), self.calm_at_ns);
         self.plan_for_order(0, Fault::SlowCpu { side, times, for_ns });
         let at_ns = rng.within(self.calm_at_ns / 4, self.calm_at_ns);
         self.plan_for_order(at_ns, Fault::Crash { side, reset: false });

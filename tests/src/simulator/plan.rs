@@ -379,7 +379,10 @@ impl Plan {
     /// What counting little silence at a time is for: the backup's clock jumps just when the primary can no longer
     /// hear it, not even that it closes.
     fn draw_jump(&mut self, rng: &mut Rng) {
-        let at_ns = rng.below(self.calm_at_ns);
+        // Nothing else is the matter then, or the pair is none any more.
+        self.faults.clear();
+        self.skew_ns %= self.timeout_ns / 4;
+        let at_ns = rng.within(self.timeout_ns / 2, self.calm_at_ns);
         let (from, side, for_ns) = (Side::Backup, Side::Backup, 2 * self.timeout_ns);
         let by_ns = rng.within(self.timeout_ns, 9 * self.timeout_ns);
         self.faults.push(Planned {
@@ -442,8 +445,12 @@ impl Plan {
         let side = Side::BOTH[rng.below(2) as usize];
         let after_ns = rng.below(6 * self.latency_ns);
         if rng.once_in(4) {
-            // It begins when the guest has ended: there is nothing left but to say the rest.
-            self.skew_ns = at_ns + rng.below(self.timeout_ns);
+            // It begins when the guest has ended, and replays slowly: there is nothing left but to say the rest.
+            self.faults.clear();
+            self.skew_ns = at_ns + self.timeout_ns / 2;
+            let (side, times, for_ns) = (Side::Backup, rng.within(10, 100), self.calm_at_ns);
+            let fault = Fault::SlowCpu { side, times, for_ns };
+            self.faults.push(Planned { at_ns, fault });
         }
         let faults = [Fault::PowerOff, Fault::CrashAfterEnd { side, after_ns }];
         self.faults.extend(faults.map(|fault| Planned { at_ns, fault }));
