@@ -25,6 +25,14 @@ const ONCE_FAILED: &[(u64, &str)] = &[
         52_644,
         "the judge took a side that had been asked to stop for one that waits for its witness",
     ),
+    (
+        90_324,
+        "the set of faults that had struck had 64 bits, and the plan of a machine that heals has more",
+    ),
+    (
+        5_739,
+        "the judge took a connection that the peer had closed for a channel that was given up",
+    ),
 ];
 
 fn number(variable: &str, otherwise: u64) -> u64 {
