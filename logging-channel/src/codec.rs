@@ -22,8 +22,9 @@ pub const MAGIC: [u8; 4] = *b"LSTP";
 /// Bytes of a header: 4 magic, 4 × 2, 4 body length, 4 × 8, 4 generation, 4 checksum.
 pub const HEADER_BYTES: usize = 56;
 
-/// The longest body. The largest is a received frame: 64 KiB of IP packet and 14 of Ethernet header,
-/// 65,550, and a few bytes of encoding. Twice that leaves room for an environment with a long CPUID table.
+/// The longest body. The largest is a received frame: 64 KiB of IP packet and 14 of Ethernet
+/// header, 65,550, and a few bytes of encoding. Twice that leaves room for an environment with a
+/// long CPUID table.
 pub const BODY_BYTES_MAX: usize = 128 * 1024;
 
 /// The longest record.
@@ -194,8 +195,8 @@ fn checksum(header: &Header, body: &[u8]) -> u32 {
 /// How long the record is of which `bytes` are the beginning. Needs its header only.
 ///
 /// # Errors
-/// [`LogError::Truncated`] where the header is not there yet, [`LogError::NotALog`] (as soon as the first
-/// bytes show it), [`LogError::FormatVersion`] and [`LogError::Oversized`].
+/// [`LogError::Truncated`] where the header is not there yet, [`LogError::NotALog`] (as soon as the
+/// first bytes show it), [`LogError::FormatVersion`] and [`LogError::Oversized`].
 pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
     check_magic(bytes)?;
     let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
@@ -240,7 +241,8 @@ fn check_magic(bytes: &[u8]) -> Result<(), LogError> {
 /// The first record in `bytes`, and how many bytes it takes.
 ///
 /// # Errors
-/// Any of a record: [`LogError::Truncated`] where more bytes are needed, else what is wrong with it.
+/// Any of a record: [`LogError::Truncated`] where more bytes are needed, else what is wrong with
+/// it.
 pub fn decode(bytes: &[u8]) -> Result<(Record, usize), LogError> {
     let length = record_length(bytes)?;
     let truncated = LogError::Truncated {

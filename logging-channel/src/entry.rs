@@ -1,7 +1,7 @@
 //! Log entries: what one record of the log says.
 //!
-//! An [`Entry`] is the decoded form; [`crate::codec`] gives its bytes. Kinds are append-only: a number
-//! never changes its meaning, and the fields of a body are only ever added to by a new kind.
+//! An [`Entry`] is the decoded form; [`crate::codec`] gives its bytes. Kinds are append-only: a
+//! number never changes its meaning, and the fields of a body are only ever added to by a new kind.
 
 use lockstep_generation::Generation;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 pub struct Sequence(pub u64);
 
 impl Sequence {
-    /// The sequence number after this one. The last there is stays: no log gets there, but a peer may say so.
+    /// The sequence number after this one. The last there is stays: no log gets there, but a peer
+    /// may say so.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -98,7 +99,8 @@ pub struct EnvironmentDifference {
 }
 
 impl Environment {
-    /// The first compared field in which `self` (the log) and `here` differ, in the order of the log.
+    /// The first compared field in which `self` (the log) and `here` differ, in the order of the
+    /// log.
     #[must_use]
     pub fn first_difference(&self, here: &Self) -> Option<EnvironmentDifference> {
         let value = |fields: &[EnvironmentField], name: &str| {

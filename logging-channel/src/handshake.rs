@@ -1,5 +1,5 @@
-//! How two processes become a pair: they are the same software, and their replays depend on the same
-//! things, or they say in which field they differ and part.
+//! How two processes become a pair: they are the same software, and their replays depend on the
+//! same things, or they say in which field they differ and part.
 //!
 //! ```text
 //! backup                               primary
@@ -11,8 +11,9 @@
 //!
 //! Both sides compare with the same rules, so that neither depends on the other's care.
 //!
-//! A primary takes the two halves apart ([`hear_backup`], [`welcome_backup`]): it listens to many peers beside
-//! each other, and welcomes one. What a peer says is cut short and made printable before it is shown.
+//! A primary takes the two halves apart ([`hear_backup`], [`welcome_backup`]): it listens to many
+//! peers beside each other, and welcomes one. What a peer says is cut short and made printable
+//! before it is shown.
 
 use std::io;
 use std::time::Duration;
@@ -162,8 +163,8 @@ fn shown(value: &Option<String>) -> String {
     )
 }
 
-/// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's name, and `beginning`
-/// is where the backup begins.
+/// Waits for a backup's opening and, if it fits, welcomes it. `environment` carries the pair's
+/// name, and `beginning` is where the backup begins.
 ///
 /// Returns what the backup said of itself.
 ///
@@ -180,8 +181,8 @@ pub async fn as_primary(
     Ok(hello)
 }
 
-/// The first half of [`as_primary`]: waits for a backup's opening, and compares. A backup that fits now
-/// waits for [`welcome_backup`], or for [`turn_away`].
+/// The first half of [`as_primary`]: waits for a backup's opening, and compares. A backup that fits
+/// now waits for [`welcome_backup`], or for [`turn_away`].
 ///
 /// # Errors
 /// As [`as_primary`].
@@ -194,7 +195,8 @@ pub async fn hear_backup(
     within(limit, peer, hear(connection, environment)).await
 }
 
-/// The second half of [`as_primary`]: the backup of this connection, which fits, becomes this primary's.
+/// The second half of [`as_primary`]: the backup of this connection, which fits, becomes this
+/// primary's.
 ///
 /// # Errors
 /// As [`as_primary`].
@@ -230,7 +232,8 @@ async fn refuse_within(connection: &mut Connection, refused: Refused, limit: Dur
 
 /// Opens to a primary and waits for its welcome.
 ///
-/// Returns the primary's environment, which the backup adopts: it carries the pair's name. And where it begins.
+/// Returns the primary's environment, which the backup adopts: it carries the pair's name. And
+/// where it begins.
 ///
 /// # Errors
 /// Any [`HandshakeError`], the field in which the two sides differ among them.
@@ -267,7 +270,8 @@ async fn hear(connection: &mut Connection, environment: &Environment) -> Result<
     };
     match first_difference(environment, &hello) {
         Some(difference) => {
-            // Decoded, it may take many times its record, and the peer may take its time with the refusal.
+            // Decoded, it may take many times its record, and the peer may take its time with the
+            // refusal.
             drop(hello);
             Err(part(connection, difference).await)
         }
@@ -346,7 +350,8 @@ async fn part(connection: &mut Connection, difference: EnvironmentDifference) ->
     }
 }
 
-/// Says no. That the peer does not hear it is worth a line and changes nothing: this side parts anyway.
+/// Says no. That the peer does not hear it is worth a line and changes nothing: this side parts
+/// anyway.
 async fn refuse(connection: &mut Connection, refused: Refused) {
     if let Err(error) = send(connection, &Message::Refused(refused)).await {
         tracing::debug!(peer = connection.peer(), %error, "the refusal could not be sent");

@@ -1,5 +1,5 @@
-//! The log of a protected virtual machine and the channel that carries it: entries, their encoding, the
-//! log file, the transport, handshake, acknowledgement and heartbeat.
+//! The log of a protected virtual machine and the channel that carries it: entries, their encoding,
+//! the log file, the transport, handshake, acknowledgement and heartbeat.
 //!
 //! Knows nothing of KVM or of devices.
 

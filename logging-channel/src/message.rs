@@ -44,7 +44,8 @@ pub struct Welcome {
 pub struct Beginning {
     /// The regime in which the machine is.
     pub generation: Generation,
-    /// The machine runs already: its saved state follows, and the backup may not claim before [`Armed`].
+    /// The machine runs already: its saved state follows, and the backup may not claim before
+    /// [`Armed`].
     pub saved_state: bool,
 }
 
@@ -71,7 +72,8 @@ impl Beginning {
 /// The most bytes of a piece: what a body holds beside the number that says how many they are.
 pub const PIECE_BYTES_MAX: usize = BODY_BYTES_MAX - 3;
 
-/// A part of the machine's saved state, on its way to a newcomer. What the bytes are is not said here.
+/// A part of the machine's saved state, on its way to a newcomer. What the bytes are is not said
+/// here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     /// At most [`PIECE_BYTES_MAX`] of them.
@@ -82,7 +84,8 @@ pub struct Piece {
 /// The newcomer is the backup from now on, and may claim. Comes behind every entry before `from`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Armed {
-    /// Outputs of this entry and of those after it wait for the newcomer's acknowledgement. Those before it have left.
+    /// Outputs of this entry and of those after it wait for the newcomer's acknowledgement. Those
+    /// before it have left.
     pub from: Sequence,
 }
 
@@ -111,15 +114,16 @@ pub struct Probe {
     pub number: u32,
 }
 
-/// What the probes came to. Both sides decide by the same number whether their timeout suits the channel.
+/// What the probes came to. Both sides decide by the same number whether their timeout suits the
+/// channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
     /// The shortest round trip, in nanoseconds.
     pub round_trip_ns: u64,
 }
 
-/// How far the backup is. Both are cumulative: they stand for every entry up to that one. Entry 0, the
-/// environment, counts as replayed from the handshake on.
+/// How far the backup is. Both are cumulative: they stand for every entry up to that one. Entry 0,
+/// the environment, counts as replayed from the handshake on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
     /// The last entry the backup holds.
@@ -133,7 +137,8 @@ pub struct Acknowledge {
 pub struct Heartbeat {
     /// The sender's own clock, in nanoseconds from a start of its choosing.
     pub sent_at_ns: u64,
-    /// `sent_at_ns` of the last heartbeat seen from the peer, for its round trip; 0 before the first.
+    /// `sent_at_ns` of the last heartbeat seen from the peer, for its round trip; 0 before the
+    /// first.
     pub echo_ns: u64,
     /// The sender's execution has passed this exit, and every entry up to it has been sent.
     pub exits: u64,

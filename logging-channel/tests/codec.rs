@@ -52,8 +52,8 @@ fn every_entry_and_message_comes_back() {
     }
 }
 
-/// A difference here is a change of the format: it needs a new kind or a new format version, and the
-/// golden bytes that are there stay.
+/// A difference here is a change of the format: it needs a new kind or a new format version, and
+/// the golden bytes that are there stay.
 #[test]
 fn the_bytes_of_every_kind_are_what_they_were() {
     let golden: Vec<_> = GOLDEN.lines().collect();

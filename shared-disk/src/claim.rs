@@ -6,11 +6,12 @@ use lockstep_generation::Generation;
 
 use crate::name::{Line, MachineId};
 
-/// The longest status in a sighting, in bytes. With the lines before it, it is under the 4,096 of the longest file of a store.
+/// The longest status in a sighting, in bytes. With the lines before it, it is under the 4,096 of
+/// the longest file of a store.
 pub const STATUS_BYTES_MAX: usize = 3072;
 
-/// A process, as its host can tell whether it is gone. Numbers of namespaces belong to it: a process that is not seen from another
-/// one may live.
+/// A process, as its host can tell whether it is gone. Numbers of namespaces belong to it: a
+/// process that is not seen from another one may live.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Process {
     /// Its number.
@@ -73,8 +74,8 @@ impl Claim {
         }
     }
 
-    /// The verdict on this claim where `winner` has the generation. A party that asks again, with another address or at another
-    /// time, has won all the same.
+    /// The verdict on this claim where `winner` has the generation. A party that asks again, with
+    /// another address or at another time, has won all the same.
     pub(crate) fn verdict(&self, winner: Self) -> Verdict {
         if winner.party.id == self.party.id && winner.machine == self.machine {
             Verdict::Won

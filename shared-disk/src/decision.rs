@@ -1,6 +1,7 @@
 //! What a side that starts does: begin a machine, join its holder, wait, or give up.
 //!
-//! [`read`] reads the store; [`Starter::decide`] is a function of what was read, and of lengths of time on the starter's own clock.
+//! [`read`] reads the store; [`Starter::decide`] is a function of what was read, and of lengths of
+//! time on the starter's own clock.
 //!
 //! ```text
 //!   nobody has claimed yet                                        begin generation 1
@@ -13,10 +14,11 @@
 //!   otherwise                                                     join the holder
 //! ```
 //!
-//! A machine is only ever begun by winning the generation after the newest claim that was read. So whatever was true when the store
-//! was read and is not when the claim is made (a backup has taken over, another starter was quicker), the claim is lost, and the
-//! starter looks again. Two machines need two winners of one generation, or a machine that is begun beside a living one: the second is
-//! what the conditions above exclude, but for the operator's word.
+//! A machine is only ever begun by winning the generation after the newest claim that was read. So
+//! whatever was true when the store was read and is not when the claim is made (a backup has taken
+//! over, another starter was quicker), the claim is lost, and the starter looks again. Two machines
+//! need two winners of one generation, or a machine that is begun beside a living one: the second
+//! is what the conditions above exclude, but for the operator's word.
 
 use std::fmt;
 
@@ -24,7 +26,8 @@ use lockstep_generation::Generation;
 
 use crate::{Backup, Claim, Ended, MachineId, MachineStore, Party, Seen, StoreError};
 
-/// How long a holder must give no sign of life before `--afresh` begins a new machine: it gives one a second.
+/// How long a holder must give no sign of life before `--afresh` begins a new machine: it gives one
+/// a second.
 pub const SILENCE_NS: u64 = 5_000_000_000;
 
 /// What was read of a machine, and what was found out about its processes.
@@ -46,8 +49,8 @@ pub struct Reading {
 
 /// Reads what a starter decides by. `is_dead` proves that a process is dead; false proves nothing.
 ///
-/// The newcomers are read after the holder's death was proven. A dead holder arms nobody, and a newcomer is recorded before it can
-/// be armed: so whoever can take over is among them.
+/// The newcomers are read after the holder's death was proven. A dead holder arms nobody, and a
+/// newcomer is recorded before it can be armed: so whoever can take over is among them.
 ///
 /// # Errors
 /// Those of the store, but for a damaged sign of life: nothing is decided by what it says.
@@ -89,7 +92,8 @@ pub enum Decision {
     Claim {
         /// The generation.
         generation: Generation,
-        /// This starter's own machine, of an earlier claim whose verdict it was not told; `None`: begin a new machine.
+        /// This starter's own machine, of an earlier claim whose verdict it was not told; `None`:
+        /// begin a new machine.
         machine: Option<MachineId>,
     },
     /// Join the holder, or, where it does not answer, look again.
@@ -240,7 +244,8 @@ impl Starter {
                 machine: Some(newest.machine),
             };
         }
-        // This starter itself is none that can take over: it has not been armed, or would not start.
+        // This starter itself is none that can take over: it has not been armed, or would not
+        // start.
         let others = reading.backups.iter();
         let others = others.filter(|(backup, dead)| !dead && backup.party.id != self.id);
         let backups: Vec<_> = others.map(|(backup, _)| backup.party.clone()).collect();

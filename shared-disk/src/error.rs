@@ -39,8 +39,8 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// True where asking again may help although nobody does anything about it: the storage does not
-    /// answer, or is not mounted yet.
+    /// True where asking again may help although nobody does anything about it: the storage does
+    /// not answer, or is not mounted yet.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {

@@ -45,8 +45,8 @@ impl FakeStore {
         self.content().hangs = hangs;
     }
 
-    /// From now on a question is carried out when its answer is polled for the second time: who polls decides what happens
-    /// between two questions.
+    /// From now on a question is carried out when its answer is polled for the second time: who
+    /// polls decides what happens between two questions.
     pub fn answer_in_steps(&self) {
         self.content().in_steps = true;
     }

@@ -1,8 +1,9 @@
-//! Test-and-set on storage that both machines of a pair reach: for each generation, exactly one claimant
-//! ever wins. It is what decides which of two survivors goes on when they cannot hear each other.
+//! Test-and-set on storage that both machines of a pair reach: for each generation, exactly one
+//! claimant ever wins. It is what decides which of two survivors goes on when they cannot hear each
+//! other.
 //!
-//! Knows nothing of KVM or of log entries. [`Store`] is the only seam: nothing above this crate knows what sort of store it is,
-//! but the place that reads the configuration.
+//! Knows nothing of KVM or of log entries. [`Store`] is the only seam: nothing above this crate
+//! knows what sort of store it is, but the place that reads the configuration.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -3,16 +3,19 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// The longest name of a machine, in bytes. It is the name of a folder, and a part of the path of a socket, which has 107.
+/// The longest name of a machine, in bytes. It is the name of a folder, and a part of the path of a
+/// socket, which has 107.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// The longest line of text in a record, in bytes: a path of a socket, or a host name of 253 and a port.
+/// The longest line of text in a record, in bytes: a path of a socket, or a host name of 253 and a
+/// port.
 pub const LINE_BYTES_MAX: usize = 260;
 
 /// Names that a shared directory has for itself.
 const RESERVED: &[&str] = &["identity"];
 
-/// A machine's name, given once by its operator: letters, digits, `.`, `_` and `-`, at most 64, not beginning with a dot.
+/// A machine's name, given once by its operator: letters, digits, `.`, `_` and `-`, at most 64, not
+/// beginning with a dot.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineName(String);
 
@@ -75,8 +78,8 @@ impl fmt::Display for MachineName {
     }
 }
 
-/// Random identity of one machine: of one run of a guest, through all its generations. A machine that is begun afresh under the
-/// same name has another.
+/// Random identity of one machine: of one run of a guest, through all its generations. A machine
+/// that is begun afresh under the same name has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MachineId(pub [u8; 16]);
 
@@ -86,7 +89,8 @@ impl fmt::Display for MachineId {
     }
 }
 
-/// A line of text without control characters, at most [`LINE_BYTES_MAX`] bytes, without space at its ends. May be empty.
+/// A line of text without control characters, at most [`LINE_BYTES_MAX`] bytes, without space at
+/// its ends. May be empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Line(String);
 

@@ -1,8 +1,8 @@
 //! Publishing a file under a name exactly once, whole and durable.
 //!
-//! The content goes to a temporary file and to the disk first; only then is the file given its name, by
-//! `link`, which fails where the name exists and is indivisible on local file systems and on NFS. So the name
-//! is either absent or leads to a whole file, wherever the machine stops:
+//! The content goes to a temporary file and to the disk first; only then is the file given its
+//! name, by `link`, which fails where the name exists and is indivisible on local file systems and
+//! on NFS. So the name is either absent or leads to a whole file, wherever the machine stops:
 //!
 //! ```text
 //! stopped after     temporary file   name      publishing again
@@ -14,11 +14,13 @@
 //! removal           gone             durable   reads the name
 //! ```
 //!
-//! The first three steps may be made beforehand ([`prepare`]): publishing then costs one sync instead of two.
+//! The first three steps may be made beforehand ([`prepare`]): publishing then costs one sync
+//! instead of two.
 //!
-//! A name is believed only after a sync of its directory: one that is seen may still be lost with the power.
-//! Once a name is there, temporary files for it are of no more use to anybody, and whoever sees it removes
-//! them; a publisher that loses its temporary file to this finds the name instead.
+//! A name is believed only after a sync of its directory: one that is seen may still be lost with
+//! the power. Once a name is there, temporary files for it are of no more use to anybody, and
+//! whoever sees it removes them; a publisher that loses its temporary file to this finds the name
+//! instead.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -28,11 +30,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::StoreError;
 
-/// The longest file of a store, in bytes. A claim has three lines of at most 260 and ten shorter ones; a sighting a status of
-/// 3,072 and four short lines.
+/// The longest file of a store, in bytes. A claim has three lines of at most 260 and ten shorter
+/// ones; a sighting a status of 3,072 and four short lines.
 pub(crate) const CONTENT_BYTES_MAX: u64 = 4096;
 
-/// Names tried for a temporary file: one for each earlier process of the same number that died on the way.
+/// Names tried for a temporary file: one for each earlier process of the same number that died on
+/// the way.
 const TEMPORARY_NAMES_MAX: u32 = 1000;
 
 /// A system call that has just been made. Tests stop or fail the publisher after each.
@@ -46,7 +49,8 @@ pub enum Step {
     Written,
     /// The temporary file was synced.
     FileSynced,
-    /// The temporary file, whole and synced, was given the name under which publishing looks for it.
+    /// The temporary file, whole and synced, was given the name under which publishing looks for
+    /// it.
     Prepared,
     /// The file was given its name, or the name was found taken.
     Linked,
@@ -61,7 +65,8 @@ pub enum Step {
 /// Called after each [`Step`]; an error counts as the step's own.
 pub(crate) type Probe<'a> = &'a mut dyn FnMut(Step) -> io::Result<()>;
 
-/// Writes and syncs beforehand what [`publish`] needs for the same `name`, `owner` and `content`. Decides nothing, and need not have worked.
+/// Writes and syncs beforehand what [`publish`] needs for the same `name`, `owner` and `content`.
+/// Decides nothing, and need not have worked.
 pub(crate) fn prepare(
     directory: &Path,
     name: &str,
@@ -79,8 +84,8 @@ pub(crate) fn prepare(
         })
 }
 
-/// Makes sure `directory/name` exists, with `content` if nobody has published it before, and gives what it durably says. `owner` may have
-/// [prepared](prepare) it.
+/// Makes sure `directory/name` exists, with `content` if nobody has published it before, and gives
+/// what it durably says. `owner` may have [prepared](prepare) it.
 pub(crate) fn publish(
     directory: &Path,
     name: &str,
@@ -105,7 +110,8 @@ pub(crate) fn publish(
     Ok(found)
 }
 
-/// Makes `directory/name` say `content`, in one step for whoever reads it. Nothing is synced: after a loss of power it may say less.
+/// Makes `directory/name` say `content`, in one step for whoever reads it. Nothing is synced: after
+/// a loss of power it may say less.
 pub(crate) fn replace(directory: &Path, name: &str, content: &str) -> Result<(), StoreError> {
     let (path, (mut file, temporary)) = (directory.join(name), create_temporary(directory, name)?);
     let written = file
@@ -117,8 +123,8 @@ pub(crate) fn replace(directory: &Path, name: &str, content: &str) -> Result<(),
     })
 }
 
-/// Gives the whole file `from` the name `path`. Whatever link(2) says, the name decides: over NFS it can fail after having done the work,
-/// and `from` is gone if somebody else has published.
+/// Gives the whole file `from` the name `path`. Whatever link(2) says, the name decides: over NFS
+/// it can fail after having done the work, and `from` is gone if somebody else has published.
 fn link(from: &Path, path: &Path, probe: Probe<'_>) -> Result<(), StoreError> {
     let linked = fs::hard_link(from, path).and_then(|()| probe(Step::Linked));
     match linked {
@@ -140,8 +146,8 @@ fn temporary_prefix(name: &str) -> String {
     format!(".{name}.")
 }
 
-/// Creates a temporary file for `name` that did not exist before. An old one is never written to: it may
-/// already be linked to the name.
+/// Creates a temporary file for `name` that did not exist before. An old one is never written to:
+/// it may already be linked to the name.
 fn create_temporary(directory: &Path, name: &str) -> Result<(File, PathBuf), StoreError> {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let mut result = Err(classify(

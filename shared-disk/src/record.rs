@@ -1,7 +1,9 @@
-//! The bytes of what a store remembers: lines of text, each with a key, below a line that names kind and version.
+//! The bytes of what a store remembers: lines of text, each with a key, below a line that names
+//! kind and version.
 //!
-//! What is read is written again and compared: a record that is not byte for byte what this software writes is refused.
-//! `docs/identity.md` has the formats, which are a promise to later versions.
+//! What is read is written again and compared: a record that is not byte for byte what this
+//! software writes is refused. `docs/identity.md` has the formats, which are a promise to later
+//! versions.
 
 use std::fmt::Write;
 

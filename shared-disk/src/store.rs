@@ -1,7 +1,8 @@
 //! The seam to the store: what a store is asked, and what it promises.
 //!
-//! A question is asked when its method is called; the future gives the answer, which may never come. Dropping the future does
-//! not take the question back: a claim may be made all the same. A question may be asked again beside one that hangs.
+//! A question is asked when its method is called; the future gives the answer, which may never
+//! come. Dropping the future does not take the question back: a claim may be made all the same. A
+//! question may be asked again beside one that hangs.
 
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -19,32 +20,35 @@ pub trait Store: Send + Sync {
     /// The place, as people know it.
     fn place(&self) -> String;
 
-    /// Sixteen bytes that stay the same for the life of the place. `fresh`, which should be random, becomes its identity if it
-    /// has none. Two sides that find different ones do not share a store.
+    /// Sixteen bytes that stay the same for the life of the place. `fresh`, which should be random,
+    /// becomes its identity if it has none. Two sides that find different ones do not share a
+    /// store.
     fn identity(&self, fresh: [u8; 16]) -> Asked<[u8; 16]>;
 
     /// The machines that the store remembers, in order of their names.
     fn names(&self) -> Asked<Vec<MachineName>>;
 
-    /// The machine's part of the store, which is made if it is not there: nothing else makes it. Does there what a claim does, so
-    /// that a store that cannot take claims is refused now.
+    /// The machine's part of the store, which is made if it is not there: nothing else makes it.
+    /// Does there what a claim does, so that a store that cannot take claims is refused now.
     fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>>;
 
     /// The machine's part of the store, if it is there. Changes nothing.
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>>;
 }
 
-/// What a store remembers of one machine: an indivisible test-and-set for each generation, and what stands beside the claims.
+/// What a store remembers of one machine: an indivisible test-and-set for each generation, and what
+/// stands beside the claims.
 pub trait MachineStore: Send + Sync {
-    /// A folder that processes of this host can use for their sockets, by its absolute path; `None` if the store has none.
+    /// A folder that processes of this host can use for their sockets, by its absolute path; `None`
+    /// if the store has none.
     fn folder(&self) -> Option<PathBuf>;
 
-    /// Claims a generation. Its first claimant wins it for ever; a claimant that asks again, also after an error or a crash, gets
-    /// the same verdict.
+    /// Claims a generation. Its first claimant wins it for ever; a claimant that asks again, also
+    /// after an error or a crash, gets the same verdict.
     fn claim(&self, claim: &Claim) -> Asked<Verdict>;
 
-    /// Does beforehand what of a claim decides nothing, so that the claim itself waits less. A claim that was not prepared does
-    /// it all.
+    /// Does beforehand what of a claim decides nothing, so that the claim itself waits less. A
+    /// claim that was not prepared does it all.
     fn prepare(&self, claim: &Claim) -> Asked<()>;
 
     /// The claim of the newest generation.
@@ -74,7 +78,8 @@ pub trait MachineStore: Send + Sync {
     /// The end of the machine, if it ended in `generation`.
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>>;
 
-    /// Removes all that is remembered of the machine, for a side that asks no more, where nobody else asks either. Whoever claims
-    /// all the same gets an error: nobody wins. Only for machines whose operator gave no name.
+    /// Removes all that is remembered of the machine, for a side that asks no more, where nobody
+    /// else asks either. Whoever claims all the same gets an error: nobody wins. Only for machines
+    /// whose operator gave no name.
     fn remove(&self) -> Asked<()>;
 }

@@ -1,7 +1,9 @@
-//! Starters, newcomers and a holder in any order, with death between any two steps, never make two machines.
+//! Starters, newcomers and a holder in any order, with death between any two steps, never make two
+//! machines.
 //!
-//! Each process is a future over the fake store, polled a step at a time in an order drawn from a seed; killing one is dropping it. What
-//! it runs to read and to decide is what a replica runs. `LOCKSTEP_STARTERS_SEED` gives one seed, `LOCKSTEP_STARTERS_RUNS` their number.
+//! Each process is a future over the fake store, polled a step at a time in an order drawn from a
+//! seed; killing one is dropping it. What it runs to read and to decide is what a replica runs.
+//! `LOCKSTEP_STARTERS_SEED` gives one seed, `LOCKSTEP_STARTERS_RUNS` their number.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -203,7 +205,8 @@ impl Process {
         for (number, role) in &world.roles {
             let other = match *role {
                 Role::Acting { machine, .. } => Some(machine),
-                // It has lost already where somebody else has an earlier generation than the one that was won now.
+                // It has lost already where somebody else has an earlier generation than the one
+                // that was won now.
                 Role::Claiming { machine, next } | Role::Armed { machine, next } => {
                     let winner = self.machine.winner(next).map(|claim| claim.party.id[0]);
                     let lost = next < generation && winner != Some(*number);

@@ -1,4 +1,5 @@
-//! Random guests on real KVM, each recorded and replayed at once: the short run of `make fuzz-guest`.
+//! Random guests on real KVM, each recorded and replayed at once: the short run of
+//! `make fuzz-guest`.
 
 #![allow(clippy::panic, reason = "tests")]
 
@@ -10,11 +11,13 @@ use std::io::Write;
 const CASES: u64 = 40;
 /// The first seed of the run.
 const FIRST: u64 = 1;
-/// Seeds that failed once, whatever their clock: stepping a guest that steps itself (303, 204), a trap flag of ours in the frame of an
-/// exception (14, 101, 206), no return from a VMMCALL (117), flags pushed to a device (398).
+/// Seeds that failed once, whatever their clock: stepping a guest that steps itself (303, 204), a
+/// trap flag of ours in the frame of an exception (14, 101, 206), no return from a VMMCALL (117),
+/// flags pushed to a device (398).
 const ONCE_FAILED: [u64; 7] = [14, 101, 117, 204, 206, 303, 398];
-/// Seeds that failed once under the clock `statistic`, and how often each is run: a kick that came before the guest was entered, time
-/// after time (1159), an exception lost behind a step (384, in one of some 20 runs).
+/// Seeds that failed once under the clock `statistic`, and how often each is run: a kick that came
+/// before the guest was entered, time after time (1159), an exception lost behind a step (384, in
+/// one of some 20 runs).
 const ONCE_FAILED_STATISTIC: [(u64, usize); 2] = [(1159, 1), (384, 20)];
 
 #[test]

@@ -1,4 +1,5 @@
-//! Shows that the simulator can fail: each deliberate defect is found within a bounded number of seeds.
+//! Shows that the simulator can fail: each deliberate defect is found within a bounded number of
+//! seeds.
 #![cfg(feature = "mutants")]
 
 use std::sync::Mutex;
@@ -14,7 +15,8 @@ const SEEDS: u64 = 3_000;
 /// Fewer would not be a list.
 const MUTANTS_MIN: usize = 12;
 
-/// The first seed in which `mutant` breaks a promise, and which. Mutants are of the thread that activates them.
+/// The first seed in which `mutant` breaks a promise, and which. Mutants are of the thread that
+/// activates them.
 fn found(mutant: Mutant) -> Option<(u64, String)> {
     activate(Some(mutant));
     let mut outcomes = (0..SEEDS).map(|seed| simulate(seed, false));

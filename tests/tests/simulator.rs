@@ -5,7 +5,8 @@ use std::thread::available_parallelism;
 
 use lockstep_tests::simulator::{SEEDS_FOR_ALL_MARKS, report_of, simulate, simulate_many};
 
-/// Seeds of one run of the tests, from 0 on: this set is known to reach every mark. `make sim` runs as many as wanted.
+/// Seeds of one run of the tests, from 0 on: this set is known to reach every mark. `make sim` runs
+/// as many as wanted.
 const SEEDS: u64 = 20_000;
 
 /// Names the first seed, for another set.
@@ -14,8 +15,8 @@ const FIRST_VARIABLE: &str = "LOCKSTEP_SIM_FIRST";
 /// Names another number of seeds.
 const SEEDS_VARIABLE: &str = "LOCKSTEP_SIM_SEEDS";
 
-/// Seeds that failed once, with what they found. A plan that draws otherwise makes other runs of them: who changes it
-/// keeps what a seed stood for as a test of the part that was mended.
+/// Seeds that failed once, with what they found. A plan that draws otherwise makes other runs of
+/// them: who changes it keeps what a seed stood for as a test of the part that was mended.
 const ONCE_FAILED: &[(u64, &str)] = &[
     (
         103_845,

@@ -1,5 +1,6 @@
-//! How long a guest stands while its machine is sent (docs/joining.md): guests of several sizes that write so many pages a second, in one
-//! process, with a receiver that takes records as fast as they come. Needs `/dev/kvm`.
+//! How long a guest stands while its machine is sent (docs/joining.md): guests of several sizes
+//! that write so many pages a second, in one process, with a receiver that takes records as fast as
+//! they come. Needs `/dev/kvm`.
 //!
 //! `cargo bench --bench transfer [-- MiB PAGES_A_SECOND [fork]]`
 #![allow(
@@ -39,8 +40,8 @@ const FIRST: u32 = 0x40_0000;
 /// The guest writes a burst of pages so often.
 const PERIOD_NS: u32 = 1_000_000;
 
-/// A guest in ring 3 that writes each page from [`FIRST`] to the end once, sends a line, and then goes over them again, so many a second,
-/// as its clock says.
+/// A guest in ring 3 that writes each page from [`FIRST`] to the end once, sends a line, and then
+/// goes over them again, so many a second, as its clock says.
 fn writer(mebibytes: u64, pages_a_second: u32) -> Guest {
     let memory_bytes = mebibytes << 20;
     let end = memory_bytes as u32;

@@ -1,4 +1,5 @@
-//! The command `lockstep`: settings, commands and the replica loop, on the crates that decide, run guests and carry their frames.
+//! The command `lockstep`: settings, commands and the replica loop, on the crates that decide, run
+//! guests and carry their frames.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

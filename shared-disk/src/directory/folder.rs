@@ -10,9 +10,9 @@
 //! <directory>/<name>/ended-0000000002      the end of the machine, if it ended in that generation
 //! ```
 //!
-//! Opening makes the machine's folder; claiming never does. If the file system is unmounted while the machine runs, the empty
-//! mount point has no such folder, and a claim finds the storage unreachable instead of winning on a local disk that the other
-//! side does not see.
+//! Opening makes the machine's folder; claiming never does. If the file system is unmounted while
+//! the machine runs, the empty mount point has no such folder, and a claim finds the storage
+//! unreachable instead of winning on a local disk that the other side does not see.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -26,14 +26,15 @@ use crate::name::{Hex, MachineName};
 use crate::publish::{Probe, classify, exists, prepare, publish, read_bounded, replace, sync_directory};
 use crate::record::{Identity, Record, decode, encode};
 
-/// Files of a machine's folder that are looked through. A machine that is taken over every minute for a year has half as many claims.
+/// Files of a machine's folder that are looked through. A machine that is taken over every minute
+/// for a year has half as many claims.
 const FILES_MAX: usize = 1 << 20;
 
 /// Machines of a directory that are looked through.
 const MACHINES_MAX: usize = 4096;
 
-/// Newcomers that one generation may have recorded. Those that come to nothing are forgotten again; what is left are processes
-/// that were killed between two steps.
+/// Newcomers that one generation may have recorded. Those that come to nothing are forgotten again;
+/// what is left are processes that were killed between two steps.
 const BACKUPS_MAX: usize = 256;
 
 /// What a machine has in a directory.
@@ -43,12 +44,12 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Opens the folder of `name` in `directory`, which must exist. Does there what a claim does, so that a directory that will
-    /// not do is refused now.
+    /// Opens the folder of `name` in `directory`, which must exist. Does there what a claim does,
+    /// so that a directory that will not do is refused now.
     ///
     /// # Errors
-    /// [`StoreError::Unusable`] where a person has to do something, [`StoreError::Unreachable`] where it may
-    /// pass.
+    /// [`StoreError::Unusable`] where a person has to do something, [`StoreError::Unreachable`]
+    /// where it may pass.
     pub fn open(directory: &Path, name: &MachineName) -> Result<Self, StoreError> {
         refuse_missing(directory)?;
         let path = directory.join(name.as_str());
@@ -124,7 +125,8 @@ impl Folder {
         &self.path
     }
 
-    /// Removes the folder. It is renamed first, so that there is no moment in which a claim is gone and its folder is not.
+    /// Removes the folder. It is renamed first, so that there is no moment in which a claim is gone
+    /// and its folder is not.
     ///
     /// # Errors
     /// [`StoreError`]: the folder, or a part of it under the name `.ended-…`, is left.
@@ -137,8 +139,9 @@ impl Folder {
         fs::remove_dir_all(&ended).map_err(|error| classify(&ended, "remove", error))
     }
 
-    /// Writes and syncs beforehand what `claim` needs, so that the claim itself waits for the disk once and not twice. Claims
-    /// nothing; a claim that was not prepared, or whose preparation failed or was swept away, does it all.
+    /// Writes and syncs beforehand what `claim` needs, so that the claim itself waits for the disk
+    /// once and not twice. Claims nothing; a claim that was not prepared, or whose preparation
+    /// failed or was swept away, does it all.
     ///
     /// # Errors
     /// [`StoreError`]: there is nothing prepared.
@@ -190,7 +193,8 @@ impl Folder {
         found.ok_or_else(|| missing(&path))
     }
 
-    /// The generations that are claimed, in order. Claims are kept for ever: one that is missing between two others was removed.
+    /// The generations that are claimed, in order. Claims are kept for ever: one that is missing
+    /// between two others was removed.
     fn claimed(&self) -> Result<Vec<Generation>, StoreError> {
         let names = file_names(&self.path, FILES_MAX)?;
         let mut claimed: Vec<_> = names.iter().filter_map(|name| claim_number(name)).collect();
@@ -331,7 +335,8 @@ fn refuse_missing(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// What is in `directory`, which may have `files_max` files. Reading a directory makes a network file system look at it anew.
+/// What is in `directory`, which may have `files_max` files. Reading a directory makes a network
+/// file system look at it anew.
 fn file_names(directory: &Path, files_max: usize) -> Result<Vec<String>, StoreError> {
     let failed = |error| classify(directory, "list", error);
     let mut names = Vec::new();

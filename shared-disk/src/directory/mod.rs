@@ -1,7 +1,7 @@
 //! A store that is a directory on a file system both machines reach.
 //!
-//! Its system calls block for as long as the storage does, for ever where it hangs. So each question has a thread of its own,
-//! from the pool of the tokio runtime in which it is asked.
+//! Its system calls block for as long as the storage does, for ever where it hangs. So each
+//! question has a thread of its own, from the pool of the tokio runtime in which it is asked.
 
 mod folder;
 

@@ -151,8 +151,8 @@ fn a_claim_that_fails_after_any_step_has_one_winner() {
             "failed in {steps:?}"
         );
     }
-    // Created, both writes, both syncs and the read; a failing link whose name is there has worked, and
-    // what cannot be removed does not matter.
+    // Created, both writes, both syncs and the read; a failing link whose name is there has worked,
+    // and what cannot be removed does not matter.
     assert_eq!(failures, 6);
 }
 

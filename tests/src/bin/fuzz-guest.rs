@@ -10,8 +10,9 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 /// Between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(30);
 
-/// Runs random guests on this machine's KVM, each recorded and replayed at once, and compares everything. A seed that fails is printed
-/// with the smallest code that still fails; --seed repeats it.
+/// Runs random guests on this machine's KVM, each recorded and replayed at once, and compares
+/// everything. A seed that fails is printed with the smallest code that still fails; --seed repeats
+/// it.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// Seconds to go on for.

@@ -1,5 +1,5 @@
-//! The configuration: text of files and flags. Whatever it says: no panic; what is understood is the same when it is written and
-//! read again, and what holds in the end is what was said.
+//! The configuration: text of files and flags. Whatever it says: no panic; what is understood is
+//! the same when it is written and read again, and what holds in the end is what was said.
 
 use lockstep::shell::configuration::{Configuration, Settings};
 use lockstep_logging_channel::transport::Address;

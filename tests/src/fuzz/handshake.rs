@@ -1,9 +1,10 @@
-//! The handshake, against a peer that says anything. Whatever it says, in whatever pieces, listening or not: a pair that is
-//! one, or an error with a text; never a panic, and never a wait that the peer's going does not end. After a handshake, whole
-//! records come until something is wrong.
+//! The handshake, against a peer that says anything. Whatever it says, in whatever pieces,
+//! listening or not: a pair that is one, or an error with a text; never a panic, and never a wait
+//! that the peer's going does not end. After a handshake, whole records come until something is
+//! wrong.
 //!
-//! The first byte chooses: bit 0 which side is tested, 1 whether the peer's records are sealed, 2 whether it opens as it
-//! should, 3 whether it is deaf; bits 4 and 5 how its bytes are cut.
+//! The first byte chooses: bit 0 which side is tested, 1 whether the peer's records are sealed, 2
+//! whether it opens as it should, 3 whether it is deaf; bits 4 and 5 how its bytes are cut.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -110,7 +111,8 @@ async fn shake(connection: &mut Connection, is_primary: bool) {
     }
 }
 
-/// What comes after a handshake: each record is what its bytes say, until the peer goes or something is wrong.
+/// What comes after a handshake: each record is what its bytes say, until the peer goes or
+/// something is wrong.
 async fn listen(connection: &mut Connection) {
     while let Ok(Some(record)) = connection.reader.read().await {
         let (decoded, length) = codec::decode(connection.reader.record_bytes()).unwrap();

@@ -1,8 +1,9 @@
 //! Fuzzing: what arbitrary bytes from outside may do to each part that takes some.
 //!
-//! A target is a function of bytes that panics where a promise is broken; what it promises stands in its module. Two drive
-//! it: libFuzzer (`tests/fuzz`, `make fuzz`), and ordinary tests (`tests/tests/fuzz_corpora`, stable), which run
-//! all seeds and a number of seeded mutations of them. Seeds are text, in `tests/fuzz/seeds`.
+//! A target is a function of bytes that panics where a promise is broken; what it promises stands
+//! in its module. Two drive it: libFuzzer (`tests/fuzz`, `make fuzz`), and ordinary tests
+//! (`tests/tests/fuzz_corpora`, stable), which run all seeds and a number of seeded mutations of
+//! them. Seeds are text, in `tests/fuzz/seeds`.
 //!
 //! | target | what comes from outside |
 //! | --- | --- |

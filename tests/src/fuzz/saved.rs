@@ -1,8 +1,9 @@
-//! Saved states. Whatever the bytes: no panic, bounded memory, a machine or a named error; and a machine that is accepted and restored saves
-//! to what it was restored from, and to the same bytes every time.
+//! Saved states. Whatever the bytes: no panic, bounded memory, a machine or a named error; and a
+//! machine that is accepted and restored saves to what it was restored from, and to the same bytes
+//! every time.
 //!
-//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one; 2, the rest is the sections of one, with
-//! digests made right.
+//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one;
+//! 2, the rest is the sections of one, with digests made right.
 
 use super::input::Input;
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};

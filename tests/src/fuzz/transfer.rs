@@ -1,9 +1,10 @@
-//! The transfer of a machine, as a newcomer takes it from a sender that sends anything. There is a machine only where all of one whole
-//! transfer came, and then it is the one that was sent; all else is one error with a text, and never a panic.
+//! The transfer of a machine, as a newcomer takes it from a sender that sends anything. There is a
+//! machine only where all of one whole transfer came, and then it is the one that was sent; all
+//! else is one error with a text, and never a panic.
 //!
-//! Each step is a byte: 0 the next record as it should be, 1 the next with one byte of its content changed (place, mask), 2 a record
-//! of these bytes (how many), 3 the same as they are, without number and compression, 4 a section of this kind and these bytes
-//! with a fitting digest.
+//! Each step is a byte: 0 the next record as it should be, 1 the next with one byte of its content
+//! changed (place, mask), 2 a record of these bytes (how many), 3 the same as they are, without
+//! number and compression, 4 a section of this kind and these bytes with a fitting digest.
 
 use super::input::Input;
 use lockstep_core::machine::cpu::SavedCpu;

@@ -10,7 +10,8 @@ use super::{Guest, SLOWNESS, lockstep};
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Silence after which a peer is given up: long, so that a busy machine causes no failover of its own.
+/// Silence after which a peer is given up: long, so that a busy machine causes no failover of its
+/// own.
 const TIMEOUT_MS: u64 = 4_000 * SLOWNESS;
 /// How far behind a backup may be: as long as a test may take.
 const LAG_MS_MAX: &str = "60000";

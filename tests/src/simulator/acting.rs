@@ -1,5 +1,5 @@
-//! What a process does: it reads, steps its replica, and carries out one action after the other. Between any
-//! two of these it may be stopped or die.
+//! What a process does: it reads, steps its replica, and carries out one action after the other.
+//! Between any two of these it may be stopped or die.
 
 use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
 use lockstep_core::replica::driving::Doing;
@@ -19,8 +19,8 @@ use super::witness::asked_at_ns;
 use super::world::World;
 
 impl World {
-    /// A process does the next thing it has to: it takes a step, or carries out an action, or mostly the one
-    /// and then the other. What nobody outside can see does not count.
+    /// A process does the next thing it has to: it takes a step, or carries out an action, or
+    /// mostly the one and then the other. What nobody outside can see does not count.
     pub(super) fn act(&mut self, side: Side) {
         self.nodes[side.index()].act_due = false;
         let mut stepped = false;
@@ -73,7 +73,8 @@ impl World {
         while node.told.is_empty() {
             if std::mem::take(&mut node.woken) {
                 if node.standing.live {
-                    // First the count, then everything that was told before it: only then is it true.
+                    // First the count, then everything that was told before it: only then is it
+                    // true.
                     let exits = node.cpu.borrow().passed_exits;
                     node.told.extend(node.inbox.take_from_cpu());
                     node.told.push_back(Input::Ran { exits });

@@ -76,8 +76,9 @@ pub enum Happening {
 /// Everything that is going to happen.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    /// When, the place among everything that was ever put here, and where it is kept: the earliest first, and of two at once the
-    /// one planned first. What is ordered is small, as it is moved often.
+    /// When, the place among everything that was ever put here, and where it is kept: the earliest
+    /// first, and of two at once the one planned first. What is ordered is small, as it is moved
+    /// often.
     order: BinaryHeap<Reverse<(u64, u64, usize)>>,
     kept: Vec<Option<Happening>>,
     /// Places in `kept` with nothing in them.

@@ -1,4 +1,5 @@
-//! The judges. They know what was promised and see what comes out; they share nothing with the code under test.
+//! The judges. They know what was promised and see what comes out; they share nothing with the code
+//! under test.
 
 use std::collections::BTreeMap;
 
@@ -54,8 +55,8 @@ impl Checker {
         }
     }
 
-    /// A process lets an output out. `stored`: the newest entry that its armed backup's process has had;
-    /// `alone`: it acts alone, and the store says that it has won its generation.
+    /// A process lets an output out. `stored`: the newest entry that its armed backup's process has
+    /// had; `alone`: it acts alone, and the store says that it has won its generation.
     pub fn output(&mut self, process: u32, alone: bool, stored: Sequence, said: Said) {
         let sequence = said.0;
         if !alone && sequence > stored {
@@ -76,8 +77,8 @@ impl Checker {
         }
     }
 
-    /// The clients have heard an output that was let out in `generation`, when `over` says that a newer one had
-    /// been announced.
+    /// The clients have heard an output that was let out in `generation`, when `over` says that a
+    /// newer one had been announced.
     pub fn heard(&mut self, side: Side, generation: u32, over: bool) {
         if over {
             self.fail(|| format!("the {side:?} was heard in generation {generation} after it was over"));
@@ -91,7 +92,8 @@ impl Checker {
         others.into_iter().any(|(_, said)| contains(said, sequence))
     }
 
-    /// A guest has passed an exit. One that replays what `leader` has recorded must be as that was there.
+    /// A guest has passed an exit. One that replays what `leader` has recorded must be as that was
+    /// there.
     pub fn exit(&mut self, process: u32, leader: Option<u32>, guest: &Guest) {
         let (exits, state) = (guest.exits() as usize, guest.state());
         if let Some(wrong) = guest.wrong() {
@@ -120,7 +122,8 @@ impl Checker {
                     .ok()
                     .and_then(|place| history.get(place))
                     .is_some_and(|(_, is)| is == bytes);
-                // What the survivor has not come to yet cannot be judged; the Output Rule was, when it left.
+                // What the survivor has not come to yet cannot be judged; the Output Rule was, when
+                // it left.
                 if !same && Some(*sequence) <= newest {
                     self.fail(|| {
                         format!(

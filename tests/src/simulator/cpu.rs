@@ -1,5 +1,6 @@
-//! The virtual CPU's thread, and what it shares with the replica loop. The journal, the feed, the choice among arrivals,
-//! guest time, and the doors on them are the real ones; what they need of a host is here.
+//! The virtual CPU's thread, and what it shares with the replica loop. The journal, the feed, the
+//! choice among arrivals, guest time, and the doors on them are the real ones; what they need of a
+//! host is here.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -30,7 +31,8 @@ const TYPED_ONCE_IN: u64 = 4;
 /// Typed bytes that wait; more are lost.
 const TYPED_MAX: usize = 32;
 
-/// Frames that may enter before a typed byte does: one that is taken when it comes, and one whose turn it is.
+/// Frames that may enter before a typed byte does: one that is taken when it comes, and one whose
+/// turn it is.
 const OVERTAKEN_MAX: u32 = 2;
 
 /// What wall clocks show in the beginning, at least.

@@ -119,7 +119,8 @@ impl World {
         }
     }
 
-    /// The planned blow at this moment of a side's `nth` action of this kind, by its place in the plan.
+    /// The planned blow at this moment of a side's `nth` action of this kind, by its place in the
+    /// plan.
     pub(super) fn blow_at(&self, side: Side, step: Step, nth: u64, moment: Moment) -> Option<usize> {
         if !self.strikes || self.now_ns >= self.plan.calm_at_ns {
             return None;

@@ -1,10 +1,13 @@
-//! The model guest: a deterministic machine behind the real door, whose outputs tell what has entered it.
+//! The model guest: a deterministic machine behind the real door, whose outputs tell what has
+//! entered it.
 //!
-//! It keeps a log of what clients wrote, answers each with the place in that log, and folds everything that
-//! enters (events, answers, in their order and at their exits) into one word that every answer carries. An
-//! input that was lost, invented, repeated or moved shows in every later output.
+//! It keeps a log of what clients wrote, answers each with the place in that log, and folds
+//! everything that enters (events, answers, in their order and at their exits) into one word that
+//! every answer carries. An input that was lost, invented, repeated or moved shows in every later
+//! output.
 //!
-//! A use of the door may have to wait: it then refuses, the machine has not moved, and the step is made again.
+//! A use of the door may have to wait: it then refuses, the machine has not moved, and the step is
+//! made again.
 
 use std::collections::VecDeque;
 
@@ -281,7 +284,8 @@ impl Guest {
     /// One use of the door.
     ///
     /// # Errors
-    /// Where the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else is final.
+    /// Where the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else
+    /// is final.
     pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         match self.phase {
             Phase::Arrivals { entered } => self.arrive(door, entered),

@@ -1,10 +1,11 @@
-//! Runs in which a machine heals: whoever dies is started again, joins, is armed, and is struck again.
+//! Runs in which a machine heals: whoever dies is started again, joins, is armed, and is struck
+//! again.
 
 use super::plan::{Fault, Plan, Planned, Side};
 use super::rng::{Rng, mix};
 
-/// Makes the draws of this file others than those of the rest of the plan, which stays as it is for every seed that does
-/// not heal.
+/// Makes the draws of this file others than those of the rest of the plan, which stays as it is for
+/// every seed that does not heal.
 const DRAWS: u64 = 0x6865_616c_696e_6773;
 
 /// One seed in so many heals.
@@ -71,7 +72,8 @@ impl Plan {
         self.timeout_ns = timeout_ns;
     }
 
-    /// Somebody is struck, and started again a while later; and meanwhile, often, something else goes wrong.
+    /// Somebody is struck, and started again a while later; and meanwhile, often, something else
+    /// goes wrong.
     fn draw_round(&mut self, rng: &mut Rng, from_ns: u64) {
         let timeout_ns = self.timeout_ns;
         let side = Side::BOTH[rng.below(2) as usize];

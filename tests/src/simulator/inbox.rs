@@ -1,4 +1,5 @@
-//! What waits to be read by a replica loop: a queue for each of its sources, of which the real choice takes in turn.
+//! What waits to be read by a replica loop: a queue for each of its sources, of which the real
+//! choice takes in turn.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,6 @@
-//! How a process joins a machine that runs. The transfer is a fake that takes time and can be cut: the state is a copy, sent
-//! as one parcel, and the pages of a first round are those that the guest had filled when the round began.
+//! How a process joins a machine that runs. The transfer is a fake that takes time and can be cut:
+//! the state is a copy, sent as one parcel, and the pages of a first round are those that the guest
+//! had filled when the round began.
 //!
 //! ```text
 //!   start --> who acts alone? --> round --> capture at a pause --> state under way --> Loaded --> Joined
@@ -75,7 +76,8 @@ pub struct Joinings {
 }
 
 impl World {
-    /// A process is started on a side that has none: it looks for one that acts alone, and looks again where there is none.
+    /// A process is started on a side that has none: it looks for one that acts alone, and looks
+    /// again where there is none.
     pub(super) fn start_newcomer(&mut self, side: Side) {
         if self.nodes[side.index()].is_up() || self.joinings.now.is_some() || self.power_off || self.afresh {
             return;
@@ -135,7 +137,8 @@ impl World {
         }
     }
 
-    /// The virtual CPU of a side has had a turn: where its state was saved, it is sent, a while later.
+    /// The virtual CPU of a side has had a turn: where its state was saved, it is sent, a while
+    /// later.
     pub(super) fn after_turn(&mut self, side: Side) {
         let Some(joining) = &self.joinings.now else {
             self.nodes[side.index()].image = None;
@@ -252,7 +255,8 @@ impl World {
         Input::Wake
     }
 
-    /// Judges a step of a side that acted alone, or not, and stood so `before`; and marks what it did to a joining.
+    /// Judges a step of a side that acted alone, or not, and stood so `before`; and marks what it
+    /// did to a joining.
     pub(super) fn check_joining(
         &mut self,
         side: Side,

@@ -15,8 +15,8 @@ impl World {
         &self.nodes[side.index()]
     }
 
-    /// Whether nothing is left to be decided: nobody is left; or the faults are over, one acts alone and the
-    /// other knows, or both are a pair, and clients have what they asked for.
+    /// Whether nothing is left to be decided: nobody is left; or the faults are over, one acts
+    /// alone and the other knows, or both are a pair, and clients have what they asked for.
     pub(super) fn is_settled(&self) -> bool {
         if self.nodes.iter().all(|node| !node.is_up()) {
             return true;
@@ -42,8 +42,8 @@ impl World {
         served && decided && !over && self.joinings.now.is_none()
     }
 
-    /// Whose history survives: that of the newest generation's winner; where nobody claimed the primary's, or that of a
-    /// backup that has ended with its guest when the other had not.
+    /// Whose history survives: that of the newest generation's winner; where nobody claimed the
+    /// primary's, or that of a backup that has ended with its guest when the other had not.
     fn survivor(&self) -> Side {
         let newest = self.store.claims.newest().map_or(0, |(_, process)| process);
         let is_newest = |side: &Side| self.node(*side).process == newest;
@@ -75,7 +75,8 @@ impl World {
         node.life == Life::Running && (node.halted.is_none() || node.has_ended())
     }
 
-    /// The first output of the surviving history up to `until` that a survivor that can has not said.
+    /// The first output of the surviving history up to `until` that a survivor that can has not
+    /// said.
     pub(super) fn first_unsaid(&self, until: Sequence) -> Option<Sequence> {
         let cpu = self.node(self.survivor()).cpu.borrow();
         let count = cpu.history.partition_point(|(sequence, _)| *sequence <= until);
@@ -83,7 +84,8 @@ impl World {
         self.checker.first_unsaid(due, &self.dropped)
     }
 
-    /// A backup keeps no more output than its bound and a batch, whatever the primary tells it of what has left.
+    /// A backup keeps no more output than its bound and a batch, whatever the primary tells it of
+    /// what has left.
     pub(super) fn check_kept(&mut self, side: Side) {
         let kept_bytes = self.node(side).replica.statistics().held_bytes;
         let bytes_max = self.plan.held_bytes_max + BATCH_OUTPUT_BYTES_MAX;
@@ -116,7 +118,8 @@ impl World {
         if !stands && self.nodes.iter().all(|node| !node.is_up()) {
             self.marks.reach(Mark::BothDead);
         }
-        // A backup that died on its way has not replayed all it had: what it lacks is not lost by a mistake.
+        // A backup that died on its way has not replayed all it had: what it lacks is not lost by a
+        // mistake.
         let whole = stands || node.cpu.borrow().live;
         if whole {
             let acknowledged: Vec<_> = self

@@ -1,6 +1,6 @@
-//! A simulator of pairs, and of machines that heal. It drives the real role machine, gate, recorder, replayer, encoder and
-//! decoder, and the real journal, feed, guest time and order of a replica loop, in virtual time, in one thread, everything from one
-//! seed.
+//! A simulator of pairs, and of machines that heal. It drives the real role machine, gate,
+//! recorder, replayer, encoder and decoder, and the real journal, feed, guest time and order of a
+//! replica loop, in virtual time, in one thread, everything from one seed.
 //!
 //! ```text
 //!   seed --> plan: settings, conditions, faults --> world: agenda of happenings in virtual time
@@ -10,16 +10,20 @@
 //!                                                     +--> checker: promises kept? marks: rare paths taken
 //! ```
 //!
-//! Modelled: delay, also for ever, a channel that carries little, loss of the connection, one-way and two-way cuts, damage, repetition; stops and crashes before, halfway
-//! through and after each action ([`points`]), also between the halves of a test-and-set; clocks of different speeds, a clock that
-//! jumps ahead and a wall clock that is set back; a store that is slow, full, hangs, never answers, fails, or fails after having done its
-//! work; slow virtual CPUs, a backup that joins late, lossy clients, orders to stop, and the guest's end. The network outside is
-//! the real switch, to which each side has a connection of its own: what they say there overtakes each other ([`switch`]).
-//! A side can lose the clients, and with them its witness ([`witness`]). Whoever is gone can be started again, and joins the
-//! machine that runs ([`healing`], [`joining`]): many generations in one run.
+//! Modelled: delay, also for ever, a channel that carries little, loss of the connection, one-way
+//! and two-way cuts, damage, repetition; stops and crashes before, halfway through and after each
+//! action ([`points`]), also between the halves of a test-and-set; clocks of different speeds, a
+//! clock that jumps ahead and a wall clock that is set back; a store that is slow, full, hangs,
+//! never answers, fails, or fails after having done its work; slow virtual CPUs, a backup that
+//! joins late, lossy clients, orders to stop, and the guest's end. The network outside is the real
+//! switch, to which each side has a connection of its own: what they say there overtakes each other
+//! ([`switch`]). A side can lose the clients, and with them its witness ([`witness`]). Whoever is
+//! gone can be started again, and joins the machine that runs ([`healing`], [`joining`]): many
+//! generations in one run.
 //!
-//! Not modelled: a process stopped between its last look at the clock and the system call that writes (`docs/failover.md`);
-//! the handshake, after which a run, and a newcomer's part in it, begins; the pages of a transfer, which is a copy that takes time.
+//! Not modelled: a process stopped between its last look at the clock and the system call that
+//! writes (`docs/failover.md`); the handshake, after which a run, and a newcomer's part in it,
+//! begins; the pages of a transfer, which is a copy that takes time.
 
 #![allow(clippy::indexing_slicing, reason = "arrays of two, indexed by the side")]
 

@@ -1,4 +1,5 @@
-//! The connection between the two replicas: bytes in order, late, cut, damaged; and how they become records.
+//! The connection between the two replicas: bytes in order, late, cut, damaged; and how they become
+//! records.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,5 @@
-//! Plans for what a virtual CPU's thread and a replica loop decide: whose turn it is, what is too late, where guest time goes on.
+//! Plans for what a virtual CPU's thread and a replica loop decide: whose turn it is, what is too
+//! late, where guest time goes on.
 
 use super::plan::{Fault, MS, Plan, Planned, Side, US};
 use super::points::{Blow, Moment, Point, Step};
@@ -26,8 +27,8 @@ impl Plan {
         self.plan_for_order(at_ns, Fault::Crowd { side, for_ns });
     }
 
-    /// What a time limit of an output is for: a primary that stands still before it writes what was released, for about as
-    /// long as its lease lasts and its backup is patient.
+    /// What a time limit of an output is for: a primary that stands still before it writes what was
+    /// released, for about as long as its lease lasts and its backup is patient.
     fn draw_late_output(&mut self, rng: &mut Rng) {
         self.faults.clear();
         self.skew_ns %= self.timeout_ns / 4;
@@ -46,8 +47,8 @@ impl Plan {
         self.plan_for_order(0, fault);
     }
 
-    /// What one time line is for: a primary that takes long from one exit to the next, so that it dies long after it has told
-    /// its guest one time and hardly after it has told another.
+    /// What one time line is for: a primary that takes long from one exit to the next, so that it
+    /// dies long after it has told its guest one time and hardly after it has told another.
     fn draw_slow_primary(&mut self, rng: &mut Rng) {
         self.faults.clear();
         let (side, times, for_ns) = (Side::Primary, rng.within(300, 1_500), self.calm_at_ns);

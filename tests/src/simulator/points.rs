@@ -1,5 +1,5 @@
-//! Where a process can die or stand still: before, halfway through and after each action of a replica, and where it lets out
-//! what was released.
+//! Where a process can die or stand still: before, halfway through and after each action of a
+//! replica, and where it lets out what was released.
 
 use std::fmt;
 
@@ -75,7 +75,8 @@ impl Step {
 pub enum Moment {
     /// It was asked for, and nothing of it is done.
     Before,
-    /// Half of the bytes have left; or the claim has found its generation free and has not taken it.
+    /// Half of the bytes have left; or the claim has found its generation free and has not taken
+    /// it.
     Halfway,
     /// It is done, and the next is not begun.
     After,
@@ -106,7 +107,8 @@ pub struct Point {
 }
 
 impl Point {
-    /// Every point there is. A step that is over at once has no middle, and after its end a process does nothing.
+    /// Every point there is. A step that is over at once has no middle, and after its end a process
+    /// does nothing.
     pub fn all() -> impl Iterator<Item = Self> {
         let of_step = |(blow, step)| Moment::ALL.map(|moment| Self { blow, step, moment });
         let steps = [Blow::Dies, Blow::Stops]

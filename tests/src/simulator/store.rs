@@ -1,4 +1,5 @@
-//! The store of claims: the trait's promise, kept in memory, and the ways in which a real one fails.
+//! The store of claims: the trait's promise, kept in memory, and the ways in which a real one
+//! fails.
 
 use lockstep_shared_disk::fake::{self, FakeMachine, FakeStore};
 use lockstep_shared_disk::{Generation, MachineId, MachineName, StoreError, Verdict};
@@ -32,8 +33,8 @@ impl Claims {
         Some(number.into())
     }
 
-    /// The newest generation that was won, and the process. Who starts a machine claims nothing here, and who goes on claims the
-    /// next.
+    /// The newest generation that was won, and the process. Who starts a machine claims nothing
+    /// here, and who goes on claims the next.
     #[must_use]
     pub fn newest(&self) -> Option<(u32, u32)> {
         let won = |generation| Some((generation, self.winner(generation)?));

@@ -1,4 +1,5 @@
-//! Claims on their way to the store and back, in halves: between these a process can die, stand still, or be beaten.
+//! Claims on their way to the store and back, in halves: between these a process can die, stand
+//! still, or be beaten.
 
 use lockstep_core::replica::role::{Input, Outcome};
 use lockstep_shared_disk::Verdict;
@@ -12,8 +13,9 @@ use super::store::{Half, Work};
 use super::world::World;
 
 impl World {
-    /// A half of a claim has come to the store, unless its process is no longer there to make it. The second half may be
-    /// on its way already: then it is done whatever has become of the process.
+    /// A half of a claim has come to the store, unless its process is no longer there to make it.
+    /// The second half may be on its way already: then it is done whatever has become of the
+    /// process.
     pub(super) fn store_work(&mut self, claim: Claim, half: Half) {
         let Claim {
             side,

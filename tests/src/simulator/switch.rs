@@ -1,5 +1,5 @@
-//! The network outside: the real switch, with both replicas and the clients at its ports. Each of them has a
-//! connection of its own to it, in order; between two connections there is no order.
+//! The network outside: the real switch, with both replicas and the clients at its ports. Each of
+//! them has a connection of its own to it, in order; between two connections there is no order.
 
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -110,7 +110,8 @@ impl Switch {
         left.into_iter().next().map_or(Passed::Refused, Passed::ToClients)
     }
 
-    /// A frame of the clients arrives. Gives the sides that it goes to: one, or both where the switch knows neither.
+    /// A frame of the clients arrives. Gives the sides that it goes to: one, or both where the
+    /// switch knows neither.
     pub fn request(&mut self, payload: &[u8], now_ns: u64) -> [Option<Vec<u8>>; 2] {
         self.enter(self.clients, [&GUEST, &CLIENTS, &ETHERTYPE, payload], now_ns);
         let sides = self.sides;

@@ -20,8 +20,8 @@ use super::switch::{Passed, Switch};
 use super::trace::Trace;
 use super::witness::Uplinks;
 
-/// After calm everything is well within this and ten timeouts: a claim may be on its way to or from a store that
-/// was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
+/// After calm everything is well within this and ten timeouts: a claim may be on its way to or from
+/// a store that was slow for 3.3 s, and then the longest pause before it is asked again is 1 s.
 const PROGRESS_NS: u64 = 6_000 * MS;
 
 /// Bytes of a saved state.
@@ -160,7 +160,8 @@ impl World {
                 settled_at_ns = Some(at_ns);
                 due_until = self.newest_output();
             }
-            // A moment for what is under way, and as long as it takes, within the bound, to say what is due.
+            // A moment for what is under way, and as long as it takes, within the bound, to say
+            // what is due.
             let over = settled_at_ns.is_some_and(|settled_ns| at_ns > settled_ns + self.plan.timeout_ns);
             if over && (at_ns > deadline_ns || self.first_unsaid(due_until).is_none()) {
                 break;

@@ -1,4 +1,5 @@
-//! Images that are put together here, byte by byte: without section headers and symbols. Format: System V ABI, ELF-64.
+//! Images that are put together here, byte by byte: without section headers and symbols. Format:
+//! System V ABI, ELF-64.
 
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Scratch, kvm, lockstep};
@@ -6,7 +7,8 @@ use lockstep_tests::harness::{Guest, Scratch, kvm, lockstep};
 /// Where they are entered.
 pub const CODE: u32 = 0x10_0000;
 
-/// An ELF64 executable of these segments, each with its address and flags (1 executable, 2 writable, 4 readable), entered at [`CODE`].
+/// An ELF64 executable of these segments, each with its address and flags (1 executable, 2
+/// writable, 4 readable), entered at [`CODE`].
 pub fn elf(segments: &[(u32, u32, &[u8])]) -> Vec<u8> {
     const HEADER_BYTES: u64 = 64;
     const SEGMENT_HEADER_BYTES: u64 = 56;

@@ -1,5 +1,5 @@
-//! A machine that has lost one of its sides takes a new one while it runs, any number of times, and whatever happens to a newcomer
-//! harms nothing. The same command starts every side.
+//! A machine that has lost one of its sides takes a new one while it runs, any number of times, and
+//! whatever happens to a newcomer harms nothing. The same command starts every side.
 
 use lockstep_tests::harness::{
     Client, Guest, Load, Pair, PairSpec, Replica, Reply, Scratch, Switch, kvm, lockstep, wait_until,
@@ -115,7 +115,8 @@ impl Web {
         holder
     }
 
-    /// Starts the machine with a mebibyte in its memory that compresses badly, and a channel that takes some seconds for it.
+    /// Starts the machine with a mebibyte in its memory that compresses badly, and a channel that
+    /// takes some seconds for it.
     fn begin_slowly(&self) -> Replica {
         let mut command = self.command("first");
         command.args(["--transfer-mbit", "1"]);
@@ -259,7 +260,8 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
         ..Web::new()
     };
     let mut holder = web.begin_slowly();
-    // What they write while the machine is sent is the log that the newcomer lacks. They end with their connections.
+    // What they write while the machine is sent is the log that the newcomer lacks. They end with
+    // their connections.
     for client in 0..4 {
         let address = web.switch.client_address();
         std::thread::spawn(move || {

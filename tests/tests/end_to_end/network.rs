@@ -1,4 +1,5 @@
-//! The network outside a pair ends, comes back, comes late, or is shared with a stranger: the guest and its data survive.
+//! The network outside a pair ends, comes back, comes late, or is shared with a stranger: the guest
+//! and its data survive.
 
 use lockstep_network::{Attachment, BlockingReceiver, FrameSender, Refusal};
 use lockstep_tests::harness::{
@@ -29,7 +30,8 @@ fn append_until_it_breaks(address: SocketAddr) -> i64 {
     acknowledged
 }
 
-/// Nothing of the list is lost: at most the write that was under way when the connection broke is there too.
+/// Nothing of the list is lost: at most the write that was under way when the connection broke is
+/// there too.
 fn expect_list(client: &mut Client, acknowledged: i64) {
     let Reply::Integer(length) = client.call(&["LLEN", "list"]) else {
         panic!("no length")
@@ -323,7 +325,8 @@ fn clients_on_a_bridge_notice_neither_a_killed_primary_nor_interfaces_that_come_
     });
 }
 
-/// Bare acknowledgements of the guest that are repeated four times in a row, each with the port of its client.
+/// Bare acknowledgements of the guest that are repeated four times in a row, each with the port of
+/// its client.
 fn repeated(frames: &[Vec<u8>]) -> Vec<(u16, Vec<u8>)> {
     let is_bare = |frame: &&Vec<u8>| {
         let is_tcp = frame.get(6..12) == Some(&GUEST_MAC) && frame.get(23) == Some(&6);

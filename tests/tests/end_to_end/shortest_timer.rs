@@ -1,7 +1,9 @@
-//! A guest whose interval timer has the shortest period that there is, 0.8 µs: each expiry is due before the one before was taken. Frames that
-//! arrive meanwhile have their turn, the guest's own code goes on, and the recording replays to the same.
+//! A guest whose interval timer has the shortest period that there is, 0.8 µs: each expiry is due
+//! before the one before was taken. Frames that arrive meanwhile have their turn, the guest's own
+//! code goes on, and the recording replays to the same.
 //!
-//! The guest is assembled here, and stays in ring 0: virtio registers and rings by virtio 1.2, 4.2.2 and 2.7; encodings by Intel SDM volume 2.
+//! The guest is assembled here, and stays in ring 0: virtio registers and rings by virtio 1.2,
+//! 4.2.2 and 2.7; encodings by Intel SDM volume 2.
 
 use crate::assembled::{CODE, elf};
 use lockstep_tests::harness::process::run;
@@ -81,7 +83,8 @@ fn network_handler() -> Vec<u8> {
     .concat()
 }
 
-/// Sets up interrupts, the network's receiving queue and the timer; then makes rounds of `round` until there was enough of each.
+/// Sets up interrupts, the network's receiving queue and the timer; then makes rounds of `round`
+/// until there was enough of each.
 fn main_code(round: &[u8]) -> Vec<u8> {
     let mut code = with_u32(&[0x0f, 0x01, 0x1c, 0x25], &[IDT_POINTER]);
     for (port, value) in [

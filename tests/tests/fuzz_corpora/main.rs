@@ -1,5 +1,6 @@
-//! The fuzz targets as ordinary tests: every seed, then mutations of the seeds, the same ones from the same `LOCKSTEP_SEED`.
-//! `LOCKSTEP_FUZZ_TIMES` multiplies their number. What fails is printed as the text of a new seed.
+//! The fuzz targets as ordinary tests: every seed, then mutations of the seeds, the same ones from
+//! the same `LOCKSTEP_SEED`. `LOCKSTEP_FUZZ_TIMES` multiplies their number. What fails is printed
+//! as the text of a new seed.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test may fail")]
 
 mod memory;

@@ -1,7 +1,9 @@
-//! The repository polices itself: who may know what, where `unsafe` may stand, how large a file may be.
+//! The repository polices itself: who may know what, where `unsafe` may stand, how large a file may
+//! be.
 //!
-//! [`policy`] has the tables, which follow ARCHITECTURE.md; [`paths`] finds what a Rust source names; [`tree`] lists the
-//! files. Each check is a function of text, and each has a test here that shows it failing.
+//! [`policy`] has the tables, which follow ARCHITECTURE.md; [`paths`] finds what a Rust source
+//! names; [`tree`] lists the files. Each check is a function of text, and each has a test here that
+//! shows it failing.
 
 // The helpers of a test may fail as loudly as the test itself.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]

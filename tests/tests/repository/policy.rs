@@ -19,7 +19,8 @@ pub const FOLDERS: &[&str] = &[
     "vmm",
 ];
 
-/// Roots of the deterministic modules, in which clippy refuses the calls and types that clippy.toml lists.
+/// Roots of the deterministic modules, in which clippy refuses the calls and types that clippy.toml
+/// lists.
 pub const DETERMINISTIC_ROOTS: &[&str] = &["vmm/core/src/machine/mod.rs", "vmm/core/src/replica/mod.rs"];
 
 /// What sources may not name.
@@ -109,8 +110,9 @@ pub const LAYERS: &[Layer] = &[
     },
     Layer {
         within: ALL,
-        // The configuration is fuzzed where it stands, and the statuses are held against the documents. A machine that is sent while it runs is
-        // a live one, and who sends it is a thread.
+        // The configuration is fuzzed where it stands, and the statuses are held against the
+        // documents. A machine that is sent while it runs is a live one, and who sends it is a
+        // thread.
         except: &[
             "vmm/src/shell/",
             "vmm/src/main.rs",
@@ -222,18 +224,20 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "vmm/switch/src/run.rs",
     // tokio watches a descriptor that is none of its own types.
     "vmm/network/src/link.rs",
-    // What the demonstration starts ends with it, even by SIGKILL: one system call between fork and exec.
+    // What the demonstration starts ends with it, even by SIGKILL: one system call between fork and
+    // exec.
     "vmm/src/shell/demo/processes.rs",
     // Guests are programs on bare (virtual) metal.
     "guest-images/",
     // One ioctl, without any crate.
     "tests/lab/probe.rs",
-    // What a test starts ends with it, whatever way it ends: two system calls between fork and exec.
+    // What a test starts ends with it, whatever way it ends: two system calls between fork and
+    // exec.
     "tests/src/harness/process.rs",
 ];
 
-/// Floors of the house: the crates of our own that each crate may import. Whoever is named stands on a lower floor, so imports only go
-/// down. What a crate needs for its tests is not asked about.
+/// Floors of the house: the crates of our own that each crate may import. Whoever is named stands
+/// on a lower floor, so imports only go down. What a crate needs for its tests is not asked about.
 pub const FLOORS: &[(&str, &[&str])] = &[
     ("generation", &[]),
     ("regular-file", &[]),
@@ -276,7 +280,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Complaints about the crates of our own that the manifest `text` of the crate in `folder` names above its floor.
+/// Complaints about the crates of our own that the manifest `text` of the crate in `folder` names
+/// above its floor.
 pub fn floor_complaints(floors: &[(&str, &[&str])], folder: &str, text: &str) -> Vec<String> {
     let Some((_, allowed)) = floors.iter().find(|(crate_folder, _)| *crate_folder == folder) else {
         return vec![format!("{folder}: has no floor in FLOORS")];

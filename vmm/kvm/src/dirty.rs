@@ -1,13 +1,14 @@
-//! The dirty log: which pages were written since it was last taken, by the guest (KVM's log) and by our own devices
-//! (the marks in [`Memory`]). Usable from any thread, while the vCPU runs.
+//! The dirty log: which pages were written since it was last taken, by the guest (KVM's log) and by
+//! our own devices (the marks in [`Memory`]). Usable from any thread, while the vCPU runs.
 //!
 //! ```text
 //!   DirtyLog --start--> Logging --take, take, …--> dropped: off
 //! ```
 //!
-//! A page is reported when it may have been written after it was last reported, so whoever reads a page after taking
-//! the log and before taking it again has its newest content, or gets the page reported again. Source: KVM_GET_DIRTY_LOG and
-//! KVM_SET_USER_MEMORY_REGION in Documentation/virt/kvm/api.rst.
+//! A page is reported when it may have been written after it was last reported, so whoever reads a
+//! page after taking the log and before taking it again has its newest content, or gets the page
+//! reported again. Source: KVM_GET_DIRTY_LOG and KVM_SET_USER_MEMORY_REGION in
+//! Documentation/virt/kvm/api.rst.
 
 #![allow(unsafe_code, reason = "memory slots")]
 
@@ -73,12 +74,14 @@ impl DirtyLog {
 
     fn set_flags(&self, flags: u32) -> Result<(), CpuError> {
         let region = slot(&self.memory, SLOT, flags).map_err(failed("find guest memory"))?;
-        // SAFETY: the region is mapped for as long as `memory` lives, which is as long as `vm` does: whoever has the one has the other.
+        // SAFETY: the region is mapped for as long as `memory` lives, which is as long as `vm`
+        // does: whoever has the one has the other.
         unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("log dirty pages"))
     }
 }
 
-/// Pages of `memory` that the host has given: all others were never written, and are zeros. All pages where the host does not say.
+/// Pages of `memory` that the host has given: all others were never written, and are zeros. All
+/// pages where the host does not say.
 #[must_use]
 pub fn given(memory: &Memory) -> PageSet {
     let count = memory::size_bytes(memory) / PAGE_BYTES;

@@ -1,14 +1,15 @@
-//! An image of guest memory at one moment, by fork(2): the child has it, copy on write, while the guest runs on here, and does nothing but
-//! write pages of it into a pipe.
+//! An image of guest memory at one moment, by fork(2): the child has it, copy on write, while the
+//! guest runs on here, and does nothing but write pages of it into a pipe.
 //!
 //! ```text
 //!   this process: fork ----- the guest runs on ----- reads pages ----- reaps
 //!   the child:      +-- closes everything but the pipe -- index, page, index, page, … END -- _exit
 //! ```
 //!
-//! The child is one thread of a program with many. It allocates nothing, takes no lock and calls nothing but the kernel
-//! (signal-safety(7)). It dies with the thread that made it (PR_SET_PDEATHSIG), so it never outlives the machine, and has no
-//! socket, no listening address and no file of this process but its end of the pipe.
+//! The child is one thread of a program with many. It allocates nothing, takes no lock and calls
+//! nothing but the kernel (signal-safety(7)). It dies with the thread that made it
+//! (PR_SET_PDEATHSIG), so it never outlives the machine, and has no socket, no listening address
+//! and no file of this process but its end of the pipe.
 
 #![allow(unsafe_code, reason = "fork, and guest memory as the kernel sees it")]
 
@@ -25,7 +26,8 @@ use std::io::{self, BufReader, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 
-/// Bytes of the pipe: the most that an unprivileged process may ask for. A smaller one is slower, and no harm.
+/// Bytes of the pipe: the most that an unprivileged process may ask for. A smaller one is slower,
+/// and no harm.
 const PIPE_BYTES: i32 = 1 << 20;
 /// Pages in one system call of the child: two parts each, of the 1,024 that writev(2) takes.
 const PAGES_AT_ONCE: usize = 64;
@@ -118,13 +120,15 @@ impl Drop for Image {
 
 /// Runs `task` in a child.
 fn in_child(task: Task) -> io::Result<Pid> {
-    // A signal's handler must not run in the child: it would say this process's things through what both share.
+    // A signal's handler must not run in the child: it would say this process's things through what
+    // both share.
     let before = SigSet::all().thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_SETMASK)?;
-    // SAFETY: no flag but the signal at its end, and no stack: a fork(2), which copies this thread only. Its child calls `run` and
-    // nothing else.
+    // SAFETY: no flag but the signal at its end, and no stack: a fork(2), which copies this thread
+    // only. Its child calls `run` and nothing else.
     let child = unsafe { libc::syscall(libc::SYS_clone, libc::SIGCHLD, 0, 0, 0, 0) };
     if child == 0 {
-        // SAFETY: this is the child of a fork, with this process's memory as it was; `task` has its addresses.
+        // SAFETY: this is the child of a fork, with this process's memory as it was; `task` has its
+        // addresses.
         unsafe { run(task) }
     }
     let failed = io::Error::last_os_error();
@@ -172,7 +176,8 @@ unsafe fn run(task: Task) -> ! {
             if index >= task.pages {
                 break;
             }
-            // SAFETY: `used` is below the length of `indices`, and twice that below the length of `parts`; the page is in guest memory.
+            // SAFETY: `used` is below the length of `indices`, and twice that below the length of
+            // `parts`; the page is in guest memory.
             unsafe {
                 let place = indices.as_mut_ptr().add(used);
                 *place = index;

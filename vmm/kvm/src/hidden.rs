@@ -11,7 +11,8 @@ use kvm_ioctls::{VcpuFd, VmFd};
 /// Whether KVM has any performance counters to give to guests.
 const PMU_PARAMETER: &str = "/sys/module/kvm/parameters/enable_pmu";
 
-/// A time-stamp counter that is 1% faster: 40 times what KVM takes for the same (its parameter `tsc_tolerance_ppm`, 250).
+/// A time-stamp counter that is 1% faster: 40 times what KVM takes for the same (its parameter
+/// `tsc_tolerance_ppm`, 250).
 const FASTER_BY_ONE_IN: u32 = 100;
 
 fn capability(cap: u32, argument: u64) -> kvm_enable_cap {
@@ -26,7 +27,8 @@ fn offers(vm: &VmFd, cap: u32, bits: u32) -> bool {
     vm.check_extension_raw(cap.into()) & bits as i32 != 0
 }
 
-/// Takes the performance counters away: RDPMC reads them in ring 0, whatever CPUID says. A KVM that cannot take them away must have none.
+/// Takes the performance counters away: RDPMC reads them in ring 0, whatever CPUID says. A KVM that
+/// cannot take them away must have none.
 pub fn performance_counters(vm: &VmFd) -> Result<(), HostError> {
     if offers(vm, KVM_CAP_PMU_CAPABILITY, KVM_PMU_CAP_DISABLE) {
         return vm
@@ -51,8 +53,8 @@ fn must_have_none(parameter: &str) -> Result<(), HostError> {
     }
 }
 
-/// Keeps KVM from patching VMCALL into VMMCALL, and the other way round, in the guest's memory. Where it cannot be kept from that, an image
-/// has none of them left (`machine::image::rewrite`).
+/// Keeps KVM from patching VMCALL into VMMCALL, and the other way round, in the guest's memory.
+/// Where it cannot be kept from that, an image has none of them left (`machine::image::rewrite`).
 pub fn hypercall_patching(vm: &VmFd) -> Result<(), HostError> {
     let quirk = KVM_X86_QUIRK_FIX_HYPERCALL_INSN;
     if !offers(vm, KVM_CAP_DISABLE_QUIRKS2, quirk) {
@@ -62,7 +64,8 @@ pub fn hypercall_patching(vm: &VmFd) -> Result<(), HostError> {
         .map_err(HostError::failed("keep hypercalls from being patched"))
 }
 
-/// Makes KVM refuse the hypercalls that CPUID does not show, which are all: those that code makes that was not in the image.
+/// Makes KVM refuse the hypercalls that CPUID does not show, which are all: those that code makes
+/// that was not in the image.
 pub fn hypercalls(vcpu: &VcpuFd, vm: &VmFd) -> Result<(), HostError> {
     if offers(vm, KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1) {
         vcpu.enable_cap(&capability(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1))
@@ -71,10 +74,11 @@ pub fn hypercalls(vcpu: &VcpuFd, vm: &VmFd) -> Result<(), HostError> {
     clock_pairing(vcpu, vm)
 }
 
-/// Makes KVM refuse clock pairing, which writes the host's time into guest memory whatever CPUID says: it does for a vCPU whose time-stamp
-/// counter it has to wind on by itself, because it is to run faster than the host's (`kvm_pv_clock_pairing` and `set_tsc_khz` in
-/// arch/x86/kvm/x86.c). No guest sees that counter. Where the processor scales it there is no such vCPU (docs/determinism.md, "What is not
-/// closed").
+/// Makes KVM refuse clock pairing, which writes the host's time into guest memory whatever CPUID
+/// says: it does for a vCPU whose time-stamp counter it has to wind on by itself, because it is to
+/// run faster than the host's (`kvm_pv_clock_pairing` and `set_tsc_khz` in arch/x86/kvm/x86.c). No
+/// guest sees that counter. Where the processor scales it there is no such vCPU
+/// (docs/determinism.md, "What is not closed").
 fn clock_pairing(vcpu: &VcpuFd, vm: &VmFd) -> Result<(), HostError> {
     if offers(vm, KVM_CAP_TSC_CONTROL, 1) || !offers(vm, KVM_CAP_GET_TSC_KHZ, 1) {
         return Ok(());

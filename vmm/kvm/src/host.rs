@@ -170,8 +170,8 @@ pub fn api_version() -> Option<i32> {
     Kvm::new().ok().map(|kvm| kvm.get_api_version())
 }
 
-/// The required capabilities, by the names of the kernel's documentation, and whether they are there; none where
-/// the device cannot be opened.
+/// The required capabilities, by the names of the kernel's documentation, and whether they are
+/// there; none where the device cannot be opened.
 #[must_use]
 pub fn capabilities() -> Vec<(&'static str, bool)> {
     let Ok(kvm) = Kvm::new() else { return Vec::new() };

@@ -1,7 +1,8 @@
 //! Kicks: a signal that makes a thread leave KVM_RUN, now or at its next entry.
 //!
-//! The handler sets `immediate_exit` in the run page of the thread it runs on, so that a signal which lands just before KVM_RUN is not
-//! lost (Documentation/virt/kvm/api.rst, KVM_RUN). It is installed without SA_RESTART.
+//! The handler sets `immediate_exit` in the run page of the thread it runs on, so that a signal
+//! which lands just before KVM_RUN is not lost (Documentation/virt/kvm/api.rst, KVM_RUN). It is
+//! installed without SA_RESTART.
 
 #![allow(unsafe_code, reason = "signal handlers and the shared run page")]
 
@@ -33,15 +34,16 @@ extern "C" fn handle(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_vo
     let _ = IMMEDIATE_EXIT.try_with(|flag| {
         let flag = flag.get();
         if !flag.is_null() {
-            // SAFETY: set by `Registration` to a byte of a run page that stays mapped until it clears the cell again,
-            // on this same thread, so not while this handler runs.
+            // SAFETY: set by `Registration` to a byte of a run page that stays mapped until it
+            // clears the cell again, on this same thread, so not while this handler runs.
             unsafe { ptr::write_volatile(flag, 1) };
         }
     });
     let _ = KICKED.try_with(|kicked| kicked.set(true));
 }
 
-/// Takes the kick that KVM_RUN came back with, so that the next entry runs. `flag` is `immediate_exit`.
+/// Takes the kick that KVM_RUN came back with, so that the next entry runs. `flag` is
+/// `immediate_exit`.
 pub(super) fn take(flag: &mut u8) {
     // A kick after the first line is remembered, and seen at the next entry.
     KICKED.with(|kicked| kicked.set(false));
@@ -58,7 +60,8 @@ pub(super) fn restore(flag: &mut u8) {
 }
 
 fn volatile_store(flag: &mut u8, value: u8) {
-    // SAFETY: a plain byte of the run page, which the kernel and this thread's signal handler also write.
+    // SAFETY: a plain byte of the run page, which the kernel and this thread's signal handler also
+    // write.
     unsafe { ptr::write_volatile(flag, value) };
 }
 

@@ -1,7 +1,7 @@
 //! KVM behind the machine's vCPU trait: the only module that knows its ioctls.
 //!
-//! No in-kernel interrupt controller, timer or clock is made: what a guest can see comes from user space alone.
-//! Source: Documentation/virt/kvm/api.rst of the Linux kernel.
+//! No in-kernel interrupt controller, timer or clock is made: what a guest can see comes from user
+//! space alone. Source: Documentation/virt/kvm/api.rst of the Linux kernel.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

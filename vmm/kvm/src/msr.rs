@@ -1,7 +1,8 @@
-//! MSR policy: the guest has what 64-bit mode needs; every other access is a general-protection fault.
+//! MSR policy: the guest has what 64-bit mode needs; every other access is a general-protection
+//! fault.
 //!
-//! So no live register (time-stamp counter, APERF/MPERF, performance counters, KVM's own 0x4b56_4dxx) can be read. Numbers: AMD APM
-//! volume 2, appendix A.
+//! So no live register (time-stamp counter, APERF/MPERF, performance counters, KVM's own
+//! 0x4b56_4dxx) can be read. Numbers: AMD APM volume 2, appendix A.
 
 use super::host::HostError;
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};

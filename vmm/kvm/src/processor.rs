@@ -1,4 +1,5 @@
-//! The processor of this host: what manuals leave open (flags after a multiplication, approximations, errata) differs between models.
+//! The processor of this host: what manuals leave open (flags after a multiplication,
+//! approximations, errata) differs between models.
 
 /// Vendor, family and model, as Linux names them.
 #[must_use]

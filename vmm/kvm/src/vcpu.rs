@@ -1,6 +1,7 @@
 //! The vCPU: KVM_RUN and its run page as plain entries and exits.
 //!
-//! [`Core`] is what the instruction clocks work with; [`KvmCpu`] is a core with a clock, and what the machine sees.
+//! [`Core`] is what the instruction clocks work with; [`KvmCpu`] is a core with a clock, and what
+//! the machine sees.
 
 #![allow(unsafe_code, reason = "the run page is shared with the kernel")]
 
@@ -45,14 +46,16 @@ pub enum Ran {
 
 /// The vCPU without a clock.
 pub struct Core {
-    // First, because fields go away in this order: a kick must not write to a run page that is gone.
+    // First, because fields go away in this order: a kick must not write to a run page that is
+    // gone.
     _registration: Registration,
     vcpu: VcpuFd,
     // The VM and its memory live as long as the vCPU, or longer where somebody still has the log.
     vm: Arc<VmFd>,
     dirty_log: DirtyLog,
     memory: Memory,
-    /// Where the answer to the last exit's read goes, and its size. In the run page; good until the next KVM_RUN.
+    /// Where the answer to the last exit's read goes, and its size. In the run page; good until the
+    /// next KVM_RUN.
     answer: Option<(*mut u8, usize)>,
     /// An access of the last exit is not complete.
     pending: bool,
@@ -158,7 +161,8 @@ impl Core {
         if run.exit_reason != KVM_EXIT_IO {
             return None;
         }
-        // SAFETY: the exit reason says that this member of the union was written; all its fields are plain numbers.
+        // SAFETY: the exit reason says that this member of the union was written; all its fields
+        // are plain numbers.
         let access = unsafe { run.__bindgen_anon_1.io };
         let name = if u32::from(access.direction) == KVM_EXIT_IO_IN {
             "INS"
@@ -179,8 +183,8 @@ impl Core {
         };
         let bytes = value.to_le_bytes();
         for (index, byte) in bytes.iter().take(size_bytes).enumerate() {
-            // SAFETY: `address` is where the last KVM_RUN asked for `size_bytes` bytes in the run page, which stays mapped with the
-            // vCPU; it is cleared before each KVM_RUN.
+            // SAFETY: `address` is where the last KVM_RUN asked for `size_bytes` bytes in the run
+            // page, which stays mapped with the vCPU; it is cleared before each KVM_RUN.
             unsafe { address.add(index).write_volatile(*byte) };
         }
     }
@@ -239,9 +243,10 @@ impl Core {
         if on { Ok(()) } else { self.clear_trap_flag() }
     }
 
-    /// Takes the trap flag of a step away, where KVM has left it. Registers are set only there: KVM forgets the exception that an
-    /// instruction has caused and that waits for the next KVM_RUN when they are (`__set_regs` in arch/x86/kvm/x86.c), and the instruction
-    /// would be executed again.
+    /// Takes the trap flag of a step away, where KVM has left it. Registers are set only there: KVM
+    /// forgets the exception that an instruction has caused and that waits for the next KVM_RUN
+    /// when they are (`__set_regs` in arch/x86/kvm/x86.c), and the instruction would be executed
+    /// again.
     fn clear_trap_flag(&mut self) -> Result<(), CpuError> {
         self.settle()?;
         let is_set_anew = self.vcpu.get_kvm_run().kvm_dirty_regs & u64::from(KVM_SYNC_X86_REGS) != 0;
@@ -273,7 +278,8 @@ impl Core {
         Ok(events.exception.injected | events.exception.pending != 0)
     }
 
-    /// Whether the guest's own trap flag is set. While stepping it is not: what sets it is not stepped over.
+    /// Whether the guest's own trap flag is set. While stepping it is not: what sets it is not
+    /// stepped over.
     pub(super) fn traps_itself(&mut self) -> Result<bool, CpuError> {
         Ok(!self.stepping && self.registers()?.rflags & TRAP_FLAG != 0)
     }

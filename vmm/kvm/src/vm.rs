@@ -42,7 +42,8 @@ impl Vm {
                 action: "find guest memory",
                 why: why.to_string(),
             })?;
-            // SAFETY: the region is mapped for as long as `memory` lives, which `Self` and then the vCPU keep.
+            // SAFETY: the region is mapped for as long as `memory` lives, which `Self` and then the
+            // vCPU keep.
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
         msr::filter(&vm)?;
@@ -51,7 +52,8 @@ impl Vm {
         Ok(Self { vm, memory })
     }
 
-    /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the thread that will run it.
+    /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
+    /// thread that will run it.
     ///
     /// # Errors
     /// [`HostError`].
@@ -67,7 +69,8 @@ impl Vm {
         Ok(KvmCpu::new(Core::new(vcpu, self.vm, self.memory)?, clock))
     }
 
-    /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's KVM does there.
+    /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's
+    /// KVM does there.
     ///
     /// # Errors
     /// [`HostError`].
@@ -185,6 +188,7 @@ fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
     sregs.cr3 = boot::PAGE_TABLE_ADDRESS;
     sregs.cr4 = boot::CR4;
     sregs.efer = boot::EFER;
-    // There is none; while it counts as enabled, upstream KVM adds its bit to the CPUID table it was given.
+    // There is none; while it counts as enabled, upstream KVM adds its bit to the CPUID table it
+    // was given.
     sregs.apic_base &= !APIC_ENABLED;
 }

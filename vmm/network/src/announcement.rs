@@ -1,9 +1,10 @@
 //! Frames by which a machine that goes live tells the network where it is now.
 //!
-//! Two kinds. [`gratuitous_arp`] is for every switch and station: they relearn the port of the MAC address.
-//! [`Announcement`] is for `lockstep switch` alone: it carries the generation in which the sender acts, and from
-//! then on the switch refuses what ports with a lower generation of the same pair send. A primary that was
-//! stopped and wakes after the failover is silenced there too, not only by its own test-and-set.
+//! Two kinds. [`gratuitous_arp`] is for every switch and station: they relearn the port of the MAC
+//! address. [`Announcement`] is for `lockstep switch` alone: it carries the generation in which the
+//! sender acts, and from then on the switch refuses what ports with a lower generation of the same
+//! pair send. A primary that was stopped and wakes after the failover is silenced there too, not
+//! only by its own test-and-set.
 //!
 //! ```text
 //!   Announcement: Ethernet header (ethertype 0x88B5, IEEE 802 local experimental 1), then
@@ -22,7 +23,8 @@
 //!    10  IP          4 bytes  zero where the MAC address is meant
 //! ```
 //!
-//! ARP is RFC 826, its announcement RFC 5227 section 3, RARP (for a guest whose address is unknown) RFC 903.
+//! ARP is RFC 826, its announcement RFC 5227 section 3, RARP (for a guest whose address is unknown)
+//! RFC 903.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -172,8 +174,9 @@ impl ArpPacket {
     }
 }
 
-/// The broadcast frame that tells switches and stations where `mac` is now: an ARP announcement where the address
-/// of the guest is known, otherwise a RARP request, which says the same to switches.
+/// The broadcast frame that tells switches and stations where `mac` is now: an ARP announcement
+/// where the address of the guest is known, otherwise a RARP request, which says the same to
+/// switches.
 #[must_use]
 pub fn gratuitous_arp(mac: MacAddress, address: Option<Ipv4Addr>) -> Vec<u8> {
     match address {
@@ -205,8 +208,8 @@ struct AnnouncementBody {
 }
 
 impl Announcement {
-    /// The announcement of a machine of `pair` that is not live: no generation is as low, so the switch takes nothing
-    /// from it.
+    /// The announcement of a machine of `pair` that is not live: no generation is as low, so the
+    /// switch takes nothing from it.
     #[must_use]
     pub fn standby(pair: PairName) -> Self {
         Self {
@@ -215,8 +218,8 @@ impl Announcement {
         }
     }
 
-    /// The frame that says this to the switch. It names no station: the switch learns nothing from it and
-    /// never passes it on.
+    /// The frame that says this to the switch. It names no station: the switch learns nothing from
+    /// it and never passes it on.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
         let header = EthernetHeader {

@@ -1,8 +1,8 @@
 //! When a machine announces where it is: at once, and again with growing pauses.
 //!
-//! A broadcast is lost easily: a bridge port that is still learning, a queue that is full, a link that comes up late. QEMU's
-//! `announce-self` repeats it for that reason, and so does this. A link that comes back starts the schedule again. Pure: the
-//! time is told.
+//! A broadcast is lost easily: a bridge port that is still learning, a queue that is full, a link
+//! that comes up late. QEMU's `announce-self` repeats it for that reason, and so does this. A link
+//! that comes back starts the schedule again. Pure: the time is told.
 
 use std::time::{Duration, Instant};
 
@@ -54,7 +54,8 @@ impl Announcing {
         self.due
     }
 
-    /// True while the first announcement of the schedule has not left: the one that tells a switch the generation.
+    /// True while the first announcement of the schedule has not left: the one that tells a switch
+    /// the generation.
     pub(super) fn is_first(&self) -> bool {
         self.round == 0
     }

@@ -127,7 +127,8 @@ impl Attachment {
     }
 }
 
-/// Connects without waiting: a switch that was stopped and whose queue of connections is full must not stop a replica.
+/// Connects without waiting: a switch that was stopped and whose queue of connections is full must
+/// not stop a replica.
 fn connect_at_once(socket: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let stream = UnixStream::from(nix::sys::socket::socket(

@@ -1,8 +1,8 @@
 //! Frames on a stream: a 4-byte big-endian length, then that many bytes of an Ethernet frame.
 //!
-//! The same as the `stream` network backend of QEMU, so that a QEMU can sit on the switch too. The decoder is pure:
-//! bytes go in wherever a read left them, and frames come out as slices of its buffer, which grows with what is read at
-//! once, up to a bound, and never by a length on the wire.
+//! The same as the `stream` network backend of QEMU, so that a QEMU can sit on the switch too. The
+//! decoder is pure: bytes go in wherever a read left them, and frames come out as slices of its
+//! buffer, which grows with what is read at once, up to a bound, and never by a length on the wire.
 
 /// Bytes of the length before every frame.
 pub const LENGTH_BYTES: usize = 4;
@@ -13,8 +13,8 @@ pub const FRAME_BYTES_MAX: usize = 65_550;
 /// Bytes of a new decoder's buffer: a few ordinary frames. Most streams never bring more at once.
 const BUFFER_BYTES_MIN: usize = 4 << 10;
 
-/// Bytes it grows to: the longest frame with its length, and as much again, so that one read can bring the rest of a
-/// long frame together with many short ones.
+/// Bytes it grows to: the longest frame with its length, and as much again, so that one read can
+/// bring the rest of a long frame together with many short ones.
 const BUFFER_BYTES_MAX: usize = 2 * (LENGTH_BYTES + FRAME_BYTES_MAX);
 
 /// The other side does not speak this framing; the stream cannot be resynchronised.
@@ -59,7 +59,8 @@ impl FrameDecoder {
         }
     }
 
-    /// Where the next bytes of the stream go; never empty once [`Self::next_frame`] has returned none.
+    /// Where the next bytes of the stream go; never empty once [`Self::next_frame`] has returned
+    /// none.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {
             self.buffer.copy_within(self.start..self.end, 0);
@@ -69,7 +70,8 @@ impl FrameDecoder {
         self.buffer.get_mut(self.end..).unwrap_or_default()
     }
 
-    /// Tells that the first `count` bytes of [`Self::space`] were filled. Where that was all of it, more may wait.
+    /// Tells that the first `count` bytes of [`Self::space`] were filled. Where that was all of it,
+    /// more may wait.
     pub fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.buffer.len());
         if self.end == self.buffer.len() {

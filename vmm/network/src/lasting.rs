@@ -8,10 +8,11 @@
 //!      down (TAP): frames are dropped; up again: announces itself
 //! ```
 //!
-//! The network is outside the pair: its end must not be that of the guest. [`NetworkReceiver::recv`] does the work that takes
-//! time (attaching, repeating announcements), so it has to be awaited as long as the replica runs. Nothing is announced
-//! after the time until which the sender may speak: a repeated announcement of a replica that has been replaced would take
-//! the guest's address away from its successor.
+//! The network is outside the pair: its end must not be that of the guest.
+//! [`NetworkReceiver::recv`] does the work that takes time (attaching, repeating announcements), so
+//! it has to be awaited as long as the replica runs. Nothing is announced after the time until
+//! which the sender may speak: a repeated announcement of a replica that has been replaced would
+//! take the guest's address away from its successor.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -32,8 +33,8 @@ use lockstep_process::clock::role_ns;
 const RETRY_PAUSE_MIN: Duration = Duration::from_millis(50);
 /// Longest pause before attaching again.
 const RETRY_PAUSE_MAX: Duration = Duration::from_secs(2);
-/// A link that lasted shorter than this is not worth a line when it ends, nor a short pause: a program that accepts and closes
-/// causes one line in this time.
+/// A link that lasted shorter than this is not worth a line when it ends, nor a short pause: a
+/// program that accepts and closes causes one line in this time.
 const STABLE: Duration = RETRY_PAUSE_MAX;
 /// Between two looks at the condition of a TAP interface, whose owner is not notified of it.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
@@ -168,8 +169,9 @@ fn announce(sender: &mut FrameSender, announcing: &Announcing) -> bool {
 pub struct NetworkSender(Arc<Shared>);
 
 impl NetworkSender {
-    /// Sends frames of the guest in order, to a switch with a single system call. A guest does not announce: such a frame would
-    /// speak for the replica, make the guest a member of any pair, and fence it. It is dropped.
+    /// Sends frames of the guest in order, to a switch with a single system call. A guest does not
+    /// announce: such a frame would speak for the replica, make the guest a member of any pair, and
+    /// fence it. It is dropped.
     pub fn send_batch<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         let mut state = self.0.state();
         let mut count = 0;
@@ -198,15 +200,16 @@ impl NetworkSender {
         }
     }
 
-    /// Tells a switch of ours that this machine is one of `pair`, and not live. Told again on every new link.
+    /// Tells a switch of ours that this machine is one of `pair`, and not live. Told again on every
+    /// new link.
     pub fn stand_by(&mut self, pair: PairName) {
         let mut state = self.0.state();
         state.pair = Some(pair);
         state.introduce(Instant::now());
     }
 
-    /// Announces from now on that `generation` of `pair` speaks for the guest with this address: at once where
-    /// [`Self::may_speak_until`] allows it, repeatedly, and on every new link.
+    /// Announces from now on that `generation` of `pair` speaks for the guest with this address: at
+    /// once where [`Self::may_speak_until`] allows it, repeatedly, and on every new link.
     pub fn announce(&mut self, pair: PairName, generation: Generation, mac: MacAddress) {
         let mut state = self.0.state();
         let now = Instant::now();

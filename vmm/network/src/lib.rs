@@ -6,11 +6,11 @@
 //!   --network none          nothing arrives, nothing leaves
 //! ```
 //!
-//! [`Attachment::attach`] opens the link; [`Link::split`] gives a [`FrameSender`], which never waits, and a
-//! [`FrameReceiver`], which waits in tokio ([`Link::split_blocking`] gives one that needs no runtime). Like
-//! any network the link may drop: what the other side does not take at once is dropped and counted, and the
-//! guest's own protocols make up for it. A machine uses [`open`], whose halves survive the end of a link.
-//! Nothing here knows the log, the gate or a role.
+//! [`Attachment::attach`] opens the link; [`Link::split`] gives a [`FrameSender`], which never
+//! waits, and a [`FrameReceiver`], which waits in tokio ([`Link::split_blocking`] gives one that
+//! needs no runtime). Like any network the link may drop: what the other side does not take at once
+//! is dropped and counted, and the guest's own protocols make up for it. A machine uses [`open`],
+//! whose halves survive the end of a link. Nothing here knows the log, the gate or a role.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

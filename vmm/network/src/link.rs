@@ -1,9 +1,10 @@
 //! An open attachment and its two halves.
 //!
-//! The sending half belongs to whoever releases outputs and never makes it wait: one non-blocking write, in the
-//! caller's thread, for one frame or for a whole batch. What the other side has no room for is dropped and
-//! counted, as on any network; only the rest of a frame that left in part is kept, for the stream's sake. The
-//! receiving half waits in tokio, or in `poll(2)` where there is no runtime.
+//! The sending half belongs to whoever releases outputs and never makes it wait: one non-blocking
+//! write, in the caller's thread, for one frame or for a whole batch. What the other side has no
+//! room for is dropped and counted, as on any network; only the rest of a frame that left in part
+//! is kept, for the stream's sake. The receiving half waits in tokio, or in `poll(2)` where there
+//! is no runtime.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -20,8 +21,8 @@ use super::framing::{LENGTH_BYTES, append_frame};
 use super::tap::{Carrier, carrier};
 use super::{Announcement, Attachment, FRAME_BYTES_MAX, FrameDecoder, FramingError, NetworkError};
 
-/// Asked of the kernel for the socket's send buffer, in bytes: room for what 512 connections have in flight at
-/// 1,600 bytes each. The kernel grants what `net.core.wmem_max` allows.
+/// Asked of the kernel for the socket's send buffer, in bytes: room for what 512 connections have
+/// in flight at 1,600 bytes each. The kernel grants what `net.core.wmem_max` allows.
 const SEND_BUFFER_BYTES: usize = 512 * 1600;
 
 enum Wire {
@@ -139,7 +140,8 @@ impl AsRawFd for Watched {
 
 #[allow(unsafe_code)] // tokio offers no safe way to watch a descriptor that is not one of its own types.
 fn watch(wire: Arc<Wire>) -> io::Result<AsyncFd<Watched>> {
-    // SAFETY: the wire owns its descriptor, is never changed, and lives as long as the `AsyncFd` that holds it.
+    // SAFETY: the wire owns its descriptor, is never changed, and lives as long as the `AsyncFd`
+    // that holds it.
     unsafe { AsyncFd::register(Watched(wire)) }.map_err(io::Error::from)
 }
 
@@ -170,8 +172,8 @@ impl FrameSender {
         self.send_batch(std::iter::once(frame))
     }
 
-    /// Sends several frames in order, to the switch with a single system call. Never waits: what there is no
-    /// room for is dropped and counted.
+    /// Sends several frames in order, to the switch with a single system call. Never waits: what
+    /// there is no room for is dropped and counted.
     ///
     /// # Errors
     /// Where the link has ended.
@@ -195,8 +197,8 @@ impl FrameSender {
         })
     }
 
-    /// Tells the switch in which generation of which pair the sender acts. Other attachments have nobody to
-    /// tell, and are sent nothing.
+    /// Tells the switch in which generation of which pair the sender acts. Other attachments have
+    /// nobody to tell, and are sent nothing.
     ///
     /// # Errors
     /// Where the link has ended.
@@ -207,8 +209,8 @@ impl FrameSender {
         }
     }
 
-    /// Frames dropped so far: those the other side had no room for, those above [`FRAME_BYTES_MAX`], and
-    /// all where there is no network.
+    /// Frames dropped so far: those the other side had no room for, those above
+    /// [`FRAME_BYTES_MAX`], and all where there is no network.
     #[must_use]
     pub fn dropped_frames(&self) -> u64 {
         self.dropped_frames
@@ -234,8 +236,8 @@ impl FrameSender {
         Ok(())
     }
 
-    /// Drops and counts the frames that have not begun to leave. The stream begins with `rest_bytes` of an older
-    /// frame, and its first `written` bytes have left.
+    /// Drops and counts the frames that have not begun to leave. The stream begins with
+    /// `rest_bytes` of an older frame, and its first `written` bytes have left.
     fn drop_unsent(&mut self, rest_bytes: usize, written: usize) {
         let mut kept = rest_bytes;
         let mut boundary = rest_bytes;
@@ -267,8 +269,8 @@ impl FrameSender {
     }
 }
 
-/// What a TAP interface says of a frame that is lost while the interface itself is well: its queue is full, it is
-/// down (EIO), or the frame is too short to be one (EINVAL).
+/// What a TAP interface says of a frame that is lost while the interface itself is well: its queue
+/// is full, it is down (EIO), or the frame is too short to be one (EINVAL).
 fn is_lost_on_the_wire(error: &io::Error) -> bool {
     let lost = [libc::EAGAIN, libc::EIO, libc::EINVAL, libc::ENOBUFS];
     error.raw_os_error().is_some_and(|number| lost.contains(&number))
@@ -382,8 +384,8 @@ pub struct FrameReceiver {
 }
 
 impl FrameReceiver {
-    /// The next frame; waits for ever where there is no network. Cancellation-safe: dropped while it waits, it
-    /// loses nothing.
+    /// The next frame; waits for ever where there is no network. Cancellation-safe: dropped while
+    /// it waits, it loses nothing.
     ///
     /// # Errors
     /// Where the link has ended, and ever after.

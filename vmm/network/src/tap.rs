@@ -1,7 +1,7 @@
 //! A TAP interface through `/dev/net/tun` (Linux: Documentation/networking/tuntap.rst).
 //!
-//! The interface has to exist: TUNSETIFF would make a missing one, without an address or a bridge, and the typing
-//! error would show as silence.
+//! The interface has to exist: TUNSETIFF would make a missing one, without an address or a bridge,
+//! and the typing error would show as silence.
 
 #![allow(unsafe_code)] // Three ioctls that no safe interface offers.
 
@@ -95,7 +95,8 @@ fn attach(file: &File, name: &str) -> io::Result<()> {
     {
         *to = from as libc::c_char;
     }
-    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives through the call; the descriptor is open.
+    // SAFETY: TUNSETIFF reads and writes one `ifreq`, which lives through the call; the descriptor
+    // is open.
     let outcome = unsafe { request::set_interface(file.as_raw_fd(), &wanted) };
     outcome.map(|_| ()).map_err(io::Error::from)
 }
@@ -111,7 +112,8 @@ pub(super) fn carrier(file: &File) -> Carrier {
         // Without a descriptor to ask by, nothing is known to be wrong.
         return Carrier::Up;
     };
-    // SAFETY: SIOCGIFFLAGS reads the name in one `ifreq` and writes its flags; both live through the call.
+    // SAFETY: SIOCGIFFLAGS reads the name in one `ifreq` and writes its flags; both live through
+    // the call.
     if unsafe { request::get_flags(socket.as_raw_fd(), &mut interface) }.is_err() {
         return Carrier::Gone;
     }

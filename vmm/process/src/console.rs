@@ -7,9 +7,11 @@
 //!            Ctrl-Z, put into the background, or the end
 //! ```
 //!
-//! A terminal that is taken keeps its signals: Ctrl-C still ends the program, and Ctrl-Z stops it. It is put back as it was found on every
-//! exit path, a panic included, and before a stop. In the background nothing is read from it and none of its settings is touched: the
-//! shell owns it, and would have the process stopped. A backup leaves it alone until it goes live: what is typed before waits in the terminal.
+//! A terminal that is taken keeps its signals: Ctrl-C still ends the program, and Ctrl-Z stops it.
+//! It is put back as it was found on every exit path, a panic included, and before a stop. In the
+//! background nothing is read from it and none of its settings is touched: the shell owns it, and
+//! would have the process stopped. A backup leaves it alone until it goes live: what is typed
+//! before waits in the terminal.
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::errno::Errno;
@@ -24,11 +26,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Bytes taken from standard input at once; with the channel's length this bounds what waits for the guest: 16 KiB.
+/// Bytes taken from standard input at once; with the channel's length this bounds what waits for
+/// the guest: 16 KiB.
 const READ_BYTES: usize = 1024;
 const WAITING_READS: usize = 16;
 
-/// Between two looks at who is in the foreground: no signal tells a running job that it was put there.
+/// Between two looks at who is in the foreground: no signal tells a running job that it was put
+/// there.
 const LOOK_INTERVAL_MS: u8 = 100;
 
 /// What a terminal that is taken does not do.
@@ -79,11 +83,12 @@ impl Drop for TerminalGuard {
     }
 }
 
-/// Keeps Ctrl-Z for the thread that reads the console, which puts the terminal back before the process stops. For commands that have one,
-/// before any thread is started that does not block it.
+/// Keeps Ctrl-Z for the thread that reads the console, which puts the terminal back before the
+/// process stops. For commands that have one, before any thread is started that does not block it.
 pub fn keep_stops() {
     if std::io::stdin().is_terminal() {
-        // Finds out whether the terminal controls this process: a shell may end before the next look.
+        // Finds out whether the terminal controls this process: a shell may end before the next
+        // look.
         let _ = in_foreground();
         // Where it cannot be blocked, a stop leaves the terminal as it is.
         let _ = job_control().thread_block();
@@ -110,8 +115,9 @@ fn job_control() -> SigSet {
 /// The terminal has controlled this process.
 static CONTROLLED: AtomicBool = AtomicBool::new(false);
 
-/// True if this process may use the terminal. One that never controlled this process has no background; one that did and does no more, because
-/// the shell has ended, is no longer this process's to use.
+/// True if this process may use the terminal. One that never controlled this process has no
+/// background; one that did and does no more, because the shell has ended, is no longer this
+/// process's to use.
 fn in_foreground() -> bool {
     match tcgetpgrp(std::io::stdin()) {
         Ok(group) => {
@@ -122,7 +128,8 @@ fn in_foreground() -> bool {
     }
 }
 
-/// Sets the terminal up. Should the shell have taken it back in this moment, its signal must not stop the process.
+/// Sets the terminal up. Should the shell have taken it back in this moment, its signal must not
+/// stop the process.
 fn set(settings: &Termios) -> bool {
     let background = SigSet::from(Signal::SIGTTOU);
     let before = background.thread_swap_mask(SigmaskHow::SIG_BLOCK);
@@ -226,7 +233,8 @@ fn forward(sender: &Sender<Vec<u8>>, arrived: &impl Fn()) {
 
 /// Forwards what is typed, while this process is in the terminal's foreground.
 fn forward_typed(sender: &Sender<Vec<u8>>, arrived: &impl Fn()) {
-    // Should the shell take the terminal back between a look and what follows, that fails, and does not stop the process.
+    // Should the shell take the terminal back between a look and what follows, that fails, and does
+    // not stop the process.
     let background: SigSet = [Signal::SIGTTIN, Signal::SIGTTOU].into_iter().collect();
     let _ = background.thread_block();
     let signals = SignalFd::with_flags(&job_control(), SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
@@ -277,7 +285,8 @@ fn follow_signal(signal: i32) {
     if signal == Signal::SIGTSTP as i32 {
         terminal().put_back();
         let stop = SigSet::from(Signal::SIGTSTP);
-        // Taken as it would have been before: the process stops here, unless nobody could continue it.
+        // Taken as it would have been before: the process stops here, unless nobody could continue
+        // it.
         let _ = raise(Signal::SIGTSTP).and_then(|()| stop.thread_unblock());
         let _ = stop.thread_block();
     }

@@ -1,9 +1,10 @@
-//! File descriptors. A process that runs out of them cannot say what it lacks any more, so their number is looked at first.
+//! File descriptors. A process that runs out of them cannot say what it lacks any more, so their
+//! number is looked at first.
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 64 connections that have not said who
-/// they are, and 16 claims that wait for storage.
+/// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 64
+/// connections that have not said who they are, and 16 claims that wait for storage.
 const DESCRIPTORS_MIN: u64 = 48 + 64 + 16;
 
 /// Raises the limit to `wanted` where the hard limit allows it, and returns what holds then.

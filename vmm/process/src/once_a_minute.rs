@@ -1,5 +1,5 @@
-//! Bound on lines that somebody outside can cause: the first is written at once, those of the next minute are counted, and
-//! written as one line when it is over.
+//! Bound on lines that somebody outside can cause: the first is written at once, those of the next
+//! minute are counted, and written as one line when it is over.
 
 use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
@@ -37,7 +37,8 @@ impl OnceAMinute {
         }
     }
 
-    /// Number of the events that were counted, for a line that begins the next minute; none if there were none.
+    /// Number of the events that were counted, for a line that begins the next minute; none if
+    /// there were none.
     #[must_use]
     pub fn take(&mut self) -> Option<u64> {
         let count = std::mem::take(&mut self.counted);

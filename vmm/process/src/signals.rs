@@ -1,8 +1,10 @@
 //! SIGTERM, SIGINT and SIGHUP end every command within a second, in every state.
 //!
-//! A thread waits for them from the first moment on. A command that listens gets the signal and stops in good order: a machine at its
-//! next execution point, a pair with a Goodbye. The thread ends the process itself where no command listens, and where the good order
-//! takes too long, because a command can be inside a system call that does not return (storage that hangs, a FIFO without a writer).
+//! A thread waits for them from the first moment on. A command that listens gets the signal and
+//! stops in good order: a machine at its next execution point, a pair with a Goodbye. The thread
+//! ends the process itself where no command listens, and where the good order takes too long,
+//! because a command can be inside a system call that does not return (storage that hangs, a FIFO
+//! without a writer).
 //!
 //! ```text
 //!   signal -> a command listens  -> it ends by itself              its status
@@ -10,8 +12,8 @@
 //!          -> no command listens -> ended at once                  0 where nothing but a start was given up, else 1
 //! ```
 //!
-//! SIGHUP stays ignored where it was ignored at the start (nohup). SIGXFSZ does not end the process: the write that passes the limit
-//! fails with its own error.
+//! SIGHUP stays ignored where it was ignored at the start (nohup). SIGXFSZ does not end the
+//! process: the write that passes the limit fails with its own error.
 
 use super::console;
 use super::status::Status;
@@ -31,12 +33,13 @@ use tokio::sync::watch;
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
-/// A machine that ends digests its memory: as long as it computes, it has this time beside [`ORDER_LIMIT`], at the rate of an emulated
-/// host that is busy. For 64 MiB, 8 s.
+/// A machine that ends digests its memory: as long as it computes, it has this time beside
+/// [`ORDER_LIMIT`], at the rate of an emulated host that is busy. For 64 MiB, 8 s.
 const DIGESTED_BYTES_PER_MS: u64 = 8 << 10;
 /// How often it is looked whether it computes.
 const COMPUTING_LOOK: Duration = Duration::from_millis(200);
-/// Processor time in between by which it does. What waits in a system call uses none, and a replica loop that goes on less.
+/// Processor time in between by which it does. What waits in a system call uses none, and a replica
+/// loop that goes on less.
 const COMPUTING_MIN: Duration = Duration::from_millis(2);
 /// Putting the terminal back and saying why may block, and are then left undone.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(125);
@@ -47,7 +50,8 @@ static ASKED: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(|| watch::Sen
 /// Memory of the machine that runs, in bytes; 0 before there is one.
 static MACHINE_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to wait for signals. `given_up` is the status of a command that is ended before a machine of its own runs.
+/// Begins to wait for signals. `given_up` is the status of a command that is ended before a machine
+/// of its own runs.
 ///
 /// # Errors
 /// The system refuses a handler or a thread.
@@ -150,7 +154,8 @@ fn ignored_in(status: &str, signal: i32) -> bool {
         .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
 }
 
-/// A command's way to hear that it is to end. While there is one, the command has time to stop in good order.
+/// A command's way to hear that it is to end. While there is one, the command has time to stop in
+/// good order.
 pub struct Signals(watch::Receiver<Option<i32>>);
 
 impl Signals {

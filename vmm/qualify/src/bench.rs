@@ -1,6 +1,8 @@
-//! What the probes work with: a bench makes subjects, a subject is a virtual machine that runs one probe guest.
+//! What the probes work with: a bench makes subjects, a subject is a virtual machine that runs one
+//! probe guest.
 //!
-//! Behind both is KVM ([`super::subject`]) or, in unit tests, a vCPU that misbehaves in a chosen way.
+//! Behind both is KVM ([`super::subject`]) or, in unit tests, a vCPU that misbehaves in a chosen
+//! way.
 
 use super::stage::StageError;
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, Vcpu};
@@ -90,7 +92,8 @@ pub enum Reached {
     Exit(Exit),
 }
 
-/// Why a probe could not be carried out. What the host does wrongly within a probe is no error but what is looked for.
+/// Why a probe could not be carried out. What the host does wrongly within a probe is no error but
+/// what is looked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
     /// The host lacks something.
@@ -245,7 +248,8 @@ pub fn describe(exit: &Exit) -> String {
     }
 }
 
-/// Instructions of its counted loop that the guest has executed, if it is there and its state is one of those it has.
+/// Instructions of its counted loop that the guest has executed, if it is there and its state is
+/// one of those it has.
 #[must_use]
 pub fn loop_position(registers: &Registers, rounds: u64) -> Option<u64> {
     let Registers {

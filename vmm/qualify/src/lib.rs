@@ -1,12 +1,14 @@
-//! Qualification: what this host's KVM does exactly, found by small self-test guests instead of assumed.
+//! Qualification: what this host's KVM does exactly, found by small self-test guests instead of
+//! assumed.
 //!
 //! ```text
 //!   programs, stage -> bench::Bench -> bench::Subject <- probes: observe, then judge -> finding::Finding -> verdict, strategy
 //!                       (KVM: subject, state)                                              suite: all of them
 //! ```
 //!
-//! A probe knows its guest's every state beforehand, so that what the host does can be compared with what is right. Judgements are functions
-//! of what was observed; unit tests run the probes on a vCPU that misbehaves in each of the ways they are to catch.
+//! A probe knows its guest's every state beforehand, so that what the host does can be compared
+//! with what is right. Judgements are functions of what was observed; unit tests run the probes on
+//! a vCPU that misbehaves in each of the ways they are to catch.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

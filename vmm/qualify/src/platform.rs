@@ -1,4 +1,5 @@
-//! The host itself: its KVM's kind, version and capabilities, and whether it counts guest instructions.
+//! The host itself: its KVM's kind, version and capabilities, and whether it counts guest
+//! instructions.
 
 #![allow(unsafe_code, reason = "a system call that the C library does not wrap")]
 
@@ -155,7 +156,8 @@ pub fn module() -> (&'static str, &'static str) {
         .unwrap_or((UNKNOWN, UNKNOWN))
 }
 
-/// Size of `struct perf_event_attr` in its second version, which every kernel that matters takes (perf_event_open(2)).
+/// Size of `struct perf_event_attr` in its second version, which every kernel that matters takes
+/// (perf_event_open(2)).
 const ATTRIBUTE_BYTES: usize = 72;
 /// PERF_COUNT_HW_INSTRUCTIONS.
 const INSTRUCTIONS: u64 = 1;

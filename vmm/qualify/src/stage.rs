@@ -7,8 +7,8 @@
 //!   0x60000 ticks, counted by a handler   0x100000 the program   0x140000 its data
 //! ```
 //!
-//! Each handler says its vector on a port and returns; two say nothing: [`QUIET_VECTOR`], [`TICK_VECTOR`].
-//! Descriptor and TSS layout: Intel SDM volume 3A, 3.4.5, 6.14.1, 7.7.
+//! Each handler says its vector on a port and returns; two say nothing: [`QUIET_VECTOR`],
+//! [`TICK_VECTOR`]. Descriptor and TSS layout: Intel SDM volume 3A, 3.4.5, 6.14.1, 7.7.
 
 use lockstep_core::machine::boot::{self, BootError};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory, MemoryError};
@@ -26,7 +26,8 @@ pub const IDT: u64 = 0x2_0000;
 pub const IDT_BYTES: u64 = VECTORS * 16;
 /// Descriptor table.
 pub const GDT: u64 = 0x2_1000;
-/// Its entries: null, ring-0 code and data, none, ring-3 data and code, TSS. Ring 3's are in the order of SYSRET.
+/// Its entries: null, ring-0 code and data, none, ring-3 data and code, TSS. Ring 3's are in the
+/// order of SYSRET.
 pub const GDT_WORDS: [u64; 8] = [
     0,
     0x00af_9b00_0000_ffff,

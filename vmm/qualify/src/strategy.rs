@@ -7,7 +7,8 @@
 //! | `step`, `statistic` | that clock | the same, and the clock right in ring 0, and in ring 3 right or silent |
 //! | window exits | exits, and IRQ windows as exits | the same, and windows exact in both rings |
 //!
-//! `auto` takes no clock: each that there is makes every exit dearer (docs/hosts.md), and binds what is recorded to hosts that have it too.
+//! `auto` takes no clock: each that there is makes every exit dearer (docs/hosts.md), and binds
+//! what is recorded to hosts that have it too.
 
 use super::bench::Ring;
 use super::finding::{Finding, Judgement, Property, judgement_of};
@@ -54,7 +55,8 @@ impl Strategy {
         window_exits: false,
     };
 
-    /// The clock, as the environment of a log names it. How far single stepping reaches differs between hosts, and is part of the name.
+    /// The clock, as the environment of a log names it. How far single stepping reaches differs
+    /// between hosts, and is part of the name.
     #[must_use]
     pub fn clock_name(&self) -> String {
         match (self.clock, self.reach) {

@@ -28,7 +28,8 @@ const BREAKPOINT_0: u64 = 1 << 1 | 1 << 10;
 const PAGE_BYTES: u64 = 4096;
 /// Type of a 64-bit task-state segment in TR, as the manuals have it: busy.
 const TASK_BUSY: u8 = 0b1011;
-/// The same as AMD processors hold it after LTR: as it stood in the table before LTR marked it there.
+/// The same as AMD processors hold it after LTR: as it stood in the table before LTR marked it
+/// there.
 const TASK_AVAILABLE: u8 = 0b1001;
 /// Kicks come after 8 µs times a power of two, up to this one: 1 ms.
 const KICK_EXPONENTS: u64 = 8;
@@ -57,8 +58,9 @@ impl KvmBench {
         Ok(Box::new(subject))
     }
 
-    /// The type with which this host looks at the segment's port map. Our guests load TR themselves, so that it is always right; here it
-    /// is set from outside, and QEMU's emulation of AMD processors refuses every port to ring 3 where it is not as LTR leaves it.
+    /// The type with which this host looks at the segment's port map. Our guests load TR
+    /// themselves, so that it is always right; here it is set from outside, and QEMU's emulation of
+    /// AMD processors refuses every port to ring 3 where it is not as LTR leaves it.
     fn task_type(&self) -> Result<u8, ProbeError> {
         if let Some(known) = self.task_type.get() {
             return Ok(*known);

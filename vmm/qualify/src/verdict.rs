@@ -96,7 +96,8 @@ fn verdict(findings: &[Finding], usage: Use) -> Verdict {
     }
 }
 
-/// Upstream KVM on AMD processors runs hidden RDRAND and RDSEED: harmless to a kernel and programs that look into CPUID first, as they should.
+/// Upstream KVM on AMD processors runs hidden RDRAND and RDSEED: harmless to a kernel and programs
+/// that look into CPUID first, as they should.
 fn warned_of_hidden(findings: &[Finding], verdict: Verdict) -> Verdict {
     let hidden = judgement_of(findings, Property::HiddenInstructions(Ring::Three)) == Judgement::Yes;
     if verdict.holds && !hidden {

@@ -142,13 +142,15 @@ pub enum Command {
     Primary(#[command(flatten)] MachineArguments),
     /// Run the backup of a protected pair
     Backup(#[command(flatten)] MachineArguments),
-    /// Run a side of a named machine: begins it, or joins it as its backup, or waits; the same command on every host, at every start
+    /// Run a side of a named machine: begins it, or joins it as its backup, or waits; the same
+    /// command on every host, at every start
     #[command(after_help = AFTER_REPLICA_HELP)]
     Replica {
         /// The machine
         #[command(flatten)]
         machine: MachineArguments,
-        /// Begin a new machine in place of one that is gone for good; refused while its holder gives a sign of life
+        /// Begin a new machine in place of one that is gone for good; refused while its holder
+        /// gives a sign of life
         #[arg(long)]
         afresh: bool,
     },

@@ -1,7 +1,7 @@
 //! The configuration: one structure for the TOML file and for the flags.
 //!
-//! Every setting is optional in both; a flag wins over the file, the file over the default. [`Settings`] is what was said,
-//! [`Configuration`] is what holds.
+//! Every setting is optional in both; a flag wins over the file, the file over the default.
+//! [`Settings`] is what was said, [`Configuration`] is what holds.
 
 use super::network::Attachment;
 use super::pair::sending::Pace;
@@ -22,7 +22,8 @@ const WINDOW_MIB: u64 = 16;
 const LAG_MS_MAX: u64 = 1_000;
 /// Default spacing of register and device digests.
 const DIGEST_INTERVAL_EXITS: u64 = 4_096;
-/// The longest configuration file: every setting in it once, the longest of them 4 KiB, in under 64 KiB.
+/// The longest configuration file: every setting in it once, the longest of them 4 KiB, in under 64
+/// KiB.
 const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Locally administered address.
 const MAC: &str = "52:54:00:4c:53:01";
@@ -85,29 +86,33 @@ pub struct Settings {
     /// Ethernet address of the guest [default: 52:54:00:4c:53:01]
     #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
     pub mac: Option<String>,
-    /// Instruction clock: with one, events also enter between exits, at exact instructions; refused where it was not found exact on this
-    /// host [default: auto; a replay takes the log's]
+    /// Instruction clock: with one, events also enter between exits, at exact instructions; refused
+    /// where it was not found exact on this host [default: auto; a replay takes the log's]
     #[arg(long, value_enum, value_name = "CLOCK", help_heading = "Machine")]
     pub clock: Option<ClockChoice>,
-    /// Count IRQ-window exits, so that an interrupt that waits enters as soon as the guest allows it; refused where they were not found
-    /// exact on this host [default: false; a replay takes the log's]
+    /// Count IRQ-window exits, so that an interrupt that waits enters as soon as the guest allows
+    /// it; refused where they were not found exact on this host [default: false; a replay takes the
+    /// log's]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Machine")]
     pub window_exits: Option<bool>,
     /// Digest registers and devices every so many exits; 0 for never [default: 4096]
     #[arg(long, value_name = "EXITS", help_heading = "Machine")]
     pub digest_interval_exits: Option<u64>,
-    /// Name of the machine in the shared directory: its sides find each other by it, and a second machine of this name is never begun
-    /// beside a living one. Letters, digits, `.`, `_` and `-`, at most 64
+    /// Name of the machine in the shared directory: its sides find each other by it, and a second
+    /// machine of this name is never begun beside a living one. Letters, digits, `.`, `_` and `-`,
+    /// at most 64
     #[arg(long, value_name = "NAME", help_heading = "Pair")]
     pub name: Option<String>,
-    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; a primary listens, a backup connects. Of a replica: where it can be
-    /// joined [default for a replica: a socket in the machine's folder of the shared directory, for sides on this host]
+    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; a primary listens, a backup
+    /// connects. Of a replica: where it can be joined [default for a replica: a socket in the
+    /// machine's folder of the shared directory, for sides on this host]
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub channel: Option<String>,
     /// A replica that begins a machine waits for its backup before the guest runs [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
     pub wait_for_backup: Option<bool>,
-    /// Bandwidth for a machine that is sent to a newcomer while it runs, in Mbit/s; 0 for what the channel takes [default: 0]
+    /// Bandwidth for a machine that is sent to a newcomer while it runs, in Mbit/s; 0 for what the
+    /// channel takes [default: 0]
     #[arg(long, value_name = "MBIT", help_heading = "Pair")]
     pub transfer_mbit: Option<u64>,
     /// Directory on storage that both sides reach: where the test-and-set is made
@@ -128,8 +133,9 @@ pub struct Settings {
     /// given several times, at most 8; each side has its own
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub witness: Option<Vec<String>>,
-    /// On a TAP, a backup that goes live repeats the guest's last acknowledgement on each connection, so that clients send
-    /// again at once what died with the primary; those whose TCP does without SACK do [default: true]
+    /// On a TAP, a backup that goes live repeats the guest's last acknowledgement on each
+    /// connection, so that clients send again at once what died with the primary; those whose TCP
+    /// does without SACK do [default: true]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
     pub ask_for_retransmission: Option<bool>,
     /// Append what happens to this replica, and its statistics, to this file as JSON lines

@@ -44,7 +44,8 @@ pub fn main() -> Status {
     status
 }
 
-/// What clap has to say instead of a command: help, the version, or what is wrong with the command line.
+/// What clap has to say instead of a command: help, the version, or what is wrong with the command
+/// line.
 fn answer(error: &clap::Error) -> Status {
     let text = |terminal| {
         let text = error.render();
@@ -120,8 +121,8 @@ fn reads_console(command: &Command) -> bool {
     )
 }
 
-/// The status of `command` when a signal ends it before it has begun. What was to run until it is stopped has been stopped; what was to give
-/// an answer has given none.
+/// The status of `command` when a signal ends it before it has begun. What was to run until it is
+/// stopped has been stopped; what was to give an answer has given none.
 fn given_up(command: &Command) -> Status {
     match command {
         Command::Run(_)
@@ -140,7 +141,8 @@ fn given_up(command: &Command) -> Status {
     }
 }
 
-/// Signals are listened for before the terminal is taken: one that came in between would leave it taken.
+/// Signals are listened for before the terminal is taken: one that came in between would leave it
+/// taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
     if !matches!(command, Command::Log(_)) {
         descriptors::provide()?;

@@ -220,7 +220,8 @@ fn log_status(error: &LogError) -> Status {
     match error {
         LogError::File { .. } | LogError::Exists { .. } => Status::Configuration,
         LogError::FormatVersion { .. } => Status::Mismatch,
-        // A log that begins in another format is in that format; one that changes its format later is damaged.
+        // A log that begins in another format is in that format; one that changes its format later
+        // is damaged.
         LogError::Damaged {
             source, entries: 0, ..
         } => log_status(source),
@@ -234,7 +235,8 @@ fn door_status(error: &DoorError) -> Status {
         DoorError::Fenced => Status::Fenced,
         DoorError::Log(error) => log_status(error),
         DoorError::Exhausted => Status::DamagedLog,
-        // A live machine that is stopped has ended well; what comes here is a replay that has not seen the end of its log.
+        // A live machine that is stopped has ended well; what comes here is a replay that has not
+        // seen the end of its log.
         DoorError::Stopped | DoorError::Host { .. } | DoorError::WrongAnswer { .. } => Status::Failure,
     }
 }

@@ -16,7 +16,8 @@ pub struct SwitchArguments {
     #[arg(long, value_name = "PATH")]
     pub socket: PathBuf,
 
-    /// Forward a TCP port of this host to a guest; port 0 takes any free one. May be given several times
+    /// Forward a TCP port of this host to a guest; port 0 takes any free one. May be given several
+    /// times
     #[arg(long, value_name = "HOST_IP:HOST_PORT:GUEST_IP:GUEST_PORT")]
     #[serde(default)]
     pub forward: Vec<Forward>,
@@ -26,7 +27,8 @@ pub struct SwitchArguments {
     #[serde(default)]
     pub address: HostAddress,
 
-    /// Write every frame that enters the switch to FILE, in pcapng format with one interface per port
+    /// Write every frame that enters the switch to FILE, in pcapng format with one interface per
+    /// port
     #[arg(long, value_name = "FILE")]
     #[serde(default)]
     pub pcap: Option<PathBuf>,
@@ -110,7 +112,8 @@ pub struct HostAddressParseError {
 }
 
 impl HostAddress {
-    /// True if one station can have the address: it is neither the network's own nor a broadcast or multicast.
+    /// True if one station can have the address: it is neither the network's own nor a broadcast or
+    /// multicast.
     fn is_station(self) -> bool {
         let of_the_host = u32::MAX.checked_shr(u32::from(self.prefix_bits)).unwrap_or(0);
         let number = self.address.to_bits() & of_the_host;

@@ -1,7 +1,8 @@
 //! A switch without its sockets: bytes come in by ports and leave by them, and the time is told.
 //!
-//! It is what the tasks of a switch do, as a function: the frame decoder of each port, the fabric, the host's station
-//! and its timers. For those who have frames and no sockets: tests and fuzzers from outside.
+//! It is what the tasks of a switch do, as a function: the frame decoder of each port, the fabric,
+//! the host's station and its timers. For those who have frames and no sockets: tests and fuzzers
+//! from outside.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -24,8 +25,8 @@ pub struct Backplane {
 }
 
 impl Backplane {
-    /// A switch without ports, on which the host has `address` and may connect to `guests`. `seed` makes its
-    /// sequence numbers.
+    /// A switch without ports, on which the host has `address` and may connect to `guests`. `seed`
+    /// makes its sequence numbers.
     #[must_use]
     pub fn new(address: HostAddress, guests: &[Ipv4Addr], seed: u64) -> Self {
         Self {
@@ -108,15 +109,16 @@ impl Backplane {
     pub fn send(&mut self, bytes: &[u8], at: Duration) {
         for port in self.connections.clone() {
             if let Some(connection) = self.core.connection(port) {
-                // A connection that is not open takes nothing, which is no concern of who has bytes.
+                // A connection that is not open takes nothing, which is no concern of who has
+                // bytes.
                 let _ = connection.socket().send_slice(bytes);
             }
             self.core.emit(port, self.epoch + at);
         }
     }
 
-    /// Lets the time pass to `at` after the start: timers fire, and connections take and send what there is.
-    /// Returns the bytes they took, and forgets those that are over.
+    /// Lets the time pass to `at` after the start: timers fire, and connections take and send what
+    /// there is. Returns the bytes they took, and forgets those that are over.
     pub fn pass(&mut self, at: Duration) -> usize {
         let now = self.epoch + at;
         self.core.fire_timers(now);

@@ -1,8 +1,8 @@
 //! Frames as they enter the switch, in pcapng (draft-ietf-opsawg-pcapng), one interface per port.
 //!
-//! Each block is written at once, so that what was captured is there whatever ends the process. A capture that
-//! cannot be written any more ends with a warning; the switch goes on. A FIFO whose reader is slow misses frames: the
-//! switch waits for no reader, and says how many it left out.
+//! Each block is written at once, so that what was captured is there whatever ends the process. A
+//! capture that cannot be written any more ends with a warning; the switch goes on. A FIFO whose
+//! reader is slow misses frames: the switch waits for no reader, and says how many it left out.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -43,7 +43,8 @@ impl Capture {
             .write(true)
             .create(true)
             .truncate(true)
-            // Means nothing to an ordinary file. A FIFO that nobody reads is refused, and one that is full does not block.
+            // Means nothing to an ordinary file. A FIFO that nobody reads is refused, and one that
+            // is full does not block.
             .custom_flags(OFlag::O_NONBLOCK.bits())
             .open(path)
             .map_err(failed)?;
@@ -82,7 +83,8 @@ impl Capture {
         }
     }
 
-    /// Writes blocks, or as much of them as is taken now. False if nothing of them was written, because what came before waits.
+    /// Writes blocks, or as much of them as is taken now. False if nothing of them was written,
+    /// because what came before waits.
     fn write(&mut self, blocks: Vec<u8>) -> io::Result<bool> {
         let before = std::mem::take(&mut self.rest);
         self.rest = self.write_some(before)?;

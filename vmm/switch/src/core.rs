@@ -148,7 +148,8 @@ mod tests {
     const GUEST: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 2, 15), 6379);
     const SYN_FRAME_BYTES: usize = 14 + 20 + 32; // with the options MSS, window scale and SACK
 
-    /// A switch with one port, behind which the guest is known to be, and a connection that was begun.
+    /// A switch with one port, behind which the guest is known to be, and a connection that was
+    /// begun.
     fn connecting() -> (Core, PortId, u16, Instant) {
         let now = Instant::now();
         let mut core = Core::new(HostAddress::default(), [*GUEST.ip()].into_iter(), 7, None);

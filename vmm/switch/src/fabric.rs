@@ -12,7 +12,8 @@ use super::queue::{HOST_BYTES_MAX, PortQueue};
 use super::table::{Learned, StationTable};
 use lockstep_network::{Announcement, ArpPacket, CONTROL_ETHERTYPE, EthernetHeader, MacAddress};
 
-/// Addresses of which a machine is told that they are another pair's, at most: so many lines and frames in its life.
+/// Addresses of which a machine is told that they are another pair's, at most: so many lines and
+/// frames in its life.
 const REFUSALS_TOLD_MAX: usize = 16;
 
 /// What a frame that entered means for the host.
@@ -28,7 +29,8 @@ pub(super) struct Verdict {
 #[derive(Debug, Default)]
 pub(super) struct Port {
     pub(super) queue: PortQueue,
-    /// True once a frame came: from then on it is a machine, and not a health check that connects and closes.
+    /// True once a frame came: from then on it is a machine, and not a health check that connects
+    /// and closes.
     is_machine: bool,
     fenced: bool,
     refused_frames: u64,
@@ -91,7 +93,8 @@ impl Fabric {
         self.ports.get_mut(&id)
     }
 
-    /// Whether the host may send to `mac` now without crowding its port; true where the port is unknown.
+    /// Whether the host may send to `mac` now without crowding its port; true where the port is
+    /// unknown.
     pub(super) fn has_room_for_host(&self, mac: &MacAddress) -> bool {
         let port = self.stations.port_of(mac).and_then(|id| self.ports.get(&id));
         port.is_none_or(|port| port.queue.waiting_bytes() < HOST_BYTES_MAX)
@@ -163,7 +166,8 @@ impl Fabric {
         }
     }
 
-    /// True if a frame must not enter: its port is fenced or gone, or it claims an address of the host or of another pair.
+    /// True if a frame must not enter: its port is fenced or gone, or it claims an address of the
+    /// host or of another pair.
     fn is_refused(&mut self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
         if from == PortId::HOST {
             return false;
@@ -178,8 +182,9 @@ impl Fabric {
         refused
     }
 
-    /// True for an ARP probe by which a replica that is not live asks a witness. It shows no address of the guest: one that is known
-    /// elsewhere does not move by it. Without an answer the replica would wait before it claims.
+    /// True for an ARP probe by which a replica that is not live asks a witness. It shows no
+    /// address of the guest: one that is known elsewhere does not move by it. Without an answer the
+    /// replica would wait before it claims.
     fn is_probe_of_standby(&self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
         self.fence.is_standby(from)
             && ArpPacket::probed(frame).is_some_and(|(_, asker)| asker == header.source)
@@ -189,7 +194,8 @@ impl Fabric {
                 .is_none_or(|port| port == from)
     }
 
-    /// True if the frame uses an address of another pair; its machine is told once for each address.
+    /// True if the frame uses an address of another pair; its machine is told once for each
+    /// address.
     fn is_of_another_pair(&mut self, from: PortId, header: &EthernetHeader, frame: &[u8]) -> bool {
         let mac = (!is_group(&header.source)).then_some(Address::Mac(header.source));
         let ip = ArpPacket::sender_of(frame).map(|(ip, _)| Address::Ip(ip));
@@ -405,7 +411,8 @@ mod tests {
         assert_eq!(queued(&mut fabric), [0, 0, 1]);
         assert_eq!(fabric.enter(first, &frame(ALICE, HOST)), TO_HOST);
 
-        // The pair keeps it while its other replica is attached, and that one may use it when it is live.
+        // The pair keeps it while its other replica is attached, and that one may use it when it is
+        // live.
         fabric.detach(first);
         assert_eq!(fabric.enter(second, &frame(ALICE, HOST)), NOTHING);
         fabric.enter(standby, &of_pair(1, 2));

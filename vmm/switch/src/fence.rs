@@ -1,8 +1,9 @@
 //! Which ports speak in a generation that is over.
 //!
-//! For each pair the highest generation ever announced is kept, and for each port the pair and generation it
-//! announced itself. A port whose generation is below the highest of its pair is fenced. Invariants: generations only
-//! rise; a port stays with the first pair it names; a port that announced nothing is never fenced.
+//! For each pair the highest generation ever announced is kept, and for each port the pair and
+//! generation it announced itself. A port whose generation is below the highest of its pair is
+//! fenced. Invariants: generations only rise; a port stays with the first pair it names; a port
+//! that announced nothing is never fenced.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,8 @@ use super::port_id::{PORTS_MAX, PortId};
 use lockstep_core::replica::mutant::{self, Mutant};
 use lockstep_network::{Announcement, PairName};
 
-/// Pairs remembered: twice the ports, so that when it is full there is always a pair with no port to forget.
+/// Pairs remembered: twice the ports, so that when it is full there is always a pair with no port
+/// to forget.
 const PAIRS_MAX: usize = 2 * PORTS_MAX;
 
 /// What an announcement changed.
@@ -79,7 +81,8 @@ impl Fence {
         own.is_some_and(|own| *own == Announcement::standby(own.pair))
     }
 
-    /// Forgets a port that is gone; gives its pair if that was the last port of it. The pair's generation stays.
+    /// Forgets a port that is gone; gives its pair if that was the last port of it. The pair's
+    /// generation stays.
     pub(super) fn forget_port(&mut self, port: PortId) -> Option<PairName> {
         let pair = self.ports.remove(&port)?.pair;
         let is_gone = self.ports.values().all(|own| own.pair != pair);

@@ -17,7 +17,8 @@ use super::relay::GuestConnection;
 use super::{Forward, SwitchError};
 use lockstep_process::once_a_minute::{INTERVAL, OnceAMinute};
 
-/// How long a client waits for a guest that is not there yet or refuses: what a guest takes to start, and more.
+/// How long a client waits for a guest that is not there yet or refuses: what a guest takes to
+/// start, and more.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Between two attempts to connect to a guest that refused.
@@ -26,7 +27,8 @@ const CONNECT_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 /// Between two attempts to accept, where the process has no descriptor left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Listens on the host's side of `forward`; gives the address too, which names the port where any was asked for.
+/// Listens on the host's side of `forward`; gives the address too, which names the port where any
+/// was asked for.
 pub(super) async fn listen(forward: &Forward) -> Result<(TcpListener, SocketAddrV4), SwitchError> {
     let address = forward.host;
     let bound = match TcpListener::bind(address).await {

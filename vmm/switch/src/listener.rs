@@ -1,4 +1,5 @@
-//! The Unix socket of a switch: taken over from one that died, never from one that lives, and removed at the end.
+//! The Unix socket of a switch: taken over from one that died, never from one that lives, and
+//! removed at the end.
 
 use std::fs;
 use std::io;

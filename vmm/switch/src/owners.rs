@@ -1,18 +1,19 @@
 //! Which pair has which address.
 //!
-//! Two pairs with the same Ethernet or IP address would take it from each other with every frame. The first to use an address
-//! keeps it as long as one of its replicas is attached. A machine that has named no pair (QEMU, `lockstep run`) owns
-//! nothing: its address moves with it, and that of a pair is refused to it. Within a pair, generations decide
-//! ([`super::fence`]).
+//! Two pairs with the same Ethernet or IP address would take it from each other with every frame.
+//! The first to use an address keeps it as long as one of its replicas is attached. A machine that
+//! has named no pair (QEMU, `lockstep run`) owns nothing: its address moves with it, and that of a
+//! pair is refused to it. Within a pair, generations decide ([`super::fence`]).
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use lockstep_network::{MacAddress, PairName, Refusal};
 
-/// Addresses owned by a pair, at most: a guest has one of each kind, the questions of its two replicas
-/// to witnesses have eight, and this leaves room for a few more. What is beyond it is admitted, and owned by nobody. A guest that makes
-/// addresses up owns no further ones. With 128 ports that is 2,048 in all.
+/// Addresses owned by a pair, at most: a guest has one of each kind, the questions of its two
+/// replicas to witnesses have eight, and this leaves room for a few more. What is beyond it is
+/// admitted, and owned by nobody. A guest that makes addresses up owns no further ones. With 128
+/// ports that is 2,048 in all.
 const ADDRESSES_MAX: usize = 16;
 
 /// An address that only one machine can have.

@@ -7,8 +7,8 @@ use lockstep_network::append_frame;
 /// Bytes that may wait for a port: 1 MiB, what 680 full frames take.
 pub(super) const QUEUE_BYTES_MAX: usize = 1 << 20;
 
-/// Bytes above which the host's own connections hold back instead of having frames dropped: a quarter, so that
-/// what other stations send still finds room.
+/// Bytes above which the host's own connections hold back instead of having frames dropped: a
+/// quarter, so that what other stations send still finds room.
 pub(super) const HOST_BYTES_MAX: usize = QUEUE_BYTES_MAX / 4;
 
 /// The queue of one port.
@@ -46,7 +46,8 @@ impl PortQueue {
     /// Tells that `count` bytes were written.
     pub(super) fn written(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.stream.len());
-        // What was sent is cut off when it is the larger part, so that each byte is moved at most once.
+        // What was sent is cut off when it is the larger part, so that each byte is moved at most
+        // once.
         if self.sent == self.stream.len() {
             self.stream.clear();
             self.sent = 0;

@@ -1,8 +1,8 @@
 //! Bytes between a client's TCP connection and one to the guest.
 //!
-//! Nothing is copied twice: bytes are read from the client into the send buffer of smoltcp, and written to the client
-//! from its receive buffer. A full buffer stops the reading on its other side, which is the backpressure. What ends
-//! is passed on as it ended:
+//! Nothing is copied twice: bytes are read from the client into the send buffer of smoltcp, and
+//! written to the client from its receive buffer. A full buffer stops the reading on its other
+//! side, which is the backpressure. What ends is passed on as it ended:
 //!
 //! | from | to the other side |
 //! | --- | --- |

@@ -24,13 +24,14 @@ use lockstep_process::writing::standard;
 /// Between two attempts to accept, where the process has no descriptor left.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Allocations from this size are mapped on their own: the buffers of connections, which have 64 KiB, and few others.
+/// Allocations from this size are mapped on their own: the buffers of connections, which have 64
+/// KiB, and few others.
 #[cfg(target_env = "gnu")]
 const MAPPED_BYTES_MIN: libc::c_int = 32 << 10;
 
-/// A switch that is ready. As text it is the line that `lockstep switch` prints to standard output then:
-/// `ready socket=PATH`, and ` forward=HOST->GUEST` for each forward, with the port that was taken where
-/// port 0 was asked for.
+/// A switch that is ready. As text it is the line that `lockstep switch` prints to standard output
+/// then: `ready socket=PATH`, and ` forward=HOST->GUEST` for each forward, with the port that was
+/// taken where port 0 was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     /// Where machines attach.
@@ -57,7 +58,8 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
         .enable_all()
         .build()
         .map_err(|source| SwitchError::Runtime { source })?;
-    // A connection takes one, and the usual limit of 1024 is too low. Where it cannot be raised, accepting waits.
+    // A connection takes one, and the usual limit of 1024 is too low. Where it cannot be raised,
+    // accepting waits.
     descriptors::raise(2 * CONNECTIONS_MAX as u64);
     return_buffers();
     runtime.block_on(async {
@@ -66,8 +68,8 @@ pub fn run(arguments: &SwitchArguments) -> Result<(), SwitchError> {
     })
 }
 
-/// Runs a switch until `stop` is done; calls `ready` once machines and clients can connect. Needs a runtime with one
-/// thread.
+/// Runs a switch until `stop` is done; calls `ready` once machines and clients can connect. Needs a
+/// runtime with one thread.
 ///
 /// # Errors
 /// As [`run`].
@@ -150,13 +152,15 @@ fn check_forwards(arguments: &SwitchArguments) -> Result<(), SwitchError> {
     }
 }
 
-/// Has buffers above [`MAPPED_BYTES_MIN`] mapped each on its own. glibc keeps smaller ones in its heap, of which it gives back
-/// only the end: after 2,000 connections one small allocation there kept 212 MB. Mapped, a buffer also costs only
-/// the pages that were touched, and goes with its connection.
+/// Has buffers above [`MAPPED_BYTES_MIN`] mapped each on its own. glibc keeps smaller ones in its
+/// heap, of which it gives back only the end: after 2,000 connections one small allocation there
+/// kept 212 MB. Mapped, a buffer also costs only the pages that were touched, and goes with its
+/// connection.
 #[cfg(target_env = "gnu")]
 #[allow(unsafe_code)] // No safe interface to this setting.
 fn return_buffers() {
-    // SAFETY: the calls change numbers in the allocator, which locks them itself. Where one fails nothing changes.
+    // SAFETY: the calls change numbers in the allocator, which locks them itself. Where one fails
+    // nothing changes.
     unsafe {
         libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES_MIN);
         // With room kept at the end of the heap, buffers would be cut from that.

@@ -1,7 +1,7 @@
 //! Which station is behind which port.
 //!
-//! There is no clock in it: a station is forgotten when its port goes, when it is heard elsewhere, or when the
-//! table is full and it is the one not heard for the most frames.
+//! There is no clock in it: a station is forgotten when its port goes, when it is heard elsewhere,
+//! or when the table is full and it is the one not heard for the most frames.
 
 use std::collections::BTreeMap;
 

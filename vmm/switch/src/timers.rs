@@ -1,8 +1,9 @@
-//! When connections have something to do without being spoken to: delayed acknowledgements, retransmissions.
+//! When connections have something to do without being spoken to: delayed acknowledgements,
+//! retransmissions.
 //!
-//! One heap for all. A connection stands in it at most once for its earliest deadline; one that has become later is
-//! found out when the earlier one fires, so that the common case, an acknowledgement that found data to travel
-//! with, costs nothing.
+//! One heap for all. A connection stands in it at most once for its earliest deadline; one that has
+//! become later is found out when the earlier one fires, so that the common case, an
+//! acknowledgement that found data to travel with, costs nothing.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;

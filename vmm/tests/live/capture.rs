@@ -1,5 +1,6 @@
-//! Machines that are captured while they run: memory in rounds, what is left at a pause, by copy or by fork. The machine built from it
-//! replays the log from there on, and ends as the first one did, memory included.
+//! Machines that are captured while they run: memory in rounds, what is left at a pause, by copy or
+//! by fork. The machine built from it replays the log from there on, and ends as the first one did,
+//! memory included.
 
 use crate::code::{Code, Register};
 use crate::guest::{Ring, host, program, skip};
@@ -22,8 +23,8 @@ const PAGE_BYTES: u64 = 4096;
 /// The range that the writing guest goes over, and its table of pages.
 const FIRST: u32 = 0x40_0000;
 
-/// A guest in ring 3 that writes a number to each page from [`FIRST`] on, `pages` of them, over and over, and asks the time after each
-/// `burst` of them; `passes` times all, then it powers off.
+/// A guest in ring 3 that writes a number to each page from [`FIRST`] on, `pages` of them, over and
+/// over, and asks the time after each `burst` of them; `passes` times all, then it powers off.
 fn writer(pages: u32, burst: u32, passes: u32) -> Guest {
     let end = FIRST + pages * PAGE_BYTES as u32;
     let jump = |code: Code, opcode: &[u8], to: usize| {
@@ -80,7 +81,8 @@ fn image(name: &str, command_line: &str, memory_bytes: u64) -> Option<Guest> {
     })
 }
 
-/// Sends the machine, and takes it on the other side. `between` is called with the number of each record.
+/// Sends the machine, and takes it on the other side. `between` is called with the number of each
+/// record.
 fn carried(live: &Live, memory_bytes: u64, way: Way, mut between: impl FnMut(u64)) -> (Received, Sent) {
     let (records, mut arriving) = mpsc::channel(2);
     let mut transfer = send(live.control.clone(), PAIR, way, records).unwrap();
@@ -215,7 +217,8 @@ fn frames(count: usize) -> impl Fn(&[Item]) -> bool {
     move |items| items.iter().filter(|item| is_frame(item)).count() >= count
 }
 
-/// A server with a timer: it idles, is captured while it does, and answers frames before, meanwhile and after.
+/// A server with a timer: it idles, is captured while it does, and answers frames before, meanwhile
+/// and after.
 #[test]
 fn one_that_idles_is_carried_with_frames_and_its_timer() {
     let Some(_) = host() else { return };
@@ -250,7 +253,8 @@ fn content(memory: &Memory) -> Vec<Page> {
     (0..).map_while(|index| Page::of(memory, index)).collect()
 }
 
-/// The guest and our own devices write while the log is taken again and again: every page that differs at the end was reported.
+/// The guest and our own devices write while the log is taken again and again: every page that
+/// differs at the end was reported.
 #[test]
 fn no_page_that_was_written_is_left_out_of_the_dirty_log() {
     let Some(_) = host() else { return };

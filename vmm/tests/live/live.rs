@@ -1,4 +1,5 @@
-//! A live machine on a thread of its own, with a log in memory, and its replay from where it was captured.
+//! A live machine on a thread of its own, with a log in memory, and its replay from where it was
+//! captured.
 
 use crate::guest::{MAC, write_tables};
 use lockstep::shell::live::control::{Ordered, control};
@@ -93,7 +94,8 @@ impl Journal for Log {
         self.append(entry)
     }
 
-    /// At an exit, and not where a kick finds the guest: there the memory of two runs is not the same.
+    /// At an exit, and not where a kick finds the guest: there the memory of two runs is not the
+    /// same.
     fn passed(&mut self, _: u64, _: bool) -> Result<(), DoorError> {
         if self.0.stops.load(Ordering::Acquire) {
             return Err(DoorError::Stopped);
@@ -186,7 +188,8 @@ impl Live {
         done.recv_timeout(LIMIT).unwrap()
     }
 
-    /// Stops it, and says how it ended, and with which memory. A guest that idles is stopped by an order, any other at an exit.
+    /// Stops it, and says how it ended, and with which memory. A guest that idles is stopped by an
+    /// order, any other at an exit.
     pub fn stop(self, idles: bool) -> (Ended, Digest, Vec<Item>) {
         if idles {
             self.control.give(Order::Stop);

@@ -1,5 +1,5 @@
-//! Machines on a real vCPU that are captured while they run. Needs `/dev/kvm`; where there is none, each test says on standard error
-//! that it was skipped.
+//! Machines on a real vCPU that are captured while they run. Needs `/dev/kvm`; where there is none,
+//! each test says on standard error that it was skipped.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,5 @@
-//! The guest's side of the network device: rings at fixed places, filled with good and bad descriptors (VIRTIO 1.2, 2.7).
+//! The guest's side of the network device: rings at fixed places, filled with good and bad
+//! descriptors (VIRTIO 1.2, 2.7).
 //!
 //! ```text
 //!   0x1000 + 0x4000 q   descriptor table, 256 × 16 bytes
@@ -53,7 +54,8 @@ pub fn register(input: &mut Input<'_>) -> u64 {
     }
 }
 
-/// The register writes by which a driver begins: status, features, both queues. `true` where a ring is elsewhere.
+/// The register writes by which a driver begins: status, features, both queues. `true` where a ring
+/// is elsewhere.
 pub fn configuration(input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
     let faults = input.byte();
     let has = |bit: u8| faults & 1 << bit != 0;

@@ -1,6 +1,7 @@
-//! The devices behind the bus. Whatever a guest reads, writes and leaves in its memory, and whatever arrives and is answered: no
-//! panic; bounded work and output for each access; an interrupt that waits can be taken; and the same sequence gives the
-//! same results, digests and memory twice.
+//! The devices behind the bus. Whatever a guest reads, writes and leaves in its memory, and
+//! whatever arrives and is answered: no panic; bounded work and output for each access; an
+//! interrupt that waits can be taken; and the same sequence gives the same results, digests and
+//! memory twice.
 
 mod driver;
 mod outside;
@@ -214,7 +215,8 @@ impl Board {
         assert!(self.devices.console_input_bytes_free() <= serial::LINE_BYTES_MAX);
     }
 
-    /// Digests of everything: of all memory only where all of it may have changed, which takes its time.
+    /// Digests of everything: of all memory only where all of it may have changed, which takes its
+    /// time.
     fn state(&self) -> String {
         let memory = if self.strayed {
             memory::digest(&self.memory).expect("memory that can be read")

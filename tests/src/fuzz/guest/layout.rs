@@ -1,4 +1,5 @@
-//! Where things are in the memory of a random guest, and its ring 0: tables, and handlers that let it go on behind a fault.
+//! Where things are in the memory of a random guest, and its ring 0: tables, and handlers that let
+//! it go on behind a fault.
 //!
 //! ```text
 //!   0x10_0000 prelude   0x10_1000 code, in slots   0x20_0000 data   0x2f_0000 stack of ring 3
@@ -6,8 +7,9 @@
 //!   0x31_0000 a stub for each vector   0x31_2000 handlers   0x40_0000 no memory from here on
 //! ```
 //!
-//! An exception goes on in the slot behind the one it happened in; a division by zero changes the ring as well; a trap of the guest's own
-//! flag goes on where it was; interrupts are acknowledged. After [`FAULTS_MAX`] of them the guest powers off. Encodings: Intel SDM volume 2.
+//! An exception goes on in the slot behind the one it happened in; a division by zero changes the
+//! ring as well; a trap of the guest's own flag goes on where it was; interrupts are acknowledged.
+//! After [`FAULTS_MAX`] of them the guest powers off. Encodings: Intel SDM volume 2.
 
 use lockstep_core::machine::boot;
 use lockstep_core::machine::memory::Memory;
@@ -81,7 +83,8 @@ impl Assembly {
         self.number(&[0xb8], status).raw(&[0xe7, 0xf4])
     }
 
-    /// The instruction pointer at RSP + `offset` becomes the next slot's; gives up where it is outside the code of `end`.
+    /// The instruction pointer at RSP + `offset` becomes the next slot's; gives up where it is
+    /// outside the code of `end`.
     fn next_slot(self, offset: u8, end: u32) -> Self {
         self.raw(&[0x48, 0x8b, 0x44, 0x24, offset])
             .number(&[0x48, 0x3d], CODE as u32)
@@ -140,7 +143,8 @@ fn handlers(end: u32) -> [(u64, Vec<u8>); 4] {
     ]
 }
 
-/// Loads the tables, gives data segments what both rings may have, and sets interrupt controllers and console up.
+/// Loads the tables, gives data segments what both rings may have, and sets interrupt controllers
+/// and console up.
 fn prelude() -> Vec<u8> {
     let out = |port: u8, value: u8| [0xb0, value, 0xe6, port];
     let mut code = Assembly::default()

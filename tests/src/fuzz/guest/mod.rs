@@ -1,9 +1,10 @@
-//! Random guests on real KVM: code in both rings, with interrupts, frames, typed bytes, digests, clocks and kicks at random points,
-//! recorded and replayed at once.
+//! Random guests on real KVM: code in both rings, with interrupts, frames, typed bytes, digests,
+//! clocks and kicks at random points, recorded and replayed at once.
 //!
-//! Whatever the guest does: no panic, no hang, no error that blames the host, and a replay in which every question, event, output, digest
-//! and the end are those of the recording, with all registers, devices and memory. A case is a seed; one that fails is made smaller by
-//! leaving out slots of its code ([`reduce`]).
+//! Whatever the guest does: no panic, no hang, no error that blames the host, and a replay in which
+//! every question, event, output, digest and the end are those of the recording, with all
+//! registers, devices and memory. A case is a seed; one that fails is made smaller by leaving out
+//! slots of its code ([`reduce`]).
 
 mod layout;
 mod outside;
@@ -18,7 +19,8 @@ use lockstep_qualify::bench::Ring;
 use lockstep_qualify::{Effort, Judgement, KvmBench, Property, suite};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The instruction clocks that a start on this host would accept: right in ring 0, right or silent in ring 3.
+/// The instruction clocks that a start on this host would accept: right in ring 0, right or silent
+/// in ring 3.
 pub fn clocks() -> Vec<ClockKind> {
     let mut clocks = vec![ClockKind::None];
     for clock in [ClockKind::Step, ClockKind::Statistic] {

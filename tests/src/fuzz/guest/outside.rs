@@ -1,4 +1,5 @@
-//! The outside of a random guest: a clock that goes on with each question, arrivals at random points, and kicks at random times.
+//! The outside of a random guest: a clock that goes on with each question, arrivals at random
+//! points, and kicks at random times.
 
 use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_core::replica::Outside;
@@ -26,7 +27,8 @@ pub struct RandomOutside {
 }
 
 impl RandomOutside {
-    /// From a seed, for a guest with this clock; it is stopped at `until` at the latest. Must be made on the vCPU's thread.
+    /// From a seed, for a guest with this clock; it is stopped at `until` at the latest. Must be
+    /// made on the vCPU's thread.
     pub fn new(seed: u64, clock: ClockKind, until: Instant) -> Self {
         let mut numbers = Numbers::new(seed.wrapping_mul(0xd134_2543_de82_ef95).rotate_left(31));
         let chance = [0, 4, 12, 12, 40, 62][numbers.below(6) as usize];

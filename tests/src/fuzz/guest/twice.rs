@@ -22,7 +22,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 /// A recording is stopped after this time: a guest may loop without an exit.
 const RECORDING: Duration = Duration::from_millis(400);
-/// A replay of it that takes longer hangs. The clock `statistic` makes 16,384 steps to a stop without an exit: up to 7 s on a busy host.
+/// A replay of it that takes longer hangs. The clock `statistic` makes 16,384 steps to a stop
+/// without an exit: up to 7 s on a busy host.
 const REPLAY: Duration = Duration::from_secs(60);
 /// Between two kicks from outside: they change nothing, and let the two be stopped.
 const KICKS: Duration = Duration::from_millis(7);
@@ -81,7 +82,8 @@ impl Case {
         for (slot, address) in self.slots.iter().zip((CODE..).step_by(SLOT_BYTES)) {
             let mut code = slot.clone();
             let known = rewrite::rewrite(&mut code, address, &mut sites);
-            // What would be code that is not rewritten is left out: docs/determinism.md, "What is not closed".
+            // What would be code that is not rewritten is left out: docs/determinism.md, "What is
+            // not closed".
             if known.is_ok_and(|done| done.leftovers.is_empty()) {
                 memory
                     .write_slice(&code, GuestAddress(address))

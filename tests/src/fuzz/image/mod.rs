@@ -1,6 +1,7 @@
-//! The image loader and rewriter. Whatever the file: no panic; what is loaded is entered in an executable segment, leaves the
-//! memory below images alone, and differs from the file only where an instruction was rewritten; each such site is in an
-//! executable segment and exits; rewriting once more changes nothing; what section headers or symbols say is data stays as it is.
+//! The image loader and rewriter. Whatever the file: no panic; what is loaded is entered in an
+//! executable segment, leaves the memory below images alone, and differs from the file only where
+//! an instruction was rewritten; each such site is in an executable segment and exits; rewriting
+//! once more changes nothing; what section headers or symbols say is data stays as it is.
 //!
 //! The first byte chooses: even, the rest is the file; odd, the rest builds one ([`elf`]).
 

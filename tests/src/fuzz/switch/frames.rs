@@ -1,4 +1,5 @@
-//! Frames, good and bad: of any kind, announcements, ARP, and TCP segments that answer the host's (RFC 791, 826, 9293).
+//! Frames, good and bad: of any kind, announcements, ARP, and TCP segments that answer the host's
+//! (RFC 791, 826, 9293).
 
 use std::net::Ipv4Addr;
 

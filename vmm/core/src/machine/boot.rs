@@ -1,11 +1,13 @@
-//! The state a guest is entered in: page tables, descriptor table, boot information (docs/guest-interface.md).
+//! The state a guest is entered in: page tables, descriptor table, boot information
+//! (docs/guest-interface.md).
 //!
 //! ```text
 //!   0x1000 GDT   0x2000 PML4   0x3000 PDPT   0x4000..0x8000 four page directories
 //!   0x8000 boot information    0x9000 command line    0xa000..0xb000 first stack
 //! ```
 //!
-//! Page-table entries: Intel SDM volume 3A, 4.5. Accessed and dirty are set beforehand, so that walking never writes.
+//! Page-table entries: Intel SDM volume 3A, 4.5. Accessed and dirty are set beforehand, so that
+//! walking never writes.
 
 use super::memory::{self, Memory};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};

@@ -1,4 +1,5 @@
-//! The report of a divergence: which entry, which part, expected and found, and the entries before it.
+//! The report of a divergence: which entry, which part, expected and found, and the entries before
+//! it.
 
 use lockstep_logging_channel::{Entry, ExecutionPoint, Sequence};
 use std::fmt;
@@ -12,7 +13,8 @@ pub struct Divergence {
     pub recorded_at: ExecutionPoint,
     /// Where the replay was.
     pub found_at: ExecutionPoint,
-    /// The part that differs: `execution point`, `question`, `output`, `registers`, `memory` or a device.
+    /// The part that differs: `execution point`, `question`, `output`, `registers`, `memory` or a
+    /// device.
     pub part: String,
     /// What the log says.
     pub expected: String,

@@ -1,6 +1,8 @@
-//! The one door between the deterministic machine and everything that is not a function of its state.
+//! The one door between the deterministic machine and everything that is not a function of its
+//! state.
 //!
-//! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell which.
+//! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell
+//! which.
 
 use super::divergence::Divergence;
 use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
@@ -46,8 +48,8 @@ pub struct Readiness {
     pub frames_max: usize,
     /// Bytes the serial console has room for.
     pub console_bytes_max: usize,
-    /// The interval timer has expired at this execution point already: it may not again before the guest runs on, however short its
-    /// period is.
+    /// The interval timer has expired at this execution point already: it may not again before the
+    /// guest runs on, however short its period is.
     pub timer_entered: bool,
     /// Guest monotonic time at which the interval timer expires next, in nanoseconds.
     pub timer_deadline_ns: Option<u64>,
@@ -140,7 +142,8 @@ pub fn random(ask: Ask<'_>, length_bytes: u32) -> Result<Vec<u8>, DoorError> {
     }
 }
 
-/// The door. Every use is at an execution point at which the machine is whole: no access is half done.
+/// The door. Every use is at an execution point at which the machine is whole: no access is half
+/// done.
 ///
 /// # Errors
 /// Every use may refuse with [`DoorError`]; the machine then stops where it is.

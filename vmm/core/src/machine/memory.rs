@@ -1,6 +1,7 @@
 //! Guest memory: one region from 0, at most [`MEMORY_BYTES_MAX`].
 //!
-//! Every write through [`vm_memory`] marks its pages: what our own devices write is in no dirty log of KVM's.
+//! Every write through [`vm_memory`] marks its pages: what our own devices write is in no dirty log
+//! of KVM's.
 
 use crate::machine::page_set::PageSet;
 use lockstep_logging_channel::Digest;

@@ -1,7 +1,8 @@
 //! The deterministic machine: vCPU, memory, devices, boot and image rewriting.
 //!
-//! Everything here is a function of the machine's state and of what came through the [`door`]. There is
-//! no clock, no thread, no socket, no file, no randomness and no iteration over a hash map.
+//! Everything here is a function of the machine's state and of what came through the [`door`].
+//! There is no clock, no thread, no socket, no file, no randomness and no iteration over a hash
+//! map.
 //!
 //! ```text
 //!   guest <-> cpu::Vcpu <-> run::Machine (memory, devices) <-> door::Door

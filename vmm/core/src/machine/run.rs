@@ -6,8 +6,8 @@
 //!          +------------ next execution point: exits + 1, or exits and instructions <-------------+
 //! ```
 //!
-//! An interrupt is only ever given at an exit, or where an event has just entered: both are execution points that a replay
-//! finds again. A kick alone changes nothing.
+//! An interrupt is only ever given at an exit, or where an event has just entered: both are
+//! execution points that a replay finds again. A kick alone changes nothing.
 
 mod saved;
 
@@ -20,8 +20,8 @@ use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
 use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest};
 
-/// Events that enter before the guest runs on, at most: four times what its largest ring can take, so that a flood of arrivals slows a
-/// guest and never stops it.
+/// Events that enter before the guest runs on, at most: four times what its largest ring can take,
+/// so that a flood of arrivals slows a guest and never stops it.
 pub const ARRIVALS_MAX: usize = 4 * 256;
 
 /// How the machine is to behave; the same on both sides, so part of the environment.
@@ -75,7 +75,8 @@ pub struct Machine<V> {
     exits: u64,
     instructions: u64,
     halted: bool,
-    /// A kick found the guest where there is no execution point; it has to run on before anything may enter.
+    /// A kick found the guest where there is no execution point; it has to run on before anything
+    /// may enter.
     between: bool,
     /// Digests were due within an instruction, and are taken where it is complete.
     digest_due: bool,
@@ -87,7 +88,8 @@ pub struct Machine<V> {
 enum Step {
     Continues,
     Ended(EndReason),
-    /// Stopped from outside where there is no execution point: nothing can be said of the state there.
+    /// Stopped from outside where there is no execution point: nothing can be said of the state
+    /// there.
     StoppedBetween,
 }
 
@@ -121,8 +123,9 @@ impl<V: Vcpu> Machine<V> {
         }
     }
 
-    /// Runs until the guest ends, the door refuses, or `pauses`, which is asked after each step, says so where the guest is
-    /// not within an instruction. A machine that pauses can be saved, and can run on.
+    /// Runs until the guest ends, the door refuses, or `pauses`, which is asked after each step,
+    /// says so where the guest is not within an instruction. A machine that pauses can be saved,
+    /// and can run on.
     ///
     /// # Errors
     /// As [`Machine::run`].
@@ -136,7 +139,8 @@ impl<V: Vcpu> Machine<V> {
                 Ok(Step::Continues) => {
                     let point = self.point();
                     let between = self.between;
-                    // Within an instruction there is no state to save: the next question is behind it.
+                    // Within an instruction there is no state to save: the next question is behind
+                    // it.
                     if pauses(Pause { point, between }) && self.vcpu.is_whole()? {
                         return Ok(None);
                     }
@@ -202,7 +206,8 @@ impl<V: Vcpu> Machine<V> {
         }
     }
 
-    /// Takes what enters at this point, at most [`ARRIVALS_MAX`] before the guest runs on; whether anything did.
+    /// Takes what enters at this point, at most [`ARRIVALS_MAX`] before the guest runs on; whether
+    /// anything did.
     fn take_arrivals(&mut self, door: &mut dyn Door) -> Result<bool, MachineError> {
         let mut entered = false;
         // Between exits, an event enters only where the guest can take its interrupt at once.
@@ -240,7 +245,8 @@ impl<V: Vcpu> Machine<V> {
         Ok(self.devices.acknowledge_interrupt())
     }
 
-    /// Where the machine is. Between two points it is at the last one, with an instruction pointer that belongs to none.
+    /// Where the machine is. Between two points it is at the last one, with an instruction pointer
+    /// that belongs to none.
     fn point(&mut self) -> ExecutionPoint {
         let rip = if self.between { None } else { self.vcpu.rip() };
         ExecutionPoint {
@@ -356,7 +362,8 @@ impl<V: Vcpu> Machine<V> {
             .write_port(port, value, &mut |question| door.answer(point, question))?)
     }
 
-    /// An instruction of the image was rewritten into a read of the trap port: does what it would have done.
+    /// An instruction of the image was rewritten into a read of the trap port: does what it would
+    /// have done.
     fn answer_trapped(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
         let rax = self.vcpu.rax_at_exit();
         self.vcpu.supply(u64::from(u32::MAX));
@@ -399,7 +406,8 @@ impl<V: Vcpu> Machine<V> {
         Ok(door.digests(point, parts)?)
     }
 
-    /// Digests of everything; none within an instruction, where registers are not the same on every host.
+    /// Digests of everything; none within an instruction, where registers are not the same on every
+    /// host.
     fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
         if !self.vcpu.is_whole()? {
             return Ok(Vec::new());

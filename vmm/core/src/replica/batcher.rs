@@ -1,8 +1,9 @@
 //! Log entries on their way to the role machine, in batches.
 //!
-//! A batch is cut by bytes, also between entries of one execution point: a guest that says or is given much at one exit
-//! must not make a batch that fills the channel, or more than the window. What is in a batch of its own is one record
-//! that is larger than that. It is cut by what its outputs take too: the backup keeps them until they have left.
+//! A batch is cut by bytes, also between entries of one execution point: a guest that says or is
+//! given much at one exit must not make a batch that fills the channel, or more than the window.
+//! What is in a batch of its own is one record that is larger than that. It is cut by what its
+//! outputs take too: the backup keeps them until they have left.
 
 use lockstep_logging_channel::{Body, Entry, LogError, RECORD_BYTES_MAX, Sequence, codec};
 
@@ -17,8 +18,8 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 const _: () =
     assert!(BATCH_BYTES_MAX as u64 <= WINDOW_BYTES_MIN && RECORD_BYTES_MAX as u64 <= WINDOW_BYTES_MIN);
 
-/// What an output takes in a gate beside its bytes, at most: its place in the queue (72 bytes) and what an allocation
-/// is rounded up to. So many small outputs count for what they are.
+/// What an output takes in a gate beside its bytes, at most: its place in the queue (72 bytes) and
+/// what an allocation is rounded up to. So many small outputs count for what they are.
 pub const OUTPUT_BYTES_MIN: u64 = 128;
 
 /// The most bytes of outputs in a batch, as counted by [`output_bytes`].
@@ -156,7 +157,8 @@ mod tests {
         }
     }
 
-    /// First and last entry, bytes, and outputs of each batch that comes of `entries` of one execution point.
+    /// First and last entry, bytes, and outputs of each batch that comes of `entries` of one
+    /// execution point.
     fn batches(entries: &[Entry]) -> Vec<(u64, u64, u64, Vec<u64>)> {
         let mut batcher = Batcher::default();
         let mut given = Vec::new();
@@ -210,7 +212,8 @@ mod tests {
         assert_eq!(outputs, (1..=100).collect::<Vec<_>>());
     }
 
-    /// The last entry of each batch that comes of outputs of such lengths, and what its outputs take.
+    /// The last entry of each batch that comes of outputs of such lengths, and what its outputs
+    /// take.
     fn batches_of_outputs(lengths: &[u32]) -> Vec<(u64, u64)> {
         let mut batcher = Batcher::<()>::default();
         let mut given = Vec::new();

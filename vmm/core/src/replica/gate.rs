@@ -9,9 +9,9 @@
 //!      +----discard-----+--> shut: nothing leaves ever again (fenced, stopped)
 //! ```
 //!
-//! Invariants, asserted: outputs come in the order of their entries; they leave in that order, each once;
-//! while holding, none leaves before its entry is acknowledged; once shut, none leaves.
-//! Pure: no clock, no thread. What is held is the caller's business ([`Gate`] is generic over it).
+//! Invariants, asserted: outputs come in the order of their entries; they leave in that order, each
+//! once; while holding, none leaves before its entry is acknowledged; once shut, none leaves. Pure:
+//! no clock, no thread. What is held is the caller's business ([`Gate`] is generic over it).
 
 use std::collections::VecDeque;
 
@@ -92,8 +92,8 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Lets out everything up to and including entry `sequence`, oldest first. What the iterator is not asked
-    /// for stays held.
+    /// Lets out everything up to and including entry `sequence`, oldest first. What the iterator is
+    /// not asked for stays held.
     #[must_use = "outputs leave as the iterator is advanced"]
     pub fn acknowledge(&mut self, sequence: Sequence) -> impl Iterator<Item = (Sequence, T)> {
         std::iter::from_fn(move || self.pop_through(sequence))
@@ -115,8 +115,8 @@ impl<T> Gate<T> {
         }
     }
 
-    /// Forgets everything up to and including entry `sequence`, what has yet to come among it: somebody else
-    /// has let it out. Gives how many outputs it held of that.
+    /// Forgets everything up to and including entry `sequence`, what has yet to come among it:
+    /// somebody else has let it out. Gives how many outputs it held of that.
     pub fn forget(&mut self, sequence: Sequence) -> usize {
         self.forgotten = self.forgotten.max(Some(sequence));
         self.acknowledge(sequence).count()

@@ -1,4 +1,5 @@
-//! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or clock.
+//! Recorder, replayer, roles, output gate and going live. Knows no KVM ioctl, socket, thread or
+//! clock.
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 

@@ -1,7 +1,7 @@
 //! Deliberate defects: the simulator must find each of them, or it proves nothing.
 //!
-//! Without the feature `mutants` every question asked here is the constant `false`, and no switch exists. With
-//! it, a build without debug assertions, such as a release build, is refused.
+//! Without the feature `mutants` every question asked here is the constant `false`, and no switch
+//! exists. With it, a build without debug assertions, such as a release build, is refused.
 
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` breaks replicas on purpose: it cannot be part of a release build");

@@ -1,4 +1,5 @@
-//! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands outputs to the gate.
+//! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands
+//! outputs to the gate.
 
 use super::replayer::TimeFloor;
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
@@ -45,7 +46,8 @@ pub trait Journal {
     /// [`DoorError`].
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
 
-    /// Everything at exits up to `exits` has been appended. `idle`: the guest waits, nothing follows soon.
+    /// Everything at exits up to `exits` has been appended. `idle`: the guest waits, nothing
+    /// follows soon.
     ///
     /// # Errors
     /// [`DoorError`].
@@ -60,8 +62,8 @@ pub trait Journal {
 
 /// A journal that says where a machine was captured.
 pub trait CaptureJournal: Journal {
-    /// The machine is captured behind entry `sequence`, at exit `exits`: hands over everything that was appended, then says so, before
-    /// anything else is appended.
+    /// The machine is captured behind entry `sequence`, at exit `exits`: hands over everything that
+    /// was appended, then says so, before anything else is appended.
     ///
     /// # Errors
     /// [`DoorError`].
@@ -79,7 +81,8 @@ pub struct SavedAt {
 
 /// A door behind which a machine can be captured while it runs live.
 pub trait LiveDoor: Door {
-    /// Where in its log the machine is that is paused at exit `exits`; the journal has said so by then. None where the machine is not live.
+    /// Where in its log the machine is that is paused at exit `exits`; the journal has said so by
+    /// then. None where the machine is not live.
     ///
     /// # Errors
     /// [`DoorError`].

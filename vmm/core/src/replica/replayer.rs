@@ -1,8 +1,8 @@
-//! The replayer: the door of a backup, and of offline replay. It takes answers and arrivals from the log at the same execution
-//! points, and compares what leaves.
+//! The replayer: the door of a backup, and of offline replay. It takes answers and arrivals from
+//! the log at the same execution points, and compares what leaves.
 //!
-//! Between the last entry it has and the next one it does not know whether something enters: it waits, unless it was told that
-//! the recording side has passed that exit.
+//! Between the last entry it has and the next one it does not know whether something enters: it
+//! waits, unless it was told that the recording side has passed that exit.
 
 use super::history::History;
 use super::recorder::output_digest;
@@ -105,7 +105,8 @@ impl TimeFloor {
 pub struct Replayer<F> {
     feed: F,
     next: Option<Entry>,
-    /// No entry is to come at exits up to this one; before the first word of it, there may be one at exit 0.
+    /// No entry is to come at exits up to this one; before the first word of it, there may be one
+    /// at exit 0.
     passed_exits: Option<u64>,
     history: History,
     floor: TimeFloor,
@@ -116,7 +117,8 @@ pub struct Replayer<F> {
 }
 
 impl<F: Feed> Replayer<F> {
-    /// A replayer whose next entry is the one after the environment. `counts_instructions`: the recording has events between exits.
+    /// A replayer whose next entry is the one after the environment. `counts_instructions`: the
+    /// recording has events between exits.
     pub fn new(feed: F, counts_instructions: bool) -> Self {
         Self {
             feed,
@@ -130,7 +132,8 @@ impl<F: Feed> Replayer<F> {
         }
     }
 
-    /// A replayer of a machine that was captured: its next entry is the one after `last`, and guest times go on from `floor`.
+    /// A replayer of a machine that was captured: its next entry is the one after `last`, and guest
+    /// times go on from `floor`.
     pub fn from_capture(feed: F, counts_instructions: bool, last: Sequence, floor: TimeFloor) -> Self {
         Self {
             last,
@@ -186,8 +189,8 @@ impl<F: Feed> Replayer<F> {
         Ok(self.next.as_ref())
     }
 
-    /// Fills `next`, waiting for it however long: the guest is `doing` what the log has to know. A recording that has passed
-    /// this exit without an entry did not do it.
+    /// Fills `next`, waiting for it however long: the guest is `doing` what the log has to know. A
+    /// recording that has passed this exit without an entry did not do it.
     fn wait_for_entry(&mut self, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
         while self.next.is_none() {
             if self.passed_exits > Some(point.exits) {
@@ -246,7 +249,8 @@ impl<F: Feed> Replayer<F> {
         })))
     }
 
-    /// The next entry must be at `point`, to the instruction, with the same instruction pointer where both know it.
+    /// The next entry must be at `point`, to the instruction, with the same instruction pointer
+    /// where both know it.
     fn check_point(&self, entry: &Entry, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
         if entry.point.position() != point.position() {
             let expected = format!("{:?}", entry.body);

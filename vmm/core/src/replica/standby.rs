@@ -1,11 +1,12 @@
-//! The door of a backup: a replayer until its log is exhausted and it has won the right to go on, then a recorder.
+//! The door of a backup: a replayer until its log is exhausted and it has won the right to go on,
+//! then a recorder.
 //!
 //! ```text
 //!   replaying --(the log is exhausted, and the feed said so only after the test-and-set was won)--> live
 //! ```
 //!
-//! The change happens inside one use of the door: the machine cannot tell. Without a way to go live (offline replay), a log that is over
-//! before the run is [`DoorError::Exhausted`].
+//! The change happens inside one use of the door: the machine cannot tell. Without a way to go live
+//! (offline replay), a log that is over before the run is [`DoorError::Exhausted`].
 
 use super::mutant::{self, Mutant};
 use super::recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start};

@@ -6,7 +6,8 @@
 //! | `step` | in both rings of upstream KVM, in CPL 0 of software-assisted KVM; slow | both |
 //! | `statistic` | in CPL 0 | software-assisted KVM, which emulates CPL 0 and counts what it emulates |
 //!
-//! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing enters there.
+//! A clock that cannot say exactly where the guest is says so ([`Exit::Kicked`]), and nothing
+//! enters there.
 
 pub mod none;
 mod passage;
@@ -45,7 +46,8 @@ impl std::fmt::Display for ClockKind {
 
 /// Runs the vCPU, and knows where it is between two exits.
 pub trait InstructionClock {
-    /// Called before each run: the pending access may be completed here, so that counting starts behind it.
+    /// Called before each run: the pending access may be completed here, so that counting starts
+    /// behind it.
     ///
     /// # Errors
     /// The host's failure.

@@ -1,8 +1,9 @@
 //! How a single step passes an instruction, and what it leaves behind in the guest.
 //!
-//! A step is made with the trap flag set (Intel SDM volume 3B, 17.3.1.4). Most instructions pass unharmed. Some are not stepped at all,
-//! because a step over them is not one instruction everywhere, or its exit gets lost; some take the trap flag along, to where the
-//! guest would find it.
+//! A step is made with the trap flag set (Intel SDM volume 3B, 17.3.1.4). Most instructions pass
+//! unharmed. Some are not stepped at all, because a step over them is not one instruction
+//! everywhere, or its exit gets lost; some take the trap flag along, to where the guest would find
+//! it.
 
 use crate::vcpu::Core;
 use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
@@ -39,12 +40,14 @@ pub fn deliveries(core: &Core, vector: u8) -> Result<Vec<u64>, CpuError> {
 pub enum Passage {
     /// By one step.
     Step,
-    /// By steps until the instruction pointer moves: a step makes one iteration on hardware, and many in an emulator.
+    /// By steps until the instruction pointer moves: a step makes one iteration on hardware, and
+    /// many in an emulator.
     Repeat,
     /// Running: it leaves the guest, and some hosts lose that exit when it is stepped.
     Exits,
-    /// Running, and what follows is not counted: a step over it makes more than one instruction, ends in a ring that cannot be stepped, or
-    /// begins to step the guest by its own trap flag, whose traps are the guest's.
+    /// Running, and what follows is not counted: a step over it makes more than one instruction,
+    /// ends in a ring that cannot be stepped, or begins to step the guest by its own trap flag,
+    /// whose traps are the guest's.
     Uncounted,
 }
 
@@ -89,7 +92,8 @@ impl Step {
         })
     }
 
-    /// The step was made: takes the trap flag from where the guest could find it. Whether the instruction is done.
+    /// The step was made: takes the trap flag from where the guest could find it. Whether the
+    /// instruction is done.
     ///
     /// # Errors
     /// The host's failure.
@@ -112,8 +116,9 @@ impl Step {
         Ok(self.passage != Passage::Repeat || after.rip != self.before.rip)
     }
 
-    /// Where the guest can come to that runs on from here in ring 0, one of which it reaches within two instructions: behind this one, which
-    /// entangles, or the handler of the trap that the guest's own flag makes behind it; the handler of an exception that it causes.
+    /// Where the guest can come to that runs on from here in ring 0, one of which it reaches within
+    /// two instructions: behind this one, which entangles, or the handler of the trap that the
+    /// guest's own flag makes behind it; the handler of an exception that it causes.
     ///
     /// # Errors
     /// The host's failure.
@@ -160,8 +165,9 @@ impl Step {
         Ok(returns_to.map_or(self.instruction.next_ip(), |rip| rip & mask))
     }
 
-    /// The guest has left the step's way: hardware does not step through the handler of an exception, but runs it to its first exit, or
-    /// past its return. Takes the trap flag out of the frame with which ring 3 entered ring 0, which may be waiting, or be left over.
+    /// The guest has left the step's way: hardware does not step through the handler of an
+    /// exception, but runs it to its first exit, or past its return. Takes the trap flag out of the
+    /// frame with which ring 3 entered ring 0, which may be waiting, or be left over.
     ///
     /// # Errors
     /// The host's failure.
@@ -189,7 +195,8 @@ impl Step {
             || (branches && rip == self.instruction.near_branch_target())
     }
 
-    /// If an exception has pushed its frame, with or without an error code, takes the trap flag out of it.
+    /// If an exception has pushed its frame, with or without an error code, takes the trap flag out
+    /// of it.
     fn clean_frame(&self, core: &mut Core, after: &kvm_regs) -> Result<(), CpuError> {
         for frame in [after.rsp, after.rsp.wrapping_add(WORD_BYTES)] {
             let returns_to = core.word_at(frame)?;

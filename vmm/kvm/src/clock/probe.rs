@@ -1,8 +1,8 @@
 //! What single stepping does on this host, found by doing it.
 //!
-//! Software-assisted KVM gives the debug exception of a step in ring 3 to the guest; upstream KVM stops before the next
-//! instruction. The probe is a few instructions in ring 3 of a machine of its own, without an interrupt table: where the
-//! guest gets the exception, that machine shuts down.
+//! Software-assisted KVM gives the debug exception of a step in ring 3 to the guest; upstream KVM
+//! stops before the next instruction. The probe is a few instructions in ring 3 of a machine of its
+//! own, without an interrupt table: where the guest gets the exception, that machine shuts down.
 
 use crate::host::{Host, HostError};
 use crate::vcpu::Ran;

@@ -1,15 +1,19 @@
 //! The clock by KVM's statistic `insn_emulation`: exact for CPL 0 on a KVM that emulates CPL 0.
 //!
-//! A target is approached in runs to the kick timer, which is set to what the remaining instructions take at the very least, with room for a
-//! kick that comes late; the last [`LATE_INSTRUCTIONS_MAX`] are stepped. An open interrupt window would bound a run more closely, but not
-//! where the guest closes it before the batch of emulation ends: 21,107 instructions instead of 1,024 were measured.
-//! What cannot be stepped is run, to a breakpoint: the delivery of an interrupt, and a guest that steps itself by its own trap flag.
+//! A target is approached in runs to the kick timer, which is set to what the remaining
+//! instructions take at the very least, with room for a kick that comes late; the last
+//! [`LATE_INSTRUCTIONS_MAX`] are stepped. An open interrupt window would bound a run more closely,
+//! but not where the guest closes it before the batch of emulation ends: 21,107 instructions
+//! instead of 1,024 were measured. What cannot be stepped is run, to a breakpoint: the delivery of
+//! an interrupt, and a guest that steps itself by its own trap flag.
 //!
-//! The count orders every instruction of CPL 0, but not of CPL 3, which runs natively and cannot be stepped there. So a kick says where the
-//! guest is only if the way a replay will step, the last [`LATE_INSTRUCTIONS_MAX`], ran in CPL 0 alone. That is known from the statistic `exits`:
-//! it counts one for each batch of emulation, and at least two more for a visit to CPL 3. (It also counts batches that the host's scheduler
-//! cut short; such a run is then not believed, and the next kick decides. An exception cuts a batch short too, which may not show.) A
-//! kick that falls into a REP instruction, which is counted once a batch, spoils the count until the next exit.
+//! The count orders every instruction of CPL 0, but not of CPL 3, which runs natively and cannot be
+//! stepped there. So a kick says where the guest is only if the way a replay will step, the last
+//! [`LATE_INSTRUCTIONS_MAX`], ran in CPL 0 alone. That is known from the statistic `exits`: it
+//! counts one for each batch of emulation, and at least two more for a visit to CPL 3. (It also
+//! counts batches that the host's scheduler cut short; such a run is then not believed, and the
+//! next kick decides. An exception cuts a batch short too, which may not show.) A kick that falls
+//! into a REP instruction, which is counted once a batch, spoils the count until the next exit.
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
 use super::passage::{self, Passage, Step};
@@ -28,12 +32,14 @@ use std::time::Duration;
 const BATCH_INSTRUCTIONS: u64 = 1024;
 /// What the emulator does in 5 ms: a kick may come so late (on a loaded host 0.8 ms was seen).
 const LATE_INSTRUCTIONS_MAX: u64 = 16 * BATCH_INSTRUCTIONS;
-/// Between an interrupt and the next event: the batch in which the first is delivered, a handler, and the batch that is stepped.
+/// Between an interrupt and the next event: the batch in which the first is delivered, a handler,
+/// and the batch that is stepped.
 const CLEAR_INSTRUCTIONS: u64 = 4 * BATCH_INSTRUCTIONS;
 /// No host emulates an instruction faster; measured: about 300.
 const INSTRUCTION_NS_MIN: u64 = 30;
-/// The shortest run to a kick, 200 us: a kick that comes before the guest was entered (50 us) leads nowhere, time after time. At
-/// the fastest it makes 6,667 instructions, of the [`LATE_INSTRUCTIONS_MAX`] there is room for.
+/// The shortest run to a kick, 200 us: a kick that comes before the guest was entered (50 us) leads
+/// nowhere, time after time. At the fastest it makes 6,667 instructions, of the
+/// [`LATE_INSTRUCTIONS_MAX`] there is room for.
 const RUN_NS_MIN: u64 = 200_000;
 const _: () = assert!(RUN_NS_MIN < LATE_INSTRUCTIONS_MAX * INSTRUCTION_NS_MIN / 2);
 /// String-operation prefixes.
@@ -90,7 +96,8 @@ impl StatisticClock {
         Ok(self.counts()?.0.wrapping_sub(self.base_instructions))
     }
 
-    /// Whether the run that a kick has ended was in CPL 0 alone; where it may not have been, a way can begin here at the earliest.
+    /// Whether the run that a kick has ended was in CPL 0 alone; where it may not have been, a way
+    /// can begin here at the earliest.
     fn ran_in_ring_0(&mut self, core: &Core) -> Result<bool, CpuError> {
         let (instructions, exits) = self.counts()?;
         let (from_instructions, from_exits) = self.run_from;
@@ -120,8 +127,9 @@ impl StatisticClock {
         self.step_once(core, instructions.wrapping_sub(self.base_instructions))
     }
 
-    /// Steps from `instructions` to the next, which is where the guest can be found again: the step that led there was one instruction.
-    /// What is not to be stepped (HLT loses its exit, IRETQ makes two or ends in ring 3) is no place to be found at.
+    /// Steps from `instructions` to the next, which is where the guest can be found again: the step
+    /// that led there was one instruction. What is not to be stepped (HLT loses its exit, IRETQ
+    /// makes two or ends in ring 3) is no place to be found at.
     fn step_once(&mut self, core: &mut Core, instructions: u64) -> Result<Exit, CpuError> {
         let step = Step::at(core, false)?;
         if step.passage != Passage::Step || core.traps_itself()? {
@@ -155,7 +163,8 @@ impl StatisticClock {
             }
             match self.approach(core, remaining)? {
                 Ran::Stepped => {}
-                // Stepping ends when the access is complete: a step that is still owed for it would else become the guest's.
+                // Stepping ends when the access is complete: a step that is still owed for it would
+                // else become the guest's.
                 Ran::Exit(exit) => return Ok(exit),
                 // Whoever kicked is heard; the next run goes on from here.
                 Ran::Kicked => {
@@ -202,7 +211,8 @@ impl StatisticClock {
     }
 }
 
-/// How long a run may take that leaves `remaining` instructions less [`LATE_INSTRUCTIONS_MAX`] behind at the most.
+/// How long a run may take that leaves `remaining` instructions less [`LATE_INSTRUCTIONS_MAX`]
+/// behind at the most.
 fn time_ns(remaining: u64) -> u64 {
     let distance = remaining.saturating_sub(LATE_INSTRUCTIONS_MAX);
     RUN_NS_MIN.max(distance.saturating_mul(INSTRUCTION_NS_MIN))
@@ -245,7 +255,8 @@ impl InstructionClock for StatisticClock {
     }
 
     fn interrupting(&mut self, core: &mut Core) -> Result<(), CpuError> {
-        // The trap flag must not be in the frame that is pushed, so the way on begins with a run that is not stepped.
+        // The trap flag must not be in the frame that is pushed, so the way on begins with a run
+        // that is not stepped.
         self.clear_of_interrupt = self.counts()?.0 + CLEAR_INSTRUCTIONS;
         self.delivering = true;
         core.set_stepping(false)

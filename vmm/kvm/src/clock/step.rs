@@ -1,12 +1,15 @@
 //! The clock by single stepping: exact wherever the host steps exactly, and slow.
 //!
-//! Ring 3 is stepped only where [`super::probe`] found that to be exact; elsewhere the guest runs freely from where it enters
-//! ring 3 to its next exit, and nothing enters there. Single instructions are not stepped either, or leave the trap flag behind:
-//! [`super::passage`]. A guest that steps itself, by its own trap flag, runs freely too: a step would take its traps away. A repeated instruction is one, however many steps it takes.
+//! Ring 3 is stepped only where [`super::probe`] found that to be exact; elsewhere the guest runs
+//! freely from where it enters ring 3 to its next exit, and nothing enters there. Single
+//! instructions are not stepped either, or leave the trap flag behind: [`super::passage`]. A guest
+//! that steps itself, by its own trap flag, runs freely too: a step would take its traps away. A
+//! repeated instruction is one, however many steps it takes.
 //!
-//! The trap flag would leak into the frame that an interrupt pushes, so stepping is off while one is delivered; what runs
-//! from there to the next exit is not counted, and nothing enters in it.
-//! Kicks are blocked while stepping, and looked for between two steps: a step that a signal cuts short may have been made or not.
+//! The trap flag would leak into the frame that an interrupt pushes, so stepping is off while one
+//! is delivered; what runs from there to the next exit is not counted, and nothing enters in it.
+//! Kicks are blocked while stepping, and looked for between two steps: a step that a signal cuts
+//! short may have been made or not.
 
 use super::passage::{Passage, Step};
 use super::{ClockKind, InstructionClock, foreign, probe};
@@ -109,7 +112,8 @@ impl StepClock {
         let kicks = BlockedKicks::new().map_err(failed("block kicks"))?;
         // The ring is looked at once: what could leave ring 0 is not stepped where ring 3 is not.
         let steppable = self.steps_ring_3 || core.privilege()? == 0;
-        // A kick is obeyed behind a step: a timer that is always due must not hold the guest where it is.
+        // A kick is obeyed behind a step: a timer that is always due must not hold the guest where
+        // it is.
         let from = self.instructions;
         let mut kicked = false;
         loop {

@@ -1,6 +1,8 @@
-//! Running to one of a few places, by hardware breakpoints, with nothing of the guest's changed: its own trap flag stays its own.
+//! Running to one of a few places, by hardware breakpoints, with nothing of the guest's changed:
+//! its own trap flag stays its own.
 //!
-//! Source: Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG; debug and interrupt-gate formats: Intel SDM volume 3, 17.2.4 and 6.14.1.
+//! Source: Documentation/virt/kvm/api.rst, KVM_SET_GUEST_DEBUG; debug and interrupt-gate formats:
+//! Intel SDM volume 3, 17.2.4 and 6.14.1.
 
 use super::{Core, Ran, failed};
 use kvm_bindings::{
@@ -21,8 +23,9 @@ const SYSTEM_CALL_ENABLE: u64 = 1;
 const ENTRY_OF_SYSCALL: u32 = 0xc000_0082;
 
 impl Core {
-    /// One KVM_RUN that ends before the instruction at one of `places`, of which the first [`BREAKPOINTS_MAX`] count. Where it has ended there,
-    /// that is a step. A place at which the guest stands already ends it at once, unless an interrupt is delivered first.
+    /// One KVM_RUN that ends before the instruction at one of `places`, of which the first
+    /// [`BREAKPOINTS_MAX`] count. Where it has ended there, that is a step. A place at which the
+    /// guest stands already ends it at once, unless an interrupt is delivered first.
     pub(crate) fn run_to_one_of(&mut self, places: &[u64]) -> Result<Ran, CpuError> {
         self.set_stepping(false)?;
         let mut arch = kvm_guest_debug_arch::default();

@@ -1,8 +1,9 @@
 //! The whole state of a vCPU: taken from one, and put into another that has not run yet.
 //!
-//! Saving destructures what KVM tells, so that a new field of the bindings does not compile until it is either saved or left out here
-//! with a reason. What Lockstep never lets a guest have (an APIC, system management mode, NMIs, a payload of an exception) is not
-//! in the saved form; a vCPU that has it all the same is not saved.
+//! Saving destructures what KVM tells, so that a new field of the bindings does not compile until
+//! it is either saved or left out here with a reason. What Lockstep never lets a guest have (an
+//! APIC, system management mode, NMIs, a payload of an exception) is not in the saved form; a vCPU
+//! that has it all the same is not saved.
 //!
 //! Source: Documentation/virt/kvm/api.rst; XSAVE: Intel SDM volume 1, 13.4.
 
@@ -22,7 +23,8 @@ use std::path::Path;
 const AMD_MODULE: &str = "/sys/module/kvm_amd";
 /// A 64-bit task-state segment in TR, as the manuals have it: busy.
 const TASK_BUSY: u8 = 0b1011;
-/// The same as AMD processors hold it after LTR: as it was in the table before LTR marked it there. Their KVM always reports busy.
+/// The same as AMD processors hold it after LTR: as it was in the table before LTR marked it there.
+/// Their KVM always reports busy.
 const TASK_AVAILABLE: u8 = 0b1001;
 const KIND_MAX: u8 = 0b1111;
 const PRIVILEGE_MAX: u8 = 3;
@@ -84,7 +86,8 @@ impl Core {
         })
     }
 
-    /// Puts `saved` into this vCPU, which has not run yet. Where that fails, the vCPU is not to be used.
+    /// Puts `saved` into this vCPU, which has not run yet. Where that fails, the vCPU is not to be
+    /// used.
     pub(super) fn restore(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
         let SavedCpu {
             registers,
@@ -118,7 +121,8 @@ impl Core {
         self.set_events(events)?;
         // Without an APIC in the kernel, KVM_RUN takes CR8 from the run page.
         self.vcpu.get_kvm_run().cr8 = *task_priority;
-        // Whether an interrupt can be delivered is known from the run page, which a KVM_RUN that leaves at once fills.
+        // Whether an interrupt can be delivered is known from the run page, which a KVM_RUN that
+        // leaves at once fills.
         self.pending = true;
         if self.is_whole()? {
             Ok(())
@@ -244,7 +248,8 @@ impl Core {
             smi,
             triple_fault,
             reserved: _,
-            // Only where KVM_CAP_EXCEPTION_PAYLOAD was enabled, which it is not: then the payload is in the registers already.
+            // Only where KVM_CAP_EXCEPTION_PAYLOAD was enabled, which it is not: then the payload
+            // is in the registers already.
             exception_has_payload: _,
             exception_payload: _,
         } = self
@@ -419,7 +424,8 @@ fn kvm_segment_of(saved: SavedSegment) -> Result<kvm_segment, CpuError> {
     })
 }
 
-/// TR as the host's processor holds it after LTR: QEMU's emulation of AMD processors refuses every port to ring 3 where it is not so.
+/// TR as the host's processor holds it after LTR: QEMU's emulation of AMD processors refuses every
+/// port to ring 3 where it is not so.
 fn as_loaded(task: SavedSegment, on_amd: bool) -> SavedSegment {
     let kind = if on_amd && task.kind == TASK_BUSY {
         TASK_AVAILABLE

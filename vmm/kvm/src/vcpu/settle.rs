@@ -1,17 +1,20 @@
-//! Completing an access to a port or to device memory, which one instruction may make in several parts.
+//! Completing an access to a port or to device memory, which one instruction may make in several
+//! parts.
 //!
-//! KVM gives out 8 bytes of device memory at a time, and the iterations of a repeated instruction one by one: the KVM_RUN that completes a
-//! part comes back with the next (Documentation/virt/kvm/api.rst, KVM_RUN, KVM_EXIT_MMIO; `complete_emulated_mmio` in
-//! arch/x86/kvm/x86.c). Each part is an exit of its own, counted like any other, whether completing the one before found it or the next
-//! run of the guest. Between two parts the guest is within an instruction: its registers are KVM's own affair, and nothing can
-//! interrupt it.
+//! KVM gives out 8 bytes of device memory at a time, and the iterations of a repeated instruction
+//! one by one: the KVM_RUN that completes a part comes back with the next
+//! (Documentation/virt/kvm/api.rst, KVM_RUN, KVM_EXIT_MMIO; `complete_emulated_mmio` in
+//! arch/x86/kvm/x86.c). Each part is an exit of its own, counted like any other, whether completing
+//! the one before found it or the next run of the guest. Between two parts the guest is within an
+//! instruction: its registers are KVM's own affair, and nothing can interrupt it.
 
 use super::{Core, Ran};
 use crate::kick;
 use lockstep_core::machine::cpu::{CpuError, Exit};
 
 impl Core {
-    /// Completes the pending access, by a KVM_RUN that leaves at once. What that comes back with instead of nothing is the next exit.
+    /// Completes the pending access, by a KVM_RUN that leaves at once. What that comes back with
+    /// instead of nothing is the next exit.
     ///
     /// # Errors
     /// KVM refuses.
@@ -32,7 +35,8 @@ impl Core {
         Ok(())
     }
 
-    /// Settles; whether the instruction is complete. Where it is not, the next run gives its next part.
+    /// Settles; whether the instruction is complete. Where it is not, the next run gives its next
+    /// part.
     pub(crate) fn is_whole(&mut self) -> Result<bool, CpuError> {
         self.settle()?;
         Ok(self.next.is_none())

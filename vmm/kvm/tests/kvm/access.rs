@@ -91,7 +91,8 @@ fn a_16_byte_read_of_device_memory_is_two_of_8() {
 fn ports_are_read_in_every_size() {
     let Some(host) = host() else { return };
     for ring in BOTH {
-        // IN AL, AX, EAX from a port of nothing: a 32-bit result clears the upper half, shorter ones leave the rest.
+        // IN AL, AX, EAX from a port of nothing: a 32-bit result clears the upper half, shorter
+        // ones leave the rest.
         let code = Code::default().mov(Rdx, 0x80);
         let code = code.mov(Rax, 0).raw(&[0xec]).store(Rax, result_at(0));
         let code = code.mov(Rax, 0).raw(&[0x66, 0xed]).store(Rax, result_at(1));

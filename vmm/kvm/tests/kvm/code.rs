@@ -1,5 +1,5 @@
-//! Guests of a few instructions, written by hand: each method appends the instruction it is named after.
-//! Encodings: Intel SDM volume 2.
+//! Guests of a few instructions, written by hand: each method appends the instruction it is named
+//! after. Encodings: Intel SDM volume 2.
 
 /// Machine code, 64-bit.
 #[derive(Clone, Debug, Default)]

@@ -1,4 +1,5 @@
-//! Builds a machine over real KVM from a few bytes of code, and runs it behind a door that gives fixed answers.
+//! Builds a machine over real KVM from a few bytes of code, and runs it behind a door that gives
+//! fixed answers.
 //!
 //! ```text
 //!   0x10_0000 prelude and code   0x20_0000 results   0x2f_0000 stack of ring 3
@@ -198,8 +199,8 @@ pub fn run_with(host: &Host, ring: Ring, code: Code, arrivals: Vec<(u64, EventKi
     run_clocked(host, ring, ClockKind::None, code, at_exits)
 }
 
-/// Runs `code` in `ring`, ring 3 with interrupts enabled where anything arrives, with `clock`; what `arrivals` lists
-/// arrives at those places.
+/// Runs `code` in `ring`, ring 3 with interrupts enabled where anything arrives, with `clock`; what
+/// `arrivals` lists arrives at those places.
 pub fn run_clocked(
     host: &Host,
     ring: Ring,
@@ -223,8 +224,8 @@ pub fn run_digested(
     run_moving_digested(host, ring, clock, digest_interval_exits, code, arrivals, stay).0
 }
 
-/// The same on as many machines as `mover` says: wherever it does, the machine is saved, and goes on as another. How many moves
-/// there were.
+/// The same on as many machines as `mover` says: wherever it does, the machine is saved, and goes
+/// on as another. How many moves there were.
 pub fn run_moving(
     host: &Host,
     ring: Ring,

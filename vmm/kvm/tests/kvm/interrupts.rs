@@ -1,5 +1,5 @@
-//! Interrupts enter at exits, and only where the guest can take them. A handler powers off with its vector, so the number of
-//! exits says where it was entered.
+//! Interrupts enter at exits, and only where the guest can take them. A handler powers off with its
+//! vector, so the number of exits says where it was entered.
 
 use crate::code::Code;
 use crate::guest::{Ring, host, run_with};

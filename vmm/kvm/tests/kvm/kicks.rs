@@ -16,7 +16,8 @@ enum Order {
     End,
 }
 
-/// The handler writes to the run page of its thread's vCPU: it must know when there is none any more.
+/// The handler writes to the run page of its thread's vCPU: it must know when there is none any
+/// more.
 #[test]
 fn those_that_come_while_it_goes_away_are_harmless() {
     let Some(host) = host() else { return };

@@ -1,7 +1,9 @@
-//! Interrupts that enter at instruction N after an exit, for chosen N: the handler finds the guest exactly there.
+//! Interrupts that enter at instruction N after an exit, for chosen N: the handler finds the guest
+//! exactly there.
 //!
-//! The guest increments RBX once an instruction, without an exit; what its handler finds in RBX is the number of instructions done. Every
-//! clock is tried in every ring in which this host was found to count exactly; where it was not, that is said.
+//! The guest increments RBX once an instruction, without an exit; what its handler finds in RBX is
+//! the number of instructions done. Every clock is tried in every ring in which this host was found
+//! to count exactly; where it was not, that is said.
 
 use crate::code::{Code, Register};
 use crate::guest::{HANDLED, HANDLER_BYTES, HANDLERS, Ring, host, run_clocked, run_moving, skip};
@@ -25,7 +27,8 @@ const FAR: [u64; 6] = [63, 128, 511, 1_024, 1_025, 2_400];
 const SEED_VARIABLE: &str = "LOCKSTEP_SEED";
 const RANDOM_STOPS: u64 = 12;
 
-/// Sets the interrupt controller and the console up, makes an exit with interrupts enabled, and counts.
+/// Sets the interrupt controller and the console up, makes an exit with interrupts enabled, and
+/// counts.
 fn guest(ring: Ring) -> Code {
     set_up(ring)
         .raw(&INCREMENT.repeat(INCREMENTS as usize))
@@ -71,7 +74,8 @@ fn is_exact(clock: ClockKind, ring: Ring) -> Option<bool> {
     Some(exact)
 }
 
-/// Where the handler found the guest for which an interrupt was to enter `instructions` after the last exit.
+/// Where the handler found the guest for which an interrupt was to enter `instructions` after the
+/// last exit.
 fn landed(clock: ClockKind, ring: Ring, instructions: u64) -> Option<u64> {
     let typed = vec![((EXITS, instructions), EventKind::ConsoleInput(b"k".to_vec()))];
     let outcome = run_clocked(&host()?, ring, clock, guest(ring), typed);
@@ -125,7 +129,8 @@ fn the_statistic_clock_lands_in_ring_3() {
     lands_where_it_is_told(ClockKind::Statistic, Ring::Three);
 }
 
-/// The clock goes on counting on another machine: what enters first interrupts nothing, and the machine moves there.
+/// The clock goes on counting on another machine: what enters first interrupts nothing, and the
+/// machine moves there.
 fn lands_behind_a_move(clock: ClockKind) {
     if is_exact(clock, Ring::Zero) != Some(true) {
         return;
@@ -160,7 +165,8 @@ fn the_statistic_clock_counts_on_where_the_machine_moves() {
     lands_behind_a_move(ClockKind::Statistic);
 }
 
-/// Makes the handler of the trap of the guest's own flag take that flag away, and return: AND QWORD [RSP + 16], not TF; IRETQ.
+/// Makes the handler of the trap of the guest's own flag take that flag away, and return: AND QWORD
+/// [RSP + 16], not TF; IRETQ.
 fn trap_ends(code: Code) -> Code {
     const HANDLER: [u8; 16] = [
         0x48, 0x81, 0x64, 0x24, 0x10, 0xff, 0xfe, 0xff, 0xff, 0x48, 0xcf, 0x90, 0x90, 0x90, 0x90, 0x90,
@@ -173,7 +179,8 @@ fn trap_ends(code: Code) -> Code {
     word(word(code, handler, low), handler + 8, high)
 }
 
-/// What stands between the last exit and the row of increments in a guest that steps itself: PUSHFQ; OR [RSP], TF; POPFQ; NOP.
+/// What stands between the last exit and the row of increments in a guest that steps itself:
+/// PUSHFQ; OR [RSP], TF; POPFQ; NOP.
 const STEPS_ITSELF: [u8; 11] = [0x9c, 0x48, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d, 0x90];
 /// Those, and the two of the handler.
 const INSTRUCTIONS_STEPPING_ITSELF: u64 = 6;

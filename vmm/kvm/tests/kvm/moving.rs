@@ -8,7 +8,8 @@ use lockstep_kvm::kick::KickTimer;
 use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
 use std::time::Duration;
 
-/// Runs to the end, on another machine wherever `mover` says so. The last machine, how it ended, and how many moves there were.
+/// Runs to the end, on another machine wherever `mover` says so. The last machine, how it ended,
+/// and how many moves there were.
 pub fn run_to_end(
     host: &Host,
     clock: ClockKind,

@@ -1,5 +1,5 @@
-//! Accesses of several parts: an interrupt that waits, digests that are due and a clock that steps find the guest within an instruction, and
-//! it goes on as if they had not. Two runs are the same.
+//! Accesses of several parts: an interrupt that waits, digests that are due and a clock that steps
+//! find the guest within an instruction, and it goes on as if they had not. Two runs are the same.
 
 use crate::code::{Code, Register};
 use crate::guest::{BOTH, Outcome, RESULTS, Ring, host, result_at, run_digested, run_with};
@@ -138,8 +138,9 @@ fn interrupting() -> (Code, u64) {
     (code, PORTS.len() as u64)
 }
 
-/// The timer expires at the first part, and its interrupt could be taken at every instruction. The handler, which powers off with its
-/// vector, is entered behind the last part; of a repeated instruction behind that of an iteration, as processors do, the same twice.
+/// The timer expires at the first part, and its interrupt could be taken at every instruction. The
+/// handler, which powers off with its vector, is entered behind the last part; of a repeated
+/// instruction behind that of an iteration, as processors do, the same twice.
 #[test]
 fn an_interrupt_that_could_be_taken_waits_for_the_last_part() {
     const TIMER: EndReason = EndReason::PoweredOff(0x20);

@@ -95,7 +95,8 @@ fn performance_counters_cannot_be_read() {
     };
     assert_eq!(run(&host, Ring::Three, code()).reason, GENERAL_PROTECTION);
 
-    // Linux 6.1 lets ring 0 of an AMD guest read counters even where it has none to give: one that never counts.
+    // Linux 6.1 lets ring 0 of an AMD guest read counters even where it has none to give: one that
+    // never counts.
     let outcome = run(&host, Ring::Zero, code());
     let constant = outcome.reason == DONE && (outcome.result(0), outcome.result(1)) == (0, 0);
     assert!(
@@ -229,7 +230,8 @@ fn what_the_baseline_hides_and_would_tell_of_the_host_faults_in_both_rings() {
     }
 }
 
-/// `KVM_HC_*` of include/uapi/linux/kvm_para.h that an old KVM answers whatever CPUID says, and -KVM_ENOSYS.
+/// `KVM_HC_*` of include/uapi/linux/kvm_para.h that an old KVM answers whatever CPUID says, and
+/// -KVM_ENOSYS.
 const HYPERCALLS: [u32; 3] = [5, 10, 11];
 const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
 
@@ -240,7 +242,8 @@ fn hypercalls_that_are_made_at_run_time_are_not_answered() {
     for number in HYPERCALLS {
         for opcode in [0x00c1_010f_u32, 0x00d9_010f] {
             let target = result_at(8);
-            // MOV [target], opcode; MOV BYTE [target + 3], RET; the number, and no vCPU that there is; CALL.
+            // MOV [target], opcode; MOV BYTE [target + 3], RET; the number, and no vCPU that there
+            // is; CALL.
             let code = Code::default()
                 .mov(Rax, opcode)
                 .store(Rax, target)
@@ -269,7 +272,8 @@ fn hypercalls_that_are_made_at_run_time_are_not_answered() {
     }
 }
 
-/// The hypercall by which KVM writes the host's time to the address in RBX (Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_CLOCK_PAIRING).
+/// The hypercall by which KVM writes the host's time to the address in RBX
+/// (Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_CLOCK_PAIRING).
 const CLOCK_PAIRING: u32 = 9;
 /// What KVM answers it where it does not: no such hypercall, not supported, not in ring 3.
 const CLOCK_PAIRING_REFUSED: [u64; 3] = [NO_SUCH_HYPERCALL, -95_i64 as u64, -1_i64 as u64];
@@ -290,7 +294,8 @@ fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
             let marked = (0..TIME_WORDS).fold(Code::default().mov(Rax, MARK), |code, word| {
                 code.store(Rax, result_at(TIME_AT + word))
             });
-            // MOV [target], opcode; MOV BYTE [target + 3], RET; where to write, and the wall clock; CALL.
+            // MOV [target], opcode; MOV BYTE [target + 3], RET; where to write, and the wall clock;
+            // CALL.
             let code = marked
                 .mov(Rax, opcode)
                 .store(Rax, target)

@@ -1,4 +1,5 @@
-//! Machines that are saved and go on as others: at exits, at kicks, with everything in use that a vCPU has.
+//! Machines that are saved and go on as others: at exits, at kicks, with everything in use that a
+//! vCPU has.
 
 use crate::code::{Code, Register};
 use crate::guest::{BOTH, Outcome, Ring, host, result_at, run, run_clocked, run_moving, skip};
@@ -107,7 +108,8 @@ fn an_interrupt_that_waits_is_carried() {
     assert!(moves > 6, "{moves}");
 }
 
-/// Registers that nothing shows but reading them: DR0, DR7, CR8, KERNEL_GS_BASE, SFMASK, LSTAR, CR2.
+/// Registers that nothing shows but reading them: DR0, DR7, CR8, KERNEL_GS_BASE, SFMASK, LSTAR,
+/// CR2.
 #[test]
 fn registers_that_are_seldom_looked_at_are_carried() {
     let Some(host) = host() else { return };
@@ -180,7 +182,8 @@ enum Vectors {
     Avx,
 }
 
-/// Computes in ring 3, without an exit, with x87, SSE and AVX live, and leaves all of it in the results.
+/// Computes in ring 3, without an exit, with x87, SSE and AVX live, and leaves all of it in the
+/// results.
 fn computing(vectors: Vectors) -> Code {
     let at = |opcode: &[u8], index: u32| [opcode, &result_at(index).to_le_bytes()].concat();
     // FNINIT; FLD1; FLDPI; PUSH, FLDCW [RSP]; PUSH, LDMXCSR [RSP].
@@ -188,7 +191,8 @@ fn computing(vectors: Vectors) -> Code {
         .raw(&[0xdb, 0xe3, 0xd9, 0xe8, 0xd9, 0xeb])
         .raw(&[0x68, 0x7f, 0x02, 0, 0, 0xd9, 0x2c, 0x24])
         .raw(&[0x68, 0xa0, 0x3f, 0, 0, 0x0f, 0xae, 0x14, 0x24])
-        // MOV RAX, 1.0 and a bit; MOVQ XMM1, RAX; PUNPCKLQDQ XMM1, XMM1; PXOR XMM0, XMM0; MOVQ XMM15, RAX.
+        // MOV RAX, 1.0 and a bit; MOVQ XMM1, RAX; PUNPCKLQDQ XMM1, XMM1; PXOR XMM0, XMM0; MOVQ
+        // XMM15, RAX.
         .raw(&[0x48, 0xb8, 3, 0, 0, 0, 0, 0, 0xf0, 0x3f])
         .raw(&[0x66, 0x48, 0x0f, 0x6e, 0xc8, 0x66, 0x0f, 0x6c, 0xc9])
         .raw(&[0x66, 0x0f, 0xef, 0xc0, 0x66, 0x4c, 0x0f, 0x6e, 0xf8]);

@@ -81,7 +81,8 @@ fn a_peer_that_does_not_read_costs_frames_and_never_time_or_framing() {
         }
         count
     });
-    // The reader takes what had room, then this; it goes again and again until there is room for it.
+    // The reader takes what had room, then this; it goes again and again until there is room for
+    // it.
     while !reader.is_finished() {
         let _ = sender.send(&frame(sent));
     }

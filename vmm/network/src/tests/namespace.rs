@@ -201,7 +201,8 @@ fn an_interface_that_is_deleted_and_made_again_is_attached_again_and_announced()
             assert!(add());
             up();
             let host = packet_socket();
-            // It may send its first announcement before the socket listens; the later ones it does not.
+            // It may send its first announcement before the socket listens; the later ones it does
+            // not.
             let seen = tokio::task::spawn_blocking(move || await_move(&host));
             tokio::select! {
                 seen = seen => seen.unwrap(),

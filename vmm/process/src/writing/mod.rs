@@ -1,5 +1,5 @@
-//! What is written for people and programs: a bounded queue and a thread for each descriptor, so that nobody who reads, or no longer
-//! reads, can stop, slow or end what writes.
+//! What is written for people and programs: a bounded queue and a thread for each descriptor, so
+//! that nobody who reads, or no longer reads, can stop, slow or end what writes.
 //!
 //! | who | queue | when it is full |
 //! | --- | --- | --- |
@@ -8,9 +8,10 @@
 //! | messages, progress, panics | standard error | the oldest text is dropped |
 //! | `--report` | its file | the oldest text is dropped |
 //!
-//! What is dropped is counted, and a mark with the number of bytes stands in its place ([`queue`]). A descriptor that refuses (a full
-//! disk, a broken pipe, a terminal that was hung up) loses the text in the same way; it is tried again with the next.
-//! `log`, `doctor`, `--help` and `--print-config` run no machine: they write by [`standard::Printer`], and fail where it fails.
+//! What is dropped is counted, and a mark with the number of bytes stands in its place ([`queue`]).
+//! A descriptor that refuses (a full disk, a broken pipe, a terminal that was hung up) loses the
+//! text in the same way; it is tried again with the next. `log`, `doctor`, `--help` and
+//! `--print-config` run no machine: they write by [`standard::Printer`], and fail where it fails.
 
 pub mod queue;
 pub mod standard;
@@ -26,7 +27,8 @@ use std::thread;
 use std::time::Instant;
 use tokio::sync::Notify;
 
-/// Text that may wait for a descriptor: a guest that prints a hundred lines a second fills it in two minutes.
+/// Text that may wait for a descriptor: a guest that prints a hundred lines a second fills it in
+/// two minutes.
 pub const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
 /// Told when a descriptor refuses for the first time.
@@ -162,7 +164,8 @@ impl Writer {
     }
 
     fn write_for_ever(&self, target: &impl AsFd, refused: Refused) {
-        // SIGTTOU among them: a terminal that wants no output from the background stops the writer's process otherwise.
+        // SIGTTOU among them: a terminal that wants no output from the background stops the
+        // writer's process otherwise.
         let _ = SigSet::all().thread_block();
         let mut told = false;
         loop {
@@ -195,7 +198,8 @@ impl Writer {
     }
 }
 
-/// Writes all of `bytes`, and waits where a descriptor that does not block takes none. The number of bytes written, and what ended it.
+/// Writes all of `bytes`, and waits where a descriptor that does not block takes none. The number
+/// of bytes written, and what ended it.
 pub fn write_all(target: BorrowedFd<'_>, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {

@@ -6,16 +6,18 @@
 //!                                                                    <------ settle(written)
 //! ```
 //!
-//! What does not fit pushes out the oldest text, up to the end of a line. What could not be written is lost too. Both are older than
-//! everything that waits, so one number, `lost_bytes`, stands for them, and the next portion begins with a mark that says it.
+//! What does not fit pushes out the oldest text, up to the end of a line. What could not be written
+//! is lost too. Both are older than everything that waits, so one number, `lost_bytes`, stands for
+//! them, and the next portion begins with a mark that says it.
 
 use std::collections::VecDeque;
 
-/// Bytes that are written at once. A portion on its way is not counted among what waits: the bound of a writer is its capacity and this.
+/// Bytes that are written at once. A portion on its way is not counted among what waits: the bound
+/// of a writer is its capacity and this.
 pub const PORTION_BYTES_MAX: usize = 16 * 1024;
 
-/// How far the end of a line is looked for when the oldest text is dropped; in text without line ends it is cut anywhere. A bound, so that
-/// a push does not read the whole queue.
+/// How far the end of a line is looked for when the oldest text is dropped; in text without line
+/// ends it is cut anywhere. A bound, so that a push does not read the whole queue.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// The line that stands in the place of so many lost bytes, with its line end.
@@ -85,7 +87,8 @@ impl Queue {
         self.dropped_bytes += bytes;
     }
 
-    /// True if `bytes` more can wait without anything being dropped. One text always can, however long.
+    /// True if `bytes` more can wait without anything being dropped. One text always can, however
+    /// long.
     #[must_use]
     pub fn has_room(&self, bytes: usize) -> bool {
         self.waiting.is_empty() || self.waiting.len() + bytes <= self.capacity_bytes
@@ -260,7 +263,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is pushed, dropped and refused: what is read is a part of what was said, in order, and the marks say the rest.
+        /// Whatever is pushed, dropped and refused: what is read is a part of what was said, in
+        /// order, and the marks say the rest.
         #[test]
         fn every_byte_is_written_or_counted(
             steps in prop::collection::vec((prop::collection::vec(0u8..3, 0..9), 0usize..20), 0..40),

@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the end of the process, or a signal that is to end it, waits for what is still to be written. Half of the second in which
-/// SIGTERM ends every command.
+/// How long the end of the process, or a signal that is to end it, waits for what is still to be
+/// written. Half of the second in which SIGTERM ends every command.
 pub const LAST_TEXT_LIMIT: Duration = Duration::from_millis(500);
 /// Messages and reports have at least this long at the end, beside it.
 const LAST_MESSAGE_LIMIT: Duration = Duration::from_millis(100);
@@ -102,7 +102,8 @@ pub fn flush() {
         console.wait_until_written(deadline);
         give_up_console();
     }
-    // Giving up the console may have taken all of the time, and its message still has to be written.
+    // Giving up the console may have taken all of the time, and its message still has to be
+    // written.
     let deadline = deadline.max(Instant::now() + LAST_MESSAGE_LIMIT);
     let files = FILES.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for writer in files.iter().chain(MESSAGES.get()) {
@@ -125,7 +126,8 @@ impl io::Write for Messages {
     }
 }
 
-/// Standard output for a command that prints and does nothing else: it waits for the reader, and fails where the reader fails.
+/// Standard output for a command that prints and does nothing else: it waits for the reader, and
+/// fails where the reader fails.
 #[derive(Debug)]
 pub struct Printer(io::Stdout);
 

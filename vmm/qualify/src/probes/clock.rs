@@ -1,8 +1,10 @@
-//! Instruction clocks: whether what they count is right, and whether they stop where they are told to.
+//! Instruction clocks: whether what they count is right, and whether they stop where they are told
+//! to.
 //!
-//! Three things are tried: a kick at any time, after which the clock says where the guest is; a stop at a given instruction, an interrupt
-//! there, and the guest's further way; and, in a guest with repeated string instructions, a place that a kick has found, to be
-//! found again by its number.
+//! Three things are tried: a kick at any time, after which the clock says where the guest is; a
+//! stop at a given instruction, an interrupt there, and the guest's further way; and, in a guest
+//! with repeated string instructions, a place that a kick has found, to be found again by its
+//! number.
 
 use super::{Effort, tally};
 use crate::bench::{
@@ -38,7 +40,8 @@ const PATIENCE: u32 = 6;
 pub enum Came {
     /// It was right.
     Right,
-    /// It said that it does not know where the guest is. Nothing enters there, and nothing is wrong.
+    /// It said that it does not know where the guest is. Nothing enters there, and nothing is
+    /// wrong.
     Declined,
     /// It was wrong: how.
     Wrong(String),
@@ -72,7 +75,8 @@ pub fn observe(
     let mut numbers = Numbers::new(0x5eed);
     let mut runs = Vec::new();
     for kick in 0..effort.stops.saturating_mul(PATIENCE) {
-        // A clock may decline where the host was busy: it is asked longer until it has known a place.
+        // A clock may decline where the host was busy: it is asked longer until it has known a
+        // place.
         if kick >= effort.stops && runs.iter().any(|came| *came != Came::Declined) {
             break;
         }

@@ -1,7 +1,9 @@
-//! Determinism: a guest in ring 3 that computes, asks the outside and is interrupted, recorded once and replayed many times.
+//! Determinism: a guest in ring 3 that computes, asks the outside and is interrupted, recorded once
+//! and replayed many times.
 //!
-//! Recorded is what enters, each with its exit: answers, taken from the host's clock, and interrupts, given at exits at which that clock
-//! is odd. A replay gives the same at the same exits, under kicks at other times. All outputs, memory and registers must be the same.
+//! Recorded is what enters, each with its exit: answers, taken from the host's clock, and
+//! interrupts, given at exits at which that clock is odd. A replay gives the same at the same
+//! exits, under kicks at other times. All outputs, memory and registers must be the same.
 
 use super::Effort;
 use crate::bench::{Bench, ProbeError, Ring, Setup, Subject, TO_EXIT, astray, run_through_kicks};

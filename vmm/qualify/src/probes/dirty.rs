@@ -1,4 +1,5 @@
-//! Dirty logging: every page that is written is to be reported, once, and again when it is written again.
+//! Dirty logging: every page that is written is to be reported, once, and again when it is written
+//! again.
 
 use crate::bench::{Bench, ProbeError, Ring, Setup, Subject, astray, run_to_exit};
 use crate::finding::{Finding, Judgement, Property};

@@ -1,5 +1,5 @@
-//! The probes. Each has two halves: one that runs a probe guest and writes down what it saw, and one, a function of that alone, that
-//! judges it.
+//! The probes. Each has two halves: one that runs a probe guest and writes down what it saw, and
+//! one, a function of that alone, that judges it.
 
 pub mod breakpoint;
 pub mod clock;

@@ -1,4 +1,5 @@
-//! State transfer: a vCPU stopped at any instruction of ring 3, all its vector registers in use, goes on in a new virtual machine.
+//! State transfer: a vCPU stopped at any instruction of ring 3, all its vector registers in use,
+//! goes on in a new virtual machine.
 
 use super::Effort;
 use crate::bench::{Bench, Numbers, ProbeError, Ring, Setup, Subject, TO_EXIT, astray, start};
@@ -101,7 +102,8 @@ fn given() -> Vectors {
     vectors
 }
 
-/// What the guest computes: even registers add the next one to themselves, odd ones take the exclusive or.
+/// What the guest computes: even registers add the next one to themselves, odd ones take the
+/// exclusive or.
 fn expected(mut vectors: Vectors, rounds: u64) -> Vectors {
     for _ in 0..rounds {
         let [first, ..] = vectors;

@@ -1,4 +1,5 @@
-//! What a guest can see of its host: the CPUID table, instructions that are hidden, the time-stamp counter.
+//! What a guest can see of its host: the CPUID table, instructions that are hidden, the time-stamp
+//! counter.
 
 use super::instructions::{Try, all_as_expected, attempts, listed};
 use crate::bench::{Bench, ProbeError, Ring, Setup, astray, run_to_exit};

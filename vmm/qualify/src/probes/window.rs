@@ -1,6 +1,8 @@
-//! IRQ windows: whether KVM comes back at the very instruction before which an interrupt could first be taken.
+//! IRQ windows: whether KVM comes back at the very instruction before which an interrupt could
+//! first be taken.
 //!
-//! A guest opens the window in each way there is; what it counts from there on says how late the exit came.
+//! A guest opens the window in each way there is; what it counts from there on says how late the
+//! exit came.
 
 use super::{Effort, tally};
 use crate::bench::{
@@ -11,7 +13,8 @@ use crate::programs;
 use crate::stage::QUIET_VECTOR;
 use lockstep_core::machine::cpu::{Entry, Exit};
 
-/// Rounds of three instructions that the guest counts behind the opening: later than that cannot be seen.
+/// Rounds of three instructions that the guest counts behind the opening: later than that cannot be
+/// seen.
 const ROUNDS: u64 = 1_000;
 
 /// A way in which a window opens.

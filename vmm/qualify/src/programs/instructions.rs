@@ -1,6 +1,7 @@
 //! Single instructions that a kernel needs in ring 0, and those that no guest is to have.
 //!
-//! When one is tried, RSI points to 64 zeroed bytes, aligned; RAX, RBX, RCX and RDX are 0 unless the code itself sets them.
+//! When one is tried, RSI points to 64 zeroed bytes, aligned; RAX, RBX, RCX and RDX are 0 unless
+//! the code itself sets them.
 
 /// How an instruction is over when it was carried out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +87,8 @@ pub const RING_0: [Trial; 28] = [
     completes("CPUID", &[0x0f, 0xa2]),
     // rdtsc
     completes("RDTSC", &[0x0f, 0x31]),
-    // mov rax, rsp; push 0x10; push rax; pushfq; push 8; lea rcx, [rip + 4]; push rcx; iretq; hlt: over the hlt
+    // mov rax, rsp; push 0x10; push rax; pushfq; push 8; lea rcx, [rip + 4]; push rcx; iretq; hlt:
+    // over the hlt
     completes(
         "IRETQ",
         &[

@@ -1,4 +1,5 @@
-//! The probe guests, assembled with the program (probes.s says what each does), and single instructions to try.
+//! The probe guests, assembled with the program (probes.s says what each does), and single
+//! instructions to try.
 
 #![allow(
     unsafe_code,

@@ -1,4 +1,5 @@
-//! Each fault is found, by the property that it spoils; and a host without one is good for everything.
+//! Each fault is found, by the property that it spoils; and a host without one is good for
+//! everything.
 
 use super::FakeBench;
 use super::fault::Fault;

@@ -1,4 +1,5 @@
-//! A subject on the interpreter, which does everything right but for its faults. Kicks come after instructions, not after times.
+//! A subject on the interpreter, which does everything right but for its faults. Kicks come after
+//! instructions, not after times.
 
 use super::fault::Fault;
 use super::interpreter::{INTERRUPT_FLAG, Interpreter, TRAP_FLAG};

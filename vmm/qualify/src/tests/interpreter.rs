@@ -1,4 +1,5 @@
-//! An interpreter of the instructions that probe guests have. Memory is flat; of the flags it knows those that the guests look at.
+//! An interpreter of the instructions that probe guests have. Memory is flat; of the flags it knows
+//! those that the guests look at.
 
 use crate::bench::Ring;
 use crate::stage;

@@ -1,6 +1,8 @@
-//! The probes on a host that does everything right, and on hosts that each do one thing wrong: the checks can fail.
+//! The probes on a host that does everything right, and on hosts that each do one thing wrong: the
+//! checks can fail.
 //!
-//! Behind the bench is an interpreter of the few instructions that probe guests have ([`fake`]), with a fault of choice ([`fault`]).
+//! Behind the bench is an interpreter of the few instructions that probe guests have ([`fake`]),
+//! with a fault of choice ([`fault`]).
 
 mod caught;
 mod fake;

@@ -35,7 +35,8 @@ pub enum LogCommand {
         /// End with this entry
         #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_name = "SEQUENCE")]
         to: u64,
-        /// Only entries of this kind (may be given several times): environment, value, event, output, digests, end
+        /// Only entries of this kind (may be given several times): environment, value, event,
+        /// output, digests, end
         #[arg(long = "kind", value_name = "KIND")]
         kinds: Vec<String>,
     },

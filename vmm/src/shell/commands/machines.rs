@@ -1,4 +1,5 @@
-//! `lockstep list` and `lockstep status NAME`: what the store remembers of machines, and what their holders publish there. Changes nothing.
+//! `lockstep list` and `lockstep status NAME`: what the store remembers of machines, and what their
+//! holders publish there. Changes nothing.
 
 use crate::shell::pair::identity::process;
 use crate::shell::pair::identity::published::{Published, Side};
@@ -73,8 +74,8 @@ struct Found {
 /// Lists the machines of a store.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: the store cannot be used. A machine whose records are damaged is listed with what is wrong, and its status is that
-/// of the command.
+/// [`CommandError::Setting`]: the store cannot be used. A machine whose records are damaged is
+/// listed with what is wrong, and its status is that of the command.
 pub async fn list(arguments: &StoreArguments) -> Result<Status, CommandError> {
     let store = storage::at(&arguments.shared_directory);
     let names = answer(&*store, store.names()).await?;
@@ -301,8 +302,8 @@ impl Found {
     }
 }
 
-/// A wall time as RFC 3339 writes it, in UTC. Days are counted in eras of 400 years from a first of March, so that the day that a leap
-/// year adds is the last of a year.
+/// A wall time as RFC 3339 writes it, in UTC. Days are counted in eras of 400 years from a first of
+/// March, so that the day that a leap year adds is the last of a year.
 fn utc(unix_s: u64) -> String {
     const DAY_S: u64 = 86_400;
     let (days, second) = (unix_s / DAY_S, unix_s % DAY_S);

@@ -29,11 +29,12 @@ use lockstep_process::clock::monotonic_ns;
 /// The guest image, from the root of the project.
 const IMAGE: &str = "guest-images/build/key-value.elf";
 
-/// How far above the executable the root of the project is looked for: `target/release/lockstep` is three below.
+/// How far above the executable the root of the project is looked for: `target/release/lockstep` is
+/// three below.
 const ANCESTORS: usize = 4;
 
-/// Gives the demonstration; prints its timeline and verdict to standard output. [`Status::Success`] only if nothing
-/// was lost, broken, wrong or diverged.
+/// Gives the demonstration; prints its timeline and verdict to standard output. [`Status::Success`]
+/// only if nothing was lost, broken, wrong or diverged.
 ///
 /// # Errors
 /// Where it cannot be given: what is missing, and how to get it.

@@ -4,7 +4,8 @@ use super::survey::Survey;
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use lockstep_qualify::Finding;
 
-/// Columns of a terminal on which five columns of text can be read; on a narrower one their texts stand below each other.
+/// Columns of a terminal on which five columns of text can be read; on a narrower one their texts
+/// stand below each other.
 const FIVE_COLUMNS_WIDTH_MIN: u16 = 132;
 
 /// Narrower than that nothing is readable: the rest is left to the terminal.

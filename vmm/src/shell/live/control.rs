@@ -1,4 +1,5 @@
-//! Orders to the vCPU thread from other threads: stop, or be fenced; and what it is to do at a pause, which ends nothing.
+//! Orders to the vCPU thread from other threads: stop, or be fenced; and what it is to do at a
+//! pause, which ends nothing.
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use lockstep_core::machine::Machine;
@@ -19,7 +20,8 @@ pub enum Order {
     Fence = 2,
 }
 
-/// What the vCPU thread does at a pause, with the machine whole between two steps. The guest stands meanwhile.
+/// What the vCPU thread does at a pause, with the machine whole between two steps. The guest stands
+/// meanwhile.
 pub type AtPause = Box<dyn FnOnce(&mut Machine<KvmCpu>, &mut dyn LiveDoor) + Send>;
 
 /// Why something is not done at a pause: something else is waiting for one, or the machine is over.
@@ -90,8 +92,8 @@ impl Control {
         self.kick();
     }
 
-    /// Has the vCPU thread do something at its next pause, a guest that idles or computes included. It is dropped undone where the machine
-    /// ends before.
+    /// Has the vCPU thread do something at its next pause, a guest that idles or computes included.
+    /// It is dropped undone where the machine ends before.
     ///
     /// # Errors
     /// [`NoPause`].
@@ -142,8 +144,8 @@ impl Ordered {
         self.shared.pause_asked.load(Ordering::SeqCst)
     }
 
-    /// Takes what is to be done at this pause. Whoever waits for [`Ordered::woken`] looks at orders after this: their wake-up may have been
-    /// taken with the pause's.
+    /// Takes what is to be done at this pause. Whoever waits for [`Ordered::woken`] looks at orders
+    /// after this: their wake-up may have been taken with the pause's.
     #[must_use]
     pub fn take_pause(&self) -> Option<AtPause> {
         let _ = self.wake.try_recv();

@@ -1,5 +1,5 @@
-//! The outside of a live machine, on its vCPU thread: host threads propose arrivals through bounded channels, this decides when
-//! they enter.
+//! The outside of a live machine, on its vCPU thread: host threads propose arrivals through bounded
+//! channels, this decides when they enter.
 
 use super::control::Ordered;
 use super::time::GuestTime;
@@ -12,8 +12,8 @@ use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{Event, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
-/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next comes after this time: long enough for
-/// a clock to see what it needs, and for some hundred steps.
+/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
+/// comes after this time: long enough for a clock to see what it needs, and for some hundred steps.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Proposals of the host's threads.

@@ -23,10 +23,12 @@ use std::path::{Path, PathBuf};
 /// No image is larger than the memory it is loaded into.
 const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
 
-/// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any number.
+/// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
+/// number.
 const PLACES_SAID_MAX: usize = 40;
 
-/// Name of the field that says which build made a log. Only between the two sides of a pair is it compared.
+/// Name of the field that says which build made a log. Only between the two sides of a pair is it
+/// compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
 /// What a machine is built from.
@@ -42,8 +44,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads the image, checks that the machine can be built, and qualifies the host for it: what is wrong is known before anything is
-    /// started.
+    /// Reads the image, checks that the machine can be built, and qualifies the host for it: what
+    /// is wrong is known before anything is started.
     ///
     /// # Errors
     /// [`CommandError`] naming what cannot be built, or what the host lacks.
@@ -172,8 +174,8 @@ impl Plan {
             .collect();
         let [a, b, c, d, e, f] = self.mac;
         let compared = vec![
-            // Raised with every change that makes an old log replay differently. Which build made a log is only said, below: a later one of
-            // the same version replays it.
+            // Raised with every change that makes an old log replay differently. Which build made a
+            // log is only said, below: a later one of the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
             field("guest image digest", Digest::of(&self.image).to_string()),
             field("guest memory in bytes", self.memory_bytes.to_string()),

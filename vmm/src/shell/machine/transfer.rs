@@ -1,4 +1,5 @@
-//! Sends a machine that runs to a newcomer: the thread that makes the rounds, and what it has done at the pause (docs/joining.md).
+//! Sends a machine that runs to a newcomer: the thread that makes the rounds, and what it has done
+//! at the pause (docs/joining.md).
 //!
 //! ```text
 //!   this thread                                     vCPU thread
@@ -8,8 +9,8 @@
 //!   log off; copies or the child's pages; the rest
 //! ```
 //!
-//! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off, the child is killed, and the
-//! guest has run on.
+//! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off,
+//! the child is killed, and the guest has run on.
 
 use crate::shell::live::Control;
 use crate::shell::live::control::NoPause;
@@ -149,7 +150,8 @@ impl Transfer {
     }
 }
 
-/// Sends the machine under `control`, of pair `pair`, into `records`. Who receives there sets the pace, and ends the transfer by closing it.
+/// Sends the machine under `control`, of pair `pair`, into `records`. Who receives there sets the
+/// pace, and ends the transfer by closing it.
 ///
 /// # Errors
 /// The host starts no thread.
@@ -358,7 +360,8 @@ impl Sending {
     }
 }
 
-/// Room for copies of what is copied while the guest runs, and of what is left then; twice the memory is as good where that is less.
+/// Room for copies of what is copied while the guest runs, and of what is left then; twice the
+/// memory is as good where that is less.
 fn room(memory: &Memory) -> Copies {
     let all = memory::size_bytes(memory) / PAGE_BYTES as u64;
     Copies::with_room((COPIED_PAGES_MAX + PAUSE_PAGES_MAX).min(2 * all))

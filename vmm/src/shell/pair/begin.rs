@@ -1,4 +1,5 @@
-//! `lockstep primary` and `lockstep backup`: the same start, in which one side runs the guest live and the other replays it.
+//! `lockstep primary` and `lockstep backup`: the same start, in which one side runs the guest live
+//! and the other replays it.
 //!
 //! ```text
 //!   settings, plan, witnesses, identity of the storage, network ---> meet the peer ---> vCPU thread ---> replica loop
@@ -210,7 +211,8 @@ impl Meeting<'_> {
         meeting::environment(self.plan, self.configuration, self.storage, pair)
     }
 
-    /// Waits for the backup of a pair that this side names. A machine that has a name is not begun beside a living one.
+    /// Waits for the backup of a pair that this side names. A machine that has a name is not begun
+    /// beside a living one.
     async fn as_primary(
         &self,
         reporter: &mut Reporter,
@@ -239,7 +241,8 @@ impl Meeting<'_> {
         }))
     }
 
-    /// Finds the primary, adopts the pair's name, and receives the machine if it runs already. `stand_by` is told the name.
+    /// Finds the primary, adopts the pair's name, and receives the machine if it runs already.
+    /// `stand_by` is told the name.
     async fn as_backup(
         &self,
         mut stand_by: impl FnMut([u8; 16]),

@@ -17,7 +17,8 @@ use lockstep_logging_channel::{Generation, Sequence};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
-/// What the vCPU thread needs of the replica loop and of the host, to log what enters a live machine.
+/// What the vCPU thread needs of the replica loop and of the host, to log what enters a live
+/// machine.
 pub struct CpuSide {
     /// To the replica loop.
     pub to_loop: mpsc::Sender<FromCpu>,
@@ -45,8 +46,8 @@ impl CpuSide {
         })
     }
 
-    /// The door of a machine that replays what comes through `items`, until it goes live: from its beginning, or from where it was
-    /// captured. `stands` is told when the machine exists.
+    /// The door of a machine that replays what comes through `items`, until it goes live: from its
+    /// beginning, or from where it was captured. `stands` is told when the machine exists.
     #[must_use]
     pub fn replaying(
         self,

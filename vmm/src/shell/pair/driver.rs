@@ -1,4 +1,5 @@
-//! The replica loop: steps the role machine with everything that happens, and carries its actions out.
+//! The replica loop: steps the role machine with everything that happens, and carries its actions
+//! out.
 
 mod carry_out;
 mod halting;
@@ -38,8 +39,8 @@ use lockstep_logging_channel::{Generation, Message, Record};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
-/// Frames that are taken together where more than one waits: what follows from them leaves in one write. A bound, so that they do not
-/// keep the loop from the peer.
+/// Frames that are taken together where more than one waits: what follows from them leaves in one
+/// write. A bound, so that they do not keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
 
 /// Everything the loop works with.
@@ -228,7 +229,8 @@ impl Driver {
         self.take_waiting_from_cpu()
     }
 
-    /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling it does not keep the loop here.
+    /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling
+    /// it does not keep the loop here.
     fn take_waiting_from_cpu(&mut self) -> Result<(), CommandError> {
         for _ in 0..FROM_CPU_WAITING_MAX {
             let Ok(message) = self.parts.from_cpu.try_recv() else {

@@ -106,8 +106,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What happens next. Writing and waking come first: each is over when it was done, and comes back only after something else has. The
-/// others take turns.
+/// What happens next. Writing and waking come first: each is over when it was done, and comes back
+/// only after something else has. The others take turns.
 pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happened {
     let Waits {
         wake_at_ns,
@@ -165,7 +165,8 @@ async fn when<T>(wanted: bool, future: impl Future<Output = T>) -> T {
     if wanted { future.await } else { pending().await }
 }
 
-/// What `future` brings. A channel that is over brings nothing, and does not happen again and again.
+/// What `future` brings. A channel that is over brings nothing, and does not happen again and
+/// again.
 async fn some<T>(future: impl Future<Output = Option<T>>) -> T {
     match future.await {
         Some(brought) => brought,

@@ -1,5 +1,6 @@
-//! What the holder of a named machine keeps in the store while it runs: signs of life, with what `lockstep status` shows; and
-//! what it looks for there: a later generation, in which somebody else acts.
+//! What the holder of a named machine keeps in the store while it runs: signs of life, with what
+//! `lockstep status` shows; and what it looks for there: a later generation, in which somebody else
+//! acts.
 
 use super::identity::published::{Published, Side};
 use super::identity::{Identity, Kept, process};
@@ -60,7 +61,8 @@ impl Holding {
         (self.other, self.asked_at) = (watch::Sender::new(None), None);
     }
 
-    /// The other side, as it has recorded itself; the store is asked at most once a second until it says so.
+    /// The other side, as it has recorded itself; the store is asked at most once a second until it
+    /// says so.
     fn other(&mut self) -> Option<Party> {
         let known = self.other.borrow().clone();
         let Some(held) = self.held.as_ref().filter(|_| known.is_none()) else {

@@ -20,7 +20,8 @@ pub struct Joinable {
     pub claimed: Address,
 }
 
-/// The address of `--channel`, or one of this side's own: a socket in the machine's folder of the store, for sides on this host.
+/// The address of `--channel`, or one of this side's own: a socket in the machine's folder of the
+/// store, for sides on this host.
 ///
 /// # Errors
 /// [`CommandError::Setting`]: no address is given, and the store has no folder.
@@ -56,7 +57,8 @@ fn short(path: PathBuf) -> PathBuf {
     short
 }
 
-/// What another process connects to: from another folder, and from another host where every interface is listened on.
+/// What another process connects to: from another folder, and from another host where every
+/// interface is listened on.
 fn claimed(listens: &Address) -> Result<Address, CommandError> {
     Ok(match listens {
         Address::Unix { path } => Address::Unix {

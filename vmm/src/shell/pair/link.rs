@@ -1,4 +1,5 @@
-//! The connection to the peer, as the replica loop uses it, and what its end proves (`docs/failover.md`).
+//! The connection to the peer, as the replica loop uses it, and what its end proves
+//! (`docs/failover.md`).
 
 use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::{ChannelError, Connection, RecordReader, RecordWriter};
@@ -6,10 +7,12 @@ use std::future::pending;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// How long a write that found no reader waits for the end of the stream. If the peer has closed, that end is in this host's kernel already.
+/// How long a write that found no reader waits for the end of the stream. If the peer has closed,
+/// that end is in this host's kernel already.
 const END_OF_STREAM_LIMIT: Duration = Duration::from_millis(20);
 
-/// The connection to the peer, where there is one. A peer may go while the replica runs, and another come.
+/// The connection to the peer, where there is one. A peer may go while the replica runs, and
+/// another come.
 ///
 /// Both halves stay as they are when the connection is lost: dropping the writer would close it.
 #[derive(Debug, Default)]
@@ -81,10 +84,12 @@ impl Writing<'_> {
     }
 }
 
-/// True where the error proves that the peer's side closed: its kernel has sent a reset, or the end of the stream in the middle of a record.
+/// True where the error proves that the peer's side closed: its kernel has sent a reset, or the end
+/// of the stream in the middle of a record.
 ///
-/// Everything else may be a decision of this host about a peer that is well: EPIPE (this side's own shutdown answers the same),
-/// ECONNABORTED (an administrator's `ss --kill`), ETIMEDOUT (no acknowledgement for too long), EHOSTUNREACH, ENETUNREACH, ENETDOWN.
+/// Everything else may be a decision of this host about a peer that is well: EPIPE (this side's own
+/// shutdown answers the same), ECONNABORTED (an administrator's `ss --kill`), ETIMEDOUT (no
+/// acknowledgement for too long), EHOSTUNREACH, ENETUNREACH, ENETDOWN.
 #[must_use]
 pub fn was_reset(error: &ChannelError) -> bool {
     match error {
@@ -96,8 +101,8 @@ pub fn was_reset(error: &ChannelError) -> bool {
 
 /// Writes what is queued; `closing`: and nothing will follow.
 ///
-/// EPIPE proves nothing by itself. Where the peer has closed, the reading side says so, and a loop that polls it beside this learns it
-/// there first: so this error waits for a moment.
+/// EPIPE proves nothing by itself. Where the peer has closed, the reading side says so, and a loop
+/// that polls it beside this learns it there first: so this error waits for a moment.
 ///
 /// # Errors
 /// The connection is of no use after it.
@@ -167,7 +172,8 @@ mod tests {
         (connection, there)
     }
 
-    /// What a loop that writes first and reads beside it learns: the error of the write, or what was read.
+    /// What a loop that writes first and reads beside it learns: the error of the write, or what
+    /// was read.
     async fn learned(
         connection: &mut Connection,
     ) -> Result<Option<lockstep_logging_channel::Record>, ChannelError> {

@@ -27,11 +27,13 @@ use tokio::time::{Instant, sleep};
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the two have to measure their round trip.
 const MEASURING_LIMIT: Duration = Duration::from_secs(5);
-/// How long a backup waits for its primary: to listen, and to answer. Storage that does not answer at the start has as long.
+/// How long a backup waits for its primary: to listen, and to answer. Storage that does not answer
+/// at the start has as long.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a backup connects again to a primary that was lost before it answered.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// Name of the field with the identity of the shared storage. It is compared first: a peer that differs in another field shares it.
+/// Name of the field with the identity of the shared storage. It is compared first: a peer that
+/// differs in another field shares it.
 pub(super) const STORAGE_FIELD: &str = "shared storage";
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -105,7 +107,8 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
     })
 }
 
-/// What both sides must have the same: the build, the machine, the pair's settings, the `storage` they reach, and the kind of their network.
+/// What both sides must have the same: the build, the machine, the pair's settings, the `storage`
+/// they reach, and the kind of their network.
 ///
 /// # Errors
 /// [`CommandError::File`]: the build cannot be named.
@@ -179,12 +182,15 @@ pub async fn unless_stopped<T>(
     }
 }
 
-/// Waits for a backup that fits, for as long as it takes. Strangers do not end the wait; a side of this pair that differs does.
+/// Waits for a backup that fits, for as long as it takes. Strangers do not end the wait; a side of
+/// this pair that differs does.
 ///
-/// `prepare` is run when a backup that fits is here, and before it is welcomed: what never becomes a pair leaves nothing behind.
+/// `prepare` is run when a backup that fits is here, and before it is welcomed: what never becomes
+/// a pair leaves nothing behind.
 ///
 /// # Errors
-/// [`CommandError::Channel`], [`CommandError::Peer`], those of `prepare`. `None` when a signal came first.
+/// [`CommandError::Channel`], [`CommandError::Peer`], those of `prepare`. `None` when a signal came
+/// first.
 pub async fn wait_for_backup<T>(
     address: &Address,
     environment: &Environment,
@@ -226,7 +232,8 @@ pub(super) fn is_near_enough(config: &Config, round_trip: Duration) -> bool {
     checked.is_ok()
 }
 
-/// The round trip to a backup that was welcomed; `None`, with a message, where it was lost meanwhile.
+/// The round trip to a backup that was welcomed; `None`, with a message, where it was lost
+/// meanwhile.
 pub(super) async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duration> {
     let enough = Duration::from_nanos(config.round_trip_ns_max());
     let measured = measuring::measure(candidate, enough, MEASURING_LIMIT).await;
@@ -249,7 +256,8 @@ pub struct Found {
 
 /// Finds the primary.
 ///
-/// A primary that listens and does not answer yet is waited for; one that is lost before it answers is looked for again.
+/// A primary that listens and does not answer yet is waited for; one that is lost before it answers
+/// is looked for again.
 ///
 /// # Errors
 /// [`CommandError::Channel`], [`CommandError::Peer`]. `None` when a signal came first.
@@ -403,7 +411,8 @@ mod tests {
         let CommandError::Peer(why) = error else {
             panic!("{error}")
         };
-        // Which end of the connection is noticed first, that of reading or that of writing, is a race.
+        // Which end of the connection is noticed first, that of reading or that of writing, is a
+        // race.
         let lost = why.downcast_ref().is_some_and(HandshakeError::is_loss);
         assert!(lost, "{why}");
     }

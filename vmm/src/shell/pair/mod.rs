@@ -1,4 +1,5 @@
-//! A replica as a process: the pure role machine of [`crate::replica::role`] with sockets, storage, a clock and a vCPU thread.
+//! A replica as a process: the pure role machine of [`crate::replica::role`] with sockets, storage,
+//! a clock and a vCPU thread.
 //!
 //! ```text
 //!   vCPU thread                         replica loop (tokio, one thread)

@@ -7,7 +7,8 @@
 //!     +------ close -------+      the address cannot be listened on -> tried again
 //! ```
 //!
-//! Nobody who comes here changes anything for the machine that runs. It is a task beside the loop: a handshake takes its time.
+//! Nobody who comes here changes anything for the machine that runs. It is a task beside the loop:
+//! a handshake takes its time.
 
 use super::meeting::{HANDSHAKE_LIMIT, is_near_enough, measured};
 use super::reception::{Reception, ReceptionError};
@@ -23,7 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// Pause before an address that cannot be listened on is tried again: whoever listens there may be about to end.
+/// Pause before an address that cannot be listened on is tried again: whoever listens there may be
+/// about to end.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
 /// What a second newcomer is told.
 const TAKEN: &str = "another newcomer is joining this machine";
@@ -119,7 +121,8 @@ struct Receiving {
     generation: Generation,
     place: Arc<Semaphore>,
     to_loop: mpsc::Sender<Arrival>,
-    /// When people were told last of newcomers that differ, or of an address that cannot be listened on.
+    /// When people were told last of newcomers that differ, or of an address that cannot be
+    /// listened on.
     told_at: Option<Instant>,
 }
 

@@ -7,7 +7,8 @@ use lockstep_logging_channel::transport::{ChannelError, RecordReader};
 /// Records taken from the channel together.
 const RECORDS_TOGETHER_MAX: usize = 512;
 
-/// `first`, which `reader` has just given, and what has come with it, in order; and how the channel broke behind that, if it did.
+/// `first`, which `reader` has just given, and what has come with it, in order; and how the channel
+/// broke behind that, if it did.
 pub fn with_what_follows(reader: &mut RecordReader, first: Record) -> (Vec<Received>, Option<ChannelError>) {
     let mut records = vec![(first, reader.record_bytes().len() as u64)];
     let mut broken = None;

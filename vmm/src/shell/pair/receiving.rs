@@ -11,7 +11,8 @@ use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
-/// A machine that sends nothing for so long has been lost. It may pause between two rounds, and no longer than its guest.
+/// A machine that sends nothing for so long has been lost. It may pause between two rounds, and no
+/// longer than its guest.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Between two lines of progress on a terminal.
 const LINES_ON_TERMINAL: Duration = Duration::from_secs(1);
@@ -122,7 +123,8 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// A page may come more than once, and a page of zeros does not come at all: the share is of the whole memory, and 100 % at most.
+/// A page may come more than once, and a page of zeros does not come at all: the share is of the
+/// whole memory, and 100 % at most.
 fn progress_line(bytes: u64, received_bytes: u64, memory_bytes: u64, took: Duration) -> String {
     let share = received_bytes.saturating_mul(100) / memory_bytes.max(1);
     let rate = u128::from(bytes) * 1_000 / took.as_millis().max(1);

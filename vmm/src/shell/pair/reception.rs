@@ -1,4 +1,5 @@
-//! Where a primary waits for its backup. Anybody can connect there, and nobody but a backup changes anything.
+//! Where a primary waits for its backup. Anybody can connect there, and nobody but a backup changes
+//! anything.
 //!
 //! ```text
 //!   accept ---> hear_backup, many beside each other ---> fits ------> welcome_backup, one at a time ---> the pair
@@ -8,7 +9,8 @@
 //!                   +-- HANDSHAKES_MAX are open: the oldest is closed and counted
 //! ```
 //!
-//! Once the pair is formed nobody listens any longer: what still waits in the queue is refused in words.
+//! Once the pair is formed nobody listens any longer: what still waits in the queue is refused in
+//! words.
 
 use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
 use super::strangers::Strangers;
@@ -22,14 +24,16 @@ use std::time::Duration;
 use tokio::task::{AbortHandle, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
-/// Handshakes that may be open at a time. Each has a read buffer of two records and an opening of one, some 400 KiB: 25 MiB in all. A
-/// backup sends its opening as it connects, so that even a flood has to bring as many connections within one round trip to push it out; it
-/// then connects again.
+/// Handshakes that may be open at a time. Each has a read buffer of two records and an opening of
+/// one, some 400 KiB: 25 MiB in all. A backup sends its opening as it connects, so that even a
+/// flood has to bring as many connections within one round trip to push it out; it then connects
+/// again.
 const HANDSHAKES_MAX: usize = 64;
 /// Pause after the host could give no connection: it has no descriptor or memory left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Fields in which a stranger can differ, of which those before the shared storage are compared by the handshake itself. The storage's name
-/// is random and known to those who reach it: whoever names it is a side of this pair.
+/// Fields in which a stranger can differ, of which those before the shared storage are compared by
+/// the handshake itself. The storage's name is random and known to those who reach it: whoever
+/// names it is a side of this pair.
 const STRANGE_FIELDS: [&str; 3] = ["software version", "log format version", STORAGE_FIELD];
 /// What a second backup is told.
 const TAKEN: &str = "this primary has its backup already";
@@ -75,7 +79,8 @@ impl Reception {
     /// A backup that fits and waits for its welcome. Cancel-safe.
     ///
     /// # Errors
-    /// [`ReceptionError`]: the listener no longer listens, or a side of this pair came that differs.
+    /// [`ReceptionError`]: the listener no longer listens, or a side of this pair came that
+    /// differs.
     pub async fn candidate(&mut self) -> Result<Connection, ReceptionError> {
         loop {
             let rest = self.resting_until;
@@ -107,7 +112,8 @@ impl Reception {
         welcomed.is_ok()
     }
 
-    /// The pair is formed: whoever else is here or in the queue is told so, without anybody waiting for it, and nobody listens any longer.
+    /// The pair is formed: whoever else is here or in the queue is told so, without anybody waiting
+    /// for it, and nobody listens any longer.
     pub async fn close(mut self) {
         tell(self.strangers.tell());
         for _ in 0..HANDSHAKES_MAX {
@@ -184,8 +190,8 @@ pub enum ReceptionError {
     Differs(HandshakeError),
 }
 
-/// True where a peer differs in something and names the same shared storage: it is the other side of this pair, and its settings are wrong,
-/// or this side's.
+/// True where a peer differs in something and names the same shared storage: it is the other side
+/// of this pair, and its settings are wrong, or this side's.
 fn is_of_this_pair(why: &HandshakeError) -> bool {
     matches!(why, HandshakeError::Differs { field, .. } if !STRANGE_FIELDS.contains(&field.as_str()))
 }

@@ -28,8 +28,8 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long a holder has for its answer before the store is looked at again: longer than its reception needs for another who comes at the
-/// same time.
+/// How long a holder has for its answer before the store is looked at again: longer than its
+/// reception needs for another who comes at the same time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Pause before a machine that is protected is looked at again.
 const PROTECTED_PAUSE: Duration = Duration::from_millis(500);
@@ -156,13 +156,15 @@ impl Of<'_> {
             NotReceived::Lost { why } => NotJoined::Yet(why),
             refused => NotJoined::Ever(refused.into()),
         })?;
-        // Not before: a port of a switch belongs to one machine for its life, and this side may still begin another.
+        // Not before: a port of a switch belongs to one machine for its life, and this side may
+        // still begin another.
         stand_by(met.pair);
         Ok(met)
     }
 }
 
-/// True where the holder has published that it has its backup: then it takes no other, and nothing is wrong.
+/// True where the holder has published that it has its backup: then it takes no other, and nothing
+/// is wrong.
 async fn is_protected(named: &Identity, holder: &Claim) -> bool {
     let seen = named.machine().seen(holder.generation);
     let seen = tokio::time::timeout(ANSWER_LIMIT, seen).await;
@@ -195,7 +197,8 @@ pub(super) async fn begun(named: &Identity) -> Result<Claim, CommandError> {
     }
 }
 
-/// Waits for the backup of a machine that was claimed and has not begun. If none comes the machine is at its end.
+/// Waits for the backup of a machine that was claimed and has not begun. If none comes the machine
+/// is at its end.
 pub(super) async fn wait(
     meeting: &Meeting<'_>,
     named: &Identity,
@@ -233,8 +236,8 @@ pub(super) async fn not_armed(named: &Identity, generation: Generation) {
     }
 }
 
-/// Begins this program again, with its arguments: what was received is of no use, and the store says what to do. Comes back only
-/// with an error.
+/// Begins this program again, with its arguments: what was received is of no use, and the store
+/// says what to do. Comes back only with an error.
 pub(super) fn look_again() -> CommandError {
     tracing::info!("looking into the shared directory again");
     console::restore();

@@ -1,7 +1,8 @@
-//! What a replica tells people and programs: messages on standard error, and JSON lines in the report file.
+//! What a replica tells people and programs: messages on standard error, and JSON lines in the
+//! report file.
 //!
-//! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics` is written now and then, and `summary`
-//! last, with the same fields.
+//! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics`
+//! is written now and then, and `summary` last, with the same fields.
 
 use super::{clock, flowing, witness};
 use crate::replica::role::{Cause, Lease, Report, Statistics};

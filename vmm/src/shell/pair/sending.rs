@@ -6,7 +6,8 @@
 //!                                                  the loop <-- the connection, for the log
 //! ```
 //!
-//! Whatever fails here is the newcomer's loss: the machine runs on. A newcomer that takes nothing is given up.
+//! Whatever fails here is the newcomer's loss: the machine runs on. A newcomer that takes nothing
+//! is given up.
 
 use super::newcomers::Place;
 use crate::shell::live::Control;
@@ -23,7 +24,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 const RECORDS_WAITING_MAX: usize = 8;
 /// A newcomer that takes nothing for so long is given up.
 const STALL_LIMIT: Duration = Duration::from_secs(10);
-/// A newcomer that has everything has so long until its machine stands: 3 GiB are mapped, and checked, in a few seconds.
+/// A newcomer that has everything has so long until its machine stands: 3 GiB are mapped, and
+/// checked, in a few seconds.
 const LOADED_LIMIT: Duration = Duration::from_secs(60);
 /// Time that a pace may catch up: what was not used longer ago is lost.
 const BURST: Duration = Duration::from_millis(50);
@@ -66,7 +68,8 @@ impl Paced {
 /// Why a newcomer did not come to be one.
 pub type Lost = String;
 
-/// A transfer to a newcomer. Dropped, the connection is closed, and the place is free when the machine is no longer read.
+/// A transfer to a newcomer. Dropped, the connection is closed, and the place is free when the
+/// machine is no longer read.
 #[derive(Debug)]
 pub struct Sending {
     task: JoinHandle<Result<(Connection, Place), Lost>>,
@@ -94,7 +97,8 @@ impl Sending {
         *self.progress.borrow()
     }
 
-    /// The connection, when the newcomer has said that its machine stands. Cancel-safe; not to be asked again after it has answered.
+    /// The connection, when the newcomer has said that its machine stands. Cancel-safe; not to be
+    /// asked again after it has answered.
     ///
     /// # Errors
     /// The newcomer is lost.
@@ -105,8 +109,8 @@ impl Sending {
     }
 }
 
-/// A machine that is read, and the place of the newcomer for whom. The place is free once the machine is no longer read, because two
-/// transfers cannot read it.
+/// A machine that is read, and the place of the newcomer for whom. The place is free once the
+/// machine is no longer read, because two transfers cannot read it.
 struct Reading(Option<(Transfer, Place)>);
 
 impl Reading {

@@ -1,8 +1,8 @@
 //! Claims on shared storage, off the replica loop: a store may take its time.
 //!
-//! A question may hang for ever. So one that is not answered is asked again beside it: the first answer counts. At the start [`patiently`]
-//! does that; later the role machine decides when to ask, and how many questions may be open. What sort of store it is, is known to
-//! [`store`] only.
+//! A question may hang for ever. So one that is not answered is asked again beside it: the first
+//! answer counts. At the start [`patiently`] does that; later the role machine decides when to ask,
+//! and how many questions may be open. What sort of store it is, is known to [`store`] only.
 
 use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
@@ -21,9 +21,11 @@ use tokio::time::{Instant, sleep_until};
 
 /// Pause at the start before storage that cannot be reached is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
-/// Silence at the start after which the storage is asked again on another thread; doubled each time.
+/// Silence at the start after which the storage is asked again on another thread; doubled each
+/// time.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
-/// Threads that may hang in the storage at the start. Asked after 0, 1, 3, 7 and 15 s: with a patience of 30 s there is no sixth.
+/// Threads that may hang in the storage at the start. Asked after 0, 1, 3, 7 and 15 s: with a
+/// patience of 30 s there is no sixth.
 const QUESTIONS_MAX: usize = 5;
 /// Time between two lines about storage that does not answer, or cannot be reached, at the start.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
@@ -83,8 +85,8 @@ pub async fn open(
     patiently(&store.place(), patience, || store.open(name)).await
 }
 
-/// Asks the storage in `place`, at the start. What may pass is tried again for `patience`: it hangs, it cannot be reached, it is not
-/// mounted yet. Says so.
+/// Asks the storage in `place`, at the start. What may pass is tried again for `patience`: it
+/// hangs, it cannot be reached, it is not mounted yet. Says so.
 ///
 /// # Errors
 /// [`CommandError::Setting`]: it cannot be used; at once where only a person can help.
@@ -162,7 +164,8 @@ pub fn unusable(why: &StoreError) -> CommandError {
 }
 
 impl Storage {
-    /// Claims as `claim` says, of whatever generation; answers come on the receiver, one for each claim at most.
+    /// Claims as `claim` says, of whatever generation; answers come on the receiver, one for each
+    /// claim at most.
     #[must_use]
     pub fn new(machine: Arc<dyn MachineStore>, claim: Claim) -> (Self, mpsc::UnboundedReceiver<Answer>) {
         let (answers, receiver) = mpsc::unbounded_channel();
@@ -185,8 +188,9 @@ impl Storage {
         });
     }
 
-    /// Removes what the pair has on the storage: for a replica that ends after its peer has said Goodbye. Then neither asks any more: a
-    /// Goodbye is the last thing a replica does, and this one has halted. Storage that is slow keeps its claims.
+    /// Removes what the pair has on the storage: for a replica that ends after its peer has said
+    /// Goodbye. Then neither asks any more: a Goodbye is the last thing a replica does, and this
+    /// one has halted. Storage that is slow keeps its claims.
     pub async fn remove(&self) {
         match tokio::time::timeout(REMOVAL_LIMIT, self.machine.remove()).await {
             Ok(Ok(())) => {}
@@ -245,7 +249,8 @@ mod tests {
         }
     }
 
-    /// What comes of a storage that fails like this `failures` times, how often it was asked, and for how long.
+    /// What comes of a storage that fails like this `failures` times, how often it was asked, and
+    /// for how long.
     async fn asked(kind: io::ErrorKind, failures: usize) -> (Result<(), String>, usize, Duration) {
         let count = Arc::new(AtomicUsize::new(0));
         let counted = count.clone();

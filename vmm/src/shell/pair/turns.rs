@@ -5,8 +5,8 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// The outcome of the first of `futures` that is ready, in turn. The others are dropped by the caller: they must lose nothing
-/// by it.
+/// The outcome of the first of `futures` that is ready, in turn. The others are dropped by the
+/// caller: they must lose nothing by it.
 pub async fn next<T, const N: usize>(
     turns: &mut Turns,
     mut futures: [Pin<&mut (dyn Future<Output = T> + '_)>; N],

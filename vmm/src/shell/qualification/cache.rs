@@ -1,8 +1,9 @@
 //! Findings kept from one start to the next: `lockstep/host` in the user's cache directory.
 //!
-//! A file is believed only if it is an ordinary file of this user's that nobody else may write, is no longer than it can be, has the
-//! digest it says, and is about this boot, kernel, KVM, processor and program. Everything else is as if there were none. It is replaced as a
-//! whole, by renaming; two that write at once do no harm.
+//! A file is believed only if it is an ordinary file of this user's that nobody else may write, is
+//! no longer than it can be, has the digest it says, and is about this boot, kernel, KVM, processor
+//! and program. Everything else is as if there were none. It is replaced as a whole, by renaming;
+//! two that write at once do no harm.
 
 use super::host::Identity;
 use lockstep_logging_channel::Digest;
@@ -95,8 +96,8 @@ impl Cache {
         }
     }
 
-    /// Keeps `findings`. What could not be tried is tried again at the next start. That they cannot be kept costs the next start time, and
-    /// nothing else.
+    /// Keeps `findings`. What could not be tried is tried again at the next start. That they cannot
+    /// be kept costs the next start time, and nothing else.
     pub fn write(&self, findings: &[Finding]) {
         let Some((directory, host)) = &self.place else {
             return;

@@ -1,10 +1,12 @@
-//! Qualification at every start: what the start depends on is measured on this host, once a boot, and the position strategies follow.
+//! Qualification at every start: what the start depends on is measured on this host, once a boot,
+//! and the position strategies follow.
 //!
 //! ```text
 //!   settings (or, on a replay, the log) -> Request -> depends_on -> cache, else probes -> findings -> Strategy, or status 4
 //! ```
 //!
-//! The cache saves time and decides nothing: where it cannot be believed or written, the host is measured.
+//! The cache saves time and decides nothing: where it cannot be believed or written, the host is
+//! measured.
 
 pub mod cache;
 pub mod host;
@@ -60,13 +62,15 @@ pub fn request(configuration: &Configuration) -> Request {
     }
 }
 
-/// What a replay of a log with this environment asks for: what `configuration` leaves open is as it was recorded.
+/// What a replay of a log with this environment asks for: what `configuration` leaves open is as it
+/// was recorded.
 #[must_use]
 pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) -> Request {
     let field = |name| recorded.compared.iter().find(|field| field.name == name);
     let (clock, reach) = field(CLOCK_FIELD)
         .and_then(|field| Strategy::clock_named(&field.value))
-        // A clock that this version does not know is found to differ when the environments are compared.
+        // A clock that this version does not know is found to differ when the environments are
+        // compared.
         .unwrap_or((ClockKind::None, lockstep_qualify::Reach::Ring0));
     let said = configuration.clock.kind();
     let windows = field(WINDOW_FIELD).is_some_and(|field| field.value == true.to_string());

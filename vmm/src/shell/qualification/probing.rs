@@ -6,8 +6,9 @@ use lockstep_qualify::{Effort, Finding, KvmBench, Property, suite};
 use std::sync::mpsc;
 use std::thread::Builder;
 
-/// Probes `properties` of `host`, in their order, and tells `begins` the place and name of each before it is probed. On a thread of its own,
-/// called `name`: kicks and timers belong to the thread whose vCPU they stop.
+/// Probes `properties` of `host`, in their order, and tells `begins` the place and name of each
+/// before it is probed. On a thread of its own, called `name`: kicks and timers belong to the
+/// thread whose vCPU they stop.
 ///
 /// # Errors
 /// The host starts no thread.

@@ -1,12 +1,14 @@
 //! One TCP connection to a guest, in a smoltcp interface of its own.
 //!
-//! An interface with a single socket makes the work for a segment independent of the number of connections;
-//! the Ethernet header and the address resolution that it leaves out are the host's, once for all.
+//! An interface with a single socket makes the work for a segment independent of the number of
+//! connections; the Ethernet header and the address resolution that it leaves out are the host's,
+//! once for all.
 //!
-//! **Time.** smoltcp never retransmits earlier than one second, the minimum of RFC 6298 for the internet. Here the
-//! guest is on the same host, so its clock runs [`CLOCK_RATE`] times faster: at least 200 ms, what Linux does.
-//! [`Connection::hasten`] goes further: when a machine has gone live elsewhere, the clock of a connection that
-//! waits for an acknowledgement is put forward to its next retransmission.
+//! **Time.** smoltcp never retransmits earlier than one second, the minimum of RFC 6298 for the
+//! internet. Here the guest is on the same host, so its clock runs [`CLOCK_RATE`] times faster: at
+//! least 200 ms, what Linux does. [`Connection::hasten`] goes further: when a machine has gone live
+//! elsewhere, the clock of a connection that waits for an acknowledgement is put forward to its
+//! next retransmission.
 
 use std::net::SocketAddrV4;
 use std::task::Waker;
@@ -23,12 +25,13 @@ use crate::HostAddress;
 /// smoltcp seconds in a second.
 const CLOCK_RATE: u32 = 5;
 
-/// Bytes buffered in each direction: the largest window without scaling, and what the round trip of a protected
-/// guest (1 ms) moves at 500 Mbit/s.
+/// Bytes buffered in each direction: the largest window without scaling, and what the round trip of
+/// a protected guest (1 ms) moves at 500 Mbit/s.
 const BUFFER_BYTES: usize = 65_535;
 
-/// How long an acknowledgement waits for data to travel with. Every frame is an event for the guest, and in its
-/// log; a client that answers within this time spares one. Far below the retransmission timeout of the guest.
+/// How long an acknowledgement waits for data to travel with. Every frame is an event for the
+/// guest, and in its log; a client that answers within this time spares one. Far below the
+/// retransmission timeout of the guest.
 const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(5);
 
 /// A guest that acknowledges nothing for this long while something waits for it is given up.
@@ -147,7 +150,8 @@ impl Connection {
         self.emit(now, device);
     }
 
-    /// Sends again at once what was sent and not acknowledged, instead of at the next retransmission.
+    /// Sends again at once what was sent and not acknowledged, instead of at the next
+    /// retransmission.
     pub(super) fn hasten(&mut self, now: Instant, device: &mut HostDevice<'_>) {
         if self.is_waiting() {
             // A delayed acknowledgement may be due before the retransmission.

@@ -1,4 +1,5 @@
-//! The host's own station as a smoltcp device: packets go straight into the fabric, in the same call.
+//! The host's own station as a smoltcp device: packets go straight into the fabric, in the same
+//! call.
 
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::time::Instant;

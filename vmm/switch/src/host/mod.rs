@@ -25,14 +25,15 @@ use super::fabric::Fabric;
 use super::port_id::PortId;
 use lockstep_network::{ArpPacket, EthernetHeader, IPV4_ETHERTYPE, MacAddress};
 
-/// MAC address of the host's station: locally administered, "LCKS" and the end of its usual address.
+/// MAC address of the host's station: locally administered, "LCKS" and the end of its usual
+/// address.
 pub(super) const HOST_MAC: MacAddress = [0x02, b'L', b'C', b'K', b'S', 2];
 
 /// Forwarded connections at a time: 256 MiB of buffers.
 pub(super) const CONNECTIONS_MAX: usize = 2048;
 
-/// First local port of connections to guests; they are taken in turn up to 65,535, so that one is used again only
-/// after the other side has forgotten it.
+/// First local port of connections to guests; they are taken in turn up to 65,535, so that one is
+/// used again only after the other side has forgotten it.
 const FIRST_PORT: u16 = 32_768;
 
 /// Local ports there are.
@@ -189,7 +190,8 @@ impl Host {
         }
     }
 
-    /// Sends again at once what is unacknowledged anywhere: a machine has gone live in another place.
+    /// Sends again at once what is unacknowledged anywhere: a machine has gone live in another
+    /// place.
     pub(super) fn hasten(&mut self, now: Instant, fabric: &mut Fabric) {
         for slot in 0..self.connections.len() {
             if self.connections.get(slot).is_some_and(Option::is_some) {

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use lockstep_network::MacAddress;
 
-/// Between two questions for the same address: often enough that the first client of a guest that has just
-/// started does not notice, rare enough that a thousand waiting clients are one question.
+/// Between two questions for the same address: often enough that the first client of a guest that
+/// has just started does not notice, rare enough that a thousand waiting clients are one question.
 pub(crate) const QUESTION_INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]

@@ -152,7 +152,8 @@ fn connections_go_on_where_the_machine_goes_live() {
     clients.iter_mut().for_each(|client| exchange(client, b"before"));
 
     for generation in 1..5 {
-        // Requests are under way while the machine moves: what the old link still holds is lost with it.
+        // Requests are under way while the machine moves: what the old link still holds is lost
+        // with it.
         clients
             .iter_mut()
             .for_each(|client| client.write_all(b"during").unwrap());

@@ -36,7 +36,8 @@ impl RunningSwitch {
         Self::start_with(|_| {}, false)
     }
 
-    /// With changed arguments; where `hurried`, tokio's waits take no time when nothing else happens.
+    /// With changed arguments; where `hurried`, tokio's waits take no time when nothing else
+    /// happens.
     pub(super) fn start_with(change: impl FnOnce(&mut SwitchArguments), hurried: bool) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut arguments = arguments(&directory);

@@ -1,9 +1,10 @@
 //! The CPUID table every guest sees: one fixed baseline (x86-64-v2), on every host.
 //!
-//! A feature is in it only when it is deterministic. Left out on purpose: RDRAND and RDSEED, TSC deadline, x2APIC and
-//! APIC (there is none), MONITOR/MWAIT and UMWAIT, XSAVE and what follows from it (XSAVEOPT, XSAVEC, XGETBV(1), AVX), TSX,
-//! performance monitoring, APERF/MPERF, and every hypervisor leaf (clocks, steal time, asynchronous page faults).
-//! Layout: Intel SDM volume 2A, CPUID; AMD APM volume 3, appendix E.
+//! A feature is in it only when it is deterministic. Left out on purpose: RDRAND and RDSEED, TSC
+//! deadline, x2APIC and APIC (there is none), MONITOR/MWAIT and UMWAIT, XSAVE and what follows from
+//! it (XSAVEOPT, XSAVEC, XGETBV(1), AVX), TSX, performance monitoring, APERF/MPERF, and every
+//! hypervisor leaf (clocks, steal time, asynchronous page faults). Layout: Intel SDM volume 2A,
+//! CPUID; AMD APM volume 3, appendix E.
 
 /// One row: EAX, EBX, ECX, EDX for a leaf and sub-leaf.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +31,8 @@ const fn text(four: &[u8; 4]) -> u32 {
 
 /// Leaf 1 ECX: SSE3, SSSE3, CMPXCHG16B, SSE4.1, SSE4.2, MOVBE is left out, POPCNT.
 pub const FEATURES_1_ECX: u32 = 1 | 1 << 9 | 1 << 13 | 1 << 19 | 1 << 20 | 1 << 23;
-/// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, PGE, MCA, CMOV, PAT, PSE36, CLFSH, MMX, FXSR, SSE, SSE2.
+/// Leaf 1 EDX: FPU, DE, PSE, TSC, MSR, PAE, MCE, CX8, SEP, PGE, MCA, CMOV, PAT, PSE36, CLFSH, MMX,
+/// FXSR, SSE, SSE2.
 pub const FEATURES_1_EDX: u32 = 1
     | 1 << 2
     | 1 << 3

@@ -1,7 +1,8 @@
-//! A scripted vCPU for unit tests: it comes back from each run as its script says, and remembers what was asked of it.
+//! A scripted vCPU for unit tests: it comes back from each run as its script says, and remembers
+//! what was asked of it.
 //!
-//! Like a real one it leaves an access unfinished until it is settled: only then is the instruction pointer known, and
-//! only then has a port read changed RAX.
+//! Like a real one it leaves an access unfinished until it is settled: only then is the instruction
+//! pointer known, and only then has a port read changed RAX.
 
 use super::saved::SavedEvents;
 use super::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};

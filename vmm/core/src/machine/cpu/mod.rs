@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// What the vCPU is given when it is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// Vector of an external interrupt to deliver first. Only given where [`Vcpu::interruptible`] said so.
+    /// Vector of an external interrupt to deliver first. Only given where [`Vcpu::interruptible`]
+    /// said so.
     pub interrupt: Option<u8>,
     /// Stop as soon as the guest can take an interrupt. Only asked where that was found exact.
     pub stop_at_window: bool,
@@ -132,8 +133,9 @@ pub trait Vcpu {
     /// The host's failure.
     fn settle(&mut self) -> Result<(), CpuError>;
 
-    /// Whether the instruction of the last exit is complete. Settles. Where it is not, the next run gives its next part as an exit of its
-    /// own; registers say nothing there, and must not be replaced.
+    /// Whether the instruction of the last exit is complete. Settles. Where it is not, the next run
+    /// gives its next part as an exit of its own; registers say nothing there, and must not be
+    /// replaced.
     ///
     /// # Errors
     /// The host's failure.
@@ -169,7 +171,8 @@ pub trait Vcpu {
     /// The host's failure; a state that has no saved form is one.
     fn save(&mut self) -> Result<SavedCpu, CpuError>;
 
-    /// This vCPU, which has not run yet, in a saved state. One that cannot be put into it is gone: nothing half-restored exists.
+    /// This vCPU, which has not run yet, in a saved state. One that cannot be put into it is gone:
+    /// nothing half-restored exists.
     ///
     /// # Errors
     /// The host's failure, or its refusal of a value.

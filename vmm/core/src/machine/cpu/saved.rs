@@ -1,7 +1,9 @@
-//! The saved form of a vCPU: all that a guest can notice of it, independent of the kind of KVM it ran on.
+//! The saved form of a vCPU: all that a guest can notice of it, independent of the kind of KVM it
+//! ran on.
 //!
-//! What host and guest agree on without saying so is left out (docs/saved-state.md lists it with the reasons). Fields are encoded in
-//! their order, so a change of this file is a change of the format.
+//! What host and guest agree on without saying so is left out (docs/saved-state.md lists it with
+//! the reasons). Fields are encoded in their order, so a change of this file is a change of the
+//! format.
 
 use super::Registers;
 use serde::{Deserialize, Serialize};
@@ -213,7 +215,8 @@ pub struct SavedCpu {
     pub events: SavedEvents,
     /// `mp_state` of KVM: 0 is running.
     pub run_state: u32,
-    /// Model-specific registers that the guest can reach and that are nowhere above: number and value, in ascending order.
+    /// Model-specific registers that the guest can reach and that are nowhere above: number and
+    /// value, in ascending order.
     pub msrs: Vec<(u32, u64)>,
     /// The instruction clock.
     pub clock: SavedClock,
@@ -226,7 +229,8 @@ pub struct DigestedSegment {
     base: u64,
 }
 
-/// The part of a saved vCPU that the digest `registers` of a log's end entry covers. It never changes: logs of every release have it.
+/// The part of a saved vCPU that the digest `registers` of a log's end entry covers. It never
+/// changes: logs of every release have it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct DigestedCpu {
     /// General registers.

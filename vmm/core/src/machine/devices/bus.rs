@@ -222,7 +222,8 @@ impl Devices {
     /// The platform in a saved state.
     ///
     /// # Errors
-    /// [`DeviceError`] unless every device is there once, in a state that it can have, and no other.
+    /// [`DeviceError`] unless every device is there once, in a state that it can have, and no
+    /// other.
     pub fn restore(saved: &[SavedDevice]) -> Result<Self, DeviceError> {
         let mut taken = Taken::from(saved);
         let devices = Self {

@@ -1,7 +1,7 @@
 //! Interrupt controller: a pair of 8259A, the second on line 2 of the first.
 //!
-//! Source: Intel 8259A data sheet (231468); edge/level control registers as on PIIX. Not there: poll mode and special fully
-//! nested mode, which no 64-bit guest uses.
+//! Source: Intel 8259A data sheet (231468); edge/level control registers as on PIIX. Not there:
+//! poll mode and special fully nested mode, which no 64-bit guest uses.
 
 mod saved;
 
@@ -210,7 +210,8 @@ pub struct Pic {
     second: Chip,
 }
 
-/// Lines of the pair that may be set level-triggered (not timer, keyboard, cascade, clock, coprocessor).
+/// Lines of the pair that may be set level-triggered (not timer, keyboard, cascade, clock,
+/// coprocessor).
 const LEVEL_CAPABLE_FIRST: u8 = 0xf8;
 const LEVEL_CAPABLE_SECOND: u8 = 0xde;
 

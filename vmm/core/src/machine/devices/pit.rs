@@ -1,8 +1,9 @@
 //! Interval timer: an 8254 with three channels at 1,193,182 Hz.
 //!
-//! A counter is not run: it is computed from the guest time at which it was loaded, which comes through the door. Channel 0
-//! interrupts; its expiry is an event, so that the machine never looks at a clock. Channel 2 has its gate
-//! and output in port 0x61. Source: Intel 8254 data sheet (231164). Not there: BCD counting, modes 1 and 5.
+//! A counter is not run: it is computed from the guest time at which it was loaded, which comes
+//! through the door. Channel 0 interrupts; its expiry is an event, so that the machine never looks
+//! at a clock. Channel 2 has its gate and output in port 0x61. Source: Intel 8254 data sheet
+//! (231164). Not there: BCD counting, modes 1 and 5.
 
 mod saved;
 
@@ -246,7 +247,8 @@ impl Pit {
         }
     }
 
-    /// Channel 0 expired, seen at guest time `now_ns`: whether that interrupts. Missed periods are skipped.
+    /// Channel 0 expired, seen at guest time `now_ns`: whether that interrupts. Missed periods are
+    /// skipped.
     pub fn expire(&mut self, now_ns: u64) -> bool {
         let Some(deadline_ns) = self.deadline_ns else {
             return false;

@@ -1,10 +1,12 @@
 //! The saved form of devices: what all of them share.
 //!
-//! A saved type is not the live type: it has the fields in the order of the format (docs/saved-state.md). Saving destructures the
-//! live one fully, so that a new field does not compile until somebody has decided about it. Restoring is a constructor, which
-//! refuses what no device can be in: a saved state comes from a file or a peer.
+//! A saved type is not the live type: it has the fields in the order of the format
+//! (docs/saved-state.md). Saving destructures the live one fully, so that a new field does not
+//! compile until somebody has decided about it. Restoring is a constructor, which refuses what no
+//! device can be in: a saved state comes from a file or a peer.
 //!
-//! A saved device is known by its name. Its structure never changes; a device with another structure takes another name.
+//! A saved device is known by its name. Its structure never changes; a device with another
+//! structure takes another name.
 
 use lockstep_logging_channel::{Digest, PartDigest};
 use serde::de::DeserializeOwned;
@@ -109,7 +111,8 @@ impl SavedDevice {
     }
 }
 
-/// A part of the machine that cannot be digested: what is not seen is not compared, so the machine stops.
+/// A part of the machine that cannot be digested: what is not seen is not compared, so the machine
+/// stops.
 #[derive(Debug, thiserror::Error)]
 #[error("there is no digest of the machine's {part}: {why}")]
 pub struct NoDigest {

@@ -1,7 +1,7 @@
 //! Serial console: a 16550A of vm-superio on 0x3F8.
 //!
-//! Bytes leave a line at a time (at a newline, at [`LINE_BYTES_MAX`] bytes, or when the guest halts or ends): one output, one
-//! log entry, instead of one each byte.
+//! Bytes leave a line at a time (at a newline, at [`LINE_BYTES_MAX`] bytes, or when the guest halts
+//! or ends): one output, one log entry, instead of one each byte.
 
 use super::saved::Impossible;
 use serde::{Deserialize, Serialize};
@@ -64,7 +64,8 @@ impl Serial {
 
     /// Writes it. Returns a line that is complete.
     pub fn write(&mut self, offset: u8, value: u8) -> Option<Vec<u8>> {
-        // Writing into memory cannot fail, nor can the flag; a full receive FIFO in loop-back mode drops the byte, as a UART does.
+        // Writing into memory cannot fail, nor can the flag; a full receive FIFO in loop-back mode
+        // drops the byte, as a UART does.
         let _ = self.uart.write(offset, value);
         let line = self.uart.writer();
         (line.last() == Some(&b'\n') || line.len() >= LINE_BYTES_MAX).then(|| self.take_line())

@@ -1,8 +1,10 @@
 //! What of an image is code, and where decoding it may begin.
 //!
-//! An executable segment says that its bytes may be executed, not that they are instructions. Section headers, where there are any, say which
-//! parts are (`SHF_EXECINSTR`); symbols say what in those is data (`STT_OBJECT` with a size), and where instructions begin (functions and
-//! labels). An image without section headers has nothing but code in its executable segments. Format: System V ABI, sections and symbol table.
+//! An executable segment says that its bytes may be executed, not that they are instructions.
+//! Section headers, where there are any, say which parts are (`SHF_EXECINSTR`); symbols say what in
+//! those is data (`STT_OBJECT` with a size), and where instructions begin (functions and labels).
+//! An image without section headers has nothing but code in its executable segments. Format: System
+//! V ABI, sections and symbol table.
 
 use super::error::ImageError;
 use object::Endianness;

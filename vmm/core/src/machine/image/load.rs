@@ -27,9 +27,11 @@ pub struct LoadedImage {
     pub sites: Sites,
     /// Stretches that were decoded as instructions, each from its first byte on.
     pub code: Vec<Range<u64>>,
-    /// Places that hold the bytes of such an instruction across others' boundaries: data or immediates, said at `-v`.
+    /// Places that hold the bytes of such an instruction across others' boundaries: data or
+    /// immediates, said at `-v`.
     pub suspicious: Vec<u64>,
-    /// Rewritten instructions that no function symbol with a size claims: what is data there has been changed. Said at `-v`.
+    /// Rewritten instructions that no function symbol with a size claims: what is data there has
+    /// been changed. Said at `-v`.
     pub unclaimed: Vec<u64>,
 }
 
@@ -138,7 +140,8 @@ fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>, Declared
     Ok((entry, segments, declared))
 }
 
-/// A rewritten instruction must not be another segment's data, or the middle of another's instruction.
+/// A rewritten instruction must not be another segment's data, or the middle of another's
+/// instruction.
 fn check_apart(segments: &[Segment]) -> Result<(), ImageError> {
     let mut ranges: Vec<&Range<u64>> = segments
         .iter()
@@ -266,7 +269,8 @@ mod tests {
         );
     }
 
-    /// RDTSC, eight bytes of data that hold RDTSC, RDTSC; a section that is code, and a symbol for the data.
+    /// RDTSC, eight bytes of data that hold RDTSC, RDTSC; a section that is code, and a symbol for
+    /// the data.
     fn data_in_text(symbol_size: u64) -> Vec<u8> {
         const SECTION_BYTES: usize = 64;
         const SYMBOL_BYTES: u64 = 24;
@@ -331,8 +335,8 @@ mod tests {
         );
     }
 
-    /// 0xffff program headers mean that a section header says how many there are: one, here. All the others, which would
-    /// be loaded unchecked, lie below the address for images.
+    /// 0xffff program headers mean that a section header says how many there are: one, here. All
+    /// the others, which would be loaded unchecked, lie below the address for images.
     #[test]
     fn a_number_of_headers_that_stands_elsewhere_is_refused() {
         const EVERY: u16 = u16::MAX;

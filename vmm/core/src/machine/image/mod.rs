@@ -1,4 +1,5 @@
-//! Guest images: checking and loading an ELF64 file, and rewriting the instructions that would not exit.
+//! Guest images: checking and loading an ELF64 file, and rewriting the instructions that would not
+//! exit.
 //!
 //! The image is a value, bytes in memory: reading the file is the shell's.
 

@@ -1,14 +1,18 @@
-//! Finds RDTSC, RDTSCP, RDRAND, RDSEED and CPUID by decoding, and rewrites each so that it exits; and instructions that
-//! the CPUID baseline hides because their results are the host's, and rewrites each so that it faults.
+//! Finds RDTSC, RDTSCP, RDRAND, RDSEED and CPUID by decoding, and rewrites each so that it exits;
+//! and instructions that the CPUID baseline hides because their results are the host's, and
+//! rewrites each so that it faults.
 //!
-//! `IN EAX, imm8` (E5 ib, two bytes) is the shortest instruction that exits on every KVM and in both rings; RDTSC and CPUID are
-//! two bytes, the others three to five and padded with NOPs behind the IN. What the instruction would have written is set by
-//! the machine when the IN exits. Encodings: Intel SDM volume 2.
+//! `IN EAX, imm8` (E5 ib, two bytes) is the shortest instruction that exits on every KVM and in
+//! both rings; RDTSC and CPUID are two bytes, the others three to five and padded with NOPs behind
+//! the IN. What the instruction would have written is set by the machine when the IN exits.
+//! Encodings: Intel SDM volume 2.
 //!
-//! A processor without a feature answers its instructions with #UD. A host that lets ring 3 run natively has the feature all the
-//! same, and would give what no log knows: its processor number, which registers are in use, how long a wait took. UD2 in their
-//! place is what the guest was promised. So it is for VMCALL and VMMCALL: some KVMs answer them, one with the host's time, and patch the
-//! one into the other in the guest's memory (arch/x86/kvm/x86.c, `kvm_emulate_hypercall`, `emulator_fix_hypercall`).
+//! A processor without a feature answers its instructions with #UD. A host that lets ring 3 run
+//! natively has the feature all the same, and would give what no log knows: its processor number,
+//! which registers are in use, how long a wait took. UD2 in their place is what the guest was
+//! promised. So it is for VMCALL and VMMCALL: some KVMs answer them, one with the host's time, and
+//! patch the one into the other in the guest's memory (arch/x86/kvm/x86.c, `kvm_emulate_hypercall`,
+//! `emulator_fix_hypercall`).
 
 use super::error::ImageError;
 use super::sites::{Site, Sites, TRAP_BYTES, TRAP_PORT, Trapped};
@@ -18,7 +22,8 @@ const IN_EAX_IMM8: u8 = 0xe5;
 const UD2: [u8; 2] = [0x0f, 0x0b];
 const NOP: u8 = 0x90;
 
-/// Hidden features whose instructions would tell of the host. None of them is shorter than three bytes.
+/// Hidden features whose instructions would tell of the host. None of them is shorter than three
+/// bytes.
 const HIDDEN: [CpuidFeature; 11] = [
     CpuidFeature::RDPID,
     CpuidFeature::RDPRU,
@@ -45,8 +50,8 @@ pub struct Rewritten {
 /// Rewrites `code`, which lies at `address`, and adds what exits to `sites`.
 ///
 /// # Errors
-/// [`ImageError::Rewrite`] for a form that cannot be rewritten, and for one that may be data: behind bytes that are no instruction nobody
-/// knows where the next one begins.
+/// [`ImageError::Rewrite`] for a form that cannot be rewritten, and for one that may be data:
+/// behind bytes that are no instruction nobody knows where the next one begins.
 pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Rewritten, ImageError> {
     let mut changed = Vec::new();
     let Decoded { found, broken_at } = decode(code, address)?;
@@ -89,7 +94,8 @@ fn ambiguous(address: u64) -> ImageError {
 
 struct Decoded {
     found: Vec<Found>,
-    /// Where the first bytes are that are no instruction; beyond every address where there are none.
+    /// Where the first bytes are that are no instruction; beyond every address where there are
+    /// none.
     broken_at: u64,
 }
 
@@ -171,7 +177,8 @@ fn random_site(instruction: &Instruction, size_bytes: u8) -> Result<Trapped, Ima
     }
 }
 
-/// Addresses at which the opcode bytes remain of RDTSC, RDTSCP, CPUID, RDRAND, RDSEED, VMCALL or VMMCALL.
+/// Addresses at which the opcode bytes remain of RDTSC, RDTSCP, CPUID, RDRAND, RDSEED, VMCALL or
+/// VMMCALL.
 #[must_use]
 pub fn leftovers(code: &[u8], address: u64) -> Vec<u64> {
     let is_opcode = |pair: &[u8]| matches!(pair, [0x0f, 0x31 | 0xa2]);
@@ -285,7 +292,8 @@ mod tests {
 
     #[test]
     fn what_follows_bytes_that_are_no_instruction_is_refused_as_ambiguous() {
-        // rdtsc; an opcode that 64-bit mode does not have; rdtsc, which the decoder takes apart or, behind three NOPs, finds.
+        // rdtsc; an opcode that 64-bit mode does not have; rdtsc, which the decoder takes apart or,
+        // behind three NOPs, finds.
         for nops in [0, 3] {
             let mut code = vec![0x0f, 0x31, 0x06];
             code.extend(vec![NOP; nops]);

@@ -12,7 +12,8 @@ pub enum Trapped {
     Tsc,
     /// RDTSCP.
     TscAndProcessor,
-    /// RDRAND or RDSEED into general register `register` (0 = RAX, as encoded) of `size_bytes` (2, 4 or 8).
+    /// RDRAND or RDSEED into general register `register` (0 = RAX, as encoded) of `size_bytes` (2,
+    /// 4 or 8).
     Random {
         /// Register number, 0 to 15.
         register: u8,

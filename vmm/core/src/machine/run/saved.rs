@@ -37,8 +37,9 @@ fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError>
 }
 
 impl<V: Vcpu> Machine<V> {
-    /// The machine without its memory, which is that of [`Machine::memory`] at this moment. For use between two runs, wherever they
-    /// stopped. Completes the pending access; the machine can run on.
+    /// The machine without its memory, which is that of [`Machine::memory`] at this moment. For use
+    /// between two runs, wherever they stopped. Completes the pending access; the machine can run
+    /// on.
     ///
     /// # Errors
     /// The host's failure; a state that has no saved form is one.
@@ -83,7 +84,8 @@ impl<V: Vcpu> Machine<V> {
         &self.memory
     }
 
-    /// The machine that was saved: on `vcpu`, which has not run yet and runs in `memory`, which has what was saved of it.
+    /// The machine that was saved: on `vcpu`, which has not run yet and runs in `memory`, which has
+    /// what was saved of it.
     ///
     /// # Errors
     /// [`SavedError`]: what cannot be restored. The vCPU is gone then.

@@ -4,8 +4,9 @@
 //!   kind u16 | reserved u16 | length u32 | digest, 16 bytes | body        numbers little-endian
 //! ```
 //!
-//! The digest covers the eight bytes before it and the body. The format version is outside: whoever carries sections says it once.
-//! Kinds and structures never change their meaning; what is new takes a new kind, which an older reader refuses by its number.
+//! The digest covers the eight bytes before it and the body. The format version is outside: whoever
+//! carries sections says it once. Kinds and structures never change their meaning; what is new
+//! takes a new kind, which an older reader refuses by its number.
 
 use super::pages::PAGE_BYTES;
 use super::{DEVICES_MAX, Page, SITES_MAX, SavedError, SavedMachine};
@@ -22,8 +23,9 @@ pub const HEADER_BYTES: usize = 24;
 pub const PAGES_MAX: usize = 64;
 const PAGE_RECORD_BYTES: usize = 8 + PAGE_BYTES;
 const PAGES_BYTES_MAX: usize = PAGES_MAX * PAGE_RECORD_BYTES;
-/// Room for what has a bound of its own: components (508 KiB), sites of at most 16 bytes (1 MiB), devices of 4 KiB (256 KiB),
-/// two lists of 16 bytes an entry; and 64 KiB for the fixed rest, which takes about 2.
+/// Room for what has a bound of its own: components (508 KiB), sites of at most 16 bytes (1 MiB),
+/// devices of 4 KiB (256 KiB), two lists of 16 bytes an entry; and 64 KiB for the fixed rest, which
+/// takes about 2.
 const MACHINE_BYTES_MAX: usize = COMPONENTS_MAX * (COMPONENT_BYTES_MAX + 4)
     + SITES_MAX * 16
     + DEVICES_MAX * 4096
@@ -40,7 +42,8 @@ pub struct End {
     pub sections: Digest,
 }
 
-/// Where in the log of a live machine its state was captured: a replay from there on begins with the entry after it.
+/// Where in the log of a live machine its state was captured: a replay from there on begins with
+/// the entry after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Number of the last entry before.
@@ -137,7 +140,8 @@ impl Section {
     /// Its bytes, header and body, and its digest.
     #[must_use]
     pub fn encode(&self) -> (Vec<u8>, Digest) {
-        // These plain structures always have an encoding; an empty one would be refused by the reader.
+        // These plain structures always have an encoding; an empty one would be refused by the
+        // reader.
         let (kind, body) = match self {
             Self::Machine(machine) => (Kind::Machine, postcard::to_stdvec(machine).unwrap_or_default()),
             Self::Pages(pages) => (Kind::Pages, encode_pages(pages)),

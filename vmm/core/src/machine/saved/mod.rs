@@ -1,4 +1,5 @@
-//! The saved machine: all that it takes to build it again elsewhere and run on (docs/saved-state.md).
+//! The saved machine: all that it takes to build it again elsewhere and run on
+//! (docs/saved-state.md).
 //!
 //! ```text
 //!   Machine::save    -> SavedMachine  (small: vCPU, devices, position, rewritten instructions)  --+
@@ -7,9 +8,10 @@
 //!   sections -> SavedMachine, Loading::put … finish -> Memory -> vCPU over it -> Machine::restore
 //! ```
 //!
-//! A machine is saved between two steps: at an execution point, before anything enters there, or where a kick found it.
-//! A saved state comes from a file or a peer. Whatever it contains, reading it neither panics nor allocates more than its own bounds,
-//! and a machine exists only if all of it was accepted.
+//! A machine is saved between two steps: at an execution point, before anything enters there, or
+//! where a kick found it. A saved state comes from a file or a peer. Whatever it contains, reading
+//! it neither panics nor allocates more than its own bounds, and a machine exists only if all of it
+//! was accepted.
 
 mod error;
 pub mod format;

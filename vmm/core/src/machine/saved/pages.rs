@@ -1,4 +1,5 @@
-//! Memory as pages: those that are not all zeros, each with its ordinal, so that they can be sent in any order and more than once.
+//! Memory as pages: those that are not all zeros, each with its ordinal, so that they can be sent
+//! in any order and more than once.
 
 use super::SavedError;
 use crate::machine::memory::{self, Memory};
@@ -41,7 +42,8 @@ pub fn non_zero(memory: &Memory) -> impl Iterator<Item = Page> + '_ {
         .filter(|page| !page.is_zero())
 }
 
-/// Memory that is being filled. A page that never comes is zeros; one that comes again replaces the first.
+/// Memory that is being filled. A page that never comes is zeros; one that comes again replaces the
+/// first.
 #[derive(Debug)]
 pub struct Loading(Memory);
 

@@ -1,4 +1,5 @@
-//! Where events enter, and where the guest is interrupted: only at points that a replay finds again.
+//! Where events enter, and where the guest is interrupted: only at points that a replay finds
+//! again.
 
 use super::*;
 
@@ -48,7 +49,8 @@ fn windows_asked_for_after_set_up(cpu: &FakeCpu) -> Vec<bool> {
     asked[SET_UP_EXITS as usize..].to_vec()
 }
 
-/// The guest shuts interrupts out at the exit at which one comes, and lets them in between two exits.
+/// The guest shuts interrupts out at the exit at which one comes, and lets them in between two
+/// exits.
 fn let_in_between_exits(window_exits: bool, between: &[Turn]) -> (FakeCpu, Ended) {
     let shut = Turn::closed(Exit::PortWrite {
         port: 0x80,

@@ -1,4 +1,5 @@
-//! The machine with a scripted vCPU and a scripted door: what enters where, and what is asked and said at which point.
+//! The machine with a scripted vCPU and a scripted door: what enters where, and what is asked and
+//! said at which point.
 
 mod execution;
 mod interrupts;

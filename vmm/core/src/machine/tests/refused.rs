@@ -209,7 +209,8 @@ fn positions_and_sites_that_cannot_be_are_refused() {
     assert!(text.contains("a rewritten instruction at 0x1010"), "{text}");
 }
 
-/// Names and contents of devices are in the log format: recordings of the first release have these digests.
+/// Names and contents of devices are in the log format: recordings of the first release have these
+/// digests.
 #[test]
 fn the_digests_of_devices_at_the_start_are_those_of_the_first_release() {
     let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
@@ -259,7 +260,8 @@ proptest! {
         prop_assert!(build(&bytes, MEMORY_BYTES).is_err());
     }
 
-    /// With a digest that matches, whatever is in the body is either taken or refused, and what was taken can be used.
+    /// With a digest that matches, whatever is in the body is either taken or refused, and what was
+    /// taken can be used.
     #[test]
     fn any_body_of_a_machine_is_taken_or_refused(at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 1..12)) {
         let (saved, memory) = machine_saved();

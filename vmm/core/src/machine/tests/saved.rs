@@ -1,4 +1,5 @@
-//! Saving and restoring: a machine that was saved anywhere and built again does what the first one would have done.
+//! Saving and restoring: a machine that was saved anywhere and built again does what the first one
+//! would have done.
 
 use super::*;
 use crate::machine::cpu::Entry;
@@ -109,7 +110,8 @@ fn turn() -> impl Strategy<Value = Turn> {
     })
 }
 
-/// What the guest does: it may start the network and take the console's interrupts before anything else.
+/// What the guest does: it may start the network and take the console's interrupts before anything
+/// else.
 fn script() -> impl Strategy<Value = Vec<Turn>> {
     (any::<bool>(), any::<bool>(), prop::collection::vec(turn(), 1..40)).prop_map(
         |(network, console, rest)| {
@@ -169,7 +171,8 @@ fn carried(machine: &mut Machine<&mut FakeCpu>) -> (SavedMachine, Memory) {
     (read, memory)
 }
 
-/// The same run, moved to another machine after so many steps; the first one where it is over before.
+/// The same run, moved to another machine after so many steps; the first one where it is over
+/// before.
 fn moving(script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>, steps: usize) -> Seen {
     let memory = prepared();
     let mut cpu = FakeCpu::new(script.clone());

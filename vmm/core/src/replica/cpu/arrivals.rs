@@ -1,5 +1,5 @@
-//! The choice among what has arrived for a live guest: the timer once an execution point, frames and typed bytes in turn, so
-//! that none keeps another out.
+//! The choice among what has arrived for a live guest: the timer once an execution point, frames
+//! and typed bytes in turn, so that none keeps another out.
 
 use crate::machine::door::Readiness;
 use crate::replica::mutant::{self, Mutant};

@@ -1,4 +1,5 @@
-//! The feed of a replaying vCPU: entries as they come over the channel, and what is reported of the replay.
+//! The feed of a replaying vCPU: entries as they come over the channel, and what is reported of the
+//! replay.
 
 use super::{FromCpu, Payload, output};
 use crate::machine::door::DoorError;
@@ -22,9 +23,9 @@ pub enum Item {
 /// Entries replayed before the loop is told, when more are waiting.
 const REPORT_ENTRIES: u32 = 256;
 
-/// What the loop has given and the feed has not taken. Entries in it are bounded by the flow-control window: the role machine
-/// disconnects from a peer that sends more. Between two lots of them there is one [`Item::Advance`] at most, whatever
-/// heartbeats say.
+/// What the loop has given and the feed has not taken. Entries in it are bounded by the
+/// flow-control window: the role machine disconnects from a peer that sends more. Between two lots
+/// of them there is one [`Item::Advance`] at most, whatever heartbeats say.
 #[derive(Debug, Default)]
 pub struct Items(VecDeque<Item>);
 

@@ -1,8 +1,8 @@
 //! The journal of a live vCPU: encodes entries, and hands them in batches to the role machine.
 //!
-//! A batch is handed over when an output waits for it, before the guest idles, when it is large, or when it is old;
-//! [`Batcher`] cuts it by bytes within an execution point. The guest waits here while the role machine throttles it: a full
-//! window slows the primary, and never loses an entry.
+//! A batch is handed over when an output waits for it, before the guest idles, when it is large, or
+//! when it is old; [`Batcher`] cuts it by bytes within an execution point. The guest waits here
+//! while the role machine throttles it: a full window slows the primary, and never loses an entry.
 
 use super::{Carried, FromCpu, Payload, output};
 use crate::machine::door::DoorError;

@@ -1,5 +1,6 @@
-//! What connects a vCPU thread with the role machine, without the threads: journal, feed, guest time, and the choice among
-//! arrivals. The shell gives each of them what a host has (a channel, a clock, a way to wait); the simulator gives others.
+//! What connects a vCPU thread with the role machine, without the threads: journal, feed, guest
+//! time, and the choice among arrivals. The shell gives each of them what a host has (a channel, a
+//! clock, a way to wait); the simulator gives others.
 
 pub mod arrivals;
 pub mod feed;
@@ -30,7 +31,8 @@ pub enum Carried {
 pub type FromCpu = Input<Carried, Payload>;
 
 /// Messages of the vCPU thread that may wait for the replica loop. A batch is at most 64 KiB
-/// ([`super::BATCH_BYTES_MAX`]), or one record of at most 128, and has outputs of at most 128 KiB: 32 to 64 MiB.
+/// ([`super::BATCH_BYTES_MAX`]), or one record of at most 128, and has outputs of at most 128 KiB:
+/// 32 to 64 MiB.
 pub const FROM_CPU_WAITING_MAX: usize = 256;
 
 /// An output as the role machine takes it.

@@ -3,11 +3,13 @@
 use crate::replica::mutant::{self, Mutant};
 use crate::replica::replayer::TimeFloor;
 
-/// While the host's wall clock is behind the guest's, the guest's goes on so many times slower: what waits for a time waits
-/// twice as long at most, and the two meet after twice what was between them.
+/// While the host's wall clock is behind the guest's, the guest's goes on so many times slower:
+/// what waits for a time waits twice as long at most, and the two meet after twice what was between
+/// them.
 const BEHIND_SLOWER: u64 = 2;
 
-/// The clocks of a live machine. Times of the host are given in: a clock that does not go back, and a wall clock.
+/// The clocks of a live machine. Times of the host are given in: a clock that does not go back, and
+/// a wall clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuestTime {
     started_ns: u64,
@@ -21,7 +23,8 @@ impl GuestTime {
     pub fn starting_at(floor: TimeFloor, now_ns: u64) -> Self {
         Self {
             started_ns: now_ns,
-            // One time line for both: a counter that was read later than the clock pulls the clock along.
+            // One time line for both: a counter that was read later than the clock pulls the clock
+            // along.
             monotonic_ns: if mutant::is(Mutant::ForgetCounter) {
                 floor.monotonic_ns
             } else {
@@ -54,16 +57,19 @@ impl GuestTime {
         self.monotonic_ns(now_ns)
     }
 
-    /// Wall time in nanoseconds since 1970, not before any that was given, where the host's shows `host_wall_ns`.
+    /// Wall time in nanoseconds since 1970, not before any that was given, where the host's shows
+    /// `host_wall_ns`.
     pub fn wall_ns(&mut self, now_ns: u64, host_wall_ns: u64) -> u64 {
         let elapsed_ns = self.elapsed_ns(now_ns);
         self.wall.read(elapsed_ns, host_wall_ns)
     }
 }
 
-/// The guest's wall clock: the host's, or, where that is behind what the guest has been told, one that goes on slower until they meet.
+/// The guest's wall clock: the host's, or, where that is behind what the guest has been told, one
+/// that goes on slower until they meet.
 ///
-/// The host's is behind on a host whose clock differs from that of the host before, and when it is set back.
+/// The host's is behind on a host whose clock differs from that of the host before, and when it is
+/// set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WallClock {
     /// Where the guest's clock was last seen to be the host's, or began; and what had elapsed then.

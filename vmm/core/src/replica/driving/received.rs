@@ -89,7 +89,8 @@ mod tests {
         (Record::Message(Message::Goodbye(Goodbye { reason })), 70)
     }
 
-    /// What was made of it: the first and last entry, exits and bytes of each batch; none for a message.
+    /// What was made of it: the first and last entry, exits and bytes of each batch; none for a
+    /// message.
     fn shape(records: Vec<(Record, u64)>) -> Vec<Option<(u64, u64, u64, u64)>> {
         let batches = together(records).into_iter().map(|received| match received {
             Received::Message(_) => None,

@@ -19,7 +19,8 @@ pub struct Standing {
     pub live: bool,
     /// This side acts alone: no peer claims for having lost it.
     pub alone: bool,
-    /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for it.
+    /// Frames are for this vCPU: it is live, or is about to be, and what comes until then waits for
+    /// it.
     pub receives: bool,
 }
 
@@ -59,7 +60,8 @@ impl Standing {
     /// This is about to be carried out.
     pub fn acts<E, O>(&mut self, action: &Action<E, O>) {
         match action {
-            // A primary closes when it has won: heard earlier, its backup would claim beside it, and moving costs clients more.
+            // A primary closes when it has won: heard earlier, its backup would claim beside it,
+            // and moving costs clients more.
             Action::Disconnect => (self.connected, self.closing) = (false, !self.live || self.alone),
             Action::Report(Report::Solo { .. }) => (self.closing, self.alone) = (true, true),
             Action::Report(Report::Live { .. }) => self.alone = true,

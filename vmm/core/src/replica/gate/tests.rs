@@ -89,7 +89,8 @@ fn a_use() -> impl Strategy<Value = Use> {
     ]
 }
 
-/// The gate as it is meant, with no care for cost: every output there ever was, and what has become of it.
+/// The gate as it is meant, with no care for cost: every output there ever was, and what has become
+/// of it.
 #[derive(Default)]
 struct Model {
     waiting: Vec<(u64, usize)>,

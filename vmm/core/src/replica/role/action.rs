@@ -45,13 +45,14 @@ pub enum Action<E, O> {
         /// The replica's clock must not have passed this.
         until_ns: u64,
     },
-    /// Ask the store for the right to act alone in this generation, and answer with [`super::Input::Claimed`].
+    /// Ask the store for the right to act alone in this generation, and answer with
+    /// [`super::Input::Claimed`].
     Claim {
         /// The generation.
         generation: Generation,
     },
-    /// Tell the network who speaks for the guest from now on: gratuitous ARP, and the generation for a switch
-    /// that drops what older ones still say.
+    /// Tell the network who speaks for the guest from now on: gratuitous ARP, and the generation
+    /// for a switch that drops what older ones still say.
     Announce {
         /// The generation.
         generation: Generation,

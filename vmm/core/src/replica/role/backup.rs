@@ -1,5 +1,5 @@
-//! Following: entries are stored, acknowledged and replayed; what the replay says is kept until the primary has
-//! said it.
+//! Following: entries are stored, acknowledged and replayed; what the replay says is kept until the
+//! primary has said it.
 
 use std::collections::VecDeque;
 
@@ -21,8 +21,8 @@ use crate::replica::mutant::{self, Mutant};
 /// differently on this side, so that one already counted as replayed there counts in full here.
 const WINDOWS_MAX: u64 = 2;
 
-/// The replay is acknowledged in parts of this fraction of the window, so that the window never closes for
-/// want of an acknowledgement.
+/// The replay is acknowledged in parts of this fraction of the window, so that the window never
+/// closes for want of an acknowledgement.
 const REPLAY_PARTS: u64 = 8;
 
 /// Entries received and not replayed.
@@ -105,8 +105,8 @@ impl Backup {
         }
     }
 
-    /// Between two steps only so much silence counts: a clock that jumps ahead must not make this backup act
-    /// while the primary still may.
+    /// Between two steps only so much silence counts: a clock that jumps ahead must not make this
+    /// backup act while the primary still may.
     pub fn look_at_the_time<E, O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
         let config = &turn.core.config;
         let elapsed_ns = turn.now_ns() - self.stepped_at_ns;
@@ -137,7 +137,8 @@ impl Backup {
                 outputs,
             } => {
                 if self.is_newcomer() {
-                    // All of them have left: the entries of those that wait come behind the word that arms this side.
+                    // All of them have left: the entries of those that wait come behind the word
+                    // that arms this side.
                     turn.core.gate.forget(sequence);
                 }
                 turn.hold(outputs);
@@ -234,7 +235,8 @@ impl Backup {
         self.cut(turn, Cause::Violation { why: why.to_owned() })
     }
 
-    /// From now on this side is the backup. It has every entry before the first whose outputs wait for it.
+    /// From now on this side is the backup. It has every entry before the first whose outputs wait
+    /// for it.
     fn arm<E, O>(&mut self, turn: &mut Turn<'_, E, O>, armed: Armed) -> Next<E> {
         let Armed { from } = armed;
         let why = match self.standing {
@@ -319,8 +321,8 @@ impl Backup {
         None
     }
 
-    /// The primary no longer speaks. Where there is nothing left to say either, nobody has to be asked; and a newcomer
-    /// asks nobody.
+    /// The primary no longer speaks. Where there is nothing left to say either, nobody has to be
+    /// asked; and a newcomer asks nobody.
     fn part<E, O>(&mut self, turn: &mut Turn<'_, E, O>, cause: Option<Cause>) -> Next<E> {
         if let Some(cause) = cause {
             turn.report(Report::Noticed { cause });

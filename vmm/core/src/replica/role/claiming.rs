@@ -13,15 +13,15 @@ const RETRY_NS_MIN: u64 = 10_000_000;
 /// Longest such pause: a store that comes back is used within a second.
 const RETRY_NS_MAX: u64 = 1_000_000_000;
 
-/// First silence of the store after which it is asked again, beside the questions that are open: a call
-/// that hangs may hang for ever while new ones are answered. Doubled with each question.
+/// First silence of the store after which it is asked again, beside the questions that are open: a
+/// call that hangs may hang for ever while new ones are answered. Doubled with each question.
 const ASK_AGAIN_NS_MIN: u64 = 1_000_000_000;
 
 /// Longest such silence.
 const ASK_AGAIN_NS_MAX: u64 = 60_000_000_000;
 
-/// Questions that may be open, each of which may hold a thread of the caller for ever. After 1, 3, 7, 15, 31
-/// and 63 s, and then once a minute: the last is asked after ten minutes of silence.
+/// Questions that may be open, each of which may hold a thread of the caller for ever. After 1, 3,
+/// 7, 15, 31 and 63 s, and then once a minute: the last is asked after ten minutes of silence.
 const QUESTIONS_MAX: u32 = 16;
 
 /// How often people are told that the store does not answer.
@@ -205,8 +205,8 @@ impl Claiming {
         )
     }
 
-    /// True when the store is to be asked now. The first question waits for a witness, or for the end of
-    /// that wait.
+    /// True when the store is to be asked now. The first question waits for a witness, or for the
+    /// end of that wait.
     fn may_ask<E, O>(&self, turn: &Turn<'_, E, O>) -> bool {
         let now_ns = turn.now_ns();
         let due = now_ns >= self.questions.ask_at_ns;
@@ -244,8 +244,8 @@ impl Questions {
         self.silence_ns = (self.silence_ns * 2).min(ASK_AGAIN_NS_MAX);
     }
 
-    /// A question was answered without a verdict: the store is not silent, and is asked after a pause. Other
-    /// questions may still be open.
+    /// A question was answered without a verdict: the store is not silent, and is asked after a
+    /// pause. Other questions may still be open.
     fn answered(&mut self, now_ns: u64, pause_ns: u64) {
         self.open = self.open.saturating_sub(1);
         self.silent_since_ns = now_ns;

@@ -12,14 +12,17 @@ const NS_PER_US: u64 = 1_000;
 /// A timeout that is named to people is a multiple of this.
 const TIMEOUT_STEP_NS: u64 = 10_000_000;
 
-/// The longest timeout: an hour. Beyond it a pair protects nothing, and sums of times stay far from overflow.
+/// The longest timeout: an hour. Beyond it a pair protects nothing, and sums of times stay far from
+/// overflow.
 pub const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 
-/// The smallest window: two records of the largest kind, so that one can travel while one is replayed.
+/// The smallest window: two records of the largest kind, so that one can travel while one is
+/// replayed.
 pub const WINDOW_BYTES_MIN: u64 = 2 * RECORD_BYTES_MAX as u64;
 
-/// The most log that is kept for a newcomer: more than 20 s at 100 Mbit/s of log, in which a transfer at 1 Gbit/s moves
-/// 2.5 GiB. An entry takes at least 56 bytes of it, and a batch of one entry about 130 beside them: 900 MiB of memory at the very most.
+/// The most log that is kept for a newcomer: more than 20 s at 100 Mbit/s of log, in which a
+/// transfer at 1 Gbit/s moves 2.5 GiB. An entry takes at least 56 bytes of it, and a batch of one
+/// entry about 130 beside them: 900 MiB of memory at the very most.
 pub const KEPT_BYTES_MAX: u64 = 256 << 20;
 
 /// Settings of a replica. The same on both sides: they are part of what the handshake compares.
@@ -166,22 +169,23 @@ impl Config {
         self.timeout_ns / 8
     }
 
-    /// How long the primary may release outputs after it sent a heartbeat that the backup has echoed.
-    /// See `docs/failover.md` for the argument and its margin.
+    /// How long the primary may release outputs after it sent a heartbeat that the backup has
+    /// echoed. See `docs/failover.md` for the argument and its margin.
     #[must_use]
     pub fn lease_ns(&self) -> u64 {
         self.timeout_ns / 2
     }
 
-    /// The longest round trip with which a pair can work. The lease must be renewed before it is over: an echo renews it
-    /// for half a timeout from the heartbeat it answers, and the next comes an eighth later. That leaves three eighths;
-    /// a third leaves a little for what varies.
+    /// The longest round trip with which a pair can work. The lease must be renewed before it is
+    /// over: an echo renews it for half a timeout from the heartbeat it answers, and the next comes
+    /// an eighth later. That leaves three eighths; a third leaves a little for what varies.
     #[must_use]
     pub fn round_trip_ns_max(&self) -> u64 {
         self.timeout_ns / 3
     }
 
-    /// The smallest timeout that bears this round trip, rounded up to 10 ms, so that it bears the next measurement too.
+    /// The smallest timeout that bears this round trip, rounded up to 10 ms, so that it bears the
+    /// next measurement too.
     #[must_use]
     pub fn timeout_ns_for(round_trip_ns: u64) -> u64 {
         let timeout_ns = round_trip_ns.saturating_mul(3).max(TIMEOUT_NS_MIN);
@@ -190,22 +194,23 @@ impl Config {
             .saturating_mul(TIMEOUT_STEP_NS)
     }
 
-    /// How long the lease may be over, while the backup is heard, before the primary goes on without it. Longer than the
-    /// backup's timeout: if it is the primary that is no longer heard, the backup acts first.
+    /// How long the lease may be over, while the backup is heard, before the primary goes on
+    /// without it. Longer than the backup's timeout: if it is the primary that is no longer heard,
+    /// the backup acts first.
     #[must_use]
     pub fn unleased_ns_max(&self) -> u64 {
         self.timeout_ns * 2
     }
 
-    /// Silence after which the primary claims: before the backup does, because going on costs clients less
-    /// than moving.
+    /// Silence after which the primary claims: before the backup does, because going on costs
+    /// clients less than moving.
     #[must_use]
     pub fn primary_timeout_ns(&self) -> u64 {
         self.timeout_ns / 8 * 7
     }
 
-    /// The most silence the backup counts between two of its steps: a clock that jumps, or a process that was
-    /// stopped, shortens the primary's lease by no more than this.
+    /// The most silence the backup counts between two of its steps: a clock that jumps, or a
+    /// process that was stopped, shortens the primary's lease by no more than this.
     #[must_use]
     pub fn credit_ns_max(&self) -> u64 {
         self.timeout_ns / 4

@@ -1,4 +1,5 @@
-//! Finishing: the log has its end, the primary has said everything, and this backup only replays to the end.
+//! Finishing: the log has its end, the primary has said everything, and this backup only replays to
+//! the end.
 
 use super::turn::Turn;
 use super::{Halt, Input, Next, State};

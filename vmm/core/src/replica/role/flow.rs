@@ -1,5 +1,5 @@
-//! Flow control of the primary: what was sent and is not replayed stays within the window, and what the backup has to
-//! keep of outputs within its bound; the rest waits here, and the guest with it.
+//! Flow control of the primary: what was sent and is not replayed stays within the window, and what
+//! the backup has to keep of outputs within its bound; the rest waits here, and the guest with it.
 
 use std::collections::VecDeque;
 
@@ -70,8 +70,8 @@ impl<E> Flow<E> {
         self.waiting.push_back((now_ns, batch));
     }
 
-    /// The next entries to send, if the window has room for them, the channel, and the backup for their outputs. One batch
-    /// always fits where there is nothing.
+    /// The next entries to send, if the window has room for them, the channel, and the backup for
+    /// their outputs. One batch always fits where there is nothing.
     pub fn next(&mut self, now_ns: u64) -> Option<Batch<E>> {
         let bytes = self.waiting.front()?.1.bytes;
         let is_full = self.is_full(bytes) && !mutant::is(Mutant::IgnoreWindow);
@@ -102,12 +102,14 @@ impl<E> Flow<E> {
         waiting.is_some_and(|(_, batch)| !self.kept.has_room(batch.output_bytes, &self.config))
     }
 
-    /// Whether entries wait until the backup is told that outputs up to and including entry `released` have left.
+    /// Whether entries wait until the backup is told that outputs up to and including entry
+    /// `released` have left.
     pub fn is_to_tell(&self, released: Sequence) -> bool {
         released > self.told && self.waits_for_telling()
     }
 
-    /// The backup is told that outputs up to and including entry `released` have left, before anything else is sent.
+    /// The backup is told that outputs up to and including entry `released` have left, before
+    /// anything else is sent.
     pub fn told(&mut self, released: Sequence) {
         self.told = released;
         self.kept.left(released);

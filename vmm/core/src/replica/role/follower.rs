@@ -1,5 +1,5 @@
-//! The replaying side as the live one knows it: what it was sent, what it has, and for how long it is certain that it
-//! does not act.
+//! The replaying side as the live one knows it: what it was sent, what it has, and for how long it
+//! is certain that it does not act.
 
 use lockstep_logging_channel::Sequence;
 use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message};
@@ -76,8 +76,8 @@ impl<E> Follower<E> {
         })
     }
 
-    /// How long a heartbeat and its echo take, at least: the newest took so long, or the next has been under way for so
-    /// long.
+    /// How long a heartbeat and its echo take, at least: the newest took so long, or the next has
+    /// been under way for so long.
     pub fn round_trip_ns<O>(&self, turn: &Turn<'_, E, O>) -> u64 {
         let next_sent_ns = self.echoed_ns + turn.core.config.heartbeat_ns();
         let under_way_ns = turn.now_ns().saturating_sub(next_sent_ns);
@@ -133,8 +133,8 @@ impl<E> Follower<E> {
         Ok(())
     }
 
-    /// It has this side's heartbeat of `echo_ns`, so it was not silent for it then or later: it will not act before
-    /// its timeout after that.
+    /// It has this side's heartbeat of `echo_ns`, so it was not silent for it then or later: it
+    /// will not act before its timeout after that.
     fn extend_lease<O>(&mut self, turn: &mut Turn<'_, E, O>, heartbeat: Heartbeat) -> Result<(), Cause> {
         let Heartbeat {
             sent_at_ns, echo_ns, ..
@@ -185,7 +185,8 @@ impl<E> Follower<E> {
         self.flow.told(released);
     }
 
-    /// The last words. The heartbeat before them says which outputs have left: the other side knows what is left to say.
+    /// The last words. The heartbeat before them says which outputs have left: the other side knows
+    /// what is left to say.
     pub fn part<O>(&mut self, turn: &mut Turn<'_, E, O>, released: Sequence, reason: &str) {
         self.beat(turn, released);
         turn.send(Message::Goodbye(Goodbye {

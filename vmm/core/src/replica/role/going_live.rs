@@ -1,5 +1,5 @@
-//! Going live: this backup has won. It replays what it has received and then acts; what its replay says and
-//! the primary had not said yet leaves at once.
+//! Going live: this backup has won. It replays what it has received and then acts; what its replay
+//! says and the primary had not said yet leaves at once.
 
 use lockstep_logging_channel::Sequence;
 

@@ -59,7 +59,8 @@ pub struct Output<O> {
 /// Why a connection is no more.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The peer's side closed or reset it: its process is gone, or has stopped speaking before it closed.
+    /// The peer's side closed or reset it: its process is gone, or has stopped speaking before it
+    /// closed.
     ByPeer,
     /// It broke on this side (damaged input, a time limit of the transport): the peer may not know.
     Here {
@@ -128,7 +129,8 @@ pub enum Input<E, O> {
         /// Exits so far.
         exits: u64,
     },
-    /// The guest has ended: on a live side the end entry was appended, on a replaying one it was replayed.
+    /// The guest has ended: on a live side the end entry was appended, on a replaying one it was
+    /// replayed.
     GuestEnded {
         /// How.
         reason: EndReason,
@@ -140,15 +142,17 @@ pub enum Input<E, O> {
         /// When it was asked, on the replica's clock, in nanoseconds.
         asked_at_ns: u64,
     },
-    /// The live vCPU's state was saved for a newcomer, and everything up to its last entry was appended. From here on
-    /// the log is kept for it. One that is lost before this comes is lost again after it.
+    /// The live vCPU's state was saved for a newcomer, and everything up to its last entry was
+    /// appended. From here on the log is kept for it. One that is lost before this comes is lost
+    /// again after it.
     SavedAt {
         /// The last entry before it.
         sequence: Sequence,
         /// Exits so far.
         exits: u64,
     },
-    /// The newcomer has loaded the state, and its machine stands: its connection is this replica's from now on.
+    /// The newcomer has loaded the state, and its machine stands: its connection is this replica's
+    /// from now on.
     Joined,
     /// The newcomer, whose connection was not this replica's yet, is lost.
     NewcomerLost {

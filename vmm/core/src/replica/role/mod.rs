@@ -30,15 +30,16 @@
 //!   stop asked: any state ---> Halted(Stopped); the peer is told, and goes on alone
 //! ```
 //!
-//! The caller owns the clock, the sockets, the storage and the vCPU. It reads the clock (one that runs on while
-//! the host sleeps, such as `CLOCK_BOOTTIME`) when it has the input in hand, calls [`Replica::step`], and
-//! carries the actions out in their order. It steps again when an input comes, and at the time of the last
-//! [`Action::WakeAt`]. It never closes a connection that still stands without having been told to, or having
-//! told the replica first: the peer takes a closed connection for proof that this side no longer speaks.
+//! The caller owns the clock, the sockets, the storage and the vCPU. It reads the clock (one that
+//! runs on while the host sleeps, such as `CLOCK_BOOTTIME`) when it has the input in hand, calls
+//! [`Replica::step`], and carries the actions out in their order. It steps again when an input
+//! comes, and at the time of the last [`Action::WakeAt`]. It never closes a connection that still
+//! stands without having been told to, or having told the replica first: the peer takes a closed
+//! connection for proof that this side no longer speaks.
 //!
-//! Invariants, asserted: see [`super::gate`]; the log has no gaps; a replica acts alone only in a generation it
-//! has won. Nothing a peer sends can break them: what no correct peer sends is answered by parting from it.
-//! Why this is enough, and what the times must be: `docs/failover.md`.
+//! Invariants, asserted: see [`super::gate`]; the log has no gaps; a replica acts alone only in a
+//! generation it has won. Nothing a peer sends can break them: what no correct peer sends is
+//! answered by parting from it. Why this is enough, and what the times must be: `docs/failover.md`.
 
 mod action;
 mod backup;
@@ -127,7 +128,8 @@ impl<E, O> Replica<E, O> {
         })
     }
 
-    /// The side that acts alone in `config.generation`, which it has won before. Step it at once with [`Input::Wake`].
+    /// The side that acts alone in `config.generation`, which it has won before. Step it at once
+    /// with [`Input::Wake`].
     ///
     /// # Errors
     /// [`ConfigError`]: a setting cannot work.
@@ -139,8 +141,8 @@ impl<E, O> Replica<E, O> {
         })
     }
 
-    /// The side that has loaded the state of a machine that runs in `config.generation`, as it was after entry
-    /// `config.common`, and has said so. Step it at once with [`Input::Wake`].
+    /// The side that has loaded the state of a machine that runs in `config.generation`, as it was
+    /// after entry `config.common`, and has said so. Step it at once with [`Input::Wake`].
     ///
     /// # Errors
     /// [`ConfigError`]: a setting cannot work.
@@ -153,12 +155,12 @@ impl<E, O> Replica<E, O> {
         })
     }
 
-    /// Takes what has happened and appends what is to be done to `actions`. `now_ns` is the caller's clock,
-    /// read when the input was in hand.
+    /// Takes what has happened and appends what is to be done to `actions`. `now_ns` is the
+    /// caller's clock, read when the input was in hand.
     pub fn step(&mut self, now_ns: u64, input: Input<E, O>, actions: &mut Vec<Action<E, O>>) {
         let mut turn = Turn::new(&mut self.core, now_ns, actions);
-        // Silence comes first: what a peer said that has been silent for too long must not count, however
-        // long it has been waiting to be read.
+        // Silence comes first: what a peer said that has been silent for too long must not count,
+        // however long it has been waiting to be read.
         if let Some(next) = self.state.look_at_the_time(&mut turn) {
             self.state = next;
         }
@@ -179,8 +181,8 @@ impl<E, O> Replica<E, O> {
         self.core.generation
     }
 
-    /// Time on the replica's clock until which it may speak for the guest; 0 where it may not at all. Whoever has won its
-    /// generation may for ever: nobody can win it again.
+    /// Time on the replica's clock until which it may speak for the guest; 0 where it may not at
+    /// all. Whoever has won its generation may for ever: nobody can win it again.
     #[must_use]
     pub fn may_speak_until_ns(&self) -> u64 {
         match &self.state {
@@ -242,8 +244,8 @@ impl<E> State<E> {
         }
     }
 
-    /// A generation was won that is none of this replica's: it must not speak any more. What it asks the store for itself may
-    /// have been granted without its knowing.
+    /// A generation was won that is none of this replica's: it must not speak any more. What it
+    /// asks the store for itself may have been granted without its knowing.
     fn overtaken<O>(&self, turn: &mut Turn<'_, E, O>, generation: Generation) -> Next<E> {
         let own = match self {
             Self::Claiming(claiming) => claiming.generation(),
@@ -277,7 +279,8 @@ impl<E> State<E> {
         turn.throttle(throttle);
         let report_at_ns = turn.core.witnesses.due_at_ns(turn.now_ns());
         turn.wake_at([wake_at_ns, report_at_ns].into_iter().flatten().min());
-        // A step comes with every heartbeat, and once a second while the store is asked: no time of its own is needed.
+        // A step comes with every heartbeat, and once a second while the store is asked: no time of
+        // its own is needed.
         let held_by = match self {
             Self::Protecting(primary) => Some(primary.held_by(turn)),
             Self::Claiming(_) => Some(HeldBy::Verdict),

@@ -1,6 +1,6 @@
-//! A newcomer as the side that acts alone knows it: from the moment at which the state was saved for it until it is
-//! armed, or lost. It takes nothing from the machine that runs but memory for the log, and slices of time where it
-//! does not catch up by itself.
+//! A newcomer as the side that acts alone knows it: from the moment at which the state was saved
+//! for it until it is armed, or lost. It takes nothing from the machine that runs but memory for
+//! the log, and slices of time where it does not catch up by itself.
 
 use lockstep_logging_channel::{Message, Sequence, message};
 
@@ -16,12 +16,13 @@ pub(super) const TELL_NS: u64 = 1_000_000_000;
 /// The longest that the guest waits at once for a newcomer: a client does not see it.
 const SLICE_NS_MAX: u64 = 10_000_000;
 
-/// How often the guest's share of the time is halved: down to an eighth, so that any newcomer catches up that replays an
-/// eighth as fast as the guest runs.
+/// How often the guest's share of the time is halved: down to an eighth, so that any newcomer
+/// catches up that replays an eighth as fast as the guest runs.
 const HALVINGS_MAX: u64 = 3;
 
-/// A newcomer has so many times the lag with which it joined. With the guest at full speed for one of them, at a half, a quarter and
-/// then an eighth, one that replays at a quarter of the guest's speed has gained more than ten times what it lacked.
+/// A newcomer has so many times the lag with which it joined. With the guest at full speed for one
+/// of them, at a half, a quarter and then an eighth, one that replays at a quarter of the guest's
+/// speed has gained more than ten times what it lacked.
 const PATIENCES_MAX: u64 = 16;
 
 /// A newcomer that replays.
@@ -153,14 +154,16 @@ impl<E> Newcomer<E> {
         Ok(())
     }
 
-    /// Entries wait to be sent, or what it has not replayed is older than half of what a backup may lack.
+    /// Entries wait to be sent, or what it has not replayed is older than half of what a backup may
+    /// lack.
     fn is_behind<O>(&self, turn: &Turn<'_, E, O>) -> bool {
         let flow = &self.follower.flow;
         let far_behind = flow.lag_ns(turn.now_ns()) > turn.core.config.lag_ns_max / 2;
         !flow.all_sent() || far_behind && !mutant::is(Mutant::ArmFarBehind)
     }
 
-    /// Whether it may be armed: it has been sent everything, has replayed most of it, and does not act for now.
+    /// Whether it may be armed: it has been sent everything, has replayed most of it, and does not
+    /// act for now.
     pub fn is_ready<O>(&self, turn: &Turn<'_, E, O>) -> bool {
         let early = mutant::is(Mutant::ArmTooEarly);
         let leased = turn.now_ns() < self.follower.lease_until_ns();

@@ -1,15 +1,18 @@
-//! How much of the log may be under way at once, so that a heartbeat sent behind it is still in time.
+//! How much of the log may be under way at once, so that a heartbeat sent behind it is still in
+//! time.
 //!
-//! The channel is one stream in which nothing overtakes: a heartbeat, and the echo that renews the lease, come after
-//! every entry sent before. Entries that fill a slow channel for longer than the lease would end it. So what is sent
-//! and not acknowledged stays within a budget that the channel empties in time, whatever lies between the two sides:
-//! queues of this process, of either kernel, or of a router.
+//! The channel is one stream in which nothing overtakes: a heartbeat, and the echo that renews the
+//! lease, come after every entry sent before. Entries that fill a slow channel for longer than the
+//! lease would end it. So what is sent and not acknowledged stays within a budget that the channel
+//! empties in time, whatever lies between the two sides: queues of this process, of either kernel,
+//! or of a router.
 //!
-//! An acknowledgement tells how long its entries were under way, with how many bytes before them. The shortest such
-//! time, heartbeats among them, is taken for the way itself, and what is above it for the queue. The budget grows while the queue takes less
-//! than half of its share, and shrinks in proportion where it takes more. The share is a third of what the way leaves
-//! of the longest round trip that the lease can bear: an eighth of the timeout, a quarter of the lease, where the way
-//! is short.
+//! An acknowledgement tells how long its entries were under way, with how many bytes before them.
+//! The shortest such time, heartbeats among them, is taken for the way itself, and what is above it
+//! for the queue. The budget grows while the queue takes less than half of its share, and shrinks
+//! in proportion where it takes more. The share is a third of what the way leaves of the longest
+//! round trip that the lease can bear: an eighth of the timeout, a quarter of the lease, where the
+//! way is short.
 
 use std::collections::VecDeque;
 
@@ -19,11 +22,12 @@ use super::Config;
 use crate::replica::BATCH_BYTES_MAX;
 use crate::replica::mutant::{self, Mutant};
 
-/// The budget to begin with, and the smallest: one batch. Where nothing is under way a batch may always be sent.
+/// The budget to begin with, and the smallest: one batch. Where nothing is under way a batch may
+/// always be sent.
 const BUDGET_BYTES_MIN: u64 = BATCH_BYTES_MAX as u64;
 
-/// The way is measured anew after so many timeouts, by sending little for as long as that takes: it may have grown, and
-/// a queue that never empties must not be taken for it.
+/// The way is measured anew after so many timeouts, by sending little for as long as that takes: it
+/// may have grown, and a queue that never empties must not be taken for it.
 const MEASURE_TIMEOUTS: u64 = 32;
 
 /// Entries under way.
@@ -129,8 +133,8 @@ impl Pacing {
         let way_ns = self.round_trip(took_ns);
         let share_ns = self.bearable_ns.saturating_sub(way_ns) / 3;
         let (aim_ns, queue_ns) = (way_ns + share_ns, took_ns - way_ns);
-        // What would have taken as long as it may. At most a window, times at most an hour and a half in nanoseconds: more
-        // than 64 bits.
+        // What would have taken as long as it may. At most a window, times at most an hour and a
+        // half in nanoseconds: more than 64 bits.
         let scaled = u128::from(come.bytes_before) * u128::from(aim_ns) / u128::from(took_ns.max(1));
         let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
         if queue_ns > share_ns {

@@ -1,4 +1,5 @@
-//! Protecting: the guest is live here, and every output waits until the backup has the log that explains it.
+//! Protecting: the guest is live here, and every output waits until the backup has the log that
+//! explains it.
 
 use lockstep_logging_channel::Sequence;
 
@@ -95,7 +96,8 @@ impl<E> Primary<E> {
 
     pub fn finish<O>(&mut self, turn: &mut Turn<'_, E, O>) -> (bool, Option<u64>) {
         let config = turn.core.config;
-        // A backup holds outputs until it is told that they have left: it is told before they are many.
+        // A backup holds outputs until it is told that they have left: it is told before they are
+        // many.
         let much_to_tell = self.untold_bytes > config.held_bytes_max / 4;
         let is_to_tell = self.backup.flow.is_to_tell(self.released);
         if much_to_tell || is_to_tell || turn.now_ns() >= self.backup.link.due_at_ns {

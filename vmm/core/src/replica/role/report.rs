@@ -42,7 +42,8 @@ pub enum Cause {
         /// What happened.
         why: String,
     },
-    /// It is there, but what it says is too old: the lease was over for so long that the pair serves nobody.
+    /// It is there, but what it says is too old: the lease was over for so long that the pair
+    /// serves nobody.
     TooFar {
         /// How long the lease has been over, in nanoseconds.
         unleased_ns: u64,
@@ -113,7 +114,8 @@ pub enum Report {
         /// For how long it had waited, in nanoseconds.
         stood_ns: u64,
     },
-    /// The connection broke here. The peer may still be speaking: the claim is made when it can no longer.
+    /// The connection broke here. The peer may still be speaking: the claim is made when it can no
+    /// longer.
     WaitingOutLease,
     /// No witness is reached: the peer may be the one that clients reach, and has so long to claim
     /// before this side does.
@@ -254,7 +256,8 @@ pub struct Statistics {
     pub behind_bytes: u64,
     /// Age of the oldest entry that is not replayed, in nanoseconds.
     pub lag_ns: u64,
-    /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on a backup.
+    /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on
+    /// a backup.
     pub round_trip_ns: u64,
     /// How the primary's lease was renewed so far.
     pub lease: Lease,

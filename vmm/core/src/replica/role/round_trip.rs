@@ -1,5 +1,5 @@
-//! How long a heartbeat and its echo take: measured all the time, and told where the timeout cannot bear it. And how
-//! the lease is renewed by it.
+//! How long a heartbeat and its echo take: measured all the time, and told where the timeout cannot
+//! bear it. And how the lease is renewed by it.
 
 use super::{Config, Lease, Report};
 

@@ -1,4 +1,5 @@
-//! Solo: this replica won its generation. What the guest says leaves at once, and a newcomer may join.
+//! Solo: this replica won its generation. What the guest says leaves at once, and a newcomer may
+//! join.
 
 use super::newcomer::Newcomer;
 use super::turn::Turn;

@@ -1,4 +1,5 @@
-//! Outputs that wait, or a guest that has to, for longer than the timeout: people are told why, and when it is over.
+//! Outputs that wait, or a guest that has to, for longer than the timeout: people are told why, and
+//! when it is over.
 
 use super::round_trip::TELL_NS;
 use super::turn::Turn;
@@ -13,8 +14,8 @@ pub(super) struct Standstill {
 }
 
 impl<E, O> Turn<'_, E, O> {
-    /// Tells of a standstill, once it has lasted for a timeout, then now and then, and of its end. `why` is `None` in a
-    /// state in which nothing waits.
+    /// Tells of a standstill, once it has lasted for a timeout, then now and then, and of its end.
+    /// `why` is `None` in a state in which nothing waits.
     pub fn watch(&mut self, why: Option<HeldBy>) {
         let (now_ns, timeout_ns) = (self.now_ns(), self.core.config.timeout_ns);
         let since_ns = why.as_ref().and_then(|_| self.core.standing_since_ns());

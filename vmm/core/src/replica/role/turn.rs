@@ -103,7 +103,8 @@ impl<'a, E, O> Turn<'a, E, O> {
         }
     }
 
-    /// Releases what waits for entries up to `sequence`, in time until `until_ns`. Gives the bytes released.
+    /// Releases what waits for entries up to `sequence`, in time until `until_ns`. Gives the bytes
+    /// released.
     pub fn release(&mut self, sequence: Sequence, until_ns: u64) -> usize {
         let now_ns = self.now_ns();
         let before = self.core.gate.held_bytes();

@@ -1,5 +1,6 @@
-//! A guest small enough for thousands of runs: what it does is written down, and its state is a digest of everything it was
-//! told and of where it was told. So whatever reaches it differently shows in what it says.
+//! A guest small enough for thousands of runs: what it does is written down, and its state is a
+//! digest of everything it was told and of where it was told. So whatever reaches it differently
+//! shows in what it says.
 
 use super::*;
 use crate::machine::door::Door;
@@ -15,7 +16,8 @@ pub enum Does {
     Nothing,
 }
 
-/// A guest and, where it runs live with a clock, the instructions after each exit at which kicks find it.
+/// A guest and, where it runs live with a clock, the instructions after each exit at which kicks
+/// find it.
 #[derive(Clone, Debug)]
 pub struct Script {
     pub does: Vec<Does>,

@@ -1,4 +1,5 @@
-//! Recorder, replayer and going live, with an outside, a journal and a feed that are values in memory.
+//! Recorder, replayer and going live, with an outside, a journal and a feed that are values in
+//! memory.
 
 mod guest;
 mod properties;
@@ -22,7 +23,8 @@ use std::rc::Rc;
 #[derive(Clone, Debug, Default)]
 pub struct FakeOutside {
     pub now: u64,
-    /// What each question for arrivals finds. An idle guest waits for the next that is something; at the end, for the timer.
+    /// What each question for arrivals finds. An idle guest waits for the next that is something;
+    /// at the end, for the timer.
     pub arrivals: VecDeque<Option<EventKind>>,
     /// Arrivals may interrupt between exits.
     pub kicks: bool,

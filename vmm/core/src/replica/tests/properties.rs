@@ -1,5 +1,5 @@
-//! For any guest and any world: a recording replays to the same, no altered entry goes unnoticed, and whoever goes live
-//! goes on where the log left off.
+//! For any guest and any world: a recording replays to the same, no altered entry goes unnoticed,
+//! and whoever goes live goes on where the log left off.
 
 use super::guest::{Does, Guest, Script};
 use super::*;

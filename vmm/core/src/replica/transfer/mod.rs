@@ -1,5 +1,5 @@
-//! Carrying a machine that runs to a newcomer: its memory in rounds while the guest goes on, then what is left, the rest of the
-//! machine and its position in the log (docs/joining.md).
+//! Carrying a machine that runs to a newcomer: its memory in rounds while the guest goes on, then
+//! what is left, the rest of the machine and its position in the log (docs/joining.md).
 //!
 //! ```text
 //!   Sender::new -> record            who and what this is
@@ -17,9 +17,10 @@
 //! ```
 //!
 //! Uncompressed, record 0 is `"LSTF" | version u16 | 0 u16 | name of the pair, 16 bytes | bytes of memory u64`. All others are sections of
-//! a saved state ([`format`](crate::machine::saved::format)), cut where one is longer than a record: memory sections in any order and with
-//! any page as often as it was written, then machine, position, end. The end has the number of pages and the digest of all digests
-//! before it, so whatever is missing, added, changed or out of order is refused.
+//! a saved state ([`format`](crate::machine::saved::format)), cut where one is longer than a
+//! record: memory sections in any order and with any page as often as it was written, then machine,
+//! position, end. The end has the number of pages and the digest of all digests before it, so
+//! whatever is missing, added, changed or out of order is refused.
 
 mod copies;
 mod error;
@@ -48,10 +49,12 @@ const START: &str = "first record";
 
 /// Number and length before compression.
 const RECORD_HEADER_BYTES: usize = 8 + 4;
-/// Bytes of a record before compression. A memory section of [`PAGES_PER_RECORD`] pages has 24 + 31 × 4104 = 127,248.
+/// Bytes of a record before compression. A memory section of [`PAGES_PER_RECORD`] pages has 24 + 31
+/// × 4104 = 127,248.
 const RAW_BYTES_MAX: usize = 127_248;
-/// LZ4 makes what cannot be compressed longer by a 255th, and by 20 bytes at most (`get_maximum_output_size` of lz4_flex is larger).
-/// The record has 12 + 127,248 + 500 + 20 = 127,780 then; a body of the channel has 131,072, a few of them for the length.
+/// LZ4 makes what cannot be compressed longer by a 255th, and by 20 bytes at most
+/// (`get_maximum_output_size` of lz4_flex is larger). The record has 12 + 127,248 + 500 + 20 =
+/// 127,780 then; a body of the channel has 131,072, a few of them for the length.
 pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + RAW_BYTES_MAX + RAW_BYTES_MAX / 255 + 1 + 20;
 const _: () = assert!(RECORD_BYTES_MAX + 3 <= BODY_BYTES_MAX);
 

@@ -1,17 +1,20 @@
-//! What to do with the pages that were written while others were sent: send them too, copy them and stop the guest, or fork.
+//! What to do with the pages that were written while others were sent: send them too, copy them and
+//! stop the guest, or fork.
 //!
 //! ```text
 //!   left:   few -> capture     up to COPIED_PAGES_MAX -> copy while it runs, then capture
 //!           more, and a quarter fewer than before -> another round      else -> fork
 //! ```
 //!
-//! The guest stands while the last pages are copied inside this process, not while they cross the channel: what it writes
-//! during a round at the channel's speed may be a hundred times as much as during a copy.
+//! The guest stands while the last pages are copied inside this process, not while they cross the
+//! channel: what it writes during a round at the channel's speed may be a hundred times as much as
+//! during a copy.
 
-/// Pages that are copied while the guest stands, at most: 4,096 at 2 µs each are 8 ms, of the 20 ms that a pause may take.
+/// Pages that are copied while the guest stands, at most: 4,096 at 2 µs each are 8 ms, of the 20 ms
+/// that a pause may take.
 pub const PAUSE_PAGES_MAX: u64 = 4096;
-/// Pages that are copied while the guest runs on, before it is stopped: 32 MiB. Copying takes 16 ms at 2 µs each; a guest that writes
-/// 100,000 pages a second leaves 1,600 for the pause.
+/// Pages that are copied while the guest runs on, before it is stopped: 32 MiB. Copying takes 16 ms
+/// at 2 µs each; a guest that writes 100,000 pages a second leaves 1,600 for the pause.
 pub const COPIED_PAGES_MAX: u64 = 8192;
 /// So few pages are not worth a copy first.
 const CAPTURED_AT_ONCE_MAX: u64 = 256;

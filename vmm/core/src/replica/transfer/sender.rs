@@ -9,7 +9,8 @@ use lockstep_logging_channel::Digest;
 
 /// Pages in one record: as many as its body holds.
 pub const PAGES_PER_RECORD: usize = 31;
-/// Pages that one step of a round looks at: 4 MiB, about a millisecond, where all of them are zeros.
+/// Pages that one step of a round looks at: 4 MiB, about a millisecond, where all of them are
+/// zeros.
 const LOOKED_AT_MAX: usize = 1024;
 
 /// Makes the records of one transfer.
@@ -20,7 +21,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A transfer of the machine of pair `pair` with `memory_bytes` bytes of memory, and its first record.
+    /// A transfer of the machine of pair `pair` with `memory_bytes` bytes of memory, and its first
+    /// record.
     #[must_use]
     pub fn new(pair: [u8; 16], memory_bytes: u64) -> (Self, Vec<u8>) {
         let start = start(pair, memory_bytes);
@@ -108,7 +110,8 @@ pub struct Round {
 }
 
 impl Round {
-    /// The first round: those of `pages` that are not zeros, which is how the receiver's memory begins.
+    /// The first round: those of `pages` that are not zeros, which is how the receiver's memory
+    /// begins.
     #[must_use]
     pub fn first(memory: Memory, pages: PageSet) -> Self {
         Self::over(memory, pages, false)
@@ -137,7 +140,8 @@ impl Round {
         self.left
     }
 
-    /// The next pages: none of them where many were looked at and all were zeros; no answer when the round is over.
+    /// The next pages: none of them where many were looked at and all were zeros; no answer when
+    /// the round is over.
     pub fn next_pages(&mut self) -> Option<Vec<Page>> {
         self.next?;
         let mut pages = Vec::with_capacity(PAGES_PER_RECORD);

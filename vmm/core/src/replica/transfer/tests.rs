@@ -1,4 +1,5 @@
-//! A transfer as a whole: what the receiver builds is what the sender had when it was captured, or there is one clear error.
+//! A transfer as a whole: what the receiver builds is what the sender had when it was captured, or
+//! there is one clear error.
 
 use super::*;
 use crate::machine::Machine;
@@ -158,7 +159,8 @@ fn happening() -> impl Strategy<Value = Happening> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// The memory is written at random while rounds go over it; the marks of our own writes are the log.
+    /// The memory is written at random while rounds go over it; the marks of our own writes are the
+    /// log.
     #[test]
     fn the_receiver_has_the_memory_as_it_was_at_the_capture(
         before in prop::collection::vec((0..PAGES, 0..4_u8), 0..60),

@@ -127,7 +127,8 @@ impl Driver {
             .map(|writer| writer.queue_encoded_entries(records));
         match queued {
             None | Some(Ok(())) => Ok(()),
-            // The window is smaller than the queue; were it not, the log would have a gap: part from the peer.
+            // The window is smaller than the queue; were it not, the log would have a gap: part
+            // from the peer.
             Some(Err(error)) => self.connection_broke(&error),
         }
     }

@@ -10,7 +10,8 @@ use crate::shell::live::Order;
 use crate::shell::status::{CommandError, Status};
 use std::time::Duration;
 
-/// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again meanwhile.
+/// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again
+/// meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
 
 impl Driver {

@@ -1,4 +1,5 @@
-//! The loop's own choice among real channels: a flood from one keeps no other waiting for longer than two rounds.
+//! The loop's own choice among real channels: a flood from one keeps no other waiting for longer
+//! than two rounds.
 
 use super::*;
 use crate::replica::role::{Config, Input, Outcome};
@@ -10,11 +11,13 @@ use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
 
-/// Things in a flood. They fit the queue of messages from the vCPU (256), and what a socket buffers (200 KiB).
+/// Things in a flood. They fit the queue of messages from the vCPU (256), and what a socket buffers
+/// (200 KiB).
 const FLOOD: usize = 200;
 /// Sources that take turns.
 const SOURCES: usize = 7;
-/// Turns after which everything that waits has come: a socket may show what it has in the second round only.
+/// Turns after which everything that waits has come: a socket may show what it has in the second
+/// round only.
 const TURNS_MAX: usize = 2 * SOURCES;
 /// A broadcast of no known protocol.
 const FRAME: [u8; 60] = {

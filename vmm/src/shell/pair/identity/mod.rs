@@ -1,4 +1,5 @@
-//! A machine that has a name: what this side finds in the store when it starts, and what it keeps there while it runs.
+//! A machine that has a name: what this side finds in the store when it starts, and what it keeps
+//! there while it runs.
 //!
 //! ```text
 //!   Identity::open -> Start::begin -> Begun::Holder:   keep_seen, watch, ended
@@ -69,7 +70,8 @@ impl Drop for Kept {
 }
 
 impl Identity {
-    /// Opens the machine's part of `store`. What may pass is tried again for `patience`, now and whenever this waits for the store.
+    /// Opens the machine's part of `store`. What may pass is tried again for `patience`, now and
+    /// whenever this waits for the store.
     ///
     /// # Errors
     /// [`CommandError::Setting`]: the store cannot be used.
@@ -149,7 +151,8 @@ impl Identity {
         }
     }
 
-    /// Records this side with `generation`, durably: to be done before it says that it has the state.
+    /// Records this side with `generation`, durably: to be done before it says that it has the
+    /// state.
     ///
     /// # Errors
     /// [`CommandError::Setting`]: the store cannot be used. Nothing may be said to the holder.
@@ -161,7 +164,8 @@ impl Identity {
         patiently(&self.place, self.patience, || self.machine.put_backup(&backup)).await
     }
 
-    /// Forgets a newcomer that was lost before it was armed, or this side, where it was. Nobody waits for it.
+    /// Forgets a newcomer that was lost before it was armed, or this side, where it was. Nobody
+    /// waits for it.
     pub fn forget(&self, generation: Generation, party: [u8; 16]) {
         let forgotten = self.machine.remove_backup(generation, party);
         tokio::spawn(async move {
@@ -171,8 +175,9 @@ impl Identity {
         });
     }
 
-    /// Records the end of the machine: its guest has ended and everything has left, or its last side stops. Storage that is
-    /// slower than `limit` has no record of it: then the next start needs proof of death, or the operator's word.
+    /// Records the end of the machine: its guest has ended and everything has left, or its last
+    /// side stops. Storage that is slower than `limit` has no record of it: then the next start
+    /// needs proof of death, or the operator's word.
     pub async fn ended(&self, generation: Generation, machine: MachineId, how: &str, limit: Duration) {
         let ended = Ended {
             generation,
@@ -211,7 +216,8 @@ impl Identity {
         Kept(tokio::spawn(repeat::repeat(SECOND, ask, answered)))
     }
 
-    /// Looks every second for a generation later than `generation`, and sends the first that it finds.
+    /// Looks every second for a generation later than `generation`, and sends the first that it
+    /// finds.
     #[must_use]
     pub fn watch(&self, generation: Generation) -> (Kept, mpsc::Receiver<Generation>) {
         let machine = self.machine.clone();
@@ -239,11 +245,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// Looks into the store until there is something to do: a claim is won, or a holder can be joined. To be called again when
-    /// that holder does not answer, or is lost before this side is armed.
+    /// Looks into the store until there is something to do: a claim is won, or a holder can be
+    /// joined. To be called again when that holder does not answer, or is lost before this side is
+    /// armed.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: the store cannot be used, says two things, or the holder that was to be replaced is alive.
+    /// [`CommandError::Setting`]: the store cannot be used, says two things, or the holder that was
+    /// to be replaced is alive.
     pub async fn begin(&mut self) -> Result<Begun, CommandError> {
         loop {
             match self.look().await? {

@@ -1,7 +1,8 @@
 //! This process as a party, and proof that another one of this host is dead.
 //!
-//! Proof needs the same boot of the same host, the same namespaces, and no process of that number with that start. A host that is a
-//! running clone of another one has its boot identity: it must not share a store with it.
+//! Proof needs the same boot of the same host, the same namespaces, and no process of that number
+//! with that start. A host that is a running clone of another one has its boot identity: it must
+//! not share a store with it.
 
 use lockstep_shared_disk::{Line, Party, Process};
 use nix::errno::Errno;
@@ -67,7 +68,8 @@ pub fn is_dead(party: &Party) -> bool {
     if !comparable {
         return false;
     }
-    // `/proc` can hide the processes of other users; their numbers are known to be taken all the same.
+    // `/proc` can hide the processes of other users; their numbers are known to be taken all the
+    // same.
     if kill(Pid::from_raw(number), None) == Err(Errno::ESRCH) {
         return true;
     }
@@ -82,7 +84,8 @@ fn found(number: u32) -> Option<Found> {
     parse(&fs::read_to_string(format!("/proc/{number}/stat")).ok()?)
 }
 
-/// Fields 3, 20 and 22 of proc(5). Field 2, the name of the program, is in parentheses and may hold anything.
+/// Fields 3, 20 and 22 of proc(5). Field 2, the name of the program, is in parentheses and may hold
+/// anything.
 fn parse(stat: &str) -> Option<Found> {
     let (_, rest) = stat.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();

@@ -1,4 +1,5 @@
-//! What a holder publishes of its machine in the store, for `lockstep status`. Keys are only ever added.
+//! What a holder publishes of its machine in the store, for `lockstep status`. Keys are only ever
+//! added.
 
 use lockstep_shared_disk::{Party, STATUS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -50,8 +51,8 @@ impl Side {
 }
 
 impl Published {
-    /// One line of JSON that a sign of life has room for. Where the whole is too long the sides are left out: at most two are expected, of
-    /// about 700 bytes each.
+    /// One line of JSON that a sign of life has room for. Where the whole is too long the sides are
+    /// left out: at most two are expected, of about 700 bytes each.
     #[must_use]
     pub fn to_json(&self) -> String {
         let json = |published: &Self| serde_json::to_string(published).unwrap_or_default();

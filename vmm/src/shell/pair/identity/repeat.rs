@@ -1,4 +1,5 @@
-//! A question to the store that is asked again and again, for as long as a process runs, and beside those that hang.
+//! A question to the store that is asked again and again, for as long as a process runs, and beside
+//! those that hang.
 
 use lockstep_shared_disk::{Asked, StoreError};
 use std::ops::ControlFlow;
@@ -8,11 +9,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Longest silence of the store before it is asked again beside the questions that hang.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// Questions that may hang, each with a thread. Asked after 0, 1, 3, 7, 15, 31 and 63 s, then once a minute: the last after ten minutes.
+/// Questions that may hang, each with a thread. Asked after 0, 1, 3, 7, 15, 31 and 63 s, then once
+/// a minute: the last after ten minutes.
 const QUESTIONS_MAX: usize = 16;
 
-/// Asks every `interval` after an answer, until `answered` breaks or there is no question any more. One that is not answered is asked again
-/// beside it, after twice the silence each time.
+/// Asks every `interval` after an answer, until `answered` breaks or there is no question any more.
+/// One that is not answered is asked again beside it, after twice the silence each time.
 pub(super) async fn repeat<T: Send + 'static>(
     interval: Duration,
     mut ask: impl FnMut() -> Option<Asked<T>>,

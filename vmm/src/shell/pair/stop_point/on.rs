@@ -75,8 +75,8 @@ impl FromStr for Point {
     }
 }
 
-/// Arms the point that the environment names, and says so: who asked for one can tell that it will be met. Called by the thread that
-/// steps the role machine.
+/// Arms the point that the environment names, and says so: who asked for one can tell that it will
+/// be met. Called by the thread that steps the role machine.
 ///
 /// # Errors
 /// [`CommandError::Setting`]: there is no such point.

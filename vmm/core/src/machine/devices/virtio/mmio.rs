@@ -160,7 +160,8 @@ impl Mmio {
         let modern = self.registers.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;
         let refused = unknown != 0 || !modern;
         let needs_reset = self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET;
-        // The driver reads FEATURES_OK back: a set it may not have is refused by leaving the bit clear (3.1.1).
+        // The driver reads FEATURES_OK back: a set it may not have is refused by leaving the bit
+        // clear (3.1.1).
         self.registers.status = needs_reset
             | if refused {
                 value & !VIRTIO_CONFIG_S_FEATURES_OK

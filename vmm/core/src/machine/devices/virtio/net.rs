@@ -208,7 +208,8 @@ impl Net {
         usize::from(waiting.min(self.receive.size()))
     }
 
-    /// Puts a frame into the guest's next receive buffer; drops it where there is none or it does not fit.
+    /// Puts a frame into the guest's next receive buffer; drops it where there is none or it does
+    /// not fit.
     ///
     /// # Errors
     /// The queue is not one.
@@ -281,8 +282,9 @@ fn next_chain<'a>(
     Ok(queue.iter(memory)?.next())
 }
 
-/// Whether a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An indirect table, which is not
-/// offered but which the queue library follows, may claim 65,535 of them: 256 such chains hold the vCPU thread for seconds.
+/// Whether a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An
+/// indirect table, which is not offered but which the queue library follows, may claim 65,535 of
+/// them: 256 such chains hold the vCPU thread for seconds.
 fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
     chain.clone().nth(usize::from(QUEUE_SIZE)).is_some()
 }

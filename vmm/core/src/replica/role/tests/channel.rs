@@ -1,12 +1,13 @@
-//! A channel that is slow or far: what is told, what is given up, and how much of the log may be under way.
+//! A channel that is slow or far: what is told, what is given up, and how much of the log may be
+//! under way.
 
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::replica::BATCH_BYTES_MAX;
 
-/// A backup that echoes every heartbeat after `round_trip_ms`, until `until_ms`; the pair's timeout is 200 ms. The
-/// primary has an acknowledged output a while before the end.
+/// A backup that echoes every heartbeat after `round_trip_ms`, until `until_ms`; the pair's timeout
+/// is 200 ms. The primary has an acknowledged output a while before the end.
 fn with_round_trip(round_trip_ms: u64, until_ms: u64) -> Actions {
     let (mut subject, mut all) = Subject::primary();
     for now_ms in (5..=until_ms).step_by(5) {
@@ -217,8 +218,8 @@ struct Flooded {
 const HEARTBEAT_BYTES: u64 = 80;
 const SECOND: u64 = 1_000_000_000;
 
-/// A primary whose guest floods a channel that carries `bytes_per_s` and takes `way_ns` each way, for some seconds of
-/// virtual time. Nothing overtakes on it.
+/// A primary whose guest floods a channel that carries `bytes_per_s` and takes `way_ns` each way,
+/// for some seconds of virtual time. Nothing overtakes on it.
 fn flood(bytes_per_s: u64, way_ns: u64, seconds: u64) -> Flooded {
     let mut replica = Replica::<(), u64>::primary(Config::default(), 0).unwrap();
     // What comes back to the primary, in order of time.

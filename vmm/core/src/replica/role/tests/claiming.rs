@@ -1,6 +1,7 @@
 use super::*;
 
-/// A backup with entries 1 to 3, 1 of them replayed and said by the primary, that claims from 10 ms on.
+/// A backup with entries 1 to 3, 1 of them replayed and said by the primary, that claims from 10 ms
+/// on.
 fn claiming() -> Subject {
     let (mut subject, _) = Subject::backup();
     (1..4).for_each(|now_ms| drop(subject.entries(now_ms)));
@@ -97,7 +98,8 @@ fn complaints(actions: &Actions) -> Vec<(u64, u32)> {
     actions.iter().filter_map(complaint).collect()
 }
 
-/// When the store was asked and complained of within so many seconds, woken as the replica asks to be.
+/// When the store was asked and complained of within so many seconds, woken as the replica asks to
+/// be.
 fn silence(subject: &mut Subject, from_ms: u64, until_ms: u64) -> (Vec<u64>, Vec<(u64, u32)>) {
     let (mut asked, mut complained) = (Vec::new(), Vec::new());
     for now_ms in (from_ms..=until_ms).step_by(10) {

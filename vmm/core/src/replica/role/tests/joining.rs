@@ -1,5 +1,5 @@
-//! A newcomer joins a side that acts alone in generation 5. Its state is saved after entry 10, and nothing that happens to it
-//! changes what the guest may do.
+//! A newcomer joins a side that acts alone in generation 5. Its state is saved after entry 10, and
+//! nothing that happens to it changes what the guest may do.
 
 use lockstep_logging_channel::message::{Armed, Piece, Refused};
 
@@ -126,7 +126,8 @@ fn the_log_is_kept_from_where_the_state_was_saved() {
     assert_eq!(subject.replica.statistics().behind_bytes, 200);
     let actions = subject.step(100, Input::Joined);
     assert_eq!(sent(&actions), [12, 13]);
-    // Nothing waits here, so everything has left that was sent; and no entry lies before the exit before the last entry's.
+    // Nothing waits here, so everything has left that was sent; and no entry lies before the exit
+    // before the last entry's.
     let heartbeat = Heartbeat {
         sent_at_ns: 100 * MS,
         exits: 39,

@@ -1,5 +1,5 @@
-//! A replica and what a test says to it. The timeout is 200 ms: heartbeats every 25, a lease of 100, the
-//! primary claims after 175 of silence.
+//! A replica and what a test says to it. The timeout is 200 ms: heartbeats every 25, a lease of
+//! 100, the primary claims after 175 of silence.
 
 mod backup;
 mod channel;

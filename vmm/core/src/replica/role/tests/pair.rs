@@ -1,4 +1,5 @@
-//! Two replicas, a store and a connection, in any order of events: what must never happen, does not.
+//! Two replicas, a store and a connection, in any order of events: what must never happen, does
+//! not.
 
 use std::collections::VecDeque;
 
@@ -153,8 +154,8 @@ impl Pair {
         self.go_live(side);
     }
 
-    /// The primary says only what the backup has; nobody speaks after the other has begun to act alone; and
-    /// each says everything in order.
+    /// The primary says only what the backup has; nobody speaks after the other has begun to act
+    /// alone; and each says everything in order.
     fn check_release(&mut self, side: usize, sequence: u64) {
         let [primary, backup] = &mut self.sides;
         if side == 0 && self.winner != Some(0) {

@@ -1,4 +1,5 @@
-//! A newcomer that does not catch up by itself, what people are told, and generations that are later.
+//! A newcomer that does not catch up by itself, what people are told, and generations that are
+//! later.
 
 use super::joining::{alone, armed, arms, check_unharmed, joined, saved, with_lease};
 use super::*;
