@@ -17,7 +17,7 @@ use super::vm::slot;
 use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
 use kvm_ioctls::VmFd;
 use lockstep_core::machine::cpu::CpuError;
-use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
 use lockstep_core::machine::page_set::PageSet;
 use std::fs::File;
 use std::io;
@@ -28,7 +28,6 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 /// The only slot: guest memory is one region.
 const SLOT: usize = 0;
-const PAGE_BYTES: u64 = 4096;
 
 /// A virtual machine whose writes can be logged.
 #[derive(Clone)]

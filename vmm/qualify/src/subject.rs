@@ -8,7 +8,7 @@ use kvm_bindings::{
 };
 use lockstep_core::machine::boot;
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
-use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
 use lockstep_kvm::kick::KickTimer;
 use lockstep_kvm::vcpu::{Core, KvmCpu, Ran, failed};
 use lockstep_kvm::{Host, HostError, Logging, Vm};
@@ -25,7 +25,6 @@ const RESERVED_FLAG: u64 = 1 << 1;
 const TIME_STAMP_DISABLE: u64 = 1 << 2;
 /// DR7: breakpoint 0 on execution, everywhere; bit 10 is always set.
 const BREAKPOINT_0: u64 = 1 << 1 | 1 << 10;
-const PAGE_BYTES: u64 = 4096;
 /// Type of a 64-bit task-state segment in TR, as the manuals have it: busy.
 const TASK_BUSY: u8 = 0b1011;
 /// The same as AMD processors hold it after LTR: as it stood in the table before LTR marked it

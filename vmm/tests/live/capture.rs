@@ -7,7 +7,7 @@ use crate::guest::{Ring, host, program, skip};
 use crate::live::{Guest, Item, Live, replay};
 use lockstep::shell::machine::transfer::{NotSent, Sent, Way, send};
 use lockstep_core::machine::Machine;
-use lockstep_core::machine::memory::Memory;
+use lockstep_core::machine::memory::{Memory, PAGE_BYTES};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::Page;
 use lockstep_core::replica::transfer::{Received, Receiver, Taken};
@@ -19,7 +19,6 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 const PAIR: [u8; 16] = [7; 16];
-const PAGE_BYTES: u64 = 4096;
 /// The range that the writing guest goes over, and its table of pages.
 const FIRST: u32 = 0x40_0000;
 

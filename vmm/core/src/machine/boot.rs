@@ -9,7 +9,7 @@
 //! Page-table entries: Intel SDM volume 3A, 4.5. Accessed and dirty are set beforehand, so that
 //! walking never writes.
 
-use super::memory::{self, Memory};
+use super::memory::{self, Memory, PAGE_BYTES};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
 /// Address of the descriptor table.
@@ -33,7 +33,6 @@ const POINTER_TABLE_ADDRESS: u64 = 0x3000;
 const DIRECTORY_ADDRESS: u64 = 0x4000;
 const DIRECTORIES: u64 = 4;
 const ENTRIES: u64 = 512;
-const PAGE_BYTES: u64 = 4096;
 const LARGE_PAGE_BYTES: u64 = 2 << 20;
 const COMMAND_LINE_ADDRESS: u64 = 0x9000;
 /// The longest command line: one page.

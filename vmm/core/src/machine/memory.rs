@@ -12,7 +12,8 @@ use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryMma
 pub const MEMORY_BYTES_MAX: u64 = 3 << 30;
 /// Boot structures and the smallest image need this much.
 pub const MEMORY_BYTES_MIN: u64 = 2 << 20;
-const PAGE_BYTES: u64 = 4096;
+/// Bytes of a page.
+pub const PAGE_BYTES: u64 = 4096;
 
 /// Guest memory as the machine and KVM share it.
 pub type Memory = GuestMemoryMmap<AtomicBitmap>;

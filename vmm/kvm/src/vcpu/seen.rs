@@ -2,11 +2,11 @@
 
 use super::{Core, failed};
 use lockstep_core::machine::cpu::CpuError;
+use lockstep_core::machine::memory::PAGE_BYTES;
 use vm_memory::{Bytes, GuestAddress};
 
 /// No instruction is longer (Intel SDM volume 2, 2.3.11).
 const INSTRUCTION_BYTES_MAX: usize = 15;
-const PAGE_BYTES: u64 = 4096;
 const WORD_BYTES: u64 = 8;
 
 impl Core {

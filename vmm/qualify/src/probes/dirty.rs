@@ -5,9 +5,9 @@ use crate::bench::{Bench, ProbeError, Ring, Setup, Subject, astray, run_to_exit}
 use crate::finding::{Finding, Judgement, Property};
 use crate::{programs, stage};
 use lockstep_core::machine::cpu::Exit;
+use lockstep_core::machine::memory::PAGE_BYTES;
 use std::collections::BTreeSet;
 
-const PAGE_BYTES: u64 = 4096;
 /// Every other page is written.
 const STRIDE_BYTES: u64 = 2 * PAGE_BYTES;
 const PAGES: u64 = 24;

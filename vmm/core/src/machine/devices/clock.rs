@@ -1,6 +1,7 @@
 //! Clock and entropy ports, and the clock page (docs/guest-interface.md).
 
 use super::saved::Impossible;
+use crate::machine::memory::PAGE_BYTES;
 use serde::{Deserialize, Serialize};
 
 /// Asks for monotonic time and gives its low half.
@@ -15,8 +16,6 @@ pub const WALL_HIGH_PORT: u16 = WALL_PORT + 4;
 pub const PAGE_PORT: u16 = 0x518;
 /// Four random bytes.
 pub const RANDOM_PORT: u16 = 0x520;
-
-const PAGE_BYTES: u64 = 4096;
 
 /// The clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use crate::machine::memory::{self, Memory};
 use vm_memory::{Bytes, GuestAddress};
 
 /// Bytes of a page.
-pub const PAGE_BYTES: usize = 4096;
+pub const PAGE_BYTES: usize = memory::PAGE_BYTES as usize;
 
 /// A page of guest memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
