@@ -58,15 +58,9 @@ impl Vm {
     /// # Errors
     /// [`HostError`].
     pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
-        let vcpu = self
-            .vm
-            .create_vcpu(0)
-            .map_err(HostError::failed("create a virtual CPU"))?;
-        set_cpuid(&vcpu)?;
-        hidden::hypercalls(&vcpu, &self.vm)?;
-        set_entry_state(&vcpu, entry, 0)?;
-        let clock = clock::open(clock, &vcpu)?;
-        Ok(KvmCpu::new(Core::new(vcpu, self.vm, self.memory)?, clock))
+        let mut core = self.core(entry, 0)?;
+        let clock = clock::open(clock, core.vcpu())?;
+        Ok(KvmCpu::new(core, clock))
     }
 
     /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's
@@ -75,13 +69,17 @@ impl Vm {
     /// # Errors
     /// [`HostError`].
     pub(super) fn core_in_ring_3(self, entry: u64) -> Result<Core, HostError> {
+        self.core(entry, 3)
+    }
+
+    fn core(self, entry: u64, ring: u8) -> Result<Core, HostError> {
         let vcpu = self
             .vm
             .create_vcpu(0)
             .map_err(HostError::failed("create a virtual CPU"))?;
         set_cpuid(&vcpu)?;
         hidden::hypercalls(&vcpu, &self.vm)?;
-        set_entry_state(&vcpu, entry, 3)?;
+        set_entry_state(&vcpu, entry, ring)?;
         Core::new(vcpu, self.vm, self.memory)
     }
 }
