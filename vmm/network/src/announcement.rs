@@ -222,30 +222,39 @@ impl Announcement {
     /// it and never passes it on.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
-        let header = EthernetHeader {
-            destination: BROADCAST,
-            source: [0; 6],
-            ethertype: CONTROL_ETHERTYPE.into(),
-        };
         let body = AnnouncementBody {
             magic: MAGIC,
             pair: self.pair,
             generation: self.generation.0.into(),
         };
-        padded(&[header.as_bytes(), body.as_bytes()])
+        control_frame(body.as_bytes())
     }
 
     /// What the frame announces, or none where it is no announcement.
     #[must_use]
     pub fn from_frame(frame: &[u8]) -> Option<Self> {
-        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
-        let (body, _) = AnnouncementBody::ref_from_prefix(payload).ok()?;
-        let is_announcement = header.ethertype.get() == CONTROL_ETHERTYPE && body.magic == MAGIC;
-        is_announcement.then(|| Self {
+        let (body, _) = AnnouncementBody::ref_from_prefix(control_body(frame)?).ok()?;
+        (body.magic == MAGIC).then(|| Self {
             pair: body.pair,
             generation: Generation(body.generation.get()),
         })
     }
+}
+
+/// A frame of the switch's own protocol. It names no station.
+fn control_frame(body: &[u8]) -> Vec<u8> {
+    let header = EthernetHeader {
+        destination: BROADCAST,
+        source: [0; 6],
+        ethertype: CONTROL_ETHERTYPE.into(),
+    };
+    padded(&[header.as_bytes(), body])
+}
+
+/// The body of such a frame; none where it is another one.
+fn control_body(frame: &[u8]) -> Option<&[u8]> {
+    let (header, body) = EthernetHeader::ref_from_prefix(frame).ok()?;
+    (header.ethertype.get() == CONTROL_ETHERTYPE).then_some(body)
 }
 
 /// "Another pair has this address": from the switch to a machine whose frames it refuses.
@@ -269,26 +278,19 @@ impl Refusal {
     /// The frame that says this to the machine.
     #[must_use]
     pub fn to_frame(&self) -> Vec<u8> {
-        let header = EthernetHeader {
-            destination: BROADCAST,
-            source: [0; 6],
-            ethertype: CONTROL_ETHERTYPE.into(),
-        };
         let body = RefusalBody {
             magic: REFUSAL_MAGIC,
             mac: self.mac,
             ip: self.ip.octets(),
         };
-        padded(&[header.as_bytes(), body.as_bytes()])
+        control_frame(body.as_bytes())
     }
 
     /// The refusal in the frame, or none where it is something else.
     #[must_use]
     pub fn from_frame(frame: &[u8]) -> Option<Self> {
-        let (header, payload) = EthernetHeader::ref_from_prefix(frame).ok()?;
-        let (body, _) = RefusalBody::ref_from_prefix(payload).ok()?;
-        let is_refusal = header.ethertype.get() == CONTROL_ETHERTYPE && body.magic == REFUSAL_MAGIC;
-        is_refusal.then(|| Self {
+        let (body, _) = RefusalBody::ref_from_prefix(control_body(frame)?).ok()?;
+        (body.magic == REFUSAL_MAGIC).then(|| Self {
             mac: body.mac,
             ip: body.ip.into(),
         })
