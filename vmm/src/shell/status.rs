@@ -14,6 +14,17 @@ use lockstep_process::descriptors::TooFewDescriptors;
 pub use lockstep_process::status::Status;
 use std::path::PathBuf;
 
+/// An error and its causes, on one line.
+pub fn with_causes(why: &dyn std::error::Error) -> String {
+    let mut text = why.to_string();
+    let mut source = why.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {

@@ -1,8 +1,9 @@
 //! Receives a machine that runs elsewhere, and says how far it is.
 
 use super::report::Reporter;
+use crate::machine::memory::PAGE_BYTES;
 use crate::replica::transfer::{Received, Receiver, Taken};
-use crate::shell::status::CommandError;
+use crate::shell::status::{CommandError, with_causes};
 use crate::shell::writing::standard;
 use lockstep_logging_channel::message::{Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
@@ -20,7 +21,6 @@ const LINES_ON_TERMINAL: Duration = Duration::from_secs(1);
 const LINES_ELSEWHERE: Duration = Duration::from_secs(10);
 /// Between two reports of progress.
 const REPORTS: Duration = Duration::from_secs(1);
-const PAGE_BYTES: u64 = 4096;
 
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
@@ -177,13 +177,12 @@ fn piece(said: Result<Option<Record>, ChannelError>, receiver: &Receiver) -> Res
         Ok(Some(Record::Message(Message::Goodbye(goodbye)))) => Err(NotReceived::Lost {
             why: format!("its holder said goodbye: {}", goodbye.reason.escape_debug()),
         }),
-        Ok(Some(Record::Message(message))) => Err(unexpected(message.kind())),
-        Ok(Some(Record::Entry(entry))) => Err(unexpected(entry.body.kind())),
+        Ok(Some(record)) => Err(unexpected(record.kind())),
         Ok(None) => Err(NotReceived::Lost {
             why: receiver.cut().to_string(),
         }),
         Err(why) => Err(NotReceived::Lost {
-            why: super::reception::with_causes(&why),
+            why: with_causes(&why),
         }),
     }
 }

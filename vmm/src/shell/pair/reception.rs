@@ -14,6 +14,7 @@
 
 use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
 use super::strangers::Strangers;
+use crate::shell::status::with_causes;
 use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
 use lockstep_logging_channel::message::Beginning;
@@ -194,16 +195,6 @@ pub enum ReceptionError {
 /// of this pair, and its settings are wrong, or this side's.
 fn is_of_this_pair(why: &HandshakeError) -> bool {
     matches!(why, HandshakeError::Differs { field, .. } if !STRANGE_FIELDS.contains(&field.as_str()))
-}
-
-pub(super) fn with_causes(why: &dyn std::error::Error) -> String {
-    let mut text = why.to_string();
-    let mut source = why.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    text
 }
 
 /// A quiet line, if there is one.

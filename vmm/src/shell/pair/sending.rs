@@ -12,6 +12,7 @@
 use super::newcomers::Place;
 use crate::shell::live::Control;
 use crate::shell::machine::transfer::{self, Sent, Shown, Transfer, Way};
+use crate::shell::status::with_causes;
 use lockstep_logging_channel::message::{Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
@@ -204,15 +205,8 @@ fn unwanted(said: Result<Option<Record>, ChannelError>) -> Lost {
         Ok(Some(Record::Message(Message::Goodbye(goodbye)))) => {
             format!("it said goodbye: {}", goodbye.reason.escape_debug())
         }
-        Ok(Some(record)) => format!("it sent {} where {} was expected", kind(&record), Kind::Loaded),
+        Ok(Some(record)) => format!("it sent {} where {} was expected", record.kind(), Kind::Loaded),
         Err(why) => with_causes(&why),
-    }
-}
-
-fn kind(record: &Record) -> Kind {
-    match record {
-        Record::Message(message) => message.kind(),
-        Record::Entry(entry) => entry.body.kind(),
     }
 }
 
@@ -226,10 +220,6 @@ fn tell(sent: &Sent, took: Duration) {
         took.as_millis(),
         sent.pause.as_millis()
     );
-}
-
-fn with_causes(why: &dyn std::error::Error) -> String {
-    super::reception::with_causes(why)
 }
 
 #[cfg(test)]

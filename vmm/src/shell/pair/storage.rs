@@ -7,7 +7,7 @@
 use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
 use crate::shell::configuration::PairConfiguration;
-use crate::shell::status::CommandError;
+use crate::shell::status::{CommandError, with_causes};
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::{
     Asked, Claim, DirectoryStore, MachineName, MachineStore, Step as StoreStep, Store, StoreError, Verdict,
@@ -154,13 +154,7 @@ pub fn silent(place: &str, open: usize) -> CommandError {
 
 /// An error of the store, with its causes.
 pub fn unusable(why: &StoreError) -> CommandError {
-    let mut text = why.to_string();
-    let mut source = why.source();
-    while let Some(cause) = source {
-        text.push_str(&format!(": {cause}"));
-        source = cause.source();
-    }
-    CommandError::setting("shared-directory", text)
+    CommandError::setting("shared-directory", with_causes(why))
 }
 
 impl Storage {
