@@ -1,5 +1,5 @@
-//! How two processes become a pair: they are the same software, and their replays depend on the
-//! same things, or they say in which field they differ and part.
+//! Handshake by which two processes become a pair: they are the same software, and their replays
+//! depend on the same things, or they report in which field they differ and disconnect.
 //!
 //! ```text
 //! backup                               primary
@@ -69,7 +69,7 @@ pub enum HandshakeError {
     /// The peer refuses for now: it may be asked again.
     #[error("{peer} refuses for now: {}", printable(reason))]
     Busy {
-        /// Who.
+        /// The peer.
         peer: String,
         /// Its words.
         reason: String,

@@ -39,7 +39,7 @@ pub struct Welcome {
     pub environment: Environment,
 }
 
-/// Where the backup begins. Comes right behind the welcome.
+/// Starting point of the backup. Comes right behind the welcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beginning {
     /// The regime in which the machine is.
@@ -114,7 +114,7 @@ pub struct Probe {
     pub number: u32,
 }
 
-/// What the probes came to. Both sides decide by the same number whether their timeout suits the
+/// Result of the probes. Both sides decide by the same number whether their timeout suits the
 /// channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
@@ -122,8 +122,8 @@ pub struct Measured {
     pub round_trip_ns: u64,
 }
 
-/// How far the backup is. Both are cumulative: they stand for every entry up to that one. Entry 0,
-/// the environment, counts as replayed from the handshake on.
+/// Progress of the backup. Both positions are cumulative: they cover every entry up to that one.
+/// Entry 0, the environment, counts as replayed from the handshake on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledge {
     /// The last entry the backup holds.

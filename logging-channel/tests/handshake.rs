@@ -274,8 +274,8 @@ async fn a_backup_that_is_put_off_may_ask_again() {
     assert!(refused.is_for_now() && !refused.is_mismatch());
 }
 
-/// What a stranger says is part of a line for people: one line, of bounded length, that changes no
-/// terminal.
+/// Text that a stranger sends is part of a line for people: one line, of bounded length, that
+/// changes no terminal.
 #[tokio::test]
 async fn what_a_peer_says_is_shown_short_and_printable() {
     let hello = Message::Hello(Hello {

@@ -1,4 +1,4 @@
-//! What a store remembers of a machine: claims, sightings, backups, its end.
+//! Records that a store keeps of a machine: claims, sightings, backups, its end.
 
 use std::fmt;
 
@@ -29,15 +29,15 @@ pub struct Process {
 pub struct Party {
     /// Random; tells parties apart. Two parties with the same are the same.
     pub id: [u8; 16],
-    /// What people call it.
+    /// Name that people use for it.
     pub label: Line,
     /// Name of its host.
     pub host: Line,
-    /// What its host calls the time since its boot.
+    /// Identifier that its host gives the time since its boot.
     pub boot: [u8; 16],
     /// The process.
     pub process: Process,
-    /// Where a newcomer can join it.
+    /// Address at which a newcomer can join it.
     pub address: Option<Line>,
     /// Wall time when this was written, in seconds since 1970. For people: never compared.
     pub written_unix_s: u64,
@@ -60,7 +60,7 @@ pub struct Claim {
     pub generation: Generation,
     /// The machine that goes on in it, or begins with it.
     pub machine: MachineId,
-    /// Who claims.
+    /// The claimant.
     pub party: Party,
 }
 
@@ -125,7 +125,7 @@ impl Seen {
         self.generation
     }
 
-    /// Who holds it.
+    /// Id of the party that holds the generation.
     #[must_use]
     pub fn holder(&self) -> [u8; 16] {
         self.holder
@@ -137,7 +137,7 @@ impl Seen {
         self.counter
     }
 
-    /// What the holder says of itself: a JSON object, which the store does not read.
+    /// Status that the holder reports of itself: a JSON object, which the store does not read.
     #[must_use]
     pub fn status(&self) -> &str {
         &self.status
@@ -160,7 +160,7 @@ pub struct Ended {
     pub generation: Generation,
     /// The machine.
     pub machine: MachineId,
-    /// How it ended.
+    /// Description of how it ended.
     pub how: Line,
     /// Wall time, in seconds since 1970. For people: never compared.
     pub at_unix_s: u64,

@@ -1,4 +1,4 @@
-//! What a side that starts does: begin a machine, join its holder, wait, or give up.
+//! Decisions of a side that starts: begin a machine, join its holder, wait, or give up.
 //!
 //! [`read`] reads the store; [`Starter::decide`] is a function of what was read, and of lengths of
 //! time on the starter's own clock.
@@ -26,11 +26,11 @@ use lockstep_generation::Generation;
 
 use crate::{Backup, Claim, Ended, MachineId, MachineStore, Party, Seen, StoreError};
 
-/// How long a holder must give no sign of life before `--afresh` begins a new machine: it gives one
-/// a second.
+/// Time for which a holder must give no sign of life before `--afresh` begins a new machine: it
+/// gives one a second.
 pub const SILENCE_NS: u64 = 5_000_000_000;
 
-/// What was read of a machine, and what was found out about its processes.
+/// State of a machine as it was read, with what was found out about its processes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Reading {
     /// The newest claim. The rest belongs to its generation.
@@ -85,7 +85,7 @@ pub async fn read(
     })
 }
 
-/// What to do.
+/// Next action of a side that starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Claim this generation.
@@ -121,7 +121,7 @@ pub enum Sighting {
     },
 }
 
-/// What is waited for.
+/// Reason why a side that starts waits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Waiting {
     /// Signs of life of a holder in whose place a machine is to be begun.
@@ -193,7 +193,7 @@ impl fmt::Display for Waiting {
     }
 }
 
-/// What a starter has seen of the present holder.
+/// Observations that a starter has made of the present holder.
 #[derive(Clone, Debug)]
 struct Watched {
     generation: Generation,
@@ -222,7 +222,7 @@ impl Starter {
         }
     }
 
-    /// What to do, by what was read at `now_ns` of the starter's clock.
+    /// Decides the next action, by what was read at `now_ns` of the starter's clock.
     pub fn decide(&mut self, now_ns: u64, reading: &Reading) -> Decision {
         let Some(newest) = &reading.newest else {
             return Decision::Claim {
@@ -244,7 +244,7 @@ impl Starter {
                 machine: Some(newest.machine),
             };
         }
-        // This starter itself is none that can take over: it has not been armed, or would not
+        // This starter itself is not one that can take over: it has not been armed, or would not
         // start.
         let others = reading.backups.iter();
         let others = others.filter(|(backup, dead)| !dead && backup.party.id != self.id);
@@ -313,7 +313,7 @@ fn begin_after(newest: &Claim) -> Decision {
     }
 }
 
-/// What the store says that cannot be true together.
+/// Returns a description of records in the store that cannot be true together, if there are any.
 fn contradiction(newest: &Claim, reading: &Reading) -> Option<String> {
     let (machine, holder) = (newest.machine, &newest.party);
     if let Some(ended) = &reading.ended

@@ -1,31 +1,31 @@
-//! Why a store gave no answer.
+//! Reasons why a store did not answer.
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-/// Why a store gave no answer. What was asked may or may not have been done: ask again.
+/// Reason why a store did not answer. The request may or may not have been carried out: ask again.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The storage does not answer now and may later.
     #[error("shared storage {} {} ({doing})", path.display(), trouble(source))]
     Unreachable {
-        /// What was being accessed.
+        /// The path that was being accessed.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that was being done.
         doing: &'static str,
-        /// What the system said.
+        /// The error that the system reported.
         source: std::io::Error,
     },
     /// The storage will not do as it is: no directory, no permission, no hard links.
     #[error("shared storage {} cannot be used ({doing}): {hint}", path.display())]
     Unusable {
-        /// What was being accessed.
+        /// The path that was being accessed.
         path: PathBuf,
-        /// What was being done.
+        /// The operation that was being done.
         doing: &'static str,
-        /// What to do about it.
+        /// Advice on what to do about it.
         hint: &'static str,
-        /// What the system said.
+        /// The error that the system reported.
         source: std::io::Error,
     },
     /// A file of the store does not say what this software writes there.
@@ -33,7 +33,7 @@ pub enum StoreError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// What is wrong in it.
+        /// The defect in it.
         detail: &'static str,
     },
 }
@@ -63,7 +63,7 @@ impl StoreError {
     }
 }
 
-/// What stands in the way, and what a person can do about it where that is known.
+/// Names the obstacle, and what a person can do about it where that is known.
 fn trouble(source: &std::io::Error) -> &'static str {
     match source.kind() {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "is full: free some space on it",

@@ -136,7 +136,7 @@ impl FakeMachine {
     /// As [`MachineStore::claim`], at once.
     ///
     /// # Errors
-    /// What is remembered of the machine was removed.
+    /// The records of the machine were removed.
     pub fn claim_now(&self, claim: &Claim) -> Result<Verdict, StoreError> {
         let mut content = self.store.content();
         remembered(&mut content, &self.name).map(|machine| machine.claim(claim))

@@ -25,7 +25,7 @@ pub struct MachineName(String);
 pub struct NameError {
     /// The name, escaped.
     pub name: String,
-    /// What is wrong with it.
+    /// The reason why it is not a name for a machine.
     pub why: &'static str,
 }
 

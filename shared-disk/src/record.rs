@@ -1,7 +1,7 @@
 //! The bytes of what a store remembers: lines of text, each with a key, below a line that names
 //! kind and version.
 //!
-//! What is read is written again and compared: a record that is not byte for byte what this
+//! A record that is read is written again and compared: one that is not byte for byte what this
 //! software writes is refused. `docs/identity.md` has the formats, which are a promise to later
 //! versions.
 
@@ -15,7 +15,7 @@ use crate::name::{Hex, Line, MachineId, MachineName, from_hex};
 /// Stands for an address where there is none.
 const NO_ADDRESS: &str = "-";
 
-/// What a file of a store can say.
+/// Content that a file of a store can have.
 pub(crate) trait Record: Sized {
     /// First line: the kind, and the version of its format.
     const MAGIC: &str;

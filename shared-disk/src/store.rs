@@ -36,8 +36,8 @@ pub trait Store: Send + Sync {
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>>;
 }
 
-/// What a store remembers of one machine: an indivisible test-and-set for each generation, and what
-/// stands beside the claims.
+/// Records of one machine in a store: an indivisible test-and-set for each generation, and the
+/// records beside the claims.
 pub trait MachineStore: Send + Sync {
     /// A folder that processes of this host can use for their sockets, by its absolute path; `None`
     /// if the store has none.

@@ -1,4 +1,4 @@
-//! What every store promises, over every implementation of the seam.
+//! Tests of the promises of every store, over every implementation of the seam.
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 

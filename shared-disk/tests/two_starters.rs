@@ -23,7 +23,7 @@ const SLOTS: usize = 3;
 /// Processes that one run may start: numbers of parties.
 const PROCESSES_MAX: u8 = 12;
 
-/// What a process is, as the others and the judge see it.
+/// State of a process, as the others and the judge see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
     Starting,
@@ -58,7 +58,7 @@ struct Hosts {
     reached: Reached,
 }
 
-/// How often each thing happened: what never happens proves nothing.
+/// Number of times that each thing happened: a thing that never happens proves nothing.
 #[derive(Clone, Copy, Debug, Default)]
 struct Reached {
     begun: u64,

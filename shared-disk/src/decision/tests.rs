@@ -138,7 +138,7 @@ fn a_word_is_not_needed_where_nobody_lives() {
     assert_eq!(starter(true).decide(0, &Reading::default()), begin(1));
 }
 
-/// What a starter with the operator's word decides last, of what it reads one after the other.
+/// Returns the last decision of a starter with the operator's word, given these readings in turn.
 fn afresh(readings: &[(u64, Reading)]) -> Decision {
     let mut starter = starter(true);
     let decided = readings

@@ -37,7 +37,7 @@ const MACHINES_MAX: usize = 4096;
 /// what is left are processes that were killed between two steps.
 const BACKUPS_MAX: usize = 256;
 
-/// What a machine has in a directory.
+/// Folder of a machine in a directory.
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -119,7 +119,7 @@ impl Folder {
         decoded::<Identity>(&directory.join("identity"), &found).map(|identity| identity.0)
     }
 
-    /// Where the files are.
+    /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
@@ -335,8 +335,8 @@ fn refuse_missing(directory: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// What is in `directory`, which may have `files_max` files. Reading a directory makes a network
-/// file system look at it anew.
+/// Names of the files in `directory`, which may have `files_max` files. Reading a directory makes a
+/// network file system look at it anew.
 fn file_names(directory: &Path, files_max: usize) -> Result<Vec<String>, StoreError> {
     let failed = |error| classify(directory, "list", error);
     let mut names = Vec::new();
@@ -349,7 +349,7 @@ fn file_names(directory: &Path, files_max: usize) -> Result<Vec<String>, StoreEr
                 detail,
             });
         }
-        // What is not text is not ours.
+        // A name that is not text is not ours.
         names.extend(name.into_string());
     }
     Ok(names)

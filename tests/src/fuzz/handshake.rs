@@ -111,8 +111,8 @@ async fn shake(connection: &mut Connection, is_primary: bool) {
     }
 }
 
-/// What comes after a handshake: each record is what its bytes say, until the peer goes or
-/// something is wrong.
+/// Checks that each record after a handshake is what its bytes encode, until the peer disconnects
+/// or something is wrong.
 async fn listen(connection: &mut Connection) {
     while let Ok(Some(record)) = connection.reader.read().await {
         let (decoded, length) = codec::decode(connection.reader.record_bytes()).unwrap();

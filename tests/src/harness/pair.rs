@@ -213,7 +213,7 @@ pub struct Pair {
     pub shared: PathBuf,
     /// Where everything is.
     pub scratch: Scratch,
-    /// How it was started.
+    /// Specification with which it was started.
     pub spec: PairSpec,
 }
 

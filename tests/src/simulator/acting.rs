@@ -1,4 +1,4 @@
-//! What a process does: it reads, steps its replica, and carries out one action after the other.
+//! Behaviour of a process: it reads, steps its replica, and carries out one action after the other.
 //! Between any two of these it may be stopped or die.
 
 use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
@@ -90,7 +90,7 @@ impl World {
                     node.told.extend(node.inbox.take_from_cpu());
                 }
                 Item::Told(told) if source == Source::Ended => {
-                    // What it logged last is before its end.
+                    // Anything it logged last comes before its end.
                     node.told.extend(node.inbox.take_from_cpu());
                     node.told.push_back(told);
                 }
@@ -252,7 +252,7 @@ impl World {
         self.poke_cpu(side, 0);
     }
 
-    /// What was released leaves together, but for what is late.
+    /// Lets released outputs leave together, except those that are late.
     fn let_out(&mut self, side: Side) {
         let node = &mut self.nodes[side.index()];
         let leaving = std::mem::take(&mut node.carrying.leaving);
@@ -291,7 +291,7 @@ impl World {
                 Mark::SaidByBackup
             });
         }
-        // What an armed backup holds explains what its primary says.
+        // Entries that an armed backup holds explain the outputs of its primary.
         let backup = &self.nodes[side.other().index()];
         let stored = if backup.armed { backup.stored } else { Sequence(0) };
         self.trace.say(self.now_ns, || {

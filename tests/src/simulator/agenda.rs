@@ -53,15 +53,15 @@ pub enum Happening {
         /// What.
         payload: Vec<u8>,
     },
-    /// What the process at this port announces reaches the switch.
+    /// An announcement of the process at this port reaches the switch.
     Announced(u32, u32),
     /// The switch sees that the process at this port is gone.
     Detached(u32),
     /// A process is started that is to join the machine.
     Start(Side),
-    /// What this number of a joining asks for is due.
+    /// A step of the joining with this number is due.
     Joining(u32, super::joining::Due),
-    /// Who acts alone looks at the store.
+    /// A side that acts alone looks at the store.
     Look(Side),
     /// A planned fault, by its place in the plan.
     Fault(usize),

@@ -15,7 +15,7 @@ pub type Said = (Sequence, Vec<u8>);
 #[derive(Debug, Default)]
 pub struct Checker {
     failure: Option<String>,
-    /// What each process has let out, in order.
+    /// Outputs that each process has let out, in order.
     said: BTreeMap<u32, Vec<Said>>,
     /// The newest generation in which anybody spoke.
     spoken: u32,
@@ -85,7 +85,7 @@ impl Checker {
         }
     }
 
-    /// Whether another process has said the output of this entry.
+    /// True if another process has let out the output of this entry.
     #[must_use]
     pub fn was_said(&self, process: u32, sequence: Sequence) -> bool {
         let others = self.said.iter().filter(|(other, _)| **other != process);
@@ -122,8 +122,8 @@ impl Checker {
                     .ok()
                     .and_then(|place| history.get(place))
                     .is_some_and(|(_, is)| is == bytes);
-                // What the survivor has not come to yet cannot be judged; the Output Rule was, when
-                // it left.
+                // An output that the survivor has not reached yet cannot be judged; the Output Rule
+                // was, when it left.
                 if !same && Some(*sequence) <= newest {
                     self.fail(|| {
                         format!(

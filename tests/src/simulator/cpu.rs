@@ -35,13 +35,13 @@ const TYPED_MAX: usize = 32;
 /// turn it is.
 const OVERTAKEN_MAX: u32 = 2;
 
-/// What wall clocks show in the beginning, at least.
+/// Lowest time that wall clocks show in the beginning.
 const WALL_NS: u64 = 10_000_000_000;
 
-/// How far wall clocks of two hosts are apart, at most.
+/// Largest difference between the wall clocks of two hosts.
 const WALL_APART_NS: u64 = 1_000_000_000;
 
-/// What the door refuses with where a real one would wait.
+/// Refusal of the door where a real one would wait.
 const WAITS: &str = "moment: the simulated thread waits";
 
 fn must_wait() -> DoorError {
@@ -57,7 +57,7 @@ pub fn waits(error: &DoorError) -> bool {
     matches!(error, DoorError::Host { what: WAITS, .. })
 }
 
-/// What a virtual CPU's thread and its replica loop both see.
+/// State of a virtual CPU that both its thread and its replica loop see.
 #[derive(Debug)]
 pub struct Cpu {
     /// The side's clock, in nanoseconds.
@@ -84,7 +84,7 @@ pub struct Cpu {
     pub wall_went_back: bool,
     /// A batch was cut.
     pub was_cut: bool,
-    /// What a host must not do, if this one has.
+    /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
     /// Typed bytes that wait.
@@ -97,7 +97,7 @@ pub struct Cpu {
     time: GuestTime,
     /// Wall time that the guest was told last.
     wall_ns: u64,
-    /// What the wall clock is ahead of the other, in nanoseconds.
+    /// Lead of the wall clock over the other, in nanoseconds.
     wall_ahead_ns: u64,
     rng: Rng,
 }
@@ -153,7 +153,7 @@ impl Cpu {
         self.wall_ahead_ns = self.wall_ahead_ns.saturating_sub(by_ns);
     }
 
-    /// What the clock shows when guest time is `guest_ns`, on a live side.
+    /// Returns the time that the clock shows when guest time is `guest_ns`, on a live side.
     #[must_use]
     pub fn clock_when(&self, guest_ns: u64) -> u64 {
         self.time.host_ns(guest_ns)
@@ -319,7 +319,7 @@ impl<T> Watched<T> {
 }
 
 impl<T: Journal> Watched<T> {
-    /// What is handed over while an entry is appended was cut from it.
+    /// Appends, and notes a cut: anything that is handed over meanwhile was cut from the entry.
     fn cut_by(&mut self, append: impl FnOnce(&mut T) -> Result<(), DoorError>) -> Result<(), DoorError> {
         let before = self.end.borrow().told.len();
         append(&mut self.inner)?;

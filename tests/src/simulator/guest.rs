@@ -205,7 +205,7 @@ impl Guest {
         mix(self.chain ^ mix(self.time_ns ^ mix(self.log.len() as u64)))
     }
 
-    /// Whether it is between two exits, and nothing has entered since the last.
+    /// True if it is between two exits, and nothing has entered since the last.
     #[must_use]
     pub fn is_at_a_pause(&self) -> bool {
         matches!(self.phase, Phase::Arrivals { entered: false })
@@ -284,8 +284,8 @@ impl Guest {
     /// One use of the door.
     ///
     /// # Errors
-    /// Where the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else
-    /// is final.
+    /// If the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else is
+    /// final.
     pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         match self.phase {
             Phase::Arrivals { entered } => self.arrive(door, entered),

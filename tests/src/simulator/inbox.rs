@@ -1,4 +1,4 @@
-//! What waits to be read by a replica loop: a queue for each of its sources, of which the real
+//! Items that wait to be read by a replica loop: a queue for each of its sources, of which the real
 //! choice takes in turn.
 
 use std::collections::VecDeque;
@@ -7,7 +7,7 @@ use lockstep_core::replica::cpu::FromCpu;
 use lockstep_core::replica::driving::Turns;
 use lockstep_core::replica::role::Input;
 
-/// Where something comes from. In the order in which the real loop asks.
+/// Origin of an item. In the order in which the real loop asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The connection to the peer.
@@ -50,7 +50,7 @@ impl Source {
     }
 }
 
-/// What lies in a process's sockets and queues.
+/// Item in a process's sockets and queues.
 #[derive(Debug)]
 pub enum Item {
     /// Bytes from the peer.

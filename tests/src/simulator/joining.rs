@@ -1,6 +1,6 @@
-//! How a process joins a machine that runs. The transfer is a fake that takes time and can be cut:
-//! the state is a copy, sent as one parcel, and the pages of a first round are those that the guest
-//! had filled when the round began.
+//! Joining of a process to a machine that runs. The transfer is a fake that takes time and can be
+//! cut: the state is a copy, sent as one parcel, and the pages of a first round are those that the
+//! guest had filled when the round began.
 //!
 //! ```text
 //!   start --> who acts alone? --> round --> capture at a pause --> state under way --> Loaded --> Joined
@@ -30,9 +30,9 @@ const OPERATOR: u32 = u8::MAX as u32;
 pub struct Image {
     /// Its guest.
     pub guest: Guest,
-    /// Where in its log it was.
+    /// Position in its log at which it was saved.
     pub saved_at: SavedAt,
-    /// What it had said: for the judges.
+    /// Outputs that its guest had made: for the judges.
     pub history: Vec<(Sequence, Vec<u8>)>,
     /// The process that has sent it.
     pub leader: u32,
@@ -42,7 +42,7 @@ pub struct Image {
     pub damaged: bool,
 }
 
-/// What is due of a joining.
+/// Step of a joining that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
     /// Its first round is over: the state is to be saved.
@@ -59,7 +59,7 @@ pub enum Due {
 #[derive(Debug)]
 pub struct Joining {
     number: u32,
-    /// Who sends.
+    /// The side that sends.
     holder: Side,
     /// Pages that the first round has moved.
     pages: usize,
@@ -234,7 +234,7 @@ impl World {
         self.joinings.now.take_if(|joining| joining.holder == side);
     }
 
-    /// What a side is told while a state is under way from it.
+    /// Translates an input that a side receives while a state is under way from it.
     pub(super) fn while_sending(&mut self, side: Side, told: FromCpu) -> FromCpu {
         let node = &mut self.nodes[side.index()];
         if !node.sends_state {
@@ -251,7 +251,7 @@ impl World {
         };
         self.marks.reach(Mark::NewcomerDiedLoaded);
         self.lose_newcomer(side, &why);
-        // What was put into the queue is taken at once.
+        // An input that was put into the queue is taken at once.
         Input::Wake
     }
 
@@ -325,7 +325,7 @@ impl World {
         }
     }
 
-    /// Who acts alone looks at the store, and an operator may have been there.
+    /// Looks at the store, as a side that acts alone does: an operator may have been there.
     pub(super) fn look(&mut self, side: Side) {
         self.agenda
             .at(self.now_ns + self.plan.timeout_ns, Happening::Look(side));
@@ -353,7 +353,7 @@ impl World {
         self.trace.say(self.now_ns, || {
             format!("an operator claims generation {generation}")
         });
-        // What is said there is another machine's: nobody asks this one any more.
+        // Anything sent there is another machine's: nobody asks this one any more.
         let at_ns = self.now_ns + 50 * US;
         self.agenda.at(at_ns, Happening::Wake(Side::Primary));
     }

@@ -15,7 +15,7 @@ impl World {
         &self.nodes[side.index()]
     }
 
-    /// Whether nothing is left to be decided: nobody is left; or the faults are over, one acts
+    /// True if nothing is left to be decided: nobody is left; or the faults are over, one acts
     /// alone and the other knows, or both are a pair, and clients have what they asked for.
     pub(super) fn is_settled(&self) -> bool {
         if self.nodes.iter().all(|node| !node.is_up()) {
@@ -52,7 +52,7 @@ impl World {
         if other_ended { winner.other() } else { winner }
     }
 
-    /// Whether a side has won the generation in which it acts.
+    /// True if a side has won the generation in which it acts.
     pub(super) fn has_won(&self, side: Side) -> bool {
         let node = self.node(side);
         let claimed = node.replica.generation().0 + u32::from(!node.replica.acts_alone());

@@ -61,7 +61,7 @@ pub struct Node {
     pub armed: bool,
     /// A state is under way from here to one that wants to join.
     pub sends_state: bool,
-    /// What it has said in this step it said alone.
+    /// True if it acted alone when it let out the outputs of this step.
     pub alone_in_step: bool,
     /// Since when the virtual CPU has to wait.
     pub throttled_since_ns: u64,
@@ -86,7 +86,7 @@ pub struct Node {
     pub told: VecDeque<FromCpu>,
     /// What waits to be carried out.
     pub carrying: Carrying,
-    /// Where it stands.
+    /// State of its connection to the peer and of its vCPU, as its loop sees them.
     pub standing: Standing,
     /// How many actions were carried out.
     pub actions_done: u64,
@@ -269,7 +269,7 @@ impl Node {
         Self { side, ..self }
     }
 
-    /// Whether it acts alone, and no newcomer is with it.
+    /// True if it acts alone, and no newcomer is with it.
     #[must_use]
     pub fn takes_a_newcomer(&self) -> bool {
         let alone = self.replica.statistics().protection == Protection::Alone;
@@ -289,7 +289,7 @@ impl Node {
         matches!(self.halted, Some(Halt::Ended { .. }))
     }
 
-    /// Whether the process has something to do.
+    /// True if the process has something to do.
     #[must_use]
     pub fn is_busy(&self, now_ns: u64) -> bool {
         let idle = self.inbox.is_empty() && self.told.is_empty() && self.carrying.is_done();
@@ -358,7 +358,7 @@ impl Node {
             return Ok(());
         };
         let cpu = &mut *self.cpu.borrow_mut();
-        // What is logged from here on is for somebody.
+        // Entries that are logged from here on are for somebody.
         (cpu.capture, cpu.alone) = (false, false);
         self.image = Some(Image {
             guest: self.guest.clone(),

@@ -16,7 +16,8 @@ impl Plan {
         }
     }
 
-    /// What taking turns is for: one source that never runs dry, for longer than the timeout.
+    /// Draws the case that taking turns is for: one source that never runs dry, for longer than the
+    /// timeout.
     fn draw_crowd(&mut self, rng: &mut Rng) {
         (self.faults, self.only_crowded) = (Vec::new(), true);
         (self.timeout_ns, self.calm_at_ns) = (10 * MS, 30 * MS);
@@ -27,8 +28,8 @@ impl Plan {
         self.plan_for_order(at_ns, Fault::Crowd { side, for_ns });
     }
 
-    /// What a time limit of an output is for: a primary that stands still before it writes what was
-    /// released, for about as long as its lease lasts and its backup is patient.
+    /// Draws the case that a time limit of an output is for: a primary that stands still before it
+    /// writes what was released, for about as long as its lease lasts and its backup is patient.
     fn draw_late_output(&mut self, rng: &mut Rng) {
         self.faults.clear();
         self.skew_ns %= self.timeout_ns / 4;
@@ -47,8 +48,9 @@ impl Plan {
         self.plan_for_order(0, fault);
     }
 
-    /// What one time line is for: a primary that takes long from one exit to the next, so that it
-    /// dies long after it has told its guest one time and hardly after it has told another.
+    /// Draws the case that one time line is for: a primary that takes long from one exit to the
+    /// next, so that it dies long after it has told its guest one time and hardly after it has told
+    /// another.
     fn draw_slow_primary(&mut self, rng: &mut Rng) {
         self.faults.clear();
         let (side, times, for_ns) = (Side::Primary, rng.within(300, 1_500), self.calm_at_ns);

@@ -1,4 +1,4 @@
-//! What a seed stands for: the pair's settings, the conditions it lives in, and the faults it
+//! Plan that a seed stands for: the pair's settings, the conditions it lives in, and the faults it
 //! meets.
 
 use super::points::{Blow, Moment, Point, Step};
@@ -91,8 +91,8 @@ pub enum Fault {
     Cut { from: Side, for_ns: u64 },
     /// Nothing arrives at either side meanwhile.
     CutBoth { for_ns: u64 },
-    /// What this side has sent last arrives once more, as where something in between connected
-    /// again.
+    /// The bytes that this side has sent last arrive once more, as where something in between
+    /// connected again.
     Repeat { from: Side },
     /// Everything this side sends takes so much longer.
     Delay { from: Side, by_ns: u64, for_ns: u64 },
@@ -146,7 +146,7 @@ pub struct Plan {
     pub window_bytes_max: u64,
     /// Most bytes of output held.
     pub held_bytes_max: usize,
-    /// How much faster than virtual time each side's clock is, in parts in a million; may be
+    /// Rate by which each side's clock is faster than virtual time, in parts in a million; may be
     /// negative.
     pub clock_ppm: [i64; 2],
     /// The backup's process starts so much later.
@@ -354,9 +354,9 @@ impl Plan {
         self.faults.push(Planned { at_ns, fault });
     }
 
-    /// What a lease is for: what the backup says is longer and longer under way, until the primary,
-    /// which never finds it silent, hears what was said more than a timeout ago; and then the
-    /// backup hears nothing any more.
+    /// Draws the case that a lease is for: what the backup sends is longer and longer under way,
+    /// until the primary, which never finds it silent, receives what was sent more than a timeout
+    /// ago; and then the backup receives nothing any more.
     fn draw_late_mail(&mut self, rng: &mut Rng) {
         let timeout_ns = self.timeout_ns;
         self.calm_at_ns = 10 * timeout_ns;
@@ -381,10 +381,10 @@ impl Plan {
         self.faults.push(Planned { at_ns, fault });
     }
 
-    /// What counting little silence at a time is for: the backup's clock jumps just when the
-    /// primary can no longer hear it, not even that it closes.
+    /// Draws the case that counting little silence at a time is for: the backup's clock jumps just
+    /// when the primary can no longer hear it, not even that it closes.
     fn draw_jump(&mut self, rng: &mut Rng) {
-        // Nothing else is the matter then, or the pair is none any more.
+        // Nothing else is the matter then, or the pair is not one any more.
         self.faults.clear();
         self.skew_ns %= self.timeout_ns / 4;
         let at_ns = rng.within(self.timeout_ns / 2, self.calm_at_ns);
@@ -401,8 +401,8 @@ impl Plan {
         });
     }
 
-    /// What giving a lease up is for: a round trip between half the timeout and seven eighths of
-    /// it, for ever. Neither side is silent to the other, and nothing can leave.
+    /// Draws the case that giving a lease up is for: a round trip between half the timeout and
+    /// seven eighths of it, for ever. Neither side is silent to the other, and nothing can leave.
     fn draw_far(&mut self, rng: &mut Rng) {
         let by_ns = rng.within(self.timeout_ns * 9 / 32, self.timeout_ns * 13 / 32);
         let at_ns = rng.below(self.calm_at_ns);
@@ -412,8 +412,8 @@ impl Plan {
         });
     }
 
-    /// What keeping little under way is for: a channel that takes an eighth of the timeout for one
-    /// large request, and clients that make them as fast as they can.
+    /// Draws the case that keeping little under way is for: a channel that takes an eighth of the
+    /// timeout for one large request, and clients that make them as fast as they can.
     fn draw_narrow(&mut self) {
         (self.faults, self.only_narrow) = (Vec::new(), true);
         (self.clients, self.payload_bytes, self.think_ns) = (4, 60_000, self.timeout_ns / 50);
@@ -422,8 +422,8 @@ impl Plan {
         self.loss = u64::MAX;
     }
 
-    /// What a window is for: much to write, and a backup that cannot keep up. Where the primary
-    /// cannot either, much enters at one exit.
+    /// Draws the case that a window is for: much to write, and a backup that cannot keep up. Where
+    /// the primary cannot either, much enters at one exit.
     fn draw_flood(&mut self, rng: &mut Rng) {
         self.payload_bytes = 16_000;
         if rng.once_in(2) {

@@ -1,12 +1,12 @@
-//! Where a process can die or stand still: before, halfway through and after each action of a
-//! replica, and where it lets out what was released.
+//! Points at which a process can die or stand still: before, halfway through and after each action
+//! of a replica, and where it lets out what was released.
 
 use std::fmt;
 
 use lockstep_core::replica::driving::carrying::Next;
 use lockstep_core::replica::role::Action;
 
-/// What a loop does, whatever it carries.
+/// Step of a loop, whatever it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as the actions are, but for the last")]
 pub enum Step {

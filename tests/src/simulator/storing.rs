@@ -97,7 +97,7 @@ impl World {
         }
     }
 
-    /// Whether the process lives that makes this claim.
+    /// Returns the `Life` of the process that makes this claim.
     fn life_of(&self, claim: Claim) -> Life {
         let node = &self.nodes[claim.side.index()];
         if node.process == claim.process {

@@ -4,7 +4,7 @@
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Scratch, kvm, lockstep};
 
-/// Where they are entered.
+/// Address at which they are entered.
 pub const CODE: u32 = 0x10_0000;
 
 /// An ELF64 executable of these segments, each with its address and flags (1 executable, 2

@@ -144,7 +144,7 @@ impl Web {
         Load::start(self.switch.client_address(), CLIENTS)
     }
 
-    /// What `lockstep status` says.
+    /// Returns the output of `lockstep status`.
     fn status(&self) -> serde_json::Value {
         let mut command = lockstep();
         command.args(["status", "web", "--json", "--shared-directory"]);
@@ -260,8 +260,8 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
         ..Web::new()
     };
     let mut holder = web.begin_slowly();
-    // What they write while the machine is sent is the log that the newcomer lacks. They end with
-    // their connections.
+    // Entries that they write while the machine is sent are the log that the newcomer lacks. They
+    // end with their connections.
     for client in 0..4 {
         let address = web.switch.client_address();
         std::thread::spawn(move || {
@@ -273,7 +273,7 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
     let process = newcomer.process.id();
     newcomer.wait_for("joining");
     let _ = holder.process.kill();
-    // Whether it found out while it said that its machine stands, or while it replayed.
+    // It found out either while it sent `Loaded`, or while it replayed.
     newcomer.wait_for("not_armed");
     assert_eq!(newcomer.wait_for("begun")["generation"], 2);
     wait_for_count(&newcomer, "listening", 1);

@@ -1,5 +1,5 @@
-//! What a user sees: real processes, real virtual machines, real TCP connections. Everything here
-//! goes through the command line and the files and sockets it documents.
+//! Tests of what a user sees: real processes, real virtual machines, real TCP connections.
+//! Everything here goes through the command line and the files and sockets it documents.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

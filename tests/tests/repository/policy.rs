@@ -224,15 +224,15 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "vmm/switch/src/run.rs",
     // tokio watches a descriptor that is none of its own types.
     "vmm/network/src/link.rs",
-    // What the demonstration starts ends with it, even by SIGKILL: one system call between fork and
-    // exec.
+    // Processes that the demonstration starts end with it, even by SIGKILL: one system call between
+    // fork and exec.
     "vmm/src/shell/demo/processes.rs",
     // Guests are programs on bare (virtual) metal.
     "guest-images/",
     // One ioctl, without any crate.
     "tests/lab/probe.rs",
-    // What a test starts ends with it, whatever way it ends: two system calls between fork and
-    // exec.
+    // Processes that a test starts end with it, whatever way it ends: two system calls between fork
+    // and exec.
     "tests/src/harness/process.rs",
 ];
 

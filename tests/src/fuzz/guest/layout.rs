@@ -1,5 +1,5 @@
-//! Where things are in the memory of a random guest, and its ring 0: tables, and handlers that let
-//! it go on behind a fault.
+//! Layout of the memory of a random guest, and its ring 0: tables, and handlers that let it go on
+//! behind a fault.
 //!
 //! ```text
 //!   0x10_0000 prelude   0x10_1000 code, in slots   0x20_0000 data   0x2f_0000 stack of ring 3

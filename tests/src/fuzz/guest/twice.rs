@@ -82,8 +82,8 @@ impl Case {
         for (slot, address) in self.slots.iter().zip((CODE..).step_by(SLOT_BYTES)) {
             let mut code = slot.clone();
             let known = rewrite::rewrite(&mut code, address, &mut sites);
-            // What would be code that is not rewritten is left out: docs/determinism.md, "What is
-            // not closed".
+            // A slot with bytes that would be code that is not rewritten is left out:
+            // docs/determinism.md, "What is not closed".
             if known.is_ok_and(|done| done.leftovers.is_empty()) {
                 memory
                     .write_slice(&code, GuestAddress(address))

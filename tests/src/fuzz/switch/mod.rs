@@ -1,4 +1,4 @@
-//! The switch's frame input. Whatever attached machines send: no panic; a stream that is none is
+//! The switch's frame input. Whatever attached machines send: no panic; a stream that is not one is
 //! refused, and no other; what waits at a port is bounded; and a frame that leaves was made by the
 //! host or had entered by another port that was not fenced ([`model`]).
 

@@ -1,4 +1,4 @@
-//! What a switch may let through, in few words: a frame that entered by another port, whose
+//! Frames that a switch may let through, in few words: a frame that entered by another port, whose
 //! generation was not over; of a replica that is not live, a question to a witness.
 
 use std::collections::{BTreeMap, BTreeSet};
