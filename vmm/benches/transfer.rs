@@ -1,4 +1,4 @@
-//! How long a guest stands while its machine is sent (docs/joining.md): guests of several sizes
+//! Time that a guest is paused while its machine is sent (docs/joining.md): guests of several sizes
 //! that write so many pages a second, in one process, with a receiver that takes records as fast as
 //! they come. Needs `/dev/kvm`.
 //!

@@ -41,7 +41,7 @@ pub struct Image {
     ended: bool,
 }
 
-/// What the child needs: addresses, and no object that could want to be dropped.
+/// Values that the child needs: addresses, and no object that could want to be dropped.
 #[derive(Clone, Copy)]
 struct Task {
     memory: *const u8,

@@ -83,7 +83,7 @@ fn clock_pairing(vcpu: &VcpuFd, vm: &VmFd) -> Result<(), HostError> {
     if offers(vm, KVM_CAP_TSC_CONTROL, 1) || !offers(vm, KVM_CAP_GET_TSC_KHZ, 1) {
         return Ok(());
     }
-    // Where the host does not know its own, it does not run by it, and pairs no clocks.
+    // A host that does not know its own frequency does not run by it, and pairs no clocks.
     let Ok(host_khz) = vcpu.get_tsc_khz() else {
         return Ok(());
     };

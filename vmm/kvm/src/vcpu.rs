@@ -54,8 +54,8 @@ pub struct Core {
     vm: Arc<VmFd>,
     dirty_log: DirtyLog,
     memory: Memory,
-    /// Where the answer to the last exit's read goes, and its size. In the run page; good until the
-    /// next KVM_RUN.
+    /// Destination of the answer to the last exit's read, and its size. In the run page; good until
+    /// the next KVM_RUN.
     answer: Option<(*mut u8, usize)>,
     /// An access of the last exit is not complete.
     pending: bool,
@@ -278,8 +278,8 @@ impl Core {
         Ok(events.exception.injected | events.exception.pending != 0)
     }
 
-    /// Whether the guest's own trap flag is set. While stepping it is not: what sets it is not
-    /// stepped over.
+    /// True if the guest's own trap flag is set. While stepping it is not: an instruction that sets
+    /// it is not stepped over.
     pub(super) fn traps_itself(&mut self) -> Result<bool, CpuError> {
         Ok(!self.stepping && self.registers()?.rflags & TRAP_FLAG != 0)
     }
@@ -386,7 +386,7 @@ impl KvmCpu {
         &mut self.core
     }
 
-    /// What finds the pages that are written, from any thread.
+    /// The log that finds the pages that are written, from any thread.
     #[must_use]
     pub fn dirty_log(&self) -> DirtyLog {
         self.core.dirty_log.clone()

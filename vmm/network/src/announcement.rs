@@ -63,11 +63,11 @@ const SHORTEST_FRAME_BYTES: usize = 60;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub struct EthernetHeader {
-    /// Who it is for.
+    /// Address that the frame is for.
     pub destination: MacAddress,
-    /// Who sent it.
+    /// Address of the sender.
     pub source: MacAddress,
-    /// What follows.
+    /// Protocol of the payload that follows.
     pub ethertype: big_endian::U16,
 }
 

@@ -59,7 +59,7 @@ impl FrameDecoder {
         }
     }
 
-    /// Where the next bytes of the stream go; never empty once [`Self::next_frame`] has returned
+    /// Space for the next bytes of the stream; never empty once [`Self::next_frame`] has returned
     /// none.
     pub fn space(&mut self) -> &mut [u8] {
         if self.start > 0 {

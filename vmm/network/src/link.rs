@@ -269,8 +269,9 @@ impl FrameSender {
     }
 }
 
-/// What a TAP interface says of a frame that is lost while the interface itself is well: its queue
-/// is full, it is down (EIO), or the frame is too short to be one (EINVAL).
+/// True for an error by which a TAP interface reports a frame that is lost while the interface
+/// itself is well: its queue is full, it is down (EIO), or the frame is too short to be one
+/// (EINVAL).
 fn is_lost_on_the_wire(error: &io::Error) -> bool {
     let lost = [libc::EAGAIN, libc::EIO, libc::EINVAL, libc::ENOBUFS];
     error.raw_os_error().is_some_and(|number| lost.contains(&number))

@@ -1,5 +1,5 @@
-//! What every process of Lockstep has, whatever it runs: text for people, the terminal, signals,
-//! descriptors, its clocks, its exit status.
+//! Facilities that every process of Lockstep has, whatever it runs: text for people, the terminal,
+//! signals, descriptors, its clocks, its exit status.
 //!
 //! | module | provides |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What the probes work with: a bench makes subjects, a subject is a virtual machine that runs one
+//! Fixtures of the probes: a bench makes subjects, a subject is a virtual machine that runs one
 //! probe guest.
 //!
 //! Behind both is KVM ([`super::subject`]) or, in unit tests, a vCPU that misbehaves in a chosen
@@ -92,7 +92,7 @@ pub enum Reached {
     Exit(Exit),
 }
 
-/// Why a probe could not be carried out. What the host does wrongly within a probe is no error but
+/// Why a probe could not be carried out. A fault of the host within a probe is not an error, but
 /// what is looked for.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {

@@ -160,7 +160,7 @@ pub enum Command {
     Status {
         /// Its name
         name: String,
-        /// Where
+        /// Store to look into, and output format
         #[command(flatten)]
         store: StoreArguments,
     },

@@ -12,8 +12,8 @@ pub fn print_text(text: &str, status: Status) -> Result<Status, CommandError> {
     printed(io::Write::write_all(&mut Printer::new(), text.as_bytes()), status)
 }
 
-/// What follows from printing. A reader that closes its end of a pipe has seen enough: that changes
-/// nothing.
+/// Status that follows from printing. A reader that closes its end of a pipe has seen enough: that
+/// changes nothing.
 ///
 /// # Errors
 /// [`CommandError::Output`]: standard output takes no more for any other reason.

@@ -44,8 +44,8 @@ pub fn main() -> Status {
     status
 }
 
-/// What clap has to say instead of a command: help, the version, or what is wrong with the command
-/// line.
+/// Prints what clap has to say instead of a command: help, the version, or what is wrong with the
+/// command line.
 fn answer(error: &clap::Error) -> Status {
     let text = |terminal| {
         let text = error.render();

@@ -109,8 +109,8 @@ impl Backplane {
     pub fn send(&mut self, bytes: &[u8], at: Duration) {
         for port in self.connections.clone() {
             if let Some(connection) = self.core.connection(port) {
-                // A connection that is not open takes nothing, which is no concern of who has
-                // bytes.
+                // A connection that is not open takes nothing, which does not concern the sender of
+                // the bytes.
                 let _ = connection.socket().send_slice(bytes);
             }
             self.core.emit(port, self.epoch + at);

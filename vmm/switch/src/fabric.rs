@@ -93,7 +93,7 @@ impl Fabric {
         self.ports.get_mut(&id)
     }
 
-    /// Whether the host may send to `mac` now without crowding its port; true where the port is
+    /// True where the host may send to `mac` now without crowding its port, and where the port is
     /// unknown.
     pub(super) fn has_room_for_host(&self, mac: &MacAddress) -> bool {
         let port = self.stations.port_of(mac).and_then(|id| self.ports.get(&id));

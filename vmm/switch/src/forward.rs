@@ -17,8 +17,8 @@ use super::relay::GuestConnection;
 use super::{Forward, SwitchError};
 use lockstep_process::once_a_minute::{INTERVAL, OnceAMinute};
 
-/// How long a client waits for a guest that is not there yet or refuses: what a guest takes to
-/// start, and more.
+/// Longest time that a client waits for a guest that is not there yet or refuses: what a guest
+/// takes to start, and more.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// Between two attempts to connect to a guest that refused.

@@ -46,7 +46,7 @@ impl PortQueue {
     /// Tells that `count` bytes were written.
     pub(super) fn written(&mut self, count: usize) {
         self.sent = (self.sent + count).min(self.stream.len());
-        // What was sent is cut off when it is the larger part, so that each byte is moved at most
+        // Sent bytes are cut off when they are the larger part, so that each byte is moved at most
         // once.
         if self.sent == self.stream.len() {
             self.stream.clear();

@@ -117,7 +117,7 @@ fn check_order(items: &[Item], sent: &Sent) {
     assert_eq!(told, 1);
 }
 
-/// How a live machine ends.
+/// Way in which a live machine ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
     ByItself,

@@ -27,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 const TSC_KHZ: u32 = 1_000_000;
 const DIGEST_INTERVAL_EXITS: u64 = 64;
 
-/// What the journal was given, in its order.
+/// Item that the journal was given; a list of items keeps the journal's order.
 #[derive(Clone, Debug)]
 pub enum Item {
     Entry(Box<Entry>),

@@ -116,9 +116,10 @@ impl Step {
         Ok(self.passage != Passage::Repeat || after.rip != self.before.rip)
     }
 
-    /// Where the guest can come to that runs on from here in ring 0, one of which it reaches within
-    /// two instructions: behind this one, which entangles, or the handler of the trap that the
-    /// guest's own flag makes behind it; the handler of an exception that it causes.
+    /// Addresses that the guest can come to when it runs on from here in ring 0, one of which it
+    /// reaches within two instructions: the one behind this instruction if it entangles, or else
+    /// the handler of the trap that the guest's own flag makes behind it; the handler of an
+    /// exception that it causes.
     ///
     /// # Errors
     /// The host's failure.
@@ -152,7 +153,7 @@ impl Step {
             .collect())
     }
 
-    /// Where it leads if it causes no exception, and is no branch.
+    /// Address that the instruction leads to if it causes no exception, and is not a branch.
     fn lands(&self, core: &Core) -> Result<u64, CpuError> {
         let mask = match self.instruction.mnemonic() {
             Mnemonic::Iret => u64::from(u16::MAX),

@@ -96,8 +96,8 @@ impl StatisticClock {
         Ok(self.counts()?.0.wrapping_sub(self.base_instructions))
     }
 
-    /// Whether the run that a kick has ended was in CPL 0 alone; where it may not have been, a way
-    /// can begin here at the earliest.
+    /// True if the run that a kick has ended was surely in CPL 0 alone; where it may not have been,
+    /// a way can begin here at the earliest.
     fn ran_in_ring_0(&mut self, core: &Core) -> Result<bool, CpuError> {
         let (instructions, exits) = self.counts()?;
         let (from_instructions, from_exits) = self.run_from;
@@ -110,7 +110,7 @@ impl StatisticClock {
         Ok(is_sure)
     }
 
-    /// Where a kick found the guest, if that can be said.
+    /// Position at which a kick found the guest, if it can be determined.
     fn position(&mut self, core: &mut Core) -> Result<Exit, CpuError> {
         self.lost |= is_repeated(&core.instruction_bytes()?);
         if !self.ran_in_ring_0(core)? {
@@ -128,8 +128,8 @@ impl StatisticClock {
     }
 
     /// Steps from `instructions` to the next, which is where the guest can be found again: the step
-    /// that led there was one instruction. What is not to be stepped (HLT loses its exit, IRETQ
-    /// makes two or ends in ring 3) is no place to be found at.
+    /// that led there was one instruction. An instruction that is not to be stepped (HLT loses its
+    /// exit, IRETQ makes two or ends in ring 3) is not a place to be found at.
     fn step_once(&mut self, core: &mut Core, instructions: u64) -> Result<Exit, CpuError> {
         let step = Step::at(core, false)?;
         if step.passage != Passage::Step || core.traps_itself()? {
@@ -211,7 +211,7 @@ impl StatisticClock {
     }
 }
 
-/// How long a run may take that leaves `remaining` instructions less [`LATE_INSTRUCTIONS_MAX`]
+/// Longest time for a run that leaves `remaining` instructions less [`LATE_INSTRUCTIONS_MAX`]
 /// behind at the most.
 fn time_ns(remaining: u64) -> u64 {
     let distance = remaining.saturating_sub(LATE_INSTRUCTIONS_MAX);

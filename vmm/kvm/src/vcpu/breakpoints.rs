@@ -51,7 +51,7 @@ impl Core {
         ran
     }
 
-    /// Where an exception or interrupt of `vector` goes, if its gate is there.
+    /// Address of the handler of an exception or interrupt of `vector`, if its gate is there.
     pub(crate) fn handler(&self, vector: u8) -> Result<Option<u64>, CpuError> {
         let table = self
             .vcpu
@@ -79,7 +79,7 @@ impl Core {
         Ok((events.interrupt.injected != 0).then_some(events.interrupt.nr))
     }
 
-    /// Where SYSCALL leads, if it is enabled.
+    /// Address that SYSCALL leads to, if it is enabled.
     pub(crate) fn system_call_entry(&self) -> Result<Option<u64>, CpuError> {
         let system = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
         if system.efer & SYSTEM_CALL_ENABLE == 0 {

@@ -121,8 +121,8 @@ impl Core {
         self.set_events(events)?;
         // Without an APIC in the kernel, KVM_RUN takes CR8 from the run page.
         self.vcpu.get_kvm_run().cr8 = *task_priority;
-        // Whether an interrupt can be delivered is known from the run page, which a KVM_RUN that
-        // leaves at once fills.
+        // The run page, which a KVM_RUN that leaves at once fills, shows whether an interrupt can
+        // be delivered.
         self.pending = true;
         if self.is_whole()? {
             Ok(())

@@ -36,7 +36,7 @@ impl Core {
         Ok(if read { bytes } else { Vec::new() })
     }
 
-    /// Where `address` of the guest is in its memory, if it is mapped.
+    /// Place of the guest's `address` in its memory, if it is mapped.
     fn place_of(&self, address: u64) -> Result<Option<GuestAddress>, CpuError> {
         let translation = self
             .vcpu
@@ -45,7 +45,7 @@ impl Core {
         Ok((translation.valid != 0).then_some(GuestAddress(translation.physical_address)))
     }
 
-    /// Where the 8 bytes at `address` of the guest are in its memory, if they are mapped: in one
+    /// Places in the guest's memory of the 8 bytes at its `address`, if they are mapped: in one
     /// piece, or in two over a page.
     fn places_of_word(&self, address: u64) -> Result<Option<[(GuestAddress, usize); 2]>, CpuError> {
         let first = WORD_BYTES.min(PAGE_BYTES - address % PAGE_BYTES);
@@ -73,8 +73,8 @@ impl Core {
         Ok(read.then(|| u64::from_le_bytes(word)))
     }
 
-    /// Where ring 3 enters ring 0: the stack that the task-state segment names, if there is one
-    /// (Intel SDM volume 3A, 7.7).
+    /// Stack with which ring 3 enters ring 0: the one that the task-state segment names, if there
+    /// is one (Intel SDM volume 3A, 7.7).
     pub(crate) fn ring_0_stack(&self) -> Result<Option<u64>, CpuError> {
         const RING_0_STACK: u64 = 4;
         let task = self.vcpu.get_sregs().map_err(failed("read system registers"))?.tr;

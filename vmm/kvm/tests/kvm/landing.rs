@@ -74,8 +74,8 @@ fn is_exact(clock: ClockKind, ring: Ring) -> Option<bool> {
     Some(exact)
 }
 
-/// Where the handler found the guest for which an interrupt was to enter `instructions` after the
-/// last exit.
+/// Position at which the handler found the guest for which an interrupt was to enter `instructions`
+/// after the last exit.
 fn landed(clock: ClockKind, ring: Ring, instructions: u64) -> Option<u64> {
     let typed = vec![((EXITS, instructions), EventKind::ConsoleInput(b"k".to_vec()))];
     let outcome = run_clocked(&host()?, ring, clock, guest(ring), typed);
@@ -179,8 +179,8 @@ fn trap_ends(code: Code) -> Code {
     word(word(code, handler, low), handler + 8, high)
 }
 
-/// What stands between the last exit and the row of increments in a guest that steps itself:
-/// PUSHFQ; OR [RSP], TF; POPFQ; NOP.
+/// Code between the last exit and the row of increments in a guest that steps itself: PUSHFQ; OR
+/// [RSP], TF; POPFQ; NOP.
 const STEPS_ITSELF: [u8; 11] = [0x9c, 0x48, 0x81, 0x0c, 0x24, 0, 1, 0, 0, 0x9d, 0x90];
 /// Those, and the two of the handler.
 const INSTRUCTIONS_STEPPING_ITSELF: u64 = 6;

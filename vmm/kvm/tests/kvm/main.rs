@@ -1,5 +1,5 @@
-//! What guests of a few instructions see of a real vCPU: nothing that a replay would not see too.
-//! Needs `/dev/kvm`; where there is none, each test says on standard error that it was skipped.
+//! Guests of a few instructions on a real vCPU see nothing that a replay would not see too. Needs
+//! `/dev/kvm`; where there is none, each test says on standard error that it was skipped.
 
 #![allow(
     clippy::unwrap_used,

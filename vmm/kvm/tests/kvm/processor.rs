@@ -275,7 +275,8 @@ fn hypercalls_that_are_made_at_run_time_are_not_answered() {
 /// The hypercall by which KVM writes the host's time to the address in RBX
 /// (Documentation/virt/kvm/x86/hypercalls.rst, KVM_HC_CLOCK_PAIRING).
 const CLOCK_PAIRING: u32 = 9;
-/// What KVM answers it where it does not: no such hypercall, not supported, not in ring 3.
+/// Results that KVM gives for it where it does not write the time: no such hypercall, not
+/// supported, not in ring 3.
 const CLOCK_PAIRING_REFUSED: [u64; 3] = [NO_SUCH_HYPERCALL, -95_i64 as u64, -1_i64 as u64];
 
 #[test]
@@ -332,7 +333,7 @@ fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
     }
 }
 
-/// Whether KVM says that guests' time-stamp counters can run at any speed.
+/// True if KVM reports that guests' time-stamp counters can run at any speed.
 fn scales_time_stamp_counters() -> bool {
     let kvm = kvm_ioctls::Kvm::new().unwrap();
     kvm.check_extension(kvm_ioctls::Cap::TscControl)

@@ -1,5 +1,5 @@
-//! What is written for people and programs: a bounded queue and a thread for each descriptor, so
-//! that nobody who reads, or no longer reads, can stop, slow or end what writes.
+//! Output for people and programs: a bounded queue and a thread for each descriptor, so that nobody
+//! who reads, or no longer reads, can stop, slow or end what writes.
 //!
 //! | who | queue | when it is full |
 //! | --- | --- | --- |
@@ -8,10 +8,10 @@
 //! | messages, progress, panics | standard error | the oldest text is dropped |
 //! | `--report` | its file | the oldest text is dropped |
 //!
-//! What is dropped is counted, and a mark with the number of bytes stands in its place ([`queue`]).
-//! A descriptor that refuses (a full disk, a broken pipe, a terminal that was hung up) loses the
-//! text in the same way; it is tried again with the next. `log`, `doctor`, `--help` and
-//! `--print-config` run no machine: they write by [`standard::Printer`], and fail where it fails.
+//! Dropped text is counted, and a mark with the number of bytes takes its place ([`queue`]). A
+//! descriptor that refuses (a full disk, a broken pipe, a terminal that was hung up) loses the text
+//! in the same way; it is tried again with the next. `log`, `doctor`, `--help` and `--print-config`
+//! run no machine: they write by [`standard::Printer`], and fail where it fails.
 
 pub mod queue;
 pub mod standard;

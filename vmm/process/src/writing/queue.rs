@@ -6,9 +6,9 @@
 //!                                                                    <------ settle(written)
 //! ```
 //!
-//! What does not fit pushes out the oldest text, up to the end of a line. What could not be written
-//! is lost too. Both are older than everything that waits, so one number, `lost_bytes`, stands for
-//! them, and the next portion begins with a mark that says it.
+//! Text that does not fit pushes out the oldest text, up to the end of a line. Text that could not
+//! be written is lost too. All lost text is older than everything that waits, so one number,
+//! `lost_bytes`, stands for it, and the next portion begins with a mark that says it.
 
 use std::collections::VecDeque;
 
@@ -16,8 +16,8 @@ use std::collections::VecDeque;
 /// of a writer is its capacity and this.
 pub const PORTION_BYTES_MAX: usize = 16 * 1024;
 
-/// How far the end of a line is looked for when the oldest text is dropped; in text without line
-/// ends it is cut anywhere. A bound, so that a push does not read the whole queue.
+/// Bytes within which the end of a line is looked for when the oldest text is dropped; in text
+/// without line ends it is cut anywhere. A bound, so that a push does not read the whole queue.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 
 /// The line that stands in the place of so many lost bytes, with its line end.

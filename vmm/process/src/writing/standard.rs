@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How long the end of the process, or a signal that is to end it, waits for what is still to be
-/// written. Half of the second in which SIGTERM ends every command.
+/// Time that the end of the process, or a signal that is to end it, waits for text that is still to
+/// be written. Half of the second in which SIGTERM ends every command.
 pub const LAST_TEXT_LIMIT: Duration = Duration::from_millis(500);
 /// Messages and reports have at least this long at the end, beside it.
 const LAST_MESSAGE_LIMIT: Duration = Duration::from_millis(100);

@@ -102,8 +102,8 @@ fn given() -> Vectors {
     vectors
 }
 
-/// What the guest computes: even registers add the next one to themselves, odd ones take the
-/// exclusive or.
+/// Vectors that the guest computes: even registers add the next one to themselves, odd ones take
+/// the exclusive or.
 fn expected(mut vectors: Vectors, rounds: u64) -> Vectors {
     for _ in 0..rounds {
         let [first, ..] = vectors;

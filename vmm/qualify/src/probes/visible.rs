@@ -1,4 +1,4 @@
-//! What a guest can see of its host: the CPUID table, instructions that are hidden, the time-stamp
+//! A guest's view of its host: the CPUID table, instructions that are hidden, the time-stamp
 //! counter.
 
 use super::instructions::{Try, all_as_expected, attempts, listed};

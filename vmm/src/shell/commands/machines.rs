@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-/// How long a sign of life is waited for: a holder gives one a second.
+/// Longest wait for a sign of life: a holder gives one a second.
 const SIGN_LIMIT: Duration = Duration::from_millis(3_000);
 /// Pause between two looks for it.
 const SIGN_PAUSE: Duration = Duration::from_millis(100);
@@ -24,7 +24,7 @@ const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// Machines that are looked at together, each with a few threads for the storage.
 const TOGETHER_MAX: usize = 16;
 
-/// Where to look, and how to tell.
+/// Store to look into, and output format.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StoreArguments {
     /// Directory on storage that both sides reach, as their --shared-directory
@@ -35,7 +35,7 @@ pub struct StoreArguments {
     pub json: bool,
 }
 
-/// Where a machine is.
+/// Condition of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Condition {
     /// Its holder was seen.
@@ -62,7 +62,7 @@ impl Condition {
     }
 }
 
-/// What is known of a machine.
+/// Everything that is known of a machine.
 struct Found {
     name: MachineName,
     condition: Condition,
@@ -211,7 +211,7 @@ async fn signs(
 }
 
 impl Found {
-    /// Whether a backup that may take over follows, as far as this can be known.
+    /// True where a backup that may take over follows, as far as this can be known.
     fn protected(&self) -> bool {
         self.published.protected && self.condition == Condition::Seen
     }

@@ -29,8 +29,8 @@ use lockstep_process::clock::monotonic_ns;
 /// The guest image, from the root of the project.
 const IMAGE: &str = "guest-images/build/key-value.elf";
 
-/// How far above the executable the root of the project is looked for: `target/release/lockstep` is
-/// three below.
+/// Levels above the executable up to which the root of the project is looked for:
+/// `target/release/lockstep` is three below.
 const ANCESTORS: usize = 4;
 
 /// Gives the demonstration; prints its timeline and verdict to standard output. [`Status::Success`]

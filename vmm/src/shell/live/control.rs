@@ -20,8 +20,8 @@ pub enum Order {
     Fence = 2,
 }
 
-/// What the vCPU thread does at a pause, with the machine whole between two steps. The guest stands
-/// meanwhile.
+/// Function that the vCPU thread calls at a pause, with the machine whole between two steps. The
+/// guest does not run meanwhile.
 pub type AtPause = Box<dyn FnOnce(&mut Machine<KvmCpu>, &mut dyn LiveDoor) + Send>;
 
 /// Why something is not done at a pause: something else is waiting for one, or the machine is over.
@@ -138,7 +138,7 @@ impl Ordered {
         }
     }
 
-    /// Whether the machine is to pause.
+    /// True if the machine is to pause.
     #[must_use]
     pub fn pause_asked(&self) -> bool {
         self.shared.pause_asked.load(Ordering::SeqCst)

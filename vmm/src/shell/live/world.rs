@@ -176,7 +176,7 @@ impl Outside for World {
     }
 }
 
-/// What waits in the channels of a live machine.
+/// Inputs that wait in the channels of a live machine.
 struct Waiting<'a> {
     time: &'a GuestTime,
     arrivals: &'a mut Arrivals,

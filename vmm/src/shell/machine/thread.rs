@@ -24,11 +24,11 @@ pub type MakeDoor = Box<dyn FnOnce() -> Result<Box<dyn Door>, CommandError> + Se
 /// Makes a door of a machine that can be captured, on the vCPU thread, when the machine exists.
 pub type MakeLiveDoor = Box<dyn FnOnce() -> Result<Box<dyn LiveDoor>, CommandError> + Send>;
 
-/// Where a machine begins.
+/// Point at which a machine begins.
 pub enum Origin {
     /// At its first instruction.
     Boot,
-    /// Where it was captured.
+    /// At the point where it was captured.
     Captured(Box<Received>),
 }
 

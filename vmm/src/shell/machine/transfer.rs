@@ -65,7 +65,7 @@ pub enum NotSent {
 /// A machine that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Where it was captured.
+    /// Position at which it was captured.
     pub position: LogPosition,
     /// Rounds over the channel while the guest ran.
     pub rounds: u32,
@@ -102,7 +102,7 @@ pub struct Shown {
 }
 
 impl Progress {
-    /// How far it is.
+    /// Progress at this moment.
     #[must_use]
     pub fn shown(&self) -> Shown {
         let read = |number: &AtomicU64| number.load(Ordering::Relaxed);
@@ -115,7 +115,7 @@ impl Progress {
     }
 }
 
-/// How the last pages are taken.
+/// Method by which the last pages are taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Way {
     /// As [`Rounds`] decides.
@@ -190,7 +190,7 @@ struct Sending {
     pause: Duration,
 }
 
-/// What a pause came to.
+/// Outcome of a pause.
 enum Paused {
     /// More is left than may be copied while the guest stands.
     Declined(PageSet),
@@ -198,7 +198,7 @@ enum Paused {
     Failed(NotSent),
 }
 
-/// Where the last pages are.
+/// Place of the last pages.
 enum Last {
     Copied,
     Forked(Image),

@@ -29,14 +29,14 @@ use lockstep_shared_disk::{Claim, MachineId, MachineName};
 use std::path::Path;
 use tokio::sync::mpsc;
 
-/// What a side of a pair begins as.
+/// Role in which a side of a pair begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// Its guest is live.
     Primary,
     /// It replays.
     Backup,
-    /// What the store says: see [`super::replica`].
+    /// The role that the store gives: see [`super::replica`].
     Replica {
         /// The operator wants a new machine.
         afresh: bool,
@@ -53,14 +53,14 @@ impl Side {
     }
 }
 
-/// What a side begins with, of which machine.
+/// Beginning of a side, with the pair and the generation of its machine.
 pub(super) struct Met {
     pub pair: [u8; 16],
     pub generation: Generation,
     pub beginning: Beginning,
 }
 
-/// What the two sides compare, and how this one looks for the other.
+/// Values that the two sides compare, and settings by which this one looks for the other.
 pub(super) struct Meeting<'a> {
     pub plan: &'a Plan,
     pub configuration: &'a Configuration,
@@ -206,7 +206,7 @@ async fn unnamed(
 }
 
 impl Meeting<'_> {
-    /// What is compared, with the name of the pair.
+    /// Environment that the two sides compare, with the name of the pair.
     pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, CommandError> {
         meeting::environment(self.plan, self.configuration, self.storage, pair)
     }

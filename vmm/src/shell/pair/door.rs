@@ -17,12 +17,12 @@ use lockstep_logging_channel::{Generation, Sequence};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
-/// What the vCPU thread needs of the replica loop and of the host, to log what enters a live
+/// Ends of the replica loop and of the host that the vCPU thread needs, to log what enters a live
 /// machine.
 pub struct CpuSide {
     /// To the replica loop.
     pub to_loop: mpsc::Sender<FromCpu>,
-    /// What journal and loop share.
+    /// State that journal and loop share.
     pub shared: Arc<Shared>,
     /// The generation to go live in.
     pub won: Arc<OnceLock<Generation>>,

@@ -87,13 +87,13 @@ pub struct Parts {
     pub mac: [u8; 6],
     /// The reception, open while this side acts alone.
     pub newcomers: Newcomers,
-    /// What a newcomer is sent.
+    /// The transfer to a newcomer.
     pub sending: Option<Sending>,
     /// Bandwidth of that.
     pub pace: Pace,
     /// A named machine, in the store.
     pub holding: Option<Holding>,
-    /// Where the other side is connected from.
+    /// Address that the other side is connected from.
     pub peer: Option<String>,
 }
 

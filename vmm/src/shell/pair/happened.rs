@@ -64,7 +64,7 @@ pub struct Waits {
     pub runs: bool,
 }
 
-/// Where it may come from.
+/// Sources of the next thing that happens.
 pub struct Sources<'a> {
     /// From and to the peer.
     pub link: &'a mut Link,
@@ -82,7 +82,7 @@ pub struct Sources<'a> {
     pub signals: &'a mut Signals,
     /// The reception.
     pub newcomers: Option<&'a mut Newcomers>,
-    /// What a newcomer is sent.
+    /// The transfer to a newcomer.
     pub sending: Option<&'a mut Sending>,
     /// A named machine in the store.
     pub holding: Option<&'a mut Holding>,
@@ -106,8 +106,8 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What happens next. Writing and waking come first: each is over when it was done, and comes back
-/// only after something else has. The others take turns.
+/// Returns the next thing that happens. Writing and waking come first: each is over when it was
+/// done, and comes back only after something else has. The others take turns.
 pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happened {
     let Waits {
         wake_at_ns,
@@ -165,8 +165,8 @@ async fn when<T>(wanted: bool, future: impl Future<Output = T>) -> T {
     if wanted { future.await } else { pending().await }
 }
 
-/// What `future` brings. A channel that is over brings nothing, and does not happen again and
-/// again.
+/// Returns what `future` brings. A channel that is over brings nothing, and does not happen again
+/// and again.
 async fn some<T>(future: impl Future<Output = Option<T>>) -> T {
     match future.await {
         Some(brought) => brought,

@@ -1,6 +1,5 @@
-//! What the holder of a named machine keeps in the store while it runs: signs of life, with what
-//! `lockstep status` shows; and what it looks for there: a later generation, in which somebody else
-//! acts.
+//! The holder of a named machine at the store while it runs: it keeps signs of life there, with
+//! what `lockstep status` shows, and looks for a later generation, in which somebody else acts.
 
 use super::identity::published::{Published, Side};
 use super::identity::{Identity, Kept, process};

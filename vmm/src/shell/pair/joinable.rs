@@ -1,4 +1,4 @@
-//! Where a replica can be joined: the address that it listens on, and how its claims name it.
+//! Addresses for joining a replica: the one that it listens on, and the one that its claims give.
 
 use super::identity::Identity;
 use crate::shell::status::CommandError;
@@ -11,12 +11,12 @@ use std::path::{Path, PathBuf};
 /// Bytes a socket path may have: `sun_path` of unix(7), less its terminating zero.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
 
-/// Where a side listens, and what others connect to.
+/// Address that a side listens on, and the one that others connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Joinable {
-    /// Where it listens.
+    /// Address that it listens on.
     pub listens: Address,
-    /// What its claims say.
+    /// Address that its claims give.
     pub claimed: Address,
 }
 
@@ -57,7 +57,7 @@ fn short(path: PathBuf) -> PathBuf {
     short
 }
 
-/// What another process connects to: from another folder, and from another host where every
+/// Address that another process connects to: from another folder, and from another host where every
 /// interface is listened on.
 fn claimed(listens: &Address) -> Result<Address, CommandError> {
     Ok(match listens {

@@ -32,7 +32,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-/// What a side begins with.
+/// Role in which a side begins, with the connection to its peer, if there is one.
 pub enum Beginning {
     /// The guest begins here, and its backup is there.
     Primary(Connection),
@@ -57,7 +57,7 @@ impl Beginning {
 
 /// A side that is ready to begin.
 pub struct Launch {
-    /// What it begins with.
+    /// Its role at the beginning, and its connection.
     pub beginning: Beginning,
     /// Settings. The generation is that in which the machine is.
     pub config: Config,
@@ -79,7 +79,7 @@ pub struct Launch {
     pub reporter: Reporter,
     /// Witnesses.
     pub witnesses: Witnesses,
-    /// Who may join, once this side acts alone.
+    /// Settings for newcomers, which may join once this side acts alone.
     pub welcoming: Welcoming,
     /// Bandwidth of what newcomers are sent.
     pub pace: Pace,
@@ -228,7 +228,7 @@ impl Launch {
     }
 }
 
-/// How a side is connected.
+/// Role of a side, with its connection.
 enum Side {
     Primary(Connection),
     Backup(Connection),

@@ -7,7 +7,7 @@ use std::future::pending;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-/// How long a write that found no reader waits for the end of the stream. If the peer has closed,
+/// Time that a write that found no reader waits for the end of the stream. If the peer has closed,
 /// that end is in this host's kernel already.
 const END_OF_STREAM_LIMIT: Duration = Duration::from_millis(20);
 
@@ -25,7 +25,7 @@ impl Link {
         Self(Some(connection.split()))
     }
 
-    /// What the peer sends, and what goes to the peer.
+    /// Returns the half that reads from the peer, and the half that writes to it.
     pub fn halves(&mut self) -> (Reading<'_>, Writing<'_>) {
         match &mut self.0 {
             Some((reader, writer)) => (Reading(Some(reader)), Writing(Some(writer))),
@@ -44,7 +44,7 @@ impl Link {
     }
 }
 
-/// What the peer sends.
+/// Half of the link that reads from the peer.
 #[derive(Debug)]
 pub struct Reading<'a>(Option<&'a mut RecordReader>);
 
@@ -61,7 +61,7 @@ impl Reading<'_> {
     }
 }
 
-/// What goes to the peer.
+/// Half of the link that writes to the peer.
 #[derive(Debug)]
 pub struct Writing<'a>(Option<&'a mut RecordWriter>);
 
@@ -172,8 +172,8 @@ mod tests {
         (connection, there)
     }
 
-    /// What a loop that writes first and reads beside it learns: the error of the write, or what
-    /// was read.
+    /// Result that a loop that writes first and reads beside it gets: the error of the write, or
+    /// the outcome of the read.
     async fn learned(
         connection: &mut Connection,
     ) -> Result<Option<lockstep_logging_channel::Record>, ChannelError> {

@@ -27,8 +27,8 @@ use tokio::time::{Instant, sleep};
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
 /// How long the two have to measure their round trip.
 const MEASURING_LIMIT: Duration = Duration::from_secs(5);
-/// How long a backup waits for its primary: to listen, and to answer. Storage that does not answer
-/// at the start has as long.
+/// Longest time that a backup waits for its primary: to listen, and to answer. Storage that does
+/// not answer at the start has as long.
 pub const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a backup connects again to a primary that was lost before it answered.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
@@ -107,8 +107,8 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
     })
 }
 
-/// What both sides must have the same: the build, the machine, the pair's settings, the `storage`
-/// they reach, and the kind of their network.
+/// Values that both sides must have the same: the build, the machine, the pair's settings, the
+/// `storage` they reach, and the kind of their network.
 ///
 /// # Errors
 /// [`CommandError::File`]: the build cannot be named.
@@ -250,7 +250,7 @@ pub struct Found {
     pub connection: Connection,
     /// Its environment, with the pair's name.
     pub environment: Environment,
-    /// Where the backup begins.
+    /// Point at which the backup begins.
     pub beginning: Beginning,
 }
 

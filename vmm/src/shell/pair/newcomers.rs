@@ -27,14 +27,14 @@ use tokio::time::{Instant, sleep};
 /// Pause before an address that cannot be listened on is tried again: whoever listens there may be
 /// about to end.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
-/// What a second newcomer is told.
+/// Reason that a second newcomer is given.
 const TAKEN: &str = "another newcomer is joining this machine";
 
 /// The only place for a newcomer. It is taken until this is dropped.
 #[derive(Debug)]
 pub struct Place(#[expect(dead_code, reason = "it is held, not used")] OwnedSemaphorePermit);
 
-/// What happens at the reception.
+/// Event at the reception.
 #[derive(Debug)]
 pub enum Arrival {
     /// It listens.
@@ -43,12 +43,12 @@ pub enum Arrival {
     Newcomer(Connection, Place),
 }
 
-/// What is needed to receive newcomers.
+/// Settings that are needed to receive newcomers.
 #[derive(Clone, Debug)]
 pub struct Welcoming {
-    /// Where they come.
+    /// Address that newcomers connect to.
     pub address: Address,
-    /// What they must have the same, with the name of the pair.
+    /// Environment that newcomers must have too, with the name of the pair.
     pub environment: Environment,
     /// Settings, of which the round trip has to be right.
     pub config: Config,
@@ -105,7 +105,7 @@ impl Newcomers {
         self.open = None;
     }
 
-    /// What happens next; nothing for ever while it is closed. Cancel-safe.
+    /// Returns the next event; waits for ever while the reception is closed. Cancel-safe.
     pub async fn next(&mut self) -> Arrival {
         if let Some(open) = &mut self.open
             && let Some(arrival) = open.arrivals.recv().await

@@ -1,4 +1,4 @@
-//! What came over the channel, ready for the role machine.
+//! Records that came over the channel, ready for the role machine.
 
 use crate::replica::driving::{Received, together};
 use lockstep_logging_channel::Record;

@@ -25,23 +25,23 @@ const REPORTS: Duration = Duration::from_secs(1);
 /// Why there is no machine.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReceived {
-    /// Who sends it is gone: another try, with whoever holds the machine then, may succeed.
+    /// The sender is gone: another try, with whoever holds the machine then, may succeed.
     #[error("the machine was lost while it was received: {why}")]
     Lost {
-        /// What happened.
+        /// Cause of the loss.
         why: String,
     },
-    /// What came is not the machine.
+    /// The received data is not the machine.
     #[error("the machine that was received is refused")]
     Refused(#[source] crate::replica::transfer::TransferError),
-    /// What came is of another kind.
+    /// A record of another kind was received.
     #[error(
         "the machine that was received is refused: its holder sent {found} where {expected} was expected"
     )]
     Unexpected {
-        /// What should have come.
+        /// Kind that was expected.
         expected: Kind,
-        /// What came.
+        /// Kind that was received.
         found: Kind,
     },
 }
@@ -52,7 +52,7 @@ impl From<NotReceived> for CommandError {
     }
 }
 
-/// How far a transfer is, for people and programs.
+/// Progress of a transfer, for people and programs.
 struct Progress<'a> {
     reporter: &'a mut Reporter,
     memory_bytes: u64,

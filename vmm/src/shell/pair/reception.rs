@@ -1,5 +1,5 @@
-//! Where a primary waits for its backup. Anybody can connect there, and nobody but a backup changes
-//! anything.
+//! Place where a primary waits for its backup. Anybody can connect there, and nobody but a backup
+//! changes anything.
 //!
 //! ```text
 //!   accept ---> hear_backup, many beside each other ---> fits ------> welcome_backup, one at a time ---> the pair

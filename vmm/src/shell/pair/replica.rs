@@ -28,7 +28,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
-/// How long a holder has for its answer before the store is looked at again: longer than its
+/// Time that a holder has for its answer before the store is looked at again: longer than its
 /// reception needs for another who comes at the same time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// Pause before a machine that is protected is looked at again.
@@ -39,7 +39,7 @@ const FORGET_LIMIT: Duration = Duration::from_millis(500);
 /// A replica of a named machine, which has not found what to do.
 pub(super) struct Of<'a> {
     pub meeting: &'a Meeting<'a>,
-    /// Where it can be joined.
+    /// Address at which it can be joined.
     pub listens: &'a Address,
     /// The operator wants a new machine.
     pub afresh: bool,

@@ -1,4 +1,4 @@
-//! What a replica tells people and programs: messages on standard error, and JSON lines in the
+//! Output of a replica for people and programs: messages on standard error, and JSON lines in the
 //! report file.
 //!
 //! A report line has `at_ns` (CLOCK_MONOTONIC), `event`, and the event's own fields. `statistics`

@@ -92,7 +92,7 @@ impl Sending {
         Self { task, progress }
     }
 
-    /// How far it is.
+    /// Progress of the transfer.
     #[must_use]
     pub fn progress(&self) -> Shown {
         *self.progress.borrow()
@@ -198,7 +198,7 @@ fn written(outcome: Result<Result<(), ChannelError>, tokio::time::error::Elapsed
     }
 }
 
-/// What a newcomer says where it has nothing to say but that its machine stands.
+/// Describes the loss of a newcomer that does anything but report that its machine is ready.
 fn unwanted(said: Result<Option<Record>, ChannelError>) -> Lost {
     match said {
         Ok(None) => "it closed the connection".to_owned(),

@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    /// What comes of a storage that fails like this `failures` times, how often it was asked, and
+    /// Outcome with a storage that fails like this `failures` times, how often it was asked, and
     /// for how long.
     async fn asked(kind: io::ErrorKind, failures: usize) -> (Result<(), String>, usize, Duration) {
         let count = Arc::new(AtomicUsize::new(0));

@@ -62,7 +62,7 @@ pub fn request(configuration: &Configuration) -> Request {
     }
 }
 
-/// What a replay of a log with this environment asks for: what `configuration` leaves open is as it
+/// Request of a replay of a log with this environment: what `configuration` leaves open is as it
 /// was recorded.
 #[must_use]
 pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) -> Request {

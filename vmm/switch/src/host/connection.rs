@@ -29,7 +29,7 @@ const CLOCK_RATE: u32 = 5;
 /// a protected guest (1 ms) moves at 500 Mbit/s.
 const BUFFER_BYTES: usize = 65_535;
 
-/// How long an acknowledgement waits for data to travel with. Every frame is an event for the
+/// Time that an acknowledgement waits for data to travel with. Every frame is an event for the
 /// guest, and in its log; a client that answers within this time spares one. Far below the
 /// retransmission timeout of the guest.
 const ACKNOWLEDGE_DELAY: Duration = Duration::from_millis(5);

@@ -66,7 +66,7 @@ impl Driver {
                 until_ns,
             } => {
                 parts.reporter.counters.held(held_ns);
-                // What leaves without a time limit leaves because this replica acts alone.
+                // Outputs without a time limit leave because this replica acts alone.
                 let alone = until_ns == u64::MAX;
                 pass(if alone {
                     Step::OutputAlone

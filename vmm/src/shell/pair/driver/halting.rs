@@ -20,7 +20,7 @@ impl Driver {
     /// # Errors
     /// [`DoorError::Fenced`].
     pub(super) async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
-        // What was said last is still to leave, if the peer takes it.
+        // The last messages are still to be sent, if the peer takes them.
         let (_, mut writing) = self.parts.link.halves();
         if self.standing.connected {
             let _ = tokio::time::timeout(Duration::from_millis(100), writing.flush(false)).await;

@@ -28,7 +28,7 @@ impl Driver {
                 Ok(())
             }
             Arrival::Newcomer(connection, place) => {
-                // What was captured for another is taken before this one is known.
+                // A capture made for another newcomer is taken before this one is known.
                 self.take_waiting_from_cpu()?;
                 if self.standing.alone {
                     self.begin_to_send(connection, place);
@@ -85,7 +85,7 @@ impl Driver {
         self.step(Input::NewcomerLost { why })
     }
 
-    /// What follows from a report for the reception and for what a newcomer is sent.
+    /// Does what follows from a report for the reception and for the transfer to a newcomer.
     pub(super) fn reported(&mut self, report: &Report) {
         self.publish();
         match report {

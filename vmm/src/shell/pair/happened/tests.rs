@@ -83,7 +83,7 @@ async fn ends() -> (Ends, Others) {
 }
 
 impl Ends {
-    /// Where the next thing that happens comes from.
+    /// Source of the next thing that happens.
     async fn next(&mut self) -> &'static str {
         let sources = Sources {
             link: &mut self.link,

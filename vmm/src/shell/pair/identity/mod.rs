@@ -46,7 +46,7 @@ pub struct Identity {
     patience: Duration,
 }
 
-/// What a side begins as.
+/// Role in which a side begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Begun {
     /// It has won this claim, and acts in its generation: alone, until it is joined.

@@ -15,7 +15,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 /// Boot identity of a host that gives none. Nothing is proven about its processes.
 const UNKNOWN_BOOT: [u8; 16] = [0; 16];
 
-/// What `/proc/PID/stat` says of a process.
+/// State of a process in `/proc/PID/stat`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Found {
     /// It has ended, and its parent has not asked how.
@@ -163,7 +163,8 @@ mod tests {
         assert!(is_dead(&party));
     }
 
-    /// What cannot be looked up is not dead: elsewhere, before a reboot, in another container.
+    /// A process that cannot be looked up is not dead: elsewhere, before a reboot, in another
+    /// container.
     #[test]
     fn what_is_not_comparable_is_not_proven() {
         let mut child = sleeper();

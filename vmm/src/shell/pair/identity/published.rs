@@ -1,5 +1,5 @@
-//! What a holder publishes of its machine in the store, for `lockstep status`. Keys are only ever
-//! added.
+//! Status of a machine that its holder publishes in the store, for `lockstep status`. Keys are only
+//! ever added.
 
 use lockstep_shared_disk::{Party, STATUS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
@@ -28,10 +28,10 @@ pub struct Side {
     pub host: String,
     /// Process number.
     pub process: u32,
-    /// Where it can be joined, or is connected from.
+    /// Address at which it can be joined, or from which it is connected.
     #[serde(default)]
     pub address: Option<String>,
-    /// How far its replay is behind.
+    /// Time by which its replay is behind.
     #[serde(default)]
     pub lag_ms: Option<u64>,
 }
@@ -67,7 +67,7 @@ impl Published {
         })
     }
 
-    /// What `json` says; `None` where it is of another version.
+    /// Parses `json`; `None` where it is of another version.
     #[must_use]
     pub fn from_json(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
