@@ -1,4 +1,4 @@
-//! What the output gate costs an output: to be held, and to be let out by an acknowledgement.
+//! Cost of the output gate for each output: holding it, and releasing it on an acknowledgement.
 #![allow(clippy::unwrap_used, missing_docs, reason = "a benchmark may fail")]
 
 use std::hint::black_box;

@@ -1,4 +1,5 @@
-//! What decides, without effects: the deterministic machine, and the replica logic around it.
+//! The code that decides, without effects: the deterministic machine, and the replica logic around
+//! it.
 //!
 //! | module | provides | must not know |
 //! | --- | --- | --- |

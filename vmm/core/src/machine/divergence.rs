@@ -9,16 +9,16 @@ use std::fmt;
 pub struct Divergence {
     /// The log's entry that was not met.
     pub sequence: Sequence,
-    /// Where the log says it is.
+    /// Execution point of that entry in the log.
     pub recorded_at: ExecutionPoint,
-    /// Where the replay was.
+    /// Execution point of the replay.
     pub found_at: ExecutionPoint,
     /// The part that differs: `execution point`, `question`, `output`, `registers`, `memory` or a
     /// device.
     pub part: String,
-    /// What the log says.
+    /// Description of what the log has.
     pub expected: String,
-    /// What the replay has.
+    /// Description of what the replay has.
     pub found: String,
     /// The entries before it, oldest first.
     pub before: Vec<Entry>,

@@ -7,7 +7,7 @@
 use super::divergence::Divergence;
 use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
 
-/// What the guest asks of the outside.
+/// A question of the guest to the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
     /// The time-stamp counter.
@@ -26,7 +26,7 @@ pub enum Question {
 /// The most random bytes one question may ask for.
 pub const RANDOM_BYTES_MAX: u32 = 64;
 
-/// How far the machine may run before it must ask for arrivals again.
+/// Limit up to which the machine may run before it must ask for arrivals again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Horizon {
     /// To the next exit.
@@ -37,7 +37,7 @@ pub enum Horizon {
     Instructions(u64),
 }
 
-/// What the machine can take, said when it asks what has arrived.
+/// Readiness of the machine to take arrivals, reported when it asks what has arrived.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Readiness {
     /// Between exits, and the guest cannot take an interrupt here: nothing may enter.
@@ -73,7 +73,7 @@ pub enum DoorError {
     /// The host cannot give what the guest asked for.
     #[error("the host gives no {what}: {why}")]
     Host {
-        /// What was asked.
+        /// The thing that was asked for.
         what: &'static str,
         /// The host's answer.
         why: String,
@@ -91,7 +91,7 @@ pub enum DoorError {
     Log(#[from] lockstep_logging_channel::LogError),
 }
 
-/// How a device asks the outside.
+/// Function through which a device asks the outside.
 pub type Ask<'a> = &'a mut dyn FnMut(Question) -> Result<Value, DoorError>;
 
 /// Guest monotonic time.
@@ -155,7 +155,7 @@ pub trait Door {
     /// The next event that enters at `point`, or none. Waits where `readiness.idle`.
     fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError>;
 
-    /// How far the machine may run from `point`.
+    /// Limit up to which the machine may run from `point`.
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError>;
 
     /// A kick found the guest where it cannot be stopped exactly: refuses if the run is to end.

@@ -51,7 +51,7 @@ impl PageSet {
         }
     }
 
-    /// Whether the page is in it.
+    /// True where the page is in it.
     #[must_use]
     pub fn contains(&self, index: u64) -> bool {
         let (word, bit) = place(index);

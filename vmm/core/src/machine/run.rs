@@ -24,7 +24,7 @@ use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, Output
 /// so that a flood of arrivals slows a guest and never stops it.
 pub const ARRIVALS_MAX: usize = 4 * 256;
 
-/// How the machine is to behave; the same on both sides, so part of the environment.
+/// Settings of the machine's behaviour; the same on both sides, so part of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Registers and devices are digested every so many exits; 0 for never.
@@ -47,16 +47,16 @@ pub enum MachineError {
     NoDigest(#[from] NoDigest),
 }
 
-/// How the machine ended.
+/// End of the machine's run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {
     /// Why.
     pub reason: EndReason,
-    /// Where.
+    /// Execution point of the end.
     pub point: ExecutionPoint,
 }
 
-/// Where a machine may pause: between two steps.
+/// A place where a machine may pause: between two steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause {
     /// The execution point; the last one, where a kick found the guest between two.
@@ -84,7 +84,7 @@ pub struct Machine<V> {
     timer_entered: bool,
 }
 
-/// What one step came to.
+/// Result of one step.
 enum Step {
     Continues,
     Ended(EndReason),
@@ -196,7 +196,7 @@ impl<V: Vcpu> Machine<V> {
         self.handle(exit, door)
     }
 
-    /// What enters here: events, and the interrupt that the guest can take.
+    /// Takes what enters here: events, and the interrupt that the guest can take.
     fn enter(&mut self, door: &mut dyn Door) -> Result<Option<u8>, MachineError> {
         let entered = self.take_arrivals(door)?;
         if self.instructions == 0 || entered {
@@ -245,8 +245,8 @@ impl<V: Vcpu> Machine<V> {
         Ok(self.devices.acknowledge_interrupt())
     }
 
-    /// Where the machine is. Between two points it is at the last one, with an instruction pointer
-    /// that belongs to none.
+    /// The machine's execution point. Between two points it is the last one, with an instruction
+    /// pointer that belongs to none.
     fn point(&mut self) -> ExecutionPoint {
         let rip = if self.between { None } else { self.vcpu.rip() };
         ExecutionPoint {

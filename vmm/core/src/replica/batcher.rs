@@ -2,8 +2,8 @@
 //!
 //! A batch is cut by bytes, also between entries of one execution point: a guest that says or is
 //! given much at one exit must not make a batch that fills the channel, or more than the window.
-//! What is in a batch of its own is one record that is larger than that. It is cut by what its
-//! outputs take too: the backup keeps them until they have left.
+//! A record that is larger than that has a batch of its own. A batch is cut by what its outputs
+//! take too: the backup keeps them until they have left.
 
 use lockstep_logging_channel::{Body, Entry, LogError, RECORD_BYTES_MAX, Sequence, codec};
 
@@ -18,8 +18,8 @@ pub const BATCH_BYTES_MAX: usize = 64 * 1024;
 const _: () =
     assert!(BATCH_BYTES_MAX as u64 <= WINDOW_BYTES_MIN && RECORD_BYTES_MAX as u64 <= WINDOW_BYTES_MIN);
 
-/// What an output takes in a gate beside its bytes, at most: its place in the queue (72 bytes) and
-/// what an allocation is rounded up to. So many small outputs count for what they are.
+/// Bytes that an output takes in a gate beside its own, at most: its place in the queue (72 bytes)
+/// and what an allocation is rounded up to. So many small outputs count for what they are.
 pub const OUTPUT_BYTES_MIN: u64 = 128;
 
 /// The most bytes of outputs in a batch, as counted by [`output_bytes`].
@@ -28,7 +28,7 @@ pub const BATCH_OUTPUT_BYTES_MAX: usize = 128 * 1024;
 // The longest output is a frame: one alone is never more than what a batch may have.
 const _: () = assert!(FRAME_BYTES_MAX as u64 + OUTPUT_BYTES_MIN <= BATCH_OUTPUT_BYTES_MAX as u64);
 
-/// What the output of this entry takes in a gate; 0 where it has none.
+/// Bytes that the output of this entry takes in a gate; 0 where it has none.
 #[must_use]
 pub fn output_bytes(entry: &Entry) -> u64 {
     match &entry.body {
@@ -122,13 +122,13 @@ impl<O> Batcher<O> {
         Some(Input::Appended { batch, outputs })
     }
 
-    /// Whether there is nothing.
+    /// True where there is nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.first.is_none()
     }
 
-    /// Whether there is an output, or as much as a batch may have.
+    /// True where there is an output, or as much as a batch may have.
     #[must_use]
     pub fn is_due(&self) -> bool {
         !self.outputs.is_empty() || self.encoded.len() >= BATCH_BYTES_MAX

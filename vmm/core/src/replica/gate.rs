@@ -108,7 +108,8 @@ impl<T> Gate<T> {
         self.acknowledge(Sequence(u64::MAX))
     }
 
-    /// What comes from now on waits for an acknowledgement again. One that is shut stays so.
+    /// Closes the gate: outputs that come from now on wait for an acknowledgement again. A gate
+    /// that is shut stays so.
     pub fn close(&mut self) {
         if self.state == State::Open {
             self.state = State::Holding;

@@ -6,7 +6,7 @@
 #[cfg(all(feature = "mutants", not(debug_assertions)))]
 compile_error!("the feature `mutants` breaks replicas on purpose: it cannot be part of a release build");
 
-/// What is done wrong.
+/// A deliberate defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
     /// An output leaves when the entry before it is acknowledged.
@@ -19,13 +19,13 @@ pub enum Mutant {
     TakeLostForWon,
     /// A claim without a verdict counts as won.
     TakeUnreachableForWon,
-    /// Who has lost a generation claims the next.
+    /// A replica that has lost a generation claims the next.
     LoserClaimsTheNext,
     /// A claim without a verdict is not made again.
     AskOnce,
     /// A claim that is not answered is not made again beside it.
     TrustAHangingQuestion,
-    /// What waits leaves while the store is asked.
+    /// Outputs that wait leave while the store is asked.
     SpeakWhileClaiming,
     /// The backup goes live with entries unreplayed.
     GoLiveEarly,
@@ -87,7 +87,7 @@ pub enum Mutant {
     LogOneBatchLate,
     /// A newcomer that is lost is waited for.
     KeepLostNewcomer,
-    /// Who acts alone goes on though a later generation exists.
+    /// A replica that acts alone goes on though a later generation exists.
     IgnoreLaterGeneration,
     /// An entry that does not fit its batch is in none.
     LoseAtBorder,
@@ -97,7 +97,8 @@ pub enum Mutant {
     KeepWhenIdle,
     /// A guest that was told to wait runs on.
     IgnoreThrottle,
-    /// What the recording has passed is told to the replay before entries that came earlier.
+    /// The exit that the recording has passed is reported to the replay before entries that came
+    /// earlier.
     AdvanceOvertakes,
     /// Outputs right before the guest's end are not reported by its replay.
     KeepTheEnd,
@@ -187,7 +188,7 @@ pub fn activate(mutant: Option<Mutant>) {
     ACTIVE.set(mutant);
 }
 
-/// Whether this is done wrong now.
+/// True where this is done wrong now.
 #[cfg(feature = "mutants")]
 #[must_use]
 pub fn is(mutant: Mutant) -> bool {

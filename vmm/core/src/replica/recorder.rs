@@ -22,7 +22,7 @@ pub trait Outside {
     /// [`DoorError::Stopped`] or [`DoorError::Fenced`] when the machine is to stop.
     fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError>;
 
-    /// How far to run: whether arrivals may interrupt between exits.
+    /// Limit of the run: whether arrivals may interrupt between exits.
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon;
 
     /// A kick that was not an arrival's.
@@ -32,7 +32,7 @@ pub trait Outside {
     fn kicked(&mut self) -> Result<(), DoorError>;
 }
 
-/// Where the log goes, and the outputs that wait for it. The shell's.
+/// Destination of the log, and of the outputs that wait for it. The shell's.
 pub trait Journal {
     /// Appends an entry.
     ///
@@ -70,7 +70,7 @@ pub trait CaptureJournal: Journal {
     fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError>;
 }
 
-/// Where in its log a live machine is.
+/// Position of a live machine in its log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SavedAt {
     /// Number of the last entry.
@@ -81,15 +81,15 @@ pub struct SavedAt {
 
 /// A door behind which a machine can be captured while it runs live.
 pub trait LiveDoor: Door {
-    /// Where in its log the machine is that is paused at exit `exits`; the journal has said so by
-    /// then. None where the machine is not live.
+    /// Position in its log of the machine that is paused at exit `exits`; the journal has reported
+    /// it by then. None where the machine is not live.
     ///
     /// # Errors
     /// [`DoorError`].
     fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError>;
 }
 
-/// Where a recording starts: at its beginning, or where a replay left off.
+/// Position at which a recording starts: at its beginning, or where a replay left off.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Start {
     /// The regime.
@@ -200,7 +200,7 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
     }
 }
 
-/// What the log says of an output.
+/// The log's record of an output.
 #[must_use]
 pub fn output_digest(target: OutputTarget, bytes: &[u8]) -> OutputDigest {
     OutputDigest {

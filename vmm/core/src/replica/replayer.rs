@@ -12,13 +12,13 @@ use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
 
-/// What a guest does that only an event can wake.
+/// Description of a guest that only an event can wake.
 const IDLE: &str = "the guest is idle";
 
-/// What the guest does, in words, should they be needed.
+/// Function that describes what the guest does, should the words be needed.
 type Doing<'a> = &'a dyn Fn() -> String;
 
-/// What the feed has next.
+/// The next item of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fed {
     /// The next entry.
@@ -77,7 +77,7 @@ impl From<DoorError> for ReplayStop {
     }
 }
 
-/// What the log has told of guest time: nothing that follows may be earlier.
+/// The latest guest times that the log has told: nothing that follows may be earlier.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimeFloor {
     /// Guest monotonic time, in nanoseconds.
@@ -328,7 +328,7 @@ impl<F: Feed> Replayer<F> {
         Ok(Some(event))
     }
 
-    /// How far the machine may run.
+    /// Limit up to which the machine may run.
     ///
     /// # Errors
     /// [`ReplayStop`].

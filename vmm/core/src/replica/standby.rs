@@ -17,19 +17,19 @@ use lockstep_logging_channel::{
     End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
 };
 
-/// Where a replay left off.
+/// Point at which a replay left off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TakenOver {
     /// Number of the next entry.
     pub sequence: Sequence,
     /// Guest times must not be earlier.
     pub floor: TimeFloor,
-    /// Where the machine is.
+    /// The machine's execution point.
     pub point: ExecutionPoint,
 }
 
 impl TakenOver {
-    /// What the role machine is told of it.
+    /// Input that reports it to the role machine.
     #[must_use]
     pub fn live_at<E, O>(&self) -> Input<E, O> {
         Input::LiveAt {
@@ -38,7 +38,7 @@ impl TakenOver {
         }
     }
 
-    /// Where the recording starts that goes on from it.
+    /// Start of the recording that goes on from it.
     #[must_use]
     pub fn start(&self, generation: Generation) -> Start {
         Start {
@@ -48,7 +48,7 @@ impl TakenOver {
     }
 }
 
-/// How a replay becomes a live machine: makes its recorder.
+/// Function that turns a replay into a live machine: makes its recorder.
 pub type GoLive<O, J> = Box<dyn FnOnce(TakenOver) -> Result<Recorder<O, J>, DoorError>>;
 
 enum Stage<F, O, J> {

@@ -8,7 +8,7 @@ use super::saved::SavedEvents;
 use super::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use std::collections::VecDeque;
 
-/// How its saved form says that it cannot take an interrupt.
+/// Interrupt shadow in its saved form where it cannot take an interrupt.
 const SHADOW: u8 = 1;
 
 /// One run: how it ends, and how the guest stands then.
@@ -57,7 +57,7 @@ impl Turn {
 #[derive(Clone, Debug, Default)]
 pub struct FakeCpu {
     script: VecDeque<Turn>,
-    /// How it was entered, run by run.
+    /// Entries with which it was run, in order.
     pub entries: Vec<Entry>,
     /// Answers it was given.
     pub supplied: Vec<u64>,

@@ -1,6 +1,6 @@
 //! The virtual CPU as the machine sees it: `run(entry) -> exit`, both plain values.
 //!
-//! What is behind it is [`crate::kvm`] or, in unit tests, `fake`.
+//! It is implemented by [`crate::kvm`] or, in unit tests, by `fake`.
 
 pub mod cpuid;
 #[cfg(test)]
@@ -12,7 +12,7 @@ pub use saved::SavedCpu;
 use super::door::Horizon;
 use serde::{Deserialize, Serialize};
 
-/// What the vCPU is given when it is entered.
+/// Values that the vCPU is given when it is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
     /// Vector of an external interrupt to deliver first. Only given where [`Vcpu::interruptible`]
@@ -20,7 +20,7 @@ pub struct Entry {
     pub interrupt: Option<u8>,
     /// Stop as soon as the guest can take an interrupt. Only asked where that was found exact.
     pub stop_at_window: bool,
-    /// How far to run.
+    /// Limit of this run.
     pub horizon: Horizon,
 }
 
@@ -43,14 +43,14 @@ pub enum Exit {
         /// Value, zero-extended.
         value: u32,
     },
-    /// Read of an address that is no memory: [`Vcpu::supply`] gives the answer.
+    /// Read of an address that is not memory: [`Vcpu::supply`] gives the answer.
     MmioRead {
         /// Guest-physical address.
         address: u64,
         /// 1, 2, 4 or 8.
         size_bytes: u8,
     },
-    /// Write to an address that is no memory.
+    /// Write to an address that is not memory.
     MmioWrite {
         /// Guest-physical address.
         address: u64,
@@ -70,12 +70,13 @@ pub enum Exit {
     },
     /// A kick found the guest where it cannot be stopped exactly. Not counted as an exit.
     Kicked,
-    /// What a machine cannot go on from: triple fault, an instruction the host cannot run.
+    /// An event after which a machine cannot continue: triple fault, an instruction the host cannot
+    /// run.
     Fault(String),
 }
 
 impl Exit {
-    /// Whether this exit is of the guest's own making, and so counts in the execution point.
+    /// True where this exit is of the guest's own making, and so counts in the execution point.
     #[must_use]
     pub fn is_counted(&self) -> bool {
         !matches!(self, Self::Instruction { .. } | Self::Kicked)
@@ -106,11 +107,11 @@ pub struct Registers {
     pub rflags: u64,
 }
 
-/// What the host's side of the vCPU failed at. Never the guest's doing.
+/// A failure of the host's side of the vCPU. Never the guest's doing.
 #[derive(Debug, thiserror::Error)]
 #[error("the host's vCPU failed to {action}: {why}")]
 pub struct CpuError {
-    /// What was tried.
+    /// The operation that was tried.
     pub action: &'static str,
     /// The host's answer.
     pub why: String,
@@ -133,8 +134,8 @@ pub trait Vcpu {
     /// The host's failure.
     fn settle(&mut self) -> Result<(), CpuError>;
 
-    /// Whether the instruction of the last exit is complete. Settles. Where it is not, the next run
-    /// gives its next part as an exit of its own; registers say nothing there, and must not be
+    /// True where the instruction of the last exit is complete. Settles. Where it is not, the next
+    /// run gives its next part as an exit of its own; registers say nothing there, and must not be
     /// replaced.
     ///
     /// # Errors
@@ -144,7 +145,7 @@ pub trait Vcpu {
     /// Instruction pointer, where it is known without settling.
     fn rip(&mut self) -> Option<u64>;
 
-    /// Whether an external interrupt could be delivered right here. Settles.
+    /// True where an external interrupt could be delivered right here. Settles.
     ///
     /// # Errors
     /// The host's failure.

@@ -1,7 +1,7 @@
 //! The saved form of a vCPU: all that a guest can notice of it, independent of the kind of KVM it
 //! ran on.
 //!
-//! What host and guest agree on without saying so is left out (docs/saved-state.md lists it with
+//! State on which host and guest agree implicitly is left out (docs/saved-state.md lists it with
 //! the reasons). Fields are encoded in their order, so a change of this file is a change of the
 //! format.
 
@@ -147,7 +147,7 @@ pub struct SavedInterrupt {
     pub software: bool,
 }
 
-/// What a kick may find under way.
+/// Events that a kick may find under way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedEvents {
     /// The exception being delivered.
@@ -160,7 +160,7 @@ pub struct SavedEvents {
     pub nmi_masked: bool,
 }
 
-/// Where the instruction clock is in its counting.
+/// Counting state of the instruction clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SavedClock {
     /// It counts nothing.
@@ -211,7 +211,7 @@ pub struct SavedCpu {
     pub extended_control: Vec<(u32, u64)>,
     /// Debug registers.
     pub debug: SavedDebug,
-    /// What is under way.
+    /// Events under way.
     pub events: SavedEvents,
     /// `mp_state` of KVM: 0 is running.
     pub run_state: u32,
@@ -243,7 +243,7 @@ pub struct DigestedCpu {
 }
 
 impl SavedCpu {
-    /// What digests cover.
+    /// Returns the part that digests cover.
     #[must_use]
     pub fn digested(&self) -> DigestedCpu {
         DigestedCpu {

@@ -23,7 +23,7 @@ const CLOCK: &str = "clock";
 const SERIAL: &str = "serial console";
 const NET: &str = "network device";
 
-/// What an access made a device want done, in order.
+/// An effect that a device requests as the result of an access. Several are given in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// These bytes leave.
@@ -56,7 +56,7 @@ impl Devices {
         }
     }
 
-    /// Whether an interrupt waits for the vCPU.
+    /// True where an interrupt waits for the vCPU.
     #[must_use]
     pub fn interrupt_pending(&self) -> bool {
         self.pic.is_pending()

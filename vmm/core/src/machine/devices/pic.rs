@@ -260,7 +260,7 @@ impl Pic {
         };
     }
 
-    /// Whether an interrupt waits for the vCPU.
+    /// True where an interrupt waits for the vCPU.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.first.pending().is_some()

@@ -17,7 +17,7 @@ const CHANNELS: usize = 3;
 const GATE_2: u8 = 1;
 const OUTPUT_2: u8 = 1 << 5;
 
-/// What a device access needs to know the time for.
+/// A device access's need for guest time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NeedsTime {
     /// Yes: give the guest time.
@@ -156,7 +156,7 @@ impl Pit {
         self.deadline_ns
     }
 
-    /// Whether reading `port` looks at the time.
+    /// [`NeedsTime::Yes`] where reading `port` looks at the time.
     #[must_use]
     pub fn read_needs_time(&self, port: u16) -> NeedsTime {
         match port {
@@ -165,7 +165,7 @@ impl Pit {
         }
     }
 
-    /// Whether writing `value` to `port` looks at the time.
+    /// [`NeedsTime::Yes`] where writing `value` to `port` looks at the time.
     #[must_use]
     pub fn write_needs_time(&self, port: u16, value: u8) -> NeedsTime {
         let needs = match port {

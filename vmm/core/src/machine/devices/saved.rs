@@ -118,7 +118,7 @@ impl SavedDevice {
 pub struct NoDigest {
     /// The part.
     pub part: String,
-    /// What is wrong with it.
+    /// Reason why it cannot be digested.
     pub why: String,
 }
 
@@ -191,7 +191,7 @@ impl<'a> Taken<'a> {
 mod tests {
     use super::*;
 
-    /// What can be made and not encoded.
+    /// A value that can be made and not encoded.
     struct Unencodable;
 
     impl Serialize for Unencodable {

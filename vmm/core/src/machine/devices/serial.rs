@@ -75,7 +75,7 @@ impl Serial {
         std::mem::take(self.uart.writer_mut())
     }
 
-    /// What has been written and has not left yet.
+    /// Takes the bytes that have been written and have not left yet.
     pub fn flush(&mut self) -> Option<Vec<u8>> {
         (!self.uart.writer().is_empty()).then(|| self.take_line())
     }
@@ -91,7 +91,7 @@ impl Serial {
         let _ = self.uart.enqueue_raw_bytes(bytes);
     }
 
-    /// Whether an interrupt was asked for since the last call.
+    /// True if an interrupt was asked for since the last call.
     pub fn take_interrupt(&mut self) -> bool {
         self.asked.0.swap(false, Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! What of an image is code, and where decoding it may begin.
+//! The parts of an image that are code, and the addresses at which decoding may begin.
 //!
 //! An executable segment says that its bytes may be executed, not that they are instructions.
 //! Section headers, where there are any, say which parts are (`SHF_EXECINSTR`); symbols say what in
@@ -16,7 +16,7 @@ use object::read::elf::{FileHeader, SectionHeader, SectionTable, Sym};
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// What section headers and symbols say.
+/// Ranges and addresses that section headers and symbols declare.
 #[derive(Debug, Default)]
 pub struct Declared {
     /// Sections of instructions; none where there are no section headers.
@@ -40,7 +40,7 @@ impl Declared {
             why: format!("its section headers are damaged: {why}"),
         };
         let headers = header.section_headers(endian, image).map_err(not_elf)?;
-        // The first is none (System V ABI, SHN_UNDEF).
+        // The first is not a section (System V ABI, SHN_UNDEF).
         if headers.len() < 2 {
             return Ok(Self::default());
         }
@@ -100,13 +100,13 @@ impl Declared {
             .collect()
     }
 
-    /// Whether a function symbol with a size holds `address`.
+    /// True where a function symbol with a size holds `address`.
     #[must_use]
     pub fn is_in_function(&self, address: u64) -> bool {
         self.functions.iter().any(|range| range.contains(&address))
     }
 
-    /// Whether `address` is declared to be no instruction.
+    /// True where `address` is declared not to be an instruction.
     #[must_use]
     pub fn is_data(&self, address: u64) -> bool {
         let holds = |range: &Range<u64>| range.contains(&address);

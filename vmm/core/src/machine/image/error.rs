@@ -9,7 +9,7 @@ pub enum ImageError {
     /// Not an ELF64 file at all, or a damaged one.
     #[error("it is not a 64-bit ELF image: {why}")]
     NotElf {
-        /// What is wrong with it.
+        /// Description of the defect.
         why: String,
     },
     /// Built for something else.
@@ -51,9 +51,9 @@ pub enum ImageError {
     /// An instruction that must be rewritten cannot be.
     #[error("its instruction at {address:#x} ({instruction}) cannot be rewritten to exit: {why}")]
     Rewrite {
-        /// Where it is.
+        /// Its address.
         address: u64,
-        /// What it is.
+        /// Description of the instruction.
         instruction: String,
         /// Why it cannot.
         why: &'static str,

@@ -18,10 +18,10 @@ use vm_memory::{Bytes, GuestAddress};
 /// More program headers than any linker writes for a static image.
 const SEGMENTS_MAX: u16 = 64;
 
-/// What was loaded.
+/// An image that was loaded.
 #[derive(Debug)]
 pub struct LoadedImage {
-    /// Where to enter it.
+    /// Address at which to enter it.
     pub entry: u64,
     /// The instructions that were rewritten.
     pub sites: Sites,

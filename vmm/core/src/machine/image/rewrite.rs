@@ -38,12 +38,12 @@ const HIDDEN: [CpuidFeature; 11] = [
     CpuidFeature::HLE_or_RTM,
 ];
 
-/// What was done to code.
+/// Result of rewriting code.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rewritten {
-    /// Where instructions were rewritten.
+    /// Addresses at which instructions were rewritten.
     pub changed: Vec<u64>,
-    /// Where the bytes of such an instruction stand without being decoded as one.
+    /// Addresses at which the bytes of such an instruction occur without being decoded as one.
     pub leftovers: Vec<u64>,
 }
 
@@ -51,7 +51,7 @@ pub struct Rewritten {
 ///
 /// # Errors
 /// [`ImageError::Rewrite`] for a form that cannot be rewritten, and for one that may be data:
-/// behind bytes that are no instruction nobody knows where the next one begins.
+/// behind bytes that are not an instruction nobody knows where the next one begins.
 pub fn rewrite(code: &mut [u8], address: u64, sites: &mut Sites) -> Result<Rewritten, ImageError> {
     let mut changed = Vec::new();
     let Decoded { found, broken_at } = decode(code, address)?;
@@ -94,7 +94,7 @@ fn ambiguous(address: u64) -> ImageError {
 
 struct Decoded {
     found: Vec<Found>,
-    /// Where the first bytes are that are no instruction; beyond every address where there are
+    /// Address of the first bytes that are not an instruction; beyond every address where there are
     /// none.
     broken_at: u64,
 }

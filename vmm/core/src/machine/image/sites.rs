@@ -27,9 +27,9 @@ pub enum Trapped {
 /// One rewritten instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Site {
-    /// Where the original instruction began, virtual and physical.
+    /// Address at which the original instruction began, virtual and physical.
     pub address: u64,
-    /// What it was.
+    /// The original instruction.
     pub trapped: Trapped,
 }
 
@@ -59,13 +59,13 @@ impl Sites {
         self.by_return_address.values()
     }
 
-    /// How many there are.
+    /// Number of sites.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_return_address.len()
     }
 
-    /// Whether there are none.
+    /// True where there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_return_address.is_empty()

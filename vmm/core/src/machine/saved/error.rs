@@ -21,13 +21,13 @@ pub enum SavedError {
     /// Not all of it is there.
     #[error("the saved state was cut short: it ends in its {section}")]
     Cut {
-        /// Where.
+        /// Name of the section in which it ends.
         section: &'static str,
     },
     /// Bytes were changed.
     #[error("the saved state is damaged in its {section}: the digest does not match")]
     Damaged {
-        /// Where.
+        /// Name of the damaged section.
         section: &'static str,
     },
     /// A section that this program does not know.

@@ -42,8 +42,8 @@ pub struct End {
     pub sections: Digest,
 }
 
-/// Where in the log of a live machine its state was captured: a replay from there on begins with
-/// the entry after it.
+/// Position in the log of a live machine at which its state was captured: a replay from there on
+/// begins with the entry after it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LogPosition {
     /// Number of the last entry before.
@@ -69,7 +69,7 @@ pub enum Section {
     Log(LogPosition),
 }
 
-/// What kind of section it is.
+/// Kind of a section.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// [`Section::Machine`].

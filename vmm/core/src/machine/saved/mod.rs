@@ -34,7 +34,7 @@ pub const SITES_MAX: usize = 1 << 16;
 pub const DEVICES_MAX: usize = 64;
 const REGISTER_MAX: u8 = 15;
 
-/// Where the machine is in its execution.
+/// Position of the machine in its execution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPosition {
     /// Exits so far.
@@ -51,7 +51,7 @@ pub struct SavedPosition {
     pub timer_entered: bool,
 }
 
-/// How it is to behave.
+/// Settings of the machine's behaviour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPolicy {
     /// Exits between two digests; 0 for never.

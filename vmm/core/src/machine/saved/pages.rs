@@ -13,7 +13,7 @@ pub const PAGE_BYTES: usize = memory::PAGE_BYTES as usize;
 pub struct Page {
     /// Its ordinal: its address divided by [`PAGE_BYTES`].
     pub index: u64,
-    /// What is in it.
+    /// Its contents.
     pub bytes: [u8; PAGE_BYTES],
 }
 

@@ -1,5 +1,5 @@
-//! Where events enter, and where the guest is interrupted: only at points that a replay finds
-//! again.
+//! Points at which events enter, and at which the guest is interrupted: only those that a replay
+//! finds again.
 
 use super::*;
 

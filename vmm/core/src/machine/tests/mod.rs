@@ -31,9 +31,9 @@ pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
 /// A door that gives what it was told, and remembers everything.
 #[derive(Debug, Default, PartialEq)]
 pub struct FakeDoor {
-    /// What enters, and where.
+    /// Events that enter, each with its position.
     pub arrivals: VecDeque<(Position, Event)>,
-    /// What every question is answered with, if not with what it asks for.
+    /// Answer to every question; none where each is answered with what it asks for.
     pub answers_with: Option<Value>,
     /// Stops the machine there.
     pub stops_at: Option<Position>,
@@ -63,7 +63,7 @@ impl FakeDoor {
         }
     }
 
-    /// Whether the machine said at `position` that nothing may enter.
+    /// True where the machine reported at `position` that nothing may enter.
     pub fn was_closed_at(&self, position: Position) -> bool {
         self.ready
             .iter()
@@ -179,7 +179,8 @@ pub const SET_UP_EXITS: u64 = 5;
 /// The vector on which typed bytes interrupt after it.
 pub const CONSOLE_VECTOR: u8 = 0x24;
 
-/// What a guest does to be interrupted by the console on [`CONSOLE_VECTOR`], and then `rest`.
+/// A guest that sets itself up to be interrupted by the console on [`CONSOLE_VECTOR`], and then
+/// does `rest`.
 pub fn console_interrupts(rest: impl IntoIterator<Item = Turn>) -> FakeCpu {
     let set_up = [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1), (0x3f9, 1)];
     let set_up = set_up.map(|(port, value)| {

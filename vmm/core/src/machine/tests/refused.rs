@@ -67,7 +67,7 @@ fn build(bytes: &[u8], memory_bytes: u64) -> Result<(), SavedError> {
     Machine::restore(&mut FakeCpu::default(), memory, &saved).map(|_| ())
 }
 
-/// What is refused of a machine in which `change` changed something.
+/// Refusal of a machine in which `change` changed something.
 fn changed(change: impl FnOnce(&mut SavedMachine)) -> String {
     let (mut saved, memory) = machine_saved();
     change(&mut saved);

@@ -110,7 +110,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     })
 }
 
-/// What the guest does: it may start the network and take the console's interrupts before anything
+/// Scripts of the guest: it may start the network and take the console's interrupts before anything
 /// else.
 fn script() -> impl Strategy<Value = Vec<Turn>> {
     (any::<bool>(), any::<bool>(), prop::collection::vec(turn(), 1..40)).prop_map(

@@ -5,7 +5,7 @@ use crate::machine::door::Readiness;
 use crate::replica::mutant::{self, Mutant};
 use lockstep_logging_channel::EventKind;
 
-/// What the host proposes.
+/// Proposals of the host.
 pub trait Proposals {
     /// Guest monotonic time, in nanoseconds.
     fn monotonic_ns(&self) -> u64;
@@ -27,7 +27,7 @@ pub struct Taking {
 }
 
 impl Taking {
-    /// What is there now and can be taken.
+    /// Takes the next event that is there now and that the guest can take.
     pub fn next(&mut self, readiness: Readiness, proposals: &mut impl Proposals) -> Option<EventKind> {
         if !readiness.timer_entered
             && readiness

@@ -9,7 +9,7 @@ use crate::replica::{Fed, Feed};
 use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
 use std::collections::VecDeque;
 
-/// What the replica loop gives the replaying vCPU.
+/// An item that the replica loop gives the replaying vCPU.
 #[derive(Clone, Debug)]
 pub enum Item {
     /// Consecutive entries.
@@ -23,7 +23,7 @@ pub enum Item {
 /// Entries replayed before the loop is told, when more are waiting.
 const REPORT_ENTRIES: u32 = 256;
 
-/// What the loop has given and the feed has not taken. Entries in it are bounded by the
+/// Items that the loop has given and the feed has not taken. Entries in them are bounded by the
 /// flow-control window: the role machine disconnects from a peer that sends more. Between two lots
 /// of them there is one [`Item::Advance`] at most, whatever heartbeats say.
 #[derive(Debug, Default)]

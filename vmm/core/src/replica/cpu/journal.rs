@@ -31,7 +31,7 @@ pub trait JournalHost {
     /// Every entry at exits up to `exits` has been told.
     fn passed(&mut self, exits: u64);
 
-    /// Whether the guest has to wait.
+    /// True where the guest has to wait.
     ///
     /// # Errors
     /// [`DoorError`].

@@ -1,4 +1,4 @@
-//! What connects a vCPU thread with the role machine, without the threads: journal, feed, guest
+//! The connection of a vCPU thread with the role machine, without the threads: journal, feed, guest
 //! time, and the choice among arrivals. The shell gives each of them what a host has (a channel, a
 //! clock, a way to wait); the simulator gives others.
 
@@ -27,7 +27,7 @@ pub enum Carried {
     Decoded(Vec<Entry>),
 }
 
-/// What the vCPU thread tells the replica loop.
+/// A message of the vCPU thread to the replica loop.
 pub type FromCpu = Input<Carried, Payload>;
 
 /// Messages of the vCPU thread that may wait for the replica loop. A batch is at most 64 KiB

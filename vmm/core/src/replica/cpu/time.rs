@@ -72,7 +72,8 @@ impl GuestTime {
 /// set back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct WallClock {
-    /// Where the guest's clock was last seen to be the host's, or began; and what had elapsed then.
+    /// Reading at which the guest's clock was last seen to be the host's, or began; and the time
+    /// that had elapsed then.
     from_ns: u64,
     from_elapsed_ns: u64,
 }
@@ -85,7 +86,7 @@ impl WallClock {
         }
     }
 
-    /// What it shows, when `elapsed_ns` have passed since it began and the host's shows `host_ns`.
+    /// Its reading when `elapsed_ns` have passed since it began and the host's shows `host_ns`.
     fn read(&mut self, elapsed_ns: u64, host_ns: u64) -> u64 {
         let since_ns = elapsed_ns.saturating_sub(self.from_elapsed_ns);
         let slower_ns = self.from_ns.saturating_add(since_ns / BEHIND_SLOWER);

@@ -10,7 +10,7 @@ use crate::replica::mutant::{self, Mutant};
 use crate::replica::role::Action;
 use std::collections::VecDeque;
 
-/// What a loop does next.
+/// A task that a loop carries out next.
 #[derive(Debug)]
 pub enum Doing {
     /// This action. An [`Action::Release`] is given to [`Carrying::leaving`].
@@ -44,7 +44,7 @@ impl Carrying {
         self.actions.is_empty() && self.leaving.is_empty()
     }
 
-    /// What is next, and stays so.
+    /// Returns the next task without taking it.
     #[must_use]
     pub fn next(&self) -> Option<Next<'_>> {
         match self.actions.front() {
@@ -64,7 +64,7 @@ impl Carrying {
     }
 }
 
-/// What is next.
+/// The next task, not taken yet.
 #[derive(Debug)]
 pub enum Next<'a> {
     /// This action.

@@ -1,7 +1,7 @@
 //! Outputs that the role machine has released, on their way out.
 //!
-//! What one step releases leaves together: frames that follow one another take a single system
-//! call.
+//! Outputs that one step releases leave together: frames that follow one another take a single
+//! system call.
 
 use crate::replica::cpu::Payload;
 use crate::replica::mutant::{self, Mutant};
@@ -32,9 +32,9 @@ impl Leaving {
         self.outputs.len()
     }
 
-    /// What may leave at `now_ns`, in order: all but frames whose time is over. These are lost, as
-    /// frames are. Console text is never late: the peer has been told that it has left, so nobody
-    /// else would write it.
+    /// Outputs that may leave at `now_ns`, in order: all but frames whose time is over. These are
+    /// lost, as frames are. Console text is never late: the peer has been told that it has left, so
+    /// nobody else would write it.
     pub fn at(&self, now_ns: u64) -> impl Iterator<Item = &Output<Payload>> {
         self.outputs
             .iter()

@@ -1,6 +1,6 @@
-//! What a replica loop decides by itself, without its sockets and threads: which source it reads
-//! next, in which order it carries out the role machine's actions, which outputs leave together or
-//! too late, and what it does with its connection.
+//! Decisions that a replica loop takes by itself, without its sockets and threads: which source it
+//! reads next, in which order it carries out the role machine's actions, which outputs leave
+//! together or too late, and what it does with its connection.
 
 pub mod carrying;
 pub mod leaving;

@@ -1,4 +1,5 @@
-//! What came over the channel, ready for the role machine: consecutive entries are one batch.
+//! Records that came over the channel, ready for the role machine: consecutive entries are one
+//! batch.
 
 use crate::replica::cpu::Carried;
 use crate::replica::output_bytes;
@@ -15,7 +16,7 @@ pub enum Received {
     Entries(Batch<Carried>),
 }
 
-/// What `records` with their sizes in bytes are, in order.
+/// Converts `records` with their sizes in bytes into messages and batches, in order.
 #[must_use]
 pub fn together(records: Vec<(Record, u64)>) -> Vec<Received> {
     let mut records = records.into_iter().peekable();
@@ -89,7 +90,7 @@ mod tests {
         (Record::Message(Message::Goodbye(Goodbye { reason })), 70)
     }
 
-    /// What was made of it: the first and last entry, exits and bytes of each batch; none for a
+    /// Shape of the result: the first and last entry, exits and bytes of each batch; none for a
     /// message.
     fn shape(records: Vec<(Record, u64)>) -> Vec<Option<(u64, u64, u64, u64)>> {
         let batches = together(records).into_iter().map(|received| match received {

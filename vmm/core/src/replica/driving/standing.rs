@@ -1,4 +1,4 @@
-//! Where a replica stands as its loop sees it: its connection to the peer, and its vCPU.
+//! Standing of a replica as its loop sees it: its connection to the peer, and its vCPU.
 //!
 //! ```text
 //!   connected --(peer gone, or Disconnect of a live side)--> parted --(Solo)--> closing --> closed
@@ -8,10 +8,10 @@
 
 use crate::replica::role::{Action, Input, Report};
 
-/// Where a replica stands.
+/// Standing of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
-    /// What the peer sends is read.
+    /// True while what the peer sends is read.
     pub connected: bool,
     /// The connection is to be closed once what is queued is written.
     pub closing: bool,

@@ -9,7 +9,7 @@ pub struct Turns {
 }
 
 impl Turns {
-    /// What the first source brings that has something, of sources `0..count`, asked from the one
+    /// Takes from the first source that has something, of sources `0..count`, asked from the one
     /// behind the last that was taken from.
     pub fn next<T>(&mut self, count: usize, mut ask: impl FnMut(usize) -> Option<T>) -> Option<T> {
         let places = (0..count).map(|place| (self.first + place) % count);

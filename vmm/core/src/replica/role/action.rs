@@ -1,4 +1,4 @@
-//! What a replica wants done.
+//! Actions of a replica.
 
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
@@ -11,7 +11,7 @@ pub enum Halt {
     Fenced,
     /// The guest has ended.
     Ended {
-        /// How.
+        /// Reason of the end.
         reason: EndReason,
     },
     /// It was asked to stop.
@@ -20,7 +20,7 @@ pub enum Halt {
     NotArmed,
 }
 
-/// What a replica wants done. Carried out in order.
+/// An action that a replica wants carried out. Actions are carried out in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action<E, O> {
     /// Say this to the peer.

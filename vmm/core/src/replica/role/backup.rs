@@ -17,7 +17,7 @@ use super::{
 };
 use crate::replica::mutant::{self, Mutant};
 
-/// How many windows of entries may be here unreplayed. The primary keeps to one; batches may be cut
+/// Windows of entries that may be here unreplayed. The primary keeps to one; batches may be cut
 /// differently on this side, so that one already counted as replayed there counts in full here.
 const WINDOWS_MAX: u64 = 2;
 
@@ -33,7 +33,7 @@ struct Unreplayed {
     received_at_ns: u64,
 }
 
-/// Whether this side may claim.
+/// Standing of this side, which decides whether it may claim.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Standing {
     /// It has been the backup from the start.
@@ -256,7 +256,7 @@ impl Backup {
         None
     }
 
-    /// Whether it has not been armed.
+    /// True where it is a newcomer that has not been armed.
     pub fn is_newcomer(&self) -> bool {
         self.standing == Standing::Newcomer
     }

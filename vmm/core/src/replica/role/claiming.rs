@@ -24,7 +24,7 @@ const ASK_AGAIN_NS_MAX: u64 = 60_000_000_000;
 /// 7, 15, 31 and 63 s, and then once a minute: the last is asked after ten minutes of silence.
 const QUESTIONS_MAX: u32 = 16;
 
-/// How often people are told that the store does not answer.
+/// Interval at which people are told that the store does not answer.
 const COMPLAIN_NS: u64 = 1_000_000_000;
 
 /// Which side claims, and what it has.
@@ -36,7 +36,8 @@ pub(super) enum Side {
     Backup(Stored),
 }
 
-/// What the store was asked and has not answered, and when to speak to it, or of it.
+/// Questions that the store was asked and has not answered, and the times at which to ask it again,
+/// or to report on it.
 #[derive(Debug)]
 struct Questions {
     open: u32,

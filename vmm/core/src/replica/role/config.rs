@@ -1,4 +1,4 @@
-//! What a replica is told when it starts, and the times that follow from it.
+//! Settings that a replica is given when it starts, and the times that follow from it.
 
 use lockstep_logging_channel::transport::WINDOW_BYTES_MAX;
 use lockstep_logging_channel::{Generation, RECORD_BYTES_MAX, Sequence};
@@ -73,25 +73,25 @@ pub enum ConfigError {
     /// The timeout is out of bounds.
     #[error("a timeout of {} ms: give one from {} to {} ms", ms(*found_ns), ms(TIMEOUT_NS_MIN), ms(TIMEOUT_NS_MAX))]
     Timeout {
-        /// What was given.
+        /// The timeout that was given.
         found_ns: u64,
     },
     /// There is no generation after it.
     #[error("generation {found}: give a smaller one, the next must be a number too")]
     Generation {
-        /// What was given.
+        /// The generation that was given.
         found: u32,
     },
     /// The window holds too little, or more than the transport queues.
     #[error("a window of {found} bytes: give one from {WINDOW_BYTES_MIN} to {WINDOW_BYTES_MAX}")]
     Window {
-        /// What was given.
+        /// The window that was given.
         found: u64,
     },
     /// The lag limit is finer than lag is known.
     #[error("a lag limit of {} ms: give at least {} ms, half the timeout", ms(*found_ns), ms(*min_ns))]
     Lag {
-        /// What was given.
+        /// The lag limit that was given.
         found_ns: u64,
         /// Half the timeout: the backup reports on its replay at least every eighth of it.
         min_ns: u64,
@@ -105,7 +105,7 @@ pub enum ConfigError {
     round_trip_ns / NS_PER_MS, round_trip_ns / NS_PER_US % 1_000, timeout_ns / NS_PER_MS, round_trip_ns_max / NS_PER_MS, timeout_ns_min / NS_PER_MS
 )]
 pub struct RoundTripError {
-    /// What was measured.
+    /// The round trip that was measured.
     pub round_trip_ns: u64,
     /// The timeout.
     pub timeout_ns: u64,
@@ -169,7 +169,7 @@ impl Config {
         self.timeout_ns / 8
     }
 
-    /// How long the primary may release outputs after it sent a heartbeat that the backup has
+    /// Time for which the primary may release outputs after it sent a heartbeat that the backup has
     /// echoed. See `docs/failover.md` for the argument and its margin.
     #[must_use]
     pub fn lease_ns(&self) -> u64 {
@@ -194,7 +194,7 @@ impl Config {
             .saturating_mul(TIMEOUT_STEP_NS)
     }
 
-    /// How long the lease may be over, while the backup is heard, before the primary goes on
+    /// Time for which the lease may be over, while the backup is heard, before the primary goes on
     /// without it. Longer than the backup's timeout: if it is the primary that is no longer heard,
     /// the backup acts first.
     #[must_use]

@@ -96,13 +96,13 @@ impl<E> Flow<E> {
         self.sent_bytes > 0 && self.sent_bytes + more_bytes > self.config.window_bytes_max
     }
 
-    /// Whether entries wait because the backup has to keep too many outputs.
+    /// True where entries wait because the backup has to keep too many outputs.
     fn waits_for_telling(&self) -> bool {
         let waiting = self.waiting.front();
         waiting.is_some_and(|(_, batch)| !self.kept.has_room(batch.output_bytes, &self.config))
     }
 
-    /// Whether entries wait until the backup is told that outputs up to and including entry
+    /// True where entries wait until the backup is told that outputs up to and including entry
     /// `released` have left.
     pub fn is_to_tell(&self, released: Sequence) -> bool {
         released > self.told && self.waits_for_telling()
@@ -115,7 +115,7 @@ impl<E> Flow<E> {
         self.kept.left(released);
     }
 
-    /// Whether entries wait because the window is full.
+    /// True where entries wait because the window is full.
     pub fn window_is_full(&self) -> bool {
         let waiting = self.waiting.front();
         waiting.is_some_and(|(_, batch)| self.is_full(batch.bytes))
@@ -143,7 +143,7 @@ impl<E> Flow<E> {
         }
     }
 
-    /// Whether everything appended was sent.
+    /// True where everything appended was sent.
     pub fn all_sent(&self) -> bool {
         self.waiting.is_empty()
     }

@@ -76,7 +76,7 @@ impl<E> Follower<E> {
         })
     }
 
-    /// How long a heartbeat and its echo take, at least: the newest took so long, or the next has
+    /// Time that a heartbeat and its echo take, at least: the newest took so long, or the next has
     /// been under way for so long.
     pub fn round_trip_ns<O>(&self, turn: &Turn<'_, E, O>) -> u64 {
         let next_sent_ns = self.echoed_ns + turn.core.config.heartbeat_ns();

@@ -7,12 +7,12 @@ use super::turn::{Turn, defect};
 use super::{Action, Halt, Input, Next, Report, Solo, State};
 use crate::replica::mutant::{self, Mutant};
 
-/// What a backup has of the log.
+/// The part of the log that a backup has.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stored {
     /// The newest entry received.
     pub received: Sequence,
-    /// Whether that is the end of the log.
+    /// True where that is the end of the log.
     pub ends: bool,
     /// The newest entry replayed.
     pub replayed: Sequence,

@@ -1,4 +1,4 @@
-//! What happens to a replica.
+//! Inputs of a replica.
 
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
@@ -11,11 +11,11 @@ pub struct Batch<E> {
     pub last: Sequence,
     /// Exits of the execution point of the last entry.
     pub exits: u64,
-    /// Whether the last entry is the end of the log.
+    /// True where the last entry is the end of the log.
     pub ends: bool,
     /// Encoded size of all of them.
     pub bytes: u64,
-    /// What their outputs take in a gate ([`crate::replica::output_bytes`]).
+    /// Bytes that their outputs take in a gate ([`crate::replica::output_bytes`]).
     pub output_bytes: u64,
     /// The entries.
     pub entries: E,
@@ -64,12 +64,12 @@ pub enum Closed {
     ByPeer,
     /// It broke on this side (damaged input, a time limit of the transport): the peer may not know.
     Here {
-        /// What happened.
+        /// Description of what broke it.
         why: String,
     },
 }
 
-/// What a claim came to.
+/// Outcome of a claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The generation is this replica's.
@@ -78,12 +78,12 @@ pub enum Outcome {
     Lost,
     /// There is no verdict; the claim may have been made.
     Unreachable {
-        /// What the store said.
+        /// The store's message.
         why: String,
     },
 }
 
-/// What happens to a replica.
+/// An event that a replica takes as its input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input<E, O> {
     /// A time asked for has come.
@@ -132,7 +132,7 @@ pub enum Input<E, O> {
     /// The guest has ended: on a live side the end entry was appended, on a replaying one it was
     /// replayed.
     GuestEnded {
-        /// How.
+        /// Reason of the end.
         reason: EndReason,
     },
     /// A witness has answered: clients that reach it can reach this side.
@@ -156,7 +156,7 @@ pub enum Input<E, O> {
     Joined,
     /// The newcomer, whose connection was not this replica's yet, is lost.
     NewcomerLost {
-        /// What happened.
+        /// Description of the loss.
         why: String,
     },
     /// The store shows that a later generation than any that this replica knows of was won.

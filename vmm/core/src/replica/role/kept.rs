@@ -22,15 +22,15 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// Whether the primary may send entries with so many bytes of output. A batch always fits where
-    /// nothing is kept.
+    /// True where the primary may send entries with so many bytes of output. A batch always fits
+    /// where nothing is kept.
     pub fn has_room(&self, more_bytes: u64, config: &Config) -> bool {
         let fits = self.bytes + more_bytes <= config.held_bytes_max as u64;
         more_bytes == 0 || self.bytes == 0 || fits || mutant::is(Mutant::IgnoreKeptOutputs)
     }
 
-    /// Whether so many bytes of output are more than a correct primary can have sent: what it may,
-    /// or one batch, each at most.
+    /// True where so many bytes of output are more than a correct primary can have sent: what it
+    /// may, or one batch, each at most.
     pub fn is_too_much(&self, more_bytes: u64, config: &Config) -> bool {
         let bytes_max = config.held_bytes_max as u64 + BATCH_OUTPUT_BYTES_MAX as u64;
         self.bytes.saturating_add(more_bytes) > bytes_max

@@ -5,13 +5,13 @@ use lockstep_logging_channel::message::{Heartbeat, Message};
 
 use super::Config;
 
-/// What is known of the connection to the peer.
+/// Known state of the connection to the peer.
 #[derive(Debug)]
 pub(super) struct Link {
     heartbeat_ns: u64,
     /// When the next heartbeat is due.
     pub due_at_ns: u64,
-    /// What the peer's newest heartbeat said of its clock.
+    /// Time on the peer's clock that its newest heartbeat reported.
     pub peer_sent_at_ns: u64,
     /// When this side sent its newest heartbeat.
     pub sent_at_ns: u64,

@@ -1,4 +1,4 @@
-//! What a replica does, as a pure state machine: `step(now, input) -> actions`.
+//! A replica as a pure state machine: `step(now, input) -> actions`.
 //!
 //! ```text
 //!   primary                                             backup
@@ -91,7 +91,7 @@ enum State<E> {
     Halted,
 }
 
-/// What a step leads to: another state, or none.
+/// Result of a step: another state, or none.
 type Next<E> = Option<State<E>>;
 
 /// One side of a pair. `E` is how the caller has log entries, `O` how it has outputs.
@@ -192,7 +192,7 @@ impl<E, O> Replica<E, O> {
         }
     }
 
-    /// Whether this replica acts alone.
+    /// True where this replica acts alone.
     #[must_use]
     pub fn acts_alone(&self) -> bool {
         matches!(self.state, State::Solo(_) | State::GoingLive(_))
@@ -244,8 +244,8 @@ impl<E> State<E> {
         }
     }
 
-    /// A generation was won that is none of this replica's: it must not speak any more. What it
-    /// asks the store for itself may have been granted without its knowing.
+    /// A generation was won that is not this replica's: it must not speak any more. What it asks
+    /// the store for itself may have been granted without its knowing.
     fn overtaken<O>(&self, turn: &mut Turn<'_, E, O>, generation: Generation) -> Next<E> {
         let own = match self {
             Self::Claiming(claiming) => claiming.generation(),

@@ -16,8 +16,8 @@ pub(super) const TELL_NS: u64 = 1_000_000_000;
 /// The longest that the guest waits at once for a newcomer: a client does not see it.
 const SLICE_NS_MAX: u64 = 10_000_000;
 
-/// How often the guest's share of the time is halved: down to an eighth, so that any newcomer
-/// catches up that replays an eighth as fast as the guest runs.
+/// Number of times that the guest's share of the time is halved: down to an eighth, so that any
+/// newcomer catches up that replays an eighth as fast as the guest runs.
 const HALVINGS_MAX: u64 = 3;
 
 /// A newcomer has so many times the lag with which it joined. With the guest at full speed for one
@@ -40,7 +40,7 @@ impl CatchingUp {
         (now_ns - self.from_ns) / self.patience_ns
     }
 
-    /// Whether the guest waits, and when that changes.
+    /// Returns whether the guest waits, and when that changes.
     fn slice(&self, now_ns: u64) -> (bool, Option<u64>) {
         let halvings = self.patiences(now_ns).min(HALVINGS_MAX);
         if halvings == 0 {
@@ -111,7 +111,7 @@ impl<E> Newcomer<E> {
         self.follower.ran(exits);
     }
 
-    /// Whether its connection is the replica's.
+    /// True where its connection is the replica's.
     pub fn has_joined(&self) -> bool {
         self.catching_up.is_some()
     }
@@ -162,8 +162,8 @@ impl<E> Newcomer<E> {
         !flow.all_sent() || far_behind && !mutant::is(Mutant::ArmFarBehind)
     }
 
-    /// Whether it may be armed: it has been sent everything, has replayed most of it, and does not
-    /// act for now.
+    /// True where it may be armed: it has been sent everything, has replayed most of it, and does
+    /// not act for now.
     pub fn is_ready<O>(&self, turn: &Turn<'_, E, O>) -> bool {
         let early = mutant::is(Mutant::ArmTooEarly);
         let leased = turn.now_ns() < self.follower.lease_until_ns();

@@ -1,4 +1,4 @@
-//! How much of the log may be under way at once, so that a heartbeat sent behind it is still in
+//! Amount of log that may be under way at once, so that a heartbeat sent behind it is still in
 //! time.
 //!
 //! The channel is one stream in which nothing overtakes: a heartbeat, and the echo that renews the
@@ -53,7 +53,7 @@ pub(super) struct Pacing {
     /// The shortest time under way, since `measured_at_ns`.
     way_ns: Option<u64>,
     measured_at_ns: u64,
-    /// What was sent up to here was sent with an earlier budget.
+    /// Entries up to here were sent with an earlier budget.
     judged: Sequence,
     newest: Sequence,
     /// The budget keeps entries back.
@@ -77,7 +77,7 @@ impl Pacing {
         }
     }
 
-    /// Whether so many bytes may be sent now.
+    /// True where so many bytes may be sent now.
     pub fn has_room(&mut self, bytes: u64) -> bool {
         if mutant::is(Mutant::FillTheChannel) {
             return true;
@@ -133,8 +133,8 @@ impl Pacing {
         let way_ns = self.round_trip(took_ns);
         let share_ns = self.bearable_ns.saturating_sub(way_ns) / 3;
         let (aim_ns, queue_ns) = (way_ns + share_ns, took_ns - way_ns);
-        // What would have taken as long as it may. At most a window, times at most an hour and a
-        // half in nanoseconds: more than 64 bits.
+        // Bytes that would have taken as long as they may. At most a window, times at most an hour
+        // and a half in nanoseconds: more than 64 bits.
         let scaled = u128::from(come.bytes_before) * u128::from(aim_ns) / u128::from(took_ns.max(1));
         let scaled = u64::try_from(scaled).unwrap_or(u64::MAX);
         if queue_ns > share_ns {

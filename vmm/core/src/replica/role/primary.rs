@@ -116,7 +116,8 @@ impl<E> Primary<E> {
         self.backup.lease_until_ns()
     }
 
-    /// What the oldest output waits for, if one does; else what the guest waits for, if it does.
+    /// Reason why the oldest output waits, if one does; else the reason why the guest waits, if it
+    /// does.
     pub fn held_by<O>(&self, turn: &Turn<'_, E, O>) -> HeldBy {
         let flow = &self.backup.flow;
         let window = HeldBy::Window {

@@ -1,4 +1,4 @@
-//! What a replica tells people.
+//! Reports of a replica to people.
 
 use lockstep_logging_channel::{Generation, Sequence};
 
@@ -14,38 +14,38 @@ pub enum Cause {
     Closed,
     /// The connection broke on this side.
     Broken {
-        /// What happened.
+        /// Description of what broke it.
         why: String,
     },
     /// It said what no correct peer says.
     Violation {
-        /// What that was.
+        /// Description of the violation.
         why: String,
     },
     /// It said goodbye.
     Left {
-        /// What it said.
+        /// The reason it gave.
         reason: String,
     },
     /// The log that is kept for it has become too long.
     LogTooLong {
-        /// How long.
+        /// Length of the log.
         bytes: u64,
     },
     /// It replays too slowly to catch up.
     TooSlow {
-        /// How far it is behind, in nanoseconds.
+        /// Time by which it is behind, in nanoseconds.
         lag_ns: u64,
     },
     /// This side has lost it before it could join.
     Here {
-        /// What happened.
+        /// Description of the loss.
         why: String,
     },
     /// It is there, but what it says is too old: the lease was over for so long that the pair
     /// serves nobody.
     TooFar {
-        /// How long the lease has been over, in nanoseconds.
+        /// Time for which the lease has been over, in nanoseconds.
         unleased_ns: u64,
         /// The round trip, at least, in nanoseconds.
         round_trip_ns: u64,
@@ -54,7 +54,7 @@ pub enum Cause {
     },
 }
 
-/// What outputs, or the guest, wait for.
+/// Reason why outputs, or the guest, wait.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeldBy {
     /// The lease is over: echoes come too late.
@@ -76,14 +76,14 @@ pub enum HeldBy {
     },
     /// The backup is further behind than the lag limit.
     Lag {
-        /// How far, in nanoseconds.
+        /// Time by which it is behind, in nanoseconds.
         lag_ns: u64,
     },
     /// The store has not decided who goes on.
     Verdict,
 }
 
-/// What people want to know about.
+/// A report to people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
     /// The peer counts as gone, or is about to.
@@ -106,10 +106,10 @@ pub enum Report {
         stood_ns: u64,
         /// Outputs that wait.
         outputs: usize,
-        /// What for.
+        /// The reason.
         why: HeldBy,
     },
-    /// What waited has left, and the guest runs.
+    /// Outputs that waited have left, and the guest runs.
     Flows {
         /// For how long it had waited, in nanoseconds.
         stood_ns: u64,
@@ -142,9 +142,9 @@ pub enum Report {
     },
     /// The store gives no verdict; it is asked again. Outputs wait.
     StorageUnreachable {
-        /// How often it was asked.
+        /// Number of times that it was asked.
         attempts: u32,
-        /// What it said.
+        /// The store's message.
         why: String,
     },
     /// The store has not answered for a while, and is asked again now and then. Outputs wait.
@@ -216,18 +216,18 @@ pub enum Report {
     },
 }
 
-/// How a lease was renewed.
+/// Renewals of a lease.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Lease {
     /// The longest time from one renewal to the next, in nanoseconds.
     pub gap_ns_max: u64,
     /// The oldest that a lease was when it was renewed, in nanoseconds: it counts from sending.
     pub age_ns_max: u64,
-    /// How often it was over before it was renewed.
+    /// Number of times that it was over before it was renewed.
     pub lapses: u64,
 }
 
-/// Whether the machine would survive the loss of one side, and if not, why.
+/// Protection of the machine against the loss of one side, or the reason why there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Protection {
     /// The backup has the log, and may take over.
@@ -259,9 +259,9 @@ pub struct Statistics {
     /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on
     /// a backup.
     pub round_trip_ns: u64,
-    /// How the primary's lease was renewed so far.
+    /// Renewals of the primary's lease so far.
     pub lease: Lease,
-    /// Whether the machine is protected.
+    /// Protection of the machine.
     pub protection: Protection,
     /// A witness is reached; none where no witness was named.
     pub witness_reached: Option<bool>,

@@ -1,5 +1,5 @@
-//! How long a heartbeat and its echo take: measured all the time, and told where the timeout cannot
-//! bear it. And how the lease is renewed by it.
+//! Time that a heartbeat and its echo take: measured all the time, and reported where the timeout
+//! cannot bear it. Also the renewals of the lease by it.
 
 use super::{Config, Lease, Report};
 
@@ -62,7 +62,7 @@ pub(super) struct Renewals {
 impl Renewals {
     /// A lease that stood until `until_ns`, and counted for `lease_ns`, is renewed.
     pub fn take(&mut self, now_ns: u64, until_ns: u64, lease_ns: u64) {
-        // The first is no renewal: before it there was no lease.
+        // The first is not a renewal: before it there was no lease.
         if let Some(newest_at_ns) = self.newest_at_ns.replace(now_ns) {
             let gap_ns = now_ns - newest_at_ns;
             let age_ns = (now_ns + lease_ns).saturating_sub(until_ns);

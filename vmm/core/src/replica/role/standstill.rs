@@ -5,7 +5,7 @@ use super::round_trip::TELL_NS;
 use super::turn::Turn;
 use super::{HeldBy, Report};
 
-/// What people were told of a standstill.
+/// Record of the reports to people about a standstill.
 #[derive(Debug, Default)]
 pub(super) struct Standstill {
     /// Since when what stands still did so, and when that was told.

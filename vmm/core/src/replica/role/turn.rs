@@ -1,4 +1,4 @@
-//! What every state of a replica has, and what a step may do with it.
+//! Data that every state of a replica has, and operations that a step may do with it.
 
 use lockstep_logging_channel::{EndReason, Generation, Message, Sequence};
 
@@ -15,7 +15,7 @@ pub(super) struct Waiting<O> {
     since_ns: u64,
 }
 
-/// What a replica keeps whatever state it is in.
+/// Data that a replica keeps whatever state it is in.
 #[derive(Debug)]
 pub(super) struct Core<O> {
     pub config: Config,
@@ -24,9 +24,9 @@ pub(super) struct Core<O> {
     pub witnesses: Witnesses,
     /// Time of the last step; never goes back.
     pub now_ns: u64,
-    /// How the guest ended, once it has.
+    /// Reason of the guest's end, once it has ended.
     pub ended: Option<EndReason>,
-    /// What people were told of outputs that wait.
+    /// Record of the reports to people about outputs that wait.
     pub standstill: Standstill,
     throttled: bool,
     throttled_at_ns: u64,
@@ -49,7 +49,7 @@ impl<O> Core<O> {
         }
     }
 
-    /// What a replica keeps that has won its generation before: what its guest says leaves at once.
+    /// Data of a replica that has won its generation before: outputs of its guest leave at once.
     pub fn alone(config: Config, now_ns: u64) -> Self {
         let mut core = Self::new(config, now_ns);
         core.gate.open().for_each(drop);

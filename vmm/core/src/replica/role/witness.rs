@@ -37,8 +37,8 @@ impl Config {
         self.timeout_ns / 2
     }
 
-    /// How long a side that reaches no witness waits before it claims: as long as its peer may need
-    /// to notice, and as long again for the peer's claim to reach the store.
+    /// Time that a side that reaches no witness waits before it claims: as long as its peer may
+    /// need to notice, and as long again for the peer's claim to reach the store.
     #[must_use]
     pub fn witness_wait_ns(&self) -> u64 {
         self.timeout_ns * 2
@@ -56,7 +56,7 @@ struct Witness {
     report_from_ns: u64,
 }
 
-/// What is known of this side's witnesses.
+/// Known state of this side's witnesses.
 #[derive(Debug)]
 pub(super) struct Witnesses {
     fresh_ns: u64,
@@ -96,12 +96,12 @@ impl Witnesses {
         self.all.iter().any(|witness| self.is_reached(now_ns, *witness))
     }
 
-    /// Whether this side reaches a witness; none where it has no witness.
+    /// True where this side reaches a witness; none where it has no witness.
     pub fn reached(&self, now_ns: u64) -> Option<bool> {
         (!self.all.is_empty()).then(|| self.reaches_one(now_ns))
     }
 
-    /// How long a claim has to wait; none where it does not.
+    /// Time that a claim has to wait; none where it does not.
     pub fn wait_ns(&self, now_ns: u64) -> Option<u64> {
         if mutant::is(Mutant::WaitThoughReached) && !self.all.is_empty() {
             return Some(self.wait_ns);

@@ -6,7 +6,7 @@ use super::*;
 use crate::machine::door::Door;
 use lockstep_logging_channel::Digest;
 
-/// What a guest does at an exit.
+/// Action of a guest at an exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Does {
     Ask(Question),

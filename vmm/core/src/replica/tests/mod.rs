@@ -23,8 +23,8 @@ use std::rc::Rc;
 #[derive(Clone, Debug, Default)]
 pub struct FakeOutside {
     pub now: u64,
-    /// What each question for arrivals finds. An idle guest waits for the next that is something;
-    /// at the end, for the timer.
+    /// Results of the questions for arrivals, in order. An idle guest waits for the next that is
+    /// something; at the end, for the timer.
     pub arrivals: VecDeque<Option<EventKind>>,
     /// Arrivals may interrupt between exits.
     pub kicks: bool,
@@ -70,7 +70,7 @@ impl Outside for FakeOutside {
     }
 }
 
-/// What a journal was given.
+/// Data that a journal was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Written {
     pub entries: Vec<Entry>,
@@ -118,7 +118,7 @@ impl Journal for FakeJournal {
     }
 }
 
-/// What a feed was told of the replay.
+/// Reports on the replay that a feed was given.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     pub replayed: Vec<(Sequence, u64)>,

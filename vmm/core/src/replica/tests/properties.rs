@@ -6,7 +6,7 @@ use super::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
 
-/// What the guest was told, and what the journal was given.
+/// Inputs that the guest was given, and data that the journal was given.
 struct Recording {
     told: Vec<(ExecutionPoint, Body)>,
     written: Written,
@@ -77,7 +77,7 @@ fn outside() -> impl Strategy<Value = FakeOutside> {
     })
 }
 
-/// How an entry is altered.
+/// Kind of alteration of an entry.
 #[derive(Clone, Copy, Debug)]
 enum Alteration {
     Body,
@@ -168,7 +168,7 @@ fn go_live_after(script: &Script, kept: &[Entry], world: FakeOutside) -> Continu
     }
 }
 
-/// What the guest is told by these entries.
+/// Inputs that these entries give the guest.
 fn inputs(entries: &[Entry]) -> Vec<Body> {
     let bodies = entries.iter().map(|entry| entry.body.clone());
     bodies
@@ -202,7 +202,7 @@ proptest! {
         let clock = outside.kicks;
         let mut entries = record(&script, outside).written.entries;
         let at = at.index(entries.len());
-        // What follows an end no replay looks at: the log's reader refuses it.
+        // No replay looks at what follows an end: the log's reader refuses it.
         prop_assume!(!(matches!(alteration, Alteration::Doubled) && at + 1 == entries.len()));
         alter(&mut entries, at, alteration);
 

@@ -1,4 +1,4 @@
-//! What a recorder writes, and when it says that exits are passed.
+//! Entries that a recorder writes, and the points at which it reports that exits are passed.
 
 use super::*;
 use crate::machine::door::Door;

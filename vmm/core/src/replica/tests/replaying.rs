@@ -1,4 +1,4 @@
-//! What a replayer serves, for what it waits, and what it calls each difference.
+//! Answers that a replayer gives, its waits, and the part it names for each difference.
 
 use super::*;
 use crate::machine::door::Door;

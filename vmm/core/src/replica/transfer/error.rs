@@ -45,7 +45,7 @@ pub enum TransferError {
     Malformed {
         /// Number of the record that has to come.
         number: u64,
-        /// What is wrong with it.
+        /// Description of the defect.
         why: &'static str,
     },
     /// More than any sender sends.
@@ -60,7 +60,7 @@ pub enum TransferError {
     /// Not all of it came.
     #[error("the transfer was cut short: it ends before its {section}")]
     Cut {
-        /// What has to come.
+        /// Name of the part that has to come.
         section: &'static str,
     },
     /// A section is refused.

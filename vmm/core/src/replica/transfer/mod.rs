@@ -58,7 +58,7 @@ const RAW_BYTES_MAX: usize = 127_248;
 pub const RECORD_BYTES_MAX: usize = RECORD_HEADER_BYTES + RAW_BYTES_MAX + RAW_BYTES_MAX / 255 + 1 + 20;
 const _: () = assert!(RECORD_BYTES_MAX + 3 <= BODY_BYTES_MAX);
 
-/// What is captured of a machine where the guest stands, beside the pages that are left.
+/// State captured of a machine where the guest stands, beside the pages that are left.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Capture {
     /// The machine without its memory.

@@ -21,7 +21,7 @@ pub struct Received {
     pub position: LogPosition,
 }
 
-/// What a record led to.
+/// Result of a record.
 #[derive(Debug)]
 pub enum Taken {
     /// More has to come.
@@ -30,7 +30,7 @@ pub enum Taken {
     All(Box<Received>),
 }
 
-/// What has come of the parts behind the memory.
+/// Parts behind the memory that have come so far.
 #[derive(Debug)]
 enum Stage {
     Start,
@@ -111,7 +111,7 @@ impl Receiver {
         Ok(Taken::More)
     }
 
-    /// What is in a record, if it is the next.
+    /// Returns the contents of a record, if it is the next.
     fn open(&self, record: &[u8]) -> Result<Vec<u8>, TransferError> {
         let malformed = |why| TransferError::Malformed {
             number: self.number,

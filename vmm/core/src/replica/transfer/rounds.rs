@@ -1,4 +1,4 @@
-//! What to do with the pages that were written while others were sent: send them too, copy them and
+//! Treatment of the pages that were written while others were sent: send them too, copy them and
 //! stop the guest, or fork.
 //!
 //! ```text
@@ -23,7 +23,7 @@ pub const DECLINED_MAX: u32 = 3;
 /// Rounds, at most. Each leaves a quarter fewer: from 786,432 pages (3 GiB) to 8,192 takes 16.
 pub const ROUNDS_MAX: u32 = 24;
 
-/// What comes next.
+/// The next step of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send what was written, and look again.
@@ -62,7 +62,7 @@ impl Rounds {
         self.made
     }
 
-    /// What to do when `left` pages were written meanwhile.
+    /// Decides what to do when `left` pages were written meanwhile.
     pub fn next(&mut self, left: u64) -> Next {
         let next = if self.declined >= DECLINED_MAX {
             Next::Fork

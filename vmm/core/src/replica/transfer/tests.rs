@@ -140,7 +140,7 @@ fn a_record_fits_a_message_whatever_is_in_it() {
     assert_eq!(records.len() as u64, 2 + PAGES.div_ceil(PAGES_PER_RECORD as u64));
 }
 
-/// What happens between two steps of the sender.
+/// An event between two steps of the sender.
 #[derive(Clone, Debug)]
 enum Happening {
     Written(u64, u8),

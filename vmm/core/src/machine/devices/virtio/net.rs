@@ -24,7 +24,7 @@ const HEADER_BYTES: usize = 12;
 const DROPPED_FRAMES_MAX: u64 = 1 << 62;
 const NUM_BUFFERS_OFFSET: usize = 10;
 
-/// Whether the guest wants to hear of it.
+/// The guest's wish to be notified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Notify {
     /// Interrupt.
@@ -282,7 +282,7 @@ fn next_chain<'a>(
     Ok(queue.iter(memory)?.next())
 }
 
-/// Whether a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An
+/// True where a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An
 /// indirect table, which is not offered but which the queue library follows, may claim 65,535 of
 /// them: 256 such chains hold the vCPU thread for seconds.
 fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
@@ -364,7 +364,8 @@ mod tests {
         memory.write_obj(next, GuestAddress(place + 14)).unwrap();
     }
 
-    /// What is sent of one chain of so many descriptors of one byte, in an indirect table.
+    /// Frames that are sent from one chain of so many descriptors of one byte, in an indirect
+    /// table.
     fn sent_from_indirect(descriptors: u16) -> Vec<Vec<u8>> {
         let memory = memory::allocate(MEMORY_BYTES_MIN).unwrap();
         for index in 0..descriptors {

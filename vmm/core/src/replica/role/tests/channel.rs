@@ -203,7 +203,7 @@ fn sent_bytes(actions: &Actions) -> u64 {
     actions.iter().map(bytes).sum()
 }
 
-/// What a guest that writes as fast as it may makes of a channel.
+/// Effect on a channel of a guest that writes as fast as it may.
 struct Flooded {
     /// Bytes that came to the backup.
     bytes: u64,
@@ -222,7 +222,7 @@ const SECOND: u64 = 1_000_000_000;
 /// for some seconds of virtual time. Nothing overtakes on it.
 fn flood(bytes_per_s: u64, way_ns: u64, seconds: u64) -> Flooded {
     let mut replica = Replica::<(), u64>::primary(Config::default(), 0).unwrap();
-    // What comes back to the primary, in order of time.
+    // Inputs that come to the primary, in order of time.
     let mut agenda: BTreeMap<(u64, u64), Input<(), u64>> = BTreeMap::new();
     let (mut number, mut free_at_ns, mut next, mut throttled) = (0, 0, Sequence(1), false);
     let mut flooded = Flooded {

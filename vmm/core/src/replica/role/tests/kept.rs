@@ -44,7 +44,8 @@ fn with_much_said() -> Subject {
 fn a_primary_sends_no_more_output_than_the_backup_keeps() {
     let mut subject = with_much_said();
     assert_eq!(say(&mut subject, 32, 1), [Action::Throttle(true)]);
-    // What is acknowledged leaves; the backup is told at once, and what follows comes behind that.
+    // An output that is acknowledged leaves; the backup is told at once, and what follows comes
+    // behind that.
     let actions = subject.acknowledge(33, 1, 0);
     assert_eq!(released(&actions), [(1, 125)]);
     let heartbeat = Heartbeat {

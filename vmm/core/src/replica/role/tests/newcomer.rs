@@ -215,7 +215,7 @@ fn an_end_that_it_has_whole_is_replayed() {
             reason: powered_off()
         })]
     );
-    // What it has said last is not known to have left: nobody may claim it here.
+    // Its last outputs are not known to have left: nobody may claim it here.
     check_not_armed(&whole().step(6, Input::PeerClosed(Closed::ByPeer)));
 }
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// What may happen next. Every side is told the time whenever it is not stopped.
+/// An event that may happen next. Every side is told the time whenever it is not stopped.
 #[derive(Clone, Debug)]
 enum Happening {
     Pass {
@@ -195,7 +195,7 @@ impl Pair {
         }
     }
 
-    /// What the primary has not said of the history that survives, the backup has.
+    /// Asserts that what the primary has not said of the history that survives, the backup has.
     fn check_nothing_lost(&self, after: u64) {
         let said = |sequence: &u64| self.sides.iter().any(|side| side.released.contains(sequence));
         let lost: Vec<_> = (1..=after).filter(|sequence| !said(sequence)).collect();
