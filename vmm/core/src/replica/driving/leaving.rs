@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_may_be_late_and_console_text_may_not() {
+    fn late_frames_are_dropped_and_late_console_text_is_not() {
         assert!(may_leave(OutputTarget::Network, 10, 10));
         assert!(!may_leave(OutputTarget::Network, 10, 11));
         assert!(may_leave(OutputTarget::Console, 10, 11));
