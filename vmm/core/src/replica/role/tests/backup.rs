@@ -8,38 +8,17 @@ fn with_entries() -> Subject {
     subject
 }
 
-fn end_entry(subject: &mut Subject, now_ms: u64) -> Actions {
-    let batch = Batch {
-        ends: true,
-        ..subject.batch(100)
-    };
-    subject.step(now_ms, Input::ReceivedEntries(batch))
-}
-
 #[test]
 fn entries_are_handed_over_and_then_acknowledged() {
     let (mut subject, _) = Subject::backup();
-    let acknowledge = Acknowledge {
-        received: Sequence(1),
-        replayed: Sequence(0),
-    };
-    let expected = [
-        Action::Deliver(batch(1, 100)),
-        Action::Send(Message::Acknowledge(acknowledge)),
-    ];
-    assert_eq!(subject.entries(1), expected);
+    assert_eq!(subject.entries(1), handed_over(1, 0));
 }
 
 #[test]
 fn a_heartbeat_is_echoed_at_once() {
     let (mut subject, _) = Subject::backup();
     let actions = subject.heartbeat(10, 7, 0, 0);
-    let echoed = Heartbeat {
-        sent_at_ns: 10 * MS,
-        echo_ns: 7 * MS,
-        ..Heartbeat::default()
-    };
-    assert_eq!(messages(&actions), [&Message::Heartbeat(echoed)]);
+    assert_eq!(messages(&actions), [&echo(10, 7)]);
 }
 
 #[test]
@@ -170,7 +149,7 @@ fn what_no_primary_says_ends_the_pair() {
 #[test]
 fn nothing_follows_the_end() {
     let mut subject = with_entries();
-    end_entry(&mut subject, 3);
+    subject.end_entry(3);
     assert!(matches!(
         causes(&subject.entries(4))[..],
         [Cause::Violation { .. }]
@@ -180,52 +159,29 @@ fn nothing_follows_the_end() {
 #[test]
 fn an_end_that_is_all_said_needs_nobody_asked() {
     let mut subject = with_entries();
-    end_entry(&mut subject, 3);
+    subject.end_entry(3);
     subject.heartbeat(4, 1, 0, 3);
     assert_eq!(claims(&subject.step(5, goodbye())), NO_CLAIM);
     subject.replay(6, 3);
-    let actions = subject.step(
-        7,
-        Input::GuestEnded {
-            reason: powered_off(),
-        },
-    );
-    assert_eq!(
-        actions,
-        [Action::Halt(Halt::Ended {
-            reason: powered_off()
-        })]
-    );
+    let actions = subject.step(7, guest_ended());
+    assert_eq!(actions, [halt_ended()]);
 }
 
 #[test]
 fn an_end_replayed_before_the_goodbye_waits_for_it() {
     let mut subject = with_entries();
-    end_entry(&mut subject, 3);
+    subject.end_entry(3);
     subject.replay(4, 3);
-    assert_eq!(
-        subject.step(
-            5,
-            Input::GuestEnded {
-                reason: powered_off()
-            }
-        ),
-        NO_ACTION
-    );
+    assert_eq!(subject.step(5, guest_ended()), NO_ACTION);
     subject.heartbeat(6, 1, 0, 3);
     let actions = subject.step(7, goodbye());
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Halt(Halt::Ended {
-            reason: powered_off()
-        }))
-    );
+    assert_eq!(actions.last(), Some(&halt_ended()));
 }
 
 #[test]
 fn an_end_that_was_not_all_said_is_said_here() {
     let mut subject = with_entries();
-    end_entry(&mut subject, 3);
+    subject.end_entry(3);
     subject.heartbeat(4, 1, 0, 2);
     subject.replay(5, 3);
     assert_eq!(claims(&subject.step(6, Input::PeerClosed(Closed::ByPeer))), [2]);
@@ -236,18 +192,8 @@ fn an_end_that_was_not_all_said_is_said_here() {
             .any(|action| matches!(action, Action::GoLive { .. }))
     );
     assert_eq!(released(&actions), [(3, FOR_EVER)]);
-    let actions = subject.step(
-        8,
-        Input::GuestEnded {
-            reason: powered_off(),
-        },
-    );
-    assert_eq!(
-        actions,
-        [Action::Halt(Halt::Ended {
-            reason: powered_off()
-        })]
-    );
+    let actions = subject.step(8, guest_ended());
+    assert_eq!(actions, [halt_ended()]);
 }
 
 #[test]

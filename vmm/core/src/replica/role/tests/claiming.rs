@@ -21,11 +21,7 @@ fn the_winner_announces_itself_replays_goes_live_and_speaks() {
         Action::Report(Report::Won { generation }),
         Action::Announce { generation },
         Action::Release {
-            output: Output {
-                sequence: Sequence(2),
-                bytes: 100,
-                payload: 2,
-            },
+            output: output(Sequence(2), 100),
             held_ns: MS,
             until_ns: u64::MAX,
         },
@@ -36,13 +32,7 @@ fn the_winner_announces_itself_replays_goes_live_and_speaks() {
     let actions = subject.replay(13, 3);
     assert_eq!(released(&actions), [(3, FOR_EVER)]);
     assert!(actions.contains(&Action::Report(Report::Replayed { sequence: after })));
-    let actions = subject.step(
-        14,
-        Input::LiveAt {
-            sequence: after,
-            exits: 9,
-        },
-    );
+    let actions = subject.live_at(14, 3, 9);
     assert_eq!(actions, [Action::Report(Report::Live { generation, exits: 9 })]);
     assert_eq!(released(&subject.output(15)), [(4, FOR_EVER)]);
     assert!(subject.replica.acts_alone());
@@ -184,17 +174,8 @@ fn a_verdict_on_another_generation_does_not_count() {
 fn the_guest_of_a_claiming_primary_runs_on_and_is_held() {
     let (mut subject, _) = Subject::primary();
     subject.step(1, Input::PeerClosed(Closed::ByPeer));
-    let batch = subject.batch(100);
     let bytes = Config::default().held_bytes_max + 1;
-    let outputs = vec![Output {
-        sequence: Sequence(1),
-        bytes,
-        payload: 1,
-    }];
-    assert_eq!(
-        subject.step(2, Input::Appended { batch, outputs }),
-        [Action::Throttle(true)]
-    );
+    assert_eq!(subject.output_of(2, bytes), [Action::Throttle(true)]);
     let actions = subject.claimed(3, Outcome::Won);
     assert_eq!(released(&actions), [(1, FOR_EVER)]);
     assert!(actions.contains(&Action::Throttle(false)));
@@ -214,13 +195,7 @@ fn asked_to_stop_it_stops() {
 fn going_live_early_is_a_defect() {
     let mut subject = claiming();
     subject.claimed(11, Outcome::Won);
-    subject.step(
-        12,
-        Input::LiveAt {
-            sequence: Sequence(2),
-            exits: 9,
-        },
-    );
+    subject.live_at(12, 2, 9);
 }
 
 #[test]

@@ -33,9 +33,8 @@ pub(super) fn saved(now_ms: u64) -> Subject {
 
 fn saved_with(config: Config, now_ms: u64) -> Subject {
     let mut subject = alone_with(config);
-    let sequence = Sequence(10);
-    let actions = subject.step(now_ms, Input::SavedAt { sequence, exits: 40 });
-    assert_eq!(reports(&actions), [&Report::Saved { after: sequence }]);
+    let actions = subject.saved_at(now_ms, 10, 40);
+    assert_eq!(reports(&actions), [&Report::Saved { after: Sequence(10) }]);
     subject
 }
 
@@ -111,13 +110,7 @@ fn alone_everything_is_said_at_once_and_nobody_is_told() {
 fn the_log_is_kept_from_where_the_state_was_saved() {
     let mut subject = alone();
     subject.output(10);
-    subject.step(
-        20,
-        Input::SavedAt {
-            sequence: Sequence(11),
-            exits: 40,
-        },
-    );
+    subject.saved_at(20, 11, 40);
     for now_ms in [30, 31] {
         let actions = subject.output(now_ms);
         assert_eq!((released(&actions).len(), sent(&actions)), (1, vec![]));
@@ -211,19 +204,14 @@ fn what_has_left_before_is_not_taken_back() {
 #[test]
 fn nothing_is_armed_before_everything_is_sent() {
     let mut subject = saved(40);
-    let large = |subject: &mut Subject, now_ms, bytes| {
-        let batch = subject.batch(bytes);
-        let outputs = Vec::new();
-        subject.step(now_ms, Input::Appended { batch, outputs })
-    };
     subject.step(41, Input::Joined);
     subject.heartbeat(42, 1, 41, 0);
     assert_eq!(protection(&subject), Protection::Protected, "nothing was lacking");
 
     let (mut subject, _) = joined();
     subject.acknowledge(100, 12, 12);
-    assert_eq!(sent(&large(&mut subject, 101, WINDOW_BYTES_MIN)), [13]);
-    assert_eq!(sent(&large(&mut subject, 101, 900)), [0; 0]);
+    assert_eq!(sent(&subject.append(101, WINDOW_BYTES_MIN)), [13]);
+    assert_eq!(sent(&subject.append(101, 900)), [0; 0]);
     let actions = subject.heartbeat(102, 1, 100, 0);
     assert_eq!((arms(&actions), sent(&actions)), (vec![], vec![]));
     let actions = subject.acknowledge(103, 13, 13);
@@ -256,8 +244,7 @@ fn nothing_is_armed_past_the_end() {
     let mut subject = with_lease();
     subject.append_end(102);
     assert_eq!(arms(&subject.acknowledge(103, 13, 13)), [0; 0]);
-    let reason = powered_off();
-    let actions = subject.step(104, Input::GuestEnded { reason });
+    let actions = subject.step(104, guest_ended());
     assert!(matches!(
         messages(&actions)[..],
         [
@@ -268,8 +255,7 @@ fn nothing_is_armed_past_the_end() {
             Message::Goodbye(_)
         ]
     ));
-    let reason = powered_off();
-    assert_eq!(actions.last(), Some(&Action::Halt(Halt::Ended { reason })));
+    assert_eq!(actions.last(), Some(&halt_ended()));
 }
 
 #[test]
@@ -344,19 +330,11 @@ fn a_newcomer_too_far_away_is_forgotten() {
 
 #[test]
 fn what_no_newcomer_says_makes_it_forgotten() {
-    let acknowledge = |received, replayed| {
-        let (received, replayed) = (Sequence(received), Sequence(replayed));
-        Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
-    };
-    let echo = Heartbeat {
-        echo_ns: u64::MAX,
-        ..Heartbeat::default()
-    };
     let inputs = [
         acknowledge(9, 9),
         acknowledge(13, 0),
         acknowledge(11, 12),
-        Input::Received(Message::Heartbeat(echo)),
+        early_echo(),
         Input::ReceivedEntries(batch(13, 100)),
         Input::Received(Message::Loaded),
         Input::Received(Message::Armed(Armed { from: Sequence(13) })),
@@ -387,13 +365,7 @@ fn one_that_is_armed_is_a_backup() {
     let actions = subject.step(105, Input::Claimed { generation, outcome });
     assert_eq!(released(&actions), [(13, FOR_EVER)]);
     // And takes the next one.
-    subject.step(
-        106,
-        Input::SavedAt {
-            sequence: Sequence(13),
-            exits: 50,
-        },
-    );
+    subject.saved_at(106, 13, 50);
     subject.step(107, Input::Joined);
     assert_eq!(arms(&subject.heartbeat(108, 1, 107, 0)), [14]);
 }
@@ -403,22 +375,10 @@ fn several_newcomers_come_one_after_the_other() {
     let (mut subject, _) = joined();
     subject.step(101, Input::PeerClosed(Closed::ByPeer));
     subject.output(102);
-    subject.step(
-        103,
-        Input::SavedAt {
-            sequence: Sequence(13),
-            exits: 50,
-        },
-    );
+    subject.saved_at(103, 13, 50);
     subject.output(104);
     // One that was lost, and was not known to be when the next was taken.
-    let actions = subject.step(
-        105,
-        Input::SavedAt {
-            sequence: Sequence(14),
-            exits: 60,
-        },
-    );
+    let actions = subject.saved_at(105, 14, 60);
     assert!(matches!(lost(&actions)[..], [Cause::Here { .. }]));
     subject.output(106);
     assert_eq!(sent(&subject.step(107, Input::Joined)), [15]);

@@ -1,5 +1,6 @@
 //! Outputs that a backup keeps until it knows that they have left.
 
+use super::primary::with_lease;
 use super::*;
 use crate::replica::BATCH_OUTPUT_BYTES_MAX;
 
@@ -18,20 +19,14 @@ fn say(subject: &mut Subject, now_ms: u64, output_bytes: u64) -> Actions {
     let sequence = subject.next;
     subject.next = sequence.next();
     let batch = saying(sequence.0, output_bytes);
-    let outputs = vec![Output {
-        sequence,
-        bytes: output_bytes as usize,
-        payload: sequence.0,
-    }];
+    let outputs = vec![output(sequence, output_bytes as usize)];
     subject.step(now_ms, Input::Appended { batch, outputs })
 }
 
 /// A primary that may release until 125 ms, and whose backup keeps as much as it may.
 fn with_much_said() -> Subject {
     assert_eq!(Config::default().held_bytes_max as u64, HELD);
-    let (mut subject, _) = Subject::primary();
-    subject.step(25, Input::Wake);
-    subject.heartbeat(30, 1, 25, 0);
+    let mut subject = with_lease();
     assert_eq!(
         say(&mut subject, 31, HELD - 1),
         [Action::SendEntries(saying(1, HELD - 1))]

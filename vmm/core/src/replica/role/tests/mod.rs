@@ -67,13 +67,20 @@ impl Subject {
 
     /// Appends an entry that is an output, whose payload is its number.
     fn output(&mut self, now_ms: u64) -> Actions {
-        let sequence = self.next;
-        let outputs = vec![Output {
-            sequence,
-            bytes: 100,
-            payload: sequence.0,
-        }];
+        self.output_of(now_ms, 100)
+    }
+
+    /// The same, of so many bytes.
+    fn output_of(&mut self, now_ms: u64, bytes: usize) -> Actions {
         let batch = self.batch(100);
+        let outputs = vec![output(batch.last, bytes)];
+        self.step(now_ms, Input::Appended { batch, outputs })
+    }
+
+    /// Appends an entry of so many bytes that is no output.
+    fn append(&mut self, now_ms: u64, bytes: u64) -> Actions {
+        let batch = self.batch(bytes);
+        let outputs = Vec::new();
         self.step(now_ms, Input::Appended { batch, outputs })
     }
 
@@ -100,38 +107,40 @@ impl Subject {
     }
 
     fn acknowledge(&mut self, now_ms: u64, received: u64, replayed: u64) -> Actions {
-        let (received, replayed) = (Sequence(received), Sequence(replayed));
-        self.step(
-            now_ms,
-            Input::Received(Message::Acknowledge(Acknowledge { received, replayed })),
-        )
+        self.step(now_ms, acknowledge(received, replayed))
     }
 
     fn replay(&mut self, now_ms: u64, sequence: u64) -> Actions {
-        let sequence = Sequence(sequence);
-        let outputs = vec![Output {
-            sequence,
-            bytes: 100,
-            payload: sequence.0,
-        }];
-        self.step(
-            now_ms,
-            Input::Replayed {
-                sequence,
-                exits: sequence.0,
-                outputs,
-            },
-        )
+        self.step(now_ms, replayed(Sequence(sequence)))
+    }
+
+    /// The entry that is the end of the log.
+    fn end(&mut self) -> Batch<()> {
+        Batch {
+            ends: true,
+            ..self.batch(100)
+        }
     }
 
     /// Appends an entry that is the end of the log.
     fn append_end(&mut self, now_ms: u64) -> Actions {
-        let batch = Batch {
-            ends: true,
-            ..self.batch(100)
-        };
-        let outputs = Vec::new();
+        let (batch, outputs) = (self.end(), Vec::new());
         self.step(now_ms, Input::Appended { batch, outputs })
+    }
+
+    fn end_entry(&mut self, now_ms: u64) -> Actions {
+        let batch = self.end();
+        self.step(now_ms, Input::ReceivedEntries(batch))
+    }
+
+    fn saved_at(&mut self, now_ms: u64, sequence: u64, exits: u64) -> Actions {
+        let sequence = Sequence(sequence);
+        self.step(now_ms, Input::SavedAt { sequence, exits })
+    }
+
+    fn live_at(&mut self, now_ms: u64, sequence: u64, exits: u64) -> Actions {
+        let sequence = Sequence(sequence);
+        self.step(now_ms, Input::LiveAt { sequence, exits })
     }
 
     fn claimed(&mut self, now_ms: u64, outcome: Outcome) -> Actions {
@@ -158,8 +167,76 @@ fn batch(sequence: u64, bytes: u64) -> Batch<()> {
     }
 }
 
+/// An output whose payload is the number of its entry.
+fn output(sequence: Sequence, bytes: usize) -> Output<u64> {
+    Output {
+        sequence,
+        bytes,
+        payload: sequence.0,
+    }
+}
+
+/// The replay of an entry that is an output.
+fn replayed(sequence: Sequence) -> Input<(), u64> {
+    Input::Replayed {
+        sequence,
+        exits: sequence.0,
+        outputs: vec![output(sequence, 100)],
+    }
+}
+
+fn acknowledge(received: u64, replayed: u64) -> Input<(), u64> {
+    let (received, replayed) = (Sequence(received), Sequence(replayed));
+    Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
+}
+
+/// What a side that has replayed so far does with an entry that it receives.
+fn handed_over(received: u64, replayed: u64) -> [Action<(), u64>; 2] {
+    let acknowledge = Acknowledge {
+        received: Sequence(received),
+        replayed: Sequence(replayed),
+    };
+    [
+        Action::Deliver(batch(received, 100)),
+        Action::Send(Message::Acknowledge(acknowledge)),
+    ]
+}
+
+/// The heartbeat that a replaying side sends at a time, which echoes the primary's.
+fn echo(now_ms: u64, echo_ms: u64) -> Message {
+    Message::Heartbeat(Heartbeat {
+        sent_at_ns: now_ms * MS,
+        echo_ns: echo_ms * MS,
+        ..Heartbeat::default()
+    })
+}
+
+/// The echo of a heartbeat that nobody has sent.
+fn early_echo() -> Input<(), u64> {
+    Input::Received(Message::Heartbeat(Heartbeat {
+        echo_ns: u64::MAX,
+        ..Heartbeat::default()
+    }))
+}
+
+fn later(generation: u32) -> Input<(), u64> {
+    let generation = Generation(generation);
+    Input::LaterGeneration { generation }
+}
+
 fn powered_off() -> EndReason {
     EndReason::PoweredOff(7)
+}
+
+fn guest_ended() -> Input<(), u64> {
+    let reason = powered_off();
+    Input::GuestEnded { reason }
+}
+
+/// What a side does last when the guest has ended.
+fn halt_ended() -> Action<(), u64> {
+    let reason = powered_off();
+    Action::Halt(Halt::Ended { reason })
 }
 
 fn goodbye() -> Input<(), u64> {

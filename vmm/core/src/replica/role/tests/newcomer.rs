@@ -53,23 +53,10 @@ fn check_not_armed(actions: &Actions) {
 #[test]
 fn it_replays_and_acknowledges_as_a_backup_does() {
     let mut subject = newcomer();
-    let acknowledge = Acknowledge {
-        received: Sequence(11),
-        replayed: Sequence(10),
-    };
-    let expected = [
-        Action::Deliver(batch(11, 100)),
-        Action::Send(Message::Acknowledge(acknowledge)),
-    ];
-    assert_eq!(subject.entries(1), expected);
+    assert_eq!(subject.entries(1), handed_over(11, 10));
     assert_eq!(statistics(&subject).protection, Protection::CatchingUp);
     let actions = subject.heartbeat(10, 7, 0, 11);
-    let echoed = Heartbeat {
-        sent_at_ns: 10 * MS,
-        echo_ns: 7 * MS,
-        ..Heartbeat::default()
-    };
-    assert_eq!(messages(&actions), [&Message::Heartbeat(echoed)]);
+    assert_eq!(messages(&actions), [&echo(10, 7)]);
 }
 
 #[test]
@@ -116,20 +103,10 @@ fn once_armed_it_is_a_backup() {
     assert!(actions.contains(&live));
     assert_eq!(released(&actions), NOTHING);
     assert_eq!(released(&subject.replay(9, 13)), [(13, FOR_EVER)]);
-    let live = Input::LiveAt {
-        sequence: Sequence(13),
-        exits: 13,
-    };
-    subject.step(10, live);
+    subject.live_at(10, 13, 13);
     // And takes a newcomer itself.
     subject.next = Sequence(14);
-    subject.step(
-        11,
-        Input::SavedAt {
-            sequence: Sequence(13),
-            exits: 13,
-        },
-    );
+    subject.saved_at(11, 13, 13);
     assert_eq!(statistics(&subject).protection, Protection::Loading);
 }
 
@@ -197,33 +174,20 @@ fn what_no_holder_says_is_parted_from() {
 fn an_end_that_it_has_whole_is_replayed() {
     let whole = || {
         let mut subject = with_entries();
-        let batch = Batch {
-            ends: true,
-            ..subject.batch(100)
-        };
-        subject.step(4, Input::ReceivedEntries(batch));
+        subject.end_entry(4);
         subject
     };
     let mut subject = whole();
     subject.heartbeat(5, 1, 0, 13);
     assert_eq!(subject.step(6, goodbye()).last(), Some(&Action::Disconnect));
     subject.replay(7, 12);
-    let reason = powered_off();
-    assert_eq!(
-        subject.step(8, Input::GuestEnded { reason }),
-        [Action::Halt(Halt::Ended {
-            reason: powered_off()
-        })]
-    );
+    assert_eq!(subject.step(8, guest_ended()), [halt_ended()]);
     // Its last outputs are not known to have left: nobody may claim it here.
     check_not_armed(&whole().step(6, Input::PeerClosed(Closed::ByPeer)));
 }
 
 #[test]
 fn a_later_generation_ends_it() {
-    let later = |generation| Input::LaterGeneration {
-        generation: Generation(generation),
-    };
     let mut subject = with_entries();
     assert_eq!(subject.step(4, later(5)), NO_ACTION);
     check_not_armed(&subject.step(5, later(6)));

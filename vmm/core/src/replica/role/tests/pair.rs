@@ -236,13 +236,8 @@ impl Pair {
         if !self.sides[live].runs() || (live == 1 && self.sides[1].subject.next <= Sequence(1)) {
             return;
         }
-        let sequence = self.sides[live].subject.next;
         let batch = self.sides[live].subject.batch(100);
-        let outputs = vec![Output {
-            sequence,
-            bytes: 100,
-            payload: sequence.0,
-        }];
+        let outputs = vec![output(batch.last, 100)];
         self.step(live, Input::Appended { batch, outputs });
     }
 
@@ -252,20 +247,7 @@ impl Pair {
             return;
         }
         if let Some(sequence) = backup.unreplayed.pop_front() {
-            let sequence = Sequence(sequence);
-            let outputs = vec![Output {
-                sequence,
-                bytes: 100,
-                payload: sequence.0,
-            }];
-            self.step(
-                1,
-                Input::Replayed {
-                    sequence,
-                    exits: sequence.0,
-                    outputs,
-                },
-            );
+            self.step(1, replayed(Sequence(sequence)));
             self.go_live(1);
         }
     }

@@ -3,7 +3,7 @@ use lockstep_logging_channel::message::Refused;
 use super::*;
 
 /// A primary whose heartbeat of 25 ms was echoed: it may release until 125 ms.
-fn with_lease() -> Subject {
+pub(super) fn with_lease() -> Subject {
     let (mut subject, _) = Subject::primary();
     subject.step(25, Input::Wake);
     subject.heartbeat(30, 1, 25, 0);
@@ -116,18 +116,10 @@ fn alone_it_says_everything_it_held_and_all_that_comes() {
 
 #[test]
 fn what_no_backup_says_ends_the_pair() {
-    let acknowledge = |received, replayed| {
-        let (received, replayed) = (Sequence(received), Sequence(replayed));
-        Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
-    };
-    let echo = Heartbeat {
-        echo_ns: u64::MAX,
-        ..Heartbeat::default()
-    };
     let inputs = [
         acknowledge(2, 0),
         acknowledge(1, 2),
-        Input::Received(Message::Heartbeat(echo)),
+        early_echo(),
         Input::ReceivedEntries(batch(1, 100)),
         Input::Received(Message::Refused(Refused::Other("no".to_owned()))),
     ];
@@ -147,18 +139,8 @@ fn what_no_backup_says_ends_the_pair() {
 fn the_window_holds_entries_back_and_the_guest_with_them() {
     let mut subject = with_lease();
     let large = Config::default().window_bytes_max;
-    let mut append = |bytes| {
-        let batch = subject.batch(bytes);
-        subject.step(
-            31,
-            Input::Appended {
-                batch,
-                outputs: vec![],
-            },
-        )
-    };
-    assert_eq!(append(large), [Action::SendEntries(batch(1, large))]);
-    assert_eq!(append(100), [Action::Throttle(true)]);
+    assert_eq!(subject.append(31, large), [Action::SendEntries(batch(1, large))]);
+    assert_eq!(subject.append(31, 100), [Action::Throttle(true)]);
     assert_eq!(subject.acknowledge(32, 1, 0), NO_ACTION);
     let actions = subject.acknowledge(33, 1, 1);
     assert_eq!(
@@ -184,18 +166,8 @@ fn a_backup_too_far_behind_makes_the_guest_wait() {
 #[test]
 fn too_much_output_makes_the_guest_wait() {
     let mut subject = with_lease();
-    let batch = subject.batch(100);
     let bytes = Config::default().held_bytes_max + 1;
-    let outputs = vec![Output {
-        sequence: Sequence(1),
-        bytes,
-        payload: 1,
-    }];
-    assert!(
-        subject
-            .step(31, Input::Appended { batch, outputs })
-            .contains(&Action::Throttle(true))
-    );
+    assert!(subject.output_of(31, bytes).contains(&Action::Throttle(true)));
     let actions = subject.acknowledge(32, 1, 0);
     assert!(actions.contains(&Action::Throttle(false)));
     // Much has left: the backup is told at once, so that it need not keep it.
@@ -223,15 +195,7 @@ fn heartbeats_tell_how_far_the_guest_is() {
 fn the_end_is_over_when_its_entry_is_acknowledged() {
     let mut subject = with_lease();
     subject.output(31);
-    assert_eq!(
-        subject.step(
-            32,
-            Input::GuestEnded {
-                reason: powered_off()
-            }
-        ),
-        NO_ACTION
-    );
+    assert_eq!(subject.step(32, guest_ended()), NO_ACTION);
     let actions = subject.acknowledge(33, 1, 0);
     assert_eq!(released(&actions), [(1, 125)]);
     let said = messages(&actions);
@@ -245,33 +209,18 @@ fn the_end_is_over_when_its_entry_is_acknowledged() {
             Message::Goodbye(_)
         ]
     ));
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Halt(Halt::Ended {
-            reason: powered_off()
-        }))
-    );
+    assert_eq!(actions.last(), Some(&halt_ended()));
 }
 
 #[test]
 fn an_end_without_a_backup_is_said_alone() {
     let mut subject = with_lease();
     subject.output(31);
-    subject.step(
-        32,
-        Input::GuestEnded {
-            reason: powered_off(),
-        },
-    );
+    subject.step(32, guest_ended());
     subject.step(33, Input::PeerClosed(Closed::ByPeer));
     let actions = subject.claimed(34, Outcome::Won);
     assert_eq!(released(&actions), [(1, FOR_EVER)]);
-    assert_eq!(
-        actions.last(),
-        Some(&Action::Halt(Halt::Ended {
-            reason: powered_off()
-        }))
-    );
+    assert_eq!(actions.last(), Some(&halt_ended()));
 }
 
 #[test]

@@ -59,9 +59,6 @@ fn people_are_told_how_far_it_is() {
 
 #[test]
 fn a_later_generation_ends_whoever_acts() {
-    let later = |generation| Input::LaterGeneration {
-        generation: Generation(generation),
-    };
     let (live, _) = armed();
     for mut subject in [alone(), saved(40), with_lease(), live] {
         assert_eq!(subject.step(102, later(5)), NO_ACTION);
@@ -80,9 +77,6 @@ fn a_later_generation_ends_whoever_acts() {
 fn what_a_claimant_has_asked_for_is_not_later() {
     let (mut subject, _) = armed();
     subject.step(103, Input::PeerClosed(Closed::ByPeer));
-    let later = |generation| Input::LaterGeneration {
-        generation: Generation(generation),
-    };
     assert_eq!(subject.step(104, later(6)), NO_ACTION);
     assert_eq!(
         subject.step(105, later(7)).last(),

@@ -19,14 +19,6 @@ fn answer(subject: &mut Subject, now_ms: u64, witness: usize, asked_ms: u64) -> 
     subject.step(now_ms, Input::Witnessed { witness, asked_at_ns })
 }
 
-fn reports<'a>(actions: &'a Actions) -> Vec<&'a Report> {
-    let report = |action: &'a Action<(), u64>| match action {
-        Action::Report(report) => Some(report),
-        _ => None,
-    };
-    actions.iter().filter_map(report).collect()
-}
-
 /// The times, in milliseconds, at which a replica wants to be woken.
 fn wakes(actions: &Actions) -> Vec<u64> {
     let wake = |action: &Action<(), u64>| match action {
