@@ -53,9 +53,23 @@ fn expect_both_in_the_status(web: &Web, holder: &Replica, newcomer: &Replica) {
     );
 }
 
+/// Kills `holder`, and waits until `newcomer` serves `load`. Gives what it said when it went live.
+fn take_over(holder: &mut Replica, newcomer: &mut Replica, load: &Load) -> serde_json::Value {
+    let _ = holder.process.kill();
+    let live = newcomer.wait_for("live");
+    load.wait_for_more(50);
+    live
+}
+
 fn expect_good_end(survivor: &mut Replica) {
     let _ = survivor.stop().expect_code(0);
     assert_eq!(survivor.summary()["divergences"], 0);
+}
+
+/// The same, with the load that it has served.
+fn expect_good_end_of(load: Load, survivor: &mut Replica) {
+    load.stop_and_check();
+    expect_good_end(survivor);
 }
 
 /// A network and a shared directory for the sides of the machine `web`.
@@ -78,10 +92,14 @@ impl Web {
     }
 
     fn command(&self, name: &str) -> Command {
+        self.command_with(Guest::KeyValue, name)
+    }
+
+    fn command_with(&self, guest: Guest, name: &str) -> Command {
         let mut command = lockstep();
         command
             .arg("replica")
-            .arg(Guest::KeyValue.image())
+            .arg(guest.image())
             .args([
                 "--name",
                 "web",
@@ -105,7 +123,25 @@ impl Web {
 
     /// Starts a side, which is called `name` here.
     fn start(&self, name: &str) -> Replica {
-        Replica::start(name, &mut self.command(name), self.report(name))
+        self.start_by(name, self.command(name))
+    }
+
+    /// The same, by a command of its own.
+    fn start_by(&self, name: &str, mut command: Command) -> Replica {
+        Replica::start(name, &mut command, self.report(name))
+    }
+
+    /// Starts a side that `holder` arms.
+    fn join(&self, name: &str, holder: &mut Replica) -> Replica {
+        let mut newcomer = self.start(name);
+        expect_armed(holder, &mut newcomer);
+        newcomer
+    }
+
+    /// Starts a side by a command that is refused, with this status and these names.
+    fn expect_refused(&self, name: &str, command: Command, code: i32, named: &[&str]) {
+        let mut refused = self.start_by(name, command);
+        refused.process.wait().expect_code(code).expect_named(named);
     }
 
     /// Starts the machine.
@@ -120,7 +156,7 @@ impl Web {
     fn begin_slowly(&self) -> Replica {
         let mut command = self.command("first");
         command.args(["--transfer-mbit", "1"]);
-        let mut holder = Replica::start("first", &mut command, self.report("first"));
+        let mut holder = self.start_by("first", command);
         holder.wait_for("listening");
         let mut client = Client::connect(self.switch.client_address());
         let mut state = 1_u32;
@@ -161,20 +197,17 @@ fn the_same_command_begins_a_machine_joins_it_and_takes_over_again_and_again() {
     assert_eq!(web.status()["protected"], false);
     let load = web.load();
     for (generation, name) in [(2, "second"), (3, "third"), (4, "fourth")] {
-        let mut newcomer = web.start(name);
-        expect_armed(&mut holder, &mut newcomer);
+        let mut newcomer = web.join(name, &mut holder);
         load.wait_for_more(50);
         expect_both_in_the_status(&web, &holder, &newcomer);
-        let _ = holder.process.kill();
-        assert_eq!(newcomer.wait_for("live")["generation"], generation);
-        load.wait_for_more(50);
+        let live = take_over(&mut holder, &mut newcomer, &load);
+        assert_eq!(live["generation"], generation);
         holder = newcomer;
     }
     let status = web.status();
     assert_eq!(status["generation"], 4, "{status}");
     assert_eq!(status["protected"], false, "{status}");
-    load.stop_and_check();
-    expect_good_end(&mut holder);
+    expect_good_end_of(load, &mut holder);
 }
 
 #[test]
@@ -192,8 +225,7 @@ fn a_holder_outlives_backup_after_backup() {
         wait_for_count(&holder, "solo", times);
         load.wait_for_more(50);
     }
-    load.stop_and_check();
-    expect_good_end(&mut holder);
+    expect_good_end_of(load, &mut holder);
 }
 
 #[test]
@@ -201,8 +233,7 @@ fn a_stopped_holder_that_wakes_after_its_backup_went_on_is_fenced() {
     let Some(_kvm) = kvm::alone() else { return };
     let web = Web::new();
     let mut holder = web.begin();
-    let mut newcomer = web.start("second");
-    expect_armed(&mut holder, &mut newcomer);
+    let mut newcomer = web.join("second", &mut holder);
     let load = web.load();
     holder.process.signal(Signal::SIGSTOP);
     newcomer.wait_for("live");
@@ -210,8 +241,7 @@ fn a_stopped_holder_that_wakes_after_its_backup_went_on_is_fenced() {
     holder.process.signal(Signal::SIGCONT);
     let _ = holder.process.wait().expect_code(41);
     load.wait_for_more(20);
-    load.stop_and_check();
-    expect_good_end(&mut newcomer);
+    expect_good_end_of(load, &mut newcomer);
 }
 
 #[test]
@@ -229,11 +259,8 @@ fn a_newcomer_that_dies_in_the_transfer_harms_nothing_and_the_next_one_joins() {
     let mut newcomer = web.start("second");
     newcomer.wait_for("armed");
     load.wait_for_more(50);
-    let _ = holder.process.kill();
-    newcomer.wait_for("live");
-    load.wait_for_more(50);
-    load.stop_and_check();
-    expect_good_end(&mut newcomer);
+    take_over(&mut holder, &mut newcomer, &load);
+    expect_good_end_of(load, &mut newcomer);
 }
 
 #[test]
@@ -291,35 +318,11 @@ fn newcomers_that_differ_are_refused_and_the_machine_runs_on() {
     let load = web.load();
     let mut memory = web.command("memory");
     memory.args(["--memory-mib", "32"]);
-    let mut refused = Replica::start("memory", &mut memory, web.report("memory"));
-    refused
-        .process
-        .wait()
-        .expect_code(43)
-        .expect_named(&["guest memory in bytes"]);
-    let mut command = lockstep();
-    command
-        .arg("replica")
-        .arg(Guest::Smoke.image())
-        .args([
-            "--name",
-            "web",
-            "--timeout-ms",
-            TIMEOUT_MS,
-            "--lag-ms-max",
-            LAG_MS_MAX,
-        ])
-        .args(["--network", &web.switch.attachment(), "--shared-directory"])
-        .arg(web.scratch.join("shared"));
-    let mut other = Replica::start("image", &mut command, web.report("image"));
-    other
-        .process
-        .wait()
-        .expect_code(43)
-        .expect_named(&["guest image digest"]);
+    web.expect_refused("memory", memory, 43, &["guest memory in bytes"]);
+    let image = web.command_with(Guest::Smoke, "image");
+    web.expect_refused("image", image, 43, &["guest image digest"]);
     load.wait_for_more(50);
-    load.stop_and_check();
-    expect_good_end(&mut holder);
+    expect_good_end_of(load, &mut holder);
 }
 
 #[test]
@@ -329,12 +332,7 @@ fn afresh_beside_a_living_holder_is_refused() {
     let mut holder = web.begin();
     let mut command = web.command("afresh");
     command.arg("--afresh");
-    let mut refused = Replica::start("afresh", &mut command, web.report("afresh"));
-    refused
-        .process
-        .wait()
-        .expect_code(3)
-        .expect_named(&["afresh", "alive"]);
+    web.expect_refused("afresh", command, 3, &["afresh", "alive"]);
     expect_good_end(&mut holder);
 }
 
@@ -353,11 +351,8 @@ fn two_starts_at_the_same_moment_are_one_machine() {
     assert_eq!(count(newcomer, "begun"), 0);
     let load = web.load();
     load.wait_for_more(50);
-    let _ = holder.process.kill();
-    newcomer.wait_for("live");
-    load.wait_for_more(50);
-    load.stop_and_check();
-    expect_good_end(newcomer);
+    take_over(holder, newcomer, &load);
+    expect_good_end_of(load, newcomer);
 }
 
 #[test]
@@ -367,7 +362,7 @@ fn a_machine_that_waits_for_its_backup_begins_with_it() {
     let start = |name: &str| {
         let mut command = web.command(name);
         command.arg("--wait-for-backup");
-        Replica::start(name, &mut command, web.report(name))
+        web.start_by(name, command)
     };
     let mut first = start("first");
     first.wait_for("listening");
@@ -396,16 +391,12 @@ fn a_pair_that_was_begun_by_role_is_healed_by_its_own_commands() {
     let mut second = pair.another_backup("second");
     expect_armed(&mut pair.primary, &mut second);
     load.wait_for_more(50);
-    let _ = pair.primary.process.kill();
-    second.wait_for("live");
+    take_over(&mut pair.primary, &mut second, &load);
     let mut third = pair.another_backup("third");
     expect_armed(&mut second, &mut third);
     load.wait_for_more(50);
-    let _ = second.process.kill();
-    third.wait_for("live");
-    load.wait_for_more(50);
-    load.stop_and_check();
-    expect_good_end(&mut third);
+    take_over(&mut second, &mut third, &load);
+    expect_good_end_of(load, &mut third);
 }
 
 #[test]
@@ -421,11 +412,7 @@ fn a_second_primary_beside_a_living_holder_is_refused_by_name() {
         .arg(format!("unix:{}", web.scratch.text("channel")))
         .arg("--shared-directory")
         .arg(web.scratch.join("shared"));
-    let mut refused = Replica::start("primary", &mut command, web.report("primary"));
-    refused
-        .process
-        .wait()
-        .expect_code(3)
-        .expect_named(&["name", "web", "lockstep replica --name web"]);
+    let named = ["name", "web", "lockstep replica --name web"];
+    web.expect_refused("primary", command, 3, &named);
     expect_good_end(&mut holder);
 }
