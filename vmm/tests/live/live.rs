@@ -268,13 +268,13 @@ pub fn replay(clock: ClockKind, received: Received, items: &[Item]) -> (Ended, D
         Item::Entry(entry) if entry.sequence.0 > position.sequence => Some((**entry).clone()),
         _ => None,
     });
-    let floor = TimeFloor {
-        monotonic_ns: position.monotonic_ns,
-        tsc: position.tsc,
-        wall_ns: position.wall_ns,
-    };
     let counts = clock != ClockKind::None;
-    let replayer = Replayer::from_capture(Rest(rest.collect()), counts, Sequence(position.sequence), floor);
+    let replayer = Replayer::from_capture(
+        Rest(rest.collect()),
+        counts,
+        Sequence(position.sequence),
+        position.into(),
+    );
     let mut door: Standby<Rest, World, Log> = Standby::new(replayer, None);
     let cpu = Vm::new(&host, memory.clone()).unwrap().cpu(0, clock).unwrap();
     let mut machine = Machine::restore(cpu, memory, &machine).unwrap();

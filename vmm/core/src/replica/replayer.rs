@@ -8,6 +8,7 @@ use super::history::History;
 use super::recorder::output_digest;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use crate::machine::saved::format::LogPosition;
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
@@ -86,6 +87,22 @@ pub struct TimeFloor {
     pub tsc: u64,
     /// Wall time, in nanoseconds.
     pub wall_ns: u64,
+}
+
+impl From<LogPosition> for TimeFloor {
+    fn from(position: LogPosition) -> Self {
+        let LogPosition {
+            sequence: _,
+            monotonic_ns,
+            tsc,
+            wall_ns,
+        } = position;
+        Self {
+            monotonic_ns,
+            tsc,
+            wall_ns,
+        }
+    }
 }
 
 impl TimeFloor {

@@ -64,7 +64,7 @@ impl CpuSide {
                 None => Replayer::new(feed, counts),
                 Some(position) => {
                     let last = Sequence(position.sequence);
-                    Replayer::from_capture(feed, counts, last, floor(&position))
+                    Replayer::from_capture(feed, counts, last, position.into())
                 }
             };
             let go_live = Box::new(move |taken_over| self.taken_over(taken_over));
@@ -87,19 +87,5 @@ impl CpuSide {
                 why: why.to_string(),
             })?;
         Ok(Recorder::new(outside, journal, first))
-    }
-}
-
-fn floor(position: &LogPosition) -> TimeFloor {
-    let LogPosition {
-        sequence: _,
-        monotonic_ns,
-        tsc,
-        wall_ns,
-    } = *position;
-    TimeFloor {
-        monotonic_ns,
-        tsc,
-        wall_ns,
     }
 }
