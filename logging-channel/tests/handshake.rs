@@ -243,30 +243,28 @@ async fn a_refusal_in_words_is_passed_on() {
     assert_eq!(error.to_string(), "the primary refuses: not now");
 }
 
-#[tokio::test]
-async fn a_backup_that_fits_can_be_turned_away_with_a_reason() {
+/// What a backup that fits is told by a primary that refuses it like this.
+async fn refused_by(refuse: impl AsyncFnOnce(&mut Connection)) -> HandshakeError {
     let (mut to_backup, mut to_primary) = pair();
     let primary = async {
         hear_backup(&mut to_backup, &environment(), LIMIT).await.unwrap();
-        turn_away(&mut to_backup, "it has its backup", LIMIT).await;
+        refuse(&mut to_backup).await;
     };
     let here = backup_environment();
     let ((), refused) = tokio::join!(primary, as_backup(&mut to_primary, &here, LIMIT));
-    let refused = refused.unwrap_err();
+    refused.unwrap_err()
+}
+
+#[tokio::test]
+async fn a_backup_that_fits_can_be_turned_away_with_a_reason() {
+    let refused = refused_by(async |to_backup| turn_away(to_backup, "it has its backup", LIMIT).await).await;
     assert_eq!(refused.to_string(), "the primary refuses: it has its backup");
     assert!(refused.is_mismatch() && !refused.is_loss());
 }
 
 #[tokio::test]
 async fn a_backup_that_is_put_off_may_ask_again() {
-    let (mut to_backup, mut to_primary) = pair();
-    let primary = async {
-        hear_backup(&mut to_backup, &environment(), LIMIT).await.unwrap();
-        put_off(&mut to_backup, "another one joins it", LIMIT).await;
-    };
-    let here = backup_environment();
-    let ((), refused) = tokio::join!(primary, as_backup(&mut to_primary, &here, LIMIT));
-    let refused = refused.unwrap_err();
+    let refused = refused_by(async |to_backup| put_off(to_backup, "another one joins it", LIMIT).await).await;
     assert_eq!(
         refused.to_string(),
         "the primary refuses for now: another one joins it"

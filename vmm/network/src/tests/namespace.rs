@@ -87,6 +87,39 @@ fn await_move(socket: &std::os::fd::OwnedFd) {
     }
 }
 
+/// Runs `test` as [`run`] does, with an interface that is up and a link to it that announces the
+/// guest.
+fn run_announcing(test: impl AsyncFnOnce(NetworkSender, NetworkReceiver) + Send + 'static) {
+    run(|| {
+        if !add() {
+            return;
+        }
+        up();
+        block_on(async {
+            let (mut sender, receiver) = open(&attachment()).await.unwrap();
+            sender.may_speak_until(u64::MAX);
+            sender.announce([1; 16], lockstep_logging_channel::Generation(1), MAC);
+            test(sender, receiver).await;
+        });
+    });
+}
+
+/// Receives for ever: the link does its part meanwhile.
+async fn drain(receiver: &mut NetworkReceiver) {
+    loop {
+        receiver.recv().await;
+    }
+}
+
+/// Waits for an announcement, while the link does its part.
+async fn expect_move(host: std::os::fd::OwnedFd, receiver: &mut NetworkReceiver) {
+    let seen = tokio::task::spawn_blocking(move || await_move(&host));
+    tokio::select! {
+        seen = seen => seen.unwrap(),
+        () = drain(receiver) => {}
+    }
+}
+
 fn up() {
     ip("link set dev lockstep0 arp on up");
     ip("address add 10.9.0.1/24 dev lockstep0");
@@ -183,79 +216,35 @@ fn what_is_not_a_tap_interface_is_refused_by_name_and_nothing_is_made() {
 
 #[test]
 fn an_interface_that_is_deleted_and_made_again_is_attached_again_and_announced() {
-    run(|| {
-        if !add() {
-            return;
-        }
+    run_announcing(async |mut sender, mut receiver| {
+        ip("link delete dev lockstep0");
+        sender.send_batch(std::iter::once(&[0; 60][..]));
+        let lost = tokio::time::timeout(Duration::from_millis(200), receiver.recv()).await;
+        assert!(lost.is_err(), "no frame and no end");
+        assert_eq!(sender.counts().dropped_frames(), 1);
+        assert!(add());
         up();
-        block_on(async {
-            let (mut sender, mut receiver) = open(&attachment()).await.unwrap();
-            sender.may_speak_until(u64::MAX);
-            sender.announce([1; 16], lockstep_logging_channel::Generation(1), MAC);
-
-            ip("link delete dev lockstep0");
-            sender.send_batch(std::iter::once(&[0; 60][..]));
-            let lost = tokio::time::timeout(Duration::from_millis(200), receiver.recv()).await;
-            assert!(lost.is_err(), "no frame and no end");
-            assert_eq!(sender.counts().dropped_frames(), 1);
-            assert!(add());
-            up();
-            let host = packet_socket();
-            // It may send its first announcement before the socket listens; the later ones it does
-            // not.
-            let seen = tokio::task::spawn_blocking(move || await_move(&host));
-            tokio::select! {
-                seen = seen => seen.unwrap(),
-                () = async { loop { receiver.recv().await; } } => {}
-            }
-        });
+        let host = packet_socket();
+        // It may send its first announcement before the socket listens; the later ones it does not.
+        expect_move(host, &mut receiver).await;
     });
 }
 
 #[test]
 fn an_interface_that_comes_up_again_is_announced_on_again() {
-    run(|| {
-        if !add() {
-            return;
-        }
-        up();
-        block_on(async {
-            let (mut sender, mut receiver) = open(&attachment()).await.unwrap();
-            sender.may_speak_until(u64::MAX);
-            sender.announce([1; 16], lockstep_logging_channel::Generation(1), MAC);
-            // The schedule comes to its end.
-            let over = async {
-                loop {
-                    receiver.recv().await;
-                }
-            };
-            assert!(
-                tokio::time::timeout(Duration::from_millis(1500), over)
-                    .await
-                    .is_err()
-            );
+    run_announcing(async |mut sender, mut receiver| {
+        // The schedule comes to its end.
+        let over = Duration::from_millis(1500);
+        assert!(tokio::time::timeout(over, drain(&mut receiver)).await.is_err());
 
-            ip("link set dev lockstep0 down");
-            let down = async {
-                loop {
-                    receiver.recv().await;
-                }
-            };
-            assert!(
-                tokio::time::timeout(Duration::from_millis(300), down)
-                    .await
-                    .is_err()
-            );
-            sender.send_batch(std::iter::once(&[0; 60][..]));
-            assert_eq!(sender.counts().dropped_frames(), 1);
-            let host = packet_socket();
-            ip("link set dev lockstep0 up");
-            let seen = tokio::task::spawn_blocking(move || await_move(&host));
-            tokio::select! {
-                seen = seen => seen.unwrap(),
-                () = async { loop { receiver.recv().await; } } => {}
-            }
-        });
+        ip("link set dev lockstep0 down");
+        let down = Duration::from_millis(300);
+        assert!(tokio::time::timeout(down, drain(&mut receiver)).await.is_err());
+        sender.send_batch(std::iter::once(&[0; 60][..]));
+        assert_eq!(sender.counts().dropped_frames(), 1);
+        let host = packet_socket();
+        ip("link set dev lockstep0 up");
+        expect_move(host, &mut receiver).await;
     });
 }
 
