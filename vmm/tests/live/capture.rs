@@ -3,7 +3,7 @@
 //! memory included.
 
 use crate::code::{Code, Register};
-use crate::guest::{Ring, host, program, skip};
+use crate::guest::{Ring, asks_for_address, host, program, skip};
 use crate::live::{Guest, Item, Live, replay};
 use lockstep::shell::machine::transfer::{NotSent, Sent, Way, send};
 use lockstep_core::machine::Machine;
@@ -190,15 +190,6 @@ fn one_that_makes_no_exit_is_carried_from_where_a_kick_finds_it() {
         );
         check_end(live, End::ByItself, guest.clock, received, &sent);
     }
-}
-
-/// An ARP request for 10.0.2.15.
-fn asks_for_address() -> Vec<u8> {
-    let sender = [2, 0, 0, 0, 0, 9];
-    let mut frame = [[0xff; 6].as_slice(), &sender, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
-    frame.extend([sender.as_slice(), &[10, 0, 2, 2], &[0; 6], &[10, 0, 2, 15]].concat());
-    frame.resize(60, 0);
-    frame
 }
 
 fn is_frame(item: &Item) -> bool {

@@ -66,6 +66,24 @@ pub enum Ring {
 
 pub const BOTH: [Ring; 2] = [Ring::Zero, Ring::Three];
 
+/// An ARP request for 10.0.2.15, which the key-value guest answers.
+pub fn asks_for_address() -> Vec<u8> {
+    let sender = [2, 0, 0, 0, 0, 9];
+    let mut frame = [[0xff; 6].as_slice(), &sender, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
+    frame.extend([sender.as_slice(), &[10, 0, 2, 2], &[0; 6], &[10, 0, 2, 15]].concat());
+    frame.resize(60, 0);
+    frame
+}
+
+/// Whether a guest that is watched may go on.
+pub fn stop_if(late: &AtomicBool) -> Result<(), DoorError> {
+    if late.load(Ordering::Acquire) {
+        Err(DoorError::Stopped)
+    } else {
+        Ok(())
+    }
+}
+
 /// What came of a run.
 pub struct Outcome {
     pub reason: EndReason,
@@ -138,11 +156,7 @@ impl Door for FixedDoor {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
-        if self.late.load(Ordering::Acquire) {
-            Err(DoorError::Stopped)
-        } else {
-            Ok(())
-        }
+        stop_if(&self.late)
     }
 
     fn output(

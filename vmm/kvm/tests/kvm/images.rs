@@ -1,6 +1,6 @@
 //! The guest images on machines that move: the same outputs, digests and memory as on one machine.
 
-use crate::guest::{MAC, host, skip, watched};
+use crate::guest::{MAC, asks_for_address, host, skip, stop_if, watched};
 use crate::moving::{Kicks, Mover, run_to_end};
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
@@ -11,7 +11,7 @@ use lockstep_kvm::{ClockKind, Host, Vm};
 use lockstep_logging_channel::{End, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 const MEMORY_BYTES: u64 = 64 << 20;
 const TSC_KHZ: u32 = 1_000_000;
@@ -61,9 +61,7 @@ impl Door for World {
         if !readiness.idle {
             return Ok(None);
         }
-        if self.late.load(Ordering::Acquire) {
-            return Err(DoorError::Stopped);
-        }
+        stop_if(&self.late)?;
         let now_ns = self.time(point.exits);
         let kind = if readiness.frames_max > 0 && self.pings < PINGS {
             self.pings += 1;
@@ -85,11 +83,7 @@ impl Door for World {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
-        if self.late.load(Ordering::Acquire) {
-            Err(DoorError::Stopped)
-        } else {
-            Ok(())
-        }
+        stop_if(&self.late)
     }
 
     fn output(
@@ -111,15 +105,6 @@ impl Door for World {
         self.end = Some(end);
         Ok(())
     }
-}
-
-/// An ARP request for 10.0.2.15, which the key-value guest answers.
-fn asks_for_address() -> Vec<u8> {
-    let sender = [2, 0, 0, 0, 0, 9];
-    let mut frame = [[0xff; 6].as_slice(), &sender, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1]].concat();
-    frame.extend([sender.as_slice(), &[10, 0, 2, 2], &[0; 6], &[10, 0, 2, 15]].concat());
-    frame.resize(60, 0);
-    frame
 }
 
 /// Runs the guest to its end, or until it waits for nothing that comes.

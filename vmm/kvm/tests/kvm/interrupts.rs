@@ -13,7 +13,7 @@ const NOP: u8 = 0x90;
 const HLT: u8 = 0xf4;
 
 /// Sets the interrupt controller up, and the console to interrupt on vector 0x24.
-fn set_up() -> Code {
+pub fn set_up() -> Code {
     Code::default()
         .out(0x20, 0x11)
         .out(0x21, 0x20)

@@ -7,6 +7,7 @@
 
 use crate::code::{Code, Register};
 use crate::guest::{HANDLED, HANDLER_BYTES, HANDLERS, Ring, host, run_clocked, run_moving, skip};
+use crate::interrupts;
 use lockstep_core::machine::run::Pause;
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::{EndReason, EventKind};
@@ -36,13 +37,7 @@ fn guest(ring: Ring) -> Code {
 }
 
 fn set_up(ring: Ring) -> Code {
-    let set_up = Code::default()
-        .out(0x20, 0x11)
-        .out(0x21, 0x20)
-        .out(0x21, 4)
-        .out(0x21, 1)
-        .out_to(0x3f9, 1)
-        .mov(Register::Rbx, 0);
+    let set_up = interrupts::set_up().mov(Register::Rbx, 0);
     // Ring 3 begins with interrupts enabled.
     let open = if ring == Ring::Zero {
         set_up.raw(&STI_NOP)

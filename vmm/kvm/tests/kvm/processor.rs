@@ -236,20 +236,23 @@ const HYPERCALLS: [u32; 3] = [5, 10, 11];
 const NO_SUCH_HYPERCALL: u64 = -1000_i64 as u64;
 
 /// Code that is made at run time is not rewritten: what KVM answers it has to be nothing.
+/// MOV [target], opcode; MOV BYTE [target + 3], RET.
+fn with_function(code: Code, target: u32, opcode: u32) -> Code {
+    code.mov(Rax, opcode)
+        .store(Rax, target)
+        .raw(&[0xc6, 0x04, 0x25])
+        .raw(&(target + 3).to_le_bytes())
+        .raw(&[0xc3])
+}
+
 #[test]
 fn hypercalls_that_are_made_at_run_time_are_not_answered() {
     let Some(host) = host() else { return };
     for number in HYPERCALLS {
         for opcode in [0x00c1_010f_u32, 0x00d9_010f] {
             let target = result_at(8);
-            // MOV [target], opcode; MOV BYTE [target + 3], RET; the number, and no vCPU that there
-            // is; CALL.
-            let code = Code::default()
-                .mov(Rax, opcode)
-                .store(Rax, target)
-                .raw(&[0xc6, 0x04, 0x25])
-                .raw(&(target + 3).to_le_bytes())
-                .raw(&[0xc3])
+            // The number, and no vCPU that there is; CALL.
+            let code = with_function(Code::default(), target, opcode)
                 .mov(Rbx, 0)
                 .mov(Rcx, 77)
                 .mov(Rdx, target)
@@ -295,14 +298,8 @@ fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
             let marked = (0..TIME_WORDS).fold(Code::default().mov(Rax, MARK), |code, word| {
                 code.store(Rax, result_at(TIME_AT + word))
             });
-            // MOV [target], opcode; MOV BYTE [target + 3], RET; where to write, and the wall clock;
-            // CALL.
-            let code = marked
-                .mov(Rax, opcode)
-                .store(Rax, target)
-                .raw(&[0xc6, 0x04, 0x25])
-                .raw(&(target + 3).to_le_bytes())
-                .raw(&[0xc3])
+            // Where to write, and the wall clock; CALL.
+            let code = with_function(marked, target, opcode)
                 .mov(Rbx, result_at(TIME_AT))
                 .mov(Rcx, 0)
                 .mov(Rdx, target)

@@ -3,6 +3,7 @@
 
 use crate::code::{Code, Register};
 use crate::guest::{BOTH, Outcome, Ring, host, result_at, run, run_clocked, run_moving, skip};
+use crate::interrupts::set_up;
 use crate::moving::Kicks;
 use lockstep_core::machine::run::Pause;
 use lockstep_kvm::{ClockKind, Host};
@@ -77,12 +78,7 @@ fn one_that_moves_at_every_exit_does_what_it_would_have_done() {
 fn an_interrupt_that_waits_is_carried() {
     let Some(host) = host() else { return };
     let code = || {
-        Code::default()
-            .out(0x20, 0x11)
-            .out(0x21, 0x20)
-            .out(0x21, 4)
-            .out(0x21, 1)
-            .out_to(0x3f9, 1)
+        set_up()
             .out(0x80, 0)
             .out(0x80, 0)
             // STI, NOP; and the handler.
