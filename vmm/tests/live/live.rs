@@ -192,6 +192,11 @@ impl Live {
     /// order, any other at an exit.
     pub fn stop(self, idles: bool) -> (Ended, Digest, Vec<Item>) {
         if idles {
+            // An order that meets it between two points would leave no point to compare.
+            let begun = Instant::now();
+            while !self.paused(|machine| machine.save().unwrap().position.halted) {
+                assert!(begun.elapsed() < LIMIT, "the guest does not idle");
+            }
             self.control.give(Order::Stop);
         } else {
             self.log.0.stops.store(true, Ordering::Release);
