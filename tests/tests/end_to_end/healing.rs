@@ -1,6 +1,7 @@
 //! A machine that has lost one of its sides takes a new one while it runs, any number of times, and
 //! whatever happens to a newcomer harms nothing. The same command starts every side.
 
+use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Client, Guest, Load, Pair, PairSpec, Replica, Reply, Scratch, Switch, kvm, lockstep, wait_until,
 };
@@ -273,6 +274,9 @@ fn a_newcomer_whose_holder_dies_before_it_is_armed_begins_the_machine_anew() {
     let _ = holder.process.kill();
     // Both it and whoever could have taken over are proven dead: nothing is left to be lost.
     assert_eq!(newcomer.wait_for("begun")["generation"], 2);
+    newcomer
+        .process
+        .wait_for_stderr("what ran in generation 1 is gone, with its memory");
     newcomer.wait_for("listening");
     let mut client = Client::connect(web.switch.client_address());
     assert_eq!(client.call(&["SET", "a", "1"]), Reply::ok());
@@ -308,6 +312,34 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
     let mut client = Client::connect(web.switch.client_address());
     assert_eq!(client.call(&["GET", "count0"]), Reply::Bulk(None));
     let _ = newcomer.stop().expect_code(0);
+}
+
+#[test]
+fn a_third_side_waits_for_a_protected_pair_and_does_not_take_it_at_its_word_when_it_is_silent() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let mut holder = web.begin();
+    let mut second = web.join("second", &mut holder);
+    let mut third = web.start("third");
+    third.process.wait_for_stderr("waits until it is needed");
+    for side in [&holder, &second] {
+        side.process.signal(Signal::SIGSTOP);
+    }
+    third.process.wait_for_stderr("--afresh begins a new machine");
+    assert_eq!(count(&third, "begun"), 0);
+    let _ = third.stop().expect_code(0);
+    let _ = (holder.process.kill(), second.process.kill());
+}
+
+#[test]
+fn a_replica_without_a_name_is_told_that_it_needs_one() {
+    let scratch = Scratch::new();
+    let mut command = lockstep();
+    command.arg("replica").arg(Guest::Smoke.image());
+    command.arg("--shared-directory").arg(scratch.directory("shared"));
+    run(&mut command)
+        .expect_code(3)
+        .expect_named(&["name: a replica finds its machine by it"]);
 }
 
 #[test]

@@ -81,6 +81,9 @@ pub async fn begin(
     configuration: &Configuration,
     mut signals: Signals,
 ) -> Result<Status, CommandError> {
+    if matches!(side, Side::Replica { .. }) && configuration.pair.name.is_none() {
+        return Err(replica::no_name());
+    }
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;

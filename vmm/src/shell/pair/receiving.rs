@@ -129,13 +129,22 @@ fn progress_line(bytes: u64, received_bytes: u64, memory_bytes: u64, took: Durat
     let share = received_bytes.saturating_mul(100) / memory_bytes.max(1);
     let rate = u128::from(bytes) * 1_000 / took.as_millis().max(1);
     format!(
-        "received {} MiB of memory ({} % of {} MiB) in {} MiB, at {} MiB/s",
-        received_bytes >> 20,
+        "received {} of memory ({} % of {}) in {}, at {}/s",
+        size(received_bytes),
         share.min(100),
-        memory_bytes >> 20,
-        bytes >> 20,
-        rate >> 20
+        size(memory_bytes),
+        size(bytes),
+        size(u64::try_from(rate).unwrap_or(u64::MAX))
     )
+}
+
+/// A number of bytes in MiB; in KiB where that would leave one digit.
+fn size(bytes: u64) -> String {
+    if bytes < 10 << 20 {
+        format!("{} KiB", bytes >> 10)
+    } else {
+        format!("{} MiB", bytes >> 20)
+    }
 }
 
 /// Receives the machine of `pair`, with so much memory.
@@ -197,6 +206,15 @@ mod tests {
         assert_eq!(
             line,
             "received 128 MiB of memory (50 % of 256 MiB) in 50 MiB, at 25 MiB/s"
+        );
+    }
+
+    #[test]
+    fn little_is_said_in_kib() {
+        let line = progress_line(700 << 10, 2 << 20, 64 << 20, Duration::from_secs(7));
+        assert_eq!(
+            line,
+            "received 2048 KiB of memory (3 % of 64 MiB) in 700 KiB, at 100 KiB/s"
         );
     }
 

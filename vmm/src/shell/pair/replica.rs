@@ -11,7 +11,7 @@
 use super::begin::{Meeting, Met};
 use super::holding::Holding;
 use super::identity::published::Published;
-use super::identity::{Begun, Identity};
+use super::identity::{Begun, Identity, LOOK_PAUSE};
 use super::launch::Beginning;
 use super::meeting::{look_for_primary, unless_stopped, wait_for_backup};
 use super::receiving::NotReceived;
@@ -23,6 +23,7 @@ use crate::shell::writing::standard;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Address;
 use lockstep_shared_disk::Claim;
+use lockstep_shared_disk::decision::Sighting;
 use serde_json::json;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -31,8 +32,6 @@ use std::time::Duration;
 /// Time that a holder has for its answer before the store is looked at again: longer than its
 /// reception needs for another who comes at the same time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
-/// Pause before a machine that is protected is looked at again.
-const PROTECTED_PAUSE: Duration = Duration::from_millis(500);
 /// A side that has lost what it was joining gives the store so long to forget it.
 const FORGET_LIMIT: Duration = Duration::from_millis(500);
 
@@ -64,6 +63,7 @@ impl Of<'_> {
         let named = named(self.meeting)?;
         let mut start = named.start(self.afresh);
         let mut told = false;
+        let mut unanswered: Option<(Generation, String)> = None;
         loop {
             let Some(begun) = unless_stopped(start.begin(), signals).await? else {
                 return Ok(None);
@@ -72,24 +72,35 @@ impl Of<'_> {
                 Begun::Holder(claim) => return self.hold(named, &claim, reporter, signals).await,
                 Begun::Newcomer { holder, sighting } => (holder, sighting),
             };
+            // The store was read after the attempt: whoever holds the machine now is not blamed for
+            // the one before.
+            let again = unanswered.take_if(|(generation, _)| *generation == holder.generation);
             let joining = async {
+                if let Some((_, why)) = again {
+                    match sighting {
+                        // A holder that gives no sign of life is not taken at its word.
+                        Sighting::Alive if is_protected(named, &holder).await => {
+                            if !std::mem::replace(&mut told, true) {
+                                tracing::info!(
+                                    "{} is protected in generation {}, held by {}: this side waits until it is needed",
+                                    named.name(),
+                                    holder.generation,
+                                    holder.party
+                                );
+                            }
+                        }
+                        _ => {
+                            told = false;
+                            start.not_answered(&holder, sighting, &why);
+                        }
+                    }
+                }
                 match self.join(&holder, &mut stand_by, reporter).await {
                     Ok(met) => Ok(Some(met)),
                     Err(NotJoined::Ever(why)) => Err(why),
                     Err(NotJoined::Yet(why)) => {
-                        if !is_protected(named, &holder).await {
-                            start.not_answered(&holder, sighting, &why).await;
-                            return Ok(None);
-                        }
-                        if !std::mem::replace(&mut told, true) {
-                            tracing::info!(
-                                "{} is protected in generation {}, held by {}: this side waits until it is needed",
-                                named.name(),
-                                holder.generation,
-                                holder.party
-                            );
-                        }
-                        tokio::time::sleep(PROTECTED_PAUSE).await;
+                        unanswered = Some((holder.generation, why));
+                        tokio::time::sleep(LOOK_PAUSE).await;
                         Ok(None)
                     }
                 }
@@ -115,6 +126,12 @@ impl Of<'_> {
             "the machine {} begins here",
             named.name()
         );
+        if claim.generation > Generation::FIRST {
+            tracing::warn!(
+                "what ran in generation {} is gone, with its memory: this machine begins from the image",
+                claim.generation.0 - 1
+            );
+        }
         reporter.event("begun", json!({ "generation": claim.generation.0 }));
         console::want();
         if self.meeting.configuration.pair.wait_for_backup {
@@ -173,8 +190,12 @@ async fn is_protected(named: &Identity, holder: &Claim) -> bool {
 }
 
 fn named<'a>(meeting: &Meeting<'a>) -> Result<&'a Identity, CommandError> {
-    let missing = || CommandError::setting("name", "a replica finds its machine by it; see --help");
-    meeting.named.ok_or_else(missing)
+    meeting.named.ok_or_else(no_name)
+}
+
+/// A replica was given no name.
+pub(super) fn no_name() -> CommandError {
+    CommandError::setting("name", "a replica finds its machine by it; see --help")
 }
 
 /// The claim of a machine that begins now, for a side that joins none.

@@ -128,7 +128,7 @@ pub(super) async fn patiently<T: Send + 'static>(
                     last.insert(unusable(&why)).to_string()
                 }
             },
-            () = sleep_until(wake_at) => silent(place, open).to_string(),
+            () = sleep_until(wake_at) => trouble(place, open, last.as_ref()),
         };
         if Instant::now() >= deadline {
             return Err(last.unwrap_or_else(|| silent(place, open)));
@@ -138,6 +138,14 @@ pub(super) async fn patiently<T: Send + 'static>(
             let seconds = deadline.saturating_duration_since(Instant::now()).as_secs();
             tracing::warn!("{trouble}; trying for another {seconds} s");
         }
+    }
+}
+
+/// What is wrong with the storage: where it has answered every question, what it said last.
+fn trouble(place: &str, open: usize, last: Option<&CommandError>) -> String {
+    match last {
+        Some(why) if open == 0 => why.to_string(),
+        _ => silent(place, open).to_string(),
     }
 }
 
@@ -241,6 +249,14 @@ mod tests {
             },
             _ => StoreError::Unreachable { path, doing, source },
         }
+    }
+
+    #[test]
+    fn storage_that_has_answered_everything_is_not_called_silent() {
+        let last = unusable(&failure(io::ErrorKind::NotFound));
+        assert_eq!(trouble("/shared", 0, Some(&last)), last.to_string());
+        assert!(trouble("/shared", 1, Some(&last)).contains("does not answer"));
+        assert!(trouble("/shared", 0, None).contains("does not answer"));
     }
 
     /// Outcome with a storage that fails like this `failures` times, how often it was asked, and

@@ -30,7 +30,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// Pause between two looks into the store of a side that waits.
-const LOOK_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two signs of life, and between two looks for a later generation.
 const SECOND: Duration = Duration::from_secs(1);
 /// Time between two lines about a holder that does not answer.
@@ -278,8 +278,8 @@ impl Start {
         }
     }
 
-    /// Says, at most every 10 s, that the holder does not answer, and waits before the next look.
-    pub async fn not_answered(&mut self, holder: &Claim, sighting: Sighting, why: &str) {
+    /// Says, at most every 10 s, that the holder does not answer.
+    pub fn not_answered(&mut self, holder: &Claim, sighting: Sighting, why: &str) {
         if self.complained.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
             self.complained = Some(Instant::now());
             let seen = match sighting {
@@ -299,7 +299,6 @@ impl Start {
                 holder.party,
             );
         }
-        sleep(LOOK_PAUSE).await;
     }
 
     async fn look(&mut self) -> Result<Decision, CommandError> {
