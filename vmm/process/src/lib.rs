@@ -10,9 +10,11 @@
 //! | [`once_a_minute`] | a bound on lines that somebody outside can cause |
 //! | [`clock`] | the clock of roles, and the clock of reports |
 //! | [`status`] | exit statuses |
+//! | [`causes`] | an error and its causes on one line |
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
+pub mod causes;
 pub mod clock;
 pub mod console;
 pub mod descriptors;

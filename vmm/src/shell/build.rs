@@ -4,7 +4,7 @@
 //! differ unnoticed is the executable itself, so a build is named by the digest of its bytes. The two sides of a pair run the same one;
 //! a recording only says which one made it.
 
-use super::status::CommandError;
+use super::error::RunError;
 use std::fs::File;
 use std::io;
 use std::sync::OnceLock;
@@ -20,12 +20,12 @@ const SHOWN_DIGITS: usize = 12;
 ///
 /// # Errors
 /// The program cannot be read.
-pub fn name() -> Result<&'static str, CommandError> {
+pub fn name() -> Result<&'static str, RunError> {
     static NAME: OnceLock<String> = OnceLock::new();
     if let Some(name) = NAME.get() {
         return Ok(name);
     }
-    let name = digest().map_err(|source| CommandError::File {
+    let name = digest().map_err(|source| RunError::File {
         action: "read this program to name its build:",
         path: PROGRAM.into(),
         source,

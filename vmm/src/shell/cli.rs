@@ -2,8 +2,8 @@
 
 use super::commands::log::LogCommand;
 use super::commands::machines::StoreArguments;
-use super::configuration::Settings;
 use super::doctor::DoctorArguments;
+use super::settings::Settings;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lockstep_logging_channel::FORMAT_VERSION;
 use std::path::PathBuf;

@@ -6,12 +6,14 @@ pub mod commands;
 pub mod configuration;
 pub mod demo;
 pub mod doctor;
+pub mod error;
 pub mod live;
 pub mod machine;
 pub mod outlets;
 pub mod pair;
 mod printing;
 pub mod qualification;
+pub mod settings;
 pub mod start;
 pub mod status;
 

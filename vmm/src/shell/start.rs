@@ -2,11 +2,13 @@
 
 use super::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use super::commands::{log, machines, record, replay, run, verify};
-use super::configuration::{Configuration, Settings};
+use super::configuration::Configuration;
 use super::console::{self, TerminalGuard};
 use super::descriptors;
+use super::error::RunError;
 use super::pair::begin::{Side, begin};
 use super::printing::print_text;
+use super::settings::Settings;
 use super::signals::{self, Signals};
 use super::status::{CommandError, Status};
 use super::switch::SwitchArguments;
@@ -218,7 +220,7 @@ fn on_machine<F>(
     command: impl FnOnce(std::path::PathBuf, Configuration) -> F,
 ) -> Result<Status, CommandError>
 where
-    F: Future<Output = Result<Status, CommandError>>,
+    F: Future<Output = Result<Status, RunError>>,
 {
     let file = machine
         .config
@@ -239,7 +241,9 @@ where
     in_runtime(command(machine.image.unwrap_or_default(), configuration))
 }
 
-fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Result<Status, CommandError> {
+fn in_runtime<E: Into<CommandError>>(
+    work: impl Future<Output = Result<Status, E>>,
+) -> Result<Status, CommandError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -247,7 +251,7 @@ fn in_runtime<F: Future<Output = Result<Status, CommandError>>>(work: F) -> Resu
     let outcome = runtime.block_on(work);
     // A claim may be waiting in storage that does not answer: it must not keep the process.
     runtime.shutdown_background();
-    outcome
+    outcome.map_err(E::into)
 }
 
 /// Colours are for a terminal, unless its user wants none.

@@ -5,16 +5,17 @@ use crate::machine::run::Ended;
 use crate::replica::replayer::TimeFloor;
 use crate::shell::configuration::Configuration;
 use crate::shell::console;
+use crate::shell::error::RunError;
 use crate::shell::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
 use crate::shell::machine::thread::{MachineThread, MakeDoor};
 use crate::shell::machine::{Plan, start};
 use crate::shell::network::{self, NetworkReceiver};
 use crate::shell::outlets::Outlets;
 pub use crate::shell::signals::Signals;
-use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
 use crossbeam_channel::{Sender, TrySendError, bounded};
 use lockstep_logging_channel::EndReason;
+use lockstep_process::status::Status;
 
 /// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the very most.
 pub const FRAMES_WAITING_MAX: usize = 1024;
@@ -58,12 +59,12 @@ impl Outsides {
     /// switch.
     ///
     /// # Errors
-    /// [`CommandError::Network`].
+    /// [`RunError::Network`].
     pub async fn open(
         configuration: &Configuration,
         clock: ClockKind,
         signals: &mut Signals,
-    ) -> Result<Option<(Self, Live)>, CommandError> {
+    ) -> Result<Option<(Self, Live)>, RunError> {
         let (sender, frames) = tokio::select! {
             opened = network::open(&configuration.network) => opened?,
             () = signals.received() => return Ok(None),
@@ -107,7 +108,7 @@ impl Outsides {
         plan: Plan,
         make_door: MakeDoor,
         signals: &mut Signals,
-    ) -> Result<Ended, CommandError> {
+    ) -> Result<Ended, RunError> {
         let Self {
             control,
             ordered,
@@ -152,9 +153,9 @@ pub fn world(
     arrivals: Arrivals,
     ordered: Ordered,
     clock: ClockKind,
-) -> Result<World, CommandError> {
+) -> Result<World, RunError> {
     World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
-        .map_err(CommandError::other("the host gives no timer"))
+        .map_err(RunError::other("the host gives no timer"))
 }
 
 /// Says how the guest ended, and the status that follows.

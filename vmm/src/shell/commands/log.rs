@@ -1,5 +1,6 @@
 //! `lockstep log info|dump|diff`: looks into log files.
 
+use crate::shell::error::RunError;
 use crate::shell::printing::{print_text, printed};
 use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard::Printer;
@@ -102,7 +103,7 @@ fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::
 fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
     let info = LogInfo::of(&mut LogReader::open(log)?);
     let text = if json {
-        serde_json::to_string(&info).map_err(|why| CommandError::Other {
+        serde_json::to_string(&info).map_err(|why| RunError::Other {
             what: "cannot write JSON".to_owned(),
             source: Box::new(why),
         })?

@@ -1,6 +1,7 @@
 //! `lockstep list` and `lockstep status NAME`: what the store remembers of machines, and what their
 //! holders publish there. Changes nothing.
 
+use crate::shell::error::RunError;
 use crate::shell::pair::identity::process;
 use crate::shell::pair::identity::published::{Published, Side};
 use crate::shell::pair::storage;
@@ -142,7 +143,7 @@ pub async fn status(name: &str, arguments: &StoreArguments) -> Result<Status, Co
 async fn answer<T>(
     store: &dyn Store,
     asked: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, CommandError> {
+) -> Result<T, RunError> {
     match tokio::time::timeout(STORE_LIMIT, asked).await {
         Ok(answer) => answer.map_err(|why| storage::unusable(&why)),
         Err(_) => Err(storage::silent(&store.place(), 1)),
@@ -157,7 +158,7 @@ async fn look(store: &dyn Store, name: &MachineName) -> Result<Found, CommandErr
         );
         return Err(CommandError::setting("name", why));
     };
-    answer(store, look_at(&machine, name)).await
+    Ok(answer(store, look_at(&machine, name)).await?)
 }
 
 async fn look_at(machine: &Arc<dyn MachineStore>, name: &MachineName) -> Result<Found, StoreError> {

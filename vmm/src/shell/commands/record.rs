@@ -7,13 +7,14 @@ use crate::replica::recorder::Start;
 use crate::replica::replayer::TimeFloor;
 use crate::replica::{Journal, Recorder};
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
 use crate::shell::outlets::Outlets;
-use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::{
     Body, EndReason, Entry, Environment, ExecutionPoint, Existing, Generation, LogWriter, OutputTarget,
     Sequence,
 };
+use lockstep_process::status::Status;
 use std::path::Path;
 
 /// A log file, and the outlets behind it.
@@ -26,13 +27,13 @@ impl FileJournal {
     /// A new log at `path`, beginning with its environment.
     ///
     /// # Errors
-    /// [`CommandError::Log`].
+    /// [`RunError::Log`].
     pub fn create(
         path: &Path,
         existing: Existing,
         environment: Environment,
         outlets: Outlets,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, RunError> {
         let mut writer = LogWriter::create(path, existing)?;
         writer.append(&Entry {
             generation: Generation(0),
@@ -69,14 +70,14 @@ impl Journal for FileJournal {
 /// Runs `image` until it ends, and records it into `log`.
 ///
 /// # Errors
-/// [`CommandError`].
+/// [`RunError`].
 pub async fn record(
     image: &Path,
     log: &Path,
     existing: Existing,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
     let ended = record_plan(plan, log, existing, configuration, signals).await?;
     Ok(conclude(&ended))
@@ -85,14 +86,14 @@ pub async fn record(
 /// Runs the machine of `plan`, and records it. Tells how it ended.
 ///
 /// # Errors
-/// [`CommandError`].
+/// [`RunError`].
 pub async fn record_plan(
     plan: Plan,
     log: &Path,
     existing: Existing,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Ended, CommandError> {
+) -> Result<Ended, RunError> {
     let clock = plan.clock();
     let (
         outsides,
@@ -111,7 +112,7 @@ pub async fn record_plan(
         }
     };
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
+    getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
     let outlets = outlets.waiting_for_reader();
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
     let make_door = Box::new(move || {

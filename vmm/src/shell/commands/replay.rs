@@ -7,11 +7,12 @@ use crate::machine::door::{Door, DoorError};
 use crate::machine::run::Ended;
 use crate::replica::{Fed, Feed, Replayer, Standby};
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::live::{Order, World, control::Ordered};
 use crate::shell::machine::{Plan, start};
-use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
 use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputTarget, Sequence};
+use lockstep_process::status::Status;
 use std::path::Path;
 
 /// Reads a log file from its second entry on.
@@ -26,12 +27,8 @@ impl FileFeed {
     /// Opens `path` and takes its environment.
     ///
     /// # Errors
-    /// [`CommandError::Log`].
-    pub fn open(
-        path: &Path,
-        ordered: Ordered,
-        show_console: bool,
-    ) -> Result<(Self, Environment), CommandError> {
+    /// [`RunError::Log`].
+    pub fn open(path: &Path, ordered: Ordered, show_console: bool) -> Result<(Self, Environment), RunError> {
         let (reader, environment) = open_log(path)?;
         Ok((
             Self {
@@ -44,7 +41,7 @@ impl FileFeed {
     }
 }
 
-fn open_log(path: &Path) -> Result<(LogReader, Environment), CommandError> {
+fn open_log(path: &Path) -> Result<(LogReader, Environment), RunError> {
     let mut reader = LogReader::open(path)?;
     let first = reader.next().transpose()?.map(|entry| entry.body);
     let Some(Body::Environment(environment)) = first else {
@@ -94,12 +91,12 @@ impl Feed for FileFeed {
 /// Refuses an environment that is not the log's.
 ///
 /// # Errors
-/// [`CommandError::Mismatch`] naming the first differing field.
-pub fn same_environment(recorded: &Environment, here: &Environment) -> Result<(), CommandError> {
+/// [`RunError::Mismatch`] naming the first differing field.
+pub fn same_environment(recorded: &Environment, here: &Environment) -> Result<(), RunError> {
     let text = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
     match recorded.first_difference(here) {
         None => Ok(()),
-        Some(difference) => Err(CommandError::Mismatch {
+        Some(difference) => Err(RunError::Mismatch {
             name: difference.name,
             recorded: text(difference.recorded),
             here: text(difference.here),
@@ -110,13 +107,13 @@ pub fn same_environment(recorded: &Environment, here: &Environment) -> Result<()
 /// Replays `log` with `plan`.
 ///
 /// # Errors
-/// [`CommandError`]; a divergence is one.
+/// [`RunError`]; a divergence is one.
 pub async fn replay_plan(
     plan: Plan,
     log: &Path,
     show_console: bool,
     signals: &mut Signals,
-) -> Result<Ended, CommandError> {
+) -> Result<Ended, RunError> {
     let (control, ordered) = crate::shell::live::control::control();
     let (feed, recorded) = FileFeed::open(log, ordered.clone(), show_console)?;
     same_environment(&recorded, &plan.environment(recorded.pair))?;
@@ -141,8 +138,8 @@ pub async fn replay_plan(
 /// Replays `log` of `image`.
 ///
 /// # Errors
-/// [`CommandError`].
-pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, CommandError> {
+/// [`RunError`].
+pub async fn replay(image: &Path, log: &Path, configuration: &Configuration) -> Result<Status, RunError> {
     let (_, recorded) = open_log(log)?;
     let plan = Plan::for_replay(image, configuration, &recorded)?;
     let ended = replay_plan(plan, log, true, &mut Signals::listen()).await?;

@@ -5,19 +5,20 @@ use crate::machine::door::Door;
 use crate::replica::Unprotected;
 use crate::replica::replayer::TimeFloor;
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
-use crate::shell::status::{CommandError, Status};
+use lockstep_process::status::Status;
 use std::path::Path;
 
 /// Runs `image` until it ends.
 ///
 /// # Errors
-/// [`CommandError`].
+/// [`RunError`].
 pub async fn run(
     image: &Path,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
     let clock = plan.clock();
     let (

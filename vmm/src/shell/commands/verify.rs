@@ -6,10 +6,11 @@ use super::replay::replay_plan;
 use crate::machine::MachineError;
 use crate::machine::door::DoorError;
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
-use crate::shell::status::{CommandError, Status};
 use crate::shell::writing::standard;
 use lockstep_logging_channel::{EndReason, Existing, LogReader};
+use lockstep_process::status::Status;
 use std::path::{Path, PathBuf};
 
 /// The log of a verification: removed when all is well, kept as evidence when not.
@@ -19,9 +20,9 @@ struct Evidence {
 }
 
 impl Evidence {
-    fn create() -> Result<Self, CommandError> {
+    fn create() -> Result<Self, RunError> {
         let directory = std::env::temp_dir().join(format!("lockstep-verify-{}", std::process::id()));
-        std::fs::create_dir(&directory).map_err(|source| CommandError::File {
+        std::fs::create_dir(&directory).map_err(|source| RunError::File {
             action: "create",
             path: directory.clone(),
             source,
@@ -51,13 +52,13 @@ impl Drop for Evidence {
 /// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is doing.
 ///
 /// # Errors
-/// [`CommandError`]; the first divergence is one, and its log is kept.
+/// [`RunError`]; the first divergence is one, and its log is kept.
 pub async fn verify(
     image: &Path,
     runs: u32,
     configuration: &Configuration,
     signals: &mut Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
@@ -67,10 +68,7 @@ pub async fn verify(
     }
     for run in 1..=runs {
         if let Err(error) = replay_plan(plan.clone(), &log, false, signals).await {
-            let is_stopped = matches!(
-                error,
-                CommandError::Machine(MachineError::Door(DoorError::Stopped))
-            );
+            let is_stopped = matches!(error, RunError::Machine(MachineError::Door(DoorError::Stopped)));
             evidence.keep = !is_stopped;
             if !is_stopped {
                 tracing::error!(run, "this replay failed");
@@ -90,18 +88,18 @@ pub async fn verify(
     Ok(conclude(&recorded))
 }
 
-fn stopped() -> CommandError {
+fn stopped() -> RunError {
     MachineError::Door(DoorError::Stopped).into()
 }
 
-fn not_counted(why: tokio::task::JoinError) -> CommandError {
-    CommandError::Other {
+fn not_counted(why: tokio::task::JoinError) -> RunError {
+    RunError::Other {
         what: "the log cannot be counted".to_owned(),
         source: Box::new(why),
     }
 }
 
-fn count(log: &Path) -> Result<u64, CommandError> {
+fn count(log: &Path) -> Result<u64, RunError> {
     let mut entries = 0;
     for entry in LogReader::open(log)? {
         entry?;

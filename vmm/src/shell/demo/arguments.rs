@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::DemoError;
-use crate::shell::configuration::TIMEOUT_MS;
+use crate::shell::settings::TIMEOUT_MS;
 
 /// Which replica is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

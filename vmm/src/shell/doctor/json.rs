@@ -1,6 +1,7 @@
 //! The report for programs. Keys are stable: they are added to, never renamed (docs/hosts.md).
 
 use super::survey::Survey;
+use crate::shell::error::RunError;
 use crate::shell::status::CommandError;
 use lockstep_qualify::finding::Cost;
 use lockstep_qualify::verdict::Use;
@@ -63,7 +64,7 @@ pub fn text(survey: &Survey) -> Result<String, CommandError> {
         findings: findings.collect(),
         verdicts: verdicts.collect(),
     };
-    let json = serde_json::to_string(&report).map_err(|why| CommandError::Other {
+    let json = serde_json::to_string(&report).map_err(|why| RunError::Other {
         what: "cannot write JSON".to_owned(),
         source: Box::new(why),
     })?;

@@ -54,5 +54,5 @@ fn probe_all(host: Host, effort: Effort, progress: &mut Progress) -> Result<Vec<
         progress.at(number, PROPERTIES.len(), property);
     });
     progress.end();
-    found
+    found.map_err(CommandError::from)
 }

@@ -2,11 +2,11 @@
 
 use crate::shell::build;
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::live::time::TSC_KHZ;
 use crate::shell::qualification::{
     CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify, request, request_of_replay,
 };
-use crate::shell::status::CommandError;
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
@@ -48,8 +48,8 @@ impl Plan {
     /// is wrong is known before anything is started.
     ///
     /// # Errors
-    /// [`CommandError`] naming what cannot be built, or what the host lacks.
-    pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, CommandError> {
+    /// [`RunError`] naming what cannot be built, or what the host lacks.
+    pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, RunError> {
         Self::qualified(image_path, configuration, &request(configuration))
     }
 
@@ -61,7 +61,7 @@ impl Plan {
         image_path: &Path,
         configuration: &Configuration,
         recorded: &Environment,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, RunError> {
         Self::qualified(
             image_path,
             configuration,
@@ -73,7 +73,7 @@ impl Plan {
         image_path: &Path,
         configuration: &Configuration,
         request: &Request,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, RunError> {
         let image = read_image(image_path)?;
         check(image_path, &image, configuration)?;
         Ok(Self {
@@ -115,11 +115,11 @@ impl Plan {
     /// Builds the machine. Must be called on the thread that runs it.
     ///
     /// # Errors
-    /// [`CommandError`] naming what cannot be built.
-    pub fn build(&self) -> Result<Machine<KvmCpu>, CommandError> {
+    /// [`RunError`] naming what cannot be built.
+    pub fn build(&self) -> Result<Machine<KvmCpu>, RunError> {
         let memory = memory::allocate(self.memory_bytes)?;
         boot::write(&memory, &self.command_line, TSC_KHZ)?;
-        let loaded = image::load(&self.image, &memory).map_err(|source| CommandError::Image {
+        let loaded = image::load(&self.image, &memory).map_err(|source| RunError::Image {
             path: self.image_path.clone(),
             source,
         })?;
@@ -133,7 +133,7 @@ impl Plan {
         );
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
-        let net = Net::new(self.mac).map_err(|why| CommandError::Other {
+        let net = Net::new(self.mac).map_err(|why| RunError::Other {
             what: "the network device cannot be made".to_owned(),
             source: Box::new(why),
         })?;
@@ -149,12 +149,12 @@ impl Plan {
     /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.
     ///
     /// # Errors
-    /// [`CommandError`] naming what cannot be built.
-    pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, CommandError> {
+    /// [`RunError`] naming what cannot be built.
+    pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, RunError> {
         let Received { machine, memory, .. } = received;
         // The vCPU gets its whole state from the capture, the entry point included.
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(0, self.clock())?;
-        Machine::restore(cpu, memory, &machine).map_err(|why| CommandError::Other {
+        Machine::restore(cpu, memory, &machine).map_err(|why| RunError::Other {
             what: "the machine that was received cannot be built".to_owned(),
             source: Box::new(why),
         })
@@ -205,10 +205,10 @@ impl Plan {
     }
 }
 
-fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), CommandError> {
+fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), RunError> {
     let memory = memory::allocate(configuration.memory_bytes)?;
     boot::write(&memory, &configuration.command_line, TSC_KHZ)?;
-    image::load(image, &memory).map_err(|source| CommandError::Image {
+    image::load(image, &memory).map_err(|source| RunError::Image {
         path: image_path.to_owned(),
         source,
     })?;
@@ -216,8 +216,8 @@ fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Resu
     Ok(())
 }
 
-fn read_image(path: &Path) -> Result<Vec<u8>, CommandError> {
-    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| CommandError::File {
+fn read_image(path: &Path) -> Result<Vec<u8>, RunError> {
+    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| RunError::File {
         action: "read the guest image",
         path: path.to_owned(),
         source,

@@ -1,9 +1,9 @@
 //! The vCPU thread: it builds the machine, makes its door, and runs it.
 
 use super::plan::Plan;
+use crate::shell::error::RunError;
 use crate::shell::live::control::Ordered;
 use crate::shell::signals;
-use crate::shell::status::CommandError;
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::{Ended, Machine, MachineError};
 use lockstep_core::replica::LiveDoor;
@@ -15,14 +15,14 @@ use tokio::sync::oneshot;
 /// A running machine.
 pub struct MachineThread {
     handle: JoinHandle<()>,
-    outcome: oneshot::Receiver<Result<Ended, CommandError>>,
+    outcome: oneshot::Receiver<Result<Ended, RunError>>,
 }
 
 /// Makes a door, on the vCPU thread.
-pub type MakeDoor = Box<dyn FnOnce() -> Result<Box<dyn Door>, CommandError> + Send>;
+pub type MakeDoor = Box<dyn FnOnce() -> Result<Box<dyn Door>, RunError> + Send>;
 
 /// Makes a door of a machine that can be captured, on the vCPU thread, when the machine exists.
-pub type MakeLiveDoor = Box<dyn FnOnce() -> Result<Box<dyn LiveDoor>, CommandError> + Send>;
+pub type MakeLiveDoor = Box<dyn FnOnce() -> Result<Box<dyn LiveDoor>, RunError> + Send>;
 
 /// Point at which a machine begins.
 pub enum Origin {
@@ -36,7 +36,7 @@ pub enum Origin {
 ///
 /// # Errors
 /// The host starts no thread.
-pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<MachineThread, CommandError> {
+pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<MachineThread, RunError> {
     spawn(plan.memory_bytes(), move || {
         let mut machine = plan.build()?;
         let (kicker, _target) = Kicker::for_this_thread();
@@ -55,7 +55,7 @@ pub fn start_live(
     origin: Origin,
     ordered: Ordered,
     make_door: MakeLiveDoor,
-) -> Result<MachineThread, CommandError> {
+) -> Result<MachineThread, RunError> {
     spawn(plan.memory_bytes(), move || {
         let ended = run_live(&plan, origin, &ordered, make_door);
         ordered.no_more_pauses();
@@ -65,8 +65,8 @@ pub fn start_live(
 
 fn spawn(
     memory_bytes: u64,
-    run: impl FnOnce() -> Result<Ended, CommandError> + Send + 'static,
-) -> Result<MachineThread, CommandError> {
+    run: impl FnOnce() -> Result<Ended, RunError> + Send + 'static,
+) -> Result<MachineThread, RunError> {
     let (send, outcome) = oneshot::channel();
     signals::machine_starts(memory_bytes);
     let handle = Builder::new()
@@ -75,7 +75,7 @@ fn spawn(
             // Nobody waits any more when the program is going away.
             let _ = send.send(run());
         })
-        .map_err(CommandError::other("cannot start the vCPU thread"))?;
+        .map_err(RunError::other("cannot start the vCPU thread"))?;
     Ok(MachineThread { handle, outcome })
 }
 
@@ -84,7 +84,7 @@ fn run_live(
     origin: Origin,
     ordered: &Ordered,
     make_door: MakeLiveDoor,
-) -> Result<Ended, CommandError> {
+) -> Result<Ended, RunError> {
     let mut machine = match origin {
         Origin::Boot => plan.build()?,
         Origin::Captured(received) => plan.restore(*received)?,
@@ -118,7 +118,7 @@ impl MachineThread {
     /// A thread without a machine, whose end somebody else tells.
     #[cfg(test)]
     #[must_use]
-    pub fn without_machine(outcome: oneshot::Receiver<Result<Ended, CommandError>>) -> Self {
+    pub fn without_machine(outcome: oneshot::Receiver<Result<Ended, RunError>>) -> Self {
         let handle = std::thread::spawn(|| ());
         Self { handle, outcome }
     }
@@ -127,10 +127,10 @@ impl MachineThread {
     ///
     /// # Errors
     /// The machine's; or that its thread ended without saying why.
-    pub async fn outcome(&mut self) -> Result<Ended, CommandError> {
+    pub async fn outcome(&mut self) -> Result<Ended, RunError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
-            Err(_) => Err(CommandError::Defect {
+            Err(_) => Err(RunError::Defect {
                 what: "the vCPU thread ended without an outcome".to_owned(),
             }),
         }

@@ -22,9 +22,10 @@ use super::witness::Witnesses;
 use crate::replica::role::Config;
 use crate::shell::commands::arrange::{Outsides, Signals};
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
-use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::{Environment, Generation};
+use lockstep_process::status::Status;
 use lockstep_shared_disk::{Claim, MachineId, MachineName};
 use std::path::Path;
 use tokio::sync::mpsc;
@@ -74,13 +75,13 @@ pub(super) struct Meeting<'a> {
 /// Runs one side of a pair.
 ///
 /// # Errors
-/// [`CommandError`].
+/// [`RunError`].
 pub async fn begin(
     side: Side,
     image: &Path,
     configuration: &Configuration,
     mut signals: Signals,
-) -> Result<Status, CommandError> {
+) -> Result<Status, RunError> {
     if matches!(side, Side::Replica { .. }) && configuration.pair.name.is_none() {
         return Err(replica::no_name());
     }
@@ -182,7 +183,7 @@ pub async fn begin(
         holding: named.clone().map(|named| Holding::new(named, machine)),
     };
     let outcome = launch.run(configuration).await;
-    if let (Err(CommandError::NotArmed), Some(named), true) = (&outcome, &named, is_newcomer) {
+    if let (Err(RunError::NotArmed), Some(named), true) = (&outcome, &named, is_newcomer) {
         replica::not_armed(named, generation).await;
         if matches!(side, Side::Replica { .. }) {
             return Err(replica::look_again());
@@ -197,7 +198,7 @@ async fn unnamed(
     machine: MachineId,
     generation: Generation,
     label: &str,
-) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), CommandError> {
+) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), RunError> {
     let claim = Claim {
         generation,
         machine,
@@ -210,7 +211,7 @@ async fn unnamed(
 
 impl Meeting<'_> {
     /// Environment that the two sides compare, with the name of the pair.
-    pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, CommandError> {
+    pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, RunError> {
         meeting::environment(self.plan, self.configuration, self.storage, pair)
     }
 
@@ -220,7 +221,7 @@ impl Meeting<'_> {
         &self,
         reporter: &mut Reporter,
         signals: &mut Signals,
-    ) -> Result<Option<Met>, CommandError> {
+    ) -> Result<Option<Met>, RunError> {
         if let Some(named) = self.named {
             let Some(claim) = unless_stopped(replica::begun(named), signals).await? else {
                 return Ok(None);
@@ -251,7 +252,7 @@ impl Meeting<'_> {
         mut stand_by: impl FnMut([u8; 16]),
         reporter: &mut Reporter,
         signals: &mut Signals,
-    ) -> Result<Option<Met>, CommandError> {
+    ) -> Result<Option<Met>, RunError> {
         let here = self.environment([0; 16])?;
         let (address, config) = (self.settings.channel()?, &self.settings.config);
         let Some(found) = find_primary(address, &here, config, signals).await? else {

@@ -28,14 +28,15 @@ use crate::machine::run::Ended;
 use crate::replica::driving::{Carrying, Received, Standing, Turns};
 use crate::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
 use crate::shell::commands::arrange::{Signals, propose};
+use crate::shell::error::RunError;
 use crate::shell::live::Control;
 use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
 use crate::shell::outlets::Outlets;
-use crate::shell::status::{CommandError, Status};
 use crossbeam_channel::Sender;
 use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Generation, Message, Record};
+use lockstep_process::status::Status;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 
@@ -141,7 +142,7 @@ impl Driver {
     ///
     /// # Errors
     /// The machine's, the network's; a divergence is one.
-    pub async fn run(mut self) -> Result<Status, CommandError> {
+    pub async fn run(mut self) -> Result<Status, RunError> {
         stop_point::arm()?;
         self.step(Input::Wake)?;
         let outcome = loop {
@@ -154,7 +155,7 @@ impl Driver {
             }
             self.parts.reporter.statistics();
         };
-        if let Err(CommandError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) = &outcome {
+        if let Err(RunError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) = &outcome {
             self.parts.reporter.counters.divergences += 1;
             let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
             self.parts.reporter.event("diverged", report);
@@ -174,7 +175,7 @@ impl Driver {
         happened::next(Sources::of(&mut self.parts), waits, &mut self.turns).await
     }
 
-    fn take(&mut self, happened: Happened) -> Result<(), CommandError> {
+    fn take(&mut self, happened: Happened) -> Result<(), RunError> {
         match happened {
             Happened::Cpu(message) => self.take_all_from_cpu(message),
             Happened::Peer(record) => self.take_from_peer(record),
@@ -204,7 +205,7 @@ impl Driver {
         }
     }
 
-    fn wake(&mut self) -> Result<(), CommandError> {
+    fn wake(&mut self) -> Result<(), RunError> {
         self.tell_progress()?;
         let statistics = self.parts.replica.statistics();
         self.parts.reporter.counters.sample(&statistics);
@@ -213,7 +214,7 @@ impl Driver {
     }
 
     /// Says how far a live vCPU has come, so that an idle backup may follow.
-    fn tell_progress(&mut self) -> Result<(), CommandError> {
+    fn tell_progress(&mut self) -> Result<(), RunError> {
         if !self.standing.live {
             return Ok(());
         }
@@ -224,14 +225,14 @@ impl Driver {
     }
 
     /// Takes a message, and what waits behind it.
-    fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
+    fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
         self.take_from_cpu(message)?;
         self.take_waiting_from_cpu()
     }
 
     /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling
     /// it does not keep the loop here.
-    fn take_waiting_from_cpu(&mut self) -> Result<(), CommandError> {
+    fn take_waiting_from_cpu(&mut self) -> Result<(), RunError> {
         for _ in 0..FROM_CPU_WAITING_MAX {
             let Ok(message) = self.parts.from_cpu.try_recv() else {
                 break;
@@ -241,7 +242,7 @@ impl Driver {
         Ok(())
     }
 
-    fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), CommandError> {
+    fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
             Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
@@ -261,7 +262,7 @@ impl Driver {
         stop_point::pass_several(Step::LogEntry, entries);
     }
 
-    fn witnessed(&mut self, answer: witness::Answer) -> Result<(), CommandError> {
+    fn witnessed(&mut self, answer: witness::Answer) -> Result<(), RunError> {
         let witness::Answer { witness, asked_at_ns } = answer;
         self.step(Input::Witnessed { witness, asked_at_ns })?;
         self.parts.reporter.counters.witness_reached = self.parts.replica.statistics().witness_reached;
@@ -269,7 +270,7 @@ impl Driver {
     }
 
     /// Takes a frame, and what was read with it.
-    fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
+    fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), RunError> {
         self.take_frame(frame)?;
         for _ in 1..FRAMES_TOGETHER_MAX {
             let Some(frame) = self.parts.frames.buffered() else {
@@ -283,7 +284,7 @@ impl Driver {
         Ok(())
     }
 
-    fn take_frame(&mut self, frame: Vec<u8>) -> Result<(), CommandError> {
+    fn take_frame(&mut self, frame: Vec<u8>) -> Result<(), RunError> {
         let mut answer = None;
         let sifted = self.parts.witnesses.sift(frame, |given| answer = Some(given));
         match sifted {
@@ -294,7 +295,7 @@ impl Driver {
         answer.map_or(Ok(()), |answer| self.witnessed(answer))
     }
 
-    fn take_from_peer(&mut self, record: Result<Option<Record>, ChannelError>) -> Result<(), CommandError> {
+    fn take_from_peer(&mut self, record: Result<Option<Record>, ChannelError>) -> Result<(), RunError> {
         let first = match record {
             Ok(Some(record)) => record,
             Ok(None) => return self.connection_closed(),
@@ -316,7 +317,7 @@ impl Driver {
         broken.map_or(Ok(()), |error| self.connection_broke(&error))
     }
 
-    fn take_message(&mut self, message: Message) -> Result<(), CommandError> {
+    fn take_message(&mut self, message: Message) -> Result<(), RunError> {
         let acknowledges = matches!(message, Message::Acknowledge(_));
         if acknowledges {
             pass(Step::BeforeAcknowledge);
@@ -329,11 +330,11 @@ impl Driver {
         Ok(())
     }
 
-    fn connection_closed(&mut self) -> Result<(), CommandError> {
+    fn connection_closed(&mut self) -> Result<(), RunError> {
         self.step(Input::PeerClosed(Closed::ByPeer))
     }
 
-    fn connection_broke(&mut self, error: &ChannelError) -> Result<(), CommandError> {
+    fn connection_broke(&mut self, error: &ChannelError) -> Result<(), RunError> {
         let closed = if was_reset(error) {
             Closed::ByPeer
         } else {
@@ -344,7 +345,7 @@ impl Driver {
         self.step(Input::PeerClosed(closed))
     }
 
-    fn machine_ended(&mut self, outcome: Result<Ended, CommandError>) -> Result<(), CommandError> {
+    fn machine_ended(&mut self, outcome: Result<Ended, RunError>) -> Result<(), RunError> {
         let ended = outcome?;
         // What it logged last is before its end.
         self.take_waiting_from_cpu()?;

@@ -13,9 +13,9 @@ use super::witness::{Due, Witnesses};
 use crate::machine::run::Ended;
 use crate::replica::driving::Turns;
 use crate::shell::commands::arrange::Signals;
+use crate::shell::error::RunError;
 use crate::shell::machine::MachineThread;
 use crate::shell::network::NetworkReceiver;
-use crate::shell::status::CommandError;
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Generation, Record};
 use std::future::pending;
@@ -46,7 +46,7 @@ pub enum Happened {
     /// The store has a later generation than the one that is held.
     Later(Generation),
     /// The machine has ended.
-    Ended(Result<Ended, CommandError>),
+    Ended(Result<Ended, RunError>),
     /// What was queued for the peer is written, or cannot be.
     Flushed(Result<(), ChannelError>),
 }

@@ -1,7 +1,7 @@
 //! Addresses for joining a replica: the one that it listens on, and the one that its claims give.
 
 use super::identity::Identity;
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 use lockstep_logging_channel::transport::Address;
 use std::fs;
 use std::net::IpAddr;
@@ -24,13 +24,13 @@ pub struct Joinable {
 /// store, for sides on this host.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: no address is given, and the store has no folder.
-pub fn joinable(channel: Option<&Address>, identity: &Identity) -> Result<Joinable, CommandError> {
+/// [`RunError::Setting`]: no address is given, and the store has no folder.
+pub fn joinable(channel: Option<&Address>, identity: &Identity) -> Result<Joinable, RunError> {
     let listens = match channel {
         Some(address) => address.clone(),
         None => {
             let path = identity.socket().ok_or_else(|| {
-                CommandError::setting(
+                RunError::setting(
                     "channel",
                     "this kind of shared storage has no folder for sockets: say where this side can be joined",
                 )
@@ -59,10 +59,10 @@ fn short(path: PathBuf) -> PathBuf {
 
 /// Address that another process connects to: from another folder, and from another host where every
 /// interface is listened on.
-fn claimed(listens: &Address) -> Result<Address, CommandError> {
+fn claimed(listens: &Address) -> Result<Address, RunError> {
     Ok(match listens {
         Address::Unix { path } => Address::Unix {
-            path: std::path::absolute(path).map_err(|source| CommandError::File {
+            path: std::path::absolute(path).map_err(|source| RunError::File {
                 action: "find the folder of the socket",
                 path: path.clone(),
                 source,
@@ -70,7 +70,7 @@ fn claimed(listens: &Address) -> Result<Address, CommandError> {
         },
         Address::Tcp { port: 0, .. } => {
             let why = "a replica can only be joined at a port that is known: give one";
-            return Err(CommandError::setting("channel", why));
+            return Err(RunError::setting("channel", why));
         }
         Address::Tcp { host, port } => Address::Tcp {
             host: reachable(host, Path::new("/proc/sys/kernel/hostname")),

@@ -20,13 +20,14 @@ use crate::replica::role::{Config, Replica};
 use crate::replica::transfer::Received;
 use crate::shell::commands::arrange::{Live, Outsides, Signals};
 use crate::shell::configuration::Configuration;
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
 use crate::shell::machine::thread::{MachineThread, Origin, start_live};
-use crate::shell::status::{CommandError, Status};
 use lockstep_logging_channel::message::Message;
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Generation, Sequence};
 use lockstep_process::clock::role_ns;
+use lockstep_process::status::Status;
 use serde_json::json;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
@@ -91,8 +92,8 @@ impl Launch {
     /// Runs until the replica halts.
     ///
     /// # Errors
-    /// [`CommandError`].
-    pub async fn run(mut self, configuration: &Configuration) -> Result<Status, CommandError> {
+    /// [`RunError`].
+    pub async fn run(mut self, configuration: &Configuration) -> Result<Status, RunError> {
         let Live {
             mut outlets,
             arrivals,
@@ -194,7 +195,7 @@ impl Launch {
             holding.hold(config.generation);
         }
         let parts = Parts {
-            replica: replica.map_err(|why| CommandError::setting("pair settings", why.to_string()))?,
+            replica: replica.map_err(|why| RunError::setting("pair settings", why.to_string()))?,
             link,
             from_cpu,
             shared,
@@ -258,10 +259,7 @@ fn tell(beginning: &Beginning, reporter: &mut Reporter) {
 }
 
 /// Waits until the machine that was received stands.
-async fn stands_there(
-    machine: &mut MachineThread,
-    stands: oneshot::Receiver<()>,
-) -> Result<(), CommandError> {
+async fn stands_there(machine: &mut MachineThread, stands: oneshot::Receiver<()>) -> Result<(), RunError> {
     if stands.await.is_err() {
         // It says why; it cannot have ended well before it began.
         machine.outcome().await?;
@@ -270,10 +268,10 @@ async fn stands_there(
 }
 
 /// Says to its holder that the machine stands.
-async fn loaded(connection: &mut Connection) -> Result<(), CommandError> {
+async fn loaded(connection: &mut Connection) -> Result<(), RunError> {
     let lost = |why: ChannelError| {
         tracing::warn!("the machine was lost: {why}");
-        CommandError::NotArmed
+        RunError::NotArmed
     };
     connection.writer.queue(&Message::Loaded).map_err(lost)?;
     match timeout(HANDSHAKE_LIMIT, connection.writer.flush()).await {

@@ -7,9 +7,9 @@ use crate::replica::role::{Config, KEPT_BYTES_MAX, RoundTripError};
 use crate::shell::build;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::configuration::{Configuration, PairConfiguration};
+use crate::shell::error::RunError;
 use crate::shell::machine::Plan;
 use crate::shell::machine::plan::BUILD_FIELD;
-use crate::shell::status::CommandError;
 use lockstep_kvm::processor::processor;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
@@ -50,9 +50,9 @@ pub struct PairSettings {
 /// Checks the settings of a pair.
 ///
 /// # Errors
-/// [`CommandError::Setting`].
-pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, CommandError> {
-    let missing = |setting| CommandError::setting(setting, "a protected pair needs it; see --help");
+/// [`RunError::Setting`].
+pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, RunError> {
+    let missing = |setting| RunError::setting(setting, "a protected pair needs it; see --help");
     let store = store(pair).ok_or_else(|| missing("shared-directory"))?;
     let config = Config {
         timeout_ns: pair.timeout_ms.saturating_mul(NS_PER_MS),
@@ -64,11 +64,11 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, CommandError> 
     };
     config
         .check()
-        .map_err(|why| CommandError::setting("pair settings", why.to_string()))?;
+        .map_err(|why| RunError::setting("pair settings", why.to_string()))?;
     let address = pair.channel.as_deref().map(|address| {
         address
             .parse()
-            .map_err(|why| CommandError::setting("channel", format!("{why}")))
+            .map_err(|why| RunError::setting("channel", format!("{why}")))
     });
     let address = address.transpose()?;
     Ok(PairSettings {
@@ -82,9 +82,9 @@ impl PairSettings {
     /// The logging channel, which a primary and a backup cannot do without.
     ///
     /// # Errors
-    /// [`CommandError::Setting`].
-    pub fn channel(&self) -> Result<&Address, CommandError> {
-        let missing = || CommandError::setting("channel", "a protected pair needs it; see --help");
+    /// [`RunError::Setting`].
+    pub fn channel(&self) -> Result<&Address, RunError> {
+        let missing = || RunError::setting("channel", "a protected pair needs it; see --help");
         self.address.as_ref().ok_or_else(missing)
     }
 }
@@ -93,9 +93,9 @@ impl PairSettings {
 ///
 /// # Errors
 /// The host gives none.
-pub fn fresh_name() -> Result<[u8; 16], CommandError> {
+pub fn fresh_name() -> Result<[u8; 16], RunError> {
     let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(CommandError::no_random_bytes)?;
+    getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
     Ok(name)
 }
 
@@ -111,13 +111,13 @@ fn hexadecimal(bytes: [u8; 16]) -> String {
 /// `storage` they reach, and the kind of their network.
 ///
 /// # Errors
-/// [`CommandError::File`]: the build cannot be named.
+/// [`RunError::File`]: the build cannot be named.
 pub fn environment(
     plan: &Plan,
     configuration: &Configuration,
     storage: [u8; 16],
     pair: [u8; 16],
-) -> Result<Environment, CommandError> {
+) -> Result<Environment, RunError> {
     let mut environment = plan.environment(pair);
     environment.informative.retain(|field| field.name != BUILD_FIELD);
     let field = |name: &str, value: String| EnvironmentField {
@@ -144,16 +144,16 @@ pub fn environment(
     Ok(environment)
 }
 
-fn channel_failed(why: ChannelError) -> CommandError {
+fn channel_failed(why: ChannelError) -> RunError {
     match why {
-        ChannelError::NobodyAnswers { .. } => CommandError::Peer(Box::new(why)),
-        other => CommandError::Channel(Box::new(other)),
+        ChannelError::NobodyAnswers { .. } => RunError::Peer(Box::new(why)),
+        other => RunError::Channel(Box::new(other)),
     }
 }
 
 /// Refuses a channel whose round trip the timeout cannot bear.
-fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), CommandError> {
-    round_trip_fits(config, round_trip).map_err(|why| CommandError::Peer(Box::new(why)))
+fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), RunError> {
+    round_trip_fits(config, round_trip).map_err(|why| RunError::Peer(Box::new(why)))
 }
 
 fn round_trip_fits(config: &Config, round_trip: Duration) -> Result<(), RoundTripError> {
@@ -161,10 +161,10 @@ fn round_trip_fits(config: &Config, round_trip: Duration) -> Result<(), RoundTri
     config.check_round_trip(round_trip_ns)
 }
 
-fn reception_failed(why: ReceptionError) -> CommandError {
+fn reception_failed(why: ReceptionError) -> RunError {
     match why {
         ReceptionError::Listener(why) => channel_failed(why),
-        ReceptionError::Differs(why) => CommandError::Peer(Box::new(why)),
+        ReceptionError::Differs(why) => RunError::Peer(Box::new(why)),
     }
 }
 
@@ -173,9 +173,9 @@ fn reception_failed(why: ReceptionError) -> CommandError {
 /// # Errors
 /// Those of `work`.
 pub async fn unless_stopped<T>(
-    work: impl Future<Output = Result<T, CommandError>>,
+    work: impl Future<Output = Result<T, RunError>>,
     signals: &mut Signals,
-) -> Result<Option<T>, CommandError> {
+) -> Result<Option<T>, RunError> {
     tokio::select! {
         done = work => done.map(Some),
         () = signals.received() => Ok(None),
@@ -189,16 +189,16 @@ pub async fn unless_stopped<T>(
 /// a pair leaves nothing behind.
 ///
 /// # Errors
-/// [`CommandError::Channel`], [`CommandError::Peer`], those of `prepare`. `None` when a signal came
+/// [`RunError::Channel`], [`RunError::Peer`], those of `prepare`. `None` when a signal came
 /// first.
 pub async fn wait_for_backup<T>(
     address: &Address,
     environment: &Environment,
     config: &Config,
-    prepare: impl Future<Output = Result<T, CommandError>>,
+    prepare: impl Future<Output = Result<T, RunError>>,
     reporter: &mut Reporter,
     signals: &mut Signals,
-) -> Result<Option<(Connection, T)>, CommandError> {
+) -> Result<Option<(Connection, T)>, RunError> {
     let mut reception = Reception::open(address, environment.clone())
         .await
         .map_err(channel_failed)?;
@@ -260,13 +260,13 @@ pub struct Found {
 /// is looked for again.
 ///
 /// # Errors
-/// [`CommandError::Channel`], [`CommandError::Peer`]. `None` when a signal came first.
+/// [`RunError::Channel`], [`RunError::Peer`]. `None` when a signal came first.
 pub async fn find_primary(
     address: &Address,
     environment: &Environment,
     config: &Config,
     signals: &mut Signals,
-) -> Result<Option<Found>, CommandError> {
+) -> Result<Option<Found>, RunError> {
     tracing::info!(%address, "looking for the primary");
     let looking = look_for_primary(address, environment, config, CONNECT_PATIENCE);
     unless_stopped(async { Ok(looking.await?) }, signals).await
@@ -308,7 +308,7 @@ impl NotFound {
     }
 }
 
-impl From<NotFound> for CommandError {
+impl From<NotFound> for RunError {
     fn from(why: NotFound) -> Self {
         match why {
             NotFound::Channel(why) => channel_failed(why),
@@ -358,7 +358,7 @@ mod tests {
     use super::*;
     use tokio::net::UnixListener;
 
-    async fn look_for(address: &Address) -> CommandError {
+    async fn look_for(address: &Address) -> RunError {
         look_for_primary(
             address,
             &Environment::default(),
@@ -379,7 +379,7 @@ mod tests {
         let start = Instant::now();
         let error = look_for(&Address::Unix { path }).await;
         assert_eq!(start.elapsed(), CONNECT_PATIENCE);
-        let CommandError::Peer(why) = error else {
+        let RunError::Peer(why) = error else {
             panic!("{error}")
         };
         assert!(
@@ -408,7 +408,7 @@ mod tests {
             () = closing => panic!("a listener that fails"),
         };
         assert!(closed > 1 && start.elapsed() > CONNECT_PATIENCE - 2 * RECONNECT_PAUSE);
-        let CommandError::Peer(why) = error else {
+        let RunError::Peer(why) = error else {
             panic!("{error}")
         };
         // Which end of the connection is noticed first, that of reading or that of writing, is a

@@ -3,11 +3,12 @@
 use super::report::Reporter;
 use crate::machine::memory::PAGE_BYTES;
 use crate::replica::transfer::{Received, Receiver, Taken};
-use crate::shell::status::{CommandError, with_causes};
+use crate::shell::error::RunError;
 use crate::shell::writing::standard;
 use lockstep_logging_channel::message::{Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
+use lockstep_process::causes::with_causes;
 use serde_json::json;
 use std::time::Duration;
 use tokio::time::{Instant, timeout};
@@ -46,7 +47,7 @@ pub enum NotReceived {
     },
 }
 
-impl From<NotReceived> for CommandError {
+impl From<NotReceived> for RunError {
     fn from(why: NotReceived) -> Self {
         Self::Peer(Box::new(why))
     }

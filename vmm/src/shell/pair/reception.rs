@@ -14,11 +14,11 @@
 
 use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
 use super::strangers::Strangers;
-use crate::shell::status::with_causes;
 use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
 use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, Listener};
+use lockstep_process::causes::with_causes;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,7 +18,7 @@ use super::receiving::NotReceived;
 use super::report::Reporter;
 use crate::shell::commands::arrange::Signals;
 use crate::shell::console;
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 use crate::shell::writing::standard;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Address;
@@ -49,7 +49,7 @@ enum NotJoined {
     /// It may be joined later, or another one.
     Yet(String),
     /// Never.
-    Ever(CommandError),
+    Ever(RunError),
 }
 
 impl Of<'_> {
@@ -59,7 +59,7 @@ impl Of<'_> {
         mut stand_by: impl FnMut([u8; 16]),
         reporter: &mut Reporter,
         signals: &mut Signals,
-    ) -> Result<Option<Met>, CommandError> {
+    ) -> Result<Option<Met>, RunError> {
         let named = named(self.meeting)?;
         let mut start = named.start(self.afresh);
         let mut told = false;
@@ -120,7 +120,7 @@ impl Of<'_> {
         claim: &Claim,
         reporter: &mut Reporter,
         signals: &mut Signals,
-    ) -> Result<Option<Met>, CommandError> {
+    ) -> Result<Option<Met>, RunError> {
         tracing::info!(
             generation = claim.generation.0,
             "the machine {} begins here",
@@ -189,20 +189,20 @@ async fn is_protected(named: &Identity, holder: &Claim) -> bool {
     Published::from_json(seen.status()).is_some_and(|published| published.protected)
 }
 
-fn named<'a>(meeting: &Meeting<'a>) -> Result<&'a Identity, CommandError> {
+fn named<'a>(meeting: &Meeting<'a>) -> Result<&'a Identity, RunError> {
     meeting.named.ok_or_else(no_name)
 }
 
 /// A replica was given no name.
-pub(super) fn no_name() -> CommandError {
-    CommandError::setting("name", "a replica finds its machine by it; see --help")
+pub(super) fn no_name() -> RunError {
+    RunError::setting("name", "a replica finds its machine by it; see --help")
 }
 
 /// The claim of a machine that begins now, for a side that joins none.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: somebody holds it.
-pub(super) async fn begun(named: &Identity) -> Result<Claim, CommandError> {
+/// [`RunError::Setting`]: somebody holds it.
+pub(super) async fn begun(named: &Identity) -> Result<Claim, RunError> {
     match named.start(false).begin().await? {
         Begun::Holder(claim) => Ok(claim),
         Begun::Newcomer { holder, .. } => {
@@ -213,7 +213,7 @@ pub(super) async fn begun(named: &Identity) -> Result<Claim, CommandError> {
                 holder.party,
                 named.name()
             );
-            Err(CommandError::setting("name", why))
+            Err(RunError::setting("name", why))
         }
     }
 }
@@ -227,7 +227,7 @@ pub(super) async fn wait(
     listens: &Address,
     reporter: &mut Reporter,
     signals: &mut Signals,
-) -> Result<Option<Met>, CommandError> {
+) -> Result<Option<Met>, RunError> {
     let mut holding = Holding::new(named.clone(), claim.machine);
     holding.hold(claim.generation);
     let config = crate::replica::role::Config {
@@ -259,12 +259,12 @@ pub(super) async fn not_armed(named: &Identity, generation: Generation) {
 
 /// Begins this program again, with its arguments: what was received is of no use, and the store
 /// says what to do. Comes back only with an error.
-pub(super) fn look_again() -> CommandError {
+pub(super) fn look_again() -> RunError {
     tracing::info!("looking into the shared directory again");
     console::restore();
     standard::flush();
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let why = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
-    CommandError::other("this program cannot be started again")(why)
+    RunError::other("this program cannot be started again")(why)
 }

@@ -6,8 +6,8 @@
 
 use super::{clock, flowing, witness};
 use crate::replica::role::{Cause, Lease, Report, Statistics};
+use crate::shell::error::RunError;
 use crate::shell::network::NetworkCounts;
-use crate::shell::status::CommandError;
 use crate::shell::writing::{Writer, standard};
 use hdrhistogram::Histogram;
 use nix::fcntl::OFlag;
@@ -46,8 +46,8 @@ pub struct Counters {
     pub witness_reached: Option<bool>,
 }
 
-fn histogram() -> Result<Histogram<u64>, CommandError> {
-    Histogram::new_with_max(TIME_US_MAX, 3).map_err(|why| CommandError::Other {
+fn histogram() -> Result<Histogram<u64>, RunError> {
+    Histogram::new_with_max(TIME_US_MAX, 3).map_err(|why| RunError::Other {
         what: "the statistics cannot be kept".to_owned(),
         source: Box::new(why),
     })
@@ -58,7 +58,7 @@ impl Counters {
     ///
     /// # Errors
     /// Never for these constant bounds; the library's signature.
-    pub fn new() -> Result<Self, CommandError> {
+    pub fn new() -> Result<Self, RunError> {
         Ok(Self {
             log_entries: 0,
             log_bytes: 0,
@@ -170,8 +170,8 @@ impl Reporter {
     /// Reports to `path`, if there is one, appending.
     ///
     /// # Errors
-    /// [`CommandError::File`].
-    pub fn open(path: Option<&Path>) -> Result<Self, CommandError> {
+    /// [`RunError::File`].
+    pub fn open(path: Option<&Path>) -> Result<Self, RunError> {
         let open = |path: &Path| {
             OpenOptions::new()
                 .create(true)
@@ -180,7 +180,7 @@ impl Reporter {
                 .custom_flags(OFlag::O_NONBLOCK.bits())
                 .open(path)
                 .map(to_file)
-                .map_err(|source| CommandError::File {
+                .map_err(|source| RunError::File {
                     action: "write the report file",
                     path: path.to_owned(),
                     source,

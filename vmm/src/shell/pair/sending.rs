@@ -12,10 +12,10 @@
 use super::newcomers::Place;
 use crate::shell::live::Control;
 use crate::shell::machine::transfer::{self, Sent, Shown, Transfer, Way};
-use crate::shell::status::with_causes;
 use lockstep_logging_channel::message::{Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
+use lockstep_process::causes::with_causes;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;

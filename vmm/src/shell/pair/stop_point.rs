@@ -45,13 +45,13 @@ pub enum Step {
 #[cfg(not(feature = "crash-points"))]
 mod off {
     use super::Step;
-    use crate::shell::status::CommandError;
+    use crate::shell::error::RunError;
 
     /// Nothing is armed.
     ///
     /// # Errors
     /// Never.
-    pub const fn arm() -> Result<(), CommandError> {
+    pub const fn arm() -> Result<(), RunError> {
         Ok(())
     }
 

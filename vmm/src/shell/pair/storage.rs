@@ -7,8 +7,9 @@
 use super::stop_point::{Step, pass};
 use crate::replica::role::Outcome;
 use crate::shell::configuration::PairConfiguration;
-use crate::shell::status::{CommandError, with_causes};
+use crate::shell::error::RunError;
 use lockstep_logging_channel::Generation;
+use lockstep_process::causes::with_causes;
 use lockstep_shared_disk::{
     Asked, Claim, DirectoryStore, MachineName, MachineStore, Step as StoreStep, Store, StoreError, Verdict,
 };
@@ -65,11 +66,7 @@ pub fn at(directory: &Path) -> Arc<dyn Store> {
 ///
 /// # Errors
 /// As [`patiently`].
-pub async fn identity(
-    store: &dyn Store,
-    fresh: [u8; 16],
-    patience: Duration,
-) -> Result<[u8; 16], CommandError> {
+pub async fn identity(store: &dyn Store, fresh: [u8; 16], patience: Duration) -> Result<[u8; 16], RunError> {
     patiently(&store.place(), patience, || store.identity(fresh)).await
 }
 
@@ -81,7 +78,7 @@ pub async fn open(
     store: &dyn Store,
     name: &MachineName,
     patience: Duration,
-) -> Result<Arc<dyn MachineStore>, CommandError> {
+) -> Result<Arc<dyn MachineStore>, RunError> {
     patiently(&store.place(), patience, || store.open(name)).await
 }
 
@@ -89,12 +86,12 @@ pub async fn open(
 /// hangs, it cannot be reached, it is not mounted yet. Says so.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: it cannot be used; at once where only a person can help.
+/// [`RunError::Setting`]: it cannot be used; at once where only a person can help.
 pub(super) async fn patiently<T: Send + 'static>(
     place: &str,
     patience: Duration,
     question: impl Fn() -> Asked<T>,
-) -> Result<T, CommandError> {
+) -> Result<T, RunError> {
     let (to_us, mut answers) = mpsc::unbounded_channel();
     let ask = || {
         let (to_us, answer) = (to_us.clone(), question());
@@ -142,7 +139,7 @@ pub(super) async fn patiently<T: Send + 'static>(
 }
 
 /// What is wrong with the storage: where it has answered every question, what it said last.
-fn trouble(place: &str, open: usize, last: Option<&CommandError>) -> String {
+fn trouble(place: &str, open: usize, last: Option<&RunError>) -> String {
     match last {
         Some(why) if open == 0 => why.to_string(),
         _ => silent(place, open).to_string(),
@@ -150,19 +147,19 @@ fn trouble(place: &str, open: usize, last: Option<&CommandError>) -> String {
 }
 
 /// The storage has answered none of so many questions.
-pub fn silent(place: &str, open: usize) -> CommandError {
+pub fn silent(place: &str, open: usize) -> RunError {
     let threads = if open == 1 {
         "a thread waits"
     } else {
         "threads wait"
     };
     let why = format!("shared storage {place} does not answer ({open} {threads}): is its server reachable?");
-    CommandError::setting("shared-directory", why)
+    RunError::setting("shared-directory", why)
 }
 
 /// An error of the store, with its causes.
-pub fn unusable(why: &StoreError) -> CommandError {
-    CommandError::setting("shared-directory", with_causes(why))
+pub fn unusable(why: &StoreError) -> RunError {
+    RunError::setting("shared-directory", with_causes(why))
 }
 
 impl Storage {

@@ -13,7 +13,7 @@ pub mod host;
 pub mod probing;
 
 use super::configuration::Configuration;
-use super::status::CommandError;
+use super::error::RunError;
 use crate::kvm::{ClockKind, Host};
 use cache::Cache;
 use lockstep_logging_channel::{Environment, EnvironmentField};
@@ -56,7 +56,7 @@ impl Qualification {
 #[must_use]
 pub fn request(configuration: &Configuration) -> Request {
     Request {
-        clock: configuration.clock.kind(),
+        clock: configuration.clock,
         reach: None,
         window_exits: configuration.window_exits.unwrap_or(false),
     }
@@ -72,7 +72,7 @@ pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) 
         // A clock that this version does not know is found to differ when the environments are
         // compared.
         .unwrap_or((ClockKind::None, lockstep_qualify::Reach::Ring0));
-    let said = configuration.clock.kind();
+    let said = configuration.clock;
     let windows = field(WINDOW_FIELD).is_some_and(|field| field.value == true.to_string());
     Request {
         clock: Some(said.unwrap_or(clock)),
@@ -84,8 +84,8 @@ pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) 
 /// Finds out what `request` depends on, and chooses.
 ///
 /// # Errors
-/// [`CommandError::Host`] naming the property that the host lacks.
-pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, CommandError> {
+/// [`RunError::Host`] naming the property that the host lacks.
+pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, RunError> {
     let begun = Instant::now();
     let cache = Cache::of_this_host();
     let known = if anew { Vec::new() } else { cache.read() };
@@ -153,7 +153,7 @@ fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::configuration::{ClockChoice, Settings};
+    use crate::shell::settings::{ClockChoice, Settings};
     use lockstep_qualify::{Property, Reach};
 
     fn configuration(clock: Option<ClockChoice>, window_exits: Option<bool>) -> Configuration {

@@ -1,7 +1,7 @@
 //! Carrying probes out.
 
 use crate::kvm::Host;
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 use lockstep_qualify::{Effort, Finding, KvmBench, Property, suite};
 use std::sync::mpsc;
 use std::thread::Builder;
@@ -18,7 +18,7 @@ pub fn probe(
     properties: Vec<Property>,
     effort: Effort,
     mut begins: impl FnMut(usize, Property),
-) -> Result<Vec<Finding>, CommandError> {
+) -> Result<Vec<Finding>, RunError> {
     let (sender, begun) = mpsc::channel();
     let probing = move || {
         let bench = KvmBench::new(host);
@@ -30,11 +30,11 @@ pub fn probe(
         properties.into_iter().enumerate().map(one).collect::<Vec<_>>()
     };
     let thread = Builder::new().name(name.to_owned()).spawn(probing);
-    let thread = thread.map_err(CommandError::other("cannot start the measuring thread"))?;
+    let thread = thread.map_err(RunError::other("cannot start the measuring thread"))?;
     for (number, property) in begun {
         begins(number, property);
     }
-    thread.join().map_err(|_| CommandError::Defect {
+    thread.join().map_err(|_| RunError::Defect {
         what: format!("{name}: a probe ended without a finding"),
     })
 }

@@ -7,16 +7,16 @@ use crate::replica::driving::Doing;
 use crate::replica::role::{Action, Batch, Input, Report};
 use crate::shell::commands::arrange::propose;
 use crate::shell::console;
+use crate::shell::error::RunError;
 use crate::shell::pair::asking::Asking;
 use crate::shell::pair::stop_point::{Step, pass, pass_several};
 use crate::shell::pair::{Carried, Payload};
-use crate::shell::status::CommandError;
 use lockstep_logging_channel::Message;
 use lockstep_process::clock::role_ns;
 
 impl Driver {
     /// Takes what has happened, and does what follows from it.
-    pub(super) fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), CommandError> {
+    pub(super) fn step(&mut self, input: Input<Carried, Payload>) -> Result<(), RunError> {
         self.standing.told(&input);
         self.parts.replica.step(role_ns(), input, &mut self.actions);
         let until_ns = self.parts.replica.may_speak_until_ns();
@@ -31,7 +31,7 @@ impl Driver {
         Ok(())
     }
 
-    fn let_out(&mut self) -> Result<(), CommandError> {
+    fn let_out(&mut self) -> Result<(), RunError> {
         let leaving = &mut self.carrying.leaving;
         let outputs = leaving.at(role_ns()).map(|output| {
             let (target, bytes) = &output.payload;
@@ -43,7 +43,7 @@ impl Driver {
         Ok(())
     }
 
-    fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), CommandError> {
+    fn carry_out(&mut self, action: Action<Carried, Payload>) -> Result<(), RunError> {
         self.standing.acts(&action);
         let parts = &mut self.parts;
         match action {
@@ -115,7 +115,7 @@ impl Driver {
         Ok(())
     }
 
-    fn send(&mut self, batch: &Batch<Carried>) -> Result<(), CommandError> {
+    fn send(&mut self, batch: &Batch<Carried>) -> Result<(), RunError> {
         let Carried::Encoded(records) = &batch.entries else {
             return Ok(());
         };

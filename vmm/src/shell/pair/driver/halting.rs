@@ -6,8 +6,9 @@ use crate::machine::door::DoorError;
 use crate::machine::run::Ended;
 use crate::replica::role::Halt;
 use crate::shell::commands::arrange::conclude;
+use crate::shell::error::RunError;
 use crate::shell::live::Order;
-use crate::shell::status::{CommandError, Status};
+use lockstep_process::status::Status;
 use std::time::Duration;
 
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again
@@ -19,7 +20,7 @@ impl Driver {
     ///
     /// # Errors
     /// [`DoorError::Fenced`].
-    pub(super) async fn halt(&mut self, halt: Halt) -> Result<Status, CommandError> {
+    pub(super) async fn halt(&mut self, halt: Halt) -> Result<Status, RunError> {
         // The last messages are still to be sent, if the peer takes them.
         let (_, mut writing) = self.parts.link.halves();
         if self.standing.connected {
@@ -48,7 +49,7 @@ impl Driver {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
             Halt::NotArmed => {
                 self.parts.reporter.event("not_armed", serde_json::json!({}));
-                Err(CommandError::NotArmed)
+                Err(RunError::NotArmed)
             }
             Halt::Stopped => {
                 self.parts.reporter.event("stopped", serde_json::json!({}));

@@ -8,18 +8,18 @@
 
 use super::Driver;
 use crate::replica::role::{Input, Report};
+use crate::shell::error::RunError;
 use crate::shell::pair::holding::Holding;
 use crate::shell::pair::link::Link;
 use crate::shell::pair::newcomers::{Arrival, Place};
 use crate::shell::pair::sending::{Lost, Sending};
-use crate::shell::status::CommandError;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
 use serde_json::json;
 
 impl Driver {
     /// Takes what happens at the reception.
-    pub(super) fn arrived(&mut self, arrival: Arrival) -> Result<(), CommandError> {
+    pub(super) fn arrived(&mut self, arrival: Arrival) -> Result<(), RunError> {
         match arrival {
             Arrival::Listening(address) => {
                 tracing::info!(%address, "a newcomer can join");
@@ -48,7 +48,7 @@ impl Driver {
     }
 
     /// The newcomer has loaded the machine, or is lost.
-    pub(super) fn sent(&mut self, outcome: Result<(Connection, Place), Lost>) -> Result<(), CommandError> {
+    pub(super) fn sent(&mut self, outcome: Result<(Connection, Place), Lost>) -> Result<(), RunError> {
         // The capture was told before the last of the machine was sent.
         self.take_waiting_from_cpu()?;
         self.parts.sending = None;
@@ -77,7 +77,7 @@ impl Driver {
     }
 
     /// The machine was captured. One for whom nobody waits any more is lost again.
-    pub(super) fn saved(&mut self) -> Result<(), CommandError> {
+    pub(super) fn saved(&mut self) -> Result<(), RunError> {
         if self.parts.sending.is_some() {
             return Ok(());
         }

@@ -45,7 +45,7 @@ struct Others {
     cpu: mpsc::Sender<FromCpu>,
     store: mpsc::UnboundedSender<Answer>,
     signals: watch::Sender<Option<i32>>,
-    _machine: oneshot::Sender<Result<Ended, CommandError>>,
+    _machine: oneshot::Sender<Result<Ended, RunError>>,
 }
 
 async fn ends() -> (Ends, Others) {

@@ -14,7 +14,7 @@ mod repeat;
 
 use super::meeting::fresh_name;
 use super::storage::{self, patiently};
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::decision::{self, Decision, Reading, Refusal, Sighting, Starter, Waiting};
 use lockstep_shared_disk::{
@@ -74,13 +74,13 @@ impl Identity {
     /// whenever this waits for the store.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: the store cannot be used.
+    /// [`RunError::Setting`]: the store cannot be used.
     pub async fn open(
         store: &dyn Store,
         name: &MachineName,
         label: &str,
         patience: Duration,
-    ) -> Result<Self, CommandError> {
+    ) -> Result<Self, RunError> {
         Ok(Self {
             machine: storage::open(store, name, patience).await?,
             place: store.place(),
@@ -119,12 +119,12 @@ impl Identity {
     /// From now on this side's claims say that it can be joined at `address`.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: it cannot be written into a claim.
-    pub fn joined_at(&mut self, address: &str) -> Result<(), CommandError> {
+    /// [`RunError::Setting`]: it cannot be written into a claim.
+    pub fn joined_at(&mut self, address: &str) -> Result<(), RunError> {
         let line = Line::exact(address);
         self.party.address = Some(line.ok_or_else(|| {
             let why = "the address must be a line of at most 260 bytes without control characters";
-            CommandError::setting("channel", why)
+            RunError::setting("channel", why)
         })?);
         Ok(())
     }
@@ -155,8 +155,8 @@ impl Identity {
     /// state.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: the store cannot be used. Nothing may be said to the holder.
-    pub async fn record(&self, generation: Generation) -> Result<(), CommandError> {
+    /// [`RunError::Setting`]: the store cannot be used. Nothing may be said to the holder.
+    pub async fn record(&self, generation: Generation) -> Result<(), RunError> {
         let backup = Backup {
             generation,
             party: self.party.clone(),
@@ -250,9 +250,9 @@ impl Start {
     /// armed.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: the store cannot be used, says two things, or the holder that was
+    /// [`RunError::Setting`]: the store cannot be used, says two things, or the holder that was
     /// to be replaced is alive.
-    pub async fn begin(&mut self) -> Result<Begun, CommandError> {
+    pub async fn begin(&mut self) -> Result<Begun, RunError> {
         loop {
             match self.look().await? {
                 Decision::Claim { generation, machine } => {
@@ -301,7 +301,7 @@ impl Start {
         }
     }
 
-    async fn look(&mut self) -> Result<Decision, CommandError> {
+    async fn look(&mut self) -> Result<Decision, RunError> {
         let Identity {
             machine,
             place,
@@ -321,7 +321,7 @@ impl Start {
         Ok(self.starter.decide(now_ns, &reading))
     }
 
-    async fn claimed(&self, claim: &Claim) -> Result<bool, CommandError> {
+    async fn claimed(&self, claim: &Claim) -> Result<bool, RunError> {
         let Identity {
             machine,
             place,
@@ -336,13 +336,13 @@ impl Start {
     }
 }
 
-fn refused(name: &MachineName, why: &Refusal) -> CommandError {
+fn refused(name: &MachineName, why: &Refusal) -> RunError {
     let setting = match why {
         Refusal::HolderAlive { .. } => "afresh",
         Refusal::Contradiction { .. } => "shared-directory",
         Refusal::LastGeneration(_) => "name",
     };
-    CommandError::setting(setting, format!("{name}: {why}"))
+    RunError::setting(setting, format!("{name}: {why}"))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! With the feature `crash-points`.
 
 use super::Step;
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 use crate::shell::writing::standard;
 use lockstep_process::clock::monotonic_ns;
 use nix::sys::signal::{Signal, raise};
@@ -79,8 +79,8 @@ impl FromStr for Point {
 /// be met. Called by the thread that steps the role machine.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: there is no such point.
-pub fn arm() -> Result<(), CommandError> {
+/// [`RunError::Setting`]: there is no such point.
+pub fn arm() -> Result<(), RunError> {
     #[cfg(feature = "mutants")]
     activate_mutant()?;
     let Ok(text) = std::env::var(VARIABLE) else {
@@ -88,7 +88,7 @@ pub fn arm() -> Result<(), CommandError> {
     };
     let point = text
         .parse()
-        .map_err(|why: String| CommandError::setting(VARIABLE, why))?;
+        .map_err(|why: String| RunError::setting(VARIABLE, why))?;
     tracing::warn!("stop point armed: {text}");
     let passed = AtomicU64::new(0);
     // A process has one replica.
@@ -97,14 +97,13 @@ pub fn arm() -> Result<(), CommandError> {
 }
 
 #[cfg(feature = "mutants")]
-fn activate_mutant() -> Result<(), CommandError> {
+fn activate_mutant() -> Result<(), RunError> {
     use crate::replica::mutant::{Mutant, activate};
     let Ok(name) = std::env::var(MUTANT_VARIABLE) else {
         return Ok(());
     };
     let known = Mutant::ALL.iter().find(|mutant| format!("{mutant:?}") == name);
-    let mutant =
-        known.ok_or_else(|| CommandError::setting(MUTANT_VARIABLE, format!("no defect `{name}`")))?;
+    let mutant = known.ok_or_else(|| RunError::setting(MUTANT_VARIABLE, format!("no defect `{name}`")))?;
     tracing::warn!("this replica does it wrong: {name}");
     activate(Some(*mutant));
     Ok(())

@@ -1,8 +1,8 @@
 //! A witness as it is written: `10.0.2.2` or `tcp:HOST:PORT`.
 
 use crate::replica::role::WITNESSES_MAX;
+use crate::shell::error::RunError;
 use crate::shell::network::Attachment;
-use crate::shell::status::CommandError;
 use lockstep_logging_channel::transport::Address;
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -74,9 +74,9 @@ impl WitnessAddress {
     /// The witnesses that `texts` name, for a replica on `network` with a timeout of `timeout_ms`.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: one cannot be asked.
-    pub fn all(texts: &[String], network: &Attachment, timeout_ms: u64) -> Result<Vec<Self>, CommandError> {
-        let wrong = |why: String| CommandError::setting("witness", why);
+    /// [`RunError::Setting`]: one cannot be asked.
+    pub fn all(texts: &[String], network: &Attachment, timeout_ms: u64) -> Result<Vec<Self>, RunError> {
+        let wrong = |why: String| RunError::setting("witness", why);
         let mut all = Vec::new();
         for text in texts {
             let address: Self = text

@@ -17,7 +17,7 @@ use super::clock::role_ns;
 use super::meeting::fresh_name;
 use super::report::Reporter;
 use crate::replica::role::{Config, Report};
-use crate::shell::status::CommandError;
+use crate::shell::error::RunError;
 pub use address::{WitnessAddress, WitnessAddressError};
 use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::json;
@@ -69,8 +69,8 @@ impl Witnesses {
     /// Finds the witnesses by their names, once, and begins to ask those by TCP.
     ///
     /// # Errors
-    /// [`CommandError::Setting`]: one is not found.
-    pub async fn open(addresses: &[WitnessAddress], config: &Config) -> Result<Self, CommandError> {
+    /// [`RunError::Setting`]: one is not found.
+    pub async fn open(addresses: &[WitnessAddress], config: &Config) -> Result<Self, RunError> {
         let names: Vec<String> = addresses.iter().map(ToString::to_string).collect();
         let every = Duration::from_nanos(config.witness_interval_ns());
         let (answered, answers) = mpsc::channel(ANSWERS_WAITING_MAX);
@@ -128,8 +128,8 @@ impl Witnesses {
     }
 }
 
-async fn find(host: &str, port: u16) -> Result<SocketAddr, CommandError> {
-    let refuse = |why: String| CommandError::setting("witness", format!("tcp:{host}:{port} {why}"));
+async fn find(host: &str, port: u16) -> Result<SocketAddr, RunError> {
+    let refuse = |why: String| RunError::setting("witness", format!("tcp:{host}:{port} {why}"));
     let found = timeout(LOOKUP_LIMIT, lookup_host((host, port))).await;
     match found {
         Ok(Ok(mut addresses)) => addresses

@@ -1,0 +1,118 @@
+//! Why a machine cannot be run, alone or as one side of a pair.
+
+use lockstep_core::machine::MachineError;
+use lockstep_core::machine::boot::BootError;
+use lockstep_core::machine::image::ImageError;
+use lockstep_core::machine::memory::MemoryError;
+use lockstep_kvm::HostError;
+use lockstep_logging_channel::LogError;
+use lockstep_network::NetworkError;
+use std::path::PathBuf;
+
+/// Why a machine cannot be run, or did not run on.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A setting is missing or wrong.
+    #[error("{setting}: {why}")]
+    Setting {
+        /// Its name as on the command line.
+        setting: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+    /// A file cannot be read or written.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// Its path.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The guest image cannot be run.
+    #[error("guest image {} cannot be run", path.display())]
+    Image {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: ImageError,
+    },
+    /// The machine cannot be built as configured.
+    #[error("the machine cannot be built")]
+    Memory(#[from] MemoryError),
+    /// The machine cannot be built as configured.
+    #[error("the machine cannot be built")]
+    Boot(#[from] BootError),
+    /// The host lacks something.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The network attachment failed.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The log failed.
+    #[error(transparent)]
+    Log(#[from] LogError),
+    /// The machine stopped.
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    /// The log was made in another environment.
+    #[error("{name} differs: {recorded} in the log, {here} here")]
+    Mismatch {
+        /// The first differing field.
+        name: String,
+        /// Its value in the log.
+        recorded: String,
+        /// Its value here.
+        here: String,
+    },
+    /// The logging channel cannot be opened.
+    #[error(transparent)]
+    Channel(Box<dyn std::error::Error + Send + Sync>),
+    /// The peer cannot be worked with.
+    #[error(transparent)]
+    Peer(Box<dyn std::error::Error + Send + Sync>),
+    /// The machine that was joined is gone, and this side was not its backup yet.
+    #[error(
+        "the machine that this side was joining was lost before this side was its backup: it may not go on with it"
+    )]
+    NotArmed,
+    /// A part of Lockstep itself failed.
+    #[error("{what}: this is a defect of Lockstep")]
+    Defect {
+        /// What happened.
+        what: String,
+    },
+    /// Everything else.
+    #[error("{what}")]
+    Other {
+        /// What failed.
+        what: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl RunError {
+    /// A failure without a type of its own.
+    pub fn other(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let what = what.into();
+        move |why| Self::Other {
+            what,
+            source: Box::new(why),
+        }
+    }
+
+    /// There is nothing to make a random name of.
+    pub fn no_random_bytes(why: getrandom::Error) -> Self {
+        Self::other("the host gives no random bytes")(std::io::Error::other(why))
+    }
+
+    /// A wrong setting.
+    pub fn setting(setting: &str, why: impl Into<String>) -> Self {
+        Self::Setting {
+            setting: setting.to_owned(),
+            why: why.into(),
+        }
+    }
+}
