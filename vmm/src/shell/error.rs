@@ -7,6 +7,7 @@ use lockstep_core::machine::memory::MemoryError;
 use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
 use lockstep_network::NetworkError;
+use lockstep_qualify::start::QualifyError;
 use std::path::PathBuf;
 
 /// Why a machine cannot be run, or did not run on.
@@ -113,6 +114,18 @@ impl RunError {
         Self::Setting {
             setting: setting.to_owned(),
             why: why.into(),
+        }
+    }
+}
+
+impl From<QualifyError> for RunError {
+    fn from(why: QualifyError) -> Self {
+        match why {
+            QualifyError::Host(lacks) => Self::Host(lacks),
+            QualifyError::Thread(source) => Self::other("cannot start the measuring thread")(source),
+            QualifyError::NoFinding { .. } => Self::Defect {
+                what: why.to_string(),
+            },
         }
     }
 }

@@ -12,7 +12,6 @@ pub mod machine;
 pub mod outlets;
 pub mod pair;
 mod printing;
-pub mod qualification;
 pub mod settings;
 pub mod start;
 pub mod status;

@@ -2,9 +2,10 @@
 
 use super::progress::Progress;
 use crate::kvm::Host;
-use crate::shell::qualification::probing;
+use crate::shell::error::RunError;
 use crate::shell::status::CommandError;
 use lockstep_qualify::platform::Platform;
+use lockstep_qualify::start::probing;
 use lockstep_qualify::suite::PROPERTIES;
 use lockstep_qualify::verdict::{Verdict, verdicts};
 use lockstep_qualify::{Effort, Finding};
@@ -54,5 +55,5 @@ fn probe_all(host: Host, effort: Effort, progress: &mut Progress) -> Result<Vec<
         progress.at(number, PROPERTIES.len(), property);
     });
     progress.end();
-    found.map_err(CommandError::from)
+    found.map_err(|why| RunError::from(why).into())
 }

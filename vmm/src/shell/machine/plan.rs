@@ -4,9 +4,6 @@ use crate::shell::build;
 use crate::shell::configuration::Configuration;
 use crate::shell::error::RunError;
 use crate::shell::live::time::TSC_KHZ;
-use crate::shell::qualification::{
-    CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify, request, request_of_replay,
-};
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
@@ -18,6 +15,7 @@ use lockstep_kvm::processor::processor;
 use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use lockstep_qualify::Request;
+use lockstep_qualify::start::{CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify};
 use std::path::{Path, PathBuf};
 
 /// No image is larger than the memory it is loaded into.
@@ -50,7 +48,8 @@ impl Plan {
     /// # Errors
     /// [`RunError`] naming what cannot be built, or what the host lacks.
     pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, RunError> {
-        Self::qualified(image_path, configuration, &request(configuration))
+        let request = Request::said(configuration.clock, configuration.window_exits);
+        Self::qualified(image_path, configuration, &request)
     }
 
     /// The same for a replay: what `configuration` leaves open is as it was `recorded`.
@@ -62,11 +61,8 @@ impl Plan {
         configuration: &Configuration,
         recorded: &Environment,
     ) -> Result<Self, RunError> {
-        Self::qualified(
-            image_path,
-            configuration,
-            &request_of_replay(configuration, recorded),
-        )
+        let request = Request::of_replay(configuration.clock, configuration.window_exits, recorded);
+        Self::qualified(image_path, configuration, &request)
     }
 
     fn qualified(

@@ -6,9 +6,9 @@
 //! two that write at once do no harm.
 
 use super::host::Identity;
+use crate::suite::PROPERTIES;
+use crate::{Finding, Judgement, Property};
 use lockstep_logging_channel::Digest;
-use lockstep_qualify::suite::PROPERTIES;
-use lockstep_qualify::{Finding, Judgement, Property};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};

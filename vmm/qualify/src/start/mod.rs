@@ -12,12 +12,11 @@ pub mod cache;
 pub mod host;
 pub mod probing;
 
-use super::configuration::Configuration;
-use super::error::RunError;
-use crate::kvm::{ClockKind, Host};
+use crate::{Effort, Finding, Reach, Request, Strategy};
 use cache::Cache;
+use lockstep_kvm::{ClockKind, Host, HostError};
 use lockstep_logging_channel::{Environment, EnvironmentField};
-use lockstep_qualify::{Effort, Finding, Request, Strategy};
+use std::io;
 use std::time::Instant;
 
 /// Names of the compared fields of an environment that say which strategies were chosen.
@@ -52,40 +51,57 @@ impl Qualification {
     }
 }
 
-/// What `configuration` asks for.
-#[must_use]
-pub fn request(configuration: &Configuration) -> Request {
-    Request {
-        clock: configuration.clock,
-        reach: None,
-        window_exits: configuration.window_exits.unwrap_or(false),
-    }
+/// Why a host could not be qualified.
+#[derive(Debug, thiserror::Error)]
+pub enum QualifyError {
+    /// It lacks something.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// It starts no thread.
+    #[error("cannot start the measuring thread")]
+    Thread(#[source] io::Error),
+    /// A probe ended without a finding.
+    #[error("{thread}: a probe ended without a finding")]
+    NoFinding {
+        /// Name of its thread.
+        thread: String,
+    },
 }
 
-/// Request of a replay of a log with this environment: what `configuration` leaves open is as it
-/// was recorded.
-#[must_use]
-pub fn request_of_replay(configuration: &Configuration, recorded: &Environment) -> Request {
-    let field = |name| recorded.compared.iter().find(|field| field.name == name);
-    let (clock, reach) = field(CLOCK_FIELD)
-        .and_then(|field| Strategy::clock_named(&field.value))
-        // A clock that this version does not know is found to differ when the environments are
-        // compared.
-        .unwrap_or((ClockKind::None, lockstep_qualify::Reach::Ring0));
-    let said = configuration.clock;
-    let windows = field(WINDOW_FIELD).is_some_and(|field| field.value == true.to_string());
-    Request {
-        clock: Some(said.unwrap_or(clock)),
-        reach: said.is_none_or(|said| said == clock).then_some(reach),
-        window_exits: configuration.window_exits.unwrap_or(windows),
+impl Request {
+    /// Request of a machine for which this much was said.
+    #[must_use]
+    pub fn said(clock: Option<ClockKind>, window_exits: Option<bool>) -> Self {
+        Self {
+            clock,
+            reach: None,
+            window_exits: window_exits.unwrap_or(false),
+        }
+    }
+
+    /// Request of a replay of a log with this environment: what was not said is as it was recorded.
+    #[must_use]
+    pub fn of_replay(clock: Option<ClockKind>, window_exits: Option<bool>, recorded: &Environment) -> Self {
+        let field = |name| recorded.compared.iter().find(|field| field.name == name);
+        let (recorded_clock, reach) = field(CLOCK_FIELD)
+            .and_then(|field| Strategy::clock_named(&field.value))
+            // A clock that this version does not know is found to differ when the environments are
+            // compared.
+            .unwrap_or((ClockKind::None, Reach::Ring0));
+        let windows = field(WINDOW_FIELD).is_some_and(|field| field.value == true.to_string());
+        Self {
+            clock: Some(clock.unwrap_or(recorded_clock)),
+            reach: clock.is_none_or(|said| said == recorded_clock).then_some(reach),
+            window_exits: window_exits.unwrap_or(windows),
+        }
     }
 }
 
 /// Finds out what `request` depends on, and chooses.
 ///
 /// # Errors
-/// [`RunError::Host`] naming the property that the host lacks.
-pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, RunError> {
+/// [`QualifyError::Host`] naming the property that the host lacks.
+pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, QualifyError> {
     let begun = Instant::now();
     let cache = Cache::of_this_host();
     let known = if anew { Vec::new() } else { cache.read() };
@@ -153,17 +169,7 @@ fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::shell::settings::{ClockChoice, Settings};
-    use lockstep_qualify::{Property, Reach};
-
-    fn configuration(clock: Option<ClockChoice>, window_exits: Option<bool>) -> Configuration {
-        let settings = Settings {
-            clock,
-            window_exits,
-            ..Settings::default()
-        };
-        settings.resolve().unwrap()
-    }
+    use crate::Property;
 
     fn recorded(fields: &[(&str, &str)]) -> Environment {
         let field = |(name, value): &(&str, &str)| EnvironmentField {
@@ -179,36 +185,35 @@ mod tests {
     #[test]
     fn a_replay_asks_for_what_was_recorded() {
         let log = recorded(&[(CLOCK_FIELD, "step in ring 0"), (WINDOW_FIELD, "false")]);
-        let request = request_of_replay(&configuration(None, None), &log);
+        let request = Request::of_replay(None, None, &log);
         assert_eq!(request.clock, Some(ClockKind::Step));
         assert_eq!(request.reach, Some(Reach::Ring0));
         assert!(!request.window_exits);
         let windows = recorded(&[(CLOCK_FIELD, "none"), (WINDOW_FIELD, "true")]);
-        assert!(request_of_replay(&configuration(None, None), &windows).window_exits);
+        assert!(Request::of_replay(None, None, &windows).window_exits);
     }
 
     #[test]
     fn what_is_said_wins_over_the_log() {
         let log = recorded(&[(CLOCK_FIELD, "statistic"), (WINDOW_FIELD, "false")]);
-        let said = configuration(Some(ClockChoice::Step), None);
-        let request = request_of_replay(&said, &log);
+        let request = Request::of_replay(Some(ClockKind::Step), None, &log);
         assert_eq!((request.clock, request.reach), (Some(ClockKind::Step), None));
-        let none = request_of_replay(&configuration(Some(ClockChoice::None), None), &log);
+        let none = Request::of_replay(Some(ClockKind::None), None, &log);
         assert_eq!(none.clock, Some(ClockKind::None));
     }
 
     #[test]
     fn a_log_from_before_strategies_were_named_enters_at_exits() {
-        let request = request_of_replay(&configuration(None, None), &recorded(&[]));
+        let request = Request::of_replay(None, None, &recorded(&[]));
         assert_eq!(request.clock, Some(ClockKind::None));
         assert!(!request.window_exits);
     }
 
     #[test]
-    fn a_live_machine_asks_for_what_is_configured() {
-        assert_eq!(request(&configuration(None, None)), Request::default());
-        let step = request(&configuration(Some(ClockChoice::Step), None));
-        assert_eq!(step.clock, Some(ClockKind::Step));
+    fn a_live_machine_asks_for_what_was_said() {
+        assert_eq!(Request::said(None, None), Request::default());
+        let step = Request::said(Some(ClockKind::Step), Some(true));
+        assert_eq!((step.clock, step.window_exits), (Some(ClockKind::Step), true));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Carrying probes out.
 
-use crate::kvm::Host;
-use crate::shell::error::RunError;
-use lockstep_qualify::{Effort, Finding, KvmBench, Property, suite};
+use super::QualifyError;
+use crate::{Effort, Finding, KvmBench, Property, suite};
+use lockstep_kvm::Host;
 use std::sync::mpsc;
 use std::thread::Builder;
 
@@ -18,7 +18,7 @@ pub fn probe(
     properties: Vec<Property>,
     effort: Effort,
     mut begins: impl FnMut(usize, Property),
-) -> Result<Vec<Finding>, RunError> {
+) -> Result<Vec<Finding>, QualifyError> {
     let (sender, begun) = mpsc::channel();
     let probing = move || {
         let bench = KvmBench::new(host);
@@ -30,11 +30,11 @@ pub fn probe(
         properties.into_iter().enumerate().map(one).collect::<Vec<_>>()
     };
     let thread = Builder::new().name(name.to_owned()).spawn(probing);
-    let thread = thread.map_err(RunError::other("cannot start the measuring thread"))?;
+    let thread = thread.map_err(QualifyError::Thread)?;
     for (number, property) in begun {
         begins(number, property);
     }
-    thread.join().map_err(|_| RunError::Defect {
-        what: format!("{name}: a probe ended without a finding"),
+    thread.join().map_err(|_| QualifyError::NoFinding {
+        thread: name.to_owned(),
     })
 }

@@ -1,9 +1,9 @@
 //! Which host, boot and program a finding belongs to.
 
-use crate::kvm::host;
-use crate::kvm::kernel_file::{UNKNOWN, first_line};
+use crate::platform::module;
+use lockstep_kvm::host;
+use lockstep_kvm::kernel_file::{UNKNOWN, first_line};
 use lockstep_kvm::processor::processor;
-use lockstep_qualify::platform::module;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 
