@@ -1,10 +1,13 @@
-//! The command `lockstep`: settings, commands and the replica loop, on the crates that decide, run
-//! guests and carry their frames.
+//! The command `lockstep`: its command line and settings, what each command prints, and the exit
+//! status of every error. What runs machines is beneath it.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-pub mod shell;
-
-// Short names of the crates below, for all of the shell.
-use lockstep_core::{machine, replica};
-use lockstep_kvm as kvm;
+pub mod cli;
+pub mod commands;
+pub mod demo;
+pub mod doctor;
+mod printing;
+pub mod settings;
+pub mod start;
+pub mod status;

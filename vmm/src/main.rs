@@ -3,5 +3,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    lockstep::shell::start::main().into()
+    lockstep::start::main().into()
 }

@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
-use lockstep::shell::cli::Cli;
-use lockstep::shell::status::Status;
+use lockstep::cli::Cli;
+use lockstep::status::Status;
 
 const ERRORS: &str = include_str!("../../docs/errors.md");
 

@@ -1,8 +1,8 @@
 //! The configuration: text of files and flags. Whatever it says: no panic; what is understood is
 //! the same when it is written and read again, and what holds in the end is what was said.
 
-use lockstep::shell::configuration::Configuration;
-use lockstep::shell::settings::Settings;
+use lockstep::settings::Settings;
+use lockstep_host::configuration::Configuration;
 use lockstep_logging_channel::transport::Address;
 use lockstep_network::Attachment;
 use lockstep_switch::{Forward, HostAddress, SwitchArguments};

@@ -159,7 +159,7 @@ fn kvm_outside_its_folder_is_found() {
     for path in [
         "vmm/core/src/machine/vcpu/mod.rs",
         "vmm/core/src/replica/role.rs",
-        "vmm/src/shell/run.rs",
+        "vmm/host/src/outside.rs",
         "vmm/switch/src/run.rs",
         "tests/tests/run.rs",
     ] {
@@ -175,25 +175,6 @@ fn kvm_outside_its_folder_is_found() {
 fn tokio_in_the_replica_is_found_inside_a_macro_too() {
     let text = "async fn wait() { select!(_ = tokio::time::sleep(d) => ()) }";
     assert_eq!(complaints_at("vmm/core/src/replica/role.rs", text).len(), 1);
-}
-
-#[test]
-fn an_import_of_the_shell_is_found() {
-    for text in [
-        "use crate::shell::Config;",
-        "use crate::{machine, shell};",
-        "use super::super::shell;",
-    ] {
-        assert_eq!(
-            complaints_at("vmm/core/src/replica/role.rs", text).len(),
-            1,
-            "{text}"
-        );
-    }
-    assert_eq!(
-        complaints_at("vmm/src/main.rs", "use lockstep::shell::run;"),
-        Vec::<String>::new()
-    );
 }
 
 #[test]
@@ -216,7 +197,7 @@ fn printing_past_the_queues_is_found() {
         "fn say() { let _ = writeln!(io::stderr(), \"a\"); }",
         "use std::io::{Write, stdout};",
     ] {
-        assert_eq!(complaints_at("vmm/src/shell/outlets.rs", text).len(), 1, "{text}");
+        assert_eq!(complaints_at("vmm/host/src/outlets.rs", text).len(), 1, "{text}");
         assert_eq!(
             complaints_at("vmm/process/src/writing/standard.rs", text).len(),
             0,

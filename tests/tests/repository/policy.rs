@@ -76,7 +76,7 @@ pub const LAYERS: &[Layer] = &[
         ],
         except: &[],
         forbidden: NONDETERMINISM,
-        why: "it is a function of its state and its inputs: effects and unordered collections are the shell's",
+        why: "it is a function of its state and its inputs: effects and unordered collections are its host's",
     },
     Layer {
         within: ALL,
@@ -107,23 +107,6 @@ pub const LAYERS: &[Layer] = &[
             "HashSet",
         ],
         why: "it is a vCPU and nothing else",
-    },
-    Layer {
-        within: ALL,
-        // The configuration is fuzzed where it stands, and the statuses are held against the
-        // documents. A machine that is sent while it runs is a live one, and who sends it is a
-        // thread.
-        except: &[
-            "vmm/src/shell/",
-            "vmm/src/main.rs",
-            "vmm/benches/transfer.rs",
-            "vmm/tests/live/capture.rs",
-            "vmm/tests/live/live.rs",
-            "vmm/tests/documents.rs",
-            "tests/src/fuzz/configuration.rs",
-        ],
-        forbidden: &["crate::shell", "super::shell", "lockstep::shell"],
-        why: "the shell is imported by nobody",
     },
     Layer {
         within: &["logging-channel/"],
@@ -175,7 +158,7 @@ pub const LAYERS: &[Layer] = &[
     },
     Layer {
         within: &["vmm/"],
-        except: &["vmm/src/shell/pair/storage.rs"],
+        except: &["vmm/host/src/pair/storage.rs"],
         forbidden: &["DirectoryStore"],
         why: "what sort of store it is, is known where the configuration is read, and nowhere else",
     },
@@ -184,6 +167,7 @@ pub const LAYERS: &[Layer] = &[
             "logging-channel/src/",
             "shared-disk/src/",
             "vmm/core/src/",
+            "vmm/host/src/",
             "vmm/kvm/src/",
             "vmm/network/src/",
             "vmm/process/src/",
@@ -226,7 +210,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "vmm/network/src/link.rs",
     // Processes that the demonstration starts end with it, even by SIGKILL: one system call between
     // fork and exec.
-    "vmm/src/shell/demo/processes.rs",
+    "vmm/src/demo/processes.rs",
     // Guests are programs on bare (virtual) metal.
     "guest-images/",
     // One ioctl, without any crate.
@@ -264,10 +248,23 @@ pub const FLOORS: &[(&str, &[&str])] = &[
         &["lockstep-core", "lockstep-kvm", "lockstep-logging-channel"],
     ),
     (
+        "vmm/host",
+        &[
+            "lockstep-core",
+            "lockstep-kvm",
+            "lockstep-logging-channel",
+            "lockstep-network",
+            "lockstep-process",
+            "lockstep-qualify",
+            "lockstep-regular-file",
+            "lockstep-shared-disk",
+        ],
+    ),
+    (
         "vmm",
         &[
             "lockstep-core",
-            "lockstep-generation",
+            "lockstep-host",
             "lockstep-kvm",
             "lockstep-logging-channel",
             "lockstep-network",

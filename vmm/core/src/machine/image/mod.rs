@@ -1,7 +1,7 @@
 //! Guest images: checking and loading an ELF64 file, and rewriting the instructions that would not
 //! exit.
 //!
-//! The image is a value, bytes in memory: reading the file is the shell's.
+//! The image is a value, bytes in memory: reading the file is its host's.
 
 pub mod code;
 pub mod error;

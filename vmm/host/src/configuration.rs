@@ -1,0 +1,58 @@
+//! What a machine is run with: settings as they hold, whoever said them.
+
+use crate::pair::sending::Pace;
+use crate::pair::witness::WitnessAddress;
+use lockstep_kvm::ClockKind;
+use lockstep_network::Attachment;
+use lockstep_shared_disk::MachineName;
+use std::path::PathBuf;
+
+/// What holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Guest memory, in bytes.
+    pub memory_bytes: u64,
+    /// Command line of the guest.
+    pub command_line: String,
+    /// Where frames go.
+    pub network: Attachment,
+    /// Ethernet address of the guest.
+    pub mac: [u8; 6],
+    /// Instruction clock that was named; none for what performs on this host, or the log's.
+    pub clock: Option<ClockKind>,
+    /// IRQ-window exits count; not said on a replay, the log decides.
+    pub window_exits: Option<bool>,
+    /// What this host was found to do is not looked up but measured.
+    pub requalify: bool,
+    /// Spacing of digests, in exits.
+    pub digest_interval_exits: u64,
+    /// Settings of a pair.
+    pub pair: PairConfiguration,
+}
+
+/// What holds for a pair.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PairConfiguration {
+    /// Name of the machine.
+    pub name: Option<MachineName>,
+    /// Logging channel, as said.
+    pub channel: Option<String>,
+    /// A machine that is begun waits for its backup.
+    pub wait_for_backup: bool,
+    /// Bandwidth of what newcomers are sent.
+    pub pace: Pace,
+    /// Directory of the test-and-set.
+    pub shared_directory: Option<PathBuf>,
+    /// Silence after which the peer is given up, in milliseconds.
+    pub timeout_ms: u64,
+    /// Bytes of log that may be unreplayed.
+    pub window_bytes: u64,
+    /// Time the backup may be behind, in milliseconds.
+    pub lag_ms_max: u64,
+    /// Stations whose answers show that clients reach this side.
+    pub witnesses: Vec<WitnessAddress>,
+    /// Clients on a TAP are asked to send again what died with the primary.
+    pub ask_for_retransmission: bool,
+    /// Where reports go.
+    pub report: Option<PathBuf>,
+}

@@ -1,0 +1,231 @@
+//! Everything a machine is built from, and what of it the other side must have the same.
+
+use crate::build;
+use crate::configuration::Configuration;
+use crate::error::RunError;
+use crate::live::time::TSC_KHZ;
+use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::run::Policy;
+use lockstep_core::machine::{Machine, boot, image, memory};
+use lockstep_core::replica::transfer::Received;
+use lockstep_kvm::kernel_file::first_line;
+use lockstep_kvm::processor::processor;
+use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
+use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
+use lockstep_qualify::Request;
+use lockstep_qualify::start::{CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify};
+use std::path::{Path, PathBuf};
+
+/// No image is larger than the memory it is loaded into.
+const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
+
+/// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
+/// number.
+const PLACES_SAID_MAX: usize = 40;
+
+/// Name of the field that says which build made a log. Only between the two sides of a pair is it
+/// compared.
+pub const BUILD_FIELD: &str = "lockstep build";
+
+/// What a machine is built from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    image_path: PathBuf,
+    image: Vec<u8>,
+    memory_bytes: u64,
+    command_line: String,
+    mac: [u8; 6],
+    digest_interval_exits: u64,
+    qualification: Qualification,
+}
+
+impl Plan {
+    /// Reads the image, checks that the machine can be built, and qualifies the host for it: what
+    /// is wrong is known before anything is started.
+    ///
+    /// # Errors
+    /// [`RunError`] naming what cannot be built, or what the host lacks.
+    pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, RunError> {
+        let request = Request::said(configuration.clock, configuration.window_exits);
+        Self::qualified(image_path, configuration, &request)
+    }
+
+    /// The same for a replay: what `configuration` leaves open is as it was `recorded`.
+    ///
+    /// # Errors
+    /// As [`Plan::new`].
+    pub fn for_replay(
+        image_path: &Path,
+        configuration: &Configuration,
+        recorded: &Environment,
+    ) -> Result<Self, RunError> {
+        let request = Request::of_replay(configuration.clock, configuration.window_exits, recorded);
+        Self::qualified(image_path, configuration, &request)
+    }
+
+    fn qualified(
+        image_path: &Path,
+        configuration: &Configuration,
+        request: &Request,
+    ) -> Result<Self, RunError> {
+        let image = read_image(image_path)?;
+        check(image_path, &image, configuration)?;
+        Ok(Self {
+            image_path: image_path.to_owned(),
+            image,
+            memory_bytes: configuration.memory_bytes,
+            command_line: configuration.command_line.clone(),
+            mac: configuration.mac,
+            digest_interval_exits: configuration.digest_interval_exits,
+            qualification: qualify(request, configuration.requalify)?,
+        })
+    }
+
+    /// Instruction clock.
+    #[must_use]
+    pub fn clock(&self) -> ClockKind {
+        self.qualification.strategy.clock
+    }
+
+    fn policy(&self) -> Policy {
+        Policy {
+            digest_interval_exits: self.digest_interval_exits,
+            window_exits: self.qualification.strategy.window_exits,
+        }
+    }
+
+    /// Guest memory, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.memory_bytes
+    }
+
+    /// Ethernet address of the guest.
+    #[must_use]
+    pub fn mac(&self) -> [u8; 6] {
+        self.mac
+    }
+
+    /// Builds the machine. Must be called on the thread that runs it.
+    ///
+    /// # Errors
+    /// [`RunError`] naming what cannot be built.
+    pub fn build(&self) -> Result<Machine<KvmCpu>, RunError> {
+        let memory = memory::allocate(self.memory_bytes)?;
+        boot::write(&memory, &self.command_line, TSC_KHZ)?;
+        let loaded = image::load(&self.image, &memory).map_err(|source| RunError::Image {
+            path: self.image_path.clone(),
+            source,
+        })?;
+        say_places(
+            &loaded.suspicious,
+            "bytes of a trapped instruction inside another, left as they are",
+        );
+        say_places(
+            &loaded.unclaimed,
+            "rewritten outside every function with a size: data, if it is data, is changed (docs/guest-interface.md, Code and data)",
+        );
+        tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
+        let net = Net::new(self.mac).map_err(|why| RunError::Other {
+            what: "the network device cannot be made".to_owned(),
+            source: Box::new(why),
+        })?;
+        Ok(Machine::new(
+            cpu,
+            memory,
+            Devices::new(Mmio::new(net)),
+            loaded.sites,
+            self.policy(),
+        ))
+    }
+
+    /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.
+    ///
+    /// # Errors
+    /// [`RunError`] naming what cannot be built.
+    pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, RunError> {
+        let Received { machine, memory, .. } = received;
+        // The vCPU gets its whole state from the capture, the entry point included.
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(0, self.clock())?;
+        Machine::restore(cpu, memory, &machine).map_err(|why| RunError::Other {
+            what: "the machine that was received cannot be built".to_owned(),
+            source: Box::new(why),
+        })
+    }
+
+    /// What a log of this machine depends on.
+    #[must_use]
+    pub fn environment(&self, pair: [u8; 16]) -> Environment {
+        let field = |name: &str, value: String| EnvironmentField {
+            name: name.to_owned(),
+            value,
+        };
+        let table: Vec<u8> = cpuid::TABLE
+            .iter()
+            .flat_map(|leaf| [leaf.function, leaf.index].into_iter().chain(leaf.registers))
+            .flat_map(u32::to_le_bytes)
+            .collect();
+        let [a, b, c, d, e, f] = self.mac;
+        let compared = vec![
+            // Raised with every change that makes an old log replay differently. Which build made a
+            // log is only said, below: a later one of the same version replays it.
+            field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
+            field("guest image digest", Digest::of(&self.image).to_string()),
+            field("guest memory in bytes", self.memory_bytes.to_string()),
+            field("guest command line", self.command_line.clone()),
+            field(
+                "network device address",
+                format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
+            ),
+            field("CPUID table digest", Digest::of(&table).to_string()),
+            field("time-stamp counter in kHz", TSC_KHZ.to_string()),
+            field(CLOCK_FIELD, self.qualification.strategy.clock_name()),
+            field(WINDOW_FIELD, self.policy().window_exits.to_string()),
+            field("digest interval in exits", self.digest_interval_exits.to_string()),
+        ];
+        let mut informative = vec![
+            field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
+            field("guest image", self.image_path.display().to_string()),
+            field("kernel", first_line("/proc/sys/kernel/osrelease")),
+            field("host processor", processor()),
+        ];
+        informative.extend(self.qualification.informative());
+        Environment {
+            pair,
+            compared,
+            informative,
+        }
+    }
+}
+
+fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), RunError> {
+    let memory = memory::allocate(configuration.memory_bytes)?;
+    boot::write(&memory, &configuration.command_line, TSC_KHZ)?;
+    image::load(image, &memory).map_err(|source| RunError::Image {
+        path: image_path.to_owned(),
+        source,
+    })?;
+    Host::open()?;
+    Ok(())
+}
+
+fn read_image(path: &Path) -> Result<Vec<u8>, RunError> {
+    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| RunError::File {
+        action: "read the guest image",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Names places of an image at `-v`.
+fn say_places(places: &[u64], what: &str) {
+    for address in places.iter().take(PLACES_SAID_MAX) {
+        tracing::debug!(address = format!("{address:#x}"), "{what}");
+    }
+    if let Some(more) = places.len().checked_sub(PLACES_SAID_MAX + 1) {
+        tracing::debug!(more = more + 1, "{what}");
+    }
+}

@@ -1,0 +1,179 @@
+//! What `run` and `record` share: the host's side of a live machine without a peer.
+
+use crate::configuration::Configuration;
+use crate::error::RunError;
+use crate::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
+use crate::machine::thread::{MachineThread, MakeDoor};
+use crate::machine::{Plan, start};
+use crate::outlets::Outlets;
+use crossbeam_channel::{Sender, TrySendError, bounded};
+use lockstep_core::machine::run::Ended;
+use lockstep_core::replica::replayer::TimeFloor;
+use lockstep_kvm::ClockKind;
+use lockstep_logging_channel::EndReason;
+use lockstep_network::NetworkReceiver;
+use lockstep_process::console;
+pub use lockstep_process::signals::Signals;
+use lockstep_process::status::Status;
+use lockstep_process::writing::standard;
+
+/// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the very most.
+pub const FRAMES_WAITING_MAX: usize = 1024;
+
+/// Waits until standard output has everything. A reader may be slow: only a signal ends the wait before, and then the end of the process
+/// waits a last moment.
+pub async fn console_written(signals: &mut Signals) {
+    if standard::is_hurried() {
+        return;
+    }
+    tokio::select! {
+        () = standard::console().written() => {}
+        () = signals.received() => {}
+    }
+}
+
+/// The vCPU thread's ends of the outside.
+pub struct Live {
+    /// Where outputs go.
+    pub outlets: Outlets,
+    /// Proposals for the machine.
+    pub arrivals: Arrivals,
+    /// Orders to it.
+    pub ordered: Ordered,
+}
+
+/// The host's ends of the outside.
+pub struct Outsides {
+    /// Orders to the vCPU.
+    pub control: Control,
+    ordered: Ordered,
+    /// Frames from the network.
+    pub frames: NetworkReceiver,
+    /// Proposals for the machine.
+    pub frames_in: Sender<Vec<u8>>,
+    kicks: bool,
+}
+
+impl Outsides {
+    /// Attaches the network and the console of a machine with this clock; `None` when a signal came while it waited for its
+    /// switch.
+    ///
+    /// # Errors
+    /// [`RunError::Network`].
+    pub async fn open(
+        configuration: &Configuration,
+        clock: ClockKind,
+        signals: &mut Signals,
+    ) -> Result<Option<(Self, Live)>, RunError> {
+        let (sender, frames) = tokio::select! {
+            opened = lockstep_network::open(&configuration.network) => opened?,
+            () = signals.received() => return Ok(None),
+        };
+        let (frames_in, frames_out) = bounded(FRAMES_WAITING_MAX);
+        let (control, ordered) = crate::live::control::control();
+        let kicks = clock != ClockKind::None;
+        let typed = control.clone();
+        let console = console::read_input(move || {
+            if kicks {
+                typed.kick();
+            }
+        });
+        let arrivals = Arrivals {
+            frames: frames_out,
+            console,
+        };
+        let live = Live {
+            outlets: Outlets::new(sender),
+            arrivals,
+            ordered: ordered.clone(),
+        };
+        Ok(Some((
+            Self {
+                control,
+                ordered,
+                frames,
+                frames_in,
+                kicks,
+            },
+            live,
+        )))
+    }
+
+    /// Runs `plan` behind the door of `make_door` until it ends, or a signal stops it.
+    ///
+    /// # Errors
+    /// The machine's, or the network's.
+    pub async fn run(
+        self,
+        plan: Plan,
+        make_door: MakeDoor,
+        signals: &mut Signals,
+    ) -> Result<Ended, RunError> {
+        let Self {
+            control,
+            ordered,
+            mut frames,
+            frames_in,
+            kicks,
+        } = self;
+        let mut machine: MachineThread = start(plan, ordered, make_door)?;
+        loop {
+            tokio::select! {
+                outcome = machine.outcome() => {
+                    machine.join();
+                    console_written(signals).await;
+                    return outcome;
+                }
+                frame = frames.recv() => {
+                    propose(&frames_in, frame);
+                    if kicks {
+                        control.kick();
+                    }
+                }
+                () = signals.received() => control.give(Order::Stop),
+            }
+        }
+    }
+}
+
+/// Proposes a frame; the network drops what the guest does not take in time.
+pub fn propose(frames: &Sender<Vec<u8>>, frame: Vec<u8>) {
+    match frames.try_send(frame) {
+        Ok(()) | Err(TrySendError::Disconnected(_)) => {}
+        Err(TrySendError::Full(_)) => tracing::trace!("a frame was dropped: the guest takes none"),
+    }
+}
+
+/// The outside on the vCPU thread.
+///
+/// # Errors
+/// The host's.
+pub fn world(
+    floor: TimeFloor,
+    arrivals: Arrivals,
+    ordered: Ordered,
+    clock: ClockKind,
+) -> Result<World, RunError> {
+    World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
+        .map_err(RunError::other("the host gives no timer"))
+}
+
+/// Says how the guest ended, and the status that follows.
+#[must_use]
+pub fn conclude(ended: &Ended) -> Status {
+    match &ended.reason {
+        EndReason::PoweredOff(0) => {
+            tracing::info!(exits = ended.point.exits, "the guest powered off");
+            Status::Success
+        }
+        EndReason::PoweredOff(status) => {
+            tracing::error!(status, "the guest powered off with a status that says it failed");
+            Status::Failure
+        }
+        EndReason::Stopped => Status::Success,
+        EndReason::GuestFault(why) => {
+            tracing::error!(exits = ended.point.exits, "the guest cannot go on: {why}");
+            Status::Failure
+        }
+    }
+}

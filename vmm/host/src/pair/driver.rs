@@ -1,0 +1,356 @@
+//! The replica loop: steps the role machine with everything that happens, and carries its actions
+//! out.
+
+mod carry_out;
+mod halting;
+mod joining;
+
+use super::asking::Asking;
+use super::clock::role_ns;
+use super::feed::Items;
+use super::happened::{self, Happened, Sources, Waits};
+use super::heard::Heard;
+use super::holding::Holding;
+use super::journal::Shared;
+use super::last_text;
+use super::link::{Link, was_reset};
+use super::newcomers::{Newcomers, Place};
+use super::received;
+use super::report::Reporter;
+use super::sending::{Pace, Sending};
+use super::stop_point::{self, Step, pass};
+use super::storage::{Answer, Storage};
+use super::witness::{self, Due, Witnesses};
+use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
+use crate::error::RunError;
+use crate::live::Control;
+use crate::machine::MachineThread;
+use crate::outlets::Outlets;
+use crate::outside::{Signals, propose};
+use crossbeam_channel::Sender;
+use lockstep_core::machine::MachineError;
+use lockstep_core::machine::door::DoorError;
+use lockstep_core::machine::run::Ended;
+use lockstep_core::replica::driving::{Carrying, Received, Standing, Turns};
+use lockstep_core::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use lockstep_logging_channel::transport::ChannelError;
+use lockstep_logging_channel::{Generation, Message, Record};
+use lockstep_network::NetworkReceiver;
+use lockstep_process::status::Status;
+use std::sync::{Arc, OnceLock};
+use tokio::sync::mpsc;
+
+/// Frames that are taken together where more than one waits: what follows from them leaves in one
+/// write. A bound, so that they do not keep the loop from the peer.
+const FRAMES_TOGETHER_MAX: usize = 256;
+
+/// Everything the loop works with.
+pub struct Parts {
+    /// The role machine.
+    pub replica: Replica<Carried, Payload>,
+    /// The connection to the peer.
+    pub link: Link,
+    /// From the vCPU thread.
+    pub from_cpu: mpsc::Receiver<FromCpu>,
+    /// What journal and loop share.
+    pub shared: Arc<Shared>,
+    /// To the replaying vCPU; a primary has none.
+    pub items: Option<Items>,
+    /// The generation to go live in, for the vCPU thread.
+    pub won: Arc<OnceLock<Generation>>,
+    /// Claims.
+    pub storage: Storage,
+    /// Their answers.
+    pub answers: mpsc::UnboundedReceiver<Answer>,
+    /// Where released outputs go.
+    pub outlets: Outlets,
+    /// Frames for the guest.
+    pub frames: NetworkReceiver,
+    /// To the live vCPU.
+    pub frames_in: Sender<Vec<u8>>,
+    /// Arrivals interrupt the guest between exits.
+    pub kicks: bool,
+    /// Orders to the vCPU.
+    pub control: Control,
+    /// SIGTERM and SIGINT.
+    pub signals: Signals,
+    /// The vCPU thread.
+    pub machine: MachineThread,
+    /// Reports.
+    pub reporter: Reporter,
+    /// Stations whose answers show that clients reach this side.
+    pub witnesses: Witnesses,
+    /// What to ask clients for.
+    pub asking: Asking,
+    /// The pair's name.
+    pub pair: [u8; 16],
+    /// Ethernet address of the guest.
+    pub mac: [u8; 6],
+    /// The reception, open while this side acts alone.
+    pub newcomers: Newcomers,
+    /// The transfer to a newcomer.
+    pub sending: Option<Sending>,
+    /// Bandwidth of that.
+    pub pace: Pace,
+    /// A named machine, in the store.
+    pub holding: Option<Holding>,
+    /// Address that the other side is connected from.
+    pub peer: Option<String>,
+}
+
+/// The loop's own state.
+pub struct Driver {
+    parts: Parts,
+    wake_at_ns: Option<u64>,
+    standing: Standing,
+    /// The peer has said Goodbye: it asks the storage for nothing any more.
+    peer_left: bool,
+    ended: Option<Ended>,
+    halted: Option<Halt>,
+    actions: Vec<Action<Carried, Payload>>,
+    carrying: Carrying,
+    /// Frames that came before this vCPU receives.
+    heard: Heard,
+    turns: Turns,
+    /// The place of a newcomer that has joined and is not armed.
+    place: Option<Place>,
+    /// The role machine knows of a newcomer.
+    knows_newcomer: bool,
+}
+
+impl Driver {
+    /// A loop about to start.
+    #[must_use]
+    pub fn new(parts: Parts, standing: Standing) -> Self {
+        Self {
+            parts,
+            wake_at_ns: None,
+            standing,
+            peer_left: false,
+            ended: None,
+            halted: None,
+            actions: Vec::new(),
+            carrying: Carrying::default(),
+            heard: Heard::default(),
+            turns: Turns::default(),
+            place: None,
+            knows_newcomer: false,
+        }
+    }
+
+    /// Runs until the replica halts.
+    ///
+    /// # Errors
+    /// The machine's, the network's; a divergence is one.
+    pub async fn run(mut self) -> Result<Status, RunError> {
+        stop_point::arm()?;
+        self.step(Input::Wake)?;
+        let outcome = loop {
+            if let Some(halt) = self.halted.take() {
+                break self.halt(halt).await;
+            }
+            let happened = self.next().await;
+            if let Err(error) = self.take(happened) {
+                break Err(error);
+            }
+            self.parts.reporter.statistics();
+        };
+        if let Err(RunError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) = &outcome {
+            self.parts.reporter.counters.divergences += 1;
+            let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
+            self.parts.reporter.event("diverged", report);
+        }
+        last_text::written(&mut self.parts.signals).await;
+        self.parts.reporter.summary();
+        outcome
+    }
+
+    async fn next(&mut self) -> Happened {
+        let waits = Waits {
+            wake_at_ns: self.wake_at_ns,
+            connected: self.standing.connected,
+            closing: self.standing.closing,
+            runs: self.ended.is_none(),
+        };
+        happened::next(Sources::of(&mut self.parts), waits, &mut self.turns).await
+    }
+
+    fn take(&mut self, happened: Happened) -> Result<(), RunError> {
+        match happened {
+            Happened::Cpu(message) => self.take_all_from_cpu(message),
+            Happened::Peer(record) => self.take_from_peer(record),
+            Happened::Frame(frame) => self.take_frames(frame),
+            Happened::Answer((generation, outcome)) => self.step(Input::Claimed { generation, outcome }),
+            Happened::Witness(Due::Answer(answer)) => self.witnessed(answer),
+            Happened::Witness(Due::Probes(frames)) => {
+                frames.iter().for_each(|frame| self.parts.outlets.probe(frame));
+                Ok(())
+            }
+            Happened::Wake => self.wake(),
+            Happened::Stop => self.step(Input::StopRequested),
+            Happened::Ended(outcome) => self.machine_ended(outcome),
+            Happened::Arrival(arrival) => self.arrived(arrival),
+            Happened::Sent(outcome) => self.sent(outcome),
+            Happened::Later(generation) => self.step(Input::LaterGeneration { generation }),
+            // What cannot be closed is closed already.
+            Happened::Flushed(_) if self.standing.closing => {
+                self.standing.closed();
+                Ok(())
+            }
+            Happened::Flushed(Ok(())) => {
+                pass(Step::AfterSend);
+                Ok(())
+            }
+            Happened::Flushed(Err(error)) => self.connection_broke(&error),
+        }
+    }
+
+    fn wake(&mut self) -> Result<(), RunError> {
+        self.tell_progress()?;
+        let statistics = self.parts.replica.statistics();
+        self.parts.reporter.counters.sample(&statistics);
+        self.publish();
+        self.step(Input::Wake)
+    }
+
+    /// Says how far a live vCPU has come, so that an idle backup may follow.
+    fn tell_progress(&mut self) -> Result<(), RunError> {
+        if !self.standing.live {
+            return Ok(());
+        }
+        // First the count, then everything that was in the channel before it: only then is it true.
+        let exits = self.parts.shared.passed_exits();
+        self.take_waiting_from_cpu()?;
+        self.step(Input::Ran { exits })
+    }
+
+    /// Takes a message, and what waits behind it.
+    fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
+        self.take_from_cpu(message)?;
+        self.take_waiting_from_cpu()
+    }
+
+    /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling
+    /// it does not keep the loop here.
+    fn take_waiting_from_cpu(&mut self) -> Result<(), RunError> {
+        for _ in 0..FROM_CPU_WAITING_MAX {
+            let Ok(message) = self.parts.from_cpu.try_recv() else {
+                break;
+            };
+            self.take_from_cpu(message)?;
+        }
+        Ok(())
+    }
+
+    fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
+        match &message {
+            Input::Appended { batch, .. } => self.count(batch),
+            Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
+            Input::LiveAt { .. } => pass(Step::Live),
+            _ => {}
+        }
+        let saved = matches!(message, Input::SavedAt { .. });
+        self.step(message)?;
+        if saved { self.saved() } else { Ok(()) }
+    }
+
+    fn count(&mut self, batch: &Batch<Carried>) {
+        let counters = &mut self.parts.reporter.counters;
+        let entries = batch.last.0 + 1 - batch.first.0;
+        counters.log_entries += entries;
+        counters.log_bytes += batch.bytes;
+        stop_point::pass_several(Step::LogEntry, entries);
+    }
+
+    fn witnessed(&mut self, answer: witness::Answer) -> Result<(), RunError> {
+        let witness::Answer { witness, asked_at_ns } = answer;
+        self.step(Input::Witnessed { witness, asked_at_ns })?;
+        self.parts.reporter.counters.witness_reached = self.parts.replica.statistics().witness_reached;
+        Ok(())
+    }
+
+    /// Takes a frame, and what was read with it.
+    fn take_frames(&mut self, frame: Vec<u8>) -> Result<(), RunError> {
+        self.take_frame(frame)?;
+        for _ in 1..FRAMES_TOGETHER_MAX {
+            let Some(frame) = self.parts.frames.buffered() else {
+                break;
+            };
+            self.take_frame(frame)?;
+        }
+        if self.standing.receives && self.parts.kicks {
+            self.parts.control.kick();
+        }
+        Ok(())
+    }
+
+    fn take_frame(&mut self, frame: Vec<u8>) -> Result<(), RunError> {
+        let mut answer = None;
+        let sifted = self.parts.witnesses.sift(frame, |given| answer = Some(given));
+        match sifted {
+            Some(frame) if self.standing.receives => propose(&self.parts.frames_in, frame),
+            Some(frame) => self.heard.keep(frame, role_ns()),
+            None => (),
+        }
+        answer.map_or(Ok(()), |answer| self.witnessed(answer))
+    }
+
+    fn take_from_peer(&mut self, record: Result<Option<Record>, ChannelError>) -> Result<(), RunError> {
+        let first = match record {
+            Ok(Some(record)) => record,
+            Ok(None) => return self.connection_closed(),
+            Err(error) => return self.connection_broke(&error),
+        };
+        let Some(reader) = self.parts.link.reader() else {
+            return Ok(());
+        };
+        let (received, broken) = received::with_what_follows(reader, first);
+        for received in received {
+            match received {
+                Received::Message(message) => self.take_message(message)?,
+                Received::Entries(batch) => {
+                    self.count(&batch);
+                    self.step(Input::ReceivedEntries(batch))?;
+                }
+            }
+        }
+        broken.map_or(Ok(()), |error| self.connection_broke(&error))
+    }
+
+    fn take_message(&mut self, message: Message) -> Result<(), RunError> {
+        let acknowledges = matches!(message, Message::Acknowledge(_));
+        if acknowledges {
+            pass(Step::BeforeAcknowledge);
+        }
+        self.peer_left |= matches!(message, Message::Goodbye(_));
+        self.step(Input::Received(message))?;
+        if acknowledges {
+            pass(Step::AfterAcknowledge);
+        }
+        Ok(())
+    }
+
+    fn connection_closed(&mut self) -> Result<(), RunError> {
+        self.step(Input::PeerClosed(Closed::ByPeer))
+    }
+
+    fn connection_broke(&mut self, error: &ChannelError) -> Result<(), RunError> {
+        let closed = if was_reset(error) {
+            Closed::ByPeer
+        } else {
+            Closed::Here {
+                why: error.to_string(),
+            }
+        };
+        self.step(Input::PeerClosed(closed))
+    }
+
+    fn machine_ended(&mut self, outcome: Result<Ended, RunError>) -> Result<(), RunError> {
+        let ended = outcome?;
+        // What it logged last is before its end.
+        self.take_waiting_from_cpu()?;
+        let reason = ended.reason.clone();
+        self.ended = Some(ended);
+        self.step(Input::GuestEnded { reason })
+    }
+}

@@ -1,0 +1,131 @@
+//! Newcomers, as the loop of a side that acts alone sees them.
+//!
+//! ```text
+//!   Arrival::Newcomer -> Sending -> (Input::SavedAt, from the vCPU) -> the connection: Input::Joined -> Report::Armed
+//!                           |                                                   |
+//!                           +---- lost: Input::NewcomerLost --------------------+--> Report::NewcomerLost
+//! ```
+
+use super::Driver;
+use crate::error::RunError;
+use crate::pair::holding::Holding;
+use crate::pair::link::Link;
+use crate::pair::newcomers::{Arrival, Place};
+use crate::pair::sending::{Lost, Sending};
+use lockstep_core::replica::role::{Input, Report};
+use lockstep_logging_channel::Generation;
+use lockstep_logging_channel::transport::Connection;
+use serde_json::json;
+
+impl Driver {
+    /// Takes what happens at the reception.
+    pub(super) fn arrived(&mut self, arrival: Arrival) -> Result<(), RunError> {
+        match arrival {
+            Arrival::Listening(address) => {
+                tracing::info!(%address, "a newcomer can join");
+                let fields = json!({ "address": address.to_string() });
+                self.parts.reporter.event("listening", fields);
+                Ok(())
+            }
+            Arrival::Newcomer(connection, place) => {
+                // A capture made for another newcomer is taken before this one is known.
+                self.take_waiting_from_cpu()?;
+                if self.standing.alone {
+                    self.begin_to_send(connection, place);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn begin_to_send(&mut self, connection: Connection, place: Place) {
+        tracing::info!("a newcomer joins: {}", connection.peer());
+        let fields = json!({ "peer": connection.peer() });
+        let parts = &mut self.parts;
+        parts.reporter.event("newcomer", fields);
+        let control = parts.control.clone();
+        parts.sending = Some(Sending::begin(connection, place, control, parts.pair, parts.pace));
+    }
+
+    /// The newcomer has loaded the machine, or is lost.
+    pub(super) fn sent(&mut self, outcome: Result<(Connection, Place), Lost>) -> Result<(), RunError> {
+        // The capture was told before the last of the machine was sent.
+        self.take_waiting_from_cpu()?;
+        self.parts.sending = None;
+        match outcome {
+            Ok((connection, place)) => {
+                self.parts.peer = Some(connection.peer().to_owned());
+                self.parts.holding.iter_mut().for_each(Holding::other_changes);
+                self.parts.link = Link::over(connection);
+                self.place = Some(place);
+                self.peer_left = false;
+                self.step(Input::Joined)
+            }
+            Err(why) => {
+                // The role machine knows of it from the capture on, and reports its loss then.
+                tracing::debug!("a newcomer was lost: {why}");
+                if self.knows_newcomer {
+                    return self.step(Input::NewcomerLost { why });
+                }
+                tracing::warn!("the newcomer is lost: {why}; the machine runs on");
+                self.parts
+                    .reporter
+                    .event("newcomer_lost", json!({ "cause": why }));
+                Ok(())
+            }
+        }
+    }
+
+    /// The machine was captured. One for whom nobody waits any more is lost again.
+    pub(super) fn saved(&mut self) -> Result<(), RunError> {
+        if self.parts.sending.is_some() {
+            return Ok(());
+        }
+        let why = "it was lost before the machine was captured".to_owned();
+        self.step(Input::NewcomerLost { why })
+    }
+
+    /// Does what follows from a report for the reception and for the transfer to a newcomer.
+    pub(super) fn reported(&mut self, report: &Report) {
+        self.publish();
+        match report {
+            Report::Won { generation } => {
+                // From now on it is this side that others look for.
+                if let Some(holding) = &mut self.parts.holding {
+                    holding.hold(*generation);
+                }
+            }
+            Report::Solo { generation } | Report::Live { generation, .. } => {
+                self.parts.peer = None;
+                self.parts.holding.iter_mut().for_each(Holding::other_changes);
+                self.parts.newcomers.open(*generation);
+            }
+            Report::Saved { .. } => self.knows_newcomer = true,
+            Report::NewcomerLost { .. } => {
+                // Nobody needs the log of this machine.
+                self.parts.shared.go_alone();
+                self.forget_newcomer();
+            }
+            Report::Armed { .. } if self.standing.live => {
+                self.parts.newcomers.close();
+                self.forget_newcomer();
+                let next = Generation(self.parts.replica.generation().0 + 1);
+                self.parts.storage.prepare(next);
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_newcomer(&mut self) {
+        (self.parts.sending, self.place) = (None, None);
+        self.knows_newcomer = false;
+    }
+
+    /// Publishes how the machine is, where it has a name.
+    pub(super) fn publish(&mut self) {
+        let parts = &mut self.parts;
+        if let Some(holding) = &mut parts.holding {
+            holding.publish(&parts.replica.statistics(), parts.peer.as_deref());
+        }
+    }
+}

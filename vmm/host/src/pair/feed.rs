@@ -1,0 +1,135 @@
+//! The replaying vCPU thread's ways from and to the replica loop: what a feed needs of this host.
+
+use super::FromCpu;
+use super::journal::tell;
+use crate::live::control::Ordered;
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::cpu::{self, FeedHost, Item, QueuedFeed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::mpsc;
+
+type Queue = Arc<Mutex<cpu::Items>>;
+
+/// The loop's end: never waits for the vCPU thread.
+#[derive(Debug)]
+pub struct Items {
+    queue: Queue,
+    wake: Sender<()>,
+}
+
+/// The feed's end.
+#[derive(Debug)]
+pub struct ItemsOut {
+    queue: Queue,
+    woken: Receiver<()>,
+}
+
+/// The channel from the loop to a feed.
+#[must_use]
+pub fn items() -> (Items, ItemsOut) {
+    // One waiting wake-up is as good as many.
+    let (wake, woken) = bounded(1);
+    let queue = Queue::default();
+    let out = ItemsOut {
+        queue: queue.clone(),
+        woken,
+    };
+    (Items { queue, wake }, out)
+}
+
+fn locked(queue: &Queue) -> MutexGuard<'_, cpu::Items> {
+    // Neither end can leave it half changed.
+    queue.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Items {
+    /// Gives an item.
+    pub fn give(&self, item: Item) {
+        locked(&self.queue).give(item);
+        // Full means that a wake-up is already waiting.
+        let _ = self.wake.try_send(());
+    }
+}
+
+/// The vCPU thread's end.
+pub struct LoopItems {
+    items: ItemsOut,
+    to_loop: mpsc::Sender<FromCpu>,
+    ordered: Ordered,
+}
+
+/// A feed from the replica loop.
+pub type ChannelFeed = QueuedFeed<LoopItems>;
+
+impl LoopItems {
+    /// A feed from `items`, that reports into `to_loop`.
+    #[must_use]
+    pub fn feed(items: ItemsOut, to_loop: mpsc::Sender<FromCpu>, ordered: Ordered) -> ChannelFeed {
+        QueuedFeed::new(Self {
+            items,
+            to_loop,
+            ordered,
+        })
+    }
+}
+
+impl FeedHost for LoopItems {
+    fn take(&mut self) -> Result<Option<Item>, DoorError> {
+        self.ordered.obey()?;
+        // Before the queue is looked at: what comes after it wakes again.
+        let woken = self.items.woken.try_recv();
+        match (locked(&self.items.queue).take(), woken) {
+            (None, Err(TryRecvError::Disconnected)) => Err(DoorError::Stopped),
+            (item, _) => Ok(item),
+        }
+    }
+
+    fn wait(&mut self) -> Result<(), DoorError> {
+        select! {
+            recv(self.items.woken) -> woken => if woken.is_err() && locked(&self.items.queue).is_empty() {
+                return Err(DoorError::Stopped);
+            },
+            recv(self.ordered.woken()) -> _ => {
+                self.ordered.obey()?;
+                return Err(DoorError::Stopped);
+            }
+        }
+        Ok(())
+    }
+
+    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
+        tell(&self.to_loop, &self.ordered, what)
+    }
+
+    fn obey(&mut self) -> Result<(), DoorError> {
+        self.ordered.obey()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::live::control::control;
+    use crate::pair::journal::to_loop;
+    use lockstep_core::replica::{Fed, Feed};
+
+    fn feed() -> (Items, ChannelFeed) {
+        let (items, out) = items();
+        let (_control, ordered) = control();
+        let (to_loop, _) = to_loop();
+        (items, LoopItems::feed(out, to_loop, ordered))
+    }
+
+    #[test]
+    fn what_comes_while_the_feed_waits_wakes_it() {
+        let (items, mut feed) = feed();
+        let giver = std::thread::spawn(move || {
+            items.give(Item::Advance(3));
+            items
+        });
+        assert!(matches!(feed.next(0), Ok(Fed::Passed(3))));
+        drop(giver.join().unwrap());
+        assert!(matches!(feed.next(0), Err(DoorError::Stopped)));
+    }
+}

@@ -1,0 +1,77 @@
+//! What people are told of a channel that is too slow, and of outputs that wait.
+
+use super::report::Reporter;
+use lockstep_core::replica::role::{HeldBy, Report};
+use serde_json::json;
+
+fn ms(ns: u64) -> u64 {
+    ns / 1_000_000
+}
+
+/// What makes a timeout bear the round trip.
+pub fn advice(timeout_ns_min: u64) -> String {
+    format!(
+        "start both sides with a timeout of at least {} ms (--timeout-ms)",
+        ms(timeout_ns_min)
+    )
+}
+
+fn held_by(why: &HeldBy) -> String {
+    match why {
+        HeldBy::RoundTrip {
+            round_trip_ns,
+            timeout_ns_min,
+        } => format!(
+            "the lease has expired, because a round trip of the channel takes at least {} ms: {}",
+            ms(*round_trip_ns),
+            advice(*timeout_ns_min)
+        ),
+        HeldBy::Acknowledgement { bytes } => {
+            format!("the backup has not acknowledged {bytes} bytes of log")
+        }
+        HeldBy::Window { bytes } => {
+            format!("the window is full: the backup has not replayed {bytes} bytes of log")
+        }
+        HeldBy::Lag { lag_ns } => format!("the backup is {} ms behind", ms(*lag_ns)),
+        HeldBy::Verdict => "the shared storage has not decided who goes on".to_owned(),
+    }
+}
+
+/// Tells of the channel, or of outputs that wait; of nothing else.
+pub fn tell(reporter: &mut Reporter, report: &Report) {
+    match report {
+        Report::RoundTripTooLong {
+            round_trip_ns,
+            timeout_ns,
+            timeout_ns_min,
+        } => {
+            tracing::warn!(
+                "a round trip of the channel takes {} ms, which is too long for a timeout of {} ms: {}",
+                ms(*round_trip_ns),
+                ms(*timeout_ns),
+                advice(*timeout_ns_min)
+            );
+            let fields = json!({
+                "round_trip_ns": round_trip_ns,
+                "timeout_ns": timeout_ns,
+                "timeout_ns_min": timeout_ns_min,
+            });
+            reporter.event("round_trip_too_long", fields);
+        }
+        Report::Held {
+            stood_ns,
+            outputs,
+            why,
+        } => {
+            let (waited_ms, why) = (ms(*stood_ns), held_by(why));
+            tracing::warn!("{outputs} outputs are held, the oldest for {waited_ms} ms: {why}");
+            let fields = json!({ "waited_ns": stood_ns, "outputs": outputs, "why": why });
+            reporter.event("held", fields);
+        }
+        Report::Flows { stood_ns } => {
+            tracing::info!("output flows again, after {} ms", ms(*stood_ns));
+            reporter.event("flows", json!({ "waited_ns": stood_ns }));
+        }
+        _ => (),
+    }
+}

@@ -1,0 +1,166 @@
+//! The holder of a named machine at the store while it runs: it keeps signs of life there, with
+//! what `lockstep status` shows, and looks for a later generation, in which somebody else acts.
+
+use super::identity::published::{Published, Side};
+use super::identity::{Identity, Kept, process};
+use lockstep_core::replica::role::{Protection, Statistics};
+use lockstep_logging_channel::Generation;
+use lockstep_shared_disk::{MachineId, Party};
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+
+/// A replica that is to end within a second gives the record of the machine's end this much of it.
+const RECORD_LIMIT: Duration = Duration::from_millis(300);
+
+/// Pause between two questions to the store who the other side is.
+const ASK_PAUSE: Duration = Duration::from_secs(1);
+
+/// A named machine, as one of its sides keeps it in the store.
+pub struct Holding {
+    identity: Identity,
+    machine: MachineId,
+    published: watch::Sender<Published>,
+    /// Of the generation that this side holds.
+    held: Option<Held>,
+    /// The other side, once the store was asked who it is.
+    other: watch::Sender<Option<Party>>,
+    asked_at: Option<Instant>,
+}
+
+struct Held {
+    generation: Generation,
+    _seen: Kept,
+    _watching: Kept,
+    later: mpsc::Receiver<Generation>,
+}
+
+impl Holding {
+    /// A side of `machine`, which holds no generation.
+    #[must_use]
+    pub fn new(identity: Identity, machine: MachineId) -> Self {
+        let published = Published {
+            since_unix_s: process::now_unix_s(),
+            why_not: Some(why_not(Protection::Alone).to_owned()),
+            sides: vec![Side::of(identity.party(), "primary")],
+            ..Published::default()
+        };
+        Self {
+            identity,
+            machine,
+            published: watch::Sender::new(published),
+            held: None,
+            other: watch::Sender::new(None),
+            asked_at: None,
+        }
+    }
+
+    /// Another side joins, or is gone: who it is must be asked anew.
+    pub fn other_changes(&mut self) {
+        (self.other, self.asked_at) = (watch::Sender::new(None), None);
+    }
+
+    /// The other side, as it has recorded itself; the store is asked at most once a second until it
+    /// says so.
+    fn other(&mut self) -> Option<Party> {
+        let known = self.other.borrow().clone();
+        let Some(held) = self.held.as_ref().filter(|_| known.is_none()) else {
+            return known;
+        };
+        if self.asked_at.is_some_and(|at| at.elapsed() < ASK_PAUSE) {
+            return None;
+        }
+        self.asked_at = Some(Instant::now());
+        let recorded = self.identity.machine().backups(held.generation);
+        let other = self.other.clone();
+        tokio::spawn(async move {
+            let recorded = recorded.await.unwrap_or_default();
+            // The newest is the one that joins now: there is room for one at a time.
+            let parties = recorded.into_iter().map(|backup| backup.party);
+            let living = parties.filter(|party| !process::is_dead(party));
+            other.send_replace(living.max_by_key(|party| party.written_unix_s));
+        });
+        None
+    }
+
+    /// The machine's identity.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// This side holds `generation` from now on.
+    pub fn hold(&mut self, generation: Generation) {
+        let seen = self.identity.keep_seen(generation, self.published.subscribe());
+        let (watching, later) = self.identity.watch(generation);
+        self.held = Some(Held {
+            generation,
+            _seen: seen,
+            _watching: watching,
+            later,
+        });
+    }
+
+    /// A generation later than the one that is held. Cancel-safe.
+    pub async fn later(&mut self) -> Generation {
+        match &mut self.held {
+            Some(held) => match held.later.recv().await {
+                Some(generation) => generation,
+                None => std::future::pending().await,
+            },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Publishes how the machine is. `peer`: where the other side is connected from.
+    pub fn publish(&mut self, statistics: &Statistics, peer: Option<&str>) {
+        let protection = statistics.protection;
+        let protected = protection == Protection::Protected;
+        let peer = peer.filter(|_| protection != Protection::Alone);
+        let other = peer.map(|peer| {
+            let role = if protected { "backup" } else { "newcomer" };
+            let side = match self.other() {
+                Some(party) => Side::of(&party, role),
+                None => Side {
+                    role: role.to_owned(),
+                    address: Some(peer.to_owned()),
+                    ..Side::default()
+                },
+            };
+            Side {
+                lag_ms: Some(statistics.lag_ns / 1_000_000),
+                ..side
+            }
+        });
+        let sides = std::iter::once(Side::of(self.identity.party(), "primary")).chain(other);
+        let (sides, now_unix_s): (Vec<_>, _) = (sides.collect(), process::now_unix_s());
+        self.published.send_modify(|published| {
+            if published.protected != protected {
+                published.since_unix_s = now_unix_s;
+            }
+            published.protected = protected;
+            published.why_not = (!protected).then(|| why_not(protection).to_owned());
+            published.sides = sides;
+        });
+    }
+
+    /// The machine is at its end: the next start begins a new one.
+    pub async fn ended(&self, how: &str) {
+        let Some(held) = &self.held else { return };
+        let ended = self
+            .identity
+            .ended(held.generation, self.machine, how, RECORD_LIMIT);
+        ended.await;
+    }
+}
+
+fn why_not(protection: Protection) -> &'static str {
+    match protection {
+        Protection::Protected => "it is protected",
+        Protection::Alone => "no backup has joined",
+        Protection::Loading => "a newcomer is receiving the machine",
+        Protection::CatchingUp => "a newcomer replays what it has missed",
+        Protection::Undecided => "the other side is gone, and it is not decided who goes on",
+        Protection::Over => "it is at its end",
+    }
+}

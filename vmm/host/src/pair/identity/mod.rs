@@ -1,0 +1,349 @@
+//! A machine that has a name: what this side finds in the store when it starts, and what it keeps
+//! there while it runs.
+//!
+//! ```text
+//!   Identity::open -> Start::begin -> Begun::Holder:   keep_seen, watch, ended
+//!                          ^       -> Begun::Newcomer: connect to the holder; record before it says that it has the state;
+//!                          |                           when the holder does not answer, or is lost before this side is armed
+//!                          +---------------------------+
+//! ```
+
+pub mod process;
+pub mod published;
+mod repeat;
+
+use super::meeting::fresh_name;
+use super::storage::{self, patiently};
+use crate::error::RunError;
+use lockstep_logging_channel::Generation;
+use lockstep_shared_disk::decision::{self, Decision, Reading, Refusal, Sighting, Starter, Waiting};
+use lockstep_shared_disk::{
+    Asked, Backup, Claim, Ended, Line, MachineId, MachineName, MachineStore, Party, Seen, Store, Verdict,
+};
+use published::Published;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// Pause between two looks into the store of a side that waits.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(500);
+/// Time between two signs of life, and between two looks for a later generation.
+const SECOND: Duration = Duration::from_secs(1);
+/// Time between two lines about a holder that does not answer.
+const TELL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A named machine in its store, and this side of it.
+#[derive(Clone)]
+pub struct Identity {
+    machine: Arc<dyn MachineStore>,
+    place: String,
+    name: MachineName,
+    party: Party,
+    patience: Duration,
+}
+
+/// Role in which a side begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Begun {
+    /// It has won this claim, and acts in its generation: alone, until it is joined.
+    Holder(Claim),
+    /// It can join the holder of this claim.
+    Newcomer {
+        /// The holder's claim.
+        holder: Claim,
+        /// Its signs of life.
+        sighting: Sighting,
+    },
+}
+
+/// A task that ends when this is dropped.
+pub struct Kept(JoinHandle<()>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Identity {
+    /// Opens the machine's part of `store`. What may pass is tried again for `patience`, now and
+    /// whenever this waits for the store.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`]: the store cannot be used.
+    pub async fn open(
+        store: &dyn Store,
+        name: &MachineName,
+        label: &str,
+        patience: Duration,
+    ) -> Result<Self, RunError> {
+        Ok(Self {
+            machine: storage::open(store, name, patience).await?,
+            place: store.place(),
+            name: name.clone(),
+            party: process::own(fresh_name()?, label),
+            patience,
+        })
+    }
+
+    /// The machine's name.
+    #[must_use]
+    pub fn name(&self) -> &MachineName {
+        &self.name
+    }
+
+    /// This side.
+    #[must_use]
+    pub fn party(&self) -> &Party {
+        &self.party
+    }
+
+    /// The machine's part of the store, for [`storage::Storage`].
+    #[must_use]
+    pub fn machine(&self) -> Arc<dyn MachineStore> {
+        self.machine.clone()
+    }
+
+    /// Path of a socket for this side, in the machine's folder of the store, where it has one.
+    #[must_use]
+    pub fn socket(&self) -> Option<PathBuf> {
+        let [a, b, c, d, ..] = self.party.id;
+        let name = format!("channel-{:08x}", u32::from_be_bytes([a, b, c, d]));
+        Some(self.machine.folder()?.join(name))
+    }
+
+    /// From now on this side's claims say that it can be joined at `address`.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`]: it cannot be written into a claim.
+    pub fn joined_at(&mut self, address: &str) -> Result<(), RunError> {
+        let line = Line::exact(address);
+        self.party.address = Some(line.ok_or_else(|| {
+            let why = "the address must be a line of at most 260 bytes without control characters";
+            RunError::setting("channel", why)
+        })?);
+        Ok(())
+    }
+
+    /// This side's claim.
+    #[must_use]
+    pub fn claim(&self, generation: Generation, machine: MachineId) -> Claim {
+        Claim {
+            generation,
+            machine,
+            party: self.party.clone(),
+        }
+    }
+
+    /// Begins to look for what to do. `afresh`: the operator wants a new machine.
+    #[must_use]
+    pub fn start(&self, afresh: bool) -> Start {
+        Start {
+            starter: Starter::new(self.party.id, afresh),
+            identity: self.clone(),
+            since: Instant::now(),
+            told: None,
+            complained: None,
+        }
+    }
+
+    /// Records this side with `generation`, durably: to be done before it says that it has the
+    /// state.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`]: the store cannot be used. Nothing may be said to the holder.
+    pub async fn record(&self, generation: Generation) -> Result<(), RunError> {
+        let backup = Backup {
+            generation,
+            party: self.party.clone(),
+        };
+        patiently(&self.place, self.patience, || self.machine.put_backup(&backup)).await
+    }
+
+    /// Forgets a newcomer that was lost before it was armed, or this side, where it was. Nobody
+    /// waits for it.
+    pub fn forget(&self, generation: Generation, party: [u8; 16]) {
+        let forgotten = self.machine.remove_backup(generation, party);
+        tokio::spawn(async move {
+            if let Err(why) = forgotten.await {
+                tracing::debug!("a newcomer is left in the store: {why}");
+            }
+        });
+    }
+
+    /// Records the end of the machine: its guest has ended and everything has left, or its last
+    /// side stops. Storage that is slower than `limit` has no record of it: then the next start
+    /// needs proof of death, or the operator's word.
+    pub async fn ended(&self, generation: Generation, machine: MachineId, how: &str, limit: Duration) {
+        let ended = Ended {
+            generation,
+            machine,
+            how: Line::shortened(how),
+            at_unix_s: process::now_unix_s(),
+        };
+        match tokio::time::timeout(limit, self.machine.put_ended(&ended)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::warn!("the store has no record of the machine's end: {why}"),
+            Err(_) => tracing::warn!("the store has no record of the machine's end: it is slow"),
+        }
+    }
+
+    /// Gives a sign of life in `generation` every second, with what is published at that time.
+    #[must_use]
+    pub fn keep_seen(&self, generation: Generation, published: watch::Receiver<Published>) -> Kept {
+        let (machine, id, mut counter) = (self.machine.clone(), self.party.id, 0);
+        let mut told: Option<Instant> = None;
+        let ask = move || {
+            counter += 1;
+            let status = published.borrow().to_json();
+            let seen = Seen::new(generation, id, counter, &status)
+                .or_else(|| Seen::new(generation, id, counter, "{}"));
+            Some(machine.put_seen(&seen?))
+        };
+        let answered = move |put: Result<(), _>| {
+            if let Err(why) = put
+                && told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL)
+            {
+                told = Some(Instant::now());
+                tracing::warn!("no sign of life in the store: {why}");
+            }
+            ControlFlow::Continue(())
+        };
+        Kept(tokio::spawn(repeat::repeat(SECOND, ask, answered)))
+    }
+
+    /// Looks every second for a generation later than `generation`, and sends the first that it
+    /// finds.
+    #[must_use]
+    pub fn watch(&self, generation: Generation) -> (Kept, mpsc::Receiver<Generation>) {
+        let machine = self.machine.clone();
+        let (later, receiver) = mpsc::channel(1);
+        let answered = move |newest: Result<Option<Claim>, _>| match newest {
+            Ok(Some(claim)) if claim.generation > generation => {
+                // It is the only message, and there is room for one.
+                let _ = later.try_send(claim.generation);
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        };
+        let task = repeat::repeat(SECOND, move || Some(machine.newest()), answered);
+        (Kept(tokio::spawn(task)), receiver)
+    }
+}
+
+/// A side that starts, and has not found what to do.
+pub struct Start {
+    identity: Identity,
+    starter: Starter,
+    since: Instant,
+    told: Option<Waiting>,
+    complained: Option<Instant>,
+}
+
+impl Start {
+    /// Looks into the store until there is something to do: a claim is won, or a holder can be
+    /// joined. To be called again when that holder does not answer, or is lost before this side is
+    /// armed.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`]: the store cannot be used, says two things, or the holder that was
+    /// to be replaced is alive.
+    pub async fn begin(&mut self) -> Result<Begun, RunError> {
+        loop {
+            match self.look().await? {
+                Decision::Claim { generation, machine } => {
+                    let machine = match machine {
+                        Some(machine) => machine,
+                        None => MachineId(fresh_name()?),
+                    };
+                    let claim = self.identity.claim(generation, machine);
+                    if self.claimed(&claim).await? {
+                        return Ok(Begun::Holder(claim));
+                    }
+                }
+                Decision::Join { holder, sighting } => return Ok(Begun::Newcomer { holder, sighting }),
+                Decision::Wait(waiting) => {
+                    if self.told.as_ref() != Some(&waiting) {
+                        tracing::info!("{}: {waiting}", self.identity.name);
+                        self.told = Some(waiting);
+                    }
+                    sleep(LOOK_PAUSE).await;
+                }
+                Decision::Refuse(why) => return Err(refused(&self.identity.name, &why)),
+            }
+        }
+    }
+
+    /// Says, at most every 10 s, that the holder does not answer.
+    pub fn not_answered(&mut self, holder: &Claim, sighting: Sighting, why: &str) {
+        if self.complained.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
+            self.complained = Some(Instant::now());
+            let seen = match sighting {
+                Sighting::Alive => "it gives signs of life in the store".to_owned(),
+                Sighting::Silent { for_ns } => {
+                    format!(
+                        "no sign of life from it has been seen for {} s",
+                        for_ns / 1_000_000_000
+                    )
+                }
+            };
+            tracing::warn!(
+                "{}: generation {} is held by {}, which does not answer ({why}), and {seen}: trying again. \
+                 If it is gone for good, --afresh begins a new machine",
+                self.identity.name,
+                holder.generation,
+                holder.party,
+            );
+        }
+    }
+
+    async fn look(&mut self) -> Result<Decision, RunError> {
+        let Identity {
+            machine,
+            place,
+            patience,
+            ..
+        } = &self.identity;
+        let read = || {
+            let machine = machine.clone();
+            let reading = async move { decision::read(&*machine, &process::is_dead).await };
+            Box::pin(reading) as Asked<Reading>
+        };
+        let reading = patiently(place, *patience, read).await?;
+        if let Some(why) = &reading.seen_damaged {
+            tracing::debug!("{why}");
+        }
+        let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        Ok(self.starter.decide(now_ns, &reading))
+    }
+
+    async fn claimed(&self, claim: &Claim) -> Result<bool, RunError> {
+        let Identity {
+            machine,
+            place,
+            patience,
+            ..
+        } = &self.identity;
+        let verdict = patiently(place, *patience, || machine.claim(claim)).await?;
+        if let Verdict::Lost { winner } = &verdict {
+            tracing::info!("generation {} is {}'s", winner.generation, winner.party);
+        }
+        Ok(verdict == Verdict::Won)
+    }
+}
+
+fn refused(name: &MachineName, why: &Refusal) -> RunError {
+    let setting = match why {
+        Refusal::HolderAlive { .. } => "afresh",
+        Refusal::Contradiction { .. } => "shared-directory",
+        Refusal::LastGeneration(_) => "name",
+    };
+    RunError::setting(setting, format!("{name}: {why}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,280 @@
+//! Newcomers of a machine that acts alone: the reception is open for as long as it does.
+//!
+//! ```text
+//!   closed -- open --> listening: a candidate, the place is free ---> welcomed, measured ---> to the loop, with the place
+//!     ^                    |      a candidate, the place is taken --> put off: it may ask again
+//!     |                    |      one that differs, a stranger -----> told, closed and counted
+//!     +------ close -------+      the address cannot be listened on -> tried again
+//! ```
+//!
+//! Nobody who comes here changes anything for the machine that runs. It is a task beside the loop:
+//! a handshake takes its time.
+
+use super::meeting::{HANDSHAKE_LIMIT, is_near_enough, measured};
+use super::reception::{Reception, ReceptionError};
+use lockstep_core::replica::role::Config;
+use lockstep_logging_channel::handshake::put_off;
+use lockstep_logging_channel::message::Beginning;
+use lockstep_logging_channel::transport::{Address, Connection};
+use lockstep_logging_channel::{Environment, Generation};
+use lockstep_process::once_a_minute;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+/// Pause before an address that cannot be listened on is tried again: whoever listens there may be
+/// about to end.
+const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+/// Reason that a second newcomer is given.
+const TAKEN: &str = "another newcomer is joining this machine";
+
+/// The only place for a newcomer. It is taken until this is dropped.
+#[derive(Debug)]
+pub struct Place(#[expect(dead_code, reason = "it is held, not used")] OwnedSemaphorePermit);
+
+/// Event at the reception.
+#[derive(Debug)]
+pub enum Arrival {
+    /// It listens.
+    Listening(Address),
+    /// A newcomer was welcomed.
+    Newcomer(Connection, Place),
+}
+
+/// Settings that are needed to receive newcomers.
+#[derive(Clone, Debug)]
+pub struct Welcoming {
+    /// Address that newcomers connect to.
+    pub address: Address,
+    /// Environment that newcomers must have too, with the name of the pair.
+    pub environment: Environment,
+    /// Settings, of which the round trip has to be right.
+    pub config: Config,
+}
+
+/// The reception of a machine that runs.
+#[derive(Debug)]
+pub struct Newcomers {
+    welcoming: Welcoming,
+    place: Arc<Semaphore>,
+    open: Option<Open>,
+}
+
+/// An open reception: it is closed when this is dropped.
+#[derive(Debug)]
+struct Open {
+    arrivals: mpsc::Receiver<Arrival>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Newcomers {
+    /// A reception that is closed.
+    #[must_use]
+    pub fn new(welcoming: Welcoming) -> Self {
+        Self {
+            welcoming,
+            place: Arc::new(Semaphore::new(1)),
+            open: None,
+        }
+    }
+
+    /// Opens it, for newcomers of `generation`.
+    pub fn open(&mut self, generation: Generation) {
+        let (to_loop, arrivals) = mpsc::channel(1);
+        let receiving = Receiving {
+            welcoming: self.welcoming.clone(),
+            generation,
+            place: self.place.clone(),
+            to_loop,
+            told_at: None,
+        };
+        let task = tokio::spawn(receiving.run());
+        self.open = Some(Open { arrivals, task });
+    }
+
+    /// Closes it.
+    pub fn close(&mut self) {
+        self.open = None;
+    }
+
+    /// Returns the next event; waits for ever while the reception is closed. Cancel-safe.
+    pub async fn next(&mut self) -> Arrival {
+        if let Some(open) = &mut self.open
+            && let Some(arrival) = open.arrivals.recv().await
+        {
+            return arrival;
+        }
+        std::future::pending().await
+    }
+}
+
+struct Receiving {
+    welcoming: Welcoming,
+    generation: Generation,
+    place: Arc<Semaphore>,
+    to_loop: mpsc::Sender<Arrival>,
+    /// When people were told last of newcomers that differ, or of an address that cannot be
+    /// listened on.
+    told_at: Option<Instant>,
+}
+
+impl Receiving {
+    /// Receives until the loop is gone.
+    async fn run(mut self) {
+        while !self.to_loop.is_closed() {
+            let (address, environment) = (&self.welcoming.address, self.welcoming.environment.clone());
+            match Reception::open(address, environment).await {
+                Ok(reception) => self.listen(reception).await,
+                Err(why) => self.warn(&format!("no newcomer can join: {why}")),
+            }
+            sleep(LISTEN_PAUSE).await;
+        }
+    }
+
+    async fn listen(&mut self, mut reception: Reception) {
+        let listening = Arrival::Listening(reception.address().clone());
+        if self.to_loop.send(listening).await.is_err() {
+            return;
+        }
+        loop {
+            let candidate = match reception.candidate().await {
+                Ok(candidate) => candidate,
+                Err(ReceptionError::Differs(why)) => {
+                    self.warn(&format!("a newcomer was refused: {why}"));
+                    continue;
+                }
+                Err(ReceptionError::Listener(why)) => {
+                    self.warn(&format!("no newcomer can join any longer: {why}"));
+                    return;
+                }
+            };
+            if let Some(newcomer) = self.receive(&mut reception, candidate).await
+                && self.to_loop.send(newcomer).await.is_err()
+            {
+                return;
+            }
+        }
+    }
+
+    /// Welcomes a newcomer that fits, if there is room.
+    async fn receive(&self, reception: &mut Reception, mut candidate: Connection) -> Option<Arrival> {
+        let Ok(permit) = self.place.clone().try_acquire_owned() else {
+            put_off(&mut candidate, TAKEN, HANDSHAKE_LIMIT).await;
+            return None;
+        };
+        let beginning = Beginning::joining(self.generation);
+        if !reception.welcome(&mut candidate, beginning).await {
+            return None;
+        }
+        let round_trip = measured(&mut candidate, &self.welcoming.config).await?;
+        is_near_enough(&self.welcoming.config, round_trip)
+            .then_some(Arrival::Newcomer(candidate, Place(permit)))
+    }
+
+    fn warn(&mut self, what: &str) {
+        if self
+            .told_at
+            .is_some_and(|at| at.elapsed() < once_a_minute::INTERVAL)
+        {
+            tracing::debug!("{what}");
+            return;
+        }
+        self.told_at = Some(Instant::now());
+        tracing::warn!("{what}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pair::meeting::STORAGE_FIELD;
+    use lockstep_logging_channel::EnvironmentField;
+    use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
+    use lockstep_logging_channel::measuring;
+    use lockstep_logging_channel::transport::connect;
+    use tempfile::TempDir;
+
+    /// Longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    fn environment(memory: &str, pair: [u8; 16]) -> Environment {
+        let field = |name: &str, value: &str| EnvironmentField {
+            name: name.to_owned(),
+            value: value.to_owned(),
+        };
+        Environment {
+            pair,
+            compared: vec![field(STORAGE_FIELD, "ours"), field("memory", memory)],
+            informative: Vec::new(),
+        }
+    }
+
+    async fn open() -> (TempDir, Newcomers, Address) {
+        let directory = tempfile::tempdir().unwrap();
+        let address = Address::Unix {
+            path: directory.path().join("channel"),
+        };
+        let mut newcomers = Newcomers::new(Welcoming {
+            address: address.clone(),
+            environment: environment("64 MiB", [7; 16]),
+            config: Config::default(),
+        });
+        newcomers.open(Generation(5));
+        assert!(matches!(newcomers.next().await, Arrival::Listening(_)));
+        (directory, newcomers, address)
+    }
+
+    /// A newcomer that connects, opens, and measures.
+    async fn come(address: &Address, memory: &str) -> Result<(Connection, Beginning), HandshakeError> {
+        let mut connection = connect(address, PATIENCE).await.unwrap();
+        let here = environment(memory, [0; 16]);
+        let (adopted, beginning) = as_backup(&mut connection, &here, PATIENCE).await?;
+        assert_eq!(adopted.pair, [7; 16]);
+        measuring::answer(&mut connection, PATIENCE).await?;
+        Ok((connection, beginning))
+    }
+
+    #[tokio::test]
+    async fn one_newcomer_is_taken_at_a_time_and_a_second_one_may_come_again() {
+        let (_directory, mut newcomers, address) = open().await;
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        let (_first, beginning) = came.unwrap();
+        assert_eq!(beginning, Beginning::joining(Generation(5)));
+        let Arrival::Newcomer(_, place) = arrival else {
+            panic!("{arrival:?}")
+        };
+        let second = come(&address, "64 MiB").await.unwrap_err();
+        assert!(second.is_for_now(), "{second}");
+
+        drop(place);
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+    }
+
+    #[tokio::test]
+    async fn one_that_differs_is_told_and_the_next_one_is_taken() {
+        let (_directory, mut newcomers, address) = open().await;
+        let refused = come(&address, "32 MiB").await.unwrap_err();
+        assert!(refused.to_string().contains("memory"), "{refused}");
+        let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
+        assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+    }
+
+    #[tokio::test]
+    async fn nobody_listens_once_it_is_closed() {
+        let (_directory, mut newcomers, address) = open().await;
+        newcomers.close();
+        // The task ends when it is polled next.
+        while connect(&address, Duration::ZERO).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+    }
+}

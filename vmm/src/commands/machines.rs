@@ -1,0 +1,455 @@
+//! `lockstep list` and `lockstep status NAME`: what the store remembers of machines, and what their
+//! holders publish there. Changes nothing.
+
+use crate::printing::print_text;
+use crate::status::{CommandError, Status};
+use lockstep_host::error::RunError;
+use lockstep_host::pair::identity::process;
+use lockstep_host::pair::identity::published::{Published, Side};
+use lockstep_host::pair::storage;
+use lockstep_shared_disk::{Claim, Ended, MachineName, MachineStore, Seen, Store, StoreError};
+use serde_json::{Value, json};
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+/// Longest wait for a sign of life: a holder gives one a second.
+const SIGN_LIMIT: Duration = Duration::from_millis(3_000);
+/// Pause between two looks for it.
+const SIGN_PAUSE: Duration = Duration::from_millis(100);
+/// A store that does not answer has this long in all.
+const STORE_LIMIT: Duration = Duration::from_secs(10);
+/// Machines that are looked at together, each with a few threads for the storage.
+const TOGETHER_MAX: usize = 16;
+
+/// Store to look into, and output format.
+#[derive(Clone, Debug, clap::Args)]
+pub struct StoreArguments {
+    /// Directory on storage that both sides reach, as their --shared-directory
+    #[arg(long, value_name = "DIRECTORY")]
+    pub shared_directory: PathBuf,
+    /// JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Condition of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Condition {
+    /// Its holder was seen.
+    Seen,
+    /// Its holder was not seen for [`SIGN_LIMIT`].
+    NotSeen,
+    /// Its holder's process is proven to be dead.
+    Dead,
+    /// Its guest has ended.
+    Ended,
+    /// Nobody has claimed it.
+    Unclaimed,
+}
+
+impl Condition {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::NotSeen => "not seen",
+            Self::Dead => "dead",
+            Self::Ended => "ended",
+            Self::Unclaimed => "not started",
+        }
+    }
+}
+
+/// Everything that is known of a machine.
+struct Found {
+    name: MachineName,
+    condition: Condition,
+    claim: Option<Claim>,
+    ended: Option<Ended>,
+    published: Published,
+}
+
+/// Lists the machines of a store.
+///
+/// # Errors
+/// [`CommandError::Setting`]: the store cannot be used. A machine whose records are damaged is
+/// listed with what is wrong, and its status is that of the command.
+pub async fn list(arguments: &StoreArguments) -> Result<Status, CommandError> {
+    let store = storage::at(&arguments.shared_directory);
+    let names = answer(&*store, store.names()).await?;
+    let mut looks = JoinSet::new();
+    let mut found = Vec::new();
+    for name in names {
+        if looks.len() >= TOGETHER_MAX {
+            found.extend(looks.join_next().await);
+        }
+        let store = store.clone();
+        looks.spawn(async move {
+            let looked = look(&*store, &name).await;
+            (name, looked)
+        });
+    }
+    while let Some(looked) = looks.join_next().await {
+        found.push(looked);
+    }
+    let mut machines: Vec<_> = found.into_iter().flatten().collect();
+    machines.sort_by(|(left, _), (right, _)| left.cmp(right));
+    let damaged = machines.iter().any(|(_, looked)| looked.is_err());
+    let status = if damaged {
+        Status::Configuration
+    } else {
+        Status::Success
+    };
+    let text = if arguments.json {
+        let values = machines.iter().map(|(name, looked)| match looked {
+            Ok(found) => found.to_json(),
+            Err(why) => json!({ "name": name.as_str(), "error": why.to_string() }),
+        });
+        format!("{}\n", Value::Array(values.collect()))
+    } else if machines.is_empty() {
+        format!("no machine is known in {}\n", store.place())
+    } else {
+        let lines = machines.iter().map(|(name, looked)| match looked {
+            Ok(found) => found.line(),
+            Err(why) => format!("{name}: {why}\n"),
+        });
+        lines.collect()
+    };
+    print_text(&text, status)
+}
+
+/// Shows one machine.
+///
+/// # Errors
+/// [`CommandError::Setting`]: the store cannot be used, or does not know the machine.
+pub async fn status(name: &str, arguments: &StoreArguments) -> Result<Status, CommandError> {
+    let name: MachineName = name
+        .parse()
+        .map_err(|why| CommandError::setting("name", format!("{why}")))?;
+    let store = storage::at(&arguments.shared_directory);
+    let found = look(&*store, &name).await?;
+    let text = if arguments.json {
+        format!("{}\n", found.to_json())
+    } else {
+        found.text()
+    };
+    print_text(&text, Status::Success)
+}
+
+/// An answer of the store, which has a while for it.
+async fn answer<T>(
+    store: &dyn Store,
+    asked: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, RunError> {
+    match tokio::time::timeout(STORE_LIMIT, asked).await {
+        Ok(answer) => answer.map_err(|why| storage::unusable(&why)),
+        Err(_) => Err(storage::silent(&store.place(), 1)),
+    }
+}
+
+async fn look(store: &dyn Store, name: &MachineName) -> Result<Found, CommandError> {
+    let Some(machine) = answer(store, store.find(name)).await? else {
+        let why = format!(
+            "no machine is called {name} in {}: `lockstep list` names those that there are",
+            store.place()
+        );
+        return Err(CommandError::setting("name", why));
+    };
+    Ok(answer(store, look_at(&machine, name)).await?)
+}
+
+async fn look_at(machine: &Arc<dyn MachineStore>, name: &MachineName) -> Result<Found, StoreError> {
+    let mut found = Found {
+        name: name.clone(),
+        condition: Condition::Unclaimed,
+        claim: machine.newest().await?,
+        ended: None,
+        published: Published::default(),
+    };
+    let Some(claim) = &found.claim else {
+        return Ok(found);
+    };
+    found.ended = machine.ended(claim.generation).await?;
+    let first = machine.seen(claim.generation).await?;
+    let (condition, seen) = if found.ended.is_some() {
+        (Condition::Ended, first)
+    } else {
+        signs(&**machine, claim, first).await?
+    };
+    found.condition = condition;
+    let published = seen.and_then(|seen| Published::from_json(seen.status()));
+    found.published = published.unwrap_or_default();
+    if found.published.sides.is_empty() {
+        found.published.sides = vec![Side::of(&claim.party, "primary")];
+    }
+    Ok(found)
+}
+
+/// Waits for a sign of life, unless the holder is proven to be dead.
+async fn signs(
+    machine: &dyn MachineStore,
+    claim: &Claim,
+    first: Option<Seen>,
+) -> Result<(Condition, Option<Seen>), StoreError> {
+    let deadline = Instant::now() + SIGN_LIMIT;
+    let counter = |seen: &Option<Seen>| seen.as_ref().map(Seen::counter);
+    loop {
+        if process::is_dead(&claim.party) {
+            return Ok((Condition::Dead, first));
+        }
+        let seen = machine.seen(claim.generation).await?;
+        if counter(&seen) != counter(&first) {
+            return Ok((Condition::Seen, seen));
+        }
+        if Instant::now() >= deadline {
+            return Ok((Condition::NotSeen, seen));
+        }
+        sleep(SIGN_PAUSE).await;
+    }
+}
+
+impl Found {
+    /// True where a backup that may take over follows, as far as this can be known.
+    fn protected(&self) -> bool {
+        self.published.protected && self.condition == Condition::Seen
+    }
+
+    fn why_not(&self) -> Option<String> {
+        match (self.condition, &self.claim, &self.ended) {
+            (Condition::Unclaimed, ..) | (_, None, _) => Some("it was never started".to_owned()),
+            (Condition::Ended, _, ended) => {
+                let how = ended.as_ref().map(|ended| ended.how.to_string());
+                Some(format!("it has ended: {}", how.unwrap_or_default()))
+            }
+            (Condition::Dead, Some(claim), _) => Some(format!(
+                "its holder, {}, is dead, and nobody has taken over",
+                claim.party
+            )),
+            (Condition::NotSeen, Some(claim), _) => {
+                let seconds = SIGN_LIMIT.as_secs();
+                Some(format!(
+                    "its holder, {}, was not seen for {seconds} s",
+                    claim.party
+                ))
+            }
+            (Condition::Seen, ..) if self.published.protected => None,
+            (Condition::Seen, ..) => {
+                let why = self.published.why_not.clone();
+                Some(why.unwrap_or_else(|| "no backup has joined".to_owned()))
+            }
+        }
+    }
+
+    /// Wall time since when what is said of the machine is so.
+    fn since_unix_s(&self) -> Option<u64> {
+        let claimed = self.claim.as_ref().map(|claim| claim.party.written_unix_s);
+        let ended = self.ended.as_ref().map(|ended| ended.at_unix_s);
+        let published = Some(self.published.since_unix_s).filter(|since| *since != 0);
+        ended.or(published).or(claimed)
+    }
+
+    fn to_json(&self) -> Value {
+        json!({
+            "name": self.name.as_str(),
+            "generation": self.claim.as_ref().map(|claim| claim.generation.0),
+            "machine": self.claim.as_ref().map(|claim| claim.machine.to_string()),
+            "condition": self.condition.word(),
+            "protected": self.protected(),
+            "since": self.since_unix_s().map(utc),
+            "why_not": self.why_not(),
+            "sides": self.published.sides,
+        })
+    }
+
+    fn headline(&self) -> String {
+        let protected = if self.protected() {
+            "protected"
+        } else {
+            "NOT protected"
+        };
+        let since = self.since_unix_s().map(|since| format!(" since {}", utc(since)));
+        let why = self.why_not().map(|why| format!(": {why}"));
+        let (since, why) = (since.unwrap_or_default(), why.unwrap_or_default());
+        let generation = self
+            .claim
+            .as_ref()
+            .map(|claim| format!("generation {}, ", claim.generation));
+        format!("{}{protected}{since}{why}", generation.unwrap_or_default())
+    }
+
+    fn line(&self) -> String {
+        format!("{}: {}\n", self.name, self.headline())
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.line();
+        for side in &self.published.sides {
+            let address = side.address.as_deref().unwrap_or("no address");
+            let lag = side
+                .lag_ms
+                .map(|lag| format!(", {lag} ms behind"))
+                .unwrap_or_default();
+            // Writing into a string cannot fail.
+            let _ = writeln!(
+                text,
+                "  {}: host {}, process {}, {address}{lag}",
+                side.role, side.host, side.process
+            );
+        }
+        text
+    }
+}
+
+/// A wall time as RFC 3339 writes it, in UTC. Days are counted in eras of 400 years from a first of
+/// March, so that the day that a leap year adds is the last of a year.
+fn utc(unix_s: u64) -> String {
+    const DAY_S: u64 = 86_400;
+    let (days, second) = (unix_s / DAY_S, unix_s % DAY_S);
+    // From 0000-03-01 on.
+    let days = days + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + later;
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_shared_disk::fake::{self, FakeStore};
+    use lockstep_shared_disk::{Generation, Line, MachineId};
+
+    fn name() -> MachineName {
+        "web".parse().unwrap()
+    }
+
+    fn seen(counter: u64, published: &Published) -> Seen {
+        Seen::new(Generation(2), [1; 16], counter, &published.to_json()).unwrap()
+    }
+
+    /// Generation 2, held by a process of another host.
+    async fn held() -> (FakeStore, Arc<dyn MachineStore>) {
+        let store = FakeStore::default();
+        let machine = store.open(&name()).await.unwrap();
+        let claimed = machine.claim(&fake::claim(Generation(2), 1)).await;
+        assert!(claimed.is_ok());
+        (store, machine)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_gives_no_sign_is_told() {
+        let (store, machine) = held().await;
+        let protected = Published {
+            protected: true,
+            ..Published::default()
+        };
+        machine.put_seen(&seen(1, &protected)).await.unwrap();
+        let found = look(&store, &name()).await.unwrap().to_json();
+        assert_eq!(
+            (&found["protected"], &found["condition"]),
+            (&json!(false), &json!("not seen"))
+        );
+        let why = found["why_not"].as_str().unwrap();
+        assert!(
+            why.contains("party 1 (host example, process 1), was not seen"),
+            "{why}"
+        );
+        assert_eq!(found["sides"][0]["address"], "unix:/run/1");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_holder_that_gives_signs_says_who_takes_part() {
+        let (store, machine) = held().await;
+        let published = Published {
+            protected: true,
+            since_unix_s: 1_700_000_000,
+            why_not: None,
+            sides: vec![
+                Side::of(&fake::party(1), "primary"),
+                Side {
+                    lag_ms: Some(3),
+                    ..Side::of(&fake::party(2), "backup")
+                },
+            ],
+        };
+        machine.put_seen(&seen(1, &published)).await.unwrap();
+        let later = async {
+            sleep(Duration::from_millis(900)).await;
+            machine.put_seen(&seen(2, &published)).await.unwrap();
+        };
+        let name = name();
+        let (found, ()) = tokio::join!(look(&store, &name), later);
+        let found = found.unwrap();
+        let text = found.text();
+        let json = found.to_json();
+        assert_eq!(json["generation"], 2);
+        assert_eq!(json["since"], "2023-11-14T22:13:20Z");
+        assert_eq!(
+            (&json["protected"], &json["why_not"]),
+            (&json!(true), &Value::Null)
+        );
+        assert_eq!(json["sides"][1]["lag_ms"], 3);
+        assert_eq!(
+            text,
+            "web: generation 2, protected since 2023-11-14T22:13:20Z\n  \
+             primary: host example, process 1, unix:/run/1\n  \
+             backup: host example, process 2, unix:/run/2, 3 ms behind\n"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_machine_that_has_ended_says_how() {
+        let (store, machine) = held().await;
+        let ended = Ended {
+            generation: Generation(2),
+            machine: MachineId([9; 16]),
+            how: Line::shortened("powered off with status 0"),
+            at_unix_s: 951_782_400,
+        };
+        machine.put_ended(&ended).await.unwrap();
+        let line = look(&store, &name()).await.unwrap().line();
+        assert_eq!(
+            line,
+            "web: generation 2, NOT protected since 2000-02-29T00:00:00Z: it has ended: powered off with status 0\n"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_unknown_name_and_a_silent_store_are_told() {
+        let store = FakeStore::default();
+        let unknown = look(&store, &name()).await.err().unwrap();
+        assert!(
+            unknown.to_string().contains("no machine is called web"),
+            "{unknown}"
+        );
+        assert_eq!(unknown.status(), Status::Configuration);
+        store.hang(true);
+        let silent = look(&store, &name()).await.err().unwrap();
+        assert!(silent.to_string().contains("does not answer"), "{silent}");
+    }
+
+    #[test]
+    fn a_time_is_written_as_it_is_in_utc() {
+        for (unix_s, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_868_799, "2000-02-29T23:59:59Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(unix_s), text);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! The commands, one file each, and what several of them share.
+
+pub mod log;
+pub mod machines;
+pub mod record;
+pub mod replay;
+pub mod run;
+pub mod verify;

@@ -1,0 +1,44 @@
+//! `lockstep run`: one machine, unprotected and unrecorded.
+
+use lockstep_core::machine::door::Door;
+use lockstep_core::replica::Unprotected;
+use lockstep_core::replica::replayer::TimeFloor;
+use lockstep_host::configuration::Configuration;
+use lockstep_host::error::RunError;
+use lockstep_host::machine::Plan;
+use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
+use lockstep_process::status::Status;
+use std::path::Path;
+
+/// Runs `image` until it ends.
+///
+/// # Errors
+/// [`RunError`].
+pub async fn run(
+    image: &Path,
+    configuration: &Configuration,
+    signals: &mut Signals,
+) -> Result<Status, RunError> {
+    let plan = Plan::new(image, configuration)?;
+    let clock = plan.clock();
+    let (
+        outsides,
+        Live {
+            outlets,
+            arrivals,
+            ordered,
+        },
+    ) = match Outsides::open(configuration, clock, signals).await? {
+        Some(opened) => opened,
+        None => return Ok(Status::Success),
+    };
+    let mut outlets = outlets.waiting_for_reader();
+    let make_door = Box::new(move || {
+        let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
+        let release = Box::new(move |target, bytes: Vec<u8>| {
+            outlets.release(std::iter::once((target, bytes.as_slice())))
+        });
+        Ok(Box::new(Unprotected::new(outside, release)) as Box<dyn Door>)
+    });
+    Ok(conclude(&outsides.run(plan, make_door, signals).await?))
+}

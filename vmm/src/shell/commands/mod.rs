@@ -1,9 +1,0 @@
-//! The commands, one file each, and what several of them share.
-
-pub mod arrange;
-pub mod log;
-pub mod machines;
-pub mod record;
-pub mod replay;
-pub mod run;
-pub mod verify;

@@ -1,0 +1,265 @@
+//! From the command line to an exit status.
+
+use crate::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
+use crate::commands::{log, machines, record, replay, run, verify};
+use crate::printing::print_text;
+use crate::settings::Settings;
+use crate::status::{CommandError, Status};
+use clap::Parser;
+use clap::error::ErrorKind;
+use lockstep_host::configuration::Configuration;
+use lockstep_host::error::RunError;
+use lockstep_host::pair::begin::{Side, begin};
+use lockstep_logging_channel::Existing;
+use lockstep_process::console::{self, TerminalGuard};
+use lockstep_process::descriptors;
+use lockstep_process::signals::{self, Signals};
+use lockstep_process::writing::standard;
+use lockstep_switch::SwitchArguments;
+use std::error::Error;
+use std::future::Future;
+use tracing_subscriber::EnvFilter;
+
+/// Carries out what the command line says.
+#[must_use]
+pub fn main() -> Status {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
+            return print_start(&full_version());
+        }
+        Err(error) => return answer(&error),
+    };
+    listen_to(&cli.talk);
+    if reads_console(&cli.command) {
+        console::keep_stops();
+    }
+    let outcome = signals::watch(given_up(&cli.command))
+        .map_err(CommandError::other("cannot listen for signals"))
+        .and_then(|()| carry_out(cli.command));
+    console::restore();
+    let status = outcome.unwrap_or_else(|error| {
+        report(&error);
+        error.status()
+    });
+    standard::flush();
+    status
+}
+
+/// Prints what clap has to say instead of a command: help, the version, or what is wrong with the
+/// command line.
+fn answer(error: &clap::Error) -> Status {
+    let text = |terminal| {
+        let text = error.render();
+        if terminal && !refuses_colour() {
+            text.ansi().to_string()
+        } else {
+            text.to_string()
+        }
+    };
+    if error.use_stderr() {
+        standard::print_error(&text(standard::error_is_terminal()));
+        return Status::Usage;
+    }
+    print_start(&text(standard::output_is_terminal()))
+}
+
+/// Prints what was asked for instead of a command.
+fn print_start(text: &str) -> Status {
+    let printed = print_text(text, Status::Success);
+    printed.unwrap_or_else(|why| {
+        standard::print_error(&format!("error: {why}\n"));
+        why.status()
+    })
+}
+
+fn listen_to(talk: &Talk) {
+    let level = match (talk.quiet, talk.verbose) {
+        (true, _) => "error",
+        (false, 0) => "info",
+        (false, 1) => "debug",
+        (false, _) => "trace",
+    };
+    standard::begin(talk.log_format == LogFormat::Json);
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(|| standard::Messages)
+        // It would print what it cannot write, and panic where that cannot be printed.
+        .log_internal_errors(false)
+        .with_env_filter(EnvFilter::new(level))
+        .with_target(false)
+        .with_ansi(wants_colour());
+    match talk.log_format {
+        LogFormat::Text => subscriber.init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+}
+
+/// The whole chain once, numbered, with a hint.
+fn report(error: &CommandError) {
+    let mut lines = format!("{error}");
+    let mut source = error.source();
+    let mut number = 1;
+    while let Some(cause) = source {
+        lines.push_str(&format!("\n  {number}: {cause}"));
+        source = cause.source();
+        number += 1;
+    }
+    if let Some(hint) = error.hint() {
+        lines.push_str(&format!("\n  hint: {hint}"));
+    }
+    tracing::error!("{lines}");
+}
+
+/// True for the commands whose guest reads standard input.
+fn reads_console(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Run(_)
+            | Command::Record { .. }
+            | Command::Verify { .. }
+            | Command::Primary(_)
+            | Command::Backup(_)
+            | Command::Replica { .. }
+    )
+}
+
+/// The status of `command` when a signal ends it before it has begun. What was to run until it is
+/// stopped has been stopped; what was to give an answer has given none.
+fn given_up(command: &Command) -> Status {
+    match command {
+        Command::Run(_)
+        | Command::Record { .. }
+        | Command::Primary(_)
+        | Command::Backup(_)
+        | Command::Replica { .. }
+        | Command::Switch(_) => Status::Success,
+        Command::Replay { .. }
+        | Command::Verify { .. }
+        | Command::Demo(_)
+        | Command::Doctor(_)
+        | Command::List(_)
+        | Command::Status { .. }
+        | Command::Log(_) => Status::Failure,
+    }
+}
+
+/// Signals are listened for before the terminal is taken: one that came in between would leave it
+/// taken.
+fn carry_out(command: Command) -> Result<Status, CommandError> {
+    if !matches!(command, Command::Log(_)) {
+        descriptors::provide()?;
+    }
+    match command {
+        Command::Run(machine) => on_machine(machine, async |image, configuration| {
+            let mut signals = Signals::listen();
+            let _terminal = TerminalGuard::new(true);
+            run::run(&image, &configuration, &mut signals).await
+        }),
+        Command::Record {
+            machine,
+            log,
+            overwrite,
+        } => on_machine(machine, async move |image, configuration| {
+            let mut signals = Signals::listen();
+            let _terminal = TerminalGuard::new(true);
+            let existing = if overwrite {
+                Existing::Overwrite
+            } else {
+                Existing::Refuse
+            };
+            record::record(
+                &image,
+                &log.unwrap_or_default(),
+                existing,
+                &configuration,
+                &mut signals,
+            )
+            .await
+        }),
+        Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
+            replay::replay(&image, &log.unwrap_or_default(), &configuration).await
+        }),
+        Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
+            let mut signals = Signals::listen();
+            let _terminal = TerminalGuard::new(true);
+            verify::verify(&image, runs, &configuration, &mut signals).await
+        }),
+        Command::Primary(machine) => on_machine(machine, async |image, configuration| {
+            let signals = Signals::listen();
+            let _terminal = TerminalGuard::new(true);
+            begin(Side::Primary, &image, &configuration, signals).await
+        }),
+        Command::Backup(machine) => on_machine(machine, async |image, configuration| {
+            let signals = Signals::listen();
+            let _terminal = TerminalGuard::new(false);
+            begin(Side::Backup, &image, &configuration, signals).await
+        }),
+        Command::Replica { machine, afresh } => on_machine(machine, async move |image, configuration| {
+            let signals = Signals::listen();
+            let _terminal = TerminalGuard::new(false);
+            begin(Side::Replica { afresh }, &image, &configuration, signals).await
+        }),
+        Command::List(store) => in_runtime(machines::list(&store)),
+        Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
+        Command::Switch(arguments) => switch(&arguments),
+        Command::Demo(arguments) => crate::demo::run(&arguments).map_err(CommandError::Demo),
+        Command::Doctor(arguments) => crate::doctor::doctor(&arguments),
+        Command::Log(command) => log::log(&command),
+    }
+}
+
+fn switch(arguments: &SwitchArguments) -> Result<Status, CommandError> {
+    lockstep_switch::run(arguments)
+        .map(|()| Status::Success)
+        .map_err(CommandError::Switch)
+}
+
+/// Resolves the settings, and runs a command on the image and what holds.
+fn on_machine<F>(
+    machine: MachineArguments,
+    command: impl FnOnce(std::path::PathBuf, Configuration) -> F,
+) -> Result<Status, CommandError>
+where
+    F: Future<Output = Result<Status, RunError>>,
+{
+    let file = machine
+        .config
+        .as_deref()
+        .map(Settings::read)
+        .transpose()?
+        .unwrap_or_default();
+    let settings = machine.settings.over(file);
+    if machine.print_config {
+        let text = settings.over(Settings::defaults()).to_toml()?;
+        return print_text(&text, Status::Success);
+    }
+    let configuration = Configuration {
+        requalify: machine.requalify,
+        ..settings.resolve()?
+    };
+    // The command line is refused without an image, unless it asks for the settings only.
+    in_runtime(command(machine.image.unwrap_or_default(), configuration))
+}
+
+fn in_runtime<E: Into<CommandError>>(
+    work: impl Future<Output = Result<Status, E>>,
+) -> Result<Status, CommandError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(CommandError::other("cannot start the runtime"))?;
+    let outcome = runtime.block_on(work);
+    // A claim may be waiting in storage that does not answer: it must not keep the process.
+    runtime.shutdown_background();
+    outcome.map_err(E::into)
+}
+
+/// Colours are for a terminal, unless its user wants none.
+fn wants_colour() -> bool {
+    standard::error_is_terminal() && !refuses_colour()
+}
+
+/// The convention of no-color.org.
+fn refuses_colour() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
+}

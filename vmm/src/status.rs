@@ -1,0 +1,237 @@
+//! The one error type of the command line, and the exit status of each (docs/errors.md).
+
+use crate::demo::DemoError;
+use lockstep_core::machine::MachineError;
+use lockstep_core::machine::door::DoorError;
+use lockstep_core::machine::image::ImageError;
+use lockstep_core::machine::memory::MemoryError;
+use lockstep_host::error::RunError;
+use lockstep_kvm::HostError;
+use lockstep_logging_channel::LogError;
+use lockstep_network::NetworkError;
+use lockstep_process::descriptors::TooFewDescriptors;
+pub use lockstep_process::status::Status;
+use lockstep_switch::SwitchError;
+use std::path::PathBuf;
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// A configuration file cannot be used.
+    #[error("configuration file {} cannot be used", path.display())]
+    ConfigurationFile {
+        /// Its path.
+        path: PathBuf,
+        /// Why not.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A machine cannot be run as asked, or did not run on.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The switch cannot start or go on.
+    #[error(transparent)]
+    Switch(SwitchError),
+    /// The demonstration cannot be given.
+    #[error(transparent)]
+    Demo(DemoError),
+    /// What a command prints cannot be printed.
+    #[error("cannot write to standard output: {0}")]
+    Output(std::io::Error),
+    /// The process may open too few files.
+    #[error(transparent)]
+    Descriptors(#[from] TooFewDescriptors),
+}
+
+impl CommandError {
+    /// A failure without a type of its own.
+    pub fn other(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let failed = RunError::other(what);
+        move |why| failed(why).into()
+    }
+
+    /// A wrong setting.
+    pub fn setting(setting: &str, why: impl Into<String>) -> Self {
+        RunError::setting(setting, why).into()
+    }
+
+    /// The exit status it leads to.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        match self {
+            Self::ConfigurationFile { .. } => Status::Configuration,
+            Self::Run(error) => run_status(error),
+            Self::Switch(error) => switch_status(error),
+            Self::Demo(error) => error.status(),
+            Self::Descriptors(_) => Status::Host,
+            Self::Output(_) => Status::Failure,
+        }
+    }
+
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
+            Self::Run(error) => run_hint(error),
+            Self::Demo(DemoError::Host(error)) => host_hint(error),
+            _ => None,
+        }
+    }
+}
+
+/// A log is read by commands that run nothing, too.
+impl From<LogError> for CommandError {
+    fn from(why: LogError) -> Self {
+        RunError::from(why).into()
+    }
+}
+
+fn run_status(error: &RunError) -> Status {
+    match error {
+        RunError::Setting { .. }
+        | RunError::File { .. }
+        | RunError::Image { .. }
+        | RunError::Memory(MemoryError::Size { .. })
+        | RunError::Boot(_)
+        | RunError::Channel(_) => Status::Configuration,
+        RunError::Network(error) => network_status(error),
+        RunError::Memory(MemoryError::Map { .. }) | RunError::Host(_) => Status::Host,
+        RunError::Log(error) => log_status(error),
+        RunError::Machine(MachineError::Door(error)) => door_status(error),
+        RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
+        RunError::Machine(MachineError::Cpu(_) | MachineError::NoDigest(_))
+        | RunError::NotArmed
+        | RunError::Defect { .. }
+        | RunError::Other { .. } => Status::Failure,
+    }
+}
+
+fn run_hint(error: &RunError) -> Option<&'static str> {
+    match error {
+        RunError::Image {
+            source: ImageError::Segment { end, limit, .. },
+            ..
+        } if end > limit => Some("give the guest more memory: --memory-mib"),
+        RunError::Image { .. } => {
+            Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is")
+        }
+        RunError::Host(error) => host_hint(error),
+        RunError::Mismatch { .. } => {
+            Some("both sides must run the same lockstep, guest image and machine settings")
+        }
+        RunError::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
+        RunError::Machine(MachineError::Door(DoorError::Diverged(_))) => {
+            Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")
+        }
+        _ => None,
+    }
+}
+
+fn host_hint(error: &HostError) -> Option<&'static str> {
+    match error {
+        error if error.is_of_kvm_itself() => Some(
+            "the lab needs no KVM: in Lockstep's sources, `make lab-demo` and `make lab-test` use Debian's in QEMU",
+        ),
+        HostError::Property { .. } => Some(
+            "`lockstep doctor` shows what this host offers; --requalify measures it anew; without --clock and --window-exits less is needed",
+        ),
+        _ => None,
+    }
+}
+
+/// What cannot be attached is configured wrongly; what fails later fails.
+fn network_status(error: &NetworkError) -> Status {
+    match error {
+        NetworkError::Closed { .. }
+        | NetworkError::InterfaceGone { .. }
+        | NetworkError::Broken { .. }
+        | NetworkError::Framing { .. }
+        | NetworkError::Runtime { .. } => Status::Failure,
+        _ => Status::Configuration,
+    }
+}
+
+fn switch_status(error: &SwitchError) -> Status {
+    match error {
+        SwitchError::Runtime { .. } => Status::Failure,
+        _ => Status::Configuration,
+    }
+}
+
+fn log_status(error: &LogError) -> Status {
+    match error {
+        LogError::File { .. } | LogError::Exists { .. } => Status::Configuration,
+        LogError::FormatVersion { .. } => Status::Mismatch,
+        // A log that begins in another format is in that format; one that changes its format later
+        // is damaged.
+        LogError::Damaged {
+            source, entries: 0, ..
+        } => log_status(source),
+        _ => Status::DamagedLog,
+    }
+}
+
+fn door_status(error: &DoorError) -> Status {
+    match error {
+        DoorError::Diverged(_) => Status::Divergence,
+        DoorError::Fenced => Status::Fenced,
+        DoorError::Log(error) => log_status(error),
+        DoorError::Exhausted => Status::DamagedLog,
+        // A live machine that is stopped has ended well; what comes here is a replay that has not
+        // seen the end of its log.
+        DoorError::Stopped | DoorError::Host { .. } | DoorError::WrongAnswer { .. } => Status::Failure,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Error, ErrorKind};
+
+    fn closed() -> Error {
+        ErrorKind::BrokenPipe.into()
+    }
+
+    #[test]
+    fn what_fails_while_it_runs_is_no_configuration() {
+        let attachment = "switch:/run/switch".to_owned();
+        let socket = PathBuf::from("/run/switch");
+        let failures = [
+            RunError::Network(NetworkError::Closed {
+                attachment: attachment.clone(),
+            }),
+            RunError::Network(NetworkError::Broken {
+                attachment,
+                source: closed(),
+            }),
+            RunError::Defect {
+                what: "the vCPU thread ended without an outcome".to_owned(),
+            },
+        ];
+        for failure in failures {
+            assert_eq!(run_status(&failure), Status::Failure, "{failure}");
+        }
+        let switch = CommandError::Switch(SwitchError::Runtime { source: closed() });
+        assert_eq!(switch.status(), Status::Failure, "{switch}");
+        let absent = NetworkError::SwitchAbsent {
+            socket,
+            source: closed(),
+        };
+        assert_eq!(run_status(&RunError::Network(absent)), Status::Configuration);
+    }
+
+    #[test]
+    fn headlines_name_the_thing() {
+        let log = PathBuf::from("/tmp/log");
+        let headline = RunError::Log(LogError::Exists { path: log }).to_string();
+        assert!(headline.contains("/tmp/log"), "{headline}");
+        let door = DoorError::Log(LogError::CutOff {
+            path: PathBuf::from("/tmp/log"),
+            offset: 1,
+            entries: 0,
+            partial_bytes: 1,
+        });
+        let headline = RunError::Machine(MachineError::Door(door)).to_string();
+        assert!(headline.contains("/tmp/log"), "{headline}");
+    }
+}
