@@ -167,7 +167,7 @@ pub enum Command {
     /// The network between a pair and its clients, outside the fault domain
     Switch(lockstep_switch::SwitchArguments),
     /// See a protected pair lose a process under load, and its clients not notice
-    Demo(crate::demo::DemoArguments),
+    Demo(lockstep_demo::DemoArguments),
     /// Find out by measurement what this host is good for
     Doctor(#[command(flatten)] DoctorArguments),
     /// Look into log files
@@ -183,6 +183,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_demonstration_has_the_timeout_of_every_pair() {
+        let defaults = Settings::defaults();
+        assert_eq!(defaults.timeout_ms, Some(lockstep_demo::TIMEOUT_MS));
     }
 
     #[test]

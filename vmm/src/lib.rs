@@ -5,7 +5,6 @@
 
 pub mod cli;
 pub mod commands;
-pub mod demo;
 pub mod doctor;
 mod printing;
 pub mod settings;

@@ -7,9 +7,11 @@ use crate::settings::Settings;
 use crate::status::{CommandError, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
+use lockstep_demo::{DemoArguments, DemoError};
 use lockstep_host::configuration::Configuration;
 use lockstep_host::error::RunError;
 use lockstep_host::pair::begin::{Side, begin};
+use lockstep_kvm::Host;
 use lockstep_logging_channel::Existing;
 use lockstep_process::console::{self, TerminalGuard};
 use lockstep_process::descriptors;
@@ -39,7 +41,7 @@ pub fn main() -> Status {
         .and_then(|()| carry_out(cli.command));
     console::restore();
     let status = outcome.unwrap_or_else(|error| {
-        report(&error);
+        report(&error, error.hint());
         error.status()
     });
     standard::flush();
@@ -95,7 +97,7 @@ fn listen_to(talk: &Talk) {
 }
 
 /// The whole chain once, numbered, with a hint.
-fn report(error: &CommandError) {
+fn report(error: &dyn Error, hint: Option<&str>) {
     let mut lines = format!("{error}");
     let mut source = error.source();
     let mut number = 1;
@@ -104,7 +106,7 @@ fn report(error: &CommandError) {
         source = cause.source();
         number += 1;
     }
-    if let Some(hint) = error.hint() {
+    if let Some(hint) = hint {
         lines.push_str(&format!("\n  hint: {hint}"));
     }
     tracing::error!("{lines}");
@@ -202,7 +204,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::List(store) => in_runtime(machines::list(&store)),
         Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
         Command::Switch(arguments) => switch(&arguments),
-        Command::Demo(arguments) => crate::demo::run(&arguments).map_err(CommandError::Demo),
+        Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),
         Command::Log(command) => log::log(&command),
     }
@@ -212,6 +214,21 @@ fn switch(arguments: &SwitchArguments) -> Result<Status, CommandError> {
     lockstep_switch::run(arguments)
         .map(|()| Status::Success)
         .map_err(CommandError::Switch)
+}
+
+/// Gives a demonstration. The host is asked here: the processes of one would only say it later.
+fn demo(arguments: &DemoArguments) -> Result<Status, CommandError> {
+    let given = |outcome: Result<Status, DemoError>| {
+        outcome.unwrap_or_else(|why| {
+            report(&why, why.hint());
+            why.status()
+        })
+    };
+    if let Err(why) = arguments.check() {
+        return Ok(given(Err(why)));
+    }
+    Host::open().map_err(RunError::Host)?;
+    Ok(given(lockstep_demo::run(arguments)))
 }
 
 /// Resolves the settings, and runs a command on the image and what holds.

@@ -1,6 +1,5 @@
 //! The one error type of the command line, and the exit status of each (docs/errors.md).
 
-use crate::demo::DemoError;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::image::ImageError;
@@ -31,9 +30,6 @@ pub enum CommandError {
     /// The switch cannot start or go on.
     #[error(transparent)]
     Switch(SwitchError),
-    /// The demonstration cannot be given.
-    #[error(transparent)]
-    Demo(DemoError),
     /// What a command prints cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -61,7 +57,6 @@ impl CommandError {
             Self::ConfigurationFile { .. } => Status::Configuration,
             Self::Run(error) => run_status(error),
             Self::Switch(error) => switch_status(error),
-            Self::Demo(error) => error.status(),
             Self::Descriptors(_) => Status::Host,
             Self::Output(_) => Status::Failure,
         }
@@ -73,7 +68,6 @@ impl CommandError {
         match self {
             Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
             Self::Run(error) => run_hint(error),
-            Self::Demo(DemoError::Host(error)) => host_hint(error),
             _ => None,
         }
     }

@@ -168,6 +168,7 @@ pub const LAYERS: &[Layer] = &[
             "shared-disk/src/",
             "vmm/core/src/",
             "vmm/host/src/",
+            "vmm/demo/src/",
             "vmm/kvm/src/",
             "vmm/network/src/",
             "vmm/process/src/",
@@ -210,7 +211,7 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "vmm/network/src/link.rs",
     // Processes that the demonstration starts end with it, even by SIGKILL: one system call between
     // fork and exec.
-    "vmm/src/demo/processes.rs",
+    "vmm/demo/src/processes.rs",
     // Guests are programs on bare (virtual) metal.
     "guest-images/",
     // One ioctl, without any crate.
@@ -232,6 +233,7 @@ pub const FLOORS: &[(&str, &[&str])] = &[
     ("shared-disk", &["lockstep-generation", "lockstep-regular-file"]),
     ("vmm/process", &[]),
     ("vmm/core", &["lockstep-logging-channel"]),
+    ("vmm/demo", &["lockstep-process"]),
     ("vmm/network", &["lockstep-logging-channel", "lockstep-process"]),
     ("vmm/kvm", &["lockstep-core"]),
     (
@@ -265,6 +267,8 @@ pub const FLOORS: &[(&str, &[&str])] = &[
         &[
             "lockstep-core",
             "lockstep-host",
+            "lockstep-demo",
+            "lockstep-generation",
             "lockstep-kvm",
             "lockstep-logging-channel",
             "lockstep-network",

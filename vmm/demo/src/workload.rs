@@ -292,7 +292,7 @@ fn value_or_nil(value: Option<Vec<u8>>) -> Reply {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::tests::store::FakeStore;
+    use crate::tests::store::FakeStore;
 
     const SEED: u64 = 20_261_122;
 

@@ -6,7 +6,10 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::DemoError;
-use crate::settings::TIMEOUT_MS;
+
+/// Silence after which a replica gives up the other, in milliseconds, unless it is told otherwise:
+/// that of every pair.
+pub const TIMEOUT_MS: u64 = 200;
 
 /// Which replica is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -91,7 +94,10 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 
 impl DemoArguments {
     /// Refuses times that contradict each other.
-    pub(super) fn check(&self) -> Result<(), DemoError> {
+    ///
+    /// # Errors
+    /// [`DemoError::Times`], [`DemoError::StopTooShort`].
+    pub fn check(&self) -> Result<(), DemoError> {
         if self.kill != Kill::None && self.after >= self.duration {
             return Err(DemoError::Times {
                 after: self.after,

@@ -12,6 +12,8 @@
 //!
 //! Nothing is left behind on any way out: the processes are killed and waited for, the directory is removed.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 mod arguments;
 mod client;
 mod command_lines;
@@ -32,6 +34,6 @@ mod verdict;
 mod waits;
 mod workload;
 
-pub use arguments::{DemoArguments, Kill, KillSignal};
+pub use arguments::{DemoArguments, Kill, KillSignal, TIMEOUT_MS};
 pub use error::DemoError;
 pub use run::run;

@@ -20,10 +20,9 @@ use super::timeline::{Loss, Timeline};
 use super::verdict::{Evidence, Verdict};
 use super::workload::{Findings, Workload};
 use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
-use crate::status::Status;
-use lockstep_kvm::Host;
 use lockstep_process::clock::monotonic_ns;
 use lockstep_process::signals::Signals;
+use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
 
 /// The guest image, from the root of the project.
@@ -39,8 +38,6 @@ const ANCESTORS: usize = 4;
 /// # Errors
 /// Where it cannot be given: what is missing, and how to get it.
 pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
-    arguments.check()?;
-    Host::open()?;
     let image = find_image(arguments)?;
     let failed = |source| DemoError::Runtime { source };
     let executable = std::env::current_exe().map_err(failed)?;

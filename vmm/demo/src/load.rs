@@ -61,7 +61,7 @@ impl LoadResult {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::waits::AROUND_LOSS;
+    use crate::waits::AROUND_LOSS;
 
     fn waits(notes: &[(u64, u64)], lost_at_ns: Option<u64>) -> Waits {
         let mut waits = Waits::default();

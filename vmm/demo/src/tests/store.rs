@@ -5,22 +5,22 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
-use crate::demo::resp::Reply;
-use crate::demo::workload::Command;
+use crate::resp::Reply;
+use crate::workload::Command;
 
 #[derive(Clone, Debug, Default)]
-pub(in crate::demo) struct FakeStore {
+pub(crate) struct FakeStore {
     values: BTreeMap<Vec<u8>, Vec<u8>>,
     counts: BTreeMap<String, usize>,
 }
 
 impl FakeStore {
     /// How often a command was carried out.
-    pub(in crate::demo) fn count(&self, name: &str) -> usize {
+    pub(crate) fn count(&self, name: &str) -> usize {
         self.counts.get(name).copied().unwrap_or(0)
     }
 
-    pub(in crate::demo) fn carry_out(&mut self, command: &Command) -> Reply {
+    pub(crate) fn carry_out(&mut self, command: &Command) -> Reply {
         let parts: Vec<&[u8]> = command.iter().map(Vec::as_slice).collect();
         let name = String::from_utf8_lossy(parts[0]).into_owned();
         *self.counts.entry(name).or_default() += 1;

@@ -5,20 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::Duration;
 
-use crate::status::Status;
-use lockstep_kvm::HostError;
+use lockstep_process::status::Status;
 
 /// A demonstration cannot start, or cannot go on.
 #[derive(Debug, thiserror::Error)]
 pub enum DemoError {
-    /// The host's KVM cannot be used.
-    #[error(transparent)]
-    Host(#[from] HostError),
     /// The guest image is missing.
-    #[error(
-        "the key-value guest is not there (looked for {}): build it with `make guests`, or name one with --image",
-        list(looked_for)
-    )]
+    #[error("the key-value guest is not there (looked for {})", list(looked_for))]
     ImageMissing {
         /// Where it was looked for.
         looked_for: Vec<PathBuf>,
@@ -90,8 +83,7 @@ pub enum DemoError {
     },
     /// A replica gave up the other before anything was done to either: what was to be shown did not happen.
     #[error(
-        "the pair parted before anything was done to it: the {replica} noticed: {cause}; this host is too busy for a timeout of \
-         {timeout_ms} ms: give more with --timeout-ms"
+        "the pair parted before anything was done to it, with a timeout of {timeout_ms} ms: the {replica} noticed: {cause}"
     )]
     Parted {
         /// Which noticed.
@@ -113,11 +105,22 @@ pub enum DemoError {
 }
 
 impl DemoError {
+    /// What to do about it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::ImageMissing { .. } => Some("`make guests` builds it; --image names one"),
+            Self::Parted { .. } => {
+                Some("this host is too busy for such a timeout: give more with --timeout-ms")
+            }
+            _ => None,
+        }
+    }
+
     /// The exit status it leads to.
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::Host(_) => Status::Host,
             Self::ImageMissing { .. }
             | Self::StopTooShort { .. }
             | Self::Times { .. }

@@ -1,10 +1,10 @@
 //! Clients of a server that is well, and of one that is not.
 
 use super::store::FakeServer;
-use crate::demo::client::{Connection, drive, read_back};
-use crate::demo::control::Control;
-use crate::demo::load::LoadResult;
-use crate::demo::workload::{Findings, Workload};
+use crate::client::{Connection, drive, read_back};
+use crate::control::Control;
+use crate::load::LoadResult;
+use crate::workload::{Findings, Workload};
 
 const SEED: u64 = 5;
 
