@@ -27,6 +27,7 @@ mod network;
 mod output_rule;
 mod qualification;
 mod record_replay;
+mod recordings;
 mod redis_tools;
 mod refusal;
 mod shortest_timer;
