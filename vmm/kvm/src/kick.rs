@@ -6,7 +6,6 @@
 
 #![allow(unsafe_code, reason = "signal handlers and the shared run page")]
 
-use super::vcpu::Core;
 use nix::sys::pthread::{Pthread, pthread_kill, pthread_self};
 use nix::sys::signal::{SigEvent, SigSet, SigevNotify, Signal};
 use nix::sys::time::TimeSpec;
@@ -180,17 +179,14 @@ impl BlockedKicks {
         Ok(Self(()))
     }
 
-    /// Takes a kick that has come.
-    pub(super) fn take(&self, core: &mut Core) -> io::Result<bool> {
+    /// Whether a kick has come. The caller takes it from its run page ([`take`]).
+    pub(super) fn has_come(&self) -> io::Result<bool> {
         let earlier = KICKED.with(Cell::get);
         let waiting = is_pending()?;
         if waiting {
             // Delivered between the two lines.
             kick_set().thread_unblock()?;
             kick_set().thread_block()?;
-        }
-        if earlier || waiting {
-            core.forget_kick();
         }
         Ok(earlier || waiting)
     }

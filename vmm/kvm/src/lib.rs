@@ -6,6 +6,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod clock;
+pub mod cpu;
 pub mod dirty;
 mod extended;
 pub mod fork;
@@ -19,9 +20,9 @@ pub mod statistics;
 pub mod vcpu;
 pub mod vm;
 
-pub use clock::ClockKind;
+pub use cpu::KvmCpu;
 pub use dirty::{DirtyLog, Logging};
 pub use host::{Host, HostError};
 pub use kick::Kicker;
-pub use vcpu::KvmCpu;
+pub use vcpu::clock::ClockKind;
 pub use vm::Vm;

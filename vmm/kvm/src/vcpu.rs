@@ -1,17 +1,15 @@
 //! The vCPU: KVM_RUN and its run page as plain entries and exits.
 //!
-//! [`Core`] is what the instruction clocks work with; [`KvmCpu`] is a core with a clock, and what
-//! the machine sees.
+//! [`Core`] is what the instruction clocks ([`clock::InstructionClock`]) work with.
 
 #![allow(unsafe_code, reason = "the run page is shared with the kernel")]
 
 mod breakpoints;
+pub mod clock;
 mod saved;
 mod seen;
 mod settle;
 
-use super::clock::InstructionClock;
-use super::dirty::DirtyLog;
 use super::kick::{self, Registration};
 use crate::host::HostError;
 use kvm_bindings::{
@@ -19,7 +17,7 @@ use kvm_bindings::{
     kvm_guest_debug, kvm_interrupt, kvm_regs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
-use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{CpuError, Exit, Registers};
 use lockstep_core::machine::memory::Memory;
 use std::io;
 use std::sync::Arc;
@@ -50,9 +48,9 @@ pub struct Core {
     // gone.
     _registration: Registration,
     vcpu: VcpuFd,
-    // The VM and its memory live as long as the vCPU, or longer where somebody still has the log.
+    // The VM and its memory live as long as the vCPU, or longer where somebody still has the dirty
+    // log.
     vm: Arc<VmFd>,
-    dirty_log: DirtyLog,
     memory: Memory,
     /// Destination of the answer to the last exit's read, and its size. In the run page; good until
     /// the next KVM_RUN.
@@ -82,12 +80,10 @@ impl Core {
             action: "install the kick handler",
             why: why.to_string(),
         })?;
-        let vm = Arc::new(vm);
         Ok(Self {
             _registration: registration,
             vcpu,
-            dirty_log: DirtyLog::new(vm.clone(), memory.clone()),
-            vm,
+            vm: Arc::new(vm),
             memory,
             answer: None,
             pending: false,
@@ -309,6 +305,16 @@ impl Core {
             .dpl)
     }
 
+    /// The VM and its memory, which the dirty log watches.
+    pub(super) fn vm_and_memory(&self) -> (Arc<VmFd>, Memory) {
+        (self.vm.clone(), self.memory.clone())
+    }
+
+    /// RAX at the last exit, whatever has been completed since.
+    pub(super) fn rax(&self) -> u64 {
+        self.vcpu.sync_regs().regs.rax
+    }
+
     /// KVM's vCPU itself, for qualification.
     pub fn vcpu(&mut self) -> &mut VcpuFd {
         &mut self.vcpu
@@ -370,96 +376,6 @@ fn translate(exit: VcpuExit<'_>) -> Result<(Ran, Answer), CpuError> {
     Ok((Ran::Exit(exit), answer))
 }
 
-/// The vCPU with its instruction clock.
-pub struct KvmCpu {
-    core: Core,
-    clock: Box<dyn InstructionClock>,
-}
-
-impl KvmCpu {
-    pub(super) fn new(core: Core, clock: Box<dyn InstructionClock>) -> Self {
-        Self { core, clock }
-    }
-
-    /// The vCPU below its clock, for qualification.
-    pub fn core(&mut self) -> &mut Core {
-        &mut self.core
-    }
-
-    /// The log that finds the pages that are written, from any thread.
-    #[must_use]
-    pub fn dirty_log(&self) -> DirtyLog {
-        self.core.dirty_log.clone()
-    }
-}
-
-impl Vcpu for KvmCpu {
-    fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
-        self.clock.enter(&mut self.core)?;
-        if let Some(exit) = self.core.next_part()? {
-            self.clock.exited(&mut self.core)?;
-            return Ok(exit);
-        }
-        if let Some(vector) = entry.interrupt {
-            self.clock.interrupting(&mut self.core)?;
-            self.core.interrupt(vector)?;
-        }
-        self.core.request_window(entry.stop_at_window);
-        let exit = self.clock.run(&mut self.core, entry.horizon)?;
-        if exit.is_counted() {
-            self.clock.exited(&mut self.core)?;
-        }
-        Ok(exit)
-    }
-
-    fn supply(&mut self, value: u64) {
-        self.core.supply(value);
-    }
-
-    fn settle(&mut self) -> Result<(), CpuError> {
-        self.core.settle()
-    }
-
-    fn is_whole(&mut self) -> Result<bool, CpuError> {
-        self.core.is_whole()
-    }
-
-    fn rip(&mut self) -> Option<u64> {
-        self.core.rip()
-    }
-
-    fn interruptible(&mut self) -> Result<bool, CpuError> {
-        self.core.interruptible()
-    }
-
-    fn rax_at_exit(&mut self) -> u64 {
-        self.core.vcpu.sync_regs().regs.rax
-    }
-
-    fn registers(&mut self) -> Result<Registers, CpuError> {
-        Ok(convert(&self.core.registers()?))
-    }
-
-    fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
-        self.core.settle()?;
-        self.core.set_registers(convert_back(registers));
-        Ok(())
-    }
-
-    fn save(&mut self) -> Result<SavedCpu, CpuError> {
-        Ok(SavedCpu {
-            clock: self.clock.save()?,
-            ..self.core.save()?
-        })
-    }
-
-    fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {
-        self.core.restore(saved)?;
-        self.clock.restore(saved.clock)?;
-        Ok(self)
-    }
-}
-
 macro_rules! copy_registers {
     ($from:expr, $to:ident) => {
         $to {
@@ -485,10 +401,10 @@ macro_rules! copy_registers {
     };
 }
 
-fn convert(registers: &kvm_regs) -> Registers {
+pub(super) fn convert(registers: &kvm_regs) -> Registers {
     copy_registers!(registers, Registers)
 }
 
-fn convert_back(registers: &Registers) -> kvm_regs {
+pub(super) fn convert_back(registers: &Registers) -> kvm_regs {
     copy_registers!(registers, kvm_regs)
 }

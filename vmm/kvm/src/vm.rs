@@ -2,11 +2,10 @@
 
 #![allow(unsafe_code, reason = "memory slots")]
 
-use super::clock::{self, ClockKind};
 use super::hidden;
 use super::host::{Host, HostError};
 use super::msr;
-use super::vcpu::{Core, KvmCpu};
+use super::vcpu::Core;
 use kvm_bindings::{
     CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_regs, kvm_segment, kvm_sregs,
     kvm_userspace_memory_region,
@@ -52,15 +51,13 @@ impl Vm {
         Ok(Self { vm, memory })
     }
 
-    /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
+    /// Its vCPU without a clock, about to execute at `entry` in ring 0. Must be called on the
     /// thread that will run it.
     ///
     /// # Errors
     /// [`HostError`].
-    pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
-        let mut core = self.core(entry, 0)?;
-        let clock = clock::open(clock, core.vcpu())?;
-        Ok(KvmCpu::new(core, clock))
+    pub(super) fn core_in_ring_0(self, entry: u64) -> Result<Core, HostError> {
+        self.core(entry, 0)
     }
 
     /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's

@@ -9,8 +9,9 @@ use kvm_bindings::{
 use lockstep_core::machine::boot;
 use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
+use lockstep_kvm::KvmCpu;
 use lockstep_kvm::kick::KickTimer;
-use lockstep_kvm::vcpu::{Core, KvmCpu, Ran, failed};
+use lockstep_kvm::vcpu::{Core, Ran, failed};
 use lockstep_kvm::{Host, HostError, Logging, Vm};
 use std::cell::OnceCell;
 use std::collections::BTreeSet;

@@ -1,6 +1,6 @@
 //! No clock: every execution point is an exit.
 
-use super::{ClockKind, InstructionClock, foreign};
+use crate::vcpu::clock::{ClockKind, InstructionClock, foreign};
 use crate::vcpu::{Core, Ran};
 use lockstep_core::machine::cpu::saved::SavedClock;
 use lockstep_core::machine::cpu::{CpuError, Exit};

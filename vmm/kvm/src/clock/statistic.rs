@@ -17,10 +17,10 @@
 //! Source: Documentation/virt/kvm/api.rst, KVM_GET_STATS_FD.
 
 use super::passage::{self, Passage, Step};
-use super::{ClockKind, InstructionClock, foreign};
 use crate::host::HostError;
 use crate::kick::KickTimer;
 use crate::statistics::Statistics;
+use crate::vcpu::clock::{ClockKind, InstructionClock, foreign};
 use crate::vcpu::{Core, Ran, failed};
 use kvm_ioctls::VcpuFd;
 use lockstep_core::machine::cpu::saved::SavedClock;

@@ -12,9 +12,10 @@
 //! short may have been made or not.
 
 use super::passage::{Passage, Step};
-use super::{ClockKind, InstructionClock, foreign, probe};
+use super::probe;
 use crate::host::HostError;
 use crate::kick::BlockedKicks;
+use crate::vcpu::clock::{ClockKind, InstructionClock, foreign};
 use crate::vcpu::{Core, Ran, failed};
 use lockstep_core::machine::cpu::saved::SavedClock;
 use lockstep_core::machine::cpu::{CpuError, Exit};
@@ -131,7 +132,10 @@ impl StepClock {
                 drop(kicks);
                 return self.run_freely(core);
             }
-            kicked |= kicks.take(core).map_err(failed("look for kicks"))?;
+            if kicks.has_come().map_err(failed("look for kicks"))? {
+                core.forget_kick();
+                kicked = true;
+            }
             if kicked && self.instructions > from {
                 return Ok(self.kicked(horizon));
             }

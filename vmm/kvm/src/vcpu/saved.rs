@@ -31,7 +31,7 @@ const PRIVILEGE_MAX: u8 = 3;
 
 impl Core {
     /// All of it but the clock. Completes the pending access, and ends stepping.
-    pub(super) fn save(&mut self) -> Result<SavedCpu, CpuError> {
+    pub(crate) fn save(&mut self) -> Result<SavedCpu, CpuError> {
         if !self.is_whole()? {
             return Err(failed("save the processor")(
                 "it is within an instruction".to_owned(),
@@ -88,7 +88,7 @@ impl Core {
 
     /// Puts `saved` into this vCPU, which has not run yet. Where that fails, the vCPU is not to be
     /// used.
-    pub(super) fn restore(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+    pub(crate) fn restore(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
         let SavedCpu {
             registers,
             segments: _,

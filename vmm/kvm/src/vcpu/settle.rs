@@ -48,7 +48,7 @@ impl Core {
     }
 
     /// The next part of the instruction, if settling has found one.
-    pub(super) fn next_part(&mut self) -> Result<Option<Exit>, CpuError> {
+    pub(crate) fn next_part(&mut self) -> Result<Option<Exit>, CpuError> {
         if !self.is_within() {
             return Ok(None);
         }

@@ -1,0 +1,118 @@
+//! The vCPU that the machine sees: a core, its instruction clock, and the log of what it writes.
+
+use super::clock;
+use super::dirty::DirtyLog;
+use super::host::HostError;
+use super::vcpu::clock::{ClockKind, InstructionClock};
+use super::vcpu::{Core, convert, convert_back};
+use super::vm::Vm;
+use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+
+impl Vm {
+    /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
+    /// thread that will run it.
+    ///
+    /// # Errors
+    /// [`HostError`].
+    pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
+        let mut core = self.core_in_ring_0(entry)?;
+        let clock = clock::open(clock, core.vcpu())?;
+        Ok(KvmCpu::new(core, clock))
+    }
+}
+
+/// The vCPU with its instruction clock.
+pub struct KvmCpu {
+    core: Core,
+    clock: Box<dyn InstructionClock>,
+    dirty_log: DirtyLog,
+}
+
+impl KvmCpu {
+    fn new(core: Core, clock: Box<dyn InstructionClock>) -> Self {
+        let (vm, memory) = core.vm_and_memory();
+        Self {
+            core,
+            clock,
+            dirty_log: DirtyLog::new(vm, memory),
+        }
+    }
+
+    /// The vCPU below its clock, for qualification.
+    pub fn core(&mut self) -> &mut Core {
+        &mut self.core
+    }
+
+    /// The log that finds the pages that are written, from any thread.
+    #[must_use]
+    pub fn dirty_log(&self) -> DirtyLog {
+        self.dirty_log.clone()
+    }
+}
+
+impl Vcpu for KvmCpu {
+    fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
+        self.clock.enter(&mut self.core)?;
+        if let Some(exit) = self.core.next_part()? {
+            self.clock.exited(&mut self.core)?;
+            return Ok(exit);
+        }
+        if let Some(vector) = entry.interrupt {
+            self.clock.interrupting(&mut self.core)?;
+            self.core.interrupt(vector)?;
+        }
+        self.core.request_window(entry.stop_at_window);
+        let exit = self.clock.run(&mut self.core, entry.horizon)?;
+        if exit.is_counted() {
+            self.clock.exited(&mut self.core)?;
+        }
+        Ok(exit)
+    }
+
+    fn supply(&mut self, value: u64) {
+        self.core.supply(value);
+    }
+
+    fn settle(&mut self) -> Result<(), CpuError> {
+        self.core.settle()
+    }
+
+    fn is_whole(&mut self) -> Result<bool, CpuError> {
+        self.core.is_whole()
+    }
+
+    fn rip(&mut self) -> Option<u64> {
+        self.core.rip()
+    }
+
+    fn interruptible(&mut self) -> Result<bool, CpuError> {
+        self.core.interruptible()
+    }
+
+    fn rax_at_exit(&mut self) -> u64 {
+        self.core.rax()
+    }
+
+    fn registers(&mut self) -> Result<Registers, CpuError> {
+        Ok(convert(&self.core.registers()?))
+    }
+
+    fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
+        self.core.settle()?;
+        self.core.set_registers(convert_back(registers));
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<SavedCpu, CpuError> {
+        Ok(SavedCpu {
+            clock: self.clock.save()?,
+            ..self.core.save()?
+        })
+    }
+
+    fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {
+        self.core.restore(saved)?;
+        self.clock.restore(saved.clock)?;
+        Ok(self)
+    }
+}
