@@ -2,11 +2,14 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::net::SocketAddrV4;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -16,7 +19,7 @@ use super::capture::Capture;
 use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
 use super::listener::Listener;
-use super::{SwitchArguments, SwitchError, forward, port, timers};
+use super::{SwitchArguments, SwitchError, forward, port};
 use lockstep_process::descriptors;
 use lockstep_process::signals::Signals;
 use lockstep_process::writing::standard;
@@ -98,7 +101,7 @@ pub async fn serve(
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
-            spawn_local(timers::run(Shared::clone(&shared)));
+            spawn_local(fire_timers(Shared::clone(&shared)));
             spawn_forwards(&shared, forwards);
             ready(&state);
             tracing::info!(socket = %state.socket.display(), "switch ready");
@@ -110,6 +113,28 @@ pub async fn serve(
         .await;
     tracing::info!("switch ended");
     Ok(())
+}
+
+/// Fires the deadlines of connections for ever.
+async fn fire_timers(shared: Shared) {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    poll_fn(|context| {
+        loop {
+            let mut core = shared.borrow_mut();
+            core.fire_timers(Instant::now());
+            let Some(first) = core.timers.watch(context.waker()) else {
+                return Poll::Pending;
+            };
+            drop(core);
+            if sleep.deadline() != first.into() {
+                sleep.as_mut().reset(first.into());
+            }
+            if sleep.as_mut().poll(context).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await
 }
 
 fn spawn_forwards(shared: &Shared, forwards: Vec<(TcpListener, SocketAddrV4, SocketAddrV4)>) {

@@ -7,12 +7,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::future::{Future, poll_fn};
-use std::pin::pin;
-use std::task::{Poll, Waker};
-use std::time::{Duration, Instant};
-
-use super::core::Shared;
+use std::task::Waker;
+use std::time::Instant;
 
 /// The deadlines of connections, by local port.
 #[derive(Debug, Default)]
@@ -36,6 +32,12 @@ impl Timers {
         self.deadlines.peek().map(|Reverse((deadline, _))| *deadline)
     }
 
+    /// The earliest deadline. `waker` is woken once there is an earlier one.
+    pub(super) fn watch(&mut self, waker: &Waker) -> Option<Instant> {
+        self.waker = Some(waker.clone());
+        self.first()
+    }
+
     /// Takes the earliest deadline that has passed.
     pub(super) fn take_due(&mut self, now: Instant) -> Option<(Instant, u16)> {
         self.first().filter(|first| *first <= now)?;
@@ -43,32 +45,10 @@ impl Timers {
     }
 }
 
-/// Fires deadlines for ever.
-pub(super) async fn run(shared: Shared) {
-    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
-    poll_fn(|context| {
-        loop {
-            let mut core = shared.borrow_mut();
-            core.fire_timers(Instant::now());
-            core.timers.waker = Some(context.waker().clone());
-            let Some(first) = core.timers.first() else {
-                return Poll::Pending;
-            };
-            drop(core);
-            if sleep.deadline() != first.into() {
-                sleep.as_mut().reset(first.into());
-            }
-            if sleep.as_mut().poll(context).is_pending() {
-                return Poll::Pending;
-            }
-        }
-    })
-    .await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn deadlines_come_in_order_and_not_before_their_time() {
