@@ -9,14 +9,15 @@
 //! measured.
 
 pub mod cache;
+mod error;
 pub mod host;
 pub mod probing;
 
 use crate::{Effort, Finding, Reach, Request, Strategy};
 use cache::Cache;
-use lockstep_kvm::{ClockKind, Host, HostError};
+pub use error::QualifyError;
+use lockstep_kvm::{ClockKind, Host};
 use lockstep_logging_channel::{Environment, EnvironmentField};
-use std::io;
 use std::time::Instant;
 
 /// Names of the compared fields of an environment that say which strategies were chosen.
@@ -49,23 +50,6 @@ impl Qualification {
         });
         std::iter::once(reason).chain(found).collect()
     }
-}
-
-/// Why a host could not be qualified.
-#[derive(Debug, thiserror::Error)]
-pub enum QualifyError {
-    /// It lacks something.
-    #[error(transparent)]
-    Host(#[from] HostError),
-    /// It starts no thread.
-    #[error("cannot start the measuring thread")]
-    Thread(#[source] io::Error),
-    /// A probe ended without a finding.
-    #[error("{thread}: a probe ended without a finding")]
-    NoFinding {
-        /// Name of its thread.
-        thread: String,
-    },
 }
 
 impl Request {

@@ -1,6 +1,6 @@
 //! Carrying probes out.
 
-use super::QualifyError;
+use super::error::QualifyError;
 use crate::{Effort, Finding, KvmBench, Property, suite};
 use lockstep_kvm::Host;
 use std::sync::mpsc;
