@@ -16,6 +16,7 @@
 
 mod announcement;
 mod announcing;
+mod attaching;
 mod attachment;
 mod error;
 mod framing;
