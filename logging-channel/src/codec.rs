@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+pub use crate::message::BODY_BYTES_MAX;
 use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
 /// The format this software writes, and the only one it reads.
@@ -21,11 +22,6 @@ pub const MAGIC: [u8; 4] = *b"LSTP";
 
 /// Bytes of a header: 4 magic, 4 × 2, 4 body length, 4 × 8, 4 generation, 4 checksum.
 pub const HEADER_BYTES: usize = 56;
-
-/// The longest body. The largest is a received frame: 64 KiB of IP packet and 14 of Ethernet
-/// header, 65,550, and a few bytes of encoding. Twice that leaves room for an environment with a
-/// long CPUID table.
-pub const BODY_BYTES_MAX: usize = 128 * 1024;
 
 /// The longest record.
 pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;

@@ -18,8 +18,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::codec::BODY_BYTES_MAX;
 use crate::{Environment, Generation, Sequence};
+
+/// The longest body of a record. The largest is a received frame: 64 KiB of IP packet and 14 of
+/// Ethernet header, 65,550, and a few bytes of encoding. Twice that leaves room for an environment
+/// with a long CPUID table.
+pub const BODY_BYTES_MAX: usize = 128 * 1024;
 
 /// The backup's opening.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
