@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod replayer;
 pub mod role;
 pub mod standby;
+pub mod time_floor;
 pub mod transfer;
 pub mod unprotected;
 

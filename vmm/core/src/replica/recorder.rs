@@ -1,7 +1,7 @@
 //! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands
 //! outputs to the gate.
 
-use super::replayer::TimeFloor;
+use super::time_floor::TimeFloor;
 use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
     Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest,
