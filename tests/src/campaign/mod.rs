@@ -21,6 +21,7 @@
 )]
 
 pub mod clients;
+pub mod course;
 pub mod evidence;
 pub mod faults;
 pub mod history;

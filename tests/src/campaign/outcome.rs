@@ -1,10 +1,10 @@
 //! What a round came to, and whether every promise was kept.
 
+use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::history::Record;
 use super::kind::{Fault, Side};
 use super::plan::{Plan, Trigger};
-use super::round::{Course, Standing};
 use super::{linearizability, session, wire};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;

@@ -1,6 +1,7 @@
 //! One round: a pair, its clients, the fault of the plan, and the wait until it is clear who goes on.
 
 use super::clients::{self, Clients};
+use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::faults::Subject;
 use super::kind::{Fault, Place, Side};
@@ -31,30 +32,6 @@ const ANSWERS_AFTER: u64 = 20;
 const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
 /// A defect that one side is to have.
 const MUTANT: &str = "LOCKSTEP_MUTANT";
-
-/// How the pair stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Both sides run, and nobody has claimed anything.
-    Protected,
-    /// This side goes on alone; the other is gone.
-    Alone(Side),
-    /// Nobody goes on.
-    Down,
-}
-
-/// What was seen while the round ran.
-#[derive(Debug, Default)]
-pub struct Course {
-    /// When the first thing was done that takes a side or the channel away.
-    pub fault_ns: Option<u64>,
-    /// The point of the plan was met.
-    pub met: bool,
-    /// How the pair stood at the end, if that became clear.
-    pub standing: Option<Standing>,
-    /// What did not go as it must.
-    pub failures: Vec<String>,
-}
 
 /// Runs the round of `plan` and judges it. `mutant`: a defect that both sides are to have. A round
 /// that needs a host for each side runs among namespaces, or not at all where there can be none,

@@ -1,7 +1,7 @@
 //! Many rounds in one table, and in one JSON object.
 
+use super::course::Standing;
 use super::outcome::{Noticed, Outcome, Times};
-use super::round::Standing;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt::Write;

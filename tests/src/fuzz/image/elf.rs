@@ -2,6 +2,7 @@
 
 use super::super::input::Input;
 use super::sections;
+use super::segment::{Segment, number};
 use std::ops::Range;
 
 const HEADER_BYTES: usize = 64;
@@ -62,25 +63,6 @@ fn segment<'a>(file: &'a [u8], header: &[u8]) -> Loadable<'a> {
         memory_bytes: number(header, 40, 8),
         executable: number(header, 4, 4) & u64::from(PF_X) != 0,
     }
-}
-
-/// A field.
-pub fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
-    bytes[at..at + length]
-        .iter()
-        .rev()
-        .fold(0, |value, byte| value << 8 | u64::from(*byte))
-}
-
-/// A segment of a file that is built.
-pub struct Segment {
-    kind: u32,
-    flags: u32,
-    /// Where it is loaded.
-    pub address: u64,
-    memory_bytes: u64,
-    /// Its part of the file.
-    pub content: Vec<u8>,
 }
 
 /// A file of one to four segments with code full of what is rewritten, and a few bytes changed afterwards; then section headers and

@@ -7,6 +7,7 @@
 
 mod elf;
 mod sections;
+mod segment;
 
 use lockstep_core::machine::image::IMAGE_ADDRESS_MIN;
 use lockstep_core::machine::image::sites::{Site, Sites, TRAP_PORT};

@@ -1,7 +1,7 @@
 //! Section headers and symbols of a built file, and what those of any file say is data: taken apart without the loader's help.
 
 use super::super::input::Input;
-use super::elf::{Segment, number};
+use super::segment::{Segment, number};
 use std::ops::Range;
 
 const SECTION_BYTES: usize = 64;

@@ -1,0 +1,27 @@
+//! What is seen of a round while it runs.
+
+use super::kind::Side;
+
+/// How the pair stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Both sides run, and nobody has claimed anything.
+    Protected,
+    /// This side goes on alone; the other is gone.
+    Alone(Side),
+    /// Nobody goes on.
+    Down,
+}
+
+/// What was seen while the round ran.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// When the first thing was done that takes a side or the channel away.
+    pub fault_ns: Option<u64>,
+    /// The point of the plan was met.
+    pub met: bool,
+    /// How the pair stood at the end, if that became clear.
+    pub standing: Option<Standing>,
+    /// What did not go as it must.
+    pub failures: Vec<String>,
+}
