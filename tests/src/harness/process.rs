@@ -121,18 +121,32 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to which an interrupt from the terminal does
-/// not come: that is for its caller. SIGHUP ends it, also where the tests run under nohup.
+/// Signals that whoever starts the tests may have ignored (nohup, `&` in a shell without job
+/// control). A process inherits that, and a shell cannot trap what was ignored when it started.
+const IGNORED_BY_STARTERS: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGQUIT];
+
+/// Makes `command` start with the default actions of [`IGNORED_BY_STARTERS`], whatever they are
+/// here.
 #[expect(unsafe_code, reason = "what runs between fork and exec")]
-fn tied(command: &mut Command) -> &mut Command {
+pub fn with_default_signals(command: &mut Command) -> &mut Command {
     let before_exec = || {
-        set_pdeathsig(Signal::SIGKILL)?;
-        // SAFETY: the default action runs no code of this process.
-        unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }?;
+        for ignored in IGNORED_BY_STARTERS {
+            // SAFETY: the default action runs no code of this process.
+            unsafe { signal(ignored, SigHandler::SigDfl) }?;
+        }
         Ok(())
     };
-    // SAFETY: two system calls, which touch no memory and take no lock.
-    unsafe { command.pre_exec(before_exec) }.process_group(0)
+    // SAFETY: three system calls, which touch no memory and take no lock.
+    unsafe { command.pre_exec(before_exec) }
+}
+
+/// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to which an interrupt from the terminal does
+/// not come: that is for its caller. Signals do to it what they do to a process that an operator starts.
+#[expect(unsafe_code, reason = "what runs between fork and exec")]
+fn tied(command: &mut Command) -> &mut Command {
+    let before_exec = || Ok(set_pdeathsig(Signal::SIGKILL)?);
+    // SAFETY: one system call, which touches no memory and takes no lock.
+    unsafe { with_default_signals(command).pre_exec(before_exec) }.process_group(0)
 }
 
 /// What a process writes to.
@@ -407,6 +421,33 @@ pub fn run(command: &mut Command) -> Ended {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Signals that process `number` ignores, a bit each.
+    fn ignored_by(number: u32) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{number}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        u64::from_str_radix(line.unwrap().trim(), 16).unwrap()
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "actions of this process are changed")]
+    fn a_process_ignores_no_signal_that_the_tests_were_started_to_ignore() {
+        let set = |action| {
+            for one in IGNORED_BY_STARTERS {
+                // SAFETY: neither action runs code.
+                unsafe { signal(one, action) }.unwrap();
+            }
+        };
+        set(SigHandler::SigIgn);
+        let process = Process::start("sleep", Command::new("sleep").arg("1000"));
+        let (here, there) = (ignored_by(std::process::id()), ignored_by(process.id()));
+        set(SigHandler::SigDfl);
+        for signal in IGNORED_BY_STARTERS {
+            let bit = 1 << (signal as u32 - 1);
+            assert_ne!(here & bit, 0, "{signal} is ignored here");
+            assert_eq!(there & bit, 0, "{signal} is ignored there");
+        }
+    }
 
     #[test]
     fn a_process_ends_with_the_thread_that_started_it() {

@@ -1,5 +1,6 @@
 //! The console on a terminal: bytes as they are typed while the guest runs, and the terminal as it was found afterwards.
 
+use lockstep_tests::harness::process::with_default_signals;
 use lockstep_tests::harness::{Guest, Process, Scratch, Switch, kvm, lockstep, wait_until};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::Signal;
@@ -16,12 +17,8 @@ impl OnTerminal {
     fn start(command: &mut Command) -> Self {
         let terminal = openpty(None, None).unwrap();
         let stdin = terminal.slave.try_clone().unwrap();
-        let child = command
-            .stdin(stdin)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        command.stdin(stdin).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = with_default_signals(command).spawn().unwrap();
         Self { child, terminal }
     }
 
