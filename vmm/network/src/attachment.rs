@@ -112,6 +112,7 @@ impl Attachment {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::NetworkError;
 
     #[test]
     fn text_and_value_are_the_same_thing() {
