@@ -8,11 +8,12 @@
 // The helpers of a test may fail as loudly as the test itself.
 #![allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
 
+mod circles;
 mod paths;
 mod policy;
 mod tree;
 
-use policy::{FILE_LINES_MAX, FLOORS, FOLDERS, LAYERS, MANIFESTS};
+use policy::{Allowed, FILE_LINES_MAX, FLOORS, FOLDERS, LAYERS, MANIFESTS};
 use tree::Tree;
 
 /// Everything in `complaints` at once, so that one run shows all there is to mend.
@@ -34,6 +35,18 @@ fn every_source_keeps_to_its_layer() {
             .flat_map(|(path, text)| policy::layer_complaints(LAYERS, &path, &text))
             .collect::<Vec<_>>(),
     );
+}
+
+#[test]
+fn no_files_of_a_crate_import_each_other() {
+    let tree = Tree::of_repository();
+    let sources = tree
+        .text_files()
+        .filter(|(path, _)| path.ends_with(".rs") && !policy::is_unit_test(path));
+    assert_none(&circles::complaints(
+        &sources.collect::<Vec<_>>(),
+        policy::CIRCLES,
+    ));
 }
 
 #[test]
@@ -281,4 +294,88 @@ fn a_binary_is_found() {
         policy::binary_complaint("README.md", "Zeitschloß".as_bytes()),
         None
     );
+}
+
+/// Complaints about the circles among the files of a crate.
+fn circles_among(files: &[(&str, &str)], allowed: &[Allowed]) -> Vec<String> {
+    let files: Vec<_> = files
+        .iter()
+        .map(|(path, text)| (format!("vmm/kvm/src/{path}"), (*text).to_owned()))
+        .collect();
+    circles::complaints(&files, allowed)
+}
+
+#[test]
+fn a_circle_of_files_is_found_with_what_ties_it() {
+    let files = [
+        ("lib.rs", "pub mod clock; mod kick; mod vcpu;"),
+        ("clock/mod.rs", "use super::vcpu::Core;"),
+        (
+            "vcpu.rs",
+            "mod number { fn f() { super::own(); } }\nuse crate::{kick::Kicker, host};",
+        ),
+        ("kick.rs", "fn take(clock: &mut super::clock::Clock) {}"),
+    ];
+    let found = circles_among(&files, &[]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    for tie in [
+        "vmm/kvm/src/clock/mod.rs:1 -> vmm/kvm/src/vcpu.rs (super::vcpu::Core)",
+        "vmm/kvm/src/vcpu.rs:2 -> vmm/kvm/src/kick.rs (crate::kick::Kicker)",
+        "vmm/kvm/src/kick.rs:1 -> vmm/kvm/src/clock/mod.rs (super::clock::Clock)",
+    ] {
+        assert!(found[0].contains(tie), "{tie}: {}", found[0]);
+    }
+}
+
+#[test]
+fn a_file_and_the_module_below_it_that_it_uses_are_a_circle() {
+    let files = [
+        ("lib.rs", ""),
+        ("role.rs", "mod turn;\nfn step() { turn::begin(); }"),
+        ("role/turn.rs", "use super::Role;"),
+    ];
+    assert_eq!(circles_among(&files, &[]).len(), 1);
+}
+
+#[test]
+fn what_is_named_through_a_re_export_is_where_it_is_defined() {
+    let files = [
+        (
+            "lib.rs",
+            "mod error; mod link; pub use error::{NetworkError as Failure}; pub use link::Link;",
+        ),
+        ("error.rs", "fn f() { crate::other(); }"),
+        ("link.rs", "use super::Failure;\nuse crate::Failure as Why;"),
+    ];
+    assert_eq!(circles_among(&files, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn imports_of_unit_tests_and_inner_modules_make_no_circle() {
+    let files = [
+        ("lib.rs", ""),
+        (
+            "a.rs",
+            "struct A;\nmod inner { use super::A; }\n#[cfg(test)]\nmod tests { use crate::b::B; }",
+        ),
+        ("b.rs", "use super::a::A;"),
+    ];
+    assert_eq!(circles_among(&files, &[]), Vec::<String>::new());
+}
+
+#[test]
+fn a_circle_that_is_allowed_is_no_complaint_and_one_that_is_gone_is() {
+    const A_AND_B: &[Allowed] = &[Allowed {
+        within: &["vmm/kvm/src/a.rs", "vmm/kvm/src/b/"],
+        why: "they are one thing",
+    }];
+    let circle = [
+        ("lib.rs", ""),
+        ("a.rs", "use super::b::B;"),
+        ("b/mod.rs", "use super::a::A;"),
+    ];
+    assert_eq!(circles_among(&circle, A_AND_B), Vec::<String>::new());
+    let found = circles_among(&circle[..2], A_AND_B);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].contains(A_AND_B[0].within[0]), "{found:?}");
 }

@@ -26,9 +26,14 @@ impl Named {
 /// Why the text is no sequence of Rust tokens.
 pub fn named(text: &str) -> Result<Vec<Named>, String> {
     let stream: TokenStream = text.parse().map_err(|error| format!("not Rust: {error}"))?;
+    Ok(named_in(stream))
+}
+
+/// Everything that `stream` names, in its order.
+pub fn named_in(stream: TokenStream) -> Vec<Named> {
     let mut found = Vec::new();
     collect(&[], stream, &mut found);
-    Ok(found)
+    found
 }
 
 /// Collects what `stream` names; paths in it begin with `prefix` (inside the braces of a `use`).

@@ -1,14 +1,13 @@
 //! One round: a recording under load, its replay, and what differs.
 
 use super::load;
-use super::workload::{Load, Workload};
+use super::workload::{Load, Workload, command};
 use lockstep_logging_channel::{Body, LogReader};
 use lockstep_tests::harness::process::run as run_process;
-use lockstep_tests::harness::{Ended, Guest, Process, Scratch, Switch, lockstep};
+use lockstep_tests::harness::{Ended, Process, Scratch, Switch};
 use nix::sys::signal::Signal;
 use std::fmt;
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// How long the key-value guest is loaded in one round: its replay must come to an end within the patience of the harness.
@@ -16,30 +15,6 @@ const LOAD: Duration = Duration::from_secs(6);
 
 /// What a replay says that found no difference.
 const EQUAL: &str = "the replay equals the log";
-
-/// Status of a host without the clock.
-const NO_SUCH_CLOCK: i32 = 4;
-
-fn command(verb: &str, workload: &Workload) -> Command {
-    let mut command = lockstep();
-    command
-        .arg(verb)
-        .arg(workload.guest.image())
-        .args(["--clock", workload.clock, "--memory-mib", "64"])
-        .args(["--command-line", workload.options]);
-    command
-}
-
-/// Whether this host has that clock.
-pub fn offers(clock: &'static str) -> bool {
-    let probe = Workload {
-        guest: Guest::Entropy,
-        clock,
-        options: "sources=cpuid",
-        load: Load::None,
-    };
-    run_process(&mut command("run", &probe)).code() != Some(NO_SUCH_CLOCK)
-}
 
 /// What a round came to.
 #[derive(Clone, Debug, Default)]

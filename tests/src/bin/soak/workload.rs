@@ -1,8 +1,9 @@
 //! What is recorded: a guest, its instruction clock, its options.
 
-use super::round::offers;
-use lockstep_tests::harness::Guest;
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Guest, lockstep};
 use std::fmt;
+use std::process::Command;
 
 /// What a guest has to do with while it is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +79,31 @@ impl fmt::Display for Workload {
         };
         write!(formatter, "{guest}, clock {}", self.clock)
     }
+}
+
+/// Status of a host without the clock.
+const NO_SUCH_CLOCK: i32 = 4;
+
+/// `verb` with this workload.
+pub fn command(verb: &str, workload: &Workload) -> Command {
+    let mut command = lockstep();
+    command
+        .arg(verb)
+        .arg(workload.guest.image())
+        .args(["--clock", workload.clock, "--memory-mib", "64"])
+        .args(["--command-line", workload.options]);
+    command
+}
+
+/// Whether this host has that clock.
+fn offers(clock: &'static str) -> bool {
+    let probe = Workload {
+        guest: Guest::Entropy,
+        clock,
+        options: "sources=cpuid",
+        load: Load::None,
+    };
+    run(&mut command("run", &probe)).code() != Some(NO_SUCH_CLOCK)
 }
 
 /// The workloads whose clock this host has. The others are named.
