@@ -62,7 +62,12 @@ pub fn complaints(files: &[(String, String)], allowed: &[Allowed]) -> Vec<String
         .iter()
         .enumerate()
         .filter(|(index, _)| !used.contains(index));
-    found.extend(unused.map(|(_, one)| format!("no circle is within {:?} any more", one.within)));
+    found.extend(unused.map(|(_, one)| {
+        format!(
+            "no circle is within {:?} any more, which was allowed because {}",
+            one.within, one.why
+        )
+    }));
     found
 }
 
