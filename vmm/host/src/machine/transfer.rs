@@ -14,6 +14,7 @@
 
 use crate::live::Control;
 use crate::live::control::NoPause;
+use crate::pair::stop_point::{Step, pass};
 use lockstep_core::machine::Machine;
 use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::memory::{self, Memory};
@@ -305,6 +306,7 @@ impl Sending {
         mut left: PageSet,
         forks: bool,
     ) -> Result<(Copies, Paused), NotSent> {
+        pass(Step::BeforeCapture);
         let (memory, logging) = (log.memory().clone(), logging.clone());
         self.at_pause(move |machine, door| {
             let paused = capture(machine, door, &memory, &logging, &mut left, forks, &mut room);
@@ -319,6 +321,7 @@ impl Sending {
         pages: u64,
         mut round: Round,
     ) -> Result<(), NotSent> {
+        pass(Step::Round);
         self.progress.round.store(number.into(), Ordering::Relaxed);
         self.progress.pages_left.store(pages, Ordering::Relaxed);
         while let Some(pages) = round.next_pages() {
@@ -380,6 +383,7 @@ fn capture(
     let cannot = |why: &dyn std::fmt::Display| NotSent::Save { why: why.to_string() };
     // First, because it completes the pending access, which may write to memory.
     let saved: SavedMachine = machine.save().map_err(|why| cannot(&why))?;
+    pass(Step::Saved);
     left.add(&logging.take()?);
     if !forks && left.len() > PAUSE_PAGES_MAX {
         return Ok(Paused::Declined(std::mem::take(left)));
@@ -390,6 +394,7 @@ fn capture(
         room.copy(memory, left).map_err(|why| cannot(&why))?;
         Last::Copied
     };
+    pass(Step::Captured);
     // Last, because it is said to the role machine: from then on the log is kept for the newcomer.
     let saved_at = door.saved_at(saved.position.exits).map_err(|why| cannot(&why))?;
     let saved_at = saved_at.ok_or(NotSent::NotLive)?;

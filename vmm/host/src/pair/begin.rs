@@ -17,6 +17,7 @@ use super::newcomers::Welcoming;
 use super::receiving::{NotReceived, receive};
 use super::replica;
 use super::report::Reporter;
+use super::stop_point::{self, Step, pass};
 use super::storage::{self, Answer, Storage};
 use super::witness::Witnesses;
 use crate::configuration::Configuration;
@@ -85,6 +86,7 @@ pub async fn begin(
     if matches!(side, Side::Replica { .. }) && configuration.pair.name.is_none() {
         return Err(replica::no_name());
     }
+    stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
@@ -266,6 +268,7 @@ impl Meeting<'_> {
 
     /// Takes what there is to take from the holder of the machine.
     pub(super) async fn join(&self, found: Found, reporter: &mut Reporter) -> Result<Met, NotReceived> {
+        pass(Step::Found);
         let Found {
             mut connection,
             environment: Environment { pair, .. },

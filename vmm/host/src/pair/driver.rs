@@ -143,7 +143,6 @@ impl Driver {
     /// # Errors
     /// The machine's, the network's; a divergence is one.
     pub async fn run(mut self) -> Result<Status, RunError> {
-        stop_point::arm()?;
         self.step(Input::Wake)?;
         let outcome = loop {
             if let Some(halt) = self.halted.take() {
@@ -319,13 +318,18 @@ impl Driver {
 
     fn take_message(&mut self, message: Message) -> Result<(), RunError> {
         let acknowledges = matches!(message, Message::Acknowledge(_));
+        let arms = matches!(message, Message::Armed(_));
         if acknowledges {
             pass(Step::BeforeAcknowledge);
+        } else if arms {
+            pass(Step::BeforeArmed);
         }
         self.peer_left |= matches!(message, Message::Goodbye(_));
         self.step(Input::Received(message))?;
         if acknowledges {
             pass(Step::AfterAcknowledge);
+        } else if arms {
+            pass(Step::AfterArmed);
         }
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use super::FromCpu;
 use super::journal::tell;
+use super::stop_point::{Step, pass};
 use crate::live::control::Ordered;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
 use lockstep_core::machine::door::DoorError;
@@ -81,7 +82,12 @@ impl FeedHost for LoopItems {
         let woken = self.items.woken.try_recv();
         match (locked(&self.items.queue).take(), woken) {
             (None, Err(TryRecvError::Disconnected)) => Err(DoorError::Stopped),
-            (item, _) => Ok(item),
+            (item, _) => {
+                if item.is_some() {
+                    pass(Step::Replay);
+                }
+                Ok(item)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use super::meeting::HANDSHAKE_LIMIT;
 use super::newcomers::{Newcomers, Welcoming};
 use super::report::Reporter;
 use super::sending::Pace;
+use super::stop_point::{Step, pass};
 use super::storage::{Answer, Storage};
 use super::witness::Witnesses;
 use crate::configuration::Configuration;
@@ -172,6 +173,7 @@ impl Launch {
             ),
             Side::Newcomer(mut connection) => {
                 stands_there(&mut machine, standing_there).await?;
+                pass(Step::Stands);
                 if let Some(holding) = &self.holding {
                     holding.identity().record(config.generation).await?;
                 }
@@ -273,10 +275,10 @@ async fn loaded(connection: &mut Connection) -> Result<(), RunError> {
         tracing::warn!("the machine was lost: {why}");
         RunError::NotArmed
     };
+    pass(Step::BeforeLoaded);
     connection.writer.queue(&Message::Loaded).map_err(lost)?;
-    match timeout(HANDSHAKE_LIMIT, connection.writer.flush()).await {
-        Ok(written) => written.map_err(lost),
-        // The loop finds out why.
-        Err(_) => Ok(()),
-    }
+    // Where it takes longer the loop finds out why.
+    let written = timeout(HANDSHAKE_LIMIT, connection.writer.flush()).await;
+    pass(Step::AfterLoaded);
+    written.map_or(Ok(()), |written| written.map_err(lost))
 }

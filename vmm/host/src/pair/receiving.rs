@@ -1,6 +1,7 @@
 //! Receives a machine that runs elsewhere, and says how far it is.
 
 use super::report::Reporter;
+use super::stop_point::{Step, pass};
 use crate::error::RunError;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::transfer::{Received, Receiver, Taken};
@@ -170,8 +171,10 @@ pub async fn receive(
         };
         let taken = receiver.take(&bytes).map_err(NotReceived::Refused)?;
         progress.came(bytes.len(), receiver.pages());
+        pass(Step::AfterPiece);
         if let Taken::All(received) = taken {
             progress.done();
+            pass(Step::AllReceived);
             return Ok(*received);
         }
     }

@@ -16,6 +16,7 @@ use super::launch::Beginning;
 use super::meeting::{look_for_primary, unless_stopped, wait_for_backup};
 use super::receiving::NotReceived;
 use super::report::Reporter;
+use super::stop_point::{Step, pass};
 use crate::error::RunError;
 use crate::outside::Signals;
 use lockstep_logging_channel::Generation;
@@ -249,8 +250,11 @@ pub(super) async fn wait(
 
 /// This side was recorded as a newcomer, and will never take over.
 pub(super) async fn not_armed(named: &Identity, generation: Generation) {
+    pass(Step::BeforeForget);
     let forgotten = named.machine().remove_backup(generation, named.party().id);
-    match tokio::time::timeout(FORGET_LIMIT, forgotten).await {
+    let forgotten = tokio::time::timeout(FORGET_LIMIT, forgotten).await;
+    pass(Step::AfterForget);
+    match forgotten {
         Ok(Ok(())) => {}
         Ok(Err(why)) => tracing::debug!("this side is left in the store: {why}"),
         Err(_) => tracing::debug!("this side is left in the store: it is slow"),
@@ -261,6 +265,7 @@ pub(super) async fn not_armed(named: &Identity, generation: Generation) {
 /// says what to do. Comes back only with an error.
 pub(super) fn look_again() -> RunError {
     tracing::info!("looking into the shared directory again");
+    pass(Step::BeforeAgain);
     console::restore();
     standard::flush();
     let mut arguments = std::env::args_os();

@@ -10,6 +10,7 @@
 //! is given up.
 
 use super::newcomers::Place;
+use super::stop_point::{Step, pass};
 use crate::live::Control;
 use crate::machine::transfer::{self, Sent, Shown, Transfer, Way};
 use lockstep_logging_channel::message::{Message, Piece};
@@ -175,12 +176,14 @@ async fn send(
         show.send_replace(reading.progress());
         let Some(bytes) = record else { break };
         may_send_at = paced.sent(bytes.len());
+        pass(Step::BeforePiece);
         let piece = Message::Piece(Piece { bytes });
         writer.queue(&piece).map_err(|why| with_causes(&why))?;
         written(timeout(STALL_LIMIT, writer.flush()).await)?;
     }
     let sent = reading.sent().await?;
     tell(&sent, begun.elapsed());
+    pass(Step::AllSent);
     match timeout(LOADED_LIMIT, connection.reader.read()).await {
         Ok(Ok(Some(Record::Message(Message::Loaded)))) => Ok((connection, reading.into_place()?)),
         Ok(said) => Err(unwanted(said)),

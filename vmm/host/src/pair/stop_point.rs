@@ -1,8 +1,10 @@
 //! Steps of the protocol at which a process can be made to stop or die, so that a campaign of faults meets each exactly.
 //!
-//! Without the feature `crash-points` a step that is passed is nothing at all, and no variable is read. With it, a build without debug
-//! assertions, such as a release build, is refused; and `LOCKSTEP_STOP_POINT` may say `STEP:N:SIGNAL`, for example `before-send:17:KILL`: at the
-//! N-th passing of that step the process says so on standard error and raises the signal, `KILL` or `STOP`, at itself.
+//! Without the feature `crash-points` a step that is passed is nothing at all, and no variable is
+//! read. With it, a build without debug assertions, such as a release build, is refused; and
+//! `LOCKSTEP_STOP_POINT` may say `STEP:N:WHAT`, for example `before-send:17:KILL`: at the N-th
+//! passing of that step the process says so on standard error and raises the signal, `KILL` or
+//! `STOP`, at itself; or, with `HOLD400`, the thread that passes it, and no other, rests for 400 ms.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("the feature `crash-points` kills replicas on purpose: it cannot be part of a release build");
@@ -40,6 +42,135 @@ pub enum Step {
     Live,
     /// An output is about to leave without a peer: the first is that after a failover.
     OutputAlone,
+    /// The replaying vCPU takes something from the loop. Backup, and a newcomer that has loaded.
+    Replay,
+
+    /// The machine's folder is about to be made in the store, or opened.
+    BeforeFolder,
+    /// The machine's folder is there.
+    AfterFolder,
+    /// A side that starts has read the store, and has done nothing about it.
+    Looked,
+    /// A side that starts is about to claim the generation in which it would begin the machine.
+    BeforeBeginning,
+    /// That claim is decided, and nothing has begun.
+    AfterBeginning,
+    /// The holder is about to give a sign of life.
+    BeforeSeen,
+    /// It has given one.
+    AfterSeen,
+    /// A side that joins is about to record itself in the store.
+    BeforeRecord,
+    /// It is recorded, and has said nothing of it.
+    AfterRecord,
+    /// A side that was not armed is about to remove its record.
+    BeforeForget,
+    /// The record is removed.
+    AfterForget,
+    /// The end of the machine is about to be recorded.
+    BeforeEnded,
+    /// The end is recorded.
+    AfterEnded,
+    /// A newcomer that lost the machine is about to start itself again.
+    BeforeAgain,
+
+    /// A newcomer was welcomed, and nothing is sent yet. Holder.
+    Welcomed,
+    /// A piece of the machine is about to be sent. Holder.
+    BeforePiece,
+    /// A round over the channel begins. Holder.
+    Round,
+    /// The vCPU is about to be stopped for the capture. Holder.
+    BeforeCapture,
+    /// The vCPU stands, and the machine is saved. Holder.
+    Saved,
+    /// The last pages are copied, or the machine is forked, and nobody was told of it. Holder.
+    Captured,
+    /// The role machine knows of the capture. Holder.
+    SavedAt,
+    /// Everything was sent, and the newcomer has not said that it has loaded it. Holder.
+    AllSent,
+    /// The newcomer has loaded the machine, and the role machine does not know. Holder.
+    BeforeJoined,
+    /// The newcomer is sent the log. Holder.
+    AfterJoined,
+    /// The gate is closed, and the newcomer is not told yet that it is armed. Holder.
+    BeforeArming,
+    /// The newcomer is told, and the message may not have left. Holder.
+    AfterArming,
+
+    /// The holder has welcomed this side. Newcomer.
+    Found,
+    /// A piece of the machine came. Newcomer.
+    AfterPiece,
+    /// All of the machine came. Newcomer.
+    AllReceived,
+    /// The machine that was received stands. Newcomer.
+    Stands,
+    /// The holder is about to be told that the machine is loaded. Newcomer.
+    BeforeLoaded,
+    /// The holder is told. Newcomer.
+    AfterLoaded,
+    /// The message that arms this side was read, and nothing has followed from it. Newcomer.
+    BeforeArmed,
+    /// This side is armed. Newcomer.
+    AfterArmed,
+}
+
+impl Step {
+    /// Every one, by its name.
+    pub const NAMES: [(&str, Self); 50] = [
+        ("log-entry", Self::LogEntry),
+        ("before-send", Self::BeforeSend),
+        ("after-send", Self::AfterSend),
+        ("before-acknowledge", Self::BeforeAcknowledge),
+        ("after-acknowledge", Self::AfterAcknowledge),
+        ("before-release", Self::BeforeRelease),
+        ("after-release", Self::AfterRelease),
+        ("before-claim", Self::BeforeClaim),
+        ("claim-linked", Self::ClaimLinked),
+        ("after-claim", Self::AfterClaim),
+        ("before-announce", Self::BeforeAnnounce),
+        ("after-announce", Self::AfterAnnounce),
+        ("going-live", Self::GoingLive),
+        ("live", Self::Live),
+        ("output-alone", Self::OutputAlone),
+        ("replay", Self::Replay),
+        ("before-folder", Self::BeforeFolder),
+        ("after-folder", Self::AfterFolder),
+        ("looked", Self::Looked),
+        ("before-beginning", Self::BeforeBeginning),
+        ("after-beginning", Self::AfterBeginning),
+        ("before-seen", Self::BeforeSeen),
+        ("after-seen", Self::AfterSeen),
+        ("before-record", Self::BeforeRecord),
+        ("after-record", Self::AfterRecord),
+        ("before-forget", Self::BeforeForget),
+        ("after-forget", Self::AfterForget),
+        ("before-ended", Self::BeforeEnded),
+        ("after-ended", Self::AfterEnded),
+        ("before-again", Self::BeforeAgain),
+        ("welcomed", Self::Welcomed),
+        ("before-piece", Self::BeforePiece),
+        ("round", Self::Round),
+        ("before-capture", Self::BeforeCapture),
+        ("saved", Self::Saved),
+        ("captured", Self::Captured),
+        ("saved-at", Self::SavedAt),
+        ("all-sent", Self::AllSent),
+        ("before-joined", Self::BeforeJoined),
+        ("after-joined", Self::AfterJoined),
+        ("before-arming", Self::BeforeArming),
+        ("after-arming", Self::AfterArming),
+        ("found", Self::Found),
+        ("after-piece", Self::AfterPiece),
+        ("all-received", Self::AllReceived),
+        ("stands", Self::Stands),
+        ("before-loaded", Self::BeforeLoaded),
+        ("after-loaded", Self::AfterLoaded),
+        ("before-armed", Self::BeforeArmed),
+        ("after-armed", Self::AfterArmed),
+    ];
 }
 
 #[cfg(not(feature = "crash-points"))]

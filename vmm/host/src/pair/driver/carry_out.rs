@@ -51,8 +51,15 @@ impl Driver {
                 if matches!(message, Message::Acknowledge(_)) {
                     pass(Step::BeforeAcknowledge);
                 }
+                let arms = matches!(message, Message::Armed(_));
+                if arms {
+                    pass(Step::BeforeArming);
+                }
                 if let Some(Err(error)) = parts.link.writer().map(|writer| writer.queue(&message)) {
                     tracing::warn!("not sent: {error}");
+                }
+                if arms {
+                    pass(Step::AfterArming);
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),

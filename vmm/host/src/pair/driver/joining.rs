@@ -12,6 +12,7 @@ use crate::pair::holding::Holding;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
 use crate::pair::sending::{Lost, Sending};
+use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::role::{Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
@@ -39,6 +40,7 @@ impl Driver {
     }
 
     fn begin_to_send(&mut self, connection: Connection, place: Place) {
+        pass(Step::Welcomed);
         tracing::info!("a newcomer joins: {}", connection.peer());
         let fields = json!({ "peer": connection.peer() });
         let parts = &mut self.parts;
@@ -54,12 +56,15 @@ impl Driver {
         self.parts.sending = None;
         match outcome {
             Ok((connection, place)) => {
+                pass(Step::BeforeJoined);
                 self.parts.peer = Some(connection.peer().to_owned());
                 self.parts.holding.iter_mut().for_each(Holding::other_changes);
                 self.parts.link = Link::over(connection);
                 self.place = Some(place);
                 self.peer_left = false;
-                self.step(Input::Joined)
+                self.step(Input::Joined)?;
+                pass(Step::AfterJoined);
+                Ok(())
             }
             Err(why) => {
                 // The role machine knows of it from the capture on, and reports its loss then.
@@ -78,6 +83,7 @@ impl Driver {
 
     /// The machine was captured. One for whom nobody waits any more is lost again.
     pub(super) fn saved(&mut self) -> Result<(), RunError> {
+        pass(Step::SavedAt);
         if self.parts.sending.is_some() {
             return Ok(());
         }

@@ -13,6 +13,7 @@ pub mod published;
 mod repeat;
 
 use super::meeting::fresh_name;
+use super::stop_point::{Step, pass};
 use super::storage::{self, patiently};
 use crate::error::RunError;
 use lockstep_logging_channel::Generation;
@@ -81,8 +82,11 @@ impl Identity {
         label: &str,
         patience: Duration,
     ) -> Result<Self, RunError> {
+        pass(Step::BeforeFolder);
+        let machine = storage::open(store, name, patience).await?;
+        pass(Step::AfterFolder);
         Ok(Self {
-            machine: storage::open(store, name, patience).await?,
+            machine,
             place: store.place(),
             name: name.clone(),
             party: process::own(fresh_name()?, label),
@@ -161,7 +165,10 @@ impl Identity {
             generation,
             party: self.party.clone(),
         };
-        patiently(&self.place, self.patience, || self.machine.put_backup(&backup)).await
+        pass(Step::BeforeRecord);
+        let recorded = patiently(&self.place, self.patience, || self.machine.put_backup(&backup)).await;
+        pass(Step::AfterRecord);
+        recorded
     }
 
     /// Forgets a newcomer that was lost before it was armed, or this side, where it was. Nobody
@@ -185,7 +192,10 @@ impl Identity {
             how: Line::shortened(how),
             at_unix_s: process::now_unix_s(),
         };
-        match tokio::time::timeout(limit, self.machine.put_ended(&ended)).await {
+        pass(Step::BeforeEnded);
+        let recorded = tokio::time::timeout(limit, self.machine.put_ended(&ended)).await;
+        pass(Step::AfterEnded);
+        match recorded {
             Ok(Ok(())) => {}
             Ok(Err(why)) => tracing::warn!("the store has no record of the machine's end: {why}"),
             Err(_) => tracing::warn!("the store has no record of the machine's end: it is slow"),
@@ -198,6 +208,7 @@ impl Identity {
         let (machine, id, mut counter) = (self.machine.clone(), self.party.id, 0);
         let mut told: Option<Instant> = None;
         let ask = move || {
+            pass(Step::BeforeSeen);
             counter += 1;
             let status = published.borrow().to_json();
             let seen = Seen::new(generation, id, counter, &status)
@@ -205,6 +216,7 @@ impl Identity {
             Some(machine.put_seen(&seen?))
         };
         let answered = move |put: Result<(), _>| {
+            pass(Step::AfterSeen);
             if let Err(why) = put
                 && told.is_none_or(|at| at.elapsed() >= TELL_INTERVAL)
             {
@@ -317,6 +329,7 @@ impl Start {
         if let Some(why) = &reading.seen_damaged {
             tracing::debug!("{why}");
         }
+        pass(Step::Looked);
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(self.starter.decide(now_ns, &reading))
     }
@@ -328,7 +341,9 @@ impl Start {
             patience,
             ..
         } = &self.identity;
+        pass(Step::BeforeBeginning);
         let verdict = patiently(place, *patience, || machine.claim(claim)).await?;
+        pass(Step::AfterBeginning);
         if let Verdict::Lost { winner } = &verdict {
             tracing::info!("generation {} is {}'s", winner.generation, winner.party);
         }

@@ -8,6 +8,7 @@ use nix::sys::signal::{Signal, raise};
 use std::str::FromStr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Says where to stop, and how.
 pub const VARIABLE: &str = "LOCKSTEP_STOP_POINT";
@@ -15,24 +16,6 @@ pub const VARIABLE: &str = "LOCKSTEP_STOP_POINT";
 /// Names the defect with which this process runs, where the build has the feature `mutants`.
 #[cfg(feature = "mutants")]
 const MUTANT_VARIABLE: &str = "LOCKSTEP_MUTANT";
-
-const NAMES: [(&str, Step); 15] = [
-    ("log-entry", Step::LogEntry),
-    ("before-send", Step::BeforeSend),
-    ("after-send", Step::AfterSend),
-    ("before-acknowledge", Step::BeforeAcknowledge),
-    ("after-acknowledge", Step::AfterAcknowledge),
-    ("before-release", Step::BeforeRelease),
-    ("after-release", Step::AfterRelease),
-    ("before-claim", Step::BeforeClaim),
-    ("claim-linked", Step::ClaimLinked),
-    ("after-claim", Step::AfterClaim),
-    ("before-announce", Step::BeforeAnnounce),
-    ("after-announce", Step::AfterAnnounce),
-    ("going-live", Step::GoingLive),
-    ("live", Step::Live),
-    ("output-alone", Step::OutputAlone),
-];
 
 static ARMED: OnceLock<Armed> = OnceLock::new();
 
@@ -45,38 +28,48 @@ struct Armed {
 struct Point {
     step: Step,
     ordinal: u64,
-    signal: Signal,
+    what: What,
+}
+
+/// What happens at the point.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Raise(Signal),
+    Hold(Duration),
 }
 
 impl FromStr for Point {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let strange = || format!("`{text}` is no STEP:N:SIGNAL");
+        let strange = || format!("`{text}` is no STEP:N:WHAT");
         let mut parts = text.split(':');
-        let (Some(step), Some(ordinal), Some(signal), None) =
+        let (Some(step), Some(ordinal), Some(what), None) =
             (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(strange());
         };
-        let known = NAMES.iter().find(|(name, _)| *name == step);
+        let known = Step::NAMES.iter().find(|(name, _)| *name == step);
         let (_, step) = known.ok_or_else(|| format!("there is no step `{step}`"))?;
-        let signal = match signal {
-            "KILL" => Signal::SIGKILL,
-            "STOP" => Signal::SIGSTOP,
-            _ => return Err(strange()),
+        let what = match what {
+            "KILL" => What::Raise(Signal::SIGKILL),
+            "STOP" => What::Raise(Signal::SIGSTOP),
+            _ => {
+                let ms = what.strip_prefix("HOLD").and_then(|ms| ms.parse().ok());
+                What::Hold(Duration::from_millis(ms.ok_or_else(strange)?))
+            }
         };
         let ordinal = ordinal.parse().ok().filter(|ordinal| *ordinal > 0);
         Ok(Self {
             step: *step,
             ordinal: ordinal.ok_or_else(strange)?,
-            signal,
+            what,
         })
     }
 }
 
 /// Arms the point that the environment names, and says so: who asked for one can tell that it will
-/// be met. Called by the thread that steps the role machine.
+/// be met. Called by the thread that will step the role machine, before anything else.
 ///
 /// # Errors
 /// [`RunError::Setting`]: there is no such point.
@@ -125,9 +118,20 @@ pub fn pass_several(step: Step, times: u64) {
         // What was said and reported before is evidence.
         standard::messages().push(format!("stop point reached at_ns={}\n", monotonic_ns()).as_bytes());
         standard::flush();
-        // To this thread, which does not return from it: nothing follows the step.
-        let _ = raise(armed.point.signal);
+        match armed.point.what {
+            // To this thread, which does not return from it: nothing follows the step.
+            What::Raise(signal) => drop(raise(signal)),
+            What::Hold(rest) => hold(rest),
+        }
     }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this build is for the campaign, which asked for it"
+)]
+fn hold(rest: Duration) {
+    std::thread::sleep(rest);
 }
 
 #[cfg(test)]
@@ -135,13 +139,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_is_a_step_an_ordinal_and_a_signal() {
+    fn a_point_is_a_step_an_ordinal_and_what_happens() {
         let expected = Point {
             step: Step::ClaimLinked,
             ordinal: 2,
-            signal: Signal::SIGSTOP,
+            what: What::Raise(Signal::SIGSTOP),
         };
         assert_eq!("claim-linked:2:STOP".parse(), Ok(expected));
+        let what = What::Hold(Duration::from_millis(70));
+        assert_eq!("claim-linked:2:HOLD70".parse(), Ok(Point { what, ..expected }));
+    }
+
+    #[test]
+    fn every_step_has_a_name_of_its_own() {
+        let mut names: Vec<&str> = Step::NAMES.iter().map(|(name, _)| *name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), Step::NAMES.len());
     }
 
     #[test]
@@ -153,6 +167,8 @@ mod tests {
             "live:0:KILL",
             "live:x:KILL",
             "live:1:TERM",
+            "live:1:HOLD",
+            "live:1:HOLDx",
             "dead:1:KILL",
             "live:1:KILL:",
         ] {
