@@ -140,11 +140,14 @@ impl Transfer {
         self.progress.shown()
     }
 
-    /// Waits for its end.
+    /// Waits for its end. Where that was given before, there is nothing to wait for.
     ///
     /// # Errors
     /// [`NotSent`].
     pub async fn outcome(&mut self) -> Result<Sent, NotSent> {
+        if self.outcome.is_terminated() {
+            return Err(NoPause.into());
+        }
         (&mut self.outcome)
             .await
             .unwrap_or(Err(NotSent::NoPause(NoPause)))
@@ -408,4 +411,22 @@ fn capture(
         },
     };
     Ok(Paused::Captured(Box::new(capture), last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transfer_that_is_over_may_be_waited_for_again() {
+        let (done, outcome) = oneshot::channel();
+        let mut transfer = Transfer {
+            progress: Arc::default(),
+            outcome,
+            _thread: std::thread::spawn(|| ()),
+        };
+        assert!(done.send(Err(NotSent::Gone)).is_ok());
+        assert!(matches!(transfer.outcome().await, Err(NotSent::Gone)));
+        assert!(matches!(transfer.outcome().await, Err(NotSent::NoPause(_))));
+    }
 }
