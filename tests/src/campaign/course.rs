@@ -11,6 +11,8 @@ pub enum Standing {
     Alone(Side),
     /// Nobody goes on.
     Down,
+    /// A machine that heals goes on, in this generation.
+    Healed(u32),
 }
 
 /// What was seen while the round ran.

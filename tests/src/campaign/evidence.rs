@@ -4,10 +4,10 @@ use super::clients::Account;
 use super::faults::Subject;
 use super::history::Record;
 use super::kind::Side;
-use super::plan::Plan;
-use crate::harness::logs;
+use super::plan::Title;
 use crate::harness::proxy::Traffic;
 use crate::harness::switch::Frame;
+use crate::harness::{Replica, Switch, logs};
 use lockstep_logging_channel::{Body, Entry, ExecutionPoint, Generation, Sequence};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -27,6 +27,20 @@ pub struct Said {
 }
 
 impl Said {
+    /// What `replica` has said; its status, where it has ended.
+    pub fn by(replica: &mut Replica) -> Self {
+        let code = if replica.process.is_running() {
+            None
+        } else {
+            replica.process.wait().code()
+        };
+        Self {
+            events: replica.events(),
+            stderr: replica.process.stderr(),
+            code,
+        }
+    }
+
     /// The first report of `event`.
     #[must_use]
     pub fn event(&self, event: &str) -> Option<&Value> {
@@ -40,8 +54,21 @@ impl Said {
     }
 }
 
+/// What is kept of a switch, whose number is `number`.
+#[must_use]
+pub fn files_of(switch: &Switch, number: &str) -> [(String, Vec<u8>); 2] {
+    let capture = switch.capture().and_then(|path| fs::read(path).ok());
+    [
+        (
+            format!("switch{number}.stderr"),
+            switch.process.stderr().into_bytes(),
+        ),
+        (format!("frames{number}.pcapng"), capture.unwrap_or_default()),
+    ]
+}
+
 /// Everything.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Evidence {
     /// Of each client.
     pub accounts: Vec<Account>,
@@ -53,12 +80,14 @@ pub struct Evidence {
     pub frames: Vec<Frame>,
     /// What went over the channel, where a proxy was in it.
     pub traffic: Option<Traffic>,
-    /// What each side said.
-    pub said: BTreeMap<Side, Said>,
+    /// What went over the wires of a chain, in the generations of their holders.
+    pub wires: Vec<(u32, Traffic)>,
+    /// What each process said.
+    pub said: BTreeMap<String, Said>,
     /// Who has won, by the storage.
     pub winner: Option<Side>,
-    capture: Vec<u8>,
-    switch_said: String,
+    /// What a person who looks at a failed round may want beside it, by file names.
+    pub files: Vec<(String, Vec<u8>)>,
 }
 
 impl Evidence {
@@ -70,17 +99,10 @@ impl Evidence {
         held: BTreeMap<String, u64>,
     ) -> Self {
         let said = Side::BOTH.map(|side| {
-            let replica = subject.side(side);
-            let code = if replica.process.is_running() {
-                None
-            } else {
-                replica.process.wait().code()
-            };
-            let (events, stderr) = (replica.events(), replica.process.stderr());
-            (side, Said { events, stderr, code })
+            let said = Said::by(subject.side(side));
+            (side.name().to_owned(), said)
         });
         let switch = subject.pair.switch.as_ref();
-        let capture = switch.and_then(crate::harness::Switch::capture);
         Self {
             accounts,
             last,
@@ -89,8 +111,12 @@ impl Evidence {
             traffic: subject.pair.proxy.as_ref().map(crate::harness::Proxy::traffic),
             said: BTreeMap::from(said),
             winner: subject.winner(),
-            capture: capture.and_then(|path| fs::read(path).ok()).unwrap_or_default(),
-            switch_said: switch.map(|switch| switch.process.stderr()).unwrap_or_default(),
+            wires: Vec::new(),
+            files: switch
+                .map(|switch| files_of(switch, ""))
+                .into_iter()
+                .flatten()
+                .collect(),
         }
     }
 
@@ -106,26 +132,27 @@ impl Evidence {
     ///
     /// # Errors
     /// The file system's.
-    pub fn keep(&self, directory: &Path, plan: &Plan, failures: &[String]) -> io::Result<()> {
+    pub fn keep(&self, directory: &Path, title: &Title, failures: &[String]) -> io::Result<()> {
         fs::create_dir_all(directory)?;
         let write = |name: &str, text: &str| fs::write(directory.join(name), text);
         let lines =
             |values: &mut dyn Iterator<Item = String>| values.map(|line| line + "\n").collect::<String>();
-        write("plan.txt", &format!("{}\n{plan:#?}\n", plan.describe()))?;
+        write("plan.txt", &format!("{}\n{title:#?}\n", title.plan))?;
         write("failures.txt", &lines(&mut failures.iter().cloned()))?;
         write(
             "history.jsonl",
             &lines(&mut self.history().map(|record| record.to_json().to_string())),
         )?;
-        for (side, said) in &self.said {
+        for (name, said) in &self.said {
             write(
-                &format!("{}.jsonl", side.name()),
+                &format!("{name}.jsonl"),
                 &lines(&mut said.events.iter().map(Value::to_string)),
             )?;
-            write(&format!("{}.stderr", side.name()), &said.stderr)?;
+            write(&format!("{name}.stderr"), &said.stderr)?;
         }
-        write("switch.stderr", &self.switch_said)?;
-        fs::write(directory.join("frames.pcapng"), &self.capture)?;
+        for (name, bytes) in &self.files {
+            fs::write(directory.join(name), bytes)?;
+        }
         let Some(traffic) = &self.traffic else {
             return Ok(());
         };

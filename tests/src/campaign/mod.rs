@@ -10,6 +10,10 @@
 //!   wire              had every frame that left an entry which the backup had acknowledged?
 //!   outcome           everything of a round in one judgement
 //!   summary, picture  of many rounds
+//!
+//!   scenario          which sort of round comes when
+//!   web, chain        one machine that heals and is struck again, ten generations deep
+//!   starts            starts of the same machine in any order, killed between any two steps
 //! ```
 #![allow(
     clippy::unwrap_used,
@@ -20,6 +24,7 @@
     reason = "a round that cannot go on fails, with what the processes said"
 )]
 
+pub mod chain;
 pub mod clients;
 pub mod course;
 pub mod evidence;
@@ -31,12 +36,14 @@ pub mod outcome;
 pub mod picture;
 pub mod plan;
 pub mod round;
+pub mod scenario;
 pub mod session;
+pub mod starts;
 pub mod summary;
+pub mod web;
 pub mod wire;
 
-pub use kind::Kind;
+pub use evidence::Evidence;
 pub use outcome::Outcome;
-pub use plan::Plan;
-pub use round::run;
+pub use scenario::{Only, Scenario};
 pub use summary::Summary;

@@ -4,7 +4,7 @@ use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::history::Record;
 use super::kind::{Fault, Side};
-use super::plan::{Plan, Trigger};
+use super::plan::{Plan, Title, Trigger};
 use super::{linearizability, session, wire};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,8 +37,8 @@ pub struct Times {
 /// A round, judged.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Its plan.
-    pub plan: Plan,
+    /// Its names.
+    pub title: Title,
     /// What breaks a promise; empty where all were kept.
     pub failures: Vec<String>,
     /// The point of the plan was met.
@@ -72,18 +72,18 @@ pub struct Outcome {
 impl Outcome {
     /// A round that cannot be run here.
     #[must_use]
-    pub fn skipped(plan: &Plan) -> Self {
+    pub fn skipped(title: Title) -> Self {
         Self {
             failures: Vec::new(),
-            ..Self::failed(plan, "")
+            ..Self::failed(title, "")
         }
     }
 
     /// A round that did not come to its fault.
     #[must_use]
-    pub fn failed(plan: &Plan, why: &str) -> Self {
+    pub fn failed(title: Title, why: &str) -> Self {
         Self {
-            plan: plan.clone(),
+            title,
             failures: vec![why.to_owned()],
             met: false,
             standing: None,
@@ -101,14 +101,23 @@ impl Outcome {
         }
     }
 
+    /// Generations of a machine that heals.
+    #[must_use]
+    pub fn healed_generations(&self) -> u64 {
+        match self.standing {
+            Some(Standing::Healed(generation)) => generation.into(),
+            _ => 0,
+        }
+    }
+
     /// As one line of a program's input.
     #[must_use]
     pub fn to_json(&self) -> Value {
         let ms = |ns: u64| ns as f64 / 1e6;
         json!({
-            "round": self.plan.round,
-            "kind": self.plan.kind.to_string(),
-            "plan": self.plan.describe(),
+            "round": self.title.round,
+            "kind": self.title.kind,
+            "plan": self.title.plan,
             "met": self.met,
             "standing": self.standing.map(|standing| format!("{standing:?}")),
             "failures": self.failures,
@@ -139,20 +148,20 @@ pub fn judge(plan: &Plan, course: Course, evidence: &Evidence, serves: bool, too
         standing: course.standing,
         failures: course.failures,
         took,
-        ..Outcome::failed(plan, "")
+        ..Outcome::failed(plan.title(), "")
     };
     judge_clients(evidence, serves, &mut outcome);
     judge_wire(plan, evidence, &mut outcome);
     judge_processes(evidence, &mut outcome);
     // Where nobody was lost, the claim that is found was made when the round ended its pair.
     if let (Some(fault_ns), Some(Standing::Alone(winner))) = (course.fault_ns, course.standing) {
-        take_times(fault_ns, winner, evidence, &mut outcome);
+        take_times(plan, fault_ns, winner, evidence, &mut outcome);
     }
     judge_reach(plan, &mut outcome);
     outcome
 }
 
-fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Outcome) {
+pub(super) fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Outcome) {
     outcome.acknowledged = evidence
         .history()
         .filter(|record| record.answer.is_some())
@@ -240,8 +249,8 @@ fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
     }
 }
 
-fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
-    for (side, said) in &evidence.said {
+pub(super) fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
+    for (name, said) in &evidence.said {
         outcome.fenced += u64::from(said.code == Some(41));
         let diverged = said
             .event("summary")
@@ -249,23 +258,21 @@ fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
             .unwrap_or(0);
         outcome.divergences += diverged;
         if diverged > 0 || said.code == Some(40) {
-            outcome
-                .failures
-                .push(format!("the {} reports a divergence", side.name()));
+            outcome.failures.push(format!("the {name} reports a divergence"));
         }
         if said.stderr.contains("panicked at") {
-            outcome.failures.push(format!("the {} panicked", side.name()));
+            outcome.failures.push(format!("the {name} panicked"));
         }
-        if said.code == Some(41) && evidence.winner == Some(*side) {
+        if said.code == Some(41) && evidence.winner.is_some_and(|winner| winner.name() == name) {
             outcome
                 .failures
-                .push(format!("the {} has won, and was fenced", side.name()));
+                .push(format!("the {name} has won, and was fenced"));
         }
     }
 }
 
-fn take_times(fault_ns: u64, winner: Side, evidence: &Evidence, outcome: &mut Outcome) {
-    let said = &evidence.said[&winner];
+fn take_times(plan: &Plan, fault_ns: u64, winner: Side, evidence: &Evidence, outcome: &mut Outcome) {
+    let said = &evidence.said[winner.name()];
     let goes_on = if winner == Side::Primary { "solo" } else { "live" };
     let (Some(noticed), Some(live_ns)) = (said.event("noticed"), said.at_ns(goes_on)) else {
         return;
@@ -283,7 +290,7 @@ fn take_times(fault_ns: u64, winner: Side, evidence: &Evidence, outcome: &mut Ou
         Some(answer.at_ns - record.invoked_ns)
     });
     outcome.times = Some(Times {
-        hindered: outcome.plan.hinders(winner),
+        hindered: plan.hinders(winner),
         how: if silent { Noticed::Silence } else { Noticed::Closed },
         noticed_ns: noticed_ns - fault_ns,
         live_ns: live_ns.saturating_sub(fault_ns),
@@ -307,7 +314,7 @@ mod tests {
                 met: true,
                 standing: Some(standing),
                 early,
-                ..Outcome::skipped(&plan)
+                ..Outcome::skipped(plan.title())
             };
             judge_reach(&plan, &mut outcome);
             outcome.failures.len()

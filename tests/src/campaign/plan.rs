@@ -17,6 +17,25 @@ pub enum Trigger {
     Blackhole,
 }
 
+/// Names of a round, whatever its sort: in tables, in files, and for whoever repeats it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Title {
+    /// Seed of the campaign.
+    pub seed: u64,
+    /// The round.
+    pub round: u64,
+    /// What `--only` takes.
+    pub kind: String,
+    /// The plan in one line.
+    pub plan: String,
+    /// What is done.
+    pub fault: String,
+    /// When.
+    pub point: String,
+    /// The step of the protocol at which it is done.
+    pub step: &'static str,
+}
+
 /// The plan of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -104,6 +123,20 @@ impl Plan {
         let goes_through = self.kind.place.step().map(|(side, _)| side);
         let by_trigger = matches!(self.trigger, Some(Trigger::Stop { .. })) && goes_through != Some(winner);
         by_fault || by_trigger
+    }
+
+    /// The names of the round.
+    #[must_use]
+    pub fn title(&self) -> Title {
+        Title {
+            seed: self.seed,
+            round: self.round,
+            kind: self.kind.to_string(),
+            plan: self.describe(),
+            fault: self.kind.fault.to_string(),
+            point: self.kind.place.to_string(),
+            step: self.kind.place.step().map_or("time", |(_, step)| step),
+        }
     }
 
     /// In one line, for people.

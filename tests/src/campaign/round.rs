@@ -42,12 +42,12 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         return run_on(None, plan, mutant);
     }
     if !hosts::offered() {
-        return (Outcome::skipped(plan), None);
+        return (Outcome::skipped(plan.title()), None);
     }
     let ran = catch_unwind(|| hosts::among(|hosts| run_on(Some(hosts), plan, mutant)));
     ran.unwrap_or_else(|why| {
         let why = format!("there are no hosts: {}", text_of(&*why));
-        (Outcome::failed(plan, &why), None)
+        (Outcome::failed(plan.title(), &why), None)
     })
 }
 
@@ -58,7 +58,10 @@ fn run_on(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> (Outcome,
         Ok(pair) => Subject::new(pair, hosts),
         Err(why) => {
             return (
-                Outcome::failed(plan, &format!("the pair did not start: {}", text_of(&*why))),
+                Outcome::failed(
+                    plan.title(),
+                    &format!("the pair did not start: {}", text_of(&*why)),
+                ),
                 None,
             );
         }
@@ -88,7 +91,8 @@ fn run_on(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> (Outcome,
     (outcome, Some(evidence))
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+/// The words of a panic.
+pub(super) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().cloned();
     text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_default()

@@ -8,8 +8,9 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// Columns of the table of faults, and the points that each counts.
-const COLUMNS: [(&str, &[&str]); 7] = [
+const COLUMNS: [(&str, &[&str]); 8] = [
     ("time", &["time"]),
+    ("of its own", &["chain", "starts"]),
     ("log entry", &["log-entry"]),
     ("send", &["before-send", "after-send"]),
     ("acknowledge", &["before-acknowledge", "after-acknowledge"]),
@@ -128,7 +129,7 @@ impl Summary {
     }
 
     /// What is counted, by the names that JSON and table have in common.
-    fn counters(&self) -> [(&'static str, u64); 16] {
+    fn counters(&self) -> [(&'static str, u64); 18] {
         let standing = |wanted: fn(&Standing) -> bool| {
             self.count(|outcome| outcome.standing.as_ref().is_some_and(wanted)) as u64
         };
@@ -144,6 +145,11 @@ impl Summary {
                 "still protected",
                 standing(|standing| *standing == Standing::Protected),
             ),
+            (
+                "healed, and struck again",
+                standing(|standing| matches!(standing, Standing::Healed(_))),
+            ),
+            ("generations of these", self.sum(Outcome::healed_generations)),
             ("nobody left", standing(|standing| *standing == Standing::Down)),
             (
                 "given up before the fault",
@@ -194,9 +200,9 @@ impl Summary {
             "about": about,
             "counters": counters,
             "times": spreads,
-            "by_fault": self.by(|outcome| outcome.plan.kind.fault.to_string()),
-            "by_point": self.by(|outcome| outcome.plan.kind.place.to_string()),
-            "by_kind": self.by(|outcome| outcome.plan.kind.to_string()),
+            "by_fault": self.by(|outcome| outcome.title.fault.clone()),
+            "by_point": self.by(|outcome| outcome.title.point.clone()),
+            "by_kind": self.by(|outcome| outcome.title.kind.clone()),
             "rounds": self.outcomes.iter().map(Outcome::to_json).collect::<Vec<_>>(),
         })
     }
@@ -243,9 +249,10 @@ impl Summary {
     fn table_of_faults(&self) -> String {
         let mut rows: BTreeMap<String, [u64; COLUMNS.len()]> = BTreeMap::new();
         for outcome in &self.outcomes {
-            let step = outcome.plan.kind.place.step().map_or("time", |(_, step)| step);
-            let column = COLUMNS.iter().position(|(_, steps)| steps.contains(&step));
-            let row = rows.entry(outcome.plan.kind.fault.to_string()).or_default();
+            let column = COLUMNS
+                .iter()
+                .position(|(_, steps)| steps.contains(&outcome.title.step));
+            let row = rows.entry(outcome.title.fault.clone()).or_default();
             if let Some(column) = column {
                 row[column] += 1;
             }
@@ -302,7 +309,7 @@ mod tests {
         let plan = Plan::draw(1, 2, None);
         summary.add(Outcome {
             lost: 3,
-            ..Outcome::failed(&plan, "three writes are gone")
+            ..Outcome::failed(plan.title(), "three writes are gone")
         });
         let json = summary.to_json(json!({}));
         assert_eq!((summary.failed(), &json["counters"]["lost"]), (1, &json!(3)));

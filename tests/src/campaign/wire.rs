@@ -55,7 +55,7 @@ pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
 }
 
 /// The backup can have acknowledged only what was passed on to it before.
-fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
+pub(super) fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
     let mut passed = Sequence(0);
     for (at_us, passing) in &traffic.passed {
         match passing {
@@ -64,7 +64,7 @@ fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings) {
                 "entry {} was acknowledged at {at_us} µs when entry {} was the last that had been passed on",
                 sequence.0, passed.0
             )),
-            Passing::Acknowledged(_) | Passing::Heartbeat(_) => {}
+            Passing::Acknowledged(_) | Passing::Armed(_) | Passing::Heartbeat(_) => {}
         }
     }
 }
@@ -98,7 +98,7 @@ fn check_announcements(frames: &[Frame], primary: u32, winner: Option<u32>, find
 }
 
 /// Frames of the guest behind `interface`: neither announcements nor what teaches bridges after them.
-fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Frame> {
+pub(super) fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Frame> {
     let mut teaching_left = 0;
     frames.iter().filter(move |frame| {
         if frame.interface != interface {
@@ -147,7 +147,7 @@ fn check_frames(frames: &[Frame], primary: u32, traffic: &Traffic, findings: &mu
     }
 }
 
-fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
+pub(super) fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
     match &entry.body {
         Body::Output(output) if output.target == OutputTarget::Network => {
             Some((entry.sequence, output.digest))
@@ -156,10 +156,10 @@ fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, 
     }
 }
 
-fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
+pub(super) fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
     match passing {
         Passing::Acknowledged(sequence) => Some((*at_us, *sequence)),
-        Passing::Entry(_) | Passing::Heartbeat(_) => None,
+        Passing::Entry(_) | Passing::Armed(_) | Passing::Heartbeat(_) => None,
     }
 }
 

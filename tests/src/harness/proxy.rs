@@ -36,6 +36,8 @@ pub enum Passing {
     Entry(Sequence),
     /// The backup has said that it has entries up to this one.
     Acknowledged(Sequence),
+    /// The newcomer may take over, and outputs wait for it from this entry on.
+    Armed(Sequence),
     /// This way went a sign of life.
     Heartbeat(Toward),
 }
@@ -49,6 +51,8 @@ pub struct Traffic {
     pub environment: Option<Environment>,
     /// What was passed on, and when: microseconds of wall time, from before it was.
     pub passed: Vec<(u64, Passing)>,
+    /// Pieces of a machine that were sent to a newcomer, passed on or not.
+    pub pieces: u64,
     acknowledgements_held: u64,
 }
 
@@ -118,6 +122,7 @@ fn passing(toward: Toward, record: &Record) -> Option<Passing> {
         Record::Message(Message::Acknowledge(acknowledge)) => {
             Some(Passing::Acknowledged(acknowledge.received))
         }
+        Record::Message(Message::Armed(armed)) => Some(Passing::Armed(armed.from)),
         Record::Message(Message::Heartbeat(_)) => Some(Passing::Heartbeat(toward)),
         Record::Message(_) => None,
     }
@@ -149,6 +154,7 @@ impl Wire {
             Record::Message(Message::Welcome(welcome)) => {
                 lock(&self.traffic).environment = Some(welcome.environment.clone());
             }
+            Record::Message(Message::Piece(_)) => lock(&self.traffic).pieces += 1,
             Record::Message(_) => {}
         }
         lock(self.direction(toward)).take(toward, &self.traffic, record, bytes);
@@ -184,6 +190,19 @@ impl Proxy {
             let primary = wait_until(|| UnixStream::connect(&primary).ok(), || "a primary".to_owned());
             join(&shared, backup, primary);
         });
+        Self {
+            wire,
+            path: path.to_owned(),
+        }
+    }
+
+    /// A wire between two that are connected to it already; `path` is where the backup has entered.
+    #[must_use]
+    pub fn between(path: &Path, backup: UnixStream, primary: UnixStream) -> Self {
+        let wire = Arc::new(Wire::default());
+        let shared = wire.clone();
+        // Ends with the connection.
+        thread::spawn(move || join(&shared, backup, primary));
         Self {
             wire,
             path: path.to_owned(),

@@ -51,18 +51,22 @@ impl Switch {
     /// It does not become ready.
     #[must_use]
     pub fn start(scratch: &Scratch) -> Self {
-        let capture = scratch.join("frames.pcapng");
-        Self::start_with(scratch, Some(capture))
+        Self::start_with(scratch.join("switch"), Some(scratch.join("frames.pcapng")))
+    }
+
+    /// As [`Switch::start`], beside other switches of the same scratch: this one is called `name`.
+    #[must_use]
+    pub fn start_named(scratch: &Scratch, name: &str) -> Self {
+        Self::start_with(scratch.join(name), Some(scratch.join(&format!("{name}.pcapng"))))
     }
 
     /// As [`Switch::start`], but captures nothing: for measuring.
     #[must_use]
     pub fn start_quiet(scratch: &Scratch) -> Self {
-        Self::start_with(scratch, None)
+        Self::start_with(scratch.join("switch"), None)
     }
 
-    fn start_with(scratch: &Scratch, capture: Option<PathBuf>) -> Self {
-        let socket = scratch.join("switch");
+    fn start_with(socket: PathBuf, capture: Option<PathBuf>) -> Self {
         let mut command = lockstep();
         command.arg("switch").arg("--socket").arg(&socket);
         if let Some(capture) = &capture {

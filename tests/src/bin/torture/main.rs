@@ -4,7 +4,7 @@
 //! The plans of a seed are always the same; what the machine makes of them is not.
 
 use clap::Parser;
-use lockstep_tests::campaign::{Kind, Outcome, Plan, Summary, picture, run};
+use lockstep_tests::campaign::{Only, Outcome, Scenario, Summary, picture};
 use lockstep_tests::harness::{Interrupt, kvm};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -23,9 +23,9 @@ struct Arguments {
     /// Run this round of the seed and no other
     #[arg(long, value_name = "N")]
     round: Option<u64>,
-    /// Rounds of this kind only, for example kill-primary@primary:before-send
-    #[arg(long, value_name = "FAULT@POINT")]
-    only: Option<Kind>,
+    /// Rounds of this kind only, for example kill-primary@primary:before-send, chain, or starts
+    #[arg(long, value_name = "KIND")]
+    only: Option<Only>,
     /// Name the kinds there are
     #[arg(long)]
     list: bool,
@@ -52,7 +52,7 @@ struct Arguments {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     if arguments.list {
-        Kind::all().iter().for_each(|kind| println!("{kind}"));
+        Only::all().iter().for_each(|kind| println!("{kind}"));
         return ExitCode::SUCCESS;
     }
     let Some(_kvm) = kvm::alone() else {
@@ -74,8 +74,8 @@ fn campaign(arguments: &Arguments, interrupt: &Interrupt) -> ExitCode {
     eprintln!("campaign: seed {seed}, {count} rounds");
     let (began, mut summary) = (Instant::now(), Summary::default());
     for round in rounds {
-        let plan = Plan::draw(seed, round, arguments.only);
-        let outcome = one(arguments, &plan);
+        let scenario = Scenario::draw(seed, round, arguments.only);
+        let outcome = one(arguments, &scenario);
         summary.add(outcome);
         let minutes = began.elapsed().as_secs_f64() / 60.0;
         if summary.rounds() % 25 == 0 {
@@ -115,8 +115,9 @@ fn campaign(arguments: &Arguments, interrupt: &Interrupt) -> ExitCode {
     code
 }
 
-fn one(arguments: &Arguments, plan: &Plan) -> Outcome {
-    let (mut outcome, evidence) = run(plan, arguments.mutant.as_deref());
+fn one(arguments: &Arguments, scenario: &Scenario) -> Outcome {
+    let (mut outcome, evidence) = scenario.run(arguments.mutant.as_deref());
+    let title = outcome.title.clone();
     let failed = !outcome.failures.is_empty();
     let mark = match (failed, outcome.met) {
         (true, _) => "FAILED",
@@ -131,30 +132,30 @@ fn one(arguments: &Arguments, plan: &Plan) -> Outcome {
     });
     eprintln!(
         "round {:>4}: {} -> {standing}, {} operations{gap}, {:.1} s: {mark}",
-        plan.round,
-        plan.describe(),
+        title.round,
+        title.plan,
         outcome.acknowledged,
         outcome.took.as_secs_f64()
     );
     if failed || !outcome.met || arguments.keep_all {
         let directory = arguments
             .keep
-            .join(format!("seed-{}-round-{}", plan.seed, plan.round));
+            .join(format!("seed-{}-round-{}", title.seed, title.round));
         if let Some(evidence) = evidence
-            && let Err(why) = evidence.keep(&directory, plan, &outcome.failures)
+            && let Err(why) = evidence.keep(&directory, &title, &outcome.failures)
         {
             outcome
                 .failures
                 .push(format!("not kept in {}: {why}", directory.display()));
         }
         if failed {
-            tell(arguments, plan, &outcome, &directory);
+            tell(arguments, &outcome, &directory);
         }
     }
     outcome
 }
 
-fn tell(arguments: &Arguments, plan: &Plan, outcome: &Outcome, directory: &Path) {
+fn tell(arguments: &Arguments, outcome: &Outcome, directory: &Path) {
     for failure in &outcome.failures {
         eprintln!("    {failure}");
     }
@@ -164,11 +165,11 @@ fn tell(arguments: &Arguments, plan: &Plan, outcome: &Outcome, directory: &Path)
     let directory = directory.display();
     eprintln!(
         "    repeat: make torture SEED={} ROUND={}{only}",
-        plan.seed, plan.round
+        outcome.title.seed, outcome.title.round
     );
     eprintln!("    look:   cat {directory}/failures.txt {directory}/*.stderr");
     eprintln!(
-        "            lockstep log dump {directory}/channel.log; tshark -r {directory}/frames.pcapng; less {directory}/history.jsonl"
+        "            lockstep log dump {directory}/channel.log; tshark -r {directory}/frames*.pcapng; less {directory}/history.jsonl"
     );
 }
 

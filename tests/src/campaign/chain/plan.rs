@@ -1,0 +1,356 @@
+//! A chain of losses, drawn from a seed: a machine that heals is struck again and again, while a
+//! newcomer joins and when it is protected.
+
+use crate::campaign::plan::{TIMEOUT_MS, Title};
+use crate::simulator::rng::{Rng, mix};
+use std::fmt;
+use std::str::FromStr;
+
+/// Takeovers of a chain: the last one leads to generation 11 at least.
+pub const LINKS: usize = 10;
+
+/// Steps of a side that joins. The product's stop points have these names.
+const JOINING: [&str; 11] = [
+    "found",
+    "after-piece",
+    "all-received",
+    "stands",
+    "before-record",
+    "after-record",
+    "before-loaded",
+    "after-loaded",
+    "before-acknowledge",
+    "before-armed",
+    "after-armed",
+];
+
+/// Steps of a holder that is joined.
+const HOLDING: [&str; 13] = [
+    "before-seen",
+    "after-seen",
+    "welcomed",
+    "before-piece",
+    "round",
+    "before-capture",
+    "saved",
+    "captured",
+    "saved-at",
+    "all-sent",
+    "before-joined",
+    "before-arming",
+    "after-arming",
+];
+
+/// Steps of a side that takes over.
+const TAKING_OVER: [&str; 8] = [
+    "before-claim",
+    "claim-linked",
+    "after-claim",
+    "before-announce",
+    "after-announce",
+    "going-live",
+    "live",
+    "output-alone",
+];
+
+/// What happens while a newcomer joins, or as it takes over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Trouble {
+    /// Nothing.
+    None,
+    /// The newcomer is killed at this step, and another one is started.
+    KillNewcomer(&'static str),
+    /// The newcomer stops at this step for a while.
+    StopNewcomer(&'static str),
+    /// The holder stops at this step for a while.
+    StopHolder(&'static str),
+    /// The channel is closed while the machine is sent.
+    CloseChannel,
+    /// A byte of what the newcomer is sent is changed.
+    DamageChannel,
+    /// The channel swallows everything for a while.
+    CutChannel,
+    /// The side that takes over stops at this step for a while.
+    StopTakingOver(&'static str),
+}
+
+/// What the machine loses when it is protected. Each leads to the next generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// SIGKILL to the holder.
+    KillHolder,
+    /// SIGKILL to its backup.
+    KillBackup,
+    /// SIGSTOP to the holder, for longer than the timeout.
+    StopHolder,
+    /// SIGSTOP to its backup, for longer than the timeout.
+    StopBackup,
+    /// The channel swallows everything, for ever.
+    Cut,
+    /// Both connections of the channel are closed.
+    Close,
+}
+
+impl Loss {
+    const ALL: [Self; 6] = [
+        Self::KillHolder,
+        Self::KillBackup,
+        Self::StopHolder,
+        Self::StopBackup,
+        Self::Cut,
+        Self::Close,
+    ];
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => formatter.write_str("nothing"),
+            Self::KillNewcomer(step) => write!(formatter, "kill-newcomer@{step}"),
+            Self::StopNewcomer(step) => write!(formatter, "stop-newcomer@{step}"),
+            Self::StopHolder(step) => write!(formatter, "stop-holder@{step}"),
+            Self::CloseChannel => formatter.write_str("close-channel@joining"),
+            Self::DamageChannel => formatter.write_str("damage-channel@joining"),
+            Self::CutChannel => formatter.write_str("cut-channel@joining"),
+            Self::StopTakingOver(step) => write!(formatter, "stop-next@{step}"),
+        }
+    }
+}
+
+impl fmt::Display for Loss {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::KillHolder => "kill-holder",
+            Self::KillBackup => "kill-backup",
+            Self::StopHolder => "stop-holder",
+            Self::StopBackup => "stop-backup",
+            Self::Cut => "cut",
+            Self::Close => "close",
+        })
+    }
+}
+
+impl Trouble {
+    /// Every one.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let joining = JOINING
+            .iter()
+            .flat_map(|step| [Self::KillNewcomer(step), Self::StopNewcomer(step)]);
+        let holding = HOLDING.iter().map(|step| Self::StopHolder(step));
+        let taking_over = TAKING_OVER.iter().map(|step| Self::StopTakingOver(step));
+        let channel = [Self::CloseChannel, Self::DamageChannel, Self::CutChannel];
+        std::iter::once(Self::None)
+            .chain(joining)
+            .chain(holding)
+            .chain(taking_over)
+            .chain(channel)
+            .collect()
+    }
+
+    /// The point at which the newcomer of this link stops or dies by itself.
+    #[must_use]
+    pub fn newcomer_point(self, ordinal: u64) -> Option<String> {
+        match self {
+            Self::KillNewcomer(step) => Some(format!("{step}:{}:KILL", of(step, ordinal))),
+            Self::StopNewcomer(step) | Self::StopTakingOver(step) => {
+                Some(format!("{step}:{}:STOP", of(step, ordinal)))
+            }
+            _ => None,
+        }
+    }
+
+    /// The point at which its holder stops, of which it must be told when it starts.
+    #[must_use]
+    pub fn holder_point(self, ordinal: u64) -> Option<String> {
+        match self {
+            Self::StopHolder(step) => Some(format!("{step}:{}:STOP", of(step, ordinal))),
+            _ => None,
+        }
+    }
+}
+
+/// The passing of a step at which it is met: the first, where each newcomer passes it once.
+fn of(step: &str, ordinal: u64) -> u64 {
+    match step {
+        "after-piece" | "before-piece" | "before-acknowledge" => ordinal,
+        _ => 1,
+    }
+}
+
+/// A newcomer that joins, and what is lost then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// While it joins.
+    pub trouble: Trouble,
+    /// Once the machine is protected.
+    pub loss: Loss,
+    /// The passing of a step that comes more than once.
+    pub ordinal: u64,
+    /// How long what stops in `trouble` stays so.
+    pub trouble_ms: u64,
+    /// How long what stops in `loss` stays so: longer than the timeout.
+    pub loss_ms: u64,
+    /// How long the machine is protected before the loss.
+    pub protected_ms: u64,
+}
+
+/// The plan of a chain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Seed of the campaign.
+    pub seed: u64,
+    /// The round.
+    pub round: u64,
+    /// What happens in every link, where the caller wants that.
+    pub only: Option<Only>,
+    /// Its links.
+    pub links: Vec<Link>,
+    /// Clients.
+    pub clients: usize,
+}
+
+/// Part of a link that is the same in all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// The trouble.
+    Trouble(Trouble),
+    /// The loss.
+    Loss(Loss),
+}
+
+impl Only {
+    /// Every one.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let troubles = Trouble::all().into_iter().map(Self::Trouble);
+        troubles.chain(Loss::ALL.map(Self::Loss)).collect()
+    }
+}
+
+impl fmt::Display for Only {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Trouble(trouble) => write!(formatter, "{trouble}"),
+            Self::Loss(loss) => write!(formatter, "{loss}"),
+        }
+    }
+}
+
+impl FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::all().into_iter().find(|only| only.to_string() == text);
+        known.ok_or_else(|| format!("no chain has `{text}`; --list names them"))
+    }
+}
+
+impl Plan {
+    /// The chain of `round` in the campaign `seed`.
+    #[must_use]
+    pub fn draw(seed: u64, round: u64, only: Option<Only>) -> Self {
+        let mut rng = Rng::new(mix(mix(seed ^ 0xc4a1) ^ round));
+        let links = (0..LINKS).map(|_| draw_link(&mut rng, only)).collect();
+        Self {
+            seed,
+            round,
+            only,
+            links,
+            clients: rng.within(3, 5) as usize,
+        }
+    }
+
+    /// The names of the round.
+    #[must_use]
+    pub fn title(&self) -> Title {
+        let only = self.only.map_or(String::new(), |only| format!(":{only}"));
+        let links: Vec<String> = self.links.iter().map(Link::describe).collect();
+        Title {
+            seed: self.seed,
+            round: self.round,
+            kind: format!("chain{only}"),
+            plan: format!("chain of {}: {}", self.links.len(), links.join("; ")),
+            fault: "chain".to_owned(),
+            point: "chain".to_owned(),
+            step: "chain",
+        }
+    }
+}
+
+impl Link {
+    fn describe(&self) -> String {
+        match self.trouble {
+            Trouble::None => self.loss.to_string(),
+            trouble => format!("{trouble} {}", self.loss),
+        }
+    }
+}
+
+fn draw_link(rng: &mut Rng, only: Option<Only>) -> Link {
+    let troubles = Trouble::all();
+    let trouble = if rng.once_in(4) {
+        Trouble::None
+    } else {
+        troubles[rng.below(troubles.len() as u64) as usize]
+    };
+    let loss = match rng.below(3) {
+        0 => Loss::KillHolder,
+        _ => Loss::ALL[rng.below(Loss::ALL.len() as u64) as usize],
+    };
+    let (mut trouble, mut loss) = match only {
+        Some(Only::Trouble(trouble)) => (trouble, loss),
+        Some(Only::Loss(loss)) => (trouble, loss),
+        None => (trouble, loss),
+    };
+    // Only the side that takes over passes these steps.
+    if matches!(trouble, Trouble::StopTakingOver(_)) {
+        match only {
+            Some(Only::Loss(_)) => trouble = Trouble::None,
+            _ => loss = Loss::KillHolder,
+        }
+    }
+    Link {
+        trouble,
+        loss,
+        ordinal: rng.within(1, 6),
+        trouble_ms: match rng.below(2) {
+            0 => rng.within(5, TIMEOUT_MS / 2),
+            _ => rng.within(TIMEOUT_MS, TIMEOUT_MS * 2),
+        },
+        loss_ms: rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
+        protected_ms: rng.within(0, 200),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn everything_that_can_happen_in_a_chain_has_a_name_of_its_own() {
+        let all = Only::all();
+        let names: BTreeSet<String> = all.iter().map(Only::to_string).collect();
+        assert_eq!(names.len(), all.len());
+        for only in all {
+            assert_eq!(only.to_string().parse(), Ok(only));
+        }
+    }
+
+    #[test]
+    fn everything_comes_in_a_hundred_chains() {
+        let links = (0..100).flat_map(|round| Plan::draw(1, round, None).links);
+        let (troubles, losses): (BTreeSet<_>, BTreeSet<_>) =
+            links.map(|link| (link.trouble, link.loss)).unzip();
+        assert_eq!(troubles.len(), Trouble::all().len());
+        assert_eq!(losses.len(), Loss::ALL.len());
+    }
+
+    #[test]
+    fn who_stops_while_it_takes_over_has_something_to_take_over() {
+        let only = "stop-next@live".parse().unwrap();
+        let links = Plan::draw(3, 3, Some(only)).links;
+        assert!(links.iter().all(|link| link.loss == Loss::KillHolder));
+    }
+}

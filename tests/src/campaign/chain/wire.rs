@@ -1,0 +1,256 @@
+//! What went over the wires of a chain, held against the Output Rule, generation by generation.
+
+use crate::campaign::wire::{Findings, acknowledgement, check_acknowledgements, network_output, own};
+use crate::harness::proxy::{Passing, Traffic};
+use crate::harness::switch::Frame;
+use lockstep_logging_channel::{Digest, Sequence};
+
+/// Holds `frames` against `wires`, each of which is what went to one newcomer, with the generation of
+/// the holder that it came to. From its arming on, a holder says nothing that its backup has not
+/// acknowledged; what it said before is not in a log that anybody has.
+#[must_use]
+pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Findings {
+    let mut findings = Findings::default();
+    let announced = announcements(frames, &mut findings);
+    for (generation, traffic) in wires {
+        check_acknowledgements(traffic, &mut findings);
+        let Some((at_us, from)) = traffic.passed.iter().find_map(arming) else {
+            continue;
+        };
+        let Some(speaker) = announced.iter().find(|speaker| speaker.generation == *generation) else {
+            findings.complaints.push(format!(
+                "a newcomer was armed in generation {generation}, which nobody announced"
+            ));
+            continue;
+        };
+        // What it says as the next holder needs nobody's acknowledgement.
+        let until = announced
+            .iter()
+            .find(|later| later.generation > *generation)
+            .map_or(frames.len(), |later| later.place);
+        check_armed(&frames[..until], *speaker, (at_us, from), traffic, &mut findings);
+    }
+    findings
+}
+
+/// The first announcement of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Speaker {
+    generation: u32,
+    interface: u32,
+    place: usize,
+}
+
+/// Who announced which generation, in order. Each is announced by one machine and after every
+/// earlier one; who has announced nothing says nothing; what an earlier speaker says behind a later
+/// announcement is late.
+fn announcements(frames: &[Frame], findings: &mut Findings) -> Vec<Speaker> {
+    let mut speakers: Vec<Speaker> = Vec::new();
+    for (place, frame) in frames.iter().enumerate() {
+        let interface = frame.interface;
+        match frame.announced_generation() {
+            // A newcomer names its machine to the switch. That gives no right to speak.
+            Some(0) => {}
+            Some(generation) => {
+                if let Some(known) = speakers.iter().find(|known| known.generation == generation) {
+                    if known.interface != interface {
+                        let text = format!("generation {generation} was announced by port {interface} too");
+                        findings.complaints.push(text);
+                    }
+                } else {
+                    if speakers.last().is_some_and(|last| last.generation > generation) {
+                        let text = format!("generation {generation} was announced after a later one");
+                        findings.complaints.push(text);
+                    }
+                    speakers.push(Speaker {
+                        generation,
+                        interface,
+                        place,
+                    });
+                }
+            }
+            None if frame.is_from_host => {}
+            None => {
+                if !speakers.iter().any(|speaker| speaker.interface == interface) {
+                    let text = format!(
+                        "port {interface} spoke at {} µs without the right to",
+                        frame.at_us
+                    );
+                    findings.complaints.push(text);
+                }
+                findings.late += u64::from(
+                    speakers
+                        .last()
+                        .is_some_and(|newest| newest.interface != interface),
+                );
+            }
+        }
+    }
+    speakers
+}
+
+fn arming((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
+    match passing {
+        Passing::Armed(from) => Some((*at_us, *from)),
+        Passing::Entry(_) | Passing::Acknowledged(_) | Passing::Heartbeat(_) => None,
+    }
+}
+
+/// Each frame from the arming on is that of an output: of one before `from`, which had left, or of
+/// one that was acknowledged in time.
+fn check_armed(
+    frames: &[Frame],
+    speaker: Speaker,
+    (armed_us, from): (u64, Sequence),
+    traffic: &Traffic,
+    findings: &mut Findings,
+) {
+    let outputs: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
+    let acknowledged: Vec<(u64, Sequence)> = traffic.passed.iter().filter_map(acknowledgement).collect();
+    let gated = outputs.partition_point(|(sequence, _)| *sequence < from);
+    let mut next = gated;
+    for frame in own(&frames[speaker.place..], speaker.interface).filter(|frame| frame.at_us >= armed_us) {
+        findings.frames += 1;
+        let digest = Digest::of(&frame.bytes);
+        let found = outputs[next..].iter().position(|(_, output)| *output == digest);
+        let Some(found) = found else {
+            if !outputs[..gated].iter().any(|(_, output)| *output == digest) {
+                findings.complaints.push(format!(
+                    "a frame of {} bytes at {} µs has no entry, in generation {}",
+                    frame.bytes.len(),
+                    frame.at_us,
+                    speaker.generation
+                ));
+            }
+            continue;
+        };
+        let (sequence, _) = outputs[next + found];
+        next += found + 1;
+        let in_time = acknowledged.iter().find(|(_, received)| *received >= sequence);
+        if in_time.is_none_or(|(at_us, _)| *at_us > frame.at_us) {
+            findings.complaints.push(format!(
+                "the frame of entry {} left at {} µs in generation {}, armed from entry {} on, acknowledged {}",
+                sequence.0,
+                frame.at_us,
+                speaker.generation,
+                from.0,
+                in_time.map_or("never".to_owned(), |(at_us, _)| format!("at {at_us} µs"))
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_logging_channel::{Body, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget};
+
+    const HOST: u32 = 0;
+    const FIRST: u32 = 1;
+    const SECOND: u32 = 2;
+
+    fn frame(interface: u32, at_us: u64, text: &str) -> Frame {
+        let mut bytes = vec![0; 60];
+        bytes[14..14 + text.len()].copy_from_slice(text.as_bytes());
+        Frame {
+            interface,
+            at_us,
+            bytes,
+            is_from_host: interface == HOST,
+        }
+    }
+
+    fn announcement(interface: u32, at_us: u64, generation: u32) -> Frame {
+        let mut frame = frame(interface, at_us, "LSGN");
+        frame.bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
+        frame.bytes[34..38].copy_from_slice(&generation.to_le_bytes());
+        frame
+    }
+
+    /// A log whose entry N, from 1 on, is that of a frame with the N-th text, passed at N times 100
+    /// and acknowledged 50 later; its newcomer is armed from entry 3 on, at 250.
+    fn traffic(texts: &[&str]) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (text, number) in texts.iter().zip(1..) {
+            let output = OutputDigest {
+                target: OutputTarget::Network,
+                length: 60,
+                digest: Digest::of(&frame(FIRST, 0, text).bytes),
+            };
+            traffic.entries.push(Entry {
+                generation: Generation(1),
+                sequence: Sequence(number),
+                point: ExecutionPoint::default(),
+                body: Body::Output(output),
+            });
+            let passed = [
+                (number * 100, Passing::Entry(Sequence(number))),
+                (number * 100 + 50, Passing::Acknowledged(Sequence(number))),
+            ];
+            traffic.passed.extend(passed);
+        }
+        traffic.passed.push((250, Passing::Armed(Sequence(3))));
+        traffic
+    }
+
+    fn found(frames: Vec<Frame>) -> Findings {
+        let frames: Vec<Frame> = std::iter::once(announcement(FIRST, 10, 1))
+            .chain(frames)
+            .collect();
+        check(&frames, &[(1, traffic(&["one", "two", "three", "four"]))])
+    }
+
+    #[test]
+    fn a_holder_says_what_it_likes_before_the_arming_and_what_is_acknowledged_after_it() {
+        let frames = vec![
+            frame(FIRST, 90, "before the log"),
+            frame(FIRST, 101, "one"),
+            frame(FIRST, 251, "two"),
+            frame(FIRST, 350, "three"),
+            announcement(SECOND, 400, 2),
+            frame(SECOND, 401, "four"),
+            frame(SECOND, 402, "new"),
+        ];
+        let expected = Findings {
+            frames: 2,
+            ..Findings::default()
+        };
+        assert_eq!(found(frames), expected);
+    }
+
+    #[test]
+    fn a_frame_that_left_before_its_acknowledgement_is_found_from_the_arming_on() {
+        let findings = found(vec![frame(FIRST, 349, "three")]);
+        assert!(
+            findings.complaints.len() == 1 && findings.complaints[0].contains("acknowledged at 350"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn a_frame_that_the_log_does_not_have_is_found_from_the_arming_on() {
+        let findings = found(vec![frame(FIRST, 300, "invented")]);
+        assert!(
+            findings.complaints.len() == 1 && findings.complaints[0].contains("has no entry"),
+            "{findings:?}"
+        );
+    }
+
+    #[test]
+    fn two_speakers_a_speaker_without_a_claim_and_a_late_one_are_found() {
+        let twice = found(vec![announcement(SECOND, 300, 1)]);
+        assert!(
+            twice.complaints[0].contains("announced by port 2 too"),
+            "{twice:?}"
+        );
+        let back = found(vec![announcement(SECOND, 300, 3), announcement(FIRST, 301, 2)]);
+        assert!(back.complaints[0].contains("after a later one"), "{back:?}");
+        let silent = found(vec![frame(SECOND, 300, "new")]);
+        assert!(
+            silent.complaints[0].contains("without the right to"),
+            "{silent:?}"
+        );
+        let late = found(vec![announcement(SECOND, 300, 2), frame(FIRST, 301, "three")]);
+        assert_eq!((late.late, late.complaints.len()), (1, 0), "{late:?}");
+    }
+}

@@ -1,0 +1,133 @@
+//! Sorts of rounds, and which comes when.
+
+use super::kind::Kind;
+use super::outcome::Outcome;
+use super::plan::Title;
+use super::{Evidence, chain, plan, round, starts};
+use std::fmt;
+use std::str::FromStr;
+
+/// One round in so many is a chain.
+const CHAIN_ONE_IN: u64 = 12;
+/// One round in so many is of starts.
+const STARTS_ONE_IN: u64 = 10;
+
+/// The plan of a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scenario {
+    /// A pair that is struck once.
+    Pair(plan::Plan),
+    /// A machine that heals, and is struck again.
+    Chain(chain::Plan),
+    /// Starts of one machine.
+    Starts(starts::Plan),
+}
+
+/// What `--only` fixes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// Pairs, with this fault at this point.
+    Pair(Kind),
+    /// Chains, with something that comes in each link.
+    Chain(Option<chain::plan::Only>),
+    /// Starts.
+    Starts,
+}
+
+impl Scenario {
+    /// The plan of `round` in the campaign `seed`.
+    #[must_use]
+    pub fn draw(seed: u64, round: u64, only: Option<Only>) -> Self {
+        match only {
+            Some(Only::Pair(kind)) => Self::Pair(plan::Plan::draw(seed, round, Some(kind))),
+            Some(Only::Chain(only)) => Self::Chain(chain::Plan::draw(seed, round, only)),
+            Some(Only::Starts) => Self::Starts(starts::Plan::draw(seed, round)),
+            None if round % CHAIN_ONE_IN == 7 => Self::Chain(chain::Plan::draw(seed, round, None)),
+            None if round % STARTS_ONE_IN == 4 => Self::Starts(starts::Plan::draw(seed, round)),
+            None => Self::Pair(plan::Plan::draw(seed, round, None)),
+        }
+    }
+
+    /// Runs the round and judges it. `mutant`: a defect that all replicas are to have.
+    #[must_use]
+    pub fn run(&self, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
+        match self {
+            Self::Pair(plan) => round::run(plan, mutant),
+            Self::Chain(plan) => chain::run(plan, mutant),
+            Self::Starts(plan) => starts::run(plan, mutant),
+        }
+    }
+
+    /// The names of the round.
+    #[must_use]
+    pub fn title(&self) -> Title {
+        match self {
+            Self::Pair(plan) => plan.title(),
+            Self::Chain(plan) => plan.title(),
+            Self::Starts(plan) => plan.title(),
+        }
+    }
+}
+
+impl Only {
+    /// Every one.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let pairs = Kind::all().into_iter().map(Self::Pair);
+        let chains = chain::plan::Only::all().into_iter().map(Some);
+        let chains = std::iter::once(None).chain(chains).map(Self::Chain);
+        pairs.chain(chains).chain([Self::Starts]).collect()
+    }
+}
+
+impl fmt::Display for Only {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Pair(kind) => write!(formatter, "{kind}"),
+            Self::Chain(None) => formatter.write_str("chain"),
+            Self::Chain(Some(only)) => write!(formatter, "chain:{only}"),
+            Self::Starts => formatter.write_str("starts"),
+        }
+    }
+}
+
+impl FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("chain") {
+            Some("") => Ok(Self::Chain(None)),
+            Some(rest) if rest.starts_with(':') => Ok(Self::Chain(Some(rest[1..].parse()?))),
+            _ if text == "starts" => Ok(Self::Starts),
+            _ => Ok(Self::Pair(text.parse()?)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sort_of_round_is_named_and_found_by_its_name() {
+        for only in Only::all() {
+            assert_eq!(only.to_string().parse(), Ok(only));
+            assert_eq!(Scenario::draw(1, 1, Some(only)).title().kind, only.to_string());
+        }
+        assert!("chain:nothing-of-that".parse::<Only>().is_err());
+    }
+
+    #[test]
+    fn fifty_rounds_have_all_sorts_in_their_share() {
+        let rounds = (0..50).map(|round| Scenario::draw(9, round, None));
+        let (mut chains, mut starts) = (0, 0);
+        for scenario in rounds {
+            match scenario {
+                Scenario::Pair(_) => {}
+                Scenario::Chain(_) => chains += 1,
+                Scenario::Starts(_) => starts += 1,
+            }
+        }
+        assert_eq!((chains, starts), (4, 5));
+    }
+}

@@ -1,0 +1,195 @@
+//! Judgement of starts: there was one machine at a time, and clients saw one history of each.
+
+use super::counter::Counted;
+use crate::campaign::web::Claimed;
+use crate::harness::switch::Frame;
+use std::collections::BTreeMap;
+
+/// Where a frame entered: a switch, and a port of it.
+type Port = (usize, u32);
+
+/// What is wrong with the claims: one is missing, or a machine comes back after another has begun.
+#[must_use]
+pub fn claims(claims: &[Claimed]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut over: Vec<&str> = Vec::new();
+    for (expected, claim) in (1..).zip(claims) {
+        if claim.generation != expected {
+            complaints.push(format!("generation {expected} is missing"));
+        }
+        if over.contains(&claim.machine.as_str()) {
+            complaints.push(format!(
+                "machine {} is back in generation {}",
+                claim.machine, claim.generation
+            ));
+        }
+        let earlier = claims
+            .iter()
+            .filter(|earlier| earlier.generation < claim.generation);
+        over = earlier
+            .map(|earlier| earlier.machine.as_str())
+            .filter(|machine| *machine != claim.machine)
+            .collect();
+    }
+    complaints
+}
+
+/// Number of machines that were claimed.
+#[must_use]
+pub fn machines(claims: &[Claimed]) -> usize {
+    let mut machines: Vec<&str> = claims.iter().map(|claim| claim.machine.as_str()).collect();
+    machines.sort_unstable();
+    machines.dedup();
+    machines.len()
+}
+
+/// What is wrong with what was said on all switches: who spoke without having announced itself, two
+/// that announced one generation, and an earlier one after a later one. Second: how many frames came
+/// from a machine behind the announcement of a later generation.
+#[must_use]
+pub fn frames(switches: &[Vec<Frame>]) -> (Vec<String>, u64) {
+    let mut all: Vec<(Port, &Frame)> = Vec::new();
+    for (switch, frames) in switches.iter().enumerate() {
+        all.extend(frames.iter().map(|frame| ((switch, frame.interface), frame)));
+    }
+    all.sort_by_key(|(_, frame)| frame.at_us);
+    let mut complaints = Vec::new();
+    let mut speakers: BTreeMap<u32, Port> = BTreeMap::new();
+    let mut late = 0;
+    for (port, frame) in all {
+        match frame.announced_generation() {
+            // A side that stands by names its machine to the switch. That gives no right to speak.
+            Some(0) => {}
+            Some(generation) => {
+                if let Some((newest, _)) = speakers.last_key_value()
+                    && *newest > generation
+                {
+                    complaints.push(format!("generation {generation} was announced after {newest}"));
+                }
+                let known = *speakers.entry(generation).or_insert(port);
+                if known != port {
+                    complaints.push(format!(
+                        "generation {generation} was announced twice: {known:?}, {port:?}"
+                    ));
+                }
+            }
+            None if frame.is_from_host => {}
+            None if !speakers.values().any(|speaker| *speaker == port) => {
+                complaints.push(format!(
+                    "{port:?} spoke at {} µs without the right to",
+                    frame.at_us
+                ));
+            }
+            None => {
+                late += u64::from(
+                    speakers
+                        .last_key_value()
+                        .is_some_and(|(_, newest)| *newest != port),
+                )
+            }
+        }
+    }
+    (complaints, late)
+}
+
+/// What is wrong with what clients counted, where so many machines were begun. Each machine counts
+/// from 1 and no number twice; and for each client a count goes back only where another machine has
+/// begun.
+#[must_use]
+pub fn counts(clients: &[Vec<Counted>], machines: usize) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
+    for (client, counted) in clients.iter().enumerate() {
+        counted
+            .iter()
+            .for_each(|counted| *times.entry(counted.value).or_default() += 1);
+        let back = counted
+            .windows(2)
+            .filter(|pair| pair[1].value <= pair[0].value)
+            .count();
+        if back >= machines.max(1) {
+            complaints.push(format!(
+                "what client {client} counted went back {back} times, and there were {machines} machines"
+            ));
+        }
+    }
+    let twice = times.iter().find(|(_, times)| **times > machines);
+    complaints.extend(twice.map(|(value, times)| {
+        format!("{value} was counted {times} times, and there were {machines} machines")
+    }));
+    complaints
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(generation: u32, machine: &str) -> Claimed {
+        Claimed {
+            generation,
+            machine: machine.to_owned(),
+            process: 1,
+        }
+    }
+
+    fn counted(values: &[u64]) -> Vec<Counted> {
+        values
+            .iter()
+            .map(|value| Counted {
+                value: *value,
+                at_ns: 0,
+            })
+            .collect()
+    }
+
+    fn frame(interface: u32, at_us: u64, generation: Option<u32>) -> Frame {
+        let mut bytes = vec![0; 60];
+        if let Some(generation) = generation {
+            bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
+            bytes[14..18].copy_from_slice(b"LSGN");
+            bytes[34..38].copy_from_slice(&generation.to_le_bytes());
+        }
+        Frame {
+            interface,
+            at_us,
+            bytes,
+            is_from_host: interface == 0,
+        }
+    }
+
+    #[test]
+    fn a_machine_that_is_over_does_not_come_back() {
+        let good = [claim(1, "a"), claim(2, "a"), claim(3, "b"), claim(4, "b")];
+        assert_eq!(claims(&good), Vec::<String>::new());
+        assert_eq!(machines(&good), 2);
+        let back = [claim(1, "a"), claim(2, "b"), claim(3, "a")];
+        assert!(claims(&back)[0].contains("machine a is back in generation 3"));
+        assert!(claims(&[claim(1, "a"), claim(3, "a")])[0].contains("2 is missing"));
+    }
+
+    #[test]
+    fn one_that_speaks_beside_another_on_either_switch_is_found() {
+        let first = vec![frame(1, 10, Some(1)), frame(1, 11, None), frame(0, 12, None)];
+        let second = vec![frame(1, 20, Some(0)), frame(1, 30, Some(2)), frame(1, 31, None)];
+        assert_eq!(frames(&[first.clone(), second.clone()]), (Vec::new(), 0));
+        let late = [first.clone(), vec![frame(1, 40, None)]].concat();
+        assert_eq!(frames(&[late, second.clone()]), (Vec::new(), 1));
+        let twice = [second, vec![frame(2, 40, Some(2))]].concat();
+        assert!(frames(&[first.clone(), twice]).0[0].contains("announced twice"));
+        let silent = vec![frame(1, 40, None)];
+        assert!(frames(&[first.clone(), silent]).0[0].contains("without the right to"));
+        let back = [first, vec![frame(2, 50, Some(3)), frame(3, 51, Some(2))]].concat();
+        assert!(frames(&[back]).0[0].contains("announced after 3"));
+    }
+
+    #[test]
+    fn a_number_that_two_machines_gave_at_once_is_found() {
+        assert_eq!(
+            counts(&[counted(&[1, 2, 5]), counted(&[3, 4])], 1),
+            Vec::<String>::new()
+        );
+        assert_eq!(counts(&[counted(&[1, 2, 1, 2])], 2), Vec::<String>::new());
+        assert_eq!(counts(&[counted(&[1, 2]), counted(&[2])], 1).len(), 1);
+        assert_eq!(counts(&[counted(&[1, 2, 1])], 1).len(), 2);
+    }
+}

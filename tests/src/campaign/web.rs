@@ -1,0 +1,341 @@
+//! The environment of a machine that heals: its switches, its shared directory, and its sides, each
+//! started by the same words.
+
+use super::evidence::{Said, files_of};
+use super::plan::TIMEOUT_MS;
+use crate::harness::clock::monotonic_ns;
+use crate::harness::{Guest, Replica, Scratch, Switch, lockstep};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// The machine's name.
+const NAME: &str = "web";
+/// How far behind a backup may be: as long as a round may take.
+const LAG_MS_MAX: &str = "60000";
+/// Where a process is told its stop point, as the product names it.
+pub const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
+/// A defect that a process is to have.
+pub const MUTANT: &str = "LOCKSTEP_MUTANT";
+/// Printed by a process that passes its stop point.
+const REACHED: &str = "stop point reached";
+
+const NS_PER_MS: u64 = 1_000_000;
+
+/// A claim, as the store has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claimed {
+    /// The generation.
+    pub generation: u32,
+    /// The machine's id.
+    pub machine: String,
+    /// Number of the process that has claimed.
+    pub process: u32,
+}
+
+/// A side: its process, and what was done to it.
+#[derive(Debug)]
+pub struct Side {
+    /// Its name here.
+    pub name: String,
+    /// The process.
+    pub replica: Replica,
+    /// Where it can be joined.
+    pub channel: PathBuf,
+    /// It was killed, by the plan or by its own stop point.
+    pub killed: bool,
+    /// The switch that it is attached to.
+    pub switch: usize,
+    /// When it goes on, if it was stopped.
+    continue_at_ns: Option<u64>,
+    dies_at_point: bool,
+}
+
+/// A side that is to be started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starting {
+    /// The command: `replica`, `primary` or `backup`.
+    pub role: &'static str,
+    /// The switch that it is attached to.
+    pub switch: usize,
+    /// Its stop point.
+    pub point: Option<String>,
+}
+
+impl Starting {
+    /// A replica, with this stop point.
+    #[must_use]
+    pub fn replica(point: Option<String>) -> Self {
+        Self {
+            role: "replica",
+            switch: 0,
+            point,
+        }
+    }
+}
+
+/// Everything that the sides of one machine share.
+#[derive(Debug)]
+pub struct Web {
+    /// Switches: a side is attached to one of them.
+    pub switches: Vec<Switch>,
+    /// Every side that was started.
+    pub sides: Vec<Side>,
+    /// The files.
+    pub scratch: Scratch,
+    mutant: Option<String>,
+}
+
+impl Web {
+    /// An environment with so many switches, and without a side.
+    #[must_use]
+    pub fn new(switches: usize, mutant: Option<&str>) -> Self {
+        let scratch = Scratch::new();
+        scratch.directory("shared");
+        let switches = (0..switches)
+            .map(|number| Switch::start_named(&scratch, &format!("switch-{number}")))
+            .collect();
+        Self {
+            switches,
+            sides: Vec::new(),
+            scratch,
+            mutant: mutant.map(ToOwned::to_owned),
+        }
+    }
+
+    /// Where clients find the guest behind each switch.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.switches.iter().map(Switch::client_address).collect()
+    }
+
+    /// Starts a side. Gives its number.
+    pub fn start(&mut self, starting: &Starting) -> usize {
+        let number = self.sides.len();
+        let name = format!("side-{number}");
+        let channel = self.scratch.join(&format!("channel-{number}"));
+        let report = self.scratch.join(&format!("{name}.jsonl"));
+        let mut command = self.command(starting);
+        let address = match starting.role {
+            // It looks for a primary where the newest side listens that can be one.
+            "backup" => self.sides.last().map_or(&channel, |side| &side.channel),
+            _ => &channel,
+        };
+        command
+            .arg(format!("--channel=unix:{}", address.display()))
+            .arg("--report")
+            .arg(&report);
+        if let Some(point) = &starting.point {
+            command.env(STOP_POINT, point);
+        }
+        let dies_at_point = starting
+            .point
+            .as_ref()
+            .is_some_and(|point| point.ends_with(":KILL"));
+        self.sides.push(Side {
+            replica: Replica::start(&name, &mut command, report),
+            name,
+            channel,
+            killed: false,
+            switch: starting.switch,
+            continue_at_ns: None,
+            dies_at_point,
+        });
+        number
+    }
+
+    fn command(&self, starting: &Starting) -> Command {
+        let mut command = lockstep();
+        command
+            .arg(starting.role)
+            .arg(Guest::KeyValue.image())
+            .args(["--name", NAME, "--memory-mib=16"])
+            .arg(format!("--timeout-ms={TIMEOUT_MS}"))
+            .arg(format!("--lag-ms-max={LAG_MS_MAX}"))
+            .arg("--network")
+            .arg(self.switches[starting.switch].attachment())
+            .arg("--shared-directory")
+            .arg(self.scratch.join("shared"));
+        if let Some(mutant) = &self.mutant {
+            command.env(MUTANT, mutant);
+        }
+        command
+    }
+
+    /// The output of `lockstep status`, if it has any.
+    #[must_use]
+    pub fn status(&self) -> Option<serde_json::Value> {
+        let mut command = lockstep();
+        command.args(["status", NAME, "--json", "--shared-directory"]);
+        let output = command.arg(self.scratch.join("shared")).output().ok()?;
+        serde_json::from_slice(&output.stdout).ok()
+    }
+
+    /// The claims of all generations, in order.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claimed> {
+        let folder = self.scratch.join("shared").join(NAME);
+        let names = fs::read_dir(folder).into_iter().flatten().flatten();
+        let paths = names.map(|entry| entry.path()).filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("generation-")
+        });
+        let mut claims: Vec<Claimed> = paths
+            .filter_map(|path| claimed(&fs::read_to_string(path).ok()?))
+            .collect();
+        claims.sort_by_key(|claim| claim.generation);
+        claims
+    }
+
+    /// The side that has claimed the newest generation, and that generation.
+    #[must_use]
+    pub fn holder(&self) -> Option<(usize, Claimed)> {
+        let newest = self.claims().pop()?;
+        let number = self
+            .sides
+            .iter()
+            .position(|side| side.replica.process.id() == newest.process)?;
+        Some((number, newest))
+    }
+
+    /// Stops a side, and lets it go on after so long.
+    pub fn stop(&mut self, number: usize, ms: u64) {
+        self.signal(number, Signal::SIGSTOP);
+        self.go_on_after(number, ms);
+    }
+
+    /// Lets a side that has stopped go on after so long.
+    pub fn go_on_after(&mut self, number: usize, ms: u64) {
+        self.sides[number].continue_at_ns = Some(monotonic_ns() + ms * NS_PER_MS);
+    }
+
+    /// Kills a side.
+    pub fn kill(&mut self, number: usize) {
+        self.signal(number, Signal::SIGKILL);
+        self.sides[number].killed = true;
+    }
+
+    fn signal(&mut self, number: usize, signal: Signal) {
+        let process = &mut self.sides[number].replica.process;
+        // Looked at first, which also reaps: the number could be another's afterwards.
+        if process.is_running() {
+            process.signal(signal);
+        }
+    }
+
+    /// Whether a side's process is there, stopped or not. One that its stop point has killed counts
+    /// as killed from then on.
+    pub fn is_running(&mut self, number: usize) -> bool {
+        let side = &mut self.sides[number];
+        let running = side.replica.process.is_running();
+        if !running && side.dies_at_point && side.replica.process.stderr().contains(REACHED) {
+            side.killed = true;
+        }
+        running
+    }
+
+    /// Numbers of the sides that run.
+    pub fn running(&mut self) -> Vec<usize> {
+        (0..self.sides.len())
+            .filter(|number| self.is_running(*number))
+            .collect()
+    }
+
+    /// Whether a side stands still, by its stop point or by the plan.
+    #[must_use]
+    pub fn is_stopped(&self, number: usize) -> bool {
+        let id = self.sides[number].replica.process.id();
+        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // proc(5): the state follows the name, which is in parentheses.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
+    /// Sides that have stopped themselves, and for which nothing is planned.
+    pub fn stopped_by_themselves(&mut self) -> Vec<usize> {
+        self.running()
+            .into_iter()
+            .filter(|number| self.sides[*number].continue_at_ns.is_none() && self.is_stopped(*number))
+            .collect()
+    }
+
+    /// Lets sides go on whose time has come. Called all the time.
+    pub fn look_at_the_time(&mut self) {
+        let now_ns = monotonic_ns();
+        for number in 0..self.sides.len() {
+            if self.sides[number]
+                .continue_at_ns
+                .is_some_and(|at_ns| at_ns <= now_ns)
+            {
+                self.sides[number].continue_at_ns = None;
+                self.signal(number, Signal::SIGCONT);
+            }
+        }
+    }
+
+    /// Whether nothing is to go on later.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.sides.iter().all(|side| side.continue_at_ns.is_none())
+    }
+
+    /// How often a side has reported `event`.
+    #[must_use]
+    pub fn count(&self, number: usize, event: &str) -> usize {
+        let events = self.sides[number].replica.events();
+        events.iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// What every side has said.
+    pub fn said(&mut self) -> BTreeMap<String, Said> {
+        let sides = self.sides.iter_mut();
+        sides
+            .map(|side| (side.name.clone(), Said::by(&mut side.replica)))
+            .collect()
+    }
+
+    /// Files for whoever looks at a round that failed.
+    #[must_use]
+    pub fn files(&self) -> Vec<(String, Vec<u8>)> {
+        let claims: String = self.claims().iter().map(|claim| format!("{claim:?}\n")).collect();
+        let switches = self.switches.iter().enumerate();
+        let of_switches = switches.flat_map(|(number, switch)| files_of(switch, &format!("-{number}")));
+        of_switches
+            .chain([("claims.txt".to_owned(), claims.into_bytes())])
+            .collect()
+    }
+}
+
+/// The claim that `text` is.
+fn claimed(text: &str) -> Option<Claimed> {
+    let value = |key: &str| {
+        let mut lines = text.lines();
+        lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(' '))
+    };
+    Some(Claimed {
+        generation: value("generation")?.parse().ok()?,
+        machine: value("machine")?.to_owned(),
+        process: value("process")?.parse().ok()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_and_anything_else_is_not() {
+        let text = "lockstep-claim 2\ngeneration 3\nmachine 00ff\nid 01\nprocess 77\nprocess-start 5\n";
+        let expected = Claimed {
+            generation: 3,
+            machine: "00ff".to_owned(),
+            process: 77,
+        };
+        assert_eq!(claimed(text), Some(expected));
+        assert_eq!(claimed("lockstep-claim 2\ngeneration 3\n"), None);
+    }
+}
