@@ -5,12 +5,18 @@ TORTURE := target/torture
 TORTURE_FEATURES := lockstep/crash-points$(if $(MUTANT),$(comma)lockstep/mutants)
 TORTURE_LOCKSTEP := $(TORTURE)/lockstep$(if $(MUTANT),-mutants)
 
-# Defects that real pairs show within a few rounds.
-TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTestAndSet TakeLostForWon
+# Defects that real pairs show within a few rounds, some of them in rounds of one kind: NAME/KIND.
+TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTestAndSet TakeLostForWon \
+	IgnoreLease/stop-primary@primary:before-acknowledge \
+	GoLiveEarly/hold-replay-kill-primary@backup:replay \
+	ForgetUnreleased/slow-kill-primary@time \
+	DoNotWaitOutLease/slow-damage-to-backup@time \
+	AskOnce/storage-away-kill-primary@time \
+	ImpatientBackup/slow-blackhole-to-backup@time
 
 .PHONY: torture torture-mutants
 
-torture: guests ## Break ROUNDS real pairs under load (default 50), from SEED on; ROUND=N or ONLY=FAULT@POINT repeats
+torture: guests ## Break ROUNDS real pairs under load (default 50), from SEED on; ROUND=N or ONLY=KIND repeats
 	cargo build --locked --workspace --bin torture
 	cargo build --locked --workspace --features $(TORTURE_FEATURES) --bin lockstep
 	@mkdir -p $(TORTURE)
@@ -21,8 +27,9 @@ torture: guests ## Break ROUNDS real pairs under load (default 50), from SEED on
 		$(if $(MUTANT),--mutant $(MUTANT)) $(TORTURE_OPTIONS)
 
 torture-mutants: guests ## Show that the campaign finds deliberate defects in real pairs
-	@for mutant in $(TORTURE_MUTANTS); do \
-		if $(MAKE) --no-print-directory torture MUTANT=$$mutant ROUNDS=40 SEED=1 \
+	@for plan in $(TORTURE_MUTANTS); do \
+		mutant=$${plan%%/*}; kind=$${plan#$$mutant}; kind=$${kind#/}; \
+		if $(MAKE) --no-print-directory torture MUTANT=$$mutant ONLY=$$kind ROUNDS=40 SEED=1 \
 			TORTURE_OPTIONS="--failures-max 1 --keep $(TORTURE)/mutants" >$(TORTURE)/mutants.out 2>&1; \
 		then echo "$$mutant: not found"; exit 1; \
 		elif grep -q FAILED $(TORTURE)/mutants.out; \

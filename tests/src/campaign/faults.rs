@@ -1,6 +1,7 @@
 //! The pair of a round in the hands of its plan: what kills, stops, cuts and takes away, and what undoes it later.
 
 use super::kind::{Fault, Side};
+use super::plan::{SLOW_BEFORE_MS, SLOW_MS};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{Cable, Hosts};
 use crate::harness::proxy::Toward;
@@ -8,12 +9,15 @@ use crate::harness::{Pair, Replica};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 const NS_PER_MS: u64 = 1_000_000;
 
 /// What is undone later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Undo {
+    /// The rest of a fault that has begun.
+    Do(Fault),
     Continue(Side),
     Mend,
     BringStorage,
@@ -113,7 +117,19 @@ impl<'a> Subject<'a> {
                 self.blackhole(None, mended_after_ms);
             }
             Fault::Isolate(side) => self.isolate(side, lasts_ms),
+            Fault::SlowKillPrimary => self.slow_and_then(Fault::Kill(Side::Primary)),
+            Fault::SlowDamageToBackup => self.slow_and_then(Fault::Damage(Side::Backup)),
+            Fault::SlowBlackholeToBackup => self.slow_and_then(Fault::Blackhole(Some(Side::Backup))),
+            Fault::HoldReplayKillPrimary => {
+                self.undo_after(SLOW_BEFORE_MS, Undo::Do(Fault::Kill(Side::Primary)))
+            }
         }
+    }
+
+    fn slow_and_then(&mut self, fault: Fault) {
+        let delay = Duration::from_millis(SLOW_MS);
+        self.pair.proxy().delay(Toward::Primary, delay);
+        self.undo_after(SLOW_BEFORE_MS, Undo::Do(fault));
     }
 
     /// Where clients are to reach somebody in the end, both are reached again; the channel stays
@@ -170,6 +186,7 @@ impl<'a> Subject<'a> {
             .collect();
         for undo in due {
             match undo {
+                Undo::Do(fault) => self.apply(fault, 0, 0, None),
                 Undo::Continue(side) => self.signal(side, Signal::SIGCONT),
                 Undo::Mend => self.pair.proxy().mend(),
                 Undo::BringStorage => fs::rename(self.pair.scratch.join("away"), &self.pair.shared)

@@ -32,10 +32,20 @@ pub enum Fault {
     /// The host of this side loses the channel and the clients at once; with `None`, both hosts do,
     /// and the clients are given back later.
     Isolate(Option<Side>),
+    /// What goes to the primary comes much later, and then the primary is killed: outputs that the
+    /// backup has wait for acknowledgements that are under way.
+    SlowKillPrimary,
+    /// The same, and then a byte of what goes to the backup is changed.
+    SlowDamageToBackup,
+    /// The same, and then what goes to the backup is swallowed.
+    SlowBlackholeToBackup,
+    /// The backup's vCPU rests at the point, for longer than anything else takes, and then the
+    /// primary is killed: the backup has acknowledged what it has not replayed.
+    HoldReplayKillPrimary,
 }
 
 impl Fault {
-    /// Every one.
+    /// Every one that comes at any point.
     pub const ALL: [Self; 21] = [
         Self::Kill(Side::Primary),
         Self::Kill(Side::Backup),
@@ -58,6 +68,13 @@ impl Fault {
         Self::Isolate(Some(Side::Primary)),
         Self::Isolate(Some(Side::Backup)),
         Self::Isolate(None),
+    ];
+
+    /// Those that come at a time only, because they begin a while before.
+    pub const SLOW: [Self; 3] = [
+        Self::SlowKillPrimary,
+        Self::SlowDamageToBackup,
+        Self::SlowBlackholeToBackup,
     ];
 
     /// Whether its length is drawn.
@@ -107,6 +124,10 @@ impl fmt::Display for Fault {
             Self::StorageAwayBlackhole => formatter.write_str("storage-away-blackhole"),
             Self::Isolate(Some(side)) => write!(formatter, "isolate-{}", side.name()),
             Self::Isolate(None) => formatter.write_str("isolate-both"),
+            Self::SlowKillPrimary => formatter.write_str("slow-kill-primary"),
+            Self::SlowDamageToBackup => formatter.write_str("slow-damage-to-backup"),
+            Self::SlowBlackholeToBackup => formatter.write_str("slow-blackhole-to-backup"),
+            Self::HoldReplayKillPrimary => formatter.write_str("hold-replay-kill-primary"),
         }
     }
 }
@@ -192,7 +213,7 @@ pub struct Kind {
 
 impl Kind {
     /// Every kind there is: any fault at any point of a pair that protects, but for those that need
-    /// hosts, which come at a time; in a failover, the loss of the side that goes through it, and
+    /// hosts or begin a while before, which come at a time; in a failover, the loss of the side that goes through it, and
     /// of the storage before it is asked.
     #[must_use]
     pub fn all() -> Vec<Self> {
@@ -210,6 +231,12 @@ impl Kind {
             let (fault, place) = (Fault::StorageAway, Place::Step(side, "before-claim"));
             all.push(Self { fault, place });
         }
+        let place = Place::Time;
+        all.extend(Fault::SLOW.map(|fault| Self { fault, place }));
+        all.push(Self {
+            fault: Fault::HoldReplayKillPrimary,
+            place: Place::Step(Side::Backup, "replay"),
+        });
         all
     }
 }

@@ -3,7 +3,7 @@
 use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::history::Record;
-use super::kind::{Fault, Side};
+use super::kind::{Fault, Place, Side};
 use super::plan::{Plan, Title, Trigger};
 use super::{linearizability, session, wire};
 use serde_json::{Value, json};
@@ -206,6 +206,17 @@ pub(super) fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Out
     }
 }
 
+/// Whether every output of the log is to be seen: the primary was killed, with nothing else the
+/// matter, so that the backup has read all that was passed on to it. (A primary that is stopped or
+/// cut off drops what is too late, which TCP sends again.)
+fn says_all(plan: &Plan, evidence: &Evidence) -> bool {
+    let killed = matches!(
+        plan.kind.fault,
+        Fault::Kill(Side::Primary) | Fault::SlowKillPrimary | Fault::HoldReplayKillPrimary
+    );
+    killed && plan.trigger.is_none() && evidence.winner == Some(Side::Backup)
+}
+
 /// What the old machine may still say: docs/failover.md, "What is left". One that was stopped between its look at the clock and the system
 /// call says that one frame. A closing that neither side made forges the proof of silence, which a channel is assumed not to do: what
 /// was acknowledged may leave until the old machine reads of it. Every such frame is held against the log all the same.
@@ -213,6 +224,10 @@ fn late_frames_allowed(plan: &Plan) -> u64 {
     let goes_through = plan.kind.place.step().map(|(side, _)| side);
     match plan.kind.fault {
         Fault::Close => u64::MAX,
+        // It stands where it has not looked at the clock yet.
+        Fault::Stop(Side::Primary) if plan.kind.place == Place::Step(Side::Primary, "before-acknowledge") => {
+            0
+        }
         Fault::Stop(Side::Primary) | Fault::StopBoth | Fault::KillWhileOtherStopped(Side::Backup) => 1,
         _ => u64::from(
             goes_through == Some(Side::Primary) || matches!(plan.trigger, Some(Trigger::Stop { .. })),
@@ -241,6 +256,9 @@ fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
     outcome.frames = findings.frames;
     outcome.late = findings.late;
     outcome.failures.extend(findings.complaints);
+    if says_all(plan, evidence) {
+        outcome.failures.extend(wire::unsaid(&evidence.frames, traffic));
+    }
     if findings.late > late_frames_allowed(plan) {
         outcome.failures.push(format!(
             "{} frames of the old machine after the new one had begun",
@@ -338,6 +356,8 @@ mod tests {
         assert_eq!(allowed("kill-primary@time"), 0);
         assert_eq!(allowed("blackhole@time"), 0);
         assert_eq!(allowed("stop-primary@time"), 1);
+        assert_eq!(allowed("stop-primary@primary:before-release"), 1);
+        assert_eq!(allowed("stop-primary@primary:before-acknowledge"), 0);
         assert_eq!(allowed("close@time"), u64::MAX);
     }
 }

@@ -65,6 +65,14 @@ pub struct Plan {
 /// makes few failovers of its own.
 pub const TIMEOUT_MS: u64 = 500;
 
+/// By how much a channel becomes slower in a slow fault. Much less than the timeout, so that the
+/// lease goes on, and much more than it takes to claim.
+pub const SLOW_MS: u64 = 200;
+/// How long a channel was slow, or a replay has rested, before the rest of the fault comes.
+pub const SLOW_BEFORE_MS: u64 = 300;
+/// How long the vCPU of a backup rests: until long after the primary was killed.
+const HOLD_MS: u64 = 1_200;
+
 impl Plan {
     /// The plan of `round` in the campaign `seed`; `only` fixes its kind.
     #[must_use]
@@ -91,9 +99,18 @@ impl Plan {
     #[must_use]
     pub fn stop_point(&self) -> Option<(Side, String)> {
         let (side, step) = self.kind.place.step()?;
-        let by_itself = self.kind.fault == Fault::Kill(side);
-        let signal = if by_itself { "KILL" } else { "STOP" };
-        Some((side, format!("{step}:{}:{signal}", self.ordinal)))
+        let what = match self.kind.fault {
+            Fault::HoldReplayKillPrimary => format!("HOLD{HOLD_MS}"),
+            Fault::Kill(killed) if killed == side => "KILL".to_owned(),
+            _ => "STOP".to_owned(),
+        };
+        Some((side, format!("{step}:{}:{what}", self.ordinal)))
+    }
+
+    /// Whether only one thread of the side rests at its point.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.kind.fault == Fault::HoldReplayKillPrimary
     }
 
     /// Whether the side that has stopped itself at the point stays so for as long as the fault lasts.
@@ -116,6 +133,10 @@ impl Plan {
             | Fault::StorageAway
             | Fault::StorageAwayKill(_)
             | Fault::StorageAwayBlackhole
+            | Fault::SlowKillPrimary
+            | Fault::SlowDamageToBackup
+            | Fault::SlowBlackholeToBackup
+            | Fault::HoldReplayKillPrimary
             | Fault::Isolate(None) => true,
             Fault::KillWhileOtherStopped(side) => side != winner,
             _ => false,

@@ -148,7 +148,7 @@ fn meet_the_point(subject: &mut Subject<'_>, clients: &Clients, plan: &Plan, cou
     };
     let mut won_at = None;
     wait(subject, POINT_PATIENCE, |subject| {
-        course.met = has_stopped(subject, side);
+        course.met = has_stopped(subject, side, plan);
         if won_at.is_none() && subject.winner().is_some() {
             won_at = Some(Instant::now());
         }
@@ -198,7 +198,7 @@ fn apply(subject: &mut Subject<'_>, plan: &Plan) {
 }
 
 /// Whether a side has come to its stop point, and stands there or is gone.
-fn has_stopped(subject: &mut Subject<'_>, side: Side) -> bool {
+fn has_stopped(subject: &mut Subject<'_>, side: Side, plan: &Plan) -> bool {
     let id = subject.side(side).process.id();
     let is_stopped = || {
         let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
@@ -208,7 +208,7 @@ fn has_stopped(subject: &mut Subject<'_>, side: Side) -> bool {
             .is_some_and(|rest| rest.trim_start().starts_with('T'))
     };
     let reached = subject.side(side).process.stderr().contains("stop point reached");
-    reached && (is_stopped() || !subject.is_running(side))
+    reached && (plan.holds() || is_stopped() || !subject.is_running(side))
 }
 
 fn reached_ns(subject: &mut Subject<'_>, side: Side) -> Option<u64> {
@@ -274,7 +274,7 @@ fn take_late_point(subject: &mut Subject<'_>, plan: &Plan) {
     let Some((side, _)) = plan.stop_point() else {
         return;
     };
-    if subject.killed.contains(&side) || !has_stopped(subject, side) {
+    if subject.killed.contains(&side) || !has_stopped(subject, side, plan) {
         return;
     }
     if subject.is_running(side) {

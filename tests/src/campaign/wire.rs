@@ -7,6 +7,7 @@
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Body, Digest, OutputTarget, Sequence};
+use std::collections::BTreeSet;
 
 /// What the wires tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -145,6 +146,28 @@ fn check_frames(frames: &[Frame], primary: u32, traffic: &Traffic, findings: &mu
             ));
         }
     }
+}
+
+/// Outputs of the log whose frames nobody has said, where its primary is dead and its backup goes
+/// on: what the one had not let out the other says.
+#[must_use]
+pub fn unsaid(frames: &[Frame], traffic: &Traffic) -> Option<String> {
+    let said: BTreeSet<[u8; 16]> = frames
+        .iter()
+        .filter(|frame| !frame.is_from_host)
+        .map(|frame| Digest::of(&frame.bytes).0)
+        .collect();
+    let outputs = traffic.entries.iter().filter_map(network_output);
+    let unsaid: Vec<Sequence> = outputs
+        .filter(|(_, digest)| !said.contains(&digest.0))
+        .map(|(sequence, _)| sequence)
+        .collect();
+    let first = unsaid.first()?;
+    Some(format!(
+        "{} outputs of the log were never said, the first that of entry {}",
+        unsaid.len(),
+        first.0
+    ))
 }
 
 pub(super) fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
@@ -373,6 +396,16 @@ mod tests {
         let all: Vec<Frame> = opening().into_iter().chain(frames).collect();
         let findings = check(&all, &traffic(&["one"]));
         assert_eq!((findings.late, findings.complaints.len()), (2, 1), "{findings:?}");
+    }
+
+    #[test]
+    fn an_output_that_neither_side_has_said_is_found() {
+        let mut frames = opening();
+        frames.push(frame(PRIMARY, 150, "one"));
+        let traffic = traffic(&["one", "two"]);
+        assert!(unsaid(&frames, &traffic).unwrap().contains("that of entry 2"));
+        frames.push(frame(BACKUP, 400, "two"));
+        assert_eq!(unsaid(&frames, &traffic), None);
     }
 
     #[test]

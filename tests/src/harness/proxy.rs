@@ -7,13 +7,14 @@
 use super::clock::wall_us;
 use super::wait_until;
 use lockstep_logging_channel::{Entry, Environment, Message, Record, Sequence, codec};
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Heartbeats of a flood that are written together: more than a socket holds.
 const FLOOD_TOGETHER: usize = 4_000;
@@ -56,6 +57,13 @@ pub struct Traffic {
     acknowledgements_held: u64,
 }
 
+/// What comes later over a wire that has become long.
+#[derive(Debug)]
+enum Delayed {
+    Record(Box<Record>, Vec<u8>),
+    End,
+}
+
 #[derive(Debug, Default)]
 struct Direction {
     out: Option<UnixStream>,
@@ -63,6 +71,9 @@ struct Direction {
     damages_next: bool,
     holds_acknowledgements: bool,
     held: Vec<(Option<Passing>, Vec<u8>)>,
+    /// How much later what comes this way is passed on.
+    delay: Option<Duration>,
+    delayed: VecDeque<(Instant, Delayed)>,
     /// The newest heartbeat that came this way, as bytes.
     heartbeat: Vec<u8>,
     closed: bool,
@@ -96,6 +107,22 @@ impl Direction {
         } else {
             self.pass(traffic, passing, bytes);
         }
+    }
+
+    /// Passes on what is due.
+    fn deliver(&mut self, toward: Toward, traffic: &Mutex<Traffic>) {
+        let now = Instant::now();
+        while let Some((_, delayed)) = self.delayed.pop_front_if(|(due, _)| *due <= now) {
+            match delayed {
+                Delayed::Record(record, bytes) => self.take(toward, traffic, &record, &bytes),
+                Delayed::End => self.end(),
+            }
+        }
+    }
+
+    fn end(&mut self) {
+        self.closed = true;
+        self.close_if_over();
     }
 
     fn release(&mut self, traffic: &Mutex<Traffic>) {
@@ -157,13 +184,24 @@ impl Wire {
             Record::Message(Message::Piece(_)) => lock(&self.traffic).pieces += 1,
             Record::Message(_) => {}
         }
-        lock(self.direction(toward)).take(toward, &self.traffic, record, bytes);
+        let mut direction = lock(self.direction(toward));
+        match direction.delay {
+            Some(delay) => {
+                let delayed = Delayed::Record(Box::new(record.clone()), bytes.to_vec());
+                direction.delayed.push_back((Instant::now() + delay, delayed));
+            }
+            None => direction.take(toward, &self.traffic, record, bytes),
+        }
     }
 
     fn end(&self, toward: Toward) {
         let mut direction = lock(self.direction(toward));
-        direction.closed = true;
-        direction.close_if_over();
+        match direction.delay {
+            Some(delay) => direction
+                .delayed
+                .push_back((Instant::now() + delay, Delayed::End)),
+            None => direction.end(),
+        }
     }
 }
 
@@ -242,6 +280,20 @@ impl Proxy {
     /// The same in one direction.
     pub fn cut_toward(&self, toward: Toward) {
         lock(self.wire.direction(toward)).cut = true;
+    }
+
+    /// From now on, for ever, everything in this direction is passed on so much later.
+    pub fn delay(&self, toward: Toward, delay: Duration) {
+        lock(self.wire.direction(toward)).delay = Some(delay);
+        let wire = Arc::downgrade(&self.wire);
+        // Ends with the wire.
+        thread::spawn(move || {
+            while let Some(wire) = wire.upgrade() {
+                lock(wire.direction(toward)).deliver(toward, &wire.traffic);
+                drop(wire);
+                thread::sleep(FLOOD_PAUSE);
+            }
+        });
     }
 
     /// What was held passes, and whatever comes.
