@@ -297,7 +297,7 @@ mod tests {
 
     #[test]
     fn every_step_has_a_column() {
-        for kind in crate::campaign::Kind::all() {
+        for kind in crate::campaign::kind::Kind::all() {
             let step = kind.place.step().map_or("time", |(_, step)| step);
             assert!(COLUMNS.iter().any(|(_, steps)| steps.contains(&step)), "{kind}");
         }

@@ -3,9 +3,10 @@
 use super::counter::Counter;
 use super::judge;
 use super::plan::{Life, Plan};
+use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
 use crate::campaign::outcome::{Outcome, judge_processes};
-use crate::campaign::round::{Standing, text_of};
+use crate::campaign::round::text_of;
 use crate::campaign::web::Web;
 use crate::harness::switch::Frame;
 use nix::sys::signal::Signal;
