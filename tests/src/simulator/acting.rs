@@ -2,7 +2,7 @@
 //! Between any two of these it may be stopped or die.
 
 use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
-use lockstep_core::replica::driving::Doing;
+use lockstep_core::replica::driving::{Doing, telling};
 use lockstep_core::replica::role::{Action, Closed, Halt, Input, Output, Report};
 use lockstep_logging_channel::{Generation, Message, OutputTarget, Sequence, codec};
 
@@ -72,27 +72,17 @@ impl World {
         let node = &mut self.nodes[side.index()];
         while node.told.is_empty() {
             if std::mem::take(&mut node.woken) {
-                if node.standing.live {
-                    // First the count, then everything that was told before it: only then is it
-                    // true.
-                    let exits = node.cpu.borrow().passed_exits;
-                    node.told.extend(node.inbox.take_from_cpu());
-                    node.told.push_back(Input::Ran { exits });
-                }
-                node.told.push_back(Input::Wake);
+                let Ok(()) = telling::woken(node);
                 continue;
             }
             let crowded = self.now_ns < node.crowded_until_ns;
             let (source, item) = node.inbox.take(crowded)?;
             match item {
                 Item::Told(told) if source == Source::Cpu => {
-                    node.told.push_back(told);
-                    node.told.extend(node.inbox.take_from_cpu());
+                    let Ok(()) = telling::said(node, told);
                 }
                 Item::Told(told) if source == Source::Ended => {
-                    // Anything it logged last comes before its end.
-                    node.told.extend(node.inbox.take_from_cpu());
-                    node.told.push_back(told);
+                    let Ok(()) = telling::ended(node, told);
                 }
                 Item::Told(told) => node.told.push_back(told),
                 Item::Bytes(bytes) => node.told = node.decoder.take(&bytes),

@@ -96,13 +96,12 @@ impl Inbox {
         })
     }
 
-    /// Takes what waits of the virtual CPU's.
-    pub fn take_from_cpu(&mut self) -> impl Iterator<Item = FromCpu> {
-        let items = self.queues[Source::Cpu as usize].drain(..);
-        items.filter_map(|item| match item {
+    /// Takes the next that waits of the virtual CPU's.
+    pub fn take_from_cpu(&mut self) -> Option<FromCpu> {
+        match self.queues[Source::Cpu as usize].pop_front()? {
             Item::Told(told) => Some(told),
             _ => None,
-        })
+        }
     }
 
     /// Nothing of the peer's is read any more.

@@ -1,10 +1,11 @@
 //! One replica process: the real role machine and what it owns.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{Carried, FromCpu, Payload};
-use lockstep_core::replica::driving::{Carrying, Standing};
+use lockstep_core::replica::driving::{Carrying, Hearing, Standing};
 use lockstep_core::replica::recorder::{LiveDoor, SavedAt, Start};
 use lockstep_core::replica::role::{Config, Halt, Input, Protection, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
@@ -382,5 +383,22 @@ impl Node {
         Turn::Again {
             after_ns: due_ns.saturating_sub(cpu.clock_ns).max(EXIT_NS),
         }
+    }
+}
+
+impl Hearing for Node {
+    type Error = Infallible;
+
+    fn waiting(&mut self) -> Option<FromCpu> {
+        self.inbox.take_from_cpu()
+    }
+
+    fn passed_exits(&self) -> Option<u64> {
+        self.standing.live.then(|| self.cpu.borrow().passed_exits)
+    }
+
+    fn tell(&mut self, told: FromCpu) -> Result<(), Infallible> {
+        self.told.push_back(told);
+        Ok(())
     }
 }

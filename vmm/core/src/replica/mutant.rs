@@ -112,6 +112,10 @@ pub enum Mutant {
     DropLateText,
     /// Outputs leave behind everything else of their step.
     LetOutLast,
+    /// How far the vCPU has come is told before the entries that it logged on the way.
+    CountBeforeEntries,
+    /// The end of the guest is told before the entries that it logged last.
+    EndBeforeEntries,
     /// Guest time of a backup that goes live may be behind the counter.
     ForgetCounter,
     /// The guest's wall clock is the host's, also where that goes back.
@@ -172,6 +176,8 @@ impl Mutant {
         Self::LetLateOut,
         Self::DropLateText,
         Self::LetOutLast,
+        Self::CountBeforeEntries,
+        Self::EndBeforeEntries,
         Self::ForgetCounter,
         Self::WallFollowsHost,
     ];

@@ -21,7 +21,7 @@ use super::sending::{Pace, Sending};
 use super::stop_point::{self, Step, pass};
 use super::storage::{Answer, Storage};
 use super::witness::{self, Due, Witnesses};
-use super::{Carried, FROM_CPU_WAITING_MAX, FromCpu, Payload};
+use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
 use crate::live::Control;
 use crate::machine::MachineThread;
@@ -31,7 +31,7 @@ use crossbeam_channel::Sender;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
-use lockstep_core::replica::driving::{Carrying, Received, Standing, Turns};
+use lockstep_core::replica::driving::{Carrying, Hearing, Received, Standing, Turns, telling};
 use lockstep_core::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
 use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Generation, Message, Record};
@@ -176,7 +176,7 @@ impl Driver {
 
     fn take(&mut self, happened: Happened) -> Result<(), RunError> {
         match happened {
-            Happened::Cpu(message) => self.take_all_from_cpu(message),
+            Happened::Cpu(message) => telling::said(self, message),
             Happened::Peer(record) => self.take_from_peer(record),
             Happened::Frame(frame) => self.take_frames(frame),
             Happened::Answer((generation, outcome)) => self.step(Input::Claimed { generation, outcome }),
@@ -205,40 +205,10 @@ impl Driver {
     }
 
     fn wake(&mut self) -> Result<(), RunError> {
-        self.tell_progress()?;
         let statistics = self.parts.replica.statistics();
         self.parts.reporter.counters.sample(&statistics);
         self.publish();
-        self.step(Input::Wake)
-    }
-
-    /// Says how far a live vCPU has come, so that an idle backup may follow.
-    fn tell_progress(&mut self) -> Result<(), RunError> {
-        if !self.standing.live {
-            return Ok(());
-        }
-        // First the count, then everything that was in the channel before it: only then is it true.
-        let exits = self.parts.shared.passed_exits();
-        self.take_waiting_from_cpu()?;
-        self.step(Input::Ran { exits })
-    }
-
-    /// Takes a message, and what waits behind it.
-    fn take_all_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
-        self.take_from_cpu(message)?;
-        self.take_waiting_from_cpu()
-    }
-
-    /// Takes what waits in the channel, which holds no more than this: a vCPU that goes on filling
-    /// it does not keep the loop here.
-    fn take_waiting_from_cpu(&mut self) -> Result<(), RunError> {
-        for _ in 0..FROM_CPU_WAITING_MAX {
-            let Ok(message) = self.parts.from_cpu.try_recv() else {
-                break;
-            };
-            self.take_from_cpu(message)?;
-        }
-        Ok(())
+        telling::woken(self)
     }
 
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
@@ -351,10 +321,24 @@ impl Driver {
 
     fn machine_ended(&mut self, outcome: Result<Ended, RunError>) -> Result<(), RunError> {
         let ended = outcome?;
-        // What it logged last is before its end.
-        self.take_waiting_from_cpu()?;
         let reason = ended.reason.clone();
         self.ended = Some(ended);
-        self.step(Input::GuestEnded { reason })
+        telling::ended(self, Input::GuestEnded { reason })
+    }
+}
+
+impl Hearing for Driver {
+    type Error = RunError;
+
+    fn waiting(&mut self) -> Option<FromCpu> {
+        self.parts.from_cpu.try_recv().ok()
+    }
+
+    fn passed_exits(&self) -> Option<u64> {
+        self.standing.live.then(|| self.parts.shared.passed_exits())
+    }
+
+    fn tell(&mut self, told: FromCpu) -> Result<(), RunError> {
+        self.take_from_cpu(told)
     }
 }

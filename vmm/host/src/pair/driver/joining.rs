@@ -13,6 +13,7 @@ use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
 use crate::pair::sending::{Lost, Sending};
 use crate::pair::stop_point::{Step, pass};
+use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
@@ -30,7 +31,7 @@ impl Driver {
             }
             Arrival::Newcomer(connection, place) => {
                 // A capture made for another newcomer is taken before this one is known.
-                self.take_waiting_from_cpu()?;
+                telling::all_waiting(self)?;
                 if self.standing.alone {
                     self.begin_to_send(connection, place);
                 }
@@ -52,7 +53,7 @@ impl Driver {
     /// The newcomer has loaded the machine, or is lost.
     pub(super) fn sent(&mut self, outcome: Result<(Connection, Place), Lost>) -> Result<(), RunError> {
         // The capture was told before the last of the machine was sent.
-        self.take_waiting_from_cpu()?;
+        telling::all_waiting(self)?;
         self.parts.sending = None;
         match outcome {
             Ok((connection, place)) => {
