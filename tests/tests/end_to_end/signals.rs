@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 const SIGNALS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
@@ -147,17 +148,27 @@ fn processes_of(directory: &Path) -> Vec<String> {
     numbers.filter(names_it).collect()
 }
 
+/// A demonstration in `scratch`.
+fn demonstration_of(scratch: &Scratch, options: &[&str]) -> Process {
+    let mut command = lockstep();
+    command.args(["demo", "--timeout-ms", "2000"]).args(options);
+    Process::start("demo", command.env("TMPDIR", scratch.path()))
+}
+
 /// A demonstration under load, in `scratch`.
 fn demonstration(scratch: &Scratch) -> Process {
-    let mut command = lockstep();
-    command.args(["demo", "--kill", "none", "--duration", "600"]);
-    command
-        .args(["--timeout-ms", "2000"])
-        .env("TMPDIR", scratch.path());
-    let mut demo = Process::start("demo", &mut command);
+    let mut demo = demonstration_of(scratch, &["--kill", "none", "--duration", "600"]);
     demo.wait_for_stdout("nothing is lost");
     assert_eq!(processes_of(scratch.path()).len(), 3);
     demo
+}
+
+/// Ends a demonstration in good order, which leaves nothing.
+fn expect_nothing_left(mut demo: Process, signal: Signal, scratch: &Scratch) {
+    demo.signal(signal);
+    demo.wait().expect_code(1).expect_named(&["stopped by a signal"]);
+    assert_eq!(processes_of(scratch.path()), Vec::<String>::new());
+    assert_eq!(scratch.names(), Vec::<String>::new());
 }
 
 #[test]
@@ -165,21 +176,71 @@ fn a_demonstration_that_is_ended_leaves_nothing() {
     let Some(_kvm) = kvm::alone() else { return };
     for signal in SIGNALS {
         let scratch = Scratch::new();
-        let mut demo = demonstration(&scratch);
-        demo.signal(signal);
-        demo.wait().expect_code(1).expect_named(&["stopped by a signal"]);
-        assert_eq!(processes_of(scratch.path()), Vec::<String>::new());
-        assert_eq!(scratch.names(), Vec::<String>::new());
+        let demo = demonstration(&scratch);
+        expect_nothing_left(demo, signal, &scratch);
     }
 }
 
 #[test]
-fn a_demonstration_that_is_killed_leaves_no_process() {
+fn a_demonstration_that_is_ended_while_memory_is_copied_leaves_nothing() {
+    let Some(_kvm) = kvm::alone() else { return };
+    for signal in SIGNALS {
+        let scratch = Scratch::new();
+        let times = ["--after", "500ms", "--duration", "1"];
+        let demo = demonstration_of(
+            &scratch,
+            &[&times[..], &["--rounds", "2", "--transfer-mbit", "1"]].concat(),
+        );
+        let report = || {
+            let folder = scratch.names().into_iter().next()?;
+            std::fs::read_to_string(scratch.join(&folder).join("replica-3.report")).ok()
+        };
+        let receives = || report().filter(|report| report.contains("\"receiving\""));
+        let seen = wait_until(receives, || format!("a new backup: {}", demo.stdout()));
+        assert!(!seen.contains("\"received\""), "the copy is over: {seen}");
+        assert_eq!(processes_of(scratch.path()).len(), 3);
+        expect_nothing_left(demo, signal, &scratch);
+    }
+}
+
+/// Demonstrations killed at moments of their own.
+const KILLED: u64 = 6;
+/// The latest such moment: each starts in about a second, and its first round is over in two more.
+const KILLED_MS_MAX: u64 = 4_000;
+
+#[test]
+fn a_demonstration_that_is_killed_leaves_no_process_and_its_folder_to_the_next() {
     let Some(_kvm) = kvm::alone() else { return };
     let scratch = Scratch::new();
+    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
+    eprintln!("seed {seed}");
+    let mut state = seed;
+    for _ in 0..KILLED {
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let mut demo = demonstration_of(&scratch, &["--after", "500ms", "--duration", "1"]);
+        std::thread::sleep(Duration::from_millis((state >> 33) % KILLED_MS_MAX));
+        let _ = demo.kill();
+        wait_until(
+            || processes_of(scratch.path()).is_empty().then_some(()),
+            || format!("the end of {:?}, seed {seed}", processes_of(scratch.path())),
+        );
+        assert!(scratch.names().len() <= 1, "{:?}, seed {seed}", scratch.names());
+    }
+    // Under load for certain.
     let _ = demonstration(&scratch).kill();
+    assert_eq!(scratch.names().len(), 1, "seed {seed}");
     wait_until(
         || processes_of(scratch.path()).is_empty().then_some(()),
         || format!("the end of {:?}", processes_of(scratch.path())),
     );
+    let next = demonstration(&scratch);
+    assert!(
+        next.stderr().contains("its demonstration was killed"),
+        "{}",
+        next.stderr()
+    );
+    assert_eq!(scratch.names().len(), 1, "seed {seed}");
+    expect_nothing_left(next, Signal::SIGTERM, &scratch);
 }

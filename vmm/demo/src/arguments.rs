@@ -31,10 +31,32 @@ pub enum KillSignal {
     Stop,
 }
 
+/// Text below the options.
+const AFTER_HELP: &str = "\
+A round: the primary is lost under load, its backup goes on, and a new backup joins, which is sent the
+machine while the guest runs. Once that one is armed the next round begins, and the side that went on is
+lost too. The last round ends without a new backup. The clients keep their connections throughout.
+
+  --kill backup     in each round the backup is lost, and the same primary goes on
+  --kill none       there is one round, in which nothing is lost; --rounds changes nothing
+  --signal stop     in each round the lost side is woken halfway through the rest of it, and must end
+                    with status 41 (fenced) before the new backup is started
+
+Try it:
+  lockstep demo                                         three losses, one after another
+  lockstep demo --rounds 1 --kill backup --json         one, for a program
+  lockstep demo --rounds 2 --transfer-mbit 2            watch the memory being copied
+  lockstep demo --signal stop --timeout-ms 500          a side that falls silent, and wakes up again";
+
 /// Arguments of `lockstep demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
+#[command(after_help = AFTER_HELP)]
 pub struct DemoArguments {
-    /// Which replica to lose
+    /// Losses, one after another; before each but the first a new backup joins
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = parse_rounds)]
+    pub rounds: u16,
+
+    /// Which replica to lose in each round
     #[arg(long, value_enum, default_value_t = Kill::Primary)]
     pub kill: Kill,
 
@@ -42,13 +64,17 @@ pub struct DemoArguments {
     #[arg(long, value_enum, default_value_t = KillSignal::Kill)]
     pub signal: KillSignal,
 
-    /// Time under load before that, in seconds, or with a unit as in 500ms
+    /// Time under load before that, in each round, in seconds, or with a unit as in 500ms
     #[arg(long, value_name = "TIME", default_value = "2", value_parser = parse_time)]
     pub after: Duration,
 
-    /// Time under load in all
+    /// Time under load of a round in all; what a new backup needs to join comes on top
     #[arg(long, value_name = "TIME", default_value = "6", value_parser = parse_time)]
     pub duration: Duration,
+
+    /// Bandwidth for the memory that a new backup is sent, in Mbit/s; 0 for what the channel takes
+    #[arg(long, value_name = "MBIT", default_value_t = 0)]
+    pub transfer_mbit: u32,
 
     /// Concurrent clients, each on a TCP connection of its own
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
@@ -78,6 +104,20 @@ pub struct DemoArguments {
 
 /// Longest times that make sense here: a day.
 const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Most rounds: every side has a process while it lives, and files to the end.
+const ROUNDS_MAX: u16 = 100;
+
+fn parse_rounds(text: &str) -> Result<u16, String> {
+    let rounds = text.parse().ok();
+    rounds
+        .filter(|rounds| (1..=ROUNDS_MAX).contains(rounds))
+        .ok_or_else(|| {
+            format!(
+                "write a number from 1 to {ROUNDS_MAX}: each round takes the time of --duration, and longer"
+            )
+        })
+}
 
 fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
@@ -136,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn alone_it_kills_the_primary_under_eight_clients() {
+    fn alone_it_kills_three_primaries_under_eight_clients() {
         let arguments = parsed("demo").unwrap();
         assert_eq!(
             (arguments.kill, arguments.signal, arguments.clients),
@@ -146,7 +186,14 @@ mod tests {
             (arguments.after, arguments.duration),
             (Duration::from_secs(2), Duration::from_secs(6))
         );
+        assert_eq!(arguments.rounds, 3);
         assert!(arguments.check().is_ok());
+    }
+
+    #[test]
+    fn a_number_of_rounds_that_is_refused_comes_with_a_hint() {
+        let refused = parsed("demo --rounds 0").unwrap_err().to_string();
+        assert!(refused.contains("from 1 to 100"), "{refused}");
     }
 
     #[test]
@@ -165,6 +212,11 @@ mod tests {
             "demo --clients 0",
             "demo --kill both",
             "demo --timeout-ms 2001",
+            "demo --rounds 0",
+            "demo --rounds -1",
+            "demo --rounds 101",
+            "demo --rounds 99999999999999999999",
+            "demo --rounds many",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -10,7 +10,6 @@ use tokio::time::timeout;
 
 use super::control::Control;
 use super::resp::{self, Reply};
-use super::waits::Waits;
 use super::workload::{Command, Judgement, Workload};
 use lockstep_process::clock::monotonic_ns;
 
@@ -86,8 +85,6 @@ pub(super) struct ClientRecord {
     pub(super) complaint: Option<String>,
     /// Why its connection broke, if it did.
     pub(super) broken: Option<String>,
-    /// How long it waited.
-    pub(super) waits: Waits,
 }
 
 impl ClientRecord {
@@ -98,7 +95,6 @@ impl ClientRecord {
             wrong_answers: 0,
             complaint: None,
             broken: None,
-            waits: Waits::default(),
         }
     }
 
@@ -123,13 +119,11 @@ pub(super) async fn drive(mut connection: Connection, workload: Workload, contro
     while !control.is_stopped() {
         let command = record.workload.next();
         let sent_ns = monotonic_ns();
-        match connection.ask(&command).await {
-            Ok(reply) => {
-                record.waits.note(sent_ns, monotonic_ns(), control.lost_at_ns());
-                record.take(&reply, control);
-            }
+        let outcome = connection.ask(&command).await;
+        control.waited(sent_ns, monotonic_ns());
+        match outcome {
+            Ok(reply) => record.take(&reply, control),
             Err(error) => {
-                record.waits.note(sent_ns, monotonic_ns(), control.lost_at_ns());
                 record.broken = Some(error.to_string());
                 break;
             }

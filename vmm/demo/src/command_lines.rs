@@ -1,13 +1,27 @@
 //! The command lines of the processes of a demonstration.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+
+/// Name of the machine in the shared directory.
+const NAME: &str = "demo";
 
 /// Memory of the guest, in MiB.
 const MEMORY_MIB: &str = "64";
 
 /// The guest's address and port in the network of the switch; the port of the host is any free one.
 const FORWARD: &str = "127.0.0.1:0:10.0.2.15:6379";
+
+/// What every side is told.
+#[derive(Clone, Debug)]
+pub(super) struct Sides {
+    /// The guest image.
+    pub(super) image: PathBuf,
+    /// Silence after which a side gives up the other.
+    pub(super) timeout_ms: u64,
+    /// Bandwidth for a machine that is sent to a new backup.
+    pub(super) transfer_mbit: u32,
+}
 
 /// Where the processes meet.
 #[derive(Clone, Debug)]
@@ -23,14 +37,14 @@ impl Places {
         }
     }
 
-    /// A directory both replicas reach.
+    /// A directory that all sides reach.
     pub(super) fn shared(&self) -> PathBuf {
         self.directory.join("shared")
     }
 
-    /// Report of a replica, by its role.
-    pub(super) fn report(&self, role: &str) -> PathBuf {
-        self.directory.join(format!("{role}.report"))
+    /// Report of a process, by its name here.
+    pub(super) fn report(&self, process: &str) -> PathBuf {
+        self.directory.join(format!("{process}.report"))
     }
 
     /// What a process writes to standard error.
@@ -58,27 +72,28 @@ impl Places {
         ]
     }
 
-    /// `lockstep primary …` or `lockstep backup …`
-    pub(super) fn replica(&self, role: &str, image: &Path, timeout_ms: u64) -> Vec<OsString> {
-        let after = |prefix: &str, path: &Path| {
-            let mut text = OsString::from(prefix);
-            text.push(path);
-            text
-        };
-        let pairs: [(&str, OsString); 6] = [
+    /// `lockstep replica …`, the same for every side but for the report of `process`. The guest
+    /// begins when its first backup is there; who joins later has nothing to wait for.
+    pub(super) fn replica(&self, process: &str, sides: &Sides) -> Vec<OsString> {
+        let mut attachment = OsString::from("switch:");
+        attachment.push(self.switch_socket());
+        let pairs: [(&str, OsString); 7] = [
+            ("--name", NAME.into()),
             ("--memory-mib", MEMORY_MIB.into()),
-            ("--network", after("switch:", &self.switch_socket())),
-            ("--channel", after("unix:", &self.directory.join("channel"))),
+            ("--network", attachment),
             ("--shared-directory", self.shared().into()),
-            ("--report", self.report(role).into()),
-            ("--timeout-ms", timeout_ms.to_string().into()),
+            ("--report", self.report(process).into()),
+            ("--timeout-ms", sides.timeout_ms.to_string().into()),
+            ("--transfer-mbit", sides.transfer_mbit.to_string().into()),
         ];
         let flags = pairs
             .into_iter()
             .flat_map(|(flag, value)| [OsString::from(flag), value]);
-        [OsStr::new(role).to_owned(), image.into()]
+        let command = ["replica".into(), sides.image.clone().into()];
+        command
             .into_iter()
             .chain(flags)
+            .chain(["--wait-for-backup".into()])
             .collect()
     }
 }
@@ -86,6 +101,7 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     fn joined(arguments: &[OsString]) -> String {
         arguments.join(OsStr::new(" ")).into_string().unwrap()
@@ -94,14 +110,19 @@ mod tests {
     #[test]
     fn the_processes_meet_in_one_directory() {
         let places = Places::new(Path::new("/d"));
+        let sides = Sides {
+            image: "/kv.elf".into(),
+            timeout_ms: 200,
+            transfer_mbit: 5,
+        };
         assert_eq!(
             joined(&places.switch()),
             "switch --socket /d/switch --forward 127.0.0.1:0:10.0.2.15:6379"
         );
         assert_eq!(
-            joined(&places.replica("backup", Path::new("/kv.elf"), 200)),
-            "backup /kv.elf --memory-mib 64 --network switch:/d/switch --channel unix:/d/channel \
-             --shared-directory /d/shared --report /d/backup.report --timeout-ms 200"
+            joined(&places.replica("replica-2", &sides)),
+            "replica /kv.elf --name demo --memory-mib 64 --network switch:/d/switch --shared-directory /d/shared \
+             --report /d/replica-2.report --timeout-ms 200 --transfer-mbit 5 --wait-for-backup"
         );
     }
 }

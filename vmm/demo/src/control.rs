@@ -1,14 +1,35 @@
 //! What the clients and the director of the demonstration share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-/// Orders to the clients, and their progress. Written by one side, looked at by the other: nothing else hangs on
-/// the order in which the values become visible.
+use super::waits::Waits;
+
+/// What goes on, for the line of progress.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    /// Load, for a time.
+    Load {
+        /// What is before the times.
+        what: String,
+        /// Since when.
+        since: Instant,
+        /// For how long.
+        of: Duration,
+    },
+    /// Something that takes as long as it takes.
+    Step(String),
+}
+
+/// Orders to the clients, and their progress. Written by one side, looked at by the other: nothing
+/// else hangs on the order in which the values become visible.
 #[derive(Debug, Default)]
 pub(super) struct Control {
     stop: AtomicBool,
-    lost_at_ns: AtomicU64,
     acknowledged: AtomicU64,
+    waits: Mutex<Waits>,
+    phase: Mutex<Option<Phase>>,
 }
 
 impl Control {
@@ -24,12 +45,17 @@ impl Control {
 
     /// A replica was lost at this time.
     pub(super) fn lost(&self, at_ns: u64) {
-        self.lost_at_ns.store(at_ns, Ordering::Relaxed);
+        locked(&self.waits).lost(at_ns);
     }
 
-    /// When a replica was lost, if one was.
-    pub(super) fn lost_at_ns(&self) -> Option<u64> {
-        Some(self.lost_at_ns.load(Ordering::Relaxed)).filter(|at_ns| *at_ns > 0)
+    /// A request was sent and answered at these times.
+    pub(super) fn waited(&self, sent_ns: u64, replied_ns: u64) {
+        locked(&self.waits).note(sent_ns, replied_ns);
+    }
+
+    /// How long the clients have waited since the loss before the last.
+    pub(super) fn take_waits(&self) -> Waits {
+        std::mem::take(&mut locked(&self.waits))
     }
 
     /// A write was acknowledged.
@@ -41,4 +67,18 @@ impl Control {
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
     }
+
+    /// Something else goes on from here.
+    pub(super) fn enter(&self, phase: Phase) {
+        *locked(&self.phase) = Some(phase);
+    }
+
+    /// What goes on.
+    pub(super) fn phase(&self) -> Option<Phase> {
+        locked(&self.phase).clone()
+    }
+}
+
+fn locked<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }

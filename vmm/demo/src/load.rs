@@ -1,7 +1,6 @@
 //! What all clients of the demonstration together saw.
 
 use super::client::ClientRecord;
-use super::waits::Waits;
 
 /// What all clients saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,8 +15,6 @@ pub(super) struct LoadResult {
     pub(super) broken: Vec<String>,
     /// Some of the wrong answers, for people.
     pub(super) complaints: Vec<String>,
-    /// How long each client waited.
-    pub(super) waits: Vec<Waits>,
 }
 
 /// Wrong answers quoted.
@@ -36,73 +33,7 @@ impl LoadResult {
             result
                 .complaints
                 .extend(record.complaint.iter().take(room).cloned());
-            result.waits.push(record.waits.clone());
         }
         result
-    }
-
-    /// The longest any client waited for a reply: around the loss, or at all where there was none. In nanoseconds.
-    pub(super) fn client_gap_ns(&self) -> u64 {
-        let around = self
-            .waits
-            .iter()
-            .filter_map(|waits| waits.longest_around_loss_ns)
-            .max();
-        around.unwrap_or_else(|| self.waits.iter().map(|waits| waits.longest_ns).max().unwrap_or(0))
-    }
-
-    /// When the first reply came at or after a time after the loss, in nanoseconds.
-    pub(super) fn first_reply_since(&self, at_ns: u64) -> Option<u64> {
-        let replies = self.waits.iter().flat_map(|waits| &waits.replies_after_loss_ns);
-        replies.copied().filter(|replied_ns| *replied_ns >= at_ns).min()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::waits::AROUND_LOSS;
-
-    fn waits(notes: &[(u64, u64)], lost_at_ns: Option<u64>) -> Waits {
-        let mut waits = Waits::default();
-        notes
-            .iter()
-            .for_each(|(sent, replied)| waits.note(*sent, *replied, lost_at_ns));
-        waits
-    }
-
-    fn result(waits: Vec<Waits>) -> LoadResult {
-        LoadResult {
-            waits,
-            ..LoadResult::default()
-        }
-    }
-
-    #[test]
-    fn the_gap_is_the_longest_wait_around_the_loss() {
-        let after = AROUND_LOSS.as_nanos() as u64 + 101;
-        let first = waits(&[(0, 90), (95, 105), (after, after + 500)], Some(100));
-        let second = waits(&[(90, 120)], Some(100));
-        assert_eq!(result(vec![first, second]).client_gap_ns(), 30);
-    }
-
-    #[test]
-    fn without_a_loss_it_is_the_longest_of_all() {
-        assert_eq!(
-            result(vec![waits(&[(0, 90)], None), waits(&[(5, 7)], None)]).client_gap_ns(),
-            90
-        );
-        assert_eq!(result(Vec::new()).client_gap_ns(), 0);
-    }
-
-    #[test]
-    fn the_first_reply_is_that_of_any_client() {
-        let all = result(vec![
-            waits(&[(90, 130), (131, 150)], Some(100)),
-            waits(&[(99, 140)], Some(100)),
-        ]);
-        assert_eq!(all.first_reply_since(100), Some(130));
-        assert_eq!(all.first_reply_since(135), Some(140));
-        assert_eq!(all.first_reply_since(151), None);
     }
 }

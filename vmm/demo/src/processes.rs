@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -24,31 +25,44 @@ const QUOTED_LINES: usize = 12;
 
 /// A running process, or one that has ended.
 pub(super) struct Process {
-    name: &'static str,
+    command: &'static str,
     child: Child,
     messages: PathBuf,
 }
 
-/// A process that ends with the demonstration, even where that is killed and can end nothing itself. It is the end of the thread that
-/// starts the process which counts: the demonstration has one, and lives as long as it.
+/// A process that ends with the demonstration, even where that is killed and can end nothing
+/// itself. It is the end of the thread that starts the process which counts: the demonstration has
+/// one, and lives as long as it.
 #[expect(unsafe_code, reason = "what runs between fork and exec")]
 fn tied(command: &mut Command) -> &mut Command {
-    // SAFETY: one system call, which touches no memory and takes no lock.
-    unsafe { command.pre_exec(|| Ok(set_pdeathsig(Signal::SIGKILL)?)) }
+    let parent = getpid();
+    // SAFETY: two system calls, which touch no memory and take no lock.
+    unsafe { command.pre_exec(move || Ok(end_with(parent)?)) }
+}
+
+/// Ends this process with `parent`. Refused where that has ended before the kernel was asked: it
+/// would not say so any more.
+fn end_with(parent: Pid) -> Result<(), Errno> {
+    set_pdeathsig(Signal::SIGKILL)?;
+    if getppid() == parent {
+        Ok(())
+    } else {
+        Err(Errno::ESRCH)
+    }
 }
 
 impl Process {
-    /// Starts `lockstep` with `arguments`. What it says goes into files at `places`; its standard output can be
-    /// taken where `piped`.
+    /// Starts `lockstep` with `arguments`, the first of which is `command`. What it says goes into
+    /// files at `places`, under its `name` here; its standard output can be taken where `piped`.
     pub(super) fn start(
         executable: &Path,
-        name: &'static str,
+        (command, name): (&'static str, &str),
         arguments: &[OsString],
         places: &Places,
         piped: bool,
     ) -> Result<Self, DemoError> {
         let failed = |source| DemoError::Spawn {
-            process: name,
+            process: command,
             source,
         };
         let messages = places.messages(name);
@@ -67,7 +81,7 @@ impl Process {
             .spawn()
             .map_err(failed)?;
         Ok(Self {
-            name,
+            command,
             child,
             messages,
         })
@@ -96,13 +110,13 @@ impl Process {
     pub(super) fn check(&mut self) -> Result<(), DemoError> {
         match self.child.try_wait() {
             Ok(Some(status)) => Err(DemoError::EndedEarly {
-                process: self.name,
+                process: self.command,
                 status,
                 messages: self.messages(),
             }),
             Ok(None) => Ok(()),
             Err(source) => Err(DemoError::Spawn {
-                process: self.name,
+                process: self.command,
                 source,
             }),
         }
@@ -137,5 +151,17 @@ impl Process {
         let lines: Vec<&str> = text.lines().collect();
         let from = lines.len().saturating_sub(QUOTED_LINES);
         lines.get(from..).unwrap_or_default().join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_whose_parent_is_gone_already_does_not_begin() {
+        let somebody_else = Pid::from_raw(i32::MAX);
+        assert_eq!(end_with(somebody_else), Err(Errno::ESRCH));
+        assert_eq!(end_with(getppid()), Ok(()));
     }
 }

@@ -1,46 +1,48 @@
-//! What is said while the demonstration runs: a line that is rewritten on a terminal, and nothing elsewhere.
+//! What is said while the demonstration runs: a line that is rewritten on a terminal, and nothing
+//! elsewhere.
 
 use std::time::{Duration, Instant};
 
-use super::control::Control;
+use super::control::{Control, Phase};
 use lockstep_process::writing::standard;
 
 /// Between two rewritings.
 const INTERVAL: Duration = Duration::from_millis(200);
 
+/// A line of standard output comes after the line of progress was emptied: they are written by two
+/// threads. A terminal that takes nothing holds the demonstration up by so much.
+const EMPTIED_LIMIT: Duration = Duration::from_millis(100);
+
+/// Columns of a terminal that does not say.
+const COLUMNS: u16 = 80;
+
 /// Rewrites the line for ever; dropped, it leaves the terminal with an empty one.
-pub(super) async fn show(control: &Control, duration: Duration) {
+pub(super) async fn show(control: &Control) {
     if !standard::error_is_terminal() {
         return std::future::pending().await;
     }
     let _cleared = Cleared;
-    let start = Instant::now();
     loop {
         tokio::time::sleep(INTERVAL).await;
-        let lost = if control.lost_at_ns().is_some() {
-            ", a replica is lost"
-        } else {
-            ""
-        };
-        write(&format!(
-            "{:.1} of {:.1} s: {} writes acknowledged{lost}",
-            start.elapsed().as_secs_f64(),
-            duration.as_secs_f64(),
-            control.acknowledged()
-        ));
+        if let Some(phase) = control.phase() {
+            write(&line(&phase, control.acknowledged(), columns()));
+        }
     }
 }
 
 /// Says what is being waited for, on a terminal.
 pub(super) fn note(text: &str) {
     if standard::error_is_terminal() {
-        write(text);
+        write(&cut(text, columns()));
     }
 }
 
 /// Empties the line, on a terminal.
 pub(super) fn clear() {
-    note("");
+    if standard::error_is_terminal() {
+        write("");
+        standard::messages().wait_until_written(Instant::now() + EMPTIED_LIMIT);
+    }
 }
 
 struct Cleared;
@@ -51,7 +53,43 @@ impl Drop for Cleared {
     }
 }
 
+fn line(phase: &Phase, acknowledged: u64, columns: usize) -> String {
+    let text = match phase {
+        Phase::Load { what, since, of } => format!(
+            "{what}: {:.1} of {:.1} s; {acknowledged} writes acknowledged",
+            since.elapsed().as_secs_f64(),
+            of.as_secs_f64(),
+        ),
+        Phase::Step(what) => format!("{what}; {acknowledged} writes acknowledged"),
+    };
+    cut(&text, columns)
+}
+
+/// A line that is longer than the terminal is wide goes on in the next, and is not rewritten.
+fn cut(text: &str, columns: usize) -> String {
+    text.chars().take(columns.saturating_sub(1)).collect()
+}
+
+fn columns() -> usize {
+    terminal_size::terminal_size()
+        .map_or(COLUMNS, |(width, _)| width.0)
+        .into()
+}
+
 fn write(text: &str) {
     // Carriage return, then "erase in line" (ECMA-48).
     standard::messages().push(format!("\r\x1b[K{text}").as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_never_fills_the_terminal() {
+        let phase = Phase::Step("a new backup joins".into());
+        assert_eq!(line(&phase, 7, 80), "a new backup joins; 7 writes acknowledged");
+        assert_eq!(line(&phase, 7, 10), "a new bac");
+        assert_eq!(line(&phase, 7, 0), "");
+    }
 }

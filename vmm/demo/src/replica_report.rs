@@ -26,6 +26,11 @@ impl ReplicaEvent {
             other => Some(other.to_string()),
         }
     }
+
+    /// A field that is a number.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        self.fields.get(name)?.as_u64()
+    }
 }
 
 /// Counters of a replica, from the last line that has them.
@@ -68,6 +73,11 @@ impl ReplicaReport {
         }
     }
 
+    /// Number of events.
+    pub(super) fn len(&self) -> usize {
+        self.events.len()
+    }
+
     /// The first event of that name.
     pub(super) fn first(&self, event: &str) -> Option<&ReplicaEvent> {
         self.first_since(event, 0)
@@ -75,9 +85,24 @@ impl ReplicaReport {
 
     /// The first event of that name at or after a time.
     pub(super) fn first_since(&self, event: &str, at_ns: u64) -> Option<&ReplicaEvent> {
-        self.events
-            .iter()
-            .find(|known| known.event == event && known.at_ns >= at_ns)
+        let is_wanted = |known: &&ReplicaEvent| known.event == event && known.at_ns >= at_ns;
+        self.events.iter().find(is_wanted)
+    }
+
+    /// All events of that name at or after a time.
+    pub(super) fn all_since<'a>(
+        &'a self,
+        event: &'a str,
+        at_ns: u64,
+    ) -> impl Iterator<Item = &'a ReplicaEvent> {
+        let is_wanted = move |known: &&'a ReplicaEvent| known.event == event && known.at_ns >= at_ns;
+        self.events.iter().filter(is_wanted)
+    }
+
+    /// The last event of any of these names.
+    pub(super) fn last_of(&self, events: &[&str]) -> Option<&ReplicaEvent> {
+        let is_wanted = |known: &&ReplicaEvent| events.contains(&known.event.as_str());
+        self.events.iter().rev().find(is_wanted)
     }
 
     /// The counters as written last.

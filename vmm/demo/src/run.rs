@@ -1,26 +1,22 @@
 //! A demonstration from its start to its verdict.
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
 
-use super::client::{self, ClientRecord, Connection};
+use super::client::{self, Connection};
+use super::command_lines::Sides;
 use super::control::Control;
+use super::ending::{bring_down, read_everything_back};
 use super::load::LoadResult;
-use super::processes::Process;
+use super::rounds::{Course, Round, direct, tell};
 use super::scene::Scene;
-use super::timeline::{Loss, Timeline};
 use super::verdict::{Evidence, Verdict};
-use super::workload::{Findings, Workload};
+use super::workload::Workload;
 use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
-use lockstep_process::clock::monotonic_ns;
 use lockstep_process::signals::Signals;
 use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
@@ -47,13 +43,13 @@ pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
         .map_err(failed)?;
     runtime.block_on(async {
         let mut signals = Signals::listen();
-        let mut scene = Scene::prepare(executable)?;
+        let mut scene = Scene::prepare(executable, arguments.keep)?;
         let outcome = tokio::select! {
             outcome = perform(arguments, image, &mut scene) => outcome,
             () = signals.received() => Err(DemoError::Interrupted),
         };
         progress::clear();
-        if let Some(kept) = scene.clear(arguments.keep).await {
+        if let Some(kept) = scene.clear().await {
             tracing::info!("reports and messages are kept in {}", kept.display());
         }
         outcome
@@ -88,7 +84,12 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
             })?
             .into(),
     };
-    let address = scene.start(&image, arguments.timeout_ms).await?;
+    let sides = Sides {
+        image,
+        timeout_ms: arguments.timeout_ms,
+        transfer_mbit: arguments.transfer_mbit,
+    };
+    let address = scene.start(&sides).await?;
     let mut clients = Vec::new();
     for client in 0..arguments.clients {
         let connection = Connection::open(address)
@@ -109,22 +110,38 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
         let control = Arc::clone(&control);
         tasks.spawn(async move { client::drive(connection, workload, &control).await });
     }
-    let loss = tokio::select! {
-        loss = direct(arguments, scene, &control) => loss?,
-        () = progress::show(&control, arguments.duration) => None,
+    let mut course = tokio::select! {
+        course = direct(arguments, &sides, scene, &control) => course?,
+        () = progress::show(&control) => Course::default(),
     };
     control.stop();
     let records = tasks.join_all().await;
+    let waits = control.take_waits();
+    let gap_ns = waits.gap_ns();
+    if let Some(last) = course.rounds.last_mut() {
+        last.waits = waits;
+    }
     let (findings, mut troubles) = read_everything_back(&records, address).await;
+    let loss = course.rounds.last().map(|last| last.loss);
+    troubles.extend(course.troubles);
     troubles.extend(bring_down(scene, loss.as_ref()).await);
-    Ok(conclude(
-        arguments,
-        scene,
-        &records,
-        loss.as_ref(),
+
+    let stories: Vec<_> = course.rounds.iter().map(Round::story).collect();
+    let (load, reports) = (LoadResult::of(records.iter()), scene.reports());
+    let evidence = Evidence {
+        load: &load,
         findings,
-        &troubles,
-    ))
+        stories: &stories,
+        gap_ns: stories.first().map_or(gap_ns, |first| first.gap_ns),
+        reports: &reports,
+        troubles: &troubles,
+    };
+    // The others were told when the next one began.
+    stories
+        .last()
+        .into_iter()
+        .for_each(|last| tell(last, arguments.rounds));
+    Ok(conclude(arguments, &evidence))
 }
 
 fn plan(arguments: &DemoArguments) -> String {
@@ -138,177 +155,20 @@ fn plan(arguments: &DemoArguments) -> String {
         KillSignal::Kill => "killed",
         KillSignal::Stop => "stopped",
     };
-    format!(
+    let loss = format!(
         "{replica} is {what} after {} of {} s",
         seconds(arguments.after),
         seconds(arguments.duration)
-    )
-}
-
-/// Lets the load run, and a replica be lost in it.
-async fn direct(
-    arguments: &DemoArguments,
-    scene: &mut Scene,
-    control: &Control,
-) -> Result<Option<Loss>, DemoError> {
-    let start = Instant::now();
-    let end = start + arguments.duration;
-    if arguments.kill == Kill::None {
-        sleep_until(end).await;
-        still_a_pair(arguments, scene)?;
-        return Ok(None);
-    }
-    sleep_until(start + arguments.after).await;
-    still_a_pair(arguments, scene)?;
-    let victim = scene.pair().and_then(|(primary, backup)| match arguments.kill {
-        Kill::Primary => Some(primary),
-        Kill::Backup => Some(backup),
-        Kill::None => None,
-    });
-    let Some(victim) = victim else {
-        return Ok(None);
-    };
-    let mut loss = lose(arguments, victim);
-    control.lost(loss.at_ns);
-    if arguments.signal == KillSignal::Stop {
-        sleep_until(start + (arguments.after + arguments.duration) / 2).await;
-        loss.woken_at_ns = Some(monotonic_ns());
-        victim.signal(Signal::SIGCONT);
-    }
-    sleep_until(end).await;
-    Ok(Some(loss))
-}
-
-/// Neither replica has given up the other.
-fn still_a_pair(arguments: &DemoArguments, scene: &Scene) -> Result<(), DemoError> {
-    let (primary, backup) = scene.reports();
-    let parted = [("primary", &primary), ("backup", &backup)]
-        .into_iter()
-        .find_map(|(replica, report)| {
-            let cause = report.first("noticed")?.field("cause").unwrap_or_default();
-            Some((replica, cause))
-        });
-    match parted {
-        None => Ok(()),
-        Some((replica, cause)) => Err(DemoError::Parted {
-            replica,
-            cause,
-            timeout_ms: arguments.timeout_ms,
-        }),
+    );
+    match arguments.rounds {
+        1 => loss,
+        rounds => format!("{rounds} rounds: {loss}, then a new backup joins"),
     }
 }
 
-fn lose(arguments: &DemoArguments, victim: &Process) -> Loss {
-    let (process, at_ns) = (victim.id(), monotonic_ns());
-    victim.signal(match arguments.signal {
-        KillSignal::Kill => Signal::SIGKILL,
-        KillSignal::Stop => Signal::SIGSTOP,
-    });
-    Loss {
-        replica: arguments.kill,
-        signal: arguments.signal,
-        process,
-        at_ns,
-        woken_at_ns: None,
-    }
-}
-
-/// Reads what every client wrote, on connections of its own.
-async fn read_everything_back(records: &[ClientRecord], address: SocketAddr) -> (Findings, Vec<String>) {
-    let (mut findings, mut troubles) = (Findings::default(), Vec::new());
-    for (client, record) in records.iter().enumerate() {
-        let answers = async {
-            let mut connection = Connection::open(address).await?;
-            client::read_back(&mut connection, &record.workload).await
-        };
-        let answers = answers.await.unwrap_or_else(|error: io::Error| {
-            troubles.push(format!("what client {client} wrote cannot be read back: {error}"));
-            Vec::new()
-        });
-        findings.add(record.workload.judge(&answers));
-    }
-    (findings, troubles)
-}
-
-/// Ends the pair as a user would, and says what did not end as it must.
-async fn bring_down(scene: &mut Scene, loss: Option<&Loss>) -> Vec<String> {
-    let Some((primary, backup)) = scene.pair() else {
-        return Vec::new();
-    };
-    let Some(loss) = loss else {
-        primary.signal(Signal::SIGTERM);
-        let (primary_ended, backup_ended) = (primary.end().await, backup.end().await);
-        let diverged = |status: &io::Result<ExitStatus>| exit_code(status) == Some(Status::Divergence as i32);
-        let named = [
-            ("primary", primary_ended, primary),
-            ("backup", backup_ended, backup),
-        ];
-        let diverged = named.iter().filter(|(_, status, _)| diverged(status));
-        return diverged
-            .map(|(name, _, process)| format!("the {name} diverged: {}", process.messages()))
-            .collect();
-    };
-    let (victim, survivor) = if loss.replica == Kill::Primary {
-        (primary, backup)
-    } else {
-        (backup, primary)
-    };
-    let mut troubles = Vec::new();
-    if loss.signal == KillSignal::Stop {
-        let ended = victim.ended().await.and_then(|status| status.code());
-        if ended != Some(Status::Fenced as i32) {
-            let said = victim.messages();
-            troubles.push(format!(
-                "the woken replica was to end with status 41 and ended with {ended:?}: {said}"
-            ));
-        }
-    }
-    let ended = survivor.end().await;
-    if exit_code(&ended) != Some(Status::Success as i32) {
-        troubles.push(format!(
-            "the survivor did not end in good order ({ended:?}): {}",
-            survivor.messages()
-        ));
-    }
-    troubles
-}
-
-fn exit_code(status: &io::Result<ExitStatus>) -> Option<i32> {
-    status.as_ref().ok().and_then(ExitStatus::code)
-}
-
-fn conclude(
-    arguments: &DemoArguments,
-    scene: &Scene,
-    records: &[ClientRecord],
-    loss: Option<&Loss>,
-    findings: Findings,
-    troubles: &[String],
-) -> Status {
-    let load = LoadResult::of(records.iter());
-    let (primary, backup) = scene.reports();
-    let timeline = loss.map(|loss| {
-        let (lost, survivor) = if loss.replica == Kill::Primary {
-            (&primary, &backup)
-        } else {
-            (&backup, &primary)
-        };
-        Timeline::of(loss, lost, survivor, &load)
-    });
-    let evidence = Evidence {
-        load: &load,
-        findings,
-        timeline: timeline.as_ref(),
-        primary: &primary,
-        backup: &backup,
-        troubles,
-    };
-    let verdict = Verdict::of(&evidence);
-    timeline
-        .iter()
-        .flat_map(Timeline::lines)
-        .for_each(|line| say(&line));
-    verdict.lines(&evidence).iter().for_each(|line| say(line));
+fn conclude(arguments: &DemoArguments, evidence: &Evidence<'_>) -> Status {
+    let verdict = Verdict::of(evidence);
+    verdict.lines(evidence).iter().for_each(|line| say(line));
     if arguments.json {
         // A structure of numbers always has a JSON form.
         say(&serde_json::to_string(&verdict).unwrap_or_default());
@@ -321,6 +181,6 @@ fn conclude(
 }
 
 /// A line on standard output. Who closed it still gets the exit status.
-fn say(line: &str) {
+pub(super) fn say(line: &str) {
     standard::console().push(format!("{line}\n").as_bytes());
 }

@@ -1,22 +1,29 @@
 //! The processes of a demonstration and their directory, from setting up to clearing away.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::client::Connection;
-use super::command_lines::Places;
+use super::command_lines::{Places, Sides};
+use super::control::{Control, Phase};
+use super::folder::Folder;
+use super::joining::{self, Started};
 use super::processes::Process;
 use super::replica_report::ReplicaReport;
 use super::resp::Reply;
-use super::{DemoError, progress};
+use super::{DemoError, Kill, progress};
+use lockstep_process::clock::monotonic_ns;
 
 /// The longest any step of setting up takes: on an emulated host a guest starts in seconds.
 const START_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// The longest a new backup takes in all, however often it begins again: ten times what 64 MiB of
+/// memory take at 1 Mbit/s, the least bandwidth that can be asked for.
+const JOIN_TIME_MAX: Duration = Duration::from_secs(90 * 60);
 
 /// Between two looks at a report.
 const LOOK_INTERVAL: Duration = Duration::from_millis(5);
@@ -24,76 +31,88 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(5);
 /// Between two attempts to use the guest while it starts.
 const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A switch and a pair.
+/// A side of the machine.
+pub(super) struct Side {
+    /// Its process.
+    pub(super) process: Process,
+    /// Where it reports.
+    pub(super) report: PathBuf,
+}
+
+impl Side {
+    /// What it has reported.
+    pub(super) fn reported(&self) -> ReplicaReport {
+        ReplicaReport::read(&self.report)
+    }
+}
+
+/// A switch and the sides of a machine.
 pub(super) struct Scene {
-    directory: Option<TempDir>,
+    folder: Option<Folder>,
     pub(super) places: Places,
     executable: PathBuf,
     switch: Option<Process>,
-    primary: Option<Process>,
-    backup: Option<Process>,
+    primary: Option<Side>,
+    backup: Option<Side>,
+    past: Vec<Side>,
+    started: usize,
 }
 
 impl Scene {
-    /// A directory for processes of `executable`.
-    pub(super) fn prepare(executable: PathBuf) -> Result<Self, DemoError> {
+    /// A directory for processes of `executable`, which is kept if it is to be.
+    pub(super) fn prepare(executable: PathBuf, keep: bool) -> Result<Self, DemoError> {
         let failed = |action| move |source| DemoError::Directory { action, source };
-        let prefix = "lockstep-demo-";
-        let directory = tempfile::Builder::new()
-            .prefix(prefix)
-            .tempdir()
-            .map_err(failed("make a directory"))?;
-        let places = Places::new(directory.path());
+        let folder = Folder::make(&std::env::temp_dir(), keep).map_err(failed("make a directory"))?;
+        let places = Places::new(folder.path());
         std::fs::create_dir(places.shared()).map_err(failed("make the shared directory"))?;
         Ok(Self {
-            directory: Some(directory),
+            folder: Some(folder),
             places,
             executable,
             switch: None,
             primary: None,
             backup: None,
+            past: Vec::new(),
+            started: 0,
         })
     }
 
     /// Starts everything; gives the address at which clients reach the guest, which answers there.
-    pub(super) async fn start(&mut self, image: &Path, timeout_ms: u64) -> Result<SocketAddr, DemoError> {
+    pub(super) async fn start(&mut self, sides: &Sides) -> Result<SocketAddr, DemoError> {
         progress::note("starting the switch");
         let address = self.start_switch().await?;
         progress::note("starting the primary");
-        let arguments = self.places.replica("primary", image, timeout_ms);
-        let primary = Process::start(&self.executable, "primary", &arguments, &self.places, false)?;
+        let primary = self.start_side(sides)?;
         let primary = self.primary.insert(primary);
-        await_event(
-            primary,
-            &self.places.report("primary"),
-            "listening",
-            "starting the primary",
-        )
-        .await?;
+        await_event(primary, "listening", "starting the primary").await?;
         progress::note("starting the backup");
-        let arguments = self.places.replica("backup", image, timeout_ms);
-        let backup = Process::start(&self.executable, "backup", &arguments, &self.places, false)?;
+        let backup = self.start_side(sides)?;
         let backup = self.backup.insert(backup);
-        await_event(
-            backup,
-            &self.places.report("backup"),
-            "protected",
-            "protecting the guest",
-        )
-        .await?;
+        await_event(backup, "protected", "protecting the guest").await?;
         progress::note("waiting for the guest");
         self.await_guest(address).await?;
         Ok(address)
     }
 
+    fn start_side(&mut self, sides: &Sides) -> Result<Side, DemoError> {
+        self.started += 1;
+        let name = format!("replica-{}", self.started);
+        let arguments = self.places.replica(&name, sides);
+        let command = ("replica", name.as_str());
+        let process = Process::start(&self.executable, command, &arguments, &self.places, false)?;
+        let report = self.places.report(&name);
+        Ok(Side { process, report })
+    }
+
     async fn start_switch(&mut self) -> Result<SocketAddr, DemoError> {
         let arguments = self.places.switch();
-        let switch = Process::start(&self.executable, "switch", &arguments, &self.places, true)?;
+        let command = ("switch", "switch");
+        let switch = Process::start(&self.executable, command, &arguments, &self.places, true)?;
         let switch = self.switch.insert(switch);
         let mut line = String::new();
         if let Some(output) = switch.child().stdout.take() {
             let read = timeout(START_TIME_MAX, BufReader::new(output).read_line(&mut line)).await;
-            read.map_err(|_| late("starting the switch", switch))?
+            read.map_err(|_| late("starting the switch", START_TIME_MAX, switch))?
                 .map_err(|source| DemoError::Spawn {
                     process: "switch",
                     source,
@@ -109,7 +128,7 @@ impl Scene {
                 // Without its line it is about to end; the reason is in its messages.
                 let _ = switch.ended().await;
                 switch.check()?;
-                Err(late("starting the switch", switch))
+                Err(late("starting the switch", START_TIME_MAX, switch))
             }
         }
     }
@@ -124,69 +143,112 @@ impl Scene {
             }
             self.check()?;
             if Instant::now() > deadline {
-                let messages = self.primary.as_ref().map(Process::messages).unwrap_or_default();
+                let primary = self.primary.as_ref();
                 return Err(DemoError::NotInTime {
                     what: "the guest's first answer",
                     limit: START_TIME_MAX,
-                    messages,
+                    messages: primary.map(|side| side.process.messages()).unwrap_or_default(),
                 });
             }
             sleep(CONNECT_INTERVAL).await;
         }
     }
 
-    /// An error where any process has ended.
-    pub(super) fn check(&mut self) -> Result<(), DemoError> {
-        self.processes().try_for_each(Process::check)
+    /// Who was lost is gone: the side that is left is the primary.
+    pub(super) fn settle(&mut self, lost: Kill) {
+        let gone = match lost {
+            Kill::Primary => std::mem::replace(&mut self.primary, self.backup.take()),
+            Kill::Backup => self.backup.take(),
+            Kill::None => None,
+        };
+        self.past.extend(gone);
+    }
+
+    /// Starts a new backup, and waits until it is armed.
+    pub(super) async fn join(&mut self, sides: &Sides, control: &Control) -> Result<Started, DemoError> {
+        let at_ns = monotonic_ns();
+        let newcomer = self.start_side(sides)?;
+        let started = Started {
+            process: newcomer.process.id(),
+            at_ns,
+        };
+        self.backup = Some(newcomer);
+        let end = Instant::now() + JOIN_TIME_MAX;
+        let mut step_end = Instant::now() + START_TIME_MAX;
+        let mut seen = 0;
+        loop {
+            self.check()?;
+            let Some((primary, backup)) = self.pair() else {
+                return Ok(started);
+            };
+            let reported = backup.reported();
+            let is_armed = reported.first("armed").is_some();
+            if is_armed && primary.reported().first_since("armed", at_ns).is_some() {
+                return Ok(started);
+            }
+            control.enter(Phase::Step(joining::progress(&reported)));
+            // Each report of it is a step, which has its own time.
+            if reported.len() > seen {
+                seen = reported.len();
+                step_end = Instant::now() + START_TIME_MAX;
+            }
+            let (now, what) = (Instant::now(), "arming a new backup");
+            if now > end {
+                return Err(late(what, JOIN_TIME_MAX, &backup.process));
+            }
+            if now > step_end {
+                return Err(late(what, START_TIME_MAX, &backup.process));
+            }
+            sleep(LOOK_INTERVAL).await;
+        }
+    }
+
+    /// An error where any process has ended that was not lost.
+    fn check(&mut self) -> Result<(), DemoError> {
+        let sides = [&mut self.primary, &mut self.backup].into_iter().flatten();
+        let processes = sides.map(|side| &mut side.process).chain(&mut self.switch);
+        processes.into_iter().try_for_each(Process::check)
     }
 
     /// The primary, and the backup.
-    pub(super) fn pair(&mut self) -> Option<(&mut Process, &mut Process)> {
+    pub(super) fn pair(&mut self) -> Option<(&mut Side, &mut Side)> {
         Some((self.primary.as_mut()?, self.backup.as_mut()?))
     }
 
-    /// What the primary and the backup have reported.
-    pub(super) fn reports(&self) -> (ReplicaReport, ReplicaReport) {
-        let read = |role| ReplicaReport::read(&self.places.report(role));
-        (read("primary"), read("backup"))
+    /// What all sides that there were have reported, in the order in which they were started.
+    pub(super) fn reports(&self) -> Vec<ReplicaReport> {
+        let names = (1..=self.started).map(|number| format!("replica-{number}"));
+        names
+            .map(|name| ReplicaReport::read(&self.places.report(&name)))
+            .collect()
     }
 
     /// Kills what still runs and removes the directory, or keeps it; gives its path then.
-    pub(super) async fn clear(&mut self, keep: bool) -> Option<PathBuf> {
-        for process in self.processes() {
+    pub(super) async fn clear(&mut self) -> Option<PathBuf> {
+        let sides = [&mut self.primary, &mut self.backup].into_iter().flatten();
+        let sides = sides.chain(&mut self.past).map(|side| &mut side.process);
+        for process in sides.chain(&mut self.switch) {
             // What cannot be waited for was never there.
             let _ = process.kill().await;
         }
-        let directory = self.directory.take()?;
-        if keep { Some(directory.keep()) } else { None }
-    }
-
-    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
-        [&mut self.switch, &mut self.primary, &mut self.backup]
-            .into_iter()
-            .flatten()
+        self.folder.take()?.leave()
     }
 }
 
-fn late(what: &'static str, process: &Process) -> DemoError {
+fn late(what: &'static str, limit: Duration, process: &Process) -> DemoError {
     DemoError::NotInTime {
         what,
-        limit: START_TIME_MAX,
+        limit,
         messages: process.messages(),
     }
 }
 
-async fn await_event(
-    process: &mut Process,
-    report: &Path,
-    event: &str,
-    what: &'static str,
-) -> Result<(), DemoError> {
+async fn await_event(side: &mut Side, event: &str, what: &'static str) -> Result<(), DemoError> {
     let deadline = Instant::now() + START_TIME_MAX;
-    while ReplicaReport::read(report).first(event).is_none() {
-        process.check()?;
+    while side.reported().first(event).is_none() {
+        side.process.check()?;
         if Instant::now() > deadline {
-            return Err(late(what, process));
+            return Err(late(what, START_TIME_MAX, &side.process));
         }
         sleep(LOOK_INTERVAL).await;
     }

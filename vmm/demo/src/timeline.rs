@@ -1,8 +1,8 @@
 //! What happened when a replica was lost, and how long each part took. Pure.
 
 use super::arguments::{Kill, KillSignal};
-use super::load::LoadResult;
 use super::replica_report::{ReplicaEvent, ReplicaReport};
+use super::waits::Waits;
 
 /// The loss of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +20,8 @@ pub(super) struct Loss {
 }
 
 impl Loss {
-    fn survivor(&self) -> &'static str {
+    /// The role of the side that goes on.
+    pub(super) fn survivor(&self) -> &'static str {
         if self.replica == Kill::Primary {
             "backup"
         } else {
@@ -28,7 +29,8 @@ impl Loss {
         }
     }
 
-    fn lost(&self) -> &'static str {
+    /// The role of the side that is lost.
+    pub(super) fn lost(&self) -> &'static str {
         if self.replica == Kill::Primary {
             "primary"
         } else {
@@ -59,18 +61,20 @@ pub(super) struct Timeline {
     pub(super) arbitrate_ms: Option<f64>,
     /// From noticing to acting alone: live, or, for a primary, solo.
     pub(super) live_ms: Option<f64>,
+    /// The generation that was won.
+    pub(super) generation: Option<u64>,
 }
 
 impl Timeline {
     /// The timeline of `loss` from what the replicas reported and the clients saw.
-    pub(super) fn of(loss: &Loss, lost: &ReplicaReport, survivor: &ReplicaReport, load: &LoadResult) -> Self {
+    pub(super) fn of(loss: &Loss, lost: &ReplicaReport, survivor: &ReplicaReport, waits: &Waits) -> Self {
         let since = |event| survivor.first_since(event, loss.at_ns);
         let (noticed, won) = (since("noticed"), since("won"));
         let alone = since("live").or_else(|| since("solo"));
         let mut moments = vec![loss_moment(loss)];
         let survivors = [noticed, won, since("replayed"), alone].into_iter().flatten();
         moments.extend(survivors.map(|event| survivor_moment(loss, event)));
-        let first_reply = alone.and_then(|alone| load.first_reply_since(alone.at_ns));
+        let first_reply = alone.and_then(|alone| waits.first_reply_since(alone.at_ns));
         moments.extend(first_reply.map(|at_ns| moment(at_ns, "first reply to a client".to_owned())));
         moments.extend(woken_moments(loss, lost));
         moments.sort_by_key(|moment| moment.at_ns);
@@ -82,7 +86,14 @@ impl Timeline {
             detect_ms: between(Some(loss.at_ns), noticed),
             arbitrate_ms: between(noticed_ns, won),
             live_ms: between(noticed_ns, alone),
+            generation: won.and_then(|won| won.number("generation")),
         }
+    }
+
+    /// Adds what followed.
+    pub(super) fn add(&mut self, moments: Vec<Moment>) {
+        self.moments.extend(moments);
+        self.moments.sort_by_key(|moment| moment.at_ns);
     }
 
     /// A line for each moment, in milliseconds since the loss.
@@ -104,7 +115,8 @@ pub(super) fn milliseconds(from_ns: u64, to_ns: u64) -> f64 {
     (to_ns.saturating_sub(from_ns) / 1_000) as f64 / 1_000.0
 }
 
-fn moment(at_ns: u64, what: String) -> Moment {
+/// A moment.
+pub(super) fn moment(at_ns: u64, what: String) -> Moment {
     Moment { at_ns, what }
 }
 
@@ -173,9 +185,10 @@ mod tests {
     #[test]
     fn a_killed_primary_gives_the_whole_story() {
         let loss = loss(Kill::Primary, KillSignal::Kill, None);
-        let timeline = Timeline::of(&loss, &"".into(), &BACKUP.into(), &LoadResult::default());
+        let timeline = Timeline::of(&loss, &"".into(), &BACKUP.into(), &Waits::default());
         let parts = (timeline.detect_ms, timeline.arbitrate_ms, timeline.live_ms);
         assert_eq!(parts, (Some(2.0), Some(2.5), Some(4.0)));
+        assert_eq!(timeline.generation, Some(1));
         assert_eq!(
             timeline.lines(),
             [
@@ -194,7 +207,7 @@ mod tests {
 {"at_ns":11500000,"event":"won","generation":1}
 {"at_ns":11600000,"event":"solo","generation":1}"#;
         let loss = loss(Kill::Backup, KillSignal::Kill, None);
-        let timeline = Timeline::of(&loss, &"".into(), &primary.into(), &LoadResult::default());
+        let timeline = Timeline::of(&loss, &"".into(), &primary.into(), &Waits::default());
         assert_eq!(timeline.live_ms, Some(0.6));
         assert_eq!(
             timeline.lines().last().unwrap(),
@@ -206,7 +219,7 @@ mod tests {
     fn a_stopped_primary_is_woken_and_fenced() {
         let primary = r#"{"at_ns":60000000,"event":"fenced","generation":1}"#;
         let loss = loss(Kill::Primary, KillSignal::Stop, Some(50 * MS));
-        let timeline = Timeline::of(&loss, &primary.into(), &BACKUP.into(), &LoadResult::default());
+        let timeline = Timeline::of(&loss, &primary.into(), &BACKUP.into(), &Waits::default());
         let lines = timeline.lines();
         assert_eq!(lines[0], "     0.000 ms  primary stopped (SIGSTOP, process 7)");
         assert_eq!(lines[5], "    40.000 ms  primary woken (SIGCONT)");
@@ -217,7 +230,7 @@ mod tests {
     fn what_did_not_happen_has_no_time() {
         let loss = loss(Kill::Primary, KillSignal::Kill, None);
         let early = r#"{"at_ns":9000000,"event":"noticed","cause":"before the loss"}"#;
-        let timeline = Timeline::of(&loss, &"".into(), &early.into(), &LoadResult::default());
+        let timeline = Timeline::of(&loss, &"".into(), &early.into(), &Waits::default());
         assert_eq!(
             (timeline.detect_ms, timeline.live_ms, timeline.moments.len()),
             (None, None, 1)

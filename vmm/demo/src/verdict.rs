@@ -2,9 +2,11 @@
 
 use serde::Serialize;
 
+use super::joining::Joining;
 use super::load::LoadResult;
 use super::replica_report::ReplicaReport;
-use super::timeline::{Timeline, milliseconds};
+use super::rounds::Story;
+use super::timeline::milliseconds;
 use super::workload::Findings;
 
 /// The result for programs. The keys are an interface: they stay.
@@ -22,24 +24,85 @@ pub(super) struct Verdict {
     pub(super) lost_writes: u64,
     /// Replies that were not the one right one.
     pub(super) wrong_reads: u64,
-    /// From the loss to noticing; null without a loss.
+    /// From the first loss to noticing; null without a loss.
     pub(super) detect_ms: Option<f64>,
-    /// From noticing to the won test-and-set; null without a loss.
+    /// From noticing it to the won test-and-set; null without a loss.
     pub(super) arbitrate_ms: Option<f64>,
-    /// From noticing to acting alone; null without a loss.
+    /// From noticing it to acting alone; null without a loss.
     pub(super) live_ms: Option<f64>,
-    /// The longest any client waited for a reply around the loss.
+    /// The longest any client waited for a reply around the first loss.
     pub(super) client_gap_ms: f64,
-    /// Divergences found by either replica.
+    /// Divergences found by any replica.
     pub(super) divergences: u64,
-    /// Entries of the log.
+    /// Entries of the log of the first pair.
     pub(super) log_entries: u64,
-    /// Bytes of the log.
+    /// Bytes of it.
     pub(super) log_bytes: u64,
-    /// Median of the time outputs waited in the gate, in microseconds.
+    /// Median of the time outputs waited in the gate before the first loss, in microseconds.
     pub(super) held_us_p50: u64,
     /// 99th percentile of it.
     pub(super) held_us_p99: u64,
+    /// Every loss, and what followed.
+    pub(super) rounds: Vec<RoundVerdict>,
+}
+
+/// A round for programs. What did not happen is null.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub(super) struct RoundVerdict {
+    /// Its ordinal, from 1.
+    pub(super) round: u16,
+    /// Role of the side that was lost.
+    pub(super) lost: &'static str,
+    /// Its process.
+    pub(super) lost_process: u32,
+    /// The process that was left.
+    pub(super) survivor_process: u32,
+    /// The generation that the survivor won.
+    pub(super) generation: Option<u64>,
+    /// From the loss to noticing.
+    pub(super) detect_ms: Option<f64>,
+    /// From noticing to the won test-and-set.
+    pub(super) arbitrate_ms: Option<f64>,
+    /// From noticing to acting alone.
+    pub(super) live_ms: Option<f64>,
+    /// The longest any client waited for a reply around the loss.
+    pub(super) client_gap_ms: f64,
+    /// The new backup's process.
+    pub(super) new_backup_process: Option<u32>,
+    /// From its start until it began to receive the machine.
+    pub(super) join_ms: Option<f64>,
+    /// Bytes that were sent for that.
+    pub(super) copied_bytes: Option<u64>,
+    /// Time that took.
+    pub(super) copy_ms: Option<f64>,
+    /// From having everything until it was armed.
+    pub(super) arm_ms: Option<f64>,
+    /// From the loss until the guest was protected again.
+    pub(super) unprotected_ms: Option<f64>,
+}
+
+impl RoundVerdict {
+    fn of(story: &Story) -> Self {
+        let (timeline, joining) = (&story.timeline, story.joining.as_ref());
+        let armed_at_ns = joining.and_then(Joining::armed_at_ns);
+        Self {
+            round: story.number,
+            lost: story.loss.lost(),
+            lost_process: story.loss.process,
+            survivor_process: story.survivor,
+            generation: timeline.generation,
+            detect_ms: timeline.detect_ms,
+            arbitrate_ms: timeline.arbitrate_ms,
+            live_ms: timeline.live_ms,
+            client_gap_ms: milliseconds(0, story.gap_ns),
+            new_backup_process: joining.map(|joining| joining.started.process),
+            join_ms: joining.and_then(Joining::join_ms),
+            copied_bytes: joining.and_then(Joining::copied_bytes),
+            copy_ms: joining.and_then(Joining::copy_ms),
+            arm_ms: joining.and_then(Joining::arm_ms),
+            unprotected_ms: armed_at_ns.map(|armed_at_ns| milliseconds(story.loss.at_ns, armed_at_ns)),
+        }
+    }
 }
 
 /// What the verdict is made from.
@@ -48,12 +111,12 @@ pub(super) struct Evidence<'a> {
     pub(super) load: &'a LoadResult,
     /// What reading everything back showed.
     pub(super) findings: Findings,
-    /// What happened around the loss, if there was one.
-    pub(super) timeline: Option<&'a Timeline>,
-    /// The primary's report.
-    pub(super) primary: &'a ReplicaReport,
-    /// The backup's.
-    pub(super) backup: &'a ReplicaReport,
+    /// What happened around each loss, if there were any.
+    pub(super) stories: &'a [Story],
+    /// The longest wait around the first loss; at all where there was none. In nanoseconds.
+    pub(super) gap_ns: u64,
+    /// The sides' reports, in the order in which they were started.
+    pub(super) reports: &'a [ReplicaReport],
     /// What else was not as it must be.
     pub(super) troubles: &'a [String],
 }
@@ -61,10 +124,24 @@ pub(super) struct Evidence<'a> {
 impl Verdict {
     /// Judges.
     pub(super) fn of(evidence: &Evidence<'_>) -> Self {
-        let (primary, backup) = (evidence.primary.statistics(), evidence.backup.statistics());
+        let first = evidence.stories.first();
+        let timeline = first.map(|first| &first.timeline);
         // Outputs wait in the gate of the primary as long as there is a backup: until the loss.
-        let protected = evidence.timeline.map_or(u64::MAX, |timeline| timeline.lost_at_ns);
-        let holder = evidence.primary.statistics_until(protected);
+        let protected_until = first.map_or(u64::MAX, |first| first.loss.at_ns);
+        let joined = first.and_then(|first| first.joining.as_ref());
+        let first_until = joined.map_or(u64::MAX, |joining| joining.started.at_ns);
+        let first_pair = evidence.reports.iter().take(2);
+        let pair: Vec<_> = first_pair
+            .map(|report| report.statistics_until(first_until))
+            .collect();
+        let holder = evidence.reports.first();
+        let holder = holder
+            .map(|report| report.statistics_until(protected_until))
+            .unwrap_or_default();
+        let divergences = evidence
+            .reports
+            .iter()
+            .map(|report| report.statistics().divergences);
         let load = evidence.load;
         let mut verdict = Self {
             ok: false,
@@ -73,15 +150,16 @@ impl Verdict {
             acknowledged_writes: load.acknowledged_writes,
             lost_writes: evidence.findings.lost_writes,
             wrong_reads: load.wrong_reads + evidence.findings.wrong_reads,
-            detect_ms: evidence.timeline.and_then(|timeline| timeline.detect_ms),
-            arbitrate_ms: evidence.timeline.and_then(|timeline| timeline.arbitrate_ms),
-            live_ms: evidence.timeline.and_then(|timeline| timeline.live_ms),
-            client_gap_ms: milliseconds(0, load.client_gap_ns()),
-            divergences: primary.divergences + backup.divergences,
-            log_entries: primary.log_entries.max(backup.log_entries),
-            log_bytes: primary.log_bytes.max(backup.log_bytes),
+            detect_ms: timeline.and_then(|timeline| timeline.detect_ms),
+            arbitrate_ms: timeline.and_then(|timeline| timeline.arbitrate_ms),
+            live_ms: timeline.and_then(|timeline| timeline.live_ms),
+            client_gap_ms: milliseconds(0, evidence.gap_ns),
+            divergences: divergences.sum(),
+            log_entries: pair.iter().map(|side| side.log_entries).max().unwrap_or(0),
+            log_bytes: pair.iter().map(|side| side.log_bytes).max().unwrap_or(0),
             held_us_p50: holder.held_us_p50,
             held_us_p99: holder.held_us_p99,
+            rounds: evidence.stories.iter().map(RoundVerdict::of).collect(),
         };
         verdict.ok = verdict.objections(evidence).is_empty();
         verdict
@@ -102,8 +180,8 @@ impl Verdict {
         if self.acknowledged_writes == 0 {
             objections.push("no write was ever acknowledged".to_owned());
         }
-        if evidence.timeline.is_some() && self.live_ms.is_none() {
-            objections.push("the survivor never went on alone".to_owned());
+        for round in self.rounds.iter().filter(|round| round.live_ms.is_none()) {
+            objections.push(format!("round {}: the survivor never went on alone", round.round));
         }
         objections.extend(evidence.troubles.iter().cloned());
         objections
@@ -124,18 +202,21 @@ impl Verdict {
                 "{} writes acknowledged, {} lost; {} wrong answers",
                 self.acknowledged_writes, self.lost_writes, self.wrong_reads
             ),
-            format!("longest wait for a reply: {:.1} ms", self.client_gap_ms),
-            format!(
+            self.gaps(),
+        ];
+        // With several rounds these are of the first, which says little of the others.
+        if self.rounds.len() < 2 {
+            lines.push(format!(
                 "outputs waited in the gate: median {} µs, 99 % {} µs",
                 self.held_us_p50, self.held_us_p99
-            ),
-            format!(
+            ));
+            lines.push(format!(
                 "log: {} entries, {} KiB; divergences: {}",
                 self.log_entries,
                 self.log_bytes / 1024,
                 self.divergences
-            ),
-        ];
+            ));
+        }
         lines.extend(
             evidence
                 .load
@@ -152,141 +233,27 @@ impl Verdict {
         );
         let objections = self.objections(evidence);
         let lossless = "nothing was lost, broken or wrong";
-        lines.push(match (objections.is_empty(), evidence.timeline.is_some()) {
-            (true, true) => format!("verdict: the virtual machine outlived the loss; {lossless}"),
-            (true, false) => format!("verdict: {lossless}"),
+        lines.push(match (objections.is_empty(), self.rounds.len()) {
+            (true, 0) => format!("verdict: {lossless}"),
+            (true, 1) => format!("verdict: the virtual machine outlived the loss; {lossless}"),
+            (true, losses) => format!("verdict: the virtual machine outlived {losses} losses; {lossless}"),
             (false, _) => format!("verdict: FAILED: {}", objections.join("; ")),
         });
         lines
     }
+
+    fn gaps(&self) -> String {
+        if self.rounds.len() < 2 {
+            return format!("longest wait for a reply: {:.1} ms", self.client_gap_ms);
+        }
+        let gaps = self
+            .rounds
+            .iter()
+            .map(|round| format!("{:.1}", round.client_gap_ms));
+        let gaps: Vec<String> = gaps.collect();
+        format!("longest wait for a reply, a round: {} ms", gaps.join(", "))
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn good_load() -> LoadResult {
-        LoadResult {
-            clients: 8,
-            acknowledged_writes: 100,
-            ..LoadResult::default()
-        }
-    }
-
-    fn judged(
-        load: &LoadResult,
-        findings: Findings,
-        timeline: Option<&Timeline>,
-        troubles: &[String],
-    ) -> (Verdict, String) {
-        let primary = r#"{"at_ns":1,"event":"statistics","log_entries":50,"log_bytes":4096,"outputs":9,"held_us_p50":110,"held_us_p99":220}"#;
-        let backup = r#"{"at_ns":1,"event":"summary","log_entries":48,"log_bytes":4000,"outputs":2,"held_us_p50":1,"held_us_p99":2}"#;
-        let (primary, backup) = (primary.into(), backup.into());
-        let evidence = Evidence {
-            load,
-            findings,
-            timeline,
-            primary: &primary,
-            backup: &backup,
-            troubles,
-        };
-        let verdict = Verdict::of(&evidence);
-        let text = verdict.lines(&evidence).join("\n");
-        (verdict, text)
-    }
-
-    #[test]
-    fn json_has_exactly_the_agreed_keys() {
-        let (verdict, _) = judged(&good_load(), Findings::default(), None, &[]);
-        let json = serde_json::to_value(&verdict).unwrap();
-        let mut keys: Vec<_> = json.as_object().unwrap().keys().map(String::as_str).collect();
-        keys.sort_unstable();
-        let mut agreed = [
-            "ok",
-            "clients",
-            "connections_broken",
-            "acknowledged_writes",
-            "lost_writes",
-            "wrong_reads",
-            "detect_ms",
-            "arbitrate_ms",
-            "live_ms",
-            "client_gap_ms",
-            "divergences",
-            "log_entries",
-            "log_bytes",
-            "held_us_p50",
-            "held_us_p99",
-        ];
-        agreed.sort_unstable();
-        assert_eq!(keys, agreed);
-    }
-
-    #[test]
-    fn a_good_run_is_ok() {
-        let timeline = Timeline {
-            detect_ms: Some(1.0),
-            arbitrate_ms: Some(2.0),
-            live_ms: Some(3.0),
-            lost_at_ns: 10,
-            ..Timeline::default()
-        };
-        let (verdict, text) = judged(&good_load(), Findings::default(), Some(&timeline), &[]);
-        assert!(verdict.ok);
-        assert_eq!(
-            (verdict.log_entries, verdict.held_us_p50, verdict.held_us_p99),
-            (50, 110, 220)
-        );
-        assert!(
-            text.ends_with("outlived the loss; nothing was lost, broken or wrong"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn every_fault_fails_it_and_is_named() {
-        let broken = LoadResult {
-            broken: vec!["reset".into()],
-            ..good_load()
-        };
-        let wrong = LoadResult {
-            wrong_reads: 2,
-            ..good_load()
-        };
-        let idle = LoadResult {
-            acknowledged_writes: 0,
-            ..good_load()
-        };
-        let lost = Findings {
-            lost_writes: 3,
-            wrong_reads: 0,
-        };
-        let dead = Timeline {
-            lost_at_ns: 10,
-            ..Timeline::default()
-        };
-        let none = Findings::default();
-        for ((verdict, text), named) in [
-            (judged(&broken, none, None, &[]), "1 connections broken"),
-            (judged(&wrong, none, None, &[]), "2 wrong answers"),
-            (judged(&idle, none, None, &[]), "no write was ever acknowledged"),
-            (
-                judged(&good_load(), lost, None, &[]),
-                "3 acknowledged writes lost",
-            ),
-            (
-                judged(&good_load(), none, Some(&dead), &[]),
-                "the survivor never went on alone",
-            ),
-            (
-                judged(&good_load(), none, None, &["the moon fell".into()]),
-                "the moon fell",
-            ),
-        ] {
-            assert!(
-                !verdict.ok && text.contains("FAILED") && text.contains(named),
-                "{text}"
-            );
-        }
-    }
-}
+mod tests;

@@ -30,7 +30,7 @@ pub fn figures() -> Value {
 
 fn demonstration() -> Option<Value> {
     let mut command = lockstep();
-    command.args(["demo", "--json", "--after", "1", "--duration", "2"]);
+    command.args(["demo", "--json", "--rounds", "1", "--after", "1", "--duration", "2"]);
     let ended = Process::start("demo", &mut command).wait();
     let last = ended.stdout.lines().last().unwrap_or_default();
     let result: Option<Value> = serde_json::from_str(last).ok();
