@@ -1,7 +1,7 @@
 //! `lockstep demo`: what a program reads from it and what a person sees, whatever is lost.
 
-use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Process, Redirect, Scratch, Stream, kvm, lockstep, wait_until};
+use lockstep_tests::harness::process::{Redirect, Stream, run};
+use lockstep_tests::harness::{Process, Scratch, kvm, lockstep, wait_until};
 use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, ttyname};
@@ -243,7 +243,7 @@ fn a_terminal_shows_how_far_the_copy_is_in_one_line() {
     let seen = on_a_terminal(&[&times[..], &["--rounds", "2", "--transfer-mbit", "1"]].concat());
     let copied: Vec<&str> = seen
         .split("\r\u{1b}[K")
-        .filter(|line| line.contains("a new backup joins: ") && line.contains("KiB of memory copied"))
+        .filter(|line| line.contains("new backup joins: ") && line.contains("MiB copied"))
         .collect();
     assert!(
         copied.iter().any(|line| *line != copied[0]),

@@ -33,26 +33,26 @@ pub enum KillSignal {
 
 /// Text below the options.
 const AFTER_HELP: &str = "\
-A round: the primary is lost under load, its backup goes on, and a new backup joins, which is sent the
-machine while the guest runs. Once that one is armed the next round begins, and the side that went on is
-lost too. The last round ends without a new backup. The clients keep their connections throughout.
+A round: the primary is lost under load, its backup goes on, and a new backup joins, to which the machine is \
+copied while its guest runs. When that one is armed the next round begins, and the side that went on is lost \
+too. The last round ends without a new backup. All clients keep their connections throughout.
 
-  --kill backup     in each round the backup is lost, and the same primary goes on
-  --kill none       there is one round, in which nothing is lost; --rounds changes nothing
-  --signal stop     in each round the lost side is woken halfway through the rest of it, and must end
-                    with status 41 (fenced) before the new backup is started
+With --kill backup    the backup is lost in each round, and the same primary goes on
+With --kill none      nothing is lost in the time of one round; --rounds changes nothing
+With --signal stop    the lost side is woken halfway through the rest of its round,
+                      and must end with status 41 (fenced); then a new backup joins
 
 Try it:
-  lockstep demo                                         three losses, one after another
-  lockstep demo --rounds 1 --kill backup --json         one, for a program
-  lockstep demo --rounds 2 --transfer-mbit 2            watch the memory being copied
-  lockstep demo --signal stop --timeout-ms 500          a side that falls silent, and wakes up again";
+  lockstep demo                                    three losses, one after another
+  lockstep demo --rounds 1 --json                  one, for a program
+  lockstep demo --rounds 2 --transfer-mbit 1       watch the memory being copied
+  lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake up again";
 
 /// Arguments of `lockstep demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
 #[command(after_help = AFTER_HELP)]
 pub struct DemoArguments {
-    /// Losses, one after another; before each but the first a new backup joins
+    /// Losses, one after another, 1 to 100; before each but the first a new backup joins
     #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = parse_rounds)]
     pub rounds: u16,
 

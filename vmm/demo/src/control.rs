@@ -53,7 +53,7 @@ impl Control {
         locked(&self.waits).note(sent_ns, replied_ns);
     }
 
-    /// How long the clients have waited since the loss before the last.
+    /// How long the clients have waited since this was taken last.
     pub(super) fn take_waits(&self) -> Waits {
         std::mem::take(&mut locked(&self.waits))
     }

@@ -128,16 +128,16 @@ impl Joining {
 /// What is going on with a newcomer, for the line of progress.
 pub(super) fn progress(newcomer: &ReplicaReport) -> String {
     let Some(last) = newcomer.last_of(&["receiving", "received", "catching_up", "joining", "armed"]) else {
-        return "a new backup starts".to_owned();
+        return "new backup starts".to_owned();
     };
     if last.event != "receiving" {
-        return "the new backup has the memory, and catches up".to_owned();
+        return "new backup has the memory, and catches up".to_owned();
     }
     let kib = |name| last.number(name).unwrap_or(0) / 1024;
     format!(
-        "a new backup joins: {} KiB of at most {} KiB of memory copied",
+        "new backup joins: {} KiB of at most {} MiB copied",
         kib("memory_bytes_received"),
-        kib("memory_bytes")
+        kib("memory_bytes") / 1024
     )
 }
 
@@ -207,15 +207,15 @@ mod tests {
 
     #[test]
     fn progress_is_that_of_the_newest_report() {
-        assert_eq!(progress(&"".into()), "a new backup starts");
+        assert_eq!(progress(&"".into()), "new backup starts");
         let first = NEWCOMER.lines().next().unwrap_or_default();
         assert_eq!(
             progress(&first.into()),
-            "a new backup joins: 4 KiB of at most 65536 KiB of memory copied"
+            "new backup joins: 4 KiB of at most 64 MiB copied"
         );
         assert_eq!(
             progress(&NEWCOMER.into()),
-            "the new backup has the memory, and catches up"
+            "new backup has the memory, and catches up"
         );
     }
 }

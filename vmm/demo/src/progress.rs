@@ -87,9 +87,9 @@ mod tests {
 
     #[test]
     fn the_line_never_fills_the_terminal() {
-        let phase = Phase::Step("a new backup joins".into());
-        assert_eq!(line(&phase, 7, 80), "a new backup joins; 7 writes acknowledged");
-        assert_eq!(line(&phase, 7, 10), "a new bac");
+        let phase = Phase::Step("new backup starts".into());
+        assert_eq!(line(&phase, 7, 80), "new backup starts; 7 writes acknowledged");
+        assert_eq!(line(&phase, 7, 10), "new backu");
         assert_eq!(line(&phase, 7, 0), "");
     }
 }

@@ -130,10 +130,6 @@ pub(super) async fn direct(
         }
         sleep_until(start + arguments.after).await;
         still_a_pair(arguments, scene, protected_since_ns)?;
-        if let Some(before) = course.rounds.last_mut() {
-            before.waits = control.take_waits();
-            tell(&before.story(), arguments.rounds);
-        }
         let Some(mut round) = lose(arguments, scene, number) else {
             break;
         };
@@ -158,12 +154,14 @@ pub(super) async fn direct(
         {
             course.troubles.extend(not_fenced(victim).await);
         }
-        scene.settle(arguments.kill);
+        scene.settle(arguments.kill).await;
         let joined = scene.join(sides, control).await?;
         protected_since_ns = monotonic_ns();
         let report = scene.pair().map(|(_, backup)| backup.report.clone());
         if let (Some(round), Some(report)) = (course.rounds.last_mut(), report) {
             round.joined = Some((joined, report));
+            round.waits = control.take_waits();
+            tell(&round.story(), arguments.rounds);
         }
     }
     Ok(course)

@@ -36,14 +36,13 @@ const ANCESTORS: usize = 4;
 pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
     let image = find_image(arguments)?;
     let failed = |source| DemoError::Runtime { source };
-    let executable = std::env::current_exe().map_err(failed)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(failed)?;
     runtime.block_on(async {
         let mut signals = Signals::listen();
-        let mut scene = Scene::prepare(executable, arguments.keep)?;
+        let mut scene = Scene::prepare(arguments.keep)?;
         let outcome = tokio::select! {
             outcome = perform(arguments, image, &mut scene) => outcome,
             () = signals.received() => Err(DemoError::Interrupted),

@@ -50,17 +50,15 @@ impl Side {
 pub(super) struct Scene {
     folder: Option<Folder>,
     pub(super) places: Places,
-    executable: PathBuf,
     switch: Option<Process>,
     primary: Option<Side>,
     backup: Option<Side>,
-    past: Vec<Side>,
     started: usize,
 }
 
 impl Scene {
-    /// A directory for processes of `executable`, which is kept if it is to be.
-    pub(super) fn prepare(executable: PathBuf, keep: bool) -> Result<Self, DemoError> {
+    /// A directory, which is kept if it is to be.
+    pub(super) fn prepare(keep: bool) -> Result<Self, DemoError> {
         let failed = |action| move |source| DemoError::Directory { action, source };
         let folder = Folder::make(&std::env::temp_dir(), keep).map_err(failed("make a directory"))?;
         let places = Places::new(folder.path());
@@ -68,11 +66,9 @@ impl Scene {
         Ok(Self {
             folder: Some(folder),
             places,
-            executable,
             switch: None,
             primary: None,
             backup: None,
-            past: Vec::new(),
             started: 0,
         })
     }
@@ -99,7 +95,7 @@ impl Scene {
         let name = format!("replica-{}", self.started);
         let arguments = self.places.replica(&name, sides);
         let command = ("replica", name.as_str());
-        let process = Process::start(&self.executable, command, &arguments, &self.places, false)?;
+        let process = Process::start(command, &arguments, &self.places, false)?;
         let report = self.places.report(&name);
         Ok(Side { process, report })
     }
@@ -107,7 +103,7 @@ impl Scene {
     async fn start_switch(&mut self) -> Result<SocketAddr, DemoError> {
         let arguments = self.places.switch();
         let command = ("switch", "switch");
-        let switch = Process::start(&self.executable, command, &arguments, &self.places, true)?;
+        let switch = Process::start(command, &arguments, &self.places, true)?;
         let switch = self.switch.insert(switch);
         let mut line = String::new();
         if let Some(output) = switch.child().stdout.take() {
@@ -155,13 +151,16 @@ impl Scene {
     }
 
     /// Who was lost is gone: the side that is left is the primary.
-    pub(super) fn settle(&mut self, lost: Kill) {
+    pub(super) async fn settle(&mut self, lost: Kill) {
         let gone = match lost {
             Kill::Primary => std::mem::replace(&mut self.primary, self.backup.take()),
             Kill::Backup => self.backup.take(),
             Kill::None => None,
         };
-        self.past.extend(gone);
+        if let Some(mut gone) = gone {
+            // What cannot be waited for was never there.
+            let _ = gone.process.kill().await;
+        }
     }
 
     /// Starts a new backup, and waits until it is armed.
@@ -226,7 +225,7 @@ impl Scene {
     /// Kills what still runs and removes the directory, or keeps it; gives its path then.
     pub(super) async fn clear(&mut self) -> Option<PathBuf> {
         let sides = [&mut self.primary, &mut self.backup].into_iter().flatten();
-        let sides = sides.chain(&mut self.past).map(|side| &mut side.process);
+        let sides = sides.map(|side| &mut side.process);
         for process in sides.chain(&mut self.switch) {
             // What cannot be waited for was never there.
             let _ = process.kill().await;

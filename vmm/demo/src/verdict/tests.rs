@@ -180,7 +180,10 @@ fn with_several_rounds_the_first_is_told_as_ever_and_each_beside_it() {
         ),
         (Some(3), Some(30.0), 2.0, None)
     );
-    assert!(text.contains("longest wait for a reply, a round: 1.0, 2.0 ms"), "{text}");
+    assert!(
+        text.contains("longest wait for a reply, a round: 1.0, 2.0 ms"),
+        "{text}"
+    );
     assert!(text.contains("outlived 2 losses"), "{text}");
 }
 
