@@ -122,6 +122,7 @@ fn remove_abandoned(parent: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn names(parent: &Path) -> usize {
         fs::read_dir(parent).unwrap().count()
@@ -160,6 +161,28 @@ mod tests {
         let first = Folder::make(parent.path(), false).unwrap();
         let second = Folder::make(parent.path(), false).unwrap();
         assert!(first.path().exists() && second.path().exists());
+    }
+
+    #[test]
+    fn a_folder_stays_while_a_process_that_was_started_lives() {
+        let parent = tempfile::tempdir().unwrap();
+        let Folder { directory, _lock, .. } = Folder::make(parent.path(), false).unwrap();
+        let mut child = std::process::Command::new("cat")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        // As SIGKILL leaves it: closed, and not unlocked.
+        let lock = std::mem::ManuallyDrop::new(_lock.unwrap());
+        nix::unistd::close(lock.as_raw_fd()).unwrap();
+        let path = directory.keep();
+
+        drop(Folder::make(parent.path(), false).unwrap());
+        assert!(path.exists());
+
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        drop(Folder::make(parent.path(), false).unwrap());
+        assert!(!path.exists());
     }
 
     #[test]
