@@ -1,5 +1,5 @@
-//! What is said while the demonstration runs: a line that is rewritten on a terminal, and nothing
-//! elsewhere.
+//! What is said while the demonstration runs: lines on standard output, and beside them one on a
+//! terminal that is rewritten.
 
 use std::time::{Duration, Instant};
 
@@ -43,6 +43,11 @@ pub(super) fn clear() {
         write("");
         standard::messages().wait_until_written(Instant::now() + EMPTIED_LIMIT);
     }
+}
+
+/// A line on standard output. Who closed it still gets the exit status.
+pub(super) fn say(line: &str) {
+    standard::console().push(format!("{line}\n").as_bytes());
 }
 
 struct Cleared;

@@ -11,12 +11,12 @@ use super::control::{Control, Phase};
 use super::ending::not_fenced;
 use super::joining::{Joining, Started};
 use super::processes::Process;
+use super::progress::{self, say};
 use super::replica_report::ReplicaReport;
-use super::run::say;
 use super::scene::Scene;
 use super::timeline::{Loss, Timeline, milliseconds};
 use super::waits::Waits;
-use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
+use super::{DemoArguments, DemoError, Kill, KillSignal};
 use lockstep_process::clock::monotonic_ns;
 
 /// A loss, and what followed.

@@ -12,14 +12,14 @@ use super::command_lines::Sides;
 use super::control::Control;
 use super::ending::{bring_down, read_everything_back};
 use super::load::LoadResult;
+use super::progress::{self, say};
 use super::rounds::{Course, Round, direct, tell};
 use super::scene::Scene;
 use super::verdict::{Evidence, Verdict};
 use super::workload::Workload;
-use super::{DemoArguments, DemoError, Kill, KillSignal, progress};
+use super::{DemoArguments, DemoError, Kill, KillSignal};
 use lockstep_process::signals::Signals;
 use lockstep_process::status::Status;
-use lockstep_process::writing::standard;
 
 /// The guest image, from the root of the project.
 const IMAGE: &str = "guest-images/build/key-value.elf";
@@ -177,9 +177,4 @@ fn conclude(arguments: &DemoArguments, evidence: &Evidence<'_>) -> Status {
     } else {
         Status::Failure
     }
-}
-
-/// A line on standard output. Who closed it still gets the exit status.
-pub(super) fn say(line: &str) {
-    standard::console().push(format!("{line}\n").as_bytes());
 }
