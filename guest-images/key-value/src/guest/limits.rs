@@ -24,8 +24,9 @@ pub struct Division {
 
 impl Division {
     /// The division of the heap there is; `options` may ask for less, or for clients to pay for keys.
-    pub fn of_heap(options: &Options) -> Self {
-        let eighth = memory::heap_bytes() / 8;
+    /// `taken_bytes` of the heap are in use for something else for ever.
+    pub fn of_heap(options: &Options, taken_bytes: usize) -> Self {
+        let eighth = memory::heap_bytes().saturating_sub(taken_bytes) / 8;
         let fitting = 2 * eighth / connection::COST_BYTES;
         let clients_max = options.clients_max.unwrap_or(CLIENTS_MAX).min(fitting).max(1);
         let memory_bytes_max = options.memory_bytes_max.unwrap_or(usize::MAX).min(3 * eighth);
@@ -34,7 +35,7 @@ impl Division {
                 memory_bytes_max,
                 clients_max,
             },
-            allocated_bytes_max: 6 * eighth,
+            allocated_bytes_max: taken_bytes + 6 * eighth,
         }
     }
 

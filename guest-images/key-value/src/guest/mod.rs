@@ -16,6 +16,7 @@ mod device;
 mod limits;
 mod options;
 mod server;
+mod writer;
 
 pub use options::Options;
 pub use server::Server;

@@ -17,6 +17,10 @@ pub struct Options {
     pub memory_bytes_max: Option<usize>,
     /// Clients at a time, where said.
     pub clients_max: Option<usize>,
+    /// Mebibytes of memory that are written beside serving; none without.
+    pub write_mib: usize,
+    /// Pages of it that are written a second.
+    pub write_pages: u64,
 }
 
 /// An option that says nothing.
@@ -48,6 +52,8 @@ impl Options {
                 .option("maxclients")
                 .map(|value| parse("maxclients", value))
                 .transpose()?,
+            write_mib: parse("write_mib", line.option("write_mib").unwrap_or("0"))?,
+            write_pages: parse("write_pages", line.option("write_pages").unwrap_or("0"))?,
         })
     }
 }

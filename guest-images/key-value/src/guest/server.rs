@@ -5,6 +5,7 @@ use super::connection::Shared;
 use super::connections::Connections;
 use super::device::Device;
 use super::limits::Division;
+use super::writer::Writer;
 use super::{Options, PORT};
 use alloc::vec::Vec;
 use core::fmt;
@@ -41,6 +42,7 @@ pub struct Server {
     database: Database,
     division: Division,
     alarm: Alarm,
+    writer: Option<Writer>,
     sessions: u64,
     clients: usize,
 }
@@ -54,7 +56,9 @@ impl Server {
         clock::enable_page();
         let mut device = Device(Network::start()?);
         let interface = interface(&mut device, options);
-        let division = Division::of_heap(options);
+        let writer = (options.write_mib > 0)
+            .then(|| Writer::new(options.write_mib, options.write_pages, clock::page_ns()));
+        let division = Division::of_heap(options, writer.as_ref().map_or(0, Writer::bytes));
         interrupts::open(bit(NETWORK_LINE) | bit(TIMER_LINE));
         Ok(Self {
             device,
@@ -64,6 +68,7 @@ impl Server {
             database: Database::new(division.database),
             division,
             alarm: Alarm::new(),
+            writer,
             sessions: 0,
             clients: 0,
         })
@@ -79,6 +84,9 @@ impl Server {
         loop {
             let now_ns = clock::page_ns();
             let now = Instant::from_micros((now_ns / 1000) as i64);
+            if let Some(writer) = &mut self.writer {
+                writer.turn(now_ns);
+            }
             self.take_frames(now);
             let more = self.serve();
             self.fill_frames(now);
@@ -117,6 +125,8 @@ impl Server {
     fn set_alarm(&mut self, now: Instant, now_ns: u64) {
         let deadline = self.interface.poll_at(now, &self.sockets);
         let deadline_ns = deadline.map(|at| at.total_micros().unsigned_abs() * 1000);
+        let turn_ns = self.writer.as_ref().map(Writer::turn_at_ns);
+        let deadline_ns = deadline_ns.into_iter().chain(turn_ns).min();
         if let Some(steps) = self.alarm.needs(now_ns, deadline_ns) {
             // Replies do not wait for the exit that this costs.
             self.device.0.exchange(false);
