@@ -2,7 +2,7 @@
 //! that write so many pages a second, in one process, with a receiver that takes records as fast as
 //! they come. Needs `/dev/kvm`.
 //!
-//! `cargo bench --bench transfer [-- MiB PAGES_A_SECOND [fork]]`
+//! `cargo bench --bench transfer [-- MiB PAGES_A_SECOND [copy]]`
 #![allow(
     dead_code,
     clippy::unwrap_used,
@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 
 const PAIR: [u8; 16] = [7; 16];
-const SIZES_MIB: [u64; 3] = [64, 256, 1024];
+const SIZES_MIB: [u64; 4] = [64, 256, 1024, 3072];
 const RATES: [u32; 4] = [0, 1_000, 10_000, 100_000];
 /// Memory from here on is written.
 const FIRST: u32 = 0x40_0000;
@@ -129,13 +129,14 @@ fn show(mebibytes: u64, pages_a_second: u32, way: Way) {
     let Measured { sent, took, gaps } = measure(mebibytes, pages_a_second, way);
     let ms = |time: Duration| time.as_secs_f64() * 1000.0;
     println!(
-        "{mebibytes:>5} MiB {pages_a_second:>7} pages/s {}: pause {:6.2} ms, longest time between exits {:7.2} ms ({:6.2} before), \
-         {} rounds, {:>7} pages of {}, {:>8} KiB, {:6.2} s",
-        if sent.forked { "fork" } else { "copy" },
+        "{mebibytes:>5} MiB {pages_a_second:>7} pages/s: pause {:6.2} ms, longest time between exits {:7.2} ms ({:6.2} before), \
+         {} rounds, {} copied, {} declined, {:>7} pages of {}, {:>8} KiB, {:6.2} s",
         ms(sent.pause),
         ms(gaps[1]),
         ms(gaps[0]),
         sent.rounds,
+        sent.copied,
+        sent.declined,
         sent.pages,
         (mebibytes << 20) / PAGE_BYTES as u64,
         sent.bytes >> 10,
@@ -150,8 +151,8 @@ fn main() {
         .filter(|argument| !argument.starts_with("--"))
         .collect();
     let number = |index: usize| arguments.get(index).and_then(|text| text.parse::<u32>().ok());
-    let way = if arguments.iter().any(|argument| argument == "fork") {
-        Way::Forked
+    let way = if arguments.iter().any(|argument| argument == "copy") {
+        Way::Copied
     } else {
         Way::Decided
     };

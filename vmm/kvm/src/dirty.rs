@@ -7,14 +7,20 @@
 //!
 //! A page is reported when it may have been written after it was last reported, so whoever reads a
 //! page after taking the log and before taking it again has its newest content, or gets the page
-//! reported again. Source: KVM_GET_DIRTY_LOG and KVM_SET_USER_MEMORY_REGION in
+//! reported again. Source: KVM_GET_DIRTY_LOG, KVM_CLEAR_DIRTY_LOG and KVM_SET_USER_MEMORY_REGION in
 //! Documentation/virt/kvm/api.rst.
+//!
+//! Protecting pages against writes holds a lock of KVM's that the guest's page faults need. So it
+//! is done in parts ([`CLEARED_AT_ONCE`]), where the host's KVM has KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
 
 #![allow(unsafe_code, reason = "memory slots")]
 
 use super::vcpu::failed;
 use super::vm::slot;
-use kvm_bindings::KVM_MEM_LOG_DIRTY_PAGES;
+use kvm_bindings::{
+    KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
+    KVM_MEM_LOG_DIRTY_PAGES, KVMIO, kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap,
+};
 use kvm_ioctls::VmFd;
 use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
@@ -25,9 +31,15 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
+use vmm_sys_util::ioctl::ioctl_with_ref;
+use vmm_sys_util::ioctl_iowr_nr;
 
 /// The only slot: guest memory is one region.
 const SLOT: usize = 0;
+/// Pages that are protected against writes at once: 64 MiB, under a millisecond. A multiple of 64,
+/// as KVM_CLEAR_DIRTY_LOG has it.
+const CLEARED_AT_ONCE: usize = 16_384;
+const WORD_PAGES: usize = u64::BITS as usize;
 
 /// A virtual machine whose writes can be logged.
 #[derive(Clone)]
@@ -36,6 +48,8 @@ pub struct DirtyLog {
     vm: Arc<VmFd>,
     memory: Memory,
     on: Arc<AtomicBool>,
+    /// KVM protects pages when it is told, and not when the log is switched on or read.
+    in_parts: bool,
 }
 
 /// The dirty log, on until this is dropped.
@@ -43,10 +57,22 @@ pub struct Logging(DirtyLog);
 
 impl DirtyLog {
     pub(super) fn new(vm: Arc<VmFd>, memory: Memory) -> Self {
+        let protect_when_told = kvm_enable_cap {
+            cap: KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2,
+            args: [
+                (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET).into(),
+                0,
+                0,
+                0,
+            ],
+            ..Default::default()
+        };
+        let in_parts = vm.enable_cap(&protect_when_told).is_ok();
         Self {
             vm,
             memory,
             on: Arc::default(),
+            in_parts,
         }
     }
 
@@ -67,8 +93,40 @@ impl DirtyLog {
         let logging = Logging(self.clone());
         // On an error the guard switches off what may be on.
         self.set_flags(KVM_MEM_LOG_DIRTY_PAGES)?;
+        if self.in_parts {
+            // All pages count as written at first, and none is protected.
+            let pages = memory::size_bytes(&self.memory) / PAGE_BYTES;
+            self.protect(PageSet::first(pages).words())?;
+        }
         let _written_before = memory::take_written(&self.memory);
         Ok(logging)
+    }
+
+    /// Protects pages against writes, and clears them in the log.
+    fn protect(&self, words: &[u64]) -> Result<(), CpuError> {
+        ioctl_iowr_nr!(KVM_CLEAR_DIRTY_LOG, KVMIO, 0xc0, kvm_clear_dirty_log);
+        let pages = (memory::size_bytes(&self.memory) / PAGE_BYTES) as usize;
+        let words = words.get(..pages.div_ceil(WORD_PAGES)).unwrap_or(words);
+        for (number, part) in words.chunks(CLEARED_AT_ONCE / WORD_PAGES).enumerate() {
+            if part.iter().all(|word| *word == 0) {
+                continue;
+            }
+            let first = number * CLEARED_AT_ONCE;
+            let clear = kvm_clear_dirty_log {
+                slot: SLOT as u32,
+                num_pages: (pages - first).min(part.len() * WORD_PAGES) as u32,
+                first_page: first as u64,
+                __bindgen_anon_1: kvm_clear_dirty_log__bindgen_ty_1 {
+                    dirty_bitmap: part.as_ptr().cast_mut().cast(),
+                },
+            };
+            // SAFETY: the structure of this request, which KVM only reads, as it does the bitmap:
+            // that one has a bit for each of `num_pages` pages.
+            if unsafe { ioctl_with_ref(&*self.vm, KVM_CLEAR_DIRTY_LOG(), &clear) } != 0 {
+                return Err(failed("protect pages")(io::Error::last_os_error()));
+            }
+        }
+        Ok(())
     }
 
     fn set_flags(&self, flags: u32) -> Result<(), CpuError> {
@@ -134,7 +192,12 @@ impl Logging {
     pub fn take_from_guest(&self) -> Result<PageSet, CpuError> {
         let bytes = memory::size_bytes(&self.0.memory) as usize;
         let words = self.0.vm.get_dirty_log(SLOT as u32, bytes);
-        Ok(PageSet::from_words(words.map_err(failed("read the dirty log"))?))
+        let words = words.map_err(failed("read the dirty log"))?;
+        if self.0.in_parts {
+            // What is written before it is protected is read after that: it is in this set.
+            self.0.protect(&words)?;
+        }
+        Ok(PageSet::from_words(words))
     }
 }
 

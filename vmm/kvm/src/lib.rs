@@ -9,7 +9,6 @@ pub mod clock;
 pub mod cpu;
 pub mod dirty;
 mod extended;
-pub mod fork;
 mod hidden;
 pub mod host;
 pub mod kernel_file;

@@ -41,6 +41,24 @@ impl PageSet {
         }
     }
 
+    /// Removes a page.
+    pub fn remove(&mut self, index: u64) {
+        let (word, bit) = place(index);
+        if let Some(word) = self.words.get_mut(word) {
+            *word &= !bit;
+        }
+    }
+
+    /// Removes all pages before `index`.
+    pub fn keep_from(&mut self, index: u64) {
+        let (number, bit) = place(index);
+        let before = number.min(self.words.len());
+        self.words.iter_mut().take(before).for_each(|word| *word = 0);
+        if let Some(word) = self.words.get_mut(number) {
+            *word &= !(bit - 1);
+        }
+    }
+
     /// Adds all pages of `other`.
     pub fn add(&mut self, other: &Self) {
         if self.words.len() < other.words.len() {
@@ -117,13 +135,21 @@ mod tests {
     proptest! {
         #[test]
         fn it_is_a_set(some in prop::collection::btree_set(0_u64..300, 0..40),
-                       more in prop::collection::btree_set(0_u64..300, 0..40)) {
+                       more in prop::collection::btree_set(0_u64..300, 0..40),
+                       from in 0_u64..400) {
             let mut both = set(&some);
             both.add(&set(&more));
             let expected: BTreeSet<u64> = some.union(&more).copied().collect();
             prop_assert_eq!(both.iter().collect::<BTreeSet<_>>(), expected.clone());
             prop_assert_eq!(both.len(), expected.len() as u64);
             prop_assert_eq!(both.is_empty(), expected.is_empty());
+            let mut less = both.clone();
+            more.iter().for_each(|page| less.remove(*page));
+            less.remove(1 << 20);
+            prop_assert_eq!(less.iter().collect::<BTreeSet<_>>(), &some - &more);
+            let mut rest = both.clone();
+            rest.keep_from(from);
+            prop_assert_eq!(rest.iter().collect::<BTreeSet<_>>(), expected.range(from..).copied().collect());
             for page in 0..310 {
                 prop_assert_eq!(both.contains(page), expected.contains(&page));
                 prop_assert_eq!(both.next_from(page), expected.range(page..).next().copied());

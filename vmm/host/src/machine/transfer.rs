@@ -4,13 +4,14 @@
 //! ```text
 //!   this thread                                     vCPU thread
 //!   asks for a pause  ----------------------------> gives its dirty log
-//!   log on; first round; rounds; copies
-//!   asks for a pause  ----------------------------> saves, takes the log, says where it is, copies what is left or forks
-//!   log off; copies or the child's pages; the rest
+//!   log on; rounds over the channel; rounds of copies
+//!   asks for a pause  ----------------------------> saves, takes the log, copies what is left, says where it is
+//!     (again where that took too long)
+//!   log off; the copies; the rest
 //! ```
 //!
 //! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off,
-//! the child is killed, and the guest has run on.
+//! and the guest has run on.
 
 use crate::live::Control;
 use crate::live::control::NoPause;
@@ -24,10 +25,9 @@ use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use lockstep_core::machine::saved::{Page, SavedMachine};
 use lockstep_core::replica::LiveDoor;
 use lockstep_core::replica::transfer::{
-    COPIED_PAGES_MAX, Capture, Copies, Next, PAGES_PER_RECORD, PAUSE_PAGES_MAX, Round, Rounds, Sender,
+    Capture, Copies, Next, NoRoom, PAUSE_PAGES_MAX, Round, Rounds, SLICE_PAGES, Sender,
 };
 use lockstep_kvm::dirty::given;
-use lockstep_kvm::fork::Image;
 use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
 use std::io;
 use std::sync::Arc;
@@ -36,6 +36,14 @@ use std::sync::mpsc as threads;
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
+
+/// Time that pages are copied for while the guest is paused: half of the 20 ms that a pause may
+/// take. The rest is for saving the machine, and for a host that is busy with other things.
+const COPYING_MAX: Duration = Duration::from_millis(10);
+/// Pages between two looks at the time: 0.2 ms at 3 µs each.
+const COPIED_AT_ONCE: u64 = 64;
+/// Pages between two looks at the channel while the guest runs on: 4 MiB.
+const BATCH_PAGES: u64 = 1024;
 
 /// Why a machine was not sent. It has run on.
 #[derive(Debug, thiserror::Error)]
@@ -58,9 +66,12 @@ pub enum NotSent {
         /// Why.
         why: String,
     },
-    /// No child, or it died.
-    #[error("the machine cannot be forked")]
-    Fork(#[source] io::Error),
+    /// The host has too little memory for what is to be copied.
+    #[error(transparent)]
+    NoRoom(#[from] NoRoom),
+    /// Pause after pause found more than could be copied.
+    #[error("its guest writes faster than its memory can be copied")]
+    TooBusy,
 }
 
 /// A machine that was sent.
@@ -74,10 +85,12 @@ pub struct Sent {
     pub pages: u64,
     /// Bytes of all records.
     pub bytes: u64,
-    /// Longest time that the guest stood at a pause.
+    /// Longest pause of the guest.
     pub pause: Duration,
-    /// The last pages came from a child.
-    pub forked: bool,
+    /// Pauses in which more was left than could be copied.
+    pub declined: u32,
+    /// Pages that were copied inside this process: so many that it has them twice.
+    pub copied: u64,
 }
 
 /// Progress of a transfer.
@@ -122,8 +135,8 @@ pub enum Way {
     /// As [`Rounds`] decides.
     #[default]
     Decided,
-    /// By fork after the first round.
-    Forked,
+    /// As copies from the first round on.
+    Copied,
 }
 
 /// A transfer under way.
@@ -196,16 +209,10 @@ struct Sending {
 
 /// Outcome of a pause.
 enum Paused {
-    /// More is left than may be copied while the guest stands.
+    /// So much was left when the time of a pause was over.
     Declined(PageSet),
-    Captured(Box<Capture>, Last),
+    Captured(Box<Capture>),
     Failed(NotSent),
-}
-
-/// Place of the last pages.
-enum Last {
-    Copied,
-    Forked(Image),
 }
 
 impl Sending {
@@ -217,74 +224,63 @@ impl Sending {
         self.put(first)?;
         let pages = given(&memory);
         let mut rounds = Rounds::begun(pages.len());
-        self.round(
-            &mut sender,
-            rounds.made(),
-            pages.len(),
-            Round::first(memory.clone(), pages),
-        )?;
-        // Before the log is taken: what is left grows while room is made.
-        let mut room = room(&memory);
-        let mut left = PageSet::default();
+        let first = Round::first(memory.clone(), pages);
+        let mut left = self.round(&mut sender, &mut rounds, &logging, first)?;
+        if way == Way::Copied {
+            rounds.copy_from_now_on(left.len());
+        }
+        let mut copies = Copies::of(memory::size_bytes(&memory) / PAGE_BYTES as u64);
+        let mut declined = 0;
         loop {
             left.add(&logging.take()?);
-            let next = match way {
-                Way::Decided => rounds.next(left.len()),
-                Way::Forked => Next::Fork,
-            };
-            if next == Next::Round {
-                let pages = std::mem::take(&mut left);
-                let count = pages.len();
-                self.round(
-                    &mut sender,
-                    rounds.made(),
-                    count,
-                    Round::again(memory.clone(), pages),
-                )?;
-                continue;
-            }
-            // There is room: it was just made or cleared.
-            if next == Next::Copy && room.copy(&memory, &left).is_ok() {
-                left = PageSet::default();
-            }
-            let paused;
-            (room, paused) = self.capture(room, &log, &logging, left, next == Next::Fork)?;
-            match paused {
-                Paused::Failed(why) => return Err(why),
-                Paused::Declined(pages) => {
-                    rounds.decline();
-                    self.copied(&mut sender, &room)?;
-                    room.clear();
-                    left = pages;
+            match rounds.next(left.len()) {
+                Next::Round => {
+                    let again = Round::again(memory.clone(), std::mem::take(&mut left));
+                    left = self.round(&mut sender, &mut rounds, &logging, again)?;
                 }
-                Paused::Captured(capture, last) => {
-                    // The guest is free of it as early as can be.
-                    drop(logging);
-                    let position = capture.position;
-                    let forked = matches!(last, Last::Forked(_));
-                    self.copied(&mut sender, &room)?;
-                    drop(room);
-                    if let Last::Forked(image) = last {
-                        self.forked(&mut sender, image)?;
+                Next::Copy => self.copy(&mut sender, &mut copies, &memory, &mut left)?,
+                Next::GiveUp => return Err(NotSent::TooBusy),
+                Next::Capture => {
+                    // Before the pause, which touches no fresh memory.
+                    copies.make_room(PAUSE_PAGES_MAX)?;
+                    let paused;
+                    (copies, paused) = self.capture(copies, &log, &logging, left)?;
+                    match paused {
+                        Paused::Failed(why) => return Err(why),
+                        Paused::Declined(pages) => {
+                            declined += 1;
+                            rounds.decline(pages.len());
+                            left = pages;
+                        }
+                        Paused::Captured(capture) => {
+                            // The guest is free of it as early as can be.
+                            drop(logging);
+                            let mut sent = Sent {
+                                position: capture.position,
+                                rounds: rounds.made(),
+                                pages: 0,
+                                bytes: 0,
+                                pause: self.pause,
+                                declined,
+                                copied: copies.len(),
+                            };
+                            for pages in copies.into_pages() {
+                                self.pages(&mut sender, pages)?;
+                            }
+                            sent.pages = sender.pages_sent();
+                            for record in sender.last(*capture) {
+                                self.put(record)?;
+                            }
+                            sent.bytes = self.bytes;
+                            return Ok(sent);
+                        }
                     }
-                    let pages = sender.pages_sent();
-                    for record in sender.last(*capture) {
-                        self.put(record)?;
-                    }
-                    return Ok(Sent {
-                        position,
-                        rounds: rounds.made(),
-                        pages,
-                        bytes: self.bytes,
-                        pause: self.pause,
-                        forked,
-                    });
                 }
             }
         }
     }
 
-    /// Does something on the vCPU thread while the guest stands.
+    /// Does something on the vCPU thread while the guest is paused.
     fn at_pause<T: Send + 'static>(
         &mut self,
         what: impl FnOnce(&mut Machine<KvmCpu>, &mut dyn LiveDoor) -> T + Send + 'static,
@@ -303,49 +299,66 @@ impl Sending {
 
     fn capture(
         &mut self,
-        mut room: Copies,
+        mut copies: Copies,
         log: &DirtyLog,
         logging: &Arc<Logging>,
         mut left: PageSet,
-        forks: bool,
     ) -> Result<(Copies, Paused), NotSent> {
         pass(Step::BeforeCapture);
         let (memory, logging) = (log.memory().clone(), logging.clone());
         self.at_pause(move |machine, door| {
-            let paused = capture(machine, door, &memory, &logging, &mut left, forks, &mut room);
-            (room, paused.unwrap_or_else(Paused::Failed))
+            let paused = capture(machine, door, &memory, &logging, &mut left, &mut copies);
+            (copies, paused.unwrap_or_else(Paused::Failed))
         })
     }
 
+    /// Sends a round over the channel, all of it or as long as that does some good. Gives the pages
+    /// that are known to be left then.
     fn round(
         &mut self,
         sender: &mut Sender,
-        number: u32,
-        pages: u64,
+        rounds: &mut Rounds,
+        logging: &Logging,
         mut round: Round,
-    ) -> Result<(), NotSent> {
+    ) -> Result<PageSet, NotSent> {
         pass(Step::Round);
-        self.progress.round.store(number.into(), Ordering::Relaxed);
-        self.progress.pages_left.store(pages, Ordering::Relaxed);
+        self.progress.round.store(rounds.made().into(), Ordering::Relaxed);
+        self.progress.pages_left.store(round.left(), Ordering::Relaxed);
+        let mut written = PageSet::default();
+        let sent_before = sender.pages_sent();
+        let mut look_at = sent_before + SLICE_PAGES;
         while let Some(pages) = round.next_pages() {
             self.progress.pages_left.store(round.left(), Ordering::Relaxed);
             self.pages(sender, pages)?;
+            if sender.pages_sent() < look_at {
+                continue;
+            }
+            look_at += SLICE_PAGES;
+            written.add(&logging.take()?);
+            if rounds.is_hopeless(sender.pages_sent() - sent_before, written.len()) {
+                written.add(&round.into_rest());
+                rounds.copy_from_now_on(written.len());
+                break;
+            }
+        }
+        Ok(written)
+    }
+
+    /// Copies all of `left` while the guest runs on. The page that is sent after each batch is for
+    /// the receiver to see that something goes on.
+    fn copy(
+        &mut self,
+        sender: &mut Sender,
+        copies: &mut Copies,
+        memory: &Memory,
+        left: &mut PageSet,
+    ) -> Result<(), NotSent> {
+        while let Some(page) = left.next_from(0) {
+            copies.make_room(BATCH_PAGES)?;
+            copies.copy(memory, left, BATCH_PAGES);
+            self.pages(sender, Page::of(memory, page).into_iter().collect())?;
         }
         Ok(())
-    }
-
-    fn copied(&mut self, sender: &mut Sender, copies: &Copies) -> Result<(), NotSent> {
-        copies.pages().try_for_each(|pages| self.pages(sender, pages))
-    }
-
-    fn forked(&mut self, sender: &mut Sender, mut image: Image) -> Result<(), NotSent> {
-        loop {
-            let pages = image.next_pages(PAGES_PER_RECORD).map_err(NotSent::Fork)?;
-            if pages.is_empty() {
-                return Ok(());
-            }
-            self.pages(sender, pages)?;
-        }
     }
 
     fn pages(&mut self, sender: &mut Sender, pages: Vec<Page>) -> Result<(), NotSent> {
@@ -366,13 +379,6 @@ impl Sending {
     }
 }
 
-/// Room for copies of what is copied while the guest runs, and of what is left then; twice the
-/// memory is as good where that is less.
-fn room(memory: &Memory) -> Copies {
-    let all = memory::size_bytes(memory) / PAGE_BYTES as u64;
-    Copies::with_room((COPIED_PAGES_MAX + PAUSE_PAGES_MAX).min(2 * all))
-}
-
 /// On the vCPU thread, at the pause.
 fn capture(
     machine: &mut Machine<KvmCpu>,
@@ -380,28 +386,22 @@ fn capture(
     memory: &Memory,
     logging: &Logging,
     left: &mut PageSet,
-    forks: bool,
-    room: &mut Copies,
+    copies: &mut Copies,
 ) -> Result<Paused, NotSent> {
     let cannot = |why: &dyn std::fmt::Display| NotSent::Save { why: why.to_string() };
     // First, because it completes the pending access, which may write to memory.
     let saved: SavedMachine = machine.save().map_err(|why| cannot(&why))?;
     pass(Step::Saved);
     left.add(&logging.take()?);
-    if !forks && left.len() > PAUSE_PAGES_MAX {
+    copy_for_a_while(copies, memory, left);
+    if !left.is_empty() {
         return Ok(Paused::Declined(std::mem::take(left)));
     }
-    let last = if forks {
-        Last::Forked(Image::fork(memory, left).map_err(NotSent::Fork)?)
-    } else {
-        room.copy(memory, left).map_err(|why| cannot(&why))?;
-        Last::Copied
-    };
     pass(Step::Captured);
     // Last, because it is said to the role machine: from then on the log is kept for the newcomer.
     let saved_at = door.saved_at(saved.position.exits).map_err(|why| cannot(&why))?;
     let saved_at = saved_at.ok_or(NotSent::NotLive)?;
-    let capture = Capture {
+    Ok(Paused::Captured(Box::new(Capture {
         machine: saved,
         position: LogPosition {
             sequence: saved_at.sequence.0,
@@ -409,8 +409,21 @@ fn capture(
             tsc: saved_at.floor.tsc,
             wall_ns: saved_at.floor.wall_ns,
         },
-    };
-    Ok(Paused::Captured(Box::new(capture), last))
+    })))
+}
+
+/// Copies `left`, as long as there is room, until the time of a pause is over.
+fn copy_for_a_while(copies: &mut Copies, memory: &Memory, left: &mut PageSet) {
+    let begun = Instant::now();
+    let mut before = left.len();
+    while before > 0 && begun.elapsed() < COPYING_MAX {
+        copies.copy(memory, left, COPIED_AT_ONCE);
+        let now = left.len();
+        if now == before {
+            return;
+        }
+        before = now;
+    }
 }
 
 #[cfg(test)]

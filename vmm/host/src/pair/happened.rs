@@ -5,8 +5,8 @@ use super::clock::role_ns;
 use super::driver::Parts;
 use super::holding::Holding;
 use super::link::Link;
-use super::newcomers::{Arrival, Newcomers, Place};
-use super::sending::{Lost, Sending};
+use super::newcomers::{Arrival, Newcomers};
+use super::sending::{Lost, Newcomer, Sending};
 use super::storage::Answer;
 use super::turns;
 use super::witness::{Due, Witnesses};
@@ -15,7 +15,7 @@ use crate::machine::MachineThread;
 use crate::outside::Signals;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::driving::Turns;
-use lockstep_logging_channel::transport::{ChannelError, Connection};
+use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Generation, Record};
 use lockstep_network::NetworkReceiver;
 use std::future::pending;
@@ -42,7 +42,7 @@ pub enum Happened {
     /// Something happened at the reception.
     Arrival(Arrival),
     /// A newcomer has loaded the machine, or is lost.
-    Sent(Result<(Connection, Place), Lost>),
+    Sent(Result<Newcomer, Lost>),
     /// The store has a later generation than the one that is held.
     Later(Generation),
     /// The machine has ended.

@@ -70,11 +70,24 @@ impl Paced {
 /// Why a newcomer did not come to be one.
 pub type Lost = String;
 
+/// A newcomer that has loaded the machine.
+#[derive(Debug)]
+pub struct Newcomer {
+    /// Its connection, for the log.
+    pub connection: Connection,
+    /// Its place.
+    pub place: Place,
+    /// What was sent to it.
+    pub sent: Sent,
+    /// Time until it had everything.
+    pub took: Duration,
+}
+
 /// A transfer to a newcomer. Dropped, the connection is closed, and the place is free when the
 /// machine is no longer read.
 #[derive(Debug)]
 pub struct Sending {
-    task: JoinHandle<Result<(Connection, Place), Lost>>,
+    task: JoinHandle<Result<Newcomer, Lost>>,
     progress: watch::Receiver<Shown>,
 }
 
@@ -104,7 +117,7 @@ impl Sending {
     ///
     /// # Errors
     /// The newcomer is lost.
-    pub async fn outcome(&mut self) -> Result<(Connection, Place), Lost> {
+    pub async fn outcome(&mut self) -> Result<Newcomer, Lost> {
         (&mut self.task)
             .await
             .unwrap_or_else(|why| Err(format!("its transfer ended: {why}")))
@@ -154,7 +167,7 @@ async fn send(
     pair: [u8; 16],
     pace: Pace,
     show: watch::Sender<Shown>,
-) -> Result<(Connection, Place), Lost> {
+) -> Result<Newcomer, Lost> {
     let (records, mut taken) = mpsc::channel(RECORDS_WAITING_MAX);
     let transfer = transfer::send(control, pair, Way::Decided, records)
         .map_err(|why| format!("the host starts no thread for its transfer: {why}"))?;
@@ -182,10 +195,16 @@ async fn send(
         written(timeout(STALL_LIMIT, writer.flush()).await)?;
     }
     let sent = reading.sent().await?;
-    tell(&sent, begun.elapsed());
+    let took = begun.elapsed();
+    tell(&sent, took);
     pass(Step::AllSent);
     match timeout(LOADED_LIMIT, connection.reader.read()).await {
-        Ok(Ok(Some(Record::Message(Message::Loaded)))) => Ok((connection, reading.into_place()?)),
+        Ok(Ok(Some(Record::Message(Message::Loaded)))) => Ok(Newcomer {
+            connection,
+            place: reading.into_place()?,
+            sent,
+            took,
+        }),
         Ok(said) => Err(unwanted(said)),
         Err(_) => Err(format!(
             "its machine did not stand within {} s",
@@ -217,8 +236,9 @@ fn tell(sent: &Sent, took: Duration) {
     tracing::info!(
         rounds = sent.rounds,
         pages = sent.pages,
-        forked = sent.forked,
-        "sent {} MiB to the newcomer in {} ms; the guest stood for {} ms at most",
+        copied = sent.copied,
+        declined = sent.declined,
+        "sent {} MiB to the newcomer in {} ms; the guest was paused for {} ms at most",
         sent.bytes >> 20,
         took.as_millis(),
         sent.pause.as_millis()

@@ -4,7 +4,7 @@
 //! ```text
 //!   Sender::new -> record            who and what this is
 //!   Round over memory -> Sender::pages -> record, record, …    everything that is not zero, then what was written meanwhile
-//!   Rounds: another round, copy and stop the guest, or fork
+//!   Rounds: another round, copies while the guest runs, or stop it
 //!   Capture -> Sender::last -> record, record, …    pages, machine, position in the log, end
 //!
 //!   record, record, … -> Receiver::take -> Received { machine, memory, position }
@@ -33,7 +33,7 @@ mod tests;
 pub use copies::{Copies, NoRoom};
 pub use error::TransferError;
 pub use receiver::{Received, Receiver, Taken};
-pub use rounds::{COPIED_PAGES_MAX, DECLINED_MAX, Next, PAUSE_PAGES_MAX, ROUNDS_MAX, Rounds};
+pub use rounds::{Next, PAUSE_PAGES_MAX, ROUNDS_MAX, Rounds, SLICE_PAGES};
 pub use sender::{PAGES_PER_RECORD, Round, Sender};
 
 use crate::machine::saved::SavedMachine;

@@ -1,6 +1,6 @@
 //! The receiving side: records into a machine, or one refusal.
 
-use super::rounds::{DECLINED_MAX, ROUNDS_MAX};
+use super::rounds::ROUNDS_MAX;
 use super::{
     MAGIC, RAW_BYTES_MAX, RECORD_HEADER_BYTES, START, START_BYTES, TransferError, VERSION, sender::start,
 };
@@ -234,8 +234,8 @@ impl Receiver {
     }
 
     fn count(&mut self, pages: u64) -> Result<(), TransferError> {
-        // Every page in every round, as a copy for every pause, and once more as what was left.
-        let pages_max = (u64::from(ROUNDS_MAX + DECLINED_MAX) + 2) * (self.memory_bytes / PAGE_BYTES as u64);
+        // Every page in every round, and once more as a copy.
+        let pages_max = (u64::from(ROUNDS_MAX) + 1) * (self.memory_bytes / PAGE_BYTES as u64);
         self.pages += pages;
         if self.pages > pages_max {
             return Err(TransferError::TooLong { pages_max });

@@ -1,48 +1,69 @@
-//! Treatment of the pages that were written while others were sent: send them too, copy them and
-//! stop the guest, or fork.
+//! Treatment of the pages that were written while others were sent: send them too, or copy them
+//! inside this process, and when to stop the guest for the last of them.
 //!
 //! ```text
-//!   left:   few -> capture     up to COPIED_PAGES_MAX -> copy while it runs, then capture
-//!           more, and a quarter fewer than before -> another round      else -> fork
+//!   rounds over the channel:  a quarter fewer pages left than before -> another round
+//!        |                    few left, no fewer left, or hopeless in the middle of a round
+//!        v
+//!   rounds of copies:         a quarter fewer left than before -> another
+//!        |                    few left, or no fewer
+//!        v
+//!   capture:                  all that is left was copied within the time of a pause -> over
+//!                             else -> rounds of copies again, and after some of that capture after capture
 //! ```
 //!
-//! The guest stands while the last pages are copied inside this process, not while they cross the
-//! channel: what it writes during a round at the channel's speed may be a hundred times as much as
-//! during a copy.
+//! The guest is paused while the last pages are copied inside this process, not while they cross
+//! the channel: what it writes during a round at the channel's speed may be a hundred times as much
+//! as during a copy. A guest that writes even faster than it is copied is paused again and again,
+//! for the time of one pause each: between two of them it runs for less than it takes to write as
+//! much as was copied.
 
-/// Pages that are copied while the guest stands, at most: 4,096 at 2 µs each are 8 ms, of the 20 ms
-/// that a pause may take.
-pub const PAUSE_PAGES_MAX: u64 = 4096;
-/// Pages that are copied while the guest runs on, before it is stopped: 32 MiB. Copying takes 16 ms
-/// at 2 µs each; a guest that writes 100,000 pages a second leaves 1,600 for the pause.
-pub const COPIED_PAGES_MAX: u64 = 8192;
-/// So few pages are not worth a copy first.
+/// Pages that are copied while the guest runs on, where rounds over the channel still do some good:
+/// 32 MiB.
+const FEW_PAGES_MAX: u64 = 8192;
+/// So few pages are not worth a copy before the capture: 1 ms at 3 µs each, of the 20 ms that a
+/// pause may take.
 const CAPTURED_AT_ONCE_MAX: u64 = 256;
-/// Pauses that found more than [`PAUSE_PAGES_MAX`] and were given up, before the machine is forked.
-pub const DECLINED_MAX: u32 = 3;
-/// Rounds, at most. Each leaves a quarter fewer: from 786,432 pages (3 GiB) to 8,192 takes 16.
+/// Pages for which there is room at a pause: 12 ms at 3 µs each, which is beyond the time of a
+/// pause.
+pub const PAUSE_PAGES_MAX: u64 = 4096;
+/// Rounds over the channel, at most. Each leaves a quarter fewer: from 786,432 pages (3 GiB) to
+/// 8,192 takes 16.
 pub const ROUNDS_MAX: u32 = 24;
+/// Rounds of copies before a capture, at most. From 786,432 pages to 256 takes 28 where each leaves
+/// a quarter fewer.
+const COPY_ROUNDS_MAX: u32 = 32;
+/// Captures that found too much, before capture follows capture without a round between.
+const DECLINED_MAX: u32 = 3;
+/// Pauses of one transfer. A pause copies some 3,000 pages: 262 of them copy 786,432 pages, and
+/// four times as many leave as much for what was written in between.
+pub const PAUSES_MAX: u32 = 1024;
+/// Pages between two looks at the log within a round over the channel: half a second at 1 Gbit/s.
+pub const SLICE_PAGES: u64 = 16_384;
 
 /// The next step of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Next {
     /// Send what was written, and look again.
     Round,
-    /// Copy what was written, then capture.
+    /// Copy what was written while the guest runs, and look again.
     Copy,
     /// Stop the guest and copy what is left.
     Capture,
-    /// Stop the guest and fork: what is left comes from the child.
-    Fork,
+    /// The guest writes faster than can be copied: give the transfer up.
+    GiveUp,
 }
 
 /// Decides after each round.
 #[derive(Clone, Copy, Debug)]
 pub struct Rounds {
     made: u32,
-    declined: u32,
-    /// Pages of the round before.
+    /// Pages of the round before, over the channel or of copies.
     before: u64,
+    /// From the first copy on nothing goes over the channel until the capture.
+    copying: bool,
+    copy_rounds: u32,
+    declined: u32,
 }
 
 impl Rounds {
@@ -51,40 +72,63 @@ impl Rounds {
     pub fn begun(pages: u64) -> Self {
         Self {
             made: 1,
-            declined: 0,
             before: pages,
+            copying: false,
+            copy_rounds: 0,
+            declined: 0,
         }
     }
 
-    /// Rounds so far.
+    /// Rounds over the channel so far.
     #[must_use]
     pub fn made(&self) -> u32 {
         self.made
     }
 
-    /// Decides what to do when `left` pages were written meanwhile.
-    pub fn next(&mut self, left: u64) -> Next {
-        let next = if self.declined >= DECLINED_MAX {
-            Next::Fork
-        } else if left <= CAPTURED_AT_ONCE_MAX {
-            Next::Capture
-        } else if left <= COPIED_PAGES_MAX {
-            Next::Copy
-        } else if self.made < ROUNDS_MAX && left <= self.before - self.before / 4 {
-            Next::Round
-        } else {
-            Next::Fork
-        };
-        if next == Next::Round {
-            self.made += 1;
-            self.before = left;
-        }
-        next
+    /// True if a round over the channel, of which `sent` pages were sent, is to be ended early,
+    /// because the guest has meanwhile written `written` other pages: those would only be sent
+    /// again. Half of the round is enough to know: a guest that has just filled some memory, and
+    /// rests, is not what this is for.
+    #[must_use]
+    pub fn is_hopeless(&self, sent: u64, written: u64) -> bool {
+        sent >= self.before / 4 && sent >= 2 * SLICE_PAGES && written > sent - sent / 4
     }
 
-    /// A pause found more than [`PAUSE_PAGES_MAX`] pages, and the guest runs on.
-    pub fn decline(&mut self) {
+    /// From here on pages are copied: the round over the channel was ended, or is not wanted.
+    pub fn copy_from_now_on(&mut self, left: u64) {
+        self.copying = true;
+        self.before = left;
+    }
+
+    /// Decides what to do when `left` pages are left.
+    pub fn next(&mut self, left: u64) -> Next {
+        if self.declined >= PAUSES_MAX {
+            return Next::GiveUp;
+        }
+        if left <= CAPTURED_AT_ONCE_MAX || self.declined >= DECLINED_MAX {
+            return Next::Capture;
+        }
+        let fewer = left <= self.before - self.before / 4;
+        if !self.copying {
+            if left > FEW_PAGES_MAX && fewer && self.made < ROUNDS_MAX {
+                self.made += 1;
+                self.before = left;
+                return Next::Round;
+            }
+            self.copy_from_now_on(left);
+        } else if !fewer || self.copy_rounds >= COPY_ROUNDS_MAX {
+            return Next::Capture;
+        }
+        self.copy_rounds += 1;
+        self.before = left;
+        Next::Copy
+    }
+
+    /// A pause was over before everything was copied: `left` pages are left, and the guest runs on.
+    pub fn decline(&mut self, left: u64) {
         self.declined += 1;
+        self.copy_rounds = 0;
+        self.copy_from_now_on(left);
     }
 }
 
@@ -94,11 +138,11 @@ mod tests {
 
     #[test]
     fn few_pages_are_captured_and_some_are_copied_first() {
+        assert_eq!(Rounds::begun(100_000).next(0), Next::Capture);
+        assert_eq!(Rounds::begun(100_000).next(CAPTURED_AT_ONCE_MAX), Next::Capture);
+        assert_eq!(Rounds::begun(100_000).next(CAPTURED_AT_ONCE_MAX + 1), Next::Copy);
         let mut rounds = Rounds::begun(100_000);
-        assert_eq!(rounds.next(0), Next::Capture);
-        assert_eq!(rounds.next(CAPTURED_AT_ONCE_MAX), Next::Capture);
-        assert_eq!(rounds.next(CAPTURED_AT_ONCE_MAX + 1), Next::Copy);
-        assert_eq!(rounds.next(COPIED_PAGES_MAX), Next::Copy);
+        assert_eq!(rounds.next(FEW_PAGES_MAX), Next::Copy);
         assert_eq!(rounds.made(), 1);
     }
 
@@ -107,23 +151,40 @@ mod tests {
         let mut rounds = Rounds::begun(100_000);
         assert_eq!(rounds.next(75_000), Next::Round);
         assert_eq!(rounds.next(56_250), Next::Round);
-        assert_eq!(rounds.next(42_189), Next::Fork, "one page too many");
+        assert_eq!(rounds.next(42_189), Next::Copy, "one page too many");
         assert_eq!(rounds.made(), 3);
     }
 
     #[test]
-    fn a_guest_that_writes_all_of_its_memory_again_is_forked() {
-        assert_eq!(Rounds::begun(262_144).next(262_144), Next::Fork);
+    fn a_guest_that_writes_all_of_its_memory_again_is_copied() {
+        assert_eq!(Rounds::begun(262_144).next(262_144), Next::Copy);
     }
 
     #[test]
-    fn a_guest_that_writes_too_much_before_each_pause_is_forked() {
+    fn copies_go_on_while_each_round_leaves_a_quarter_fewer() {
         let mut rounds = Rounds::begun(262_144);
+        assert_eq!(rounds.next(262_144), Next::Copy);
+        assert_eq!(rounds.next(100_000), Next::Copy, "never over the channel again");
+        assert_eq!(rounds.next(75_000), Next::Copy);
+        assert_eq!(rounds.next(56_251), Next::Capture, "one page too many");
+    }
+
+    #[test]
+    fn what_a_pause_did_not_find_time_for_is_copied_and_in_the_end_only_at_pauses() {
+        let mut rounds = Rounds::begun(262_144);
+        assert_eq!(rounds.next(8_000), Next::Copy);
         for _ in 0..DECLINED_MAX {
-            assert_eq!(rounds.next(COPIED_PAGES_MAX), Next::Copy);
-            rounds.decline();
+            assert_eq!(rounds.next(8_000), Next::Capture);
+            rounds.decline(12_000);
+            if rounds.declined < DECLINED_MAX {
+                assert_eq!(rounds.next(8_000), Next::Copy);
+            }
         }
-        assert_eq!(rounds.next(1), Next::Fork);
+        for _ in DECLINED_MAX..PAUSES_MAX {
+            assert_eq!(rounds.next(200_000), Next::Capture);
+            rounds.decline(200_000);
+        }
+        assert_eq!(rounds.next(1), Next::GiveUp);
     }
 
     #[test]
@@ -138,5 +199,17 @@ mod tests {
             }
         }
         assert!(rounds.made() < ROUNDS_MAX);
+    }
+
+    #[test]
+    fn a_round_is_hopeless_when_the_guest_writes_as_fast_as_it_is_sent() {
+        let rounds = Rounds::begun(262_144);
+        assert!(!rounds.is_hopeless(65_535, 65_535), "too early to know");
+        assert!(!rounds.is_hopeless(65_536, 49_152));
+        assert!(rounds.is_hopeless(65_536, 49_153));
+        assert!(
+            !Rounds::begun(16_384).is_hopeless(16_384, 16_384),
+            "it is over anyway"
+        );
     }
 }

@@ -140,6 +140,13 @@ impl Round {
         self.left
     }
 
+    /// Pages that it has not looked at, where it is ended early.
+    #[must_use]
+    pub fn into_rest(mut self) -> PageSet {
+        self.pages.keep_from(self.next.unwrap_or(u64::MAX));
+        self.pages
+    }
+
     /// The next pages: none of them where many were looked at and all were zeros; no answer when
     /// the round is over.
     pub fn next_pages(&mut self) -> Option<Vec<Page>> {

@@ -18,6 +18,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 const PAIR: [u8; 16] = *b"a pair of sides!";
 const PAGES: u64 = MEMORY_BYTES_MIN / PAGE_BYTES as u64;
+/// More than the room that is made at once.
+const SEVERAL_CHUNKS: u64 = 9 << 20;
 const POSITION: LogPosition = LogPosition {
     sequence: 77,
     monotonic_ns: 1_000,
@@ -190,13 +192,14 @@ proptest! {
             }
         }
         send(&mut sender, round, &mut records);
-        let mut copies = Copies::with_room(2 * PAGES);
-        copies.copy(&memory, &memory::take_written(&memory)).unwrap();
+        let mut copies = Copies::of(PAGES);
+        copies.make_room(PAGES).unwrap();
+        copies.copy(&memory, &mut memory::take_written(&memory), PAGES);
         copied.iter().for_each(|(page, number)| write(&memory, *page, *number));
-        copies.copy(&memory, &memory::take_written(&memory)).unwrap();
+        copies.copy(&memory, &mut memory::take_written(&memory), PAGES);
         let (digest, captured) = (memory::digest(&memory).unwrap(), capture(&memory));
         after.iter().for_each(|(page, number)| write(&memory, *page, *number));
-        copies.pages().for_each(|pages| records.extend(sender.pages(pages)));
+        copies.into_pages().for_each(|pages| records.extend(sender.pages(pages)));
         records.extend(sender.last(captured));
 
         let received = receive(&records).unwrap();
@@ -358,25 +361,59 @@ fn one_that_never_ends_is_refused() {
     let pages: Vec<Page> = (0..PAGES_PER_RECORD as u64)
         .map(|index| Page::of(&memory, index).unwrap())
         .collect();
-    let records_max = PAGES * u64::from(ROUNDS_MAX + DECLINED_MAX + 2) / PAGES_PER_RECORD as u64 + 1;
+    let records_max = PAGES * u64::from(ROUNDS_MAX + 1) / PAGES_PER_RECORD as u64 + 1;
     let refused = (0..records_max).find_map(|_| {
         let record = sender.pages(pages.clone()).unwrap();
         receiver.take(&record).err()
     });
     assert_eq!(
         refused.unwrap().to_string(),
-        "the transfer has more than 14848 memory pages"
+        "the transfer has more than 12800 memory pages"
     );
 }
 
+fn indices(copies: Copies) -> Vec<u64> {
+    copies.into_pages().flatten().map(|page| page.index).collect()
+}
+
 #[test]
-fn copies_take_no_more_than_there_is_room_for() {
+fn a_page_has_one_copy_which_is_the_newest() {
     let memory = small();
-    let mut copies = Copies::with_room(3);
-    copies.copy(&memory, &PageSet::first(2)).unwrap();
-    assert_eq!(copies.copy(&memory, &PageSet::first(2)), Err(NoRoom { pages: 2 }));
+    let mut copies = Copies::of(PAGES);
+    copies.make_room(2).unwrap();
+    copies.copy(&memory, &mut PageSet::first(2), PAGES);
+    write(&memory, 1, 77);
+    copies.copy(&memory, &mut PageSet::first(2), PAGES);
     assert_eq!(copies.len(), 2);
-    copies.clear();
-    assert!(copies.is_empty());
-    copies.copy(&memory, &PageSet::first(3)).unwrap();
+    let pages: Vec<Page> = copies.into_pages().flatten().collect();
+    assert_eq!(pages, [0, 1].map(|index| Page::of(&memory, index).unwrap()));
+}
+
+#[test]
+fn what_is_not_copied_stays_in_the_set() {
+    let memory = small();
+    let mut copies = Copies::of(PAGES);
+    let mut pages = PageSet::first(5);
+    copies.copy(&memory, &mut pages, 5);
+    assert!(copies.is_empty(), "there is no room");
+    copies.make_room(5).unwrap();
+    copies.copy(&memory, &mut pages, 3);
+    assert_eq!(pages.iter().collect::<Vec<_>>(), [3, 4]);
+    pages.insert(PAGES + 7);
+    copies.copy(&memory, &mut pages, PAGES);
+    assert!(pages.is_empty(), "a page beyond the end is none");
+    assert_eq!(indices(copies), [0, 1, 2, 3, 4]);
+}
+
+#[test]
+fn copies_never_have_more_room_than_the_memory_has_pages() {
+    let memory = memory::allocate(SEVERAL_CHUNKS).unwrap();
+    let pages = SEVERAL_CHUNKS / PAGE_BYTES as u64;
+    let mut copies = Copies::of(pages);
+    for _ in 0..3 {
+        copies.make_room(pages).unwrap();
+        copies.copy(&memory, &mut PageSet::first(pages), pages);
+    }
+    assert_eq!(copies.len(), pages);
+    assert_eq!(indices(copies), (0..pages).collect::<Vec<_>>());
 }

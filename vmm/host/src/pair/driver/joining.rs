@@ -11,13 +11,14 @@ use crate::error::RunError;
 use crate::pair::holding::Holding;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
-use crate::pair::sending::{Lost, Sending};
+use crate::pair::sending::{Lost, Newcomer, Sending};
 use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
 use serde_json::json;
+use std::time::Duration;
 
 impl Driver {
     /// Takes what happens at the reception.
@@ -51,13 +52,17 @@ impl Driver {
     }
 
     /// The newcomer has loaded the machine, or is lost.
-    pub(super) fn sent(&mut self, outcome: Result<(Connection, Place), Lost>) -> Result<(), RunError> {
+    pub(super) fn sent(&mut self, outcome: Result<Newcomer, Lost>) -> Result<(), RunError> {
         // The capture was told before the last of the machine was sent.
         telling::all_waiting(self)?;
         self.parts.sending = None;
         match outcome {
-            Ok((connection, place)) => {
+            Ok(newcomer) => {
                 pass(Step::BeforeJoined);
+                self.parts.reporter.event("sent", fields(&newcomer));
+                let Newcomer {
+                    connection, place, ..
+                } = newcomer;
                 self.parts.peer = Some(connection.peer().to_owned());
                 self.parts.holding.iter_mut().for_each(Holding::other_changes);
                 self.parts.link = Link::over(connection);
@@ -135,4 +140,19 @@ impl Driver {
             holding.publish(&parts.replica.statistics(), parts.peer.as_deref());
         }
     }
+}
+
+/// Fields of the report of a machine that was sent.
+fn fields(newcomer: &Newcomer) -> serde_json::Value {
+    let Newcomer { sent, took, .. } = newcomer;
+    let ns = |time: &Duration| time.as_nanos() as u64;
+    json!({
+        "bytes": sent.bytes,
+        "pages": sent.pages,
+        "rounds": sent.rounds,
+        "copied_pages": sent.copied,
+        "declined": sent.declined,
+        "pause_ns": ns(&sent.pause),
+        "took_ns": ns(took),
+    })
 }
