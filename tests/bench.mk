@@ -1,10 +1,20 @@
 # What protection costs.
+#
+#   make bench                                    everything
+#   make bench ONLY=channel                       the lease on a full channel
+#   make bench ONLY=healing                       a newcomer joins (minutes); FULL=1: every cell three times (an hour)
+#   make bench ONLY=healing HEALING="memory=1024 pages=0,10000 mbit=1000 rounds=3 timeout=200"
+#   make bench BEFORE=lockstep BEFORE_GUESTS=folder [ONLY=channel]     an earlier build and this one in turn
 
 .PHONY: bench
 
-bench: build deps ## Measure what protection costs: a table, and bench.json (ONLY=channel: the lease on a full channel)
-ifndef ONLY
+BENCH_ARGUMENTS := $(ONLY) $(if $(FULL),full) $(HEALING)
+BENCH_BEFORE := $(if $(BEFORE),LOCKSTEP_BIN_BEFORE=$(BEFORE) LOCKSTEP_GUESTS_BEFORE=$(BEFORE_GUESTS))
+
+bench: build deps ## Measure what protection costs: tables, and bench.json (ONLY=channel or healing, FULL=1, BEFORE=an earlier lockstep)
+ifeq ($(ONLY)$(BEFORE),)
 	cargo bench --locked -p lockstep-logging-channel
 	cargo bench --locked -p lockstep-core --bench gate
 endif
-	LOCKSTEP_BIN=target/release/lockstep cargo run --release --locked -p lockstep-tests --bin bench -- $(ONLY)
+	LOCKSTEP_BIN=target/release/lockstep $(BENCH_BEFORE) \
+		cargo run --release --locked -p lockstep-tests --bin bench -- $(BENCH_ARGUMENTS)

@@ -1,9 +1,12 @@
 //! The guest images.
 
+use super::Build;
 use std::path::PathBuf;
 
 /// Names another folder with images.
 pub const IMAGES_VARIABLE: &str = "LOCKSTEP_GUESTS";
+/// Names the folder with the images of the earlier build; without it, that one has today's.
+pub const IMAGES_BEFORE_VARIABLE: &str = "LOCKSTEP_GUESTS_BEFORE";
 
 /// A guest of `guest-images/`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +38,12 @@ impl Guest {
             Self::KeyValue => "key-value.elf",
         };
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");
-        let folder = std::env::var_os(IMAGES_VARIABLE).map_or_else(|| PathBuf::from(built), PathBuf::from);
+        let before = (Build::now() == Build::Before).then_some(IMAGES_BEFORE_VARIABLE);
+        let named = before.into_iter().chain([IMAGES_VARIABLE]);
+        let mut named = named
+            .filter_map(std::env::var_os)
+            .filter(|folder| !folder.is_empty());
+        let folder = named.next().map_or_else(|| PathBuf::from(built), PathBuf::from);
         let image = folder.join(name);
         assert!(
             image.is_file(),

@@ -31,7 +31,7 @@ pub mod scratch;
 pub mod switch;
 pub mod troubled;
 
-pub use binary::{lockstep, lockstep_path};
+pub use binary::{Build, lockstep, lockstep_path};
 pub use images::Guest;
 pub use interrupt::Interrupt;
 pub use load::Load;

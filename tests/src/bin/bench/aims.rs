@@ -5,10 +5,6 @@ use serde_json::Value;
 /// Prints each aim beside what was measured. A benchmark on a shared machine informs; it fails nothing.
 pub fn print(all: &Value) {
     println!("\naim                                                      measured      met");
-    let row = |aim: &str, measured: String, met: bool| {
-        println!("{aim:56} {measured:12}  {}", if met { "yes" } else { "no" });
-    };
-    let number = |value: &Value| value.as_f64().unwrap_or(f64::NAN);
     let compute = number(&all["compute_ratio"]);
     row(
         "compute guest at least 0.98 of the unprotected speed",
@@ -36,4 +32,47 @@ pub fn print(all: &Value) {
         format!("{live_ms:.1} ms"),
         live_ms <= 20.0,
     );
+}
+
+/// The aims of a newcomer that joins: one row each, of the cell that is farthest from it.
+pub fn print_healing(healing: &Value) {
+    let most = |key: &str, counts: &dyn Fn(&Value) -> bool| {
+        let rows = healing["rows"].as_array().into_iter().flatten();
+        let values = rows.filter(|row| counts(row)).map(|row| number(&row[key]));
+        values.fold(f64::NAN, f64::max)
+    };
+    let small =
+        |row: &Value| number(&row["memory_mib"]) <= 1024.0 && number(&row["pages_a_second"]) <= 10_000.0;
+    let pause_ms = most("pause_ms_max", &small);
+    row(
+        "pause under 20 ms, up to 1 GiB and 10,000 pages a second",
+        format!("{pause_ms:.1} ms"),
+        pause_ms < 20.0,
+    );
+    let pause_ms = most("pause_ms_max", &|_| true);
+    row(
+        "pause under 50 ms, always",
+        format!("{pause_ms:.1} ms"),
+        pause_ms < 50.0,
+    );
+    for (over, paced) in [("at a bounded bandwidth", true), ("over a local channel", false)] {
+        let ratio = most("armed_ratio", &|row| {
+            (number(&row["transfer_mbit"]) > 0.0) == paced
+        });
+        if !ratio.is_nan() {
+            row(
+                &format!("armed within 2 times the channel's time {over}"),
+                format!("{ratio:.2}"),
+                ratio <= 2.0,
+            );
+        }
+    }
+}
+
+fn row(aim: &str, measured: String, met: bool) {
+    println!("{aim:56} {measured:12}  {}", if met { "yes" } else { "no" });
+}
+
+fn number(value: &Value) -> f64 {
+    value.as_f64().unwrap_or(f64::NAN)
 }

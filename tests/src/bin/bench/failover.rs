@@ -28,9 +28,23 @@ pub fn figures() -> Value {
     figures
 }
 
+/// Figures of one demonstration, by the names that [`FIGURES`] has.
+///
+/// # Panics
+/// Demonstrations do not succeed on this host.
+pub fn one() -> Vec<(&'static str, f64)> {
+    let result = (0..PARTED_MAX).find_map(|_| demonstration());
+    let result = result.expect("a demonstration succeeds on this host");
+    let figure = |key: &'static str| Some((key, result[key].as_f64()?));
+    FIGURES.into_iter().filter_map(figure).collect()
+}
+
 fn demonstration() -> Option<Value> {
     let mut command = lockstep();
-    command.args(["demo", "--json", "--rounds", "1", "--after", "1", "--duration", "2"]);
+    command.args(["demo", "--json", "--after", "1", "--duration", "2"]);
+    if has_rounds() {
+        command.args(["--rounds", "1"]);
+    }
     let ended = Process::start("demo", &mut command).wait();
     let last = ended.stdout.lines().last().unwrap_or_default();
     let result: Option<Value> = serde_json::from_str(last).ok();
@@ -55,4 +69,10 @@ pub fn print(figures: &Value) {
             figures[key]["p50"], figures[key]["max"]
         );
     }
+}
+
+/// True if the command shows more than one failover unless it is told otherwise.
+fn has_rounds() -> bool {
+    let help = lockstep().args(["demo", "--help"]).output();
+    help.is_ok_and(|help| String::from_utf8_lossy(&help.stdout).contains("--rounds"))
 }

@@ -1,6 +1,7 @@
 //! `make bench`: what protection costs, unprotected against protected in one run, alternating, medians.
 //!
 //! Prints tables and writes `bench.json`. Absolute figures are this machine's and this hour's; the ratios are the result.
+//! Where an earlier build is named, the two are measured in turn instead, and their ratios are the result.
 
 #![allow(
     clippy::expect_used,
@@ -9,15 +10,20 @@
 )]
 
 mod aims;
+mod before;
 mod channel;
 mod failover;
+mod healing;
 mod measure;
+mod options;
 mod pair;
 mod serving;
 
-use lockstep_tests::harness::Guest;
+use lockstep_tests::harness::{Build, Guest};
 use measure::{Sample, median};
+use options::{Only, Options};
 use serde_json::{Value, json};
+use std::process::ExitCode;
 use std::time::Instant;
 
 /// Alternating rounds of each workload.
@@ -25,13 +31,36 @@ const ROUNDS: usize = 5;
 /// Clients and pipeline depth of each workload, and its requests of each kind.
 const WORKLOADS: [(u32, u32, u32); 4] = [(1, 1, 5_000), (1, 16, 50_000), (16, 1, 20_000), (16, 16, 200_000)];
 
-fn main() {
-    // `make bench ONLY=channel` measures that alone.
-    if std::env::args().nth(1).as_deref() == Some("channel") {
-        let figures = channel::figures();
-        channel::print(&figures);
-        return;
-    }
+fn main() -> ExitCode {
+    let options = match Options::read(std::env::args().skip(1)) {
+        Ok(options) => options,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let all = if Build::has_before() && options.only != Some(Only::Healing) {
+        before::figures(options.only, options.before_rounds)
+    } else {
+        match options.only {
+            Some(Only::Channel) => {
+                let figures = channel::figures();
+                channel::print(&figures);
+                json!({ "channel": figures })
+            }
+            Some(Only::Healing) => {
+                let figures = healing::figures(&options.healing);
+                aims::print_healing(&figures);
+                json!({ "healing": figures })
+            }
+            None => everything(&options),
+        }
+    };
+    std::fs::write("bench.json", format!("{all:#}\n")).expect("bench.json can be written");
+    ExitCode::SUCCESS
+}
+
+fn everything(options: &Options) -> Value {
     println!(
         "{:>7} {:>8} | {:>11} {:>9} {:>5} | {:>11} {:>9} {:>5} | {:>11} {:>9} | {:>11} {:>9}",
         "", "", "requests/s:", "", "", "CPU us/op:", "", "", "p50 ms:", "", "p99 ms:", ""
@@ -61,12 +90,14 @@ fn main() {
         "pair": pair::figures(),
         "failover": failover::figures(),
         "channel": channel::figures(),
+        "healing": healing::figures(&options.healing),
     });
     pair::print(&all["pair"]);
     failover::print(&all["failover"]);
     channel::print(&all["channel"]);
     aims::print(&all);
-    std::fs::write("bench.json", format!("{all:#}\n")).expect("bench.json can be written");
+    aims::print_healing(&all["healing"]);
+    all
 }
 
 fn compare(clients: u32, pipeline: u32, requests: u32) -> Value {
