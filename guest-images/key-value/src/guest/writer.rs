@@ -4,7 +4,6 @@
 //! it are written a second, in order, over and over, as often as there is time, which is about once
 //! a millisecond. A line a second says what was done, and how long the guest did not get to it.
 
-use alloc::vec;
 use alloc::vec::Vec;
 use lockstep_guest_runtime::println;
 
@@ -31,15 +30,16 @@ pub struct Writer {
 impl Writer {
     /// Fills `mebibytes` of memory.
     pub fn new(mebibytes: usize, pages_a_second: u64, now_ns: u64) -> Self {
-        let mut memory = vec![0; mebibytes * (1 << 20) / 8];
+        let words = mebibytes * (1 << 20) / 8;
+        let mut memory = Vec::with_capacity(words);
         let mut state = 1_u64;
-        for word in &mut memory {
+        memory.extend((0..words).map(|_| {
             // xorshift64: nothing that compresses.
             state ^= state << 13;
             state ^= state >> 7;
             state ^= state << 17;
-            *word = state;
-        }
+            state
+        }));
         Self {
             memory,
             pages_a_second,
