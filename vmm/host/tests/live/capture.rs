@@ -66,7 +66,7 @@ fn writer(pages: u32, burst: u32, passes: u32) -> Guest {
 }
 
 fn image(name: &str, command_line: &str, memory_bytes: u64) -> Option<Guest> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../guest-images/build/{name}.elf"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../../guest-images/build/{name}.elf"));
     let Ok(image) = std::fs::read(&path) else {
         skip(&format!("{} is not built: make guests", path.display()));
         return None;
