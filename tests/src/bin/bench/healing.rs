@@ -27,6 +27,8 @@ const BEFORE: Duration = Duration::from_secs(3);
 const LOST_MAX: usize = 3;
 /// Mebibytes that the guest itself needs, or a sixteenth of its memory where that is more.
 const GUEST_MIB: u64 = 24;
+/// A guest fills 3 GiB in half a minute where nothing else runs.
+const FILLED_MAX: Duration = Duration::from_secs(600);
 /// Bytes that the local channel is measured with, in pieces of as many as a record has.
 const CHANNEL_BYTES: u64 = 512 << 20;
 const PIECE_BYTES: usize = 128 << 10;
@@ -151,6 +153,13 @@ fn measure(cell: Cell, options: &Healing) -> Result<Value, String> {
     };
     let mut holder = fixture.start("holder");
     holder.wait_for("listening");
+    let begun = Instant::now();
+    while !holder.process.stdout().contains("key-value: ready") {
+        if begun.elapsed() > FILLED_MAX || !holder.process.is_running() {
+            return Err("the guest does not get to its end of filling memory".to_owned());
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
     let clients = Clients::start(fixture.switch.client_address());
     let lines = wait_for_lines(&holder, 1);
     thread::sleep(BEFORE);
