@@ -311,7 +311,9 @@ fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
             let outcome = run(&host, ring, code);
 
             let answer = outcome.result(0);
+            // Upstream KVM on AMD processors emulates VMCALL, which is for ring 0 there.
             let refused = outcome.reason == UNDEFINED
+                || outcome.reason == GENERAL_PROTECTION && ring == Ring::Three
                 || outcome.reason == DONE && CLOCK_PAIRING_REFUSED.contains(&answer);
             assert!(
                 refused,
