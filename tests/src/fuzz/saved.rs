@@ -6,7 +6,7 @@
 //! 2, the rest is the sections of one, with digests made right.
 
 use super::input::Input;
-use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::virtio::{Mmio, Net};
 use lockstep_core::machine::image::sites::{Site, Sites, Trapped};
@@ -67,6 +67,10 @@ impl Vcpu for Held {
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
         self.0.registers = *registers;
         Ok(())
+    }
+
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        Ok(self.0.compared())
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {

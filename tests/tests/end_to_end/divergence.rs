@@ -143,17 +143,20 @@ fn other_registers_are_named() {
 }
 
 #[test]
-fn other_memory_at_the_end_is_named() {
+fn another_memory_or_processor_at_the_end_is_named() {
     let Some(_kvm) = kvm::shared() else { return };
-    let change = |entry: &mut Entry| match &mut entry.body {
-        Body::End(end) => {
-            other(&mut end.parts.last_mut().unwrap().digest);
-            true
-        }
-        _ => false,
-    };
-    let (sequence, ended) = expect_divergence(change, "memory");
-    assert!(names_entry(&ended, sequence), "{ended}");
+    for name in ["memory", "processor"] {
+        let change = |entry: &mut Entry| match &mut entry.body {
+            Body::End(end) => {
+                let part = end.parts.iter_mut().find(|part| part.part == name);
+                other(&mut part.unwrap().digest);
+                true
+            }
+            _ => false,
+        };
+        let (sequence, ended) = expect_divergence(change, name);
+        assert!(names_entry(&ended, sequence), "{ended}");
+    }
 }
 
 #[test]

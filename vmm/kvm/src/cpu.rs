@@ -6,7 +6,7 @@ use super::host::HostError;
 use super::vcpu::clock::{ClockKind, InstructionClock};
 use super::vcpu::{Core, convert, convert_back};
 use super::vm::Vm;
-use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 
 impl Vm {
     /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
@@ -101,6 +101,10 @@ impl Vcpu for KvmCpu {
         self.core.settle()?;
         self.core.set_registers(convert_back(registers));
         Ok(())
+    }
+
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        self.core.compared()
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {

@@ -69,6 +69,14 @@ pub(super) fn save(vcpu: &VcpuFd, vm: &VmFd) -> Result<(SavedVector, Vec<SavedCo
     Ok((legacy(&area)?, components))
 }
 
+/// Takes x87 and SSE alone.
+///
+/// # Errors
+/// The host's failure.
+pub(super) fn save_vector(vcpu: &VcpuFd, vm: &VmFd) -> Result<SavedVector, CpuError> {
+    legacy(&read(vcpu, vm)?)
+}
+
 /// Puts it into a vCPU of `vm`.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use kvm_bindings::{
     kvm_sregs,
 };
 use lockstep_core::machine::boot;
-use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
 use lockstep_kvm::KvmCpu;
 use lockstep_kvm::kick::KickTimer;
@@ -358,6 +358,10 @@ impl Vcpu for KvmSubject {
 
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
         self.cpu.set_registers(registers)
+    }
+
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        self.cpu.compared()
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {

@@ -11,6 +11,7 @@
 
 mod saved;
 
+use super::cpu::saved::PROCESSOR_PART;
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::Devices;
 use super::devices::bus::Effect;
@@ -402,6 +403,7 @@ impl<V: Vcpu> Machine<V> {
         self.digest_due = false;
         let mut parts = vec![part("registers", &self.vcpu.registers()?)?];
         parts.extend(self.devices.digests()?);
+        parts.push(part(PROCESSOR_PART, &self.vcpu.compared()?)?);
         let point = self.point();
         Ok(door.digests(point, parts)?)
     }
@@ -412,13 +414,15 @@ impl<V: Vcpu> Machine<V> {
         if !self.vcpu.is_whole()? {
             return Ok(Vec::new());
         }
-        let mut parts = vec![part("registers", &self.vcpu.save()?.digested())?];
+        let vcpu = self.vcpu.save()?;
+        let mut parts = vec![part("registers", &vcpu.digested())?];
         parts.extend(self.devices.digests()?);
-        let part = "memory".to_owned();
+        let name = "memory".to_owned();
         parts.push(match memory::digest(&self.memory) {
-            Ok(digest) => PartDigest { part, digest },
-            Err(why) => return Err(NoDigest { part, why }.into()),
+            Ok(digest) => PartDigest { part: name, digest },
+            Err(why) => return Err(NoDigest { part: name, why }.into()),
         });
+        parts.push(part(PROCESSOR_PART, &vcpu.compared())?);
         Ok(parts)
     }
 }

@@ -7,6 +7,7 @@
 use super::history::History;
 use super::recorder::output_digest;
 pub use super::time_floor::TimeFloor;
+use crate::machine::cpu::saved::PROCESSOR_PART;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Question, Readiness};
 use lockstep_logging_channel::{
@@ -394,6 +395,7 @@ impl<F: Feed> Replayer<F> {
         expected: &[PartDigest],
         found: &[PartDigest],
     ) -> Result<(), ReplayStop> {
+        let found = as_recorded(expected, found);
         let names = |parts: &[PartDigest]| parts.iter().map(|part| part.part.clone()).collect::<Vec<_>>();
         if names(expected) != names(found) {
             let (expected, found) = (format!("{:?}", names(expected)), format!("{:?}", names(found)));
@@ -410,6 +412,19 @@ impl<F: Feed> Replayer<F> {
             }
             None => Ok(()),
         }
+    }
+}
+
+/// The parts that are compared with those of a log: logs of the first release have no digest of
+/// [`PROCESSOR_PART`].
+fn as_recorded<'a>(expected: &[PartDigest], found: &'a [PartDigest]) -> &'a [PartDigest] {
+    match found.split_last() {
+        Some((last, others))
+            if last.part == PROCESSOR_PART && expected.iter().all(|part| part.part != PROCESSOR_PART) =>
+        {
+            others
+        }
+        _ => found,
     }
 }
 

@@ -13,10 +13,10 @@ use kvm_bindings::{
     KVM_VCPUEVENT_VALID_SHADOW, Msrs, kvm_debugregs, kvm_dtable, kvm_mp_state, kvm_msr_entry, kvm_segment,
     kvm_sregs, kvm_vcpu_events, kvm_xcrs,
 };
-use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::cpu::saved::{
     SavedCpu, SavedDebug, SavedEvents, SavedException, SavedInterrupt, SavedSegment, SavedTable, SegmentName,
 };
+use lockstep_core::machine::cpu::{ComparedCpu, CpuError};
 use std::path::Path;
 
 /// Exists where the host's KVM is that for AMD processors.
@@ -84,6 +84,13 @@ impl Core {
             msrs: self.msrs()?,
             clock: Default::default(),
         })
+    }
+
+    /// The part of it that the digest `processor` covers. Completes the pending access.
+    pub(crate) fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        self.settle()?;
+        let vector = extended::save_vector(&self.vcpu, &self.vm)?;
+        Ok(ComparedCpu::of(&vector, self.msrs()?))
     }
 
     /// Puts `saved` into this vCPU, which has not run yet. Where that fails, the vCPU is not to be

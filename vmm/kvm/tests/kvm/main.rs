@@ -10,6 +10,7 @@
 
 mod access;
 mod code;
+mod digests;
 mod faults;
 #[allow(dead_code, reason = "the tests and the bench of live machines use more of it")]
 mod guest;

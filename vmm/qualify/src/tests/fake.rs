@@ -8,7 +8,7 @@ use crate::programs;
 use crate::programs::instructions::{FORBIDDEN_TSC, HIDDEN, Outcome, RING_0, Trial};
 use crate::stage;
 use iced_x86::Mnemonic;
-use lockstep_core::machine::cpu::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::door::Horizon;
 use lockstep_core::machine::memory::{self, Memory};
 use lockstep_kvm::ClockKind;
@@ -253,6 +253,10 @@ impl Vcpu for FakeSubject {
         self.finish();
         self.cpu.registers = *registers;
         Ok(())
+    }
+
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        Ok(self.save()?.compared())
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {

@@ -5,7 +5,7 @@
 //! pointer known, and only then has a port read changed RAX.
 
 use super::saved::SavedEvents;
-use super::{CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use super::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use std::collections::VecDeque;
 
 /// Interrupt shadow in its saved form where it cannot take an interrupt.
@@ -164,6 +164,10 @@ impl Vcpu for &mut FakeCpu {
         self.settle()?;
         self.registers = *registers;
         Ok(())
+    }
+
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError> {
+        Ok(self.save()?.compared())
     }
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {

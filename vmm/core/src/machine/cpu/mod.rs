@@ -7,7 +7,7 @@ pub mod cpuid;
 pub mod fake;
 pub mod saved;
 
-pub use saved::SavedCpu;
+pub use saved::{ComparedCpu, SavedCpu};
 
 use super::door::Horizon;
 use serde::{Deserialize, Serialize};
@@ -165,6 +165,13 @@ pub trait Vcpu {
     /// # Errors
     /// The host's failure.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError>;
+
+    /// The part that the digest `processor` covers, as [`SavedCpu::compared`] gives it. Settles, and
+    /// changes nothing else: digests are taken while the guest is stepped.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn compared(&mut self) -> Result<ComparedCpu, CpuError>;
 
     /// All of it, to be digested or moved. Settles.
     ///

@@ -242,8 +242,58 @@ pub struct DigestedCpu {
     always_zero: u32,
 }
 
+/// Name of the digest of [`ComparedCpu`]. The last of the parts, in digests and in end entries.
+pub const PROCESSOR_PART: &str = "processor";
+
+/// The part of a saved vCPU that the digest `processor` covers: what the guest sets and the digests
+/// `registers` do not cover. It never changes. x87's FOP, FIP and FDP are left out, because
+/// processors differ in when they keep them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct ComparedCpu {
+    x87_control: u16,
+    x87_status: u16,
+    x87_tags: u8,
+    x87: [[u8; X87_REGISTER_BYTES]; 8],
+    mxcsr: u32,
+    xmm: [[u8; 16]; 16],
+    msrs: Vec<(u32, u64)>,
+}
+
+impl ComparedCpu {
+    /// The part of a vCPU with this x87 and SSE state and these MSRs.
+    #[must_use]
+    pub fn of(vector: &SavedVector, msrs: Vec<(u32, u64)>) -> Self {
+        let SavedVector {
+            x87_control,
+            x87_status,
+            x87_tags,
+            x87_opcode: _,
+            x87_instruction: _,
+            x87_data: _,
+            x87,
+            mxcsr,
+            xmm,
+        } = *vector;
+        Self {
+            x87_control,
+            x87_status,
+            x87_tags,
+            x87,
+            mxcsr,
+            xmm,
+            msrs,
+        }
+    }
+}
+
 impl SavedCpu {
-    /// Returns the part that digests cover.
+    /// Returns the part that the digest `processor` covers.
+    #[must_use]
+    pub fn compared(&self) -> ComparedCpu {
+        ComparedCpu::of(&self.vector, self.msrs.clone())
+    }
+
+    /// Returns the part that the digest `registers` of an end entry covers.
     #[must_use]
     pub fn digested(&self) -> DigestedCpu {
         DigestedCpu {

@@ -21,7 +21,8 @@ fn the_guest_powers_off_with_its_status() {
             "clock",
             "serial console",
             "network device",
-            "memory"
+            "memory",
+            "processor"
         ]
     );
 }
@@ -137,7 +138,7 @@ fn registers_and_devices_are_digested_at_every_interval() {
     assert!(
         door.digests
             .iter()
-            .all(|(_, parts)| parts.len() == 6 && !parts.contains(&"memory".to_owned()))
+            .all(|(_, parts)| parts.len() == 7 && !parts.contains(&"memory".to_owned()))
     );
 }
 

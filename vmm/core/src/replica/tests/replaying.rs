@@ -157,6 +157,16 @@ fn another_device_is_called_by_its_name() {
         "registers"
     );
     assert_eq!(diverged(digest(vec![part("registers", 1)])).part, "parts");
+    // The log has none of the processor, as those of the first release.
+    let with_processor = |timer| {
+        vec![
+            part("registers", 1),
+            part("interval timer", timer),
+            part("processor", 4),
+        ]
+    };
+    assert!(digest(with_processor(2)).is_ok());
+    assert_eq!(diverged(digest(with_processor(3))).part, "interval timer");
 }
 
 #[test]
