@@ -1,7 +1,7 @@
 //! One round of a chain.
 
 use super::bridge::Bridge;
-use super::judge::judge;
+use super::judge::{Course, judge};
 use super::plan::{Link, Loss, Plan, Trouble};
 use crate::campaign::clients::{self, Clients};
 use crate::campaign::course::Standing;
@@ -25,24 +25,6 @@ const ANSWERS: u64 = 10;
 /// Newcomers of one link that may be started: the first, those that the plan kills, and some that
 /// are lost because the host is busy.
 const NEWCOMERS_MAX: usize = 4;
-
-/// What was seen while a chain ran.
-#[derive(Debug, Default)]
-pub struct Course {
-    /// What did not go as it must.
-    pub failures: Vec<String>,
-    /// Generations that came about by themselves: a side was given up though nothing was done to
-    /// it, because the host was too busy.
-    pub early: bool,
-    /// The machine is gone, for the same reason: the side that was struck had just been left alone.
-    pub gone: bool,
-    /// Frames that an old machine may say too late.
-    pub late_allowed: u64,
-    /// Points that were met, of those that were planned.
-    pub met: usize,
-    /// Points that were planned.
-    pub planned: usize,
-}
 
 /// A chain while it runs.
 struct Chain<'a> {

@@ -1,7 +1,6 @@
 //! Judgement of a chain: one machine, one speaker a generation, no output without its
 //! acknowledgement from arming on, and clients that saw one history over all generations.
 
-use super::course::Course;
 use super::plan::Plan;
 use super::wire;
 use crate::campaign::course::Standing;
@@ -9,6 +8,24 @@ use crate::campaign::evidence::Evidence;
 use crate::campaign::outcome::{Outcome, judge_clients, judge_processes};
 use crate::campaign::web::Claimed;
 use std::time::Duration;
+
+/// What was seen while a chain ran.
+#[derive(Debug, Default)]
+pub struct Course {
+    /// What did not go as it must.
+    pub failures: Vec<String>,
+    /// Generations that came about by themselves: a side was given up though nothing was done to
+    /// it, because the host was too busy.
+    pub early: bool,
+    /// The machine is gone, for the same reason: the side that was struck had just been left alone.
+    pub gone: bool,
+    /// Frames that an old machine may say too late.
+    pub late_allowed: u64,
+    /// Points that were met, of those that were planned.
+    pub met: usize,
+    /// Points that were planned.
+    pub planned: usize,
+}
 
 /// Judges a chain. `claims`: those of the store at its end.
 #[must_use]
