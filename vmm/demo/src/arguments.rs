@@ -46,7 +46,7 @@ Try it:
   lockstep demo                                    three losses, one after another
   lockstep demo --rounds 1 --json                  one, for a program
   lockstep demo --rounds 2 --transfer-mbit 1       watch the memory being copied
-  lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake up again";
+  lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake";
 
 /// Arguments of `lockstep demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]

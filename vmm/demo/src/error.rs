@@ -110,6 +110,7 @@ impl DemoError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::ImageMissing { .. } => Some("`make guests` builds it; --image names one"),
+            Self::Times { .. } => Some("--after is a part of --duration, which is the time of one round"),
             Self::Parted { .. } => {
                 Some("this host is too busy for such a timeout: give more with --timeout-ms")
             }
