@@ -37,8 +37,6 @@ pub struct Reading {
     pub newest: Option<Claim>,
     /// The holder's newest sign of life.
     pub seen: Option<Seen>,
-    /// The sign of life that was there and could not be read.
-    pub seen_damaged: Option<String>,
     /// The end of the machine.
     pub ended: Option<Ended>,
     /// The holder's process is proven to be dead.
@@ -53,7 +51,8 @@ pub struct Reading {
 /// newcomer is recorded before it can be armed: so whoever can take over is among them.
 ///
 /// # Errors
-/// Those of the store, but for a damaged sign of life: nothing is decided by what it says.
+/// Those of the store. A record that cannot be read is one, a damaged sign of life as well: whoever
+/// wrote it may know something that this software does not.
 pub async fn read(
     machine: &dyn MachineStore,
     is_dead: &(dyn Fn(&Party) -> bool + Send + Sync),
@@ -62,11 +61,7 @@ pub async fn read(
         return Ok(Reading::default());
     };
     let generation = newest.generation;
-    let (seen, seen_damaged) = match machine.seen(generation).await {
-        Ok(seen) => (seen, None),
-        Err(why @ StoreError::Damaged { .. }) => (None, Some(why.to_string())),
-        Err(why) => return Err(why),
-    };
+    let seen = machine.seen(generation).await?;
     let holder_dead = is_dead(&newest.party);
     let backups = machine.backups(generation).await?;
     let backups = backups.into_iter().map(|backup| {
@@ -78,7 +73,6 @@ pub async fn read(
     Ok(Reading {
         newest: Some(newest),
         seen,
-        seen_damaged,
         ended,
         holder_dead,
         backups,

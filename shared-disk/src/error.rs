@@ -36,6 +36,20 @@ pub enum StoreError {
         /// The defect in it.
         detail: &'static str,
     },
+    /// A file of the store is of another version of its format.
+    #[error(
+        "shared storage: {} was written by {} Lockstep (version {found} of its format, this one reads {known})",
+        path.display(),
+        if found > known { "a later" } else { "an earlier" }
+    )]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+        /// The version that this software reads and writes.
+        known: u32,
+    },
 }
 
 impl StoreError {
@@ -46,7 +60,7 @@ impl StoreError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Self::Damaged { .. } => false,
+            Self::Damaged { .. } | Self::Version { .. } => false,
         }
     }
 }
@@ -58,7 +72,7 @@ impl StoreError {
             Self::Unreachable { source, .. } | Self::Unusable { source, .. } => {
                 source.kind() == ErrorKind::NotFound
             }
-            Self::Damaged { .. } => false,
+            Self::Damaged { .. } | Self::Version { .. } => false,
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::future::{poll_fn, ready};
-use std::io::{Error, ErrorKind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -134,12 +133,9 @@ impl Store for FakeStore {
 
 impl FakeMachine {
     /// As [`MachineStore::claim`], at once.
-    ///
-    /// # Errors
-    /// The records of the machine were removed.
-    pub fn claim_now(&self, claim: &Claim) -> Result<Verdict, StoreError> {
-        let mut content = self.store.content();
-        remembered(&mut content, &self.name).map(|machine| machine.claim(claim))
+    #[must_use]
+    pub fn claim_now(&self, claim: &Claim) -> Verdict {
+        remembered(&mut self.store.content(), &self.name).claim(claim)
     }
 
     /// The claim of `generation`.
@@ -152,7 +148,7 @@ impl FakeMachine {
     fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Remembered) -> T + Send + 'static) -> Asked<T> {
         let name = self.name.clone();
         self.store
-            .answer(move |content| remembered(content, &name).map(work))
+            .answer(move |content| Ok(work(remembered(content, &name))))
     }
 }
 
@@ -166,8 +162,8 @@ impl Remembered {
     }
 }
 
-fn remembered<'a>(content: &'a mut Content, name: &MachineName) -> Result<&'a mut Remembered, StoreError> {
-    content.machines.get_mut(name).ok_or_else(removed)
+fn remembered<'a>(content: &'a mut Content, name: &MachineName) -> &'a mut Remembered {
+    content.machines.entry(name.clone()).or_default()
 }
 
 impl MachineStore for FakeMachine {
@@ -232,14 +228,6 @@ impl MachineStore for FakeMachine {
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
         self.ask(move |machine| machine.ended.get(&generation).cloned())
     }
-
-    fn remove(&self) -> Asked<()> {
-        let name = self.name.clone();
-        self.store.answer(move |content| {
-            let removal = content.machines.remove(&name);
-            removal.map(drop).ok_or_else(removed)
-        })
-    }
 }
 
 /// A party for tests, told apart by its number.
@@ -266,13 +254,5 @@ pub fn claim(generation: Generation, number: u8) -> Claim {
         generation,
         machine: MachineId([9; 16]),
         party: party(number),
-    }
-}
-
-fn removed() -> StoreError {
-    StoreError::Unreachable {
-        path: "in memory".into(),
-        doing: "look up",
-        source: Error::from(ErrorKind::NotFound),
     }
 }

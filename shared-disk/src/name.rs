@@ -11,6 +11,9 @@ pub const NAME_BYTES_MAX: usize = 64;
 /// port.
 pub const LINE_BYTES_MAX: usize = 260;
 
+/// The name of a machine whose operator gives none.
+const DEFAULT_NAME: &str = "default";
+
 /// Names that a shared directory has for itself.
 const RESERVED: &[&str] = &["identity"];
 
@@ -30,16 +33,17 @@ pub struct NameError {
 }
 
 impl MachineName {
-    /// The name of a pair whose operator gave none: its machine's id.
-    #[must_use]
-    pub fn of_pair(pair: MachineId) -> Self {
-        Self(pair.to_string())
-    }
-
     /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// The name of a machine whose operator gives none.
+impl Default for MachineName {
+    fn default() -> Self {
+        Self(DEFAULT_NAME.to_owned())
     }
 }
 

@@ -34,29 +34,43 @@ pub(crate) fn encode<R: Record>(record: &R) -> String {
     text
 }
 
+/// Reason why a text is not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotRead {
+    /// It is not what this software writes.
+    Damaged(&'static str),
+    /// It is of another version of its format.
+    Version { found: u32, known: u32 },
+}
+
 /// The record that `text` is.
-pub(crate) fn decode<R: Record>(text: &str) -> Result<R, &'static str> {
+pub(crate) fn decode<R: Record>(text: &str) -> Result<R, NotRead> {
     let Some((magic, rest)) = text.split_once('\n') else {
-        return Err("it is empty, or has no whole line");
+        return Err(NotRead::Damaged("it is empty, or has no whole line"));
     };
     if magic != R::MAGIC {
         return Err(unknown(magic, R::MAGIC));
     }
-    let record = R::read(&mut Fields(rest)).ok_or("a line is missing or wrong")?;
+    let record = R::read(&mut Fields(rest)).ok_or(NotRead::Damaged("a line is missing or wrong"))?;
     if encode(&record) == text {
         Ok(record)
     } else {
-        Err("it is not written as this software writes it")
+        Err(NotRead::Damaged("it is not written as this software writes it"))
     }
 }
 
-fn unknown(found: &str, known: &str) -> &'static str {
-    let kind = |magic: &str| magic.rsplit_once(' ').map(|(kind, _)| kind.to_owned());
-    if kind(found) == kind(known) {
-        "it is of another version of Lockstep"
-    } else {
-        "it is not a record of this kind"
+fn unknown(found: &str, known: &str) -> NotRead {
+    match (kind_and_version(found), kind_and_version(known)) {
+        (Some((kind, found)), Some((same, known))) if kind == same => NotRead::Version { found, known },
+        _ => NotRead::Damaged("it is not a record of this kind"),
     }
+}
+
+/// A version is a number as this software writes it.
+fn kind_and_version(magic: &str) -> Option<(&str, u32)> {
+    let (kind, version) = magic.rsplit_once(' ')?;
+    let number: u32 = version.parse().ok()?;
+    (number.to_string() == version).then_some((kind, number))
 }
 
 /// Lines that have not been read yet.

@@ -77,9 +77,4 @@ pub trait MachineStore: Send + Sync {
 
     /// The end of the machine, if it ended in `generation`.
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>>;
-
-    /// Removes all that is remembered of the machine, for a side that asks no more, where nobody
-    /// else asks either. Whoever claims all the same gets an error: nobody wins. Only for machines
-    /// whose operator gave no name.
-    fn remove(&self) -> Asked<()>;
 }

@@ -176,22 +176,6 @@ async fn looking_makes_nothing_and_opening_does() {
 }
 
 #[tokio::test]
-async fn after_the_removal_nobody_wins() {
-    for (machine, _kept) in every_machine().await {
-        assert_eq!(
-            machine.claim(&claim(Generation(2), 1)).await.unwrap(),
-            Verdict::Won
-        );
-        machine.remove().await.unwrap();
-        for number in [1, 2] {
-            let claimed = machine.claim(&claim(Generation(2), number)).await;
-            assert!(claimed.unwrap_err().may_pass());
-        }
-        assert!(machine.newest().await.is_err() && machine.remove().await.is_err());
-    }
-}
-
-#[tokio::test]
 async fn a_store_keeps_its_first_identity() {
     for (store, _kept) in every_store() {
         assert_eq!(store.identity([1; 16]).await.unwrap(), [1; 16]);

@@ -102,12 +102,12 @@ pub struct Settings {
     pub digest_interval_exits: Option<u64>,
     /// Name of the machine in the shared directory: its sides find each other by it, and a second
     /// machine of this name is never begun beside a living one. Letters, digits, `.`, `_` and `-`,
-    /// at most 64
+    /// at most 64 [default: default]
     #[arg(long, value_name = "NAME", help_heading = "Pair")]
     pub name: Option<String>,
-    /// The logging channel: tcp:HOST:PORT or unix:/path/to/socket; a primary listens, a backup
-    /// connects. Of a replica: where it can be joined [default for a replica: a socket in the
-    /// machine's folder of the shared directory, for sides on this host]
+    /// Address at which this side can be joined: tcp:HOST:PORT or unix:/path/to/socket. Of a backup:
+    /// address of its primary [default: a socket in the machine's folder of the shared directory, for
+    /// sides on this host; for a backup, what the shared directory says of the holder]
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub channel: Option<String>,
     /// A replica that begins a machine waits for its backup before the guest runs [default: false]
@@ -200,7 +200,7 @@ impl Settings {
             clock: Some(ClockChoice::Auto),
             window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
-            name: None,
+            name: Some(MachineName::default().to_string()),
             channel: None,
             wait_for_backup: Some(false),
             transfer_mbit: Some(0),
@@ -252,7 +252,7 @@ impl Settings {
             requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
             pair: PairConfiguration {
-                name: all.name.as_deref().map(machine_name).transpose()?,
+                name: machine_name(&all.name.unwrap_or_default())?,
                 channel: all.channel,
                 wait_for_backup: all.wait_for_backup.unwrap_or(false),
                 pace: Pace {
@@ -272,7 +272,7 @@ impl Settings {
 
 fn machine_name(text: &str) -> Result<MachineName, CommandError> {
     text.parse()
-        .map_err(|why| CommandError::setting("name", format!("`{}`: {why}", text.escape_debug())))
+        .map_err(|why| CommandError::setting("name", format!("{why}")))
 }
 
 /// Bytes a second for so many Mbit/s; none where there is no bound.

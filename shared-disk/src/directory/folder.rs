@@ -24,7 +24,7 @@ use crate::StoreError;
 use crate::claim::{Backup, Claim, Ended, Seen, Verdict};
 use crate::name::{Hex, MachineName};
 use crate::publish::{Probe, classify, exists, prepare, publish, read_bounded, replace, sync_directory};
-use crate::record::{Identity, Record, decode, encode};
+use crate::record::{Identity, NotRead, Record, decode, encode};
 
 /// Files of a machine's folder that are looked through. A machine that is taken over every minute
 /// for a year has half as many claims.
@@ -123,20 +123,6 @@ impl Folder {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// Removes the folder. It is renamed first, so that there is no moment in which a claim is gone
-    /// and its folder is not.
-    ///
-    /// # Errors
-    /// [`StoreError`]: the folder, or a part of it under the name `.ended-…`, is left.
-    pub fn remove(&self) -> Result<(), StoreError> {
-        let name = self.path.file_name().unwrap_or_default();
-        let ended = self
-            .path
-            .with_file_name(format!(".ended-{}", name.to_string_lossy()));
-        fs::rename(&self.path, &ended).map_err(|error| classify(&self.path, "rename", error))?;
-        fs::remove_dir_all(&ended).map_err(|error| classify(&ended, "remove", error))
     }
 
     /// Writes and syncs beforehand what `claim` needs, so that the claim itself waits for the disk
@@ -363,9 +349,10 @@ fn missing(path: &Path) -> StoreError {
 }
 
 fn decoded<R: Record>(path: &Path, text: &str) -> Result<R, StoreError> {
-    decode(text).map_err(|detail| StoreError::Damaged {
-        path: path.to_owned(),
-        detail,
+    let path = path.to_owned();
+    decode(text).map_err(|why| match why {
+        NotRead::Damaged(detail) => StoreError::Damaged { path, detail },
+        NotRead::Version { found, known } => StoreError::Version { path, found, known },
     })
 }
 

@@ -165,10 +165,6 @@ impl MachineStore for Machine {
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
         self.ask(move |folder| folder.ended(generation))
     }
-
-    fn remove(&self) -> Asked<()> {
-        self.ask(Folder::remove)
-    }
 }
 
 /// The answer to a question about `path`, which blocks a thread of its own.

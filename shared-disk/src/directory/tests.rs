@@ -307,24 +307,6 @@ fn what_is_no_directory_is_named() {
 }
 
 #[test]
-fn after_the_removal_nobody_wins() {
-    let (directory, store) = store();
-    assert_eq!(claim(&store, GENERATION, 1).unwrap(), Verdict::Won);
-    prepare(&store, Generation(3), 2).unwrap();
-    store.remove().unwrap();
-    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
-    for number in [1, 2] {
-        for generation in [GENERATION, Generation(3)] {
-            let found = claim(&store, generation, number);
-            let error = found.unwrap_err();
-            assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
-            assert!(error.to_string().contains("is not there"), "{error}");
-        }
-    }
-    assert!(store.remove().is_err());
-}
-
-#[test]
 fn a_full_storage_is_called_full() {
     let full = classify(Path::new("/shared"), "write", ErrorKind::StorageFull.into()).to_string();
     assert_eq!(
@@ -355,14 +337,12 @@ fn errors_are_sorted_into_what_may_pass_and_what_may_not() {
 #[test]
 fn a_claim_that_is_not_ours_gives_no_verdict() {
     let whole = encode(&claim_by(GENERATION, 1));
-    let other_version = whole.replace("claim 2", "claim 3");
     let other_generation = whole.replace("generation 2", "generation 3");
     let long = whole.clone() + &" ".repeat(5000);
     for text in [
         "",
         "\n\n\n",
         &whole[..60],
-        &other_version,
         &other_generation,
         &long,
         &(whole.clone() + "x"),
@@ -374,6 +354,31 @@ fn a_claim_that_is_not_ours_gives_no_verdict() {
             matches!(found, Err(StoreError::Damaged { .. })),
             "{text:?}: {found:?}"
         );
+    }
+}
+
+/// Whoever wrote it may know something that this software does not: nothing is begun or changed.
+#[test]
+fn a_record_of_another_version_is_refused_by_the_lockstep_that_wrote_it() {
+    for (line, writer) in [
+        ("claim 3", "a later Lockstep"),
+        ("claim 1", "an earlier Lockstep"),
+    ] {
+        let (_directory, store) = store();
+        let text = encode(&claim_by(GENERATION, 1)).replace("claim 2", line);
+        let path = store.path().join("generation-0000000002");
+        fs::write(&path, &text).unwrap();
+        let claimed = claim(&store, GENERATION, 1).map(|_| ());
+        for found in [claimed, store.newest().map(|_| ())] {
+            let error = found.unwrap_err();
+            assert!(matches!(error, StoreError::Version { .. }), "{error:?}");
+            let said = error.to_string();
+            assert!(
+                said.contains(writer) && said.contains(&path.display().to_string()),
+                "{said}"
+            );
+        }
+        assert_eq!(fs::read_to_string(path).unwrap(), text);
     }
 }
 

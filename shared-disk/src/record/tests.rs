@@ -82,13 +82,16 @@ fn what_this_software_would_not_write_is_refused() {
 
 #[test]
 fn a_record_of_another_version_is_told_from_one_that_is_no_record() {
-    let later = CLAIM.replace("claim 2", "claim 3");
-    assert_eq!(
-        decode::<Claim>(&later),
-        Err("it is of another version of Lockstep")
-    );
-    for text in ["something\nelse\n", &CLAIM.replace("claim", "backup")] {
-        assert_eq!(decode::<Claim>(text), Err("it is not a record of this kind"));
+    for (line, found) in [("claim 3", 3), ("claim 1", 1), ("claim 4294967295", u32::MAX)] {
+        let other = CLAIM.replace("claim 2", line);
+        let expected = NotRead::Version { found, known: 2 };
+        assert_eq!(decode::<Claim>(&other), Err(expected));
+    }
+    let of_no_version = CLAIM.replace("claim 2", "claim 03");
+    let of_another_kind = CLAIM.replace("claim", "backup");
+    for text in ["something\nelse\n", &of_no_version, &of_another_kind] {
+        let expected = NotRead::Damaged("it is not a record of this kind");
+        assert_eq!(decode::<Claim>(text), Err(expected));
     }
 }
 

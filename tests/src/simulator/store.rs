@@ -2,7 +2,7 @@
 //! fails.
 
 use lockstep_shared_disk::fake::{self, FakeMachine, FakeStore};
-use lockstep_shared_disk::{Generation, MachineId, MachineName, StoreError, Verdict};
+use lockstep_shared_disk::{Generation, MachineName, Verdict};
 
 use super::plan::StoreFault;
 
@@ -12,16 +12,14 @@ pub struct Claims(FakeMachine);
 
 impl Default for Claims {
     fn default() -> Self {
-        Self(FakeStore::default().machine(&MachineName::of_pair(MachineId([0; 16]))))
+        Self(FakeStore::default().machine(&MachineName::default()))
     }
 }
 
 impl Claims {
     /// A process claims a generation, as [`lockstep_shared_disk::MachineStore`] promises.
-    ///
-    /// # Errors
-    /// Never: nobody removes these.
-    pub fn claim(&self, generation: u32, process: u32) -> Result<Verdict, StoreError> {
+    #[must_use]
+    pub fn claim(&self, generation: u32, process: u32) -> Verdict {
         self.0
             .claim_now(&fake::claim(Generation(generation), number(process)))
     }
@@ -128,16 +126,22 @@ impl Store {
             Some((StoreFault::Unreachable, _)) => FAILS,
             Some((StoreFault::Hangs, until_ns)) => Work::WaitsUntil(until_ns),
             // The claim is made: only its answer is lost.
-            Some((StoreFault::Swallows, _)) => verdict().map_or(FAILS, |_| Work::Swallowed),
-            Some((StoreFault::FailsAfterwards, _)) => Work::Fails {
-                done: verdict().is_ok(),
-                full: false,
-            },
+            Some((StoreFault::Swallows, _)) => {
+                let _ = verdict();
+                Work::Swallowed
+            }
+            Some((StoreFault::FailsAfterwards, _)) => {
+                let _ = verdict();
+                Work::Fails {
+                    done: true,
+                    full: false,
+                }
+            }
             Some((StoreFault::Full, _)) if self.claims.winner(generation).is_none() => Work::Fails {
                 done: false,
                 full: true,
             },
-            _ => verdict().map_or(FAILS, Work::Verdict),
+            _ => Work::Verdict(verdict()),
         }
     }
 }

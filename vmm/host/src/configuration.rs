@@ -34,7 +34,7 @@ pub struct Configuration {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairConfiguration {
     /// Name of the machine.
-    pub name: Option<MachineName>,
+    pub name: MachineName,
     /// Logging channel, as said.
     pub channel: Option<String>,
     /// A machine that is begun waits for its backup.

@@ -2,34 +2,34 @@
 //! and the other replays it.
 //!
 //! ```text
-//!   settings, plan, witnesses, identity of the storage, network ---> meet the peer ---> vCPU thread ---> replica loop
+//!   settings, plan, witnesses, network, the machine in the store ---> meet the peer ---> vCPU thread ---> replica loop
 //!                                                                    primary: waits for its backup
 //!                                                                    backup:  looks for its primary
 //! ```
 
 use super::holding::Holding;
-use super::identity::{Identity, process};
+use super::identity::{Identity, Wish};
 use super::joinable::joinable;
 use super::launch::{Beginning, Launch};
-use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings, unless_stopped};
-use super::meeting::{fresh_name, wait_for_backup};
+use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings};
+use super::meeting::{fresh_name, unless_stopped};
 use super::newcomers::Welcoming;
 use super::receiving::{NotReceived, receive};
 use super::replica;
 use super::report::Reporter;
 use super::stop_point::{self, Step, pass};
-use super::storage::{self, Answer, Storage};
+use super::storage::{self, Storage};
 use super::witness::Witnesses;
 use crate::configuration::Configuration;
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::outside::{Outsides, Signals};
 use lockstep_core::replica::role::Config;
+use lockstep_logging_channel::transport::Address;
 use lockstep_logging_channel::{Environment, Generation};
 use lockstep_process::status::Status;
-use lockstep_shared_disk::{Claim, MachineId, MachineName};
+use lockstep_shared_disk::MachineId;
 use std::path::Path;
-use tokio::sync::mpsc;
 
 /// Role in which a side of a pair begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +69,10 @@ pub(super) struct Meeting<'a> {
     pub settings: &'a PairSettings,
     /// Name of the shared storage.
     pub storage: [u8; 16],
-    /// The machine that has a name.
-    pub named: Option<&'a Identity>,
+    /// The machine in the store.
+    pub identity: &'a Identity,
+    /// Address at which this side can be joined.
+    pub listens: &'a Address,
 }
 
 /// Runs one side of a pair.
@@ -83,9 +85,6 @@ pub async fn begin(
     configuration: &Configuration,
     mut signals: Signals,
 ) -> Result<Status, RunError> {
-    if matches!(side, Side::Replica { .. }) && configuration.pair.name.is_none() {
-        return Err(replica::no_name());
-    }
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(image, configuration)?;
@@ -95,49 +94,33 @@ pub async fn begin(
         return Ok(Status::Success);
     };
     reporter.witnesses = witnesses.names();
-    let storage = storage::identity(&*settings.store, fresh_name()?, CONNECT_PATIENCE);
-    let Some(storage) = unless_stopped(storage, &mut signals).await? else {
-        return Ok(Status::Success);
-    };
+    // The store comes last: what cannot be used leaves nothing there.
     let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), &mut signals).await? else {
         return Ok(Status::Success);
     };
     reporter.network = Some(live.outlets.network().counts());
-    let label = format!("{}, process {}", side.name(), std::process::id());
-    let mut named = None;
-    if let Some(name) = &configuration.pair.name {
-        let opening = Identity::open(&*settings.store, name, &label, CONNECT_PATIENCE);
-        named = unless_stopped(opening, &mut signals).await?;
-        if named.is_none() {
-            return Ok(Status::Success);
-        }
-    }
-    let listens = match &mut named {
-        Some(named) => {
-            let joinable = joinable(settings.address.as_ref(), named)?;
-            named.joined_at(&joinable.claimed.to_string())?;
-            joinable.listens
-        }
-        None => settings.channel()?.clone(),
+    let opening = opened(&settings, configuration, side);
+    let Some((storage, mut identity)) = unless_stopped(opening, &mut signals).await? else {
+        return Ok(Status::Success);
     };
+    let joinable = joinable(settings.address.as_ref(), &identity)?;
+    identity.joined_at(&joinable.claimed.to_string())?;
+    let listens = joinable.listens;
     let meeting = Meeting {
         plan: &plan,
         configuration,
         settings: &settings,
         storage,
-        named: named.as_ref(),
+        identity: &identity,
+        listens: &listens,
     };
     let stand_by = |pair| live.outlets.network().stand_by(pair);
     let met = match side {
-        Side::Primary => meeting.as_primary(&mut reporter, &mut signals).await?,
+        Side::Primary => replica::begin(&meeting, &mut reporter, &mut signals).await?,
         Side::Backup => meeting.as_backup(stand_by, &mut reporter, &mut signals).await?,
         Side::Replica { afresh } => {
-            let of = replica::Of {
-                meeting: &meeting,
-                listens: &listens,
-                afresh,
-            };
-            of.meet(stand_by, &mut reporter, &mut signals).await?
+            let start = identity.start(Wish::Anything { afresh });
+            replica::meet(&meeting, start, stand_by, &mut reporter, &mut signals).await?
         }
     };
     let Some(Met {
@@ -149,21 +132,13 @@ pub async fn begin(
         return Ok(Status::Success);
     };
     let machine = MachineId(pair);
-    let storing = async {
-        match &named {
-            Some(named) => Ok(Storage::new(named.machine(), named.claim(generation, machine))),
-            None => unnamed(&settings, machine, generation, &label).await,
-        }
-    };
-    let Some((storage_of_pair, answers)) = unless_stopped(storing, &mut signals).await? else {
-        return Ok(Status::Success);
-    };
+    let (storage_of_pair, answers) = Storage::new(identity.machine(), identity.claim(generation, machine));
     let config = Config {
         generation,
         ..settings.config
     };
     let welcoming = Welcoming {
-        address: listens,
+        address: listens.clone(),
         environment: meeting::environment(&plan, configuration, storage, pair)?,
         config,
     };
@@ -182,11 +157,11 @@ pub async fn begin(
         witnesses,
         welcoming,
         pace: configuration.pair.pace,
-        holding: named.clone().map(|named| Holding::new(named, machine)),
+        holding: Holding::new(identity.clone(), machine),
     };
     let outcome = launch.run(configuration).await;
-    if let (Err(RunError::NotArmed), Some(named), true) = (&outcome, &named, is_newcomer) {
-        replica::not_armed(named, generation).await;
+    if matches!(outcome, Err(RunError::NotArmed)) && is_newcomer {
+        replica::not_armed(&identity, generation).await;
         if matches!(side, Side::Replica { .. }) {
             return Err(replica::look_again());
         }
@@ -194,21 +169,16 @@ pub async fn begin(
     outcome
 }
 
-/// The claims of a pair without a name, which goes by the id of its machine.
-async fn unnamed(
+/// The identity of the store, and the machine's part of it.
+async fn opened(
     settings: &PairSettings,
-    machine: MachineId,
-    generation: Generation,
-    label: &str,
-) -> Result<(Storage, mpsc::UnboundedReceiver<Answer>), RunError> {
-    let claim = Claim {
-        generation,
-        machine,
-        party: process::own(fresh_name()?, label),
-    };
-    let name = MachineName::of_pair(machine);
-    let machine = storage::open(&*settings.store, &name, CONNECT_PATIENCE).await?;
-    Ok(Storage::new(machine, claim))
+    configuration: &Configuration,
+    side: Side,
+) -> Result<([u8; 16], Identity), RunError> {
+    let (store, name) = (&*settings.store, &configuration.pair.name);
+    let storage = storage::identity(store, fresh_name()?, CONNECT_PATIENCE).await?;
+    let identity = Identity::open(store, name, side.name(), CONNECT_PATIENCE).await?;
+    Ok((storage, identity))
 }
 
 impl Meeting<'_> {
@@ -217,47 +187,20 @@ impl Meeting<'_> {
         meeting::environment(self.plan, self.configuration, self.storage, pair)
     }
 
-    /// Waits for the backup of a pair that this side names. A machine that has a name is not begun
-    /// beside a living one.
-    async fn as_primary(
-        &self,
-        reporter: &mut Reporter,
-        signals: &mut Signals,
-    ) -> Result<Option<Met>, RunError> {
-        if let Some(named) = self.named {
-            let Some(claim) = unless_stopped(replica::begun(named), signals).await? else {
-                return Ok(None);
-            };
-            return replica::wait(self, named, &claim, self.settings.channel()?, reporter, signals).await;
-        }
-        let pair = fresh_name()?;
-        let config = &self.settings.config;
-        let address = self.settings.channel()?;
-        let environment = self.environment(pair)?;
-        // A store that cannot take claims is refused before the backup is told that it is one.
-        let ready = async {
-            let name = MachineName::of_pair(MachineId(pair));
-            storage::open(&*self.settings.store, &name, CONNECT_PATIENCE).await
-        };
-        let met = wait_for_backup(address, &environment, config, ready, reporter, signals).await?;
-        Ok(met.map(|(connection, _)| Met {
-            pair,
-            generation: config.generation,
-            beginning: Beginning::Primary(connection),
-        }))
-    }
-
-    /// Finds the primary, adopts the pair's name, and receives the machine if it runs already.
-    /// `stand_by` is told the name.
+    /// Finds the primary, at the address that was given or where the store says that it is; adopts
+    /// the pair's name, and receives the machine if it runs already. `stand_by` is told the name.
     async fn as_backup(
         &self,
         mut stand_by: impl FnMut([u8; 16]),
         reporter: &mut Reporter,
         signals: &mut Signals,
     ) -> Result<Option<Met>, RunError> {
+        let Some(address) = &self.settings.address else {
+            let start = self.identity.start(Wish::Join);
+            return replica::meet(self, start, stand_by, reporter, signals).await;
+        };
         let here = self.environment([0; 16])?;
-        let (address, config) = (self.settings.channel()?, &self.settings.config);
-        let Some(found) = find_primary(address, &here, config, signals).await? else {
+        let Some(found) = find_primary(address, &here, &self.settings.config, signals).await? else {
             return Ok(None);
         };
         let joining = async { Ok(self.join(found, reporter).await?) };

@@ -92,8 +92,8 @@ pub struct Parts {
     pub sending: Option<Sending>,
     /// Bandwidth of that.
     pub pace: Pace,
-    /// A named machine, in the store.
-    pub holding: Option<Holding>,
+    /// The machine in the store.
+    pub holding: Holding,
     /// Address that the other side is connected from.
     pub peer: Option<String>,
 }

@@ -84,7 +84,7 @@ pub struct Sources<'a> {
     pub newcomers: Option<&'a mut Newcomers>,
     /// The transfer to a newcomer.
     pub sending: Option<&'a mut Sending>,
-    /// A named machine in the store.
+    /// The machine in the store.
     pub holding: Option<&'a mut Holding>,
 }
 
@@ -101,7 +101,7 @@ impl<'a> Sources<'a> {
             signals: &mut parts.signals,
             newcomers: Some(&mut parts.newcomers),
             sending: parts.sending.as_mut(),
-            holding: parts.holding.as_mut(),
+            holding: Some(&mut parts.holding),
         }
     }
 }

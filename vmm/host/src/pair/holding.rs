@@ -1,8 +1,8 @@
-//! The holder of a named machine at the store while it runs: it keeps signs of life there, with
+//! The holder of a machine at the store while it runs: it keeps signs of life there, with
 //! what `lockstep status` shows, and looks for a later generation, in which somebody else acts.
 
 use super::identity::published::{Published, Side};
-use super::identity::{Identity, Kept, process};
+use super::identity::{Identity, Kept, SECOND, process};
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::{MachineId, Party};
@@ -16,7 +16,7 @@ const RECORD_LIMIT: Duration = Duration::from_millis(300);
 /// Pause between two questions to the store who the other side is.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
 
-/// A named machine, as one of its sides keeps it in the store.
+/// A machine, as one of its sides keeps it in the store.
 pub struct Holding {
     identity: Identity,
     machine: MachineId,
@@ -92,7 +92,7 @@ impl Holding {
     /// This side holds `generation` from now on.
     pub fn hold(&mut self, generation: Generation) {
         let seen = self.identity.keep_seen(generation, self.published.subscribe());
-        let (watching, later) = self.identity.watch(generation);
+        let (watching, later) = self.identity.watch(generation, SECOND);
         self.held = Some(Held {
             generation,
             _seen: seen,
@@ -144,12 +144,9 @@ impl Holding {
         });
     }
 
-    /// The machine is at its end: the next start begins a new one.
-    pub async fn ended(&self, how: &str) {
-        let Some(held) = &self.held else { return };
-        let ended = self
-            .identity
-            .ended(held.generation, self.machine, how, RECORD_LIMIT);
+    /// The machine is at its end in `generation`: the next start begins a new one.
+    pub async fn ended(&self, generation: Generation, how: &str) {
+        let ended = self.identity.ended(generation, self.machine, how, RECORD_LIMIT);
         ended.await;
     }
 }

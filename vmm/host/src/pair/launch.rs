@@ -85,8 +85,8 @@ pub struct Launch {
     pub welcoming: Welcoming,
     /// Bandwidth of what newcomers are sent.
     pub pace: Pace,
-    /// A named machine, in the store.
-    pub holding: Option<Holding>,
+    /// The machine in the store.
+    pub holding: Holding,
 }
 
 impl Launch {
@@ -157,9 +157,7 @@ impl Launch {
                 Standing::new(true),
             ),
             Side::Backup(connection) => {
-                if let Some(holding) = &self.holding {
-                    holding.identity().record(config.generation).await?;
-                }
+                self.holding.identity().record(config.generation).await?;
                 (
                     Replica::backup(config, now_ns()),
                     Link::over(connection),
@@ -174,9 +172,7 @@ impl Launch {
             Side::Newcomer(mut connection) => {
                 stands_there(&mut machine, standing_there).await?;
                 pass(Step::Stands);
-                if let Some(holding) = &self.holding {
-                    holding.identity().record(config.generation).await?;
-                }
+                self.holding.identity().record(config.generation).await?;
                 if let Err(why) = loaded(&mut connection).await {
                     self.reporter.event("not_armed", json!({}));
                     return Err(why);
@@ -193,7 +189,7 @@ impl Launch {
             newcomers.open(config.generation);
         }
         let mut holding = self.holding;
-        if let Some(holding) = holding.as_mut().filter(|_| is_live) {
+        if is_live {
             holding.hold(config.generation);
         }
         let parts = Parts {

@@ -35,11 +35,13 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 /// Name of the field with the identity of the shared storage. It is compared first: a peer that
 /// differs in another field shares it.
 pub(super) const STORAGE_FIELD: &str = "shared storage";
+/// Name of the field with the machine's name.
+pub(super) const NAME_FIELD: &str = "machine name";
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The settings that a pair cannot do without.
 pub struct PairSettings {
-    /// The logging channel; a replica may have none.
+    /// The logging channel, where one was given.
     pub address: Option<Address>,
     /// Where the test-and-set is made.
     pub store: Arc<dyn Store>,
@@ -65,12 +67,7 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, RunError> {
     config
         .check()
         .map_err(|why| RunError::setting("pair settings", why.to_string()))?;
-    let address = pair.channel.as_deref().map(|address| {
-        address
-            .parse()
-            .map_err(|why| RunError::setting("channel", format!("{why}")))
-    });
-    let address = address.transpose()?;
+    let address = pair.channel.as_deref().map(channel).transpose()?;
     Ok(PairSettings {
         address,
         store,
@@ -78,14 +75,15 @@ pub fn settings(pair: &PairConfiguration) -> Result<PairSettings, RunError> {
     })
 }
 
-impl PairSettings {
-    /// The logging channel, which a primary and a backup cannot do without.
-    ///
-    /// # Errors
-    /// [`RunError::Setting`].
-    pub fn channel(&self) -> Result<&Address, RunError> {
-        let missing = || RunError::setting("channel", "a protected pair needs it; see --help");
-        self.address.as_ref().ok_or_else(missing)
+/// The address that the setting `channel` gives, which the store can tell to others.
+fn channel(text: &str) -> Result<Address, RunError> {
+    let wrong = |why: String| RunError::setting("channel", why);
+    match text.parse().map_err(|why| wrong(format!("{why}")))? {
+        Address::Tcp { port: 0, .. } => {
+            let why = "a side can only be joined at a port that is known: give one";
+            Err(wrong(why.to_owned()))
+        }
+        address => Ok(address),
     }
 }
 
@@ -135,12 +133,10 @@ pub fn environment(
         field("lag limit in ms", configuration.pair.lag_ms_max.to_string()),
         field("kind of network", configuration.network.kind().to_owned()),
     ]);
-    let name = &configuration.pair.name;
-    environment
-        .compared
-        .extend(name.iter().map(|name| field("machine name", name.to_string())));
+    // First whose machine it is: what else differs between two machines is of no interest.
+    let name = field(NAME_FIELD, configuration.pair.name.to_string());
     let storage = field(STORAGE_FIELD, hexadecimal(storage));
-    environment.compared.insert(0, storage);
+    environment.compared.splice(0..0, [storage, name]);
     Ok(environment)
 }
 
@@ -185,20 +181,15 @@ pub async fn unless_stopped<T>(
 /// Waits for a backup that fits, for as long as it takes. Strangers do not end the wait; a side of
 /// this pair that differs does.
 ///
-/// `prepare` is run when a backup that fits is here, and before it is welcomed: what never becomes
-/// a pair leaves nothing behind.
-///
 /// # Errors
-/// [`RunError::Channel`], [`RunError::Peer`], those of `prepare`. `None` when a signal came
-/// first.
-pub async fn wait_for_backup<T>(
+/// [`RunError::Channel`], [`RunError::Peer`]. `None` when a signal came first.
+pub async fn wait_for_backup(
     address: &Address,
     environment: &Environment,
     config: &Config,
-    prepare: impl Future<Output = Result<T, RunError>>,
     reporter: &mut Reporter,
     signals: &mut Signals,
-) -> Result<Option<(Connection, T)>, RunError> {
+) -> Result<Option<Connection>, RunError> {
     let mut reception = Reception::open(address, environment.clone())
         .await
         .map_err(channel_failed)?;
@@ -207,7 +198,6 @@ pub async fn wait_for_backup<T>(
     let beginning = Beginning::anew(config.generation);
     let meeting = async {
         let mut candidate = reception.candidate().await.map_err(reception_failed)?;
-        let prepared = prepare.await?;
         let round_trip = loop {
             if reception.welcome(&mut candidate, beginning).await
                 && let Some(round_trip) = measured(&mut candidate, config).await
@@ -218,7 +208,7 @@ pub async fn wait_for_backup<T>(
         };
         check_round_trip(config, round_trip)?;
         reception.close().await;
-        Ok((candidate, prepared))
+        Ok(candidate)
     };
     unless_stopped(meeting, signals).await
 }

@@ -12,7 +12,7 @@
 //! Once the pair is formed nobody listens any longer: what still waits in the queue is refused in
 //! words.
 
-use super::meeting::{HANDSHAKE_LIMIT, STORAGE_FIELD};
+use super::meeting::{HANDSHAKE_LIMIT, NAME_FIELD, STORAGE_FIELD};
 use super::strangers::Strangers;
 use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
@@ -34,8 +34,13 @@ const HANDSHAKES_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Fields in which a stranger can differ, of which those before the shared storage are compared by
 /// the handshake itself. The storage's name is random and known to those who reach it: whoever
-/// names it is a side of this pair.
-const STRANGE_FIELDS: [&str; 3] = ["software version", "log format version", STORAGE_FIELD];
+/// names it, and the machine, is a side of this pair.
+const STRANGE_FIELDS: [&str; 4] = [
+    "software version",
+    "log format version",
+    STORAGE_FIELD,
+    NAME_FIELD,
+];
 /// What a second backup is told.
 const TAKEN: &str = "this primary has its backup already";
 

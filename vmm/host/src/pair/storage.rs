@@ -31,9 +31,6 @@ const QUESTIONS_MAX: usize = 5;
 /// Time between two lines about storage that does not answer, or cannot be reached, at the start.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A replica that is to end within a second gives the removal of a directory this much of it.
-const REMOVAL_LIMIT: Duration = Duration::from_millis(200);
-
 /// A claim and its answer.
 pub type Answer = (Generation, Outcome);
 
@@ -185,17 +182,6 @@ impl Storage {
                 tracing::debug!("the claim is not prepared: {why}");
             }
         });
-    }
-
-    /// Removes what the pair has on the storage: for a replica that ends after its peer has said
-    /// Goodbye. Then neither asks any more: a Goodbye is the last thing a replica does, and this
-    /// one has halted. Storage that is slow keeps its claims.
-    pub async fn remove(&self) {
-        match tokio::time::timeout(REMOVAL_LIMIT, self.machine.remove()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => tracing::debug!("the pair's claims are left: {why}"),
-            Err(_) => tracing::debug!("the pair's claims are left: the storage is slow"),
-        }
     }
 
     /// Claims `generation`; the answer comes on the receiver.

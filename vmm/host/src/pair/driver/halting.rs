@@ -36,14 +36,14 @@ impl Driver {
         if self.ended.is_none() {
             let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
-        match &self.parts.holding {
-            Some(holding) => match &halt {
-                Halt::Ended { reason } => holding.ended(&format!("{reason:?}")).await,
-                Halt::Stopped if self.standing.alone => holding.ended("it was stopped").await,
-                _ => {}
-            },
-            None if self.peer_left && halt != Halt::Fenced => self.parts.storage.remove().await,
-            None => {}
+        let (holding, generation) = (&self.parts.holding, self.parts.replica.generation());
+        match &halt {
+            Halt::Ended { reason } => holding.ended(generation, &format!("{reason:?}")).await,
+            // A Goodbye is the last thing that a side does: nobody is left to go on.
+            Halt::Stopped if self.standing.alone || self.peer_left => {
+                holding.ended(generation, "it was stopped").await;
+            }
+            _ => {}
         }
         match halt {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),

@@ -8,7 +8,6 @@
 
 use super::Driver;
 use crate::error::RunError;
-use crate::pair::holding::Holding;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
 use crate::pair::sending::{Lost, Newcomer, Sending};
@@ -64,7 +63,7 @@ impl Driver {
                     connection, place, ..
                 } = newcomer;
                 self.parts.peer = Some(connection.peer().to_owned());
-                self.parts.holding.iter_mut().for_each(Holding::other_changes);
+                self.parts.holding.other_changes();
                 self.parts.link = Link::over(connection);
                 self.place = Some(place);
                 self.peer_left = false;
@@ -103,13 +102,11 @@ impl Driver {
         match report {
             Report::Won { generation } => {
                 // From now on it is this side that others look for.
-                if let Some(holding) = &mut self.parts.holding {
-                    holding.hold(*generation);
-                }
+                self.parts.holding.hold(*generation);
             }
             Report::Solo { generation } | Report::Live { generation, .. } => {
                 self.parts.peer = None;
-                self.parts.holding.iter_mut().for_each(Holding::other_changes);
+                self.parts.holding.other_changes();
                 self.parts.newcomers.open(*generation);
             }
             Report::Saved { .. } => self.knows_newcomer = true,
@@ -133,12 +130,11 @@ impl Driver {
         self.knows_newcomer = false;
     }
 
-    /// Publishes how the machine is, where it has a name.
+    /// Publishes how the machine is.
     pub(super) fn publish(&mut self) {
         let parts = &mut self.parts;
-        if let Some(holding) = &mut parts.holding {
-            holding.publish(&parts.replica.statistics(), parts.peer.as_deref());
-        }
+        let statistics = parts.replica.statistics();
+        parts.holding.publish(&statistics, parts.peer.as_deref());
     }
 }
 

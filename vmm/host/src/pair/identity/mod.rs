@@ -1,4 +1,4 @@
-//! A machine that has a name: what this side finds in the store when it starts, and what it keeps
+//! A machine: what this side finds in the store when it starts, and what it keeps
 //! there while it runs.
 //!
 //! ```text
@@ -33,11 +33,11 @@ use tokio::time::{Instant, sleep};
 /// Pause between two looks into the store of a side that waits.
 pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two signs of life, and between two looks for a later generation.
-const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// Time between two lines about a holder that does not answer.
 const TELL_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A named machine in its store, and this side of it.
+/// A machine in its store, and this side of it.
 #[derive(Clone)]
 pub struct Identity {
     machine: Arc<dyn MachineStore>,
@@ -45,6 +45,18 @@ pub struct Identity {
     name: MachineName,
     party: Party,
     patience: Duration,
+}
+
+/// Wish of the operator who starts a side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wish {
+    /// To begin the machine, or to join its holder.
+    Anything {
+        /// To begin it in place of one that is gone for good.
+        afresh: bool,
+    },
+    /// To join its holder.
+    Join,
 }
 
 /// Role in which a side begins.
@@ -143,11 +155,13 @@ impl Identity {
         }
     }
 
-    /// Begins to look for what to do. `afresh`: the operator wants a new machine.
+    /// Begins to look for what to do.
     #[must_use]
-    pub fn start(&self, afresh: bool) -> Start {
+    pub fn start(&self, wish: Wish) -> Start {
         Start {
-            starter: Starter::new(self.party.id, afresh),
+            starter: Starter::new(self.party.id, wish == Wish::Anything { afresh: true }),
+            wish,
+            nobody: false,
             identity: self.clone(),
             since: Instant::now(),
             told: None,
@@ -228,10 +242,10 @@ impl Identity {
         Kept(tokio::spawn(repeat::repeat(SECOND, ask, answered)))
     }
 
-    /// Looks every second for a generation later than `generation`, and sends the first that it
+    /// Looks every `interval` for a generation later than `generation`, and sends the first that it
     /// finds.
     #[must_use]
-    pub fn watch(&self, generation: Generation) -> (Kept, mpsc::Receiver<Generation>) {
+    pub fn watch(&self, generation: Generation, interval: Duration) -> (Kept, mpsc::Receiver<Generation>) {
         let machine = self.machine.clone();
         let (later, receiver) = mpsc::channel(1);
         let answered = move |newest: Result<Option<Claim>, _>| match newest {
@@ -242,7 +256,7 @@ impl Identity {
             }
             _ => ControlFlow::Continue(()),
         };
-        let task = repeat::repeat(SECOND, move || Some(machine.newest()), answered);
+        let task = repeat::repeat(interval, move || Some(machine.newest()), answered);
         (Kept(tokio::spawn(task)), receiver)
     }
 }
@@ -251,6 +265,9 @@ impl Identity {
 pub struct Start {
     identity: Identity,
     starter: Starter,
+    wish: Wish,
+    /// It was said that nobody holds the machine.
+    nobody: bool,
     since: Instant,
     told: Option<Waiting>,
     complained: Option<Instant>,
@@ -267,6 +284,7 @@ impl Start {
     pub async fn begin(&mut self) -> Result<Begun, RunError> {
         loop {
             match self.look().await? {
+                Decision::Claim { .. } if self.wish == Wish::Join => self.nobody_holds().await?,
                 Decision::Claim { generation, machine } => {
                     let machine = match machine {
                         Some(machine) => machine,
@@ -290,10 +308,37 @@ impl Start {
         }
     }
 
-    /// Says, at most every 10 s, that the holder does not answer.
-    pub fn not_answered(&mut self, holder: &Claim, sighting: Sighting, why: &str) {
-        if self.complained.is_none_or(|at| at.elapsed() >= TELL_INTERVAL) {
-            self.complained = Some(Instant::now());
+    /// A side that only joins waits for a holder, for as long as it waits for the store.
+    async fn nobody_holds(&mut self) -> Result<(), RunError> {
+        let Identity { name, patience, .. } = &self.identity;
+        if self.since.elapsed() >= *patience {
+            let why = format!(
+                "nobody holds {name}, and this side begins no machine: `lockstep primary` and `lockstep replica` do"
+            );
+            return Err(RunError::setting("name", why));
+        }
+        if !std::mem::replace(&mut self.nobody, true) {
+            tracing::info!("nobody holds {name} yet: waiting for {} s", patience.as_secs());
+        }
+        sleep(LOOK_PAUSE).await;
+        Ok(())
+    }
+
+    /// Says, at most every 10 s, that the holder is busy.
+    pub fn busy(&mut self, holder: &Claim) {
+        if self.is_to_complain() {
+            tracing::info!(
+                "{}: generation {} is held by {}, which another newcomer is joining: this side waits for its turn",
+                self.identity.name,
+                holder.generation,
+                holder.party
+            );
+        }
+    }
+
+    /// Says, at most every 10 s, that the holder was not joined: `what` it does instead.
+    pub fn not_joined(&mut self, holder: &Claim, sighting: Sighting, what: &str) {
+        if self.is_to_complain() {
             let seen = match sighting {
                 Sighting::Alive => "it gives signs of life in the store".to_owned(),
                 Sighting::Silent { for_ns } => {
@@ -304,13 +349,21 @@ impl Start {
                 }
             };
             tracing::warn!(
-                "{}: generation {} is held by {}, which does not answer ({why}), and {seen}: trying again. \
+                "{}: generation {} is held by {}, which {what}, and {seen}: trying again. \
                  If it is gone for good, --afresh begins a new machine",
                 self.identity.name,
                 holder.generation,
                 holder.party,
             );
         }
+    }
+
+    fn is_to_complain(&mut self) -> bool {
+        let due = self.complained.is_none_or(|at| at.elapsed() >= TELL_INTERVAL);
+        if due {
+            self.complained = Some(Instant::now());
+        }
+        due
     }
 
     async fn look(&mut self) -> Result<Decision, RunError> {
@@ -326,9 +379,6 @@ impl Start {
             Box::pin(reading) as Asked<Reading>
         };
         let reading = patiently(place, *patience, read).await?;
-        if let Some(why) = &reading.seen_damaged {
-            tracing::debug!("{why}");
-        }
         pass(Step::Looked);
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(self.starter.decide(now_ns, &reading))

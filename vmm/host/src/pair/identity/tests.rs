@@ -3,6 +3,8 @@ use super::*;
 use lockstep_shared_disk::fake::{self, FakeStore};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+const ANYTHING: Wish = Wish::Anything { afresh: false };
+const AFRESH: Wish = Wish::Anything { afresh: true };
 const FIRST: Generation = Generation::FIRST;
 
 fn name() -> MachineName {
@@ -17,7 +19,7 @@ async fn identity(store: &FakeStore) -> Identity {
 
 async fn begun_holder(store: &FakeStore) -> (Identity, Claim) {
     let identity = identity(store).await;
-    match identity.start(false).begin().await.unwrap() {
+    match identity.start(ANYTHING).begin().await.unwrap() {
         Begun::Holder(claim) => (identity, claim),
         other => panic!("{other:?}"),
     }
@@ -28,7 +30,7 @@ async fn the_first_holds_and_the_second_joins_it() {
     let store = FakeStore::default();
     let (_first, claim) = begun_holder(&store).await;
     assert_eq!(claim.generation, FIRST);
-    let second = identity(&store).await.start(false).begin().await.unwrap();
+    let second = identity(&store).await.start(ANYTHING).begin().await.unwrap();
     assert!(matches!(second, Begun::Newcomer { holder, .. } if holder == claim));
 }
 
@@ -49,10 +51,10 @@ async fn afresh_is_refused_beside_a_holder_that_gives_signs_and_not_later() {
     let (_published, receiver) = watch::channel(Published::default());
     let kept = first.keep_seen(FIRST, receiver);
     let second = identity(&store).await;
-    let error = second.start(true).begin().await.unwrap_err().to_string();
+    let error = second.start(AFRESH).begin().await.unwrap_err().to_string();
     assert!(error.contains("afresh") && error.contains("is alive"), "{error}");
     drop(kept);
-    let begun = second.start(true).begin().await.unwrap();
+    let begun = second.start(AFRESH).begin().await.unwrap();
     assert!(matches!(begun, Begun::Holder(claim) if claim.generation == Generation(2)));
 }
 
@@ -74,11 +76,11 @@ async fn a_later_generation_is_noticed_after_a_store_that_hung() {
     let store = FakeStore::default();
     let (first, _claim) = begun_holder(&store).await;
     store.hang(true);
-    let (_kept, mut later) = first.watch(FIRST);
+    let (_kept, mut later) = first.watch(FIRST, SECOND);
     sleep(Duration::from_secs(20)).await;
     store.hang(false);
     let next = fake::claim(Generation(2), 2);
-    store.machine(&name()).claim_now(&next).unwrap();
+    let _ = store.machine(&name()).claim_now(&next);
     assert_eq!(later.recv().await, Some(Generation(2)));
 }
 
