@@ -11,6 +11,7 @@ use super::holding::Holding;
 use super::identity::{Identity, Wish};
 use super::joinable::joinable;
 use super::launch::{Beginning, Launch};
+use super::listening;
 use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings};
 use super::meeting::{fresh_name, unless_stopped};
 use super::newcomers::Welcoming;
@@ -119,7 +120,9 @@ pub async fn begin(
         Side::Primary => replica::begin(&meeting, &mut reporter, &mut signals).await?,
         Side::Backup => meeting.as_backup(stand_by, &mut reporter, &mut signals).await?,
         Side::Replica { afresh } => {
-            let start = identity.start(Wish::Anything { afresh });
+            let start = identity
+                .start(Wish::Anything { afresh })
+                .listening_at(settings.address.as_ref());
             replica::meet(&meeting, start, stand_by, &mut reporter, &mut signals).await?
         }
     };
@@ -176,6 +179,9 @@ async fn opened(
     side: Side,
 ) -> Result<([u8; 16], Identity), RunError> {
     let (store, name) = (&*settings.store, &configuration.pair.name);
+    if side != Side::Backup {
+        listening::before_the_first(store, name, settings.address.as_ref()).await?;
+    }
     let storage = storage::identity(store, fresh_name()?, CONNECT_PATIENCE).await?;
     let identity = Identity::open(store, name, side.name(), CONNECT_PATIENCE).await?;
     Ok((storage, identity))

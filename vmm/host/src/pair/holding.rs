@@ -26,6 +26,8 @@ pub struct Holding {
     /// The other side, once the store was asked who it is.
     other: watch::Sender<Option<Party>>,
     asked_at: Option<Instant>,
+    /// Reason why no newcomer can connect.
+    deaf: Option<String>,
 }
 
 struct Held {
@@ -52,7 +54,15 @@ impl Holding {
             held: None,
             other: watch::Sender::new(None),
             asked_at: None,
+            deaf: None,
         }
+    }
+
+    /// Newcomers can connect, or cannot for this reason. Returns true where that is new.
+    pub fn listens(&mut self, deaf: Option<&str>) -> bool {
+        let is_new = self.deaf.as_deref() != deaf;
+        self.deaf = deaf.map(str::to_owned);
+        is_new
     }
 
     /// Another side joins, or is gone: who it is must be asked anew.
@@ -134,12 +144,16 @@ impl Holding {
         });
         let sides = std::iter::once(Side::of(self.identity.party(), "primary")).chain(other);
         let (sides, now_unix_s): (Vec<_>, _) = (sides.collect(), process::now_unix_s());
+        let why_not = match &self.deaf {
+            Some(why) if protection == Protection::Alone => format!("no backup can join: {why}"),
+            _ => why_not(protection).to_owned(),
+        };
         self.published.send_modify(|published| {
             if published.protected != protected {
                 published.since_unix_s = now_unix_s;
             }
             published.protected = protected;
-            published.why_not = (!protected).then(|| why_not(protection).to_owned());
+            published.why_not = (!protected).then_some(why_not);
             published.sides = sides;
         });
     }

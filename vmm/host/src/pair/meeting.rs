@@ -140,7 +140,7 @@ pub fn environment(
     Ok(environment)
 }
 
-fn channel_failed(why: ChannelError) -> RunError {
+pub(super) fn channel_failed(why: ChannelError) -> RunError {
     match why {
         ChannelError::NobodyAnswers { .. } => RunError::Peer(Box::new(why)),
         other => RunError::Channel(Box::new(other)),

@@ -22,6 +22,7 @@ pub mod journal;
 pub mod last_text;
 pub mod launch;
 pub mod link;
+pub mod listening;
 pub mod meeting;
 pub mod newcomers;
 pub mod received;

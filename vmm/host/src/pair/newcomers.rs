@@ -15,7 +15,7 @@ use super::reception::{Reception, ReceptionError};
 use lockstep_core::replica::role::Config;
 use lockstep_logging_channel::handshake::put_off;
 use lockstep_logging_channel::message::Beginning;
-use lockstep_logging_channel::transport::{Address, Connection};
+use lockstep_logging_channel::transport::{Address, ChannelError, Connection};
 use lockstep_logging_channel::{Environment, Generation};
 use lockstep_process::once_a_minute;
 use std::sync::Arc;
@@ -25,8 +25,13 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
 /// Pause before an address that cannot be listened on is tried again: whoever listens there may be
-/// about to end.
+/// about to end. Doubled each time.
 const LISTEN_PAUSE: Duration = Duration::from_secs(1);
+/// The longest of these pauses.
+const LISTEN_PAUSE_MAX: Duration = Duration::from_secs(30);
+/// Lines about refused newcomers in a minute. Who sends them is a side of this machine, with its
+/// settings wrong: a unit file starts it every few seconds at most.
+const REFUSALS_TOLD_MAX: u32 = 6;
 /// Reason that a second newcomer is given.
 const TAKEN: &str = "another newcomer is joining this machine";
 
@@ -39,6 +44,8 @@ pub struct Place(#[expect(dead_code, reason = "it is held, not used")] OwnedSema
 pub enum Arrival {
     /// It listens.
     Listening(Address),
+    /// It cannot listen, and will try again.
+    Deaf(String),
     /// A newcomer was welcomed.
     Newcomer(Connection, Place),
 }
@@ -94,7 +101,7 @@ impl Newcomers {
             generation,
             place: self.place.clone(),
             to_loop,
-            told_at: None,
+            refusals: Refusals::default(),
         };
         let task = tokio::spawn(receiving.run());
         self.open = Some(Open { arrivals, task });
@@ -121,21 +128,55 @@ struct Receiving {
     generation: Generation,
     place: Arc<Semaphore>,
     to_loop: mpsc::Sender<Arrival>,
-    /// When people were told last of newcomers that differ, or of an address that cannot be
-    /// listened on.
-    told_at: Option<Instant>,
+    refusals: Refusals,
+}
+
+/// Newcomers that were refused, as people are told of them.
+#[derive(Debug, Default)]
+struct Refusals {
+    minute: Option<Instant>,
+    /// In this minute.
+    told: u32,
+    /// Since the last line.
+    untold: u64,
+}
+
+impl Refusals {
+    /// The line about one that was refused now, if one is due.
+    fn note(&mut self, why: &str) -> Option<String> {
+        let now = Instant::now();
+        let in_minute = |since: Instant| now.duration_since(since) < once_a_minute::INTERVAL;
+        if !self.minute.is_some_and(in_minute) {
+            (self.minute, self.told) = (Some(now), 0);
+        }
+        if self.told == REFUSALS_TOLD_MAX {
+            self.untold += 1;
+            return None;
+        }
+        self.told += 1;
+        let untold = match std::mem::take(&mut self.untold) {
+            0 => String::new(),
+            count => format!(", and {count} before it"),
+        };
+        Some(format!("a newcomer was refused{untold}: {why}"))
+    }
 }
 
 impl Receiving {
     /// Receives until the loop is gone.
     async fn run(mut self) {
+        let mut pause = LISTEN_PAUSE;
         while !self.to_loop.is_closed() {
             let (address, environment) = (&self.welcoming.address, self.welcoming.environment.clone());
             match Reception::open(address, environment).await {
-                Ok(reception) => self.listen(reception).await,
-                Err(why) => self.warn(&format!("no newcomer can join: {why}")),
+                Ok(reception) => {
+                    pause = LISTEN_PAUSE;
+                    self.listen(reception).await;
+                }
+                Err(why) => self.deaf(&why).await,
             }
-            sleep(LISTEN_PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(LISTEN_PAUSE_MAX);
         }
     }
 
@@ -148,11 +189,12 @@ impl Receiving {
             let candidate = match reception.candidate().await {
                 Ok(candidate) => candidate,
                 Err(ReceptionError::Differs(why)) => {
-                    self.warn(&format!("a newcomer was refused: {why}"));
+                    let line = self.refusals.note(&why.to_string());
+                    line.iter().for_each(|line| tracing::warn!("{line}"));
                     continue;
                 }
                 Err(ReceptionError::Listener(why)) => {
-                    self.warn(&format!("no newcomer can join any longer: {why}"));
+                    self.deaf(&why).await;
                     return;
                 }
             };
@@ -179,16 +221,10 @@ impl Receiving {
             .then_some(Arrival::Newcomer(candidate, Place(permit)))
     }
 
-    fn warn(&mut self, what: &str) {
-        if self
-            .told_at
-            .is_some_and(|at| at.elapsed() < once_a_minute::INTERVAL)
-        {
-            tracing::debug!("{what}");
-            return;
-        }
-        self.told_at = Some(Instant::now());
-        tracing::warn!("{what}");
+    /// The loop is told, which tells people and the store.
+    async fn deaf(&self, why: &ChannelError) {
+        // Where the loop is gone there is nobody to be told.
+        let _ = self.to_loop.send(Arrival::Deaf(why.to_string())).await;
     }
 }
 
@@ -266,6 +302,37 @@ mod tests {
         assert!(refused.to_string().contains("memory"), "{refused}");
         let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
         assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_are_told_in_a_bounded_number_of_lines_and_none_is_lost() {
+        let mut refusals = Refusals::default();
+        for _ in 0..REFUSALS_TOLD_MAX {
+            assert_eq!(refusals.note("why").unwrap(), "a newcomer was refused: why");
+        }
+        assert!((0..5).all(|_| refusals.note("why").is_none()));
+        sleep(once_a_minute::INTERVAL).await;
+        let line = refusals.note("another").unwrap();
+        assert_eq!(line, "a newcomer was refused, and 5 before it: another");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_in_use_is_told_and_tried_again() {
+        let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address: Address = format!("tcp:{}", other.local_addr().unwrap()).parse().unwrap();
+        let mut newcomers = Newcomers::new(Welcoming {
+            address: address.clone(),
+            environment: environment("64 MiB", [7; 16]),
+            config: Config::default(),
+        });
+        newcomers.open(Generation(5));
+        for _ in 0..8 {
+            let arrival = newcomers.next().await;
+            let named = matches!(&arrival, Arrival::Deaf(why) if why.contains(&address.to_string()));
+            assert!(named, "{arrival:?}");
+        }
+        drop(other);
+        assert!(matches!(newcomers.next().await, Arrival::Listening(_)));
     }
 
     #[tokio::test]

@@ -160,6 +160,7 @@ pub async fn receive(
     reporter: &mut Reporter,
 ) -> Result<Received, NotReceived> {
     let mut receiver = Receiver::new(pair, memory_bytes);
+    reporter.joins();
     let mut progress = Progress::begin(reporter, memory_bytes);
     loop {
         let bytes = match timeout(SILENCE_LIMIT, connection.reader.read()).await {

@@ -11,13 +11,14 @@
 use super::begin::{Meeting, Met};
 use super::holding::Holding;
 use super::identity::published::Published;
-use super::identity::{Begun, Identity, LOOK_PAUSE, Start, Wish};
+use super::identity::{Begun, Identity, Start, Wish};
 use super::launch::Beginning;
 use super::meeting::{NAME_FIELD, NotFound, STORAGE_FIELD};
 use super::meeting::{look_for_primary, unless_stopped, wait_for_backup};
 use super::receiving::NotReceived;
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
+use super::storage::LOOK_PAUSE;
 use crate::error::RunError;
 use crate::outside::Signals;
 use lockstep_logging_channel::Generation;
@@ -131,7 +132,10 @@ pub(super) async fn begin(
     signals: &mut Signals,
 ) -> Result<Option<Met>, RunError> {
     let identity = meeting.identity;
-    let mut start = identity.start(Wish::Anything { afresh: false });
+    let wish = Wish::Anything { afresh: false };
+    let mut start = identity
+        .start(wish)
+        .listening_at(meeting.settings.address.as_ref());
     match unless_stopped(start.begin(), signals).await? {
         None => Ok(None),
         Some(Begun::Holder(claim)) => {
@@ -198,13 +202,12 @@ async fn join(
         .map_err(|why| NotJoined::Silent(format!("{why}")))?;
     let here = meeting.environment([0; 16]).map_err(NotJoined::Ever)?;
     let config = &meeting.settings.config;
-    // A holder that is gone may be waited for in vain while another one has its place.
-    let (_watching, mut later) = meeting.identity.watch(holder.generation, LOOK_PAUSE);
-    let found = tokio::select! {
-        found = look_for_primary(&address, &here, config, ANSWER_LIMIT) => found,
-        Some(_) = later.recv() => return Err(NotJoined::Overtaken),
-    };
-    let found = found.map_err(not_found)?;
+    let looking = look_for_primary(&address, &here, config, ANSWER_LIMIT);
+    let found = meeting
+        .identity
+        .unless_overtaken(holder.generation, looking)
+        .await;
+    let found = found.ok_or(NotJoined::Overtaken)?.map_err(not_found)?;
     if found.environment.pair != holder.machine.0 {
         return Err(NotJoined::Another("another machine of this name".to_owned()));
     }

@@ -164,6 +164,8 @@ pub struct Reporter {
     pub witnesses: Vec<String>,
     /// Counts of the network, where it is known.
     pub network: Option<NetworkCounts>,
+    /// A newcomer has been joining since then.
+    joining: Option<Instant>,
 }
 
 impl Reporter {
@@ -194,7 +196,13 @@ impl Reporter {
             counters: Counters::new()?,
             witnesses: Vec::new(),
             network: None,
+            joining: None,
         })
+    }
+
+    /// A newcomer begins to join, or this side does.
+    pub fn joins(&mut self) {
+        self.joining = Some(Instant::now());
     }
 
     /// Writes an event.
@@ -338,9 +346,19 @@ impl Reporter {
                 self.event("catching_up", behind);
             }
             Report::Armed { from, took_ns } => {
-                let took_ms = took_ns / 1_000_000;
-                tracing::info!(entry = from.0, took_ms, "armed: protected from here on");
-                self.event("armed", json!({ "sequence": from.0, "took_ns": took_ns }));
+                // The role machine counts from the state, which has to be sent first.
+                let catching_up = Duration::from_nanos(*took_ns);
+                let whole = self.joining.take().map_or(catching_up, |since| since.elapsed());
+                let (took_ms, catching_up_ms) = (whole.as_millis() as u64, catching_up.as_millis() as u64);
+                tracing::info!(
+                    entry = from.0,
+                    took_ms,
+                    catching_up_ms,
+                    "armed: protected from here on"
+                );
+                let whole_ns = whole.as_nanos() as u64;
+                let fields = json!({ "sequence": from.0, "took_ns": took_ns, "whole_ns": whole_ns });
+                self.event("armed", fields);
             }
             Report::NewcomerLost { cause } => {
                 let cause = cause_text(cause);

@@ -20,6 +20,8 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
+/// Pause between two looks into the store of a side that waits.
+pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Pause at the start before storage that cannot be reached is tried again.
 const RETRY_PAUSE: Duration = Duration::from_millis(250);
 /// Silence at the start after which the storage is asked again on another thread; doubled each

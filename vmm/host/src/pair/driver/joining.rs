@@ -27,6 +27,15 @@ impl Driver {
                 tracing::info!(%address, "a newcomer can join");
                 let fields = json!({ "address": address.to_string() });
                 self.parts.reporter.event("listening", fields);
+                self.parts.holding.listens(None);
+                self.publish();
+                Ok(())
+            }
+            Arrival::Deaf(why) => {
+                if self.parts.holding.listens(Some(&why)) {
+                    tracing::warn!("no newcomer can join: {why}; trying again");
+                }
+                self.publish();
                 Ok(())
             }
             Arrival::Newcomer(connection, place) => {
@@ -45,6 +54,7 @@ impl Driver {
         tracing::info!("a newcomer joins: {}", connection.peer());
         let fields = json!({ "peer": connection.peer() });
         let parts = &mut self.parts;
+        parts.reporter.joins();
         parts.reporter.event("newcomer", fields);
         let control = parts.control.clone();
         parts.sending = Some(Sending::begin(connection, place, control, parts.pair, parts.pace));

@@ -12,11 +12,13 @@ pub mod process;
 pub mod published;
 mod repeat;
 
+use super::listening::Listening;
 use super::meeting::fresh_name;
 use super::stop_point::{Step, pass};
-use super::storage::{self, patiently};
+use super::storage::{self, LOOK_PAUSE, patiently};
 use crate::error::RunError;
 use lockstep_logging_channel::Generation;
+use lockstep_logging_channel::transport::Address;
 use lockstep_shared_disk::decision::{self, Decision, Reading, Refusal, Sighting, Starter, Waiting};
 use lockstep_shared_disk::{
     Asked, Backup, Claim, Ended, Line, MachineId, MachineName, MachineStore, Party, Seen, Store, Verdict,
@@ -30,8 +32,6 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-/// Pause between two looks into the store of a side that waits.
-pub(super) const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Time between two signs of life, and between two looks for a later generation.
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 /// Time between two lines about a holder that does not answer.
@@ -160,12 +160,27 @@ impl Identity {
     pub fn start(&self, wish: Wish) -> Start {
         Start {
             starter: Starter::new(self.party.id, wish == Wish::Anything { afresh: true }),
+            listening: Listening::default(),
             wish,
             nobody: false,
             identity: self.clone(),
             since: Instant::now(),
             told: None,
             complained: None,
+        }
+    }
+
+    /// `work`, unless a generation later than `generation` is won meanwhile: a holder that is gone may
+    /// be waited for in vain while another one has its place.
+    pub async fn unless_overtaken<T>(
+        &self,
+        generation: Generation,
+        work: impl Future<Output = T>,
+    ) -> Option<T> {
+        let (_watching, mut later) = self.watch(generation, LOOK_PAUSE);
+        tokio::select! {
+            done = work => Some(done),
+            Some(_) = later.recv() => None,
         }
     }
 
@@ -185,15 +200,27 @@ impl Identity {
         recorded
     }
 
-    /// Forgets a newcomer that was lost before it was armed, or this side, where it was. Nobody
-    /// waits for it.
-    pub fn forget(&self, generation: Generation, party: [u8; 16]) {
-        let forgotten = self.machine.remove_backup(generation, party);
-        tokio::spawn(async move {
-            if let Err(why) = forgotten.await {
-                tracing::debug!("a newcomer is left in the store: {why}");
+    /// Newcomers that this process was before it began its program again are dead: the process that
+    /// could have taken over as one of them is this one. Others see that it lives, and would wait for
+    /// them: they are forgotten, for as long as the store takes for it.
+    fn forget_earlier_lives(&self, reading: &mut Reading) {
+        for (backup, dead) in &mut reading.backups {
+            let Party {
+                id, boot, process, ..
+            } = &backup.party;
+            let own = &self.party;
+            if (boot, process) != (&own.boot, &own.process) || *id == own.id || *dead {
+                continue;
             }
-        });
+            *dead = true;
+            let (machine, generation, id) = (self.machine.clone(), backup.generation, *id);
+            let forgotten = |outcome: Result<(), _>| match outcome {
+                Ok(()) => ControlFlow::Break(()),
+                Err(_) => ControlFlow::Continue(()),
+            };
+            let ask = move || Some(machine.remove_backup(generation, id));
+            tokio::spawn(repeat::repeat(SECOND, ask, forgotten));
+        }
     }
 
     /// Records the end of the machine: its guest has ended and everything has left, or its last
@@ -263,6 +290,7 @@ impl Identity {
 
 /// A side that starts, and has not found what to do.
 pub struct Start {
+    listening: Listening,
     identity: Identity,
     starter: Starter,
     wish: Wish,
@@ -274,6 +302,16 @@ pub struct Start {
 }
 
 impl Start {
+    /// The same, which claims only where it can be joined: at the address of `--channel`, if there is
+    /// one.
+    #[must_use]
+    pub fn listening_at(self, channel: Option<&Address>) -> Self {
+        Self {
+            listening: Listening::at(channel),
+            ..self
+        }
+    }
+
     /// Looks into the store until there is something to do: a claim is won, or a holder can be
     /// joined. To be called again when that holder does not answer, or is lost before this side is
     /// armed.
@@ -285,6 +323,7 @@ impl Start {
         loop {
             match self.look().await? {
                 Decision::Claim { .. } if self.wish == Wish::Join => self.nobody_holds().await?,
+                Decision::Claim { .. } if !self.listening.is_possible().await? => sleep(LOOK_PAUSE).await,
                 Decision::Claim { generation, machine } => {
                     let machine = match machine {
                         Some(machine) => machine,
@@ -378,8 +417,9 @@ impl Start {
             let reading = async move { decision::read(&*machine, &process::is_dead).await };
             Box::pin(reading) as Asked<Reading>
         };
-        let reading = patiently(place, *patience, read).await?;
+        let mut reading = patiently(place, *patience, read).await?;
         pass(Step::Looked);
+        self.identity.forget_earlier_lives(&mut reading);
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(self.starter.decide(now_ns, &reading))
     }

@@ -80,6 +80,12 @@ pub fn is_dead(party: &Party) -> bool {
     })
 }
 
+/// Number and start of a process of this host.
+#[cfg(test)]
+pub(super) fn started(number: u32) -> (u32, u64) {
+    (number, found(number).map_or(0, |found| found.start_ticks))
+}
+
 fn found(number: u32) -> Option<Found> {
     parse(&fs::read_to_string(format!("/proc/{number}/stat")).ok()?)
 }

@@ -111,3 +111,83 @@ fn a_status_that_is_too_long_leaves_the_sides_out() {
     let read = Published::from_json(&published.to_json()).unwrap();
     assert!(read.protected && read.sides.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_connects_to_a_holder_that_is_gone_notices_the_next_one() {
+    let store = FakeStore::default();
+    let (first, _claim) = begun_holder(&store).await;
+    let since = Instant::now();
+    let claimed = async {
+        sleep(Duration::from_secs(1)).await;
+        let _ = store
+            .machine(&name())
+            .claim_now(&fake::claim(Generation(2), 2));
+        std::future::pending::<()>().await;
+    };
+    let done = tokio::select! {
+        done = first.unless_overtaken(FIRST, std::future::pending::<()>()) => done,
+        () = claimed => None,
+    };
+    assert_eq!(done, None);
+    assert!(since.elapsed() <= Duration::from_secs(1) + LOOK_PAUSE);
+    let done = first.unless_overtaken(Generation(2), async { 7 }).await;
+    assert_eq!(done, Some(7));
+}
+
+/// A process that has ended.
+fn dead() -> Party {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let mut party = process::own([8; 16], "replica");
+    // No process of this start has ever had this number.
+    (party.process.id, party.process.start_ticks) = (child.id(), u64::MAX);
+    child.wait().unwrap();
+    party
+}
+
+/// The process begins its program again where it could not join. The store may have been too slow
+/// to forget who it was.
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_this_process_was_is_not_waited_for_and_is_forgotten() {
+    let store = FakeStore::default();
+    let holder = Claim {
+        party: dead(),
+        ..fake::claim(FIRST, 8)
+    };
+    let machine = store.machine(&name());
+    let _ = machine.claim_now(&holder);
+    identity(&store).await.record(FIRST).await.unwrap();
+    let again = identity(&store).await;
+    let begun = again.start(ANYTHING).begin().await.unwrap();
+    assert!(matches!(begun, Begun::Holder(claim) if claim.generation == Generation(2)));
+    while !machine.backups(FIRST).await.unwrap().is_empty() {
+        sleep(LOOK_PAUSE).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newcomer_that_another_living_process_is_may_take_over() {
+    let store = FakeStore::default();
+    let holder = Claim {
+        party: dead(),
+        ..fake::claim(FIRST, 8)
+    };
+    let _ = store.machine(&name()).claim_now(&holder);
+    let mut other = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let mut newcomer = identity(&store).await;
+    (newcomer.party.process.id, newcomer.party.process.start_ticks) = process::started(other.id());
+    newcomer.record(FIRST).await.unwrap();
+    let mut start = identity(&store).await.start(ANYTHING);
+    let waits = tokio::time::timeout(PATIENCE, start.begin()).await.is_err();
+    other.kill().unwrap();
+    other.wait().unwrap();
+    assert!(waits);
+    assert!(matches!(start.begin().await.unwrap(), Begun::Holder(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_side_that_only_joins_begins_nothing() {
+    let store = FakeStore::default();
+    let error = identity(&store).await.start(Wish::Join).begin().await.unwrap_err();
+    assert!(error.to_string().contains("nobody holds web"), "{error}");
+    assert_eq!(store.machine(&name()).newest().await.unwrap(), None);
+}
