@@ -138,11 +138,12 @@ pub enum Command {
         #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
         runs: u32,
     },
-    /// Run the primary of a protected pair
+    /// Begin a machine and run it as the primary, once its backup is there; refused where somebody
+    /// holds the machine already
     Primary(#[command(flatten)] MachineArguments),
-    /// Run the backup of a protected pair
+    /// Run the backup of a machine that another side holds, or is about to begin
     Backup(#[command(flatten)] MachineArguments),
-    /// Run a side of a named machine: begins it, or joins it as its backup, or waits; the same
+    /// Run a side of a machine: begins it, or joins it as its backup, or waits; the same
     /// command on every host, at every start
     #[command(after_help = AFTER_REPLICA_HELP)]
     Replica {

@@ -44,6 +44,7 @@ pub use scratch::Scratch;
 pub use switch::Switch;
 pub use troubled::{Trouble, TroubledStorage};
 
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 /// How many times slower than on `/dev/kvm` things may be: tests built for the lab run in an emulator.
@@ -55,6 +56,13 @@ pub const SLOWNESS: u64 = if option_env!("LOCKSTEP_TESTS_EMULATED").is_some() {
 
 /// How long any one thing may take, on a machine that is busy with many others.
 pub const PATIENCE: Duration = Duration::from_secs(90 * SLOWNESS);
+
+/// A port of this host that nobody listens on.
+#[must_use]
+pub fn free_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its number")
+}
 
 /// Between two looks at something that tells nobody when it changes.
 pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);

@@ -295,15 +295,44 @@ fn addresses_in_use() {
         ("unix:file".into(), "file"),
     ] {
         let channel = format!("--channel={channel}");
-        let mut primary = smoke("primary", &[&channel, "--shared-directory=shared"]);
-        expect_refused(&scratch, &mut primary, CONFIGURATION, &[named]);
+        for role in ["primary", "replica"] {
+            let mut side = smoke(role, &[&channel, "--shared-directory=shared"]);
+            expect_refused(&scratch, &mut side, CONFIGURATION, &[named]);
+        }
     }
     assert_eq!(std::fs::read(scratch.join("file")).unwrap(), b"precious");
-    let shared: Vec<_> = std::fs::read_dir(scratch.join("shared"))
+    expect_empty(&scratch.join("shared"));
+}
+
+/// What cannot begin leaves nothing in the store.
+fn expect_empty(shared: &Path) {
+    let left: Vec<_> = std::fs::read_dir(shared)
         .unwrap()
         .map(|entry| entry.unwrap().file_name())
         .collect();
-    assert_eq!(shared, ["identity"], "the name of a pair was left behind");
+    assert!(left.is_empty(), "{left:?} was left behind");
+}
+
+#[test]
+fn what_cannot_begin_is_refused_before_the_store_knows_of_it() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    scratch.directory("shared");
+    let cases = [
+        ("--channel=tcp:127.0.0.1:0", "a port that is known"),
+        ("--channel=nowhere", "channel"),
+        ("--channel=unix:no-such-directory/channel", "no-such-directory"),
+        ("--network=switch:no-such-switch", "no-such-switch"),
+        ("--network=tap:no-such-tap", "no-such-tap"),
+        ("--name=a/b", "`a/b` is not a name for a machine: only letters"),
+    ];
+    for (flag, named) in cases {
+        for role in ["primary", "replica"] {
+            let mut side = smoke(role, &[flag, "--shared-directory=shared"]);
+            expect_refused(&scratch, &mut side, CONFIGURATION, &[named]);
+        }
+    }
+    expect_empty(&scratch.join("shared"));
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! A machine that has lost one of its sides takes a new one while it runs, any number of times, and
 //! whatever happens to a newcomer harms nothing. The same command starts every side.
 
-use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Client, Guest, Load, Pair, PairSpec, Replica, Reply, Scratch, Switch, kvm, lockstep, wait_until,
 };
@@ -329,17 +328,6 @@ fn a_third_side_waits_for_a_protected_pair_and_does_not_take_it_at_its_word_when
     assert_eq!(count(&third, "begun"), 0);
     let _ = third.stop().expect_code(0);
     let _ = (holder.process.kill(), second.process.kill());
-}
-
-#[test]
-fn a_replica_without_a_name_is_told_that_it_needs_one() {
-    let scratch = Scratch::new();
-    let mut command = lockstep();
-    command.arg("replica").arg(Guest::Smoke.image());
-    command.arg("--shared-directory").arg(scratch.directory("shared"));
-    run(&mut command)
-        .expect_code(3)
-        .expect_named(&["name: a replica finds its machine by it"]);
 }
 
 #[test]

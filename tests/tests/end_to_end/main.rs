@@ -21,6 +21,7 @@ mod floods;
 mod hanging_storage;
 mod healing;
 mod host;
+mod identity;
 mod job_control;
 mod lab;
 mod network;

@@ -54,7 +54,7 @@ fn expect_both_refuse(primary_spec: &PairSpec, backup_spec: &PairSpec, field: &s
 
 /// This build's bytes and one more: another executable that does the same. Copied by a process of its own, because one that is open for
 /// writing anywhere, if only in a child of another test, cannot be run.
-fn another_build(scratch: &Scratch) -> PathBuf {
+pub fn another_build(scratch: &Scratch) -> PathBuf {
     let path = scratch.join("another-build");
     let mut copy = Command::new("sh");
     copy.args(["-c", "cp \"$1\" \"$2\" && printf x >>\"$2\"", "sh"]);

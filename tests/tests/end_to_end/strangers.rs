@@ -1,7 +1,7 @@
 //! Strangers at the address of a channel: port scans, health checks, browsers, floods and silence. None of them ends a primary that waits,
 //! keeps its backup out, or disturbs a pair.
 
-use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, kvm, wait_until};
+use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, free_port, kvm, wait_until};
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{ErrorKind, Read, Write};
@@ -39,10 +39,10 @@ fn side(scratch: &Scratch, spec: &PairSpec, role: &str, channel: &str) -> Replic
 /// A primary that waits on a TCP port, and where.
 fn waiting(scratch: &Scratch, spec: &PairSpec) -> (Replica, String, SocketAddr) {
     scratch.directory("shared");
-    let mut primary = side(scratch, spec, "primary", "tcp:127.0.0.1:0");
-    let listening = primary.wait_for("listening");
-    let channel = listening["address"].as_str().unwrap().to_owned();
-    let address = channel.strip_prefix("tcp:").unwrap().parse().unwrap();
+    let address = free_port();
+    let channel = format!("tcp:{address}");
+    let mut primary = side(scratch, spec, "primary", &channel);
+    primary.wait_for("listening");
     (primary, channel, address)
 }
 
