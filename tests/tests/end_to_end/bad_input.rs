@@ -227,8 +227,7 @@ fn pairs_that_lack_something() {
     let scratch = Scratch::new();
     scratch.directory("shared");
     let shared = "--shared-directory=shared";
-    let cases: [(&[&str], &str); 8] = [
-        (&[shared], "channel"),
+    let cases: [(&[&str], &str); 7] = [
         (&["--channel=unix:channel"], "shared-directory"),
         (&["--channel=pigeon:7", shared], "pigeon:7"),
         (&["--channel=tcp:localhost", shared], "tcp:localhost"),

@@ -5,9 +5,7 @@ use crate::refusal::another_build;
 use lockstep_logging_channel::message::{Message, Piece, Welcome};
 use lockstep_logging_channel::{Record, codec};
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{
-    Guest, Replica, Scratch, free_port, kvm, lockstep, lockstep_path, wait_until,
-};
+use lockstep_tests::harness::{Guest, Replica, Scratch, free_port, kvm, lockstep, lockstep_path, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::io::{Read, Write};
@@ -18,8 +16,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Long, so that a busy machine causes no failover of its own.
 const PAIR: [&str; 4] = ["--timeout-ms", "4000", "--lag-ms-max", "60000"];
-const FOR_EVER: [&str; 2] = ["--command-line", "megarounds=100000000"];
-const MEMORY_MIB: u64 = 16;
+const MEMORY_MIB: u64 = 32;
 
 /// A shared directory, and sides that use it.
 struct Store {
@@ -37,13 +34,13 @@ impl Store {
         self.scratch.join("shared")
     }
 
-    /// A side of a machine that computes for ever.
+    /// A side of a machine that waits for clients for ever.
     fn side(&self, role: &str, flags: &[&str]) -> Command {
         let mut command = lockstep();
-        command.arg(role).arg(Guest::Compute.image());
+        command.arg(role).arg(Guest::KeyValue.image());
         command.arg("--shared-directory").arg(self.shared());
         command.arg(format!("--memory-mib={MEMORY_MIB}"));
-        command.args(FOR_EVER).args(PAIR).args(flags);
+        command.args(PAIR).args(flags);
         command
     }
 
@@ -215,11 +212,7 @@ fn a_side_that_finds_another_machine_at_its_holders_address_says_which_and_looks
     let store = Store::new();
     let port = free_port();
     let channel = format!("--channel=tcp:{port}");
-    let mail = store.begin(
-        "mail",
-        "replica",
-        &["--name", "mail", "--command-line=megarounds=99999999", &channel],
-    );
+    let mail = store.begin("mail", "replica", &["--name", "mail", &channel]);
     let claim = claim_of_another_host(&format!("tcp:{port}"), 0);
     store.write("web", "generation-0000000001", &claim);
     let mut web = store.start("web", store.side("replica", &["--name", "web"]));
