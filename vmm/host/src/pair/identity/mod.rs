@@ -24,6 +24,7 @@ use lockstep_shared_disk::{
     Asked, Backup, Claim, Ended, Line, MachineId, MachineName, MachineStore, Party, Seen, Store, Verdict,
 };
 use published::Published;
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -163,6 +164,7 @@ impl Identity {
             listening: Listening::default(),
             wish,
             nobody: false,
+            forgetting: BTreeSet::new(),
             identity: self.clone(),
             since: Instant::now(),
             told: None,
@@ -198,29 +200,6 @@ impl Identity {
         let recorded = patiently(&self.place, self.patience, || self.machine.put_backup(&backup)).await;
         pass(Step::AfterRecord);
         recorded
-    }
-
-    /// Newcomers that this process was before it began its program again are dead: the process that
-    /// could have taken over as one of them is this one. Others see that it lives, and would wait for
-    /// them: they are forgotten, for as long as the store takes for it.
-    fn forget_earlier_lives(&self, reading: &mut Reading) {
-        for (backup, dead) in &mut reading.backups {
-            let Party {
-                id, boot, process, ..
-            } = &backup.party;
-            let own = &self.party;
-            if (boot, process) != (&own.boot, &own.process) || *id == own.id || *dead {
-                continue;
-            }
-            *dead = true;
-            let (machine, generation, id) = (self.machine.clone(), backup.generation, *id);
-            let forgotten = |outcome: Result<(), _>| match outcome {
-                Ok(()) => ControlFlow::Break(()),
-                Err(_) => ControlFlow::Continue(()),
-            };
-            let ask = move || Some(machine.remove_backup(generation, id));
-            tokio::spawn(repeat::repeat(SECOND, ask, forgotten));
-        }
     }
 
     /// Records the end of the machine: its guest has ended and everything has left, or its last
@@ -296,6 +275,8 @@ pub struct Start {
     wish: Wish,
     /// It was said that nobody holds the machine.
     nobody: bool,
+    /// Earlier lives of this process that the store is told to forget: at most as many as it gives.
+    forgetting: BTreeSet<[u8; 16]>,
     since: Instant,
     told: Option<Waiting>,
     complained: Option<Instant>,
@@ -419,9 +400,35 @@ impl Start {
         };
         let mut reading = patiently(place, *patience, read).await?;
         pass(Step::Looked);
-        self.identity.forget_earlier_lives(&mut reading);
+        self.forget_earlier_lives(&mut reading);
         let now_ns = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
         Ok(self.starter.decide(now_ns, &reading))
+    }
+
+    /// Newcomers that this process was before it began its program again are dead: the process that
+    /// could have taken over as one of them is this one. Others see that it lives, and would wait for
+    /// them: they are forgotten, for as long as the store takes for it.
+    fn forget_earlier_lives(&mut self, reading: &mut Reading) {
+        let own = &self.identity.party;
+        for (backup, dead) in &mut reading.backups {
+            let Party {
+                id, boot, process, ..
+            } = &backup.party;
+            if (boot, process) != (&own.boot, &own.process) || *id == own.id || *dead {
+                continue;
+            }
+            *dead = true;
+            // Once: it is seen again until the store has forgotten it.
+            if self.forgetting.insert(*id) {
+                let (machine, generation, id) = (self.identity.machine.clone(), backup.generation, *id);
+                let forgotten = |outcome: Result<(), _>| match outcome {
+                    Ok(()) => ControlFlow::Break(()),
+                    Err(_) => ControlFlow::Continue(()),
+                };
+                let ask = move || Some(machine.remove_backup(generation, id));
+                tokio::spawn(repeat::repeat(SECOND, ask, forgotten));
+            }
+        }
     }
 
     async fn claimed(&self, claim: &Claim) -> Result<bool, RunError> {

@@ -119,9 +119,7 @@ async fn a_side_that_connects_to_a_holder_that_is_gone_notices_the_next_one() {
     let since = Instant::now();
     let claimed = async {
         sleep(Duration::from_secs(1)).await;
-        let _ = store
-            .machine(&name())
-            .claim_now(&fake::claim(Generation(2), 2));
+        let _ = store.machine(&name()).claim_now(&fake::claim(Generation(2), 2));
         std::future::pending::<()>().await;
     };
     let done = tokio::select! {
@@ -187,7 +185,12 @@ async fn a_newcomer_that_another_living_process_is_may_take_over() {
 #[tokio::test(start_paused = true)]
 async fn a_side_that_only_joins_begins_nothing() {
     let store = FakeStore::default();
-    let error = identity(&store).await.start(Wish::Join).begin().await.unwrap_err();
+    let error = identity(&store)
+        .await
+        .start(Wish::Join)
+        .begin()
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("nobody holds web"), "{error}");
     assert_eq!(store.machine(&name()).newest().await.unwrap(), None);
 }
