@@ -39,6 +39,16 @@ impl ExecutionPoint {
     }
 }
 
+/// A device of a machine: its place on the machine's board, from 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct DeviceId(pub u8);
+
+impl std::fmt::Display for DeviceId {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "device {}", self.0)
+    }
+}
+
 /// First 16 bytes of a BLAKE3 hash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Digest(pub [u8; 16]);

@@ -7,8 +7,7 @@
 
 use super::input::Input;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::image::sites::{Site, Sites, Trapped};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use lockstep_core::machine::run::Policy;
@@ -101,7 +100,7 @@ fn check(file: &[u8]) {
         stream::read(&mut &*written, MEMORY_BYTES_MIN).expect("what was written is read");
     assert_eq!(again, saved, "written and read again");
     assert_eq!(bytes_of(again, &memory_again), written, "the same bytes again");
-    let Ok(mut machine) = Machine::restore(Held::default(), memory, &saved) else {
+    let Ok(mut machine) = Machine::restore(Held::default(), memory, &board(), &saved) else {
         return;
     };
     assert_eq!(
@@ -140,11 +139,14 @@ fn sound() -> Vec<u8> {
         digest_interval_exits: 64,
         window_exits: false,
     };
-    let net = Net::new([2, 0, 0, 0, 0, 1]).expect("a device");
-    let devices = Devices::new(Mmio::new(net));
+    let devices = Devices::new(&board()).expect("devices");
     let mut machine = Machine::new(Held::default(), memory, devices, sites, policy);
     let saved = machine.save().expect("a fresh machine is saved");
     bytes_of(saved, machine.memory())
+}
+
+fn board() -> Board {
+    Board::small([2, 0, 0, 0, 0, 1]).expect("a board")
 }
 
 /// The body of the first section of `state`.
@@ -252,7 +254,7 @@ mod tests {
     fn a_sound_state_is_accepted_and_restored() {
         let file = sound();
         let (saved, memory) = stream::read(&mut &*file, MEMORY_BYTES_MIN).unwrap();
-        let mut machine = Machine::restore(Held::default(), memory, &saved).unwrap();
+        let mut machine = Machine::restore(Held::default(), memory, &board(), &saved).unwrap();
         assert_eq!(machine.save().unwrap(), saved);
         check(&file);
     }

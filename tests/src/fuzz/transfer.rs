@@ -8,8 +8,7 @@
 
 use super::input::Input;
 use lockstep_core::machine::cpu::SavedCpu;
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::format::LogPosition;
@@ -129,7 +128,7 @@ fn digest(memory: &Memory) -> Digest {
 }
 
 fn machine() -> SavedMachine {
-    let net = Net::new([2, 0, 0, 0, 0, 1]).expect("a device");
+    let board = Board::small([2, 0, 0, 0, 0, 1]).expect("a board");
     SavedMachine {
         memory_bytes: MEMORY_BYTES_MIN,
         position: SavedPosition {
@@ -145,7 +144,8 @@ fn machine() -> SavedMachine {
             window_exits: false,
         },
         cpu: SavedCpu::default(),
-        devices: Devices::new(Mmio::new(net))
+        devices: Devices::new(&board)
+            .expect("devices")
             .saved()
             .expect("devices have a saved form"),
         sites: Vec::new(),

@@ -9,7 +9,7 @@
 //!   0xA000 to 0x20000   buffers
 //! ```
 
-use lockstep_core::machine::devices::virtio::mmio::BASE_ADDRESS;
+use lockstep_core::machine::devices::board::small::NETWORK_ADDRESS;
 use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
 use lockstep_core::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
@@ -20,7 +20,7 @@ use super::super::input::Input;
 pub const MEMORY_BYTES: usize = 0x2_0000;
 
 /// The register by which the driver tells of chains.
-pub const NOTIFY: u64 = BASE_ADDRESS + 0x50;
+pub const NOTIFY: u64 = NETWORK_ADDRESS + 0x50;
 
 const INDIRECT_TABLE: u64 = 0x9000;
 const BUFFERS: u64 = 0xa000;
@@ -49,8 +49,8 @@ pub fn register(input: &mut Input<'_>) -> u64 {
         0x84, 0x90, 0x94, 0xa0, 0xa4, 0xfc, 0x100, 0x104, 0x105, 0xfff, 0x1000,
     ];
     match input.byte() {
-        0xff => BASE_ADDRESS + u64::from(input.word()),
-        choice => BASE_ADDRESS + REGISTERS[usize::from(choice) % REGISTERS.len()],
+        0xff => NETWORK_ADDRESS + u64::from(input.word()),
+        choice => NETWORK_ADDRESS + REGISTERS[usize::from(choice) % REGISTERS.len()],
     }
 }
 
@@ -97,7 +97,7 @@ pub fn configuration(input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
     (
         writes
             .into_iter()
-            .map(|(offset, value)| (BASE_ADDRESS + offset, value))
+            .map(|(offset, value)| (NETWORK_ADDRESS + offset, value))
             .collect(),
         has(3),
     )

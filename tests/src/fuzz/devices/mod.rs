@@ -6,10 +6,11 @@
 mod driver;
 mod outside;
 
+use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::devices::bus::{Devices, Effect};
 use lockstep_core::machine::devices::serial;
+use lockstep_core::machine::devices::virtio::mmio;
 use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
-use lockstep_core::machine::devices::virtio::{Mmio, Net, mmio};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use lockstep_logging_channel::{Digest, Event, EventKind};
 use vm_memory::{Bytes, GuestAddress};
@@ -41,18 +42,18 @@ pub fn run(bytes: &[u8]) {
 /// What each step of `bytes` came to, and at last the state.
 fn play(bytes: &[u8]) -> Vec<String> {
     let mut input = Input::new(bytes);
-    let mut board = Board::new();
+    let mut subject = Subject::new();
     let mut results = Vec::new();
-    while !input.is_empty() && results.len() < STEPS_MAX && board.sent_bytes < SENT_BYTES_MAX {
-        results.push(board.step(&mut input));
-        board.check();
+    while !input.is_empty() && results.len() < STEPS_MAX && subject.sent_bytes < SENT_BYTES_MAX {
+        results.push(subject.step(&mut input));
+        subject.check();
     }
-    results.push(board.state());
+    results.push(subject.state());
     results
 }
 
 /// The devices, their guest's memory, and their outside.
-struct Board {
+struct Subject {
     devices: Devices,
     memory: Memory,
     outside: Outside,
@@ -61,11 +62,11 @@ struct Board {
     strayed: bool,
 }
 
-impl Board {
+impl Subject {
     fn new() -> Self {
-        let net = Net::new([2, 0, 0, 0, 0, 1]).expect("a network device");
+        let board = Board::small([2, 0, 0, 0, 0, 1]).expect("a board");
         Self {
-            devices: Devices::new(Mmio::new(net)),
+            devices: Devices::new(&board).expect("devices"),
             memory: memory::allocate(MEMORY_BYTES_MIN).expect("guest memory"),
             outside: Outside::default(),
             sent_bytes: 0,
@@ -94,8 +95,9 @@ impl Board {
             14 => self.interrupt(),
             _ => {
                 self.outside.choose(input);
-                let flushed = self.devices.flush_console();
-                self.leaves(flushed.into_iter().collect())
+                let mut effects = Vec::new();
+                self.devices.flush_consoles(&mut effects);
+                self.leaves(effects)
             }
         }
     }
@@ -110,26 +112,35 @@ impl Board {
 
     fn write_port(&mut self, input: &mut Input<'_>) -> String {
         let (port, value) = (port(input), input.long());
+        let mut effects = Vec::new();
+        let mut ask = |question| self.outside.answer(question);
         let written = self
             .devices
-            .write_port(port, value, &mut |question| self.outside.answer(question));
+            .write_port(port, value, &self.memory, &mut ask, &mut effects);
         match written {
-            Ok(effect) => self.leaves(effect.into_iter().collect()),
+            Ok(()) => self.leaves(effects),
             Err(error) => error.to_string(),
         }
     }
 
     fn read_mmio(&mut self, input: &mut Input<'_>) -> String {
         let (address, size_bytes) = (driver::register(input), input.byte());
-        format!(
-            "{address:#x} reads {:#x}",
-            self.devices.read_mmio(address, size_bytes)
-        )
+        let read = self
+            .devices
+            .read_mmio(address, size_bytes, &mut |question| self.outside.answer(question));
+        format!("{address:#x} reads {:?}", read.map_err(|error| error.to_string()))
     }
 
     fn write_mmio(&mut self, address: u64, value: u64) -> String {
-        let effects = self.devices.write_mmio(address, value, &self.memory);
-        self.leaves(effects)
+        let mut effects = Vec::new();
+        let mut ask = |question| self.outside.answer(question);
+        let written = self
+            .devices
+            .write_mmio(address, value, &self.memory, &mut ask, &mut effects);
+        match written {
+            Ok(()) => self.leaves(effects),
+            Err(error) => error.to_string(),
+        }
     }
 
     /// A driver's beginning, with rings where [`driver`] keeps them, or where the guest says.
@@ -238,4 +249,4 @@ fn port(input: &mut Input<'_>) -> u16 {
     }
 }
 
-const _: () = assert!(driver::MEMORY_BYTES as u64 <= MEMORY_BYTES_MIN && mmio::SIZE_BYTES == 0x1000);
+const _: () = assert!(driver::MEMORY_BYTES as u64 <= MEMORY_BYTES_MIN && mmio::REGISTERS == 0x1000);

@@ -3,8 +3,7 @@
 use super::layout::{self, CODE, ENTRY, MEMORY_BYTES, SLOT_BYTES};
 use super::outside::RandomOutside;
 use super::pieces::Chooser;
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::image::{Sites, rewrite};
 use lockstep_core::machine::memory::Memory;
@@ -97,8 +96,9 @@ impl Case {
             digest_interval_exits: self.digest_interval_exits,
             window_exits: false,
         };
-        let net = Net::new([2, 0, 0, 0, 0, 1]).expect("a network device");
-        Machine::new(cpu, memory, Devices::new(Mmio::new(net)), sites, policy)
+        let board = Board::small([2, 0, 0, 0, 0, 1]).expect("a board");
+        let devices = Devices::new(&board).expect("devices");
+        Machine::new(cpu, memory, devices, sites, policy)
     }
 
     /// Records and replays it.

@@ -19,7 +19,7 @@ use super::devices::saved::{NoDigest, part};
 use super::door::{self, Door, DoorError, Readiness};
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
-use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest};
+use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, PartDigest};
 
 /// Events that enter before the guest runs on, at most: four times what its largest ring can take,
 /// so that a flood of arrivals slows a guest and never stops it.
@@ -83,6 +83,8 @@ pub struct Machine<V> {
     digest_due: bool,
     /// The interval timer has expired at this execution point.
     timer_entered: bool,
+    /// What devices want done as the result of an access; kept for its allocation.
+    effects: Vec<Effect>,
 }
 
 /// Result of one step.
@@ -109,6 +111,7 @@ impl<V: Vcpu> Machine<V> {
             between: false,
             digest_due: false,
             timer_entered: false,
+            effects: Vec::new(),
         }
     }
 
@@ -272,26 +275,25 @@ impl<V: Vcpu> Machine<V> {
     }
 
     fn handle(&mut self, exit: Exit, door: &mut dyn Door) -> Result<Step, MachineError> {
-        let effect = match exit {
-            Exit::PortRead { port, size_bytes } => {
-                self.read_port(port, size_bytes, door)?;
-                None
+        match exit {
+            Exit::PortRead { port, size_bytes } => self.read_port(port, size_bytes, door)?,
+            Exit::PortWrite { port, value, .. } => {
+                let point = self.point();
+                let mut ask = |question| door.answer(point, question);
+                self.devices
+                    .write_port(port, value, &self.memory, &mut ask, &mut self.effects)?;
             }
-            Exit::PortWrite {
-                port,
-                size_bytes: _,
-                value,
-            } => self.write_port(port, value, door)?,
             Exit::MmioRead { address, size_bytes } => {
-                let value = self.devices.read_mmio(address, size_bytes);
+                let point = self.point();
+                let mut ask = |question| door.answer(point, question);
+                let value = self.devices.read_mmio(address, size_bytes, &mut ask)?;
                 self.vcpu.supply(value);
-                None
             }
             Exit::MmioWrite { address, value, .. } => {
-                for effect in self.devices.write_mmio(address, value, &self.memory) {
-                    self.carry_out(effect, door)?;
-                }
-                None
+                let point = self.point();
+                let mut ask = |question| door.answer(point, question);
+                self.devices
+                    .write_mmio(address, value, &self.memory, &mut ask, &mut self.effects)?;
             }
             // Nothing but an interrupt ends a halt: with interrupts off, nothing ever does.
             Exit::Halt if !self.vcpu.interruptible()? => {
@@ -302,9 +304,9 @@ impl<V: Vcpu> Machine<V> {
             }
             Exit::Halt => {
                 self.halted = true;
-                self.devices.flush_console()
+                self.devices.flush_consoles(&mut self.effects);
             }
-            Exit::Window => None,
+            Exit::Window => {}
             Exit::Instruction { .. } => return Ok(Step::Continues),
             Exit::Kicked => {
                 return match door.kicked() {
@@ -314,29 +316,33 @@ impl<V: Vcpu> Machine<V> {
                 };
             }
             Exit::Fault(why) => return self.ended(EndReason::GuestFault(why), door),
-        };
-        match effect {
-            Some(Effect::PowerOff(status)) => return self.ended(EndReason::PoweredOff(status), door),
-            Some(effect) => self.carry_out(effect, door)?,
-            None => {}
+        }
+        if let Some(status) = self.carry_out(door)? {
+            return self.ended(EndReason::PoweredOff(status), door);
         }
         self.digest_at_interval(door)?;
         Ok(Step::Continues)
     }
 
     fn ended(&mut self, reason: EndReason, door: &mut dyn Door) -> Result<Step, MachineError> {
-        if let Some(effect) = self.devices.flush_console() {
-            self.carry_out(effect, door)?;
-        }
+        self.devices.flush_consoles(&mut self.effects);
+        self.carry_out(door)?;
         Ok(Step::Ended(reason))
     }
 
-    fn carry_out(&mut self, effect: Effect, door: &mut dyn Door) -> Result<(), MachineError> {
-        let (target, bytes): (OutputTarget, Vec<u8>) = match effect {
-            Effect::Output(target, bytes) => (target, bytes),
-            Effect::PowerOff(_) => return Ok(()),
-        };
-        Ok(door.output(self.point(), target, bytes)?)
+    /// Carries out what devices want done, in order. Gives the status with which the guest ends
+    /// itself, if it does.
+    fn carry_out(&mut self, door: &mut dyn Door) -> Result<Option<u32>, MachineError> {
+        let mut ends_with = None;
+        let mut effects = std::mem::take(&mut self.effects);
+        for effect in effects.drain(..) {
+            match effect {
+                Effect::Output(target, bytes) => door.output(self.point(), target, bytes)?,
+                Effect::PowerOff(status) => ends_with = Some(status),
+            }
+        }
+        self.effects = effects;
+        Ok(ends_with)
     }
 
     fn read_port(&mut self, port: u16, size_bytes: u8, door: &mut dyn Door) -> Result<(), MachineError> {
@@ -344,23 +350,10 @@ impl<V: Vcpu> Machine<V> {
             return self.answer_trapped(door);
         }
         let point = self.point();
-        let value = self
-            .devices
-            .read_port(port, size_bytes, &mut |question| door.answer(point, question))?;
+        let mut ask = |question| door.answer(point, question);
+        let value = self.devices.read_port(port, size_bytes, &mut ask)?;
         self.vcpu.supply(u64::from(value));
         Ok(())
-    }
-
-    fn write_port(
-        &mut self,
-        port: u16,
-        value: u32,
-        door: &mut dyn Door,
-    ) -> Result<Option<Effect>, MachineError> {
-        let point = self.point();
-        Ok(self
-            .devices
-            .write_port(port, value, &mut |question| door.answer(point, question))?)
     }
 
     /// An instruction of the image was rewritten into a read of the trap port: does what it would

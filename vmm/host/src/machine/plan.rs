@@ -5,8 +5,7 @@ use crate::configuration::Configuration;
 use crate::error::RunError;
 use crate::live::time::TSC_KHZ;
 use lockstep_core::machine::cpu::cpuid;
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::run::Policy;
 use lockstep_core::machine::{Machine, boot, image, memory};
 use lockstep_core::replica::transfer::Received;
@@ -37,6 +36,7 @@ pub struct Plan {
     memory_bytes: u64,
     command_line: String,
     mac: [u8; 6],
+    board: Board,
     digest_interval_exits: u64,
     qualification: Qualification,
 }
@@ -78,6 +78,7 @@ impl Plan {
             memory_bytes: configuration.memory_bytes,
             command_line: configuration.command_line.clone(),
             mac: configuration.mac,
+            board: board(configuration.mac)?,
             digest_interval_exits: configuration.digest_interval_exits,
             qualification: qualify(request, configuration.requalify)?,
         })
@@ -129,17 +130,11 @@ impl Plan {
         );
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
-        let net = Net::new(self.mac).map_err(|why| RunError::Other {
-            what: "the network device cannot be made".to_owned(),
+        let devices = Devices::new(&self.board).map_err(|why| RunError::Other {
+            what: "the devices cannot be made".to_owned(),
             source: Box::new(why),
         })?;
-        Ok(Machine::new(
-            cpu,
-            memory,
-            Devices::new(Mmio::new(net)),
-            loaded.sites,
-            self.policy(),
-        ))
+        Ok(Machine::new(cpu, memory, devices, loaded.sites, self.policy()))
     }
 
     /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.
@@ -150,7 +145,7 @@ impl Plan {
         let Received { machine, memory, .. } = received;
         // The vCPU gets its whole state from the capture, the entry point included.
         let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(0, self.clock())?;
-        Machine::restore(cpu, memory, &machine).map_err(|why| RunError::Other {
+        Machine::restore(cpu, memory, &self.board, &machine).map_err(|why| RunError::Other {
             what: "the machine that was received cannot be built".to_owned(),
             source: Box::new(why),
         })
@@ -199,6 +194,13 @@ impl Plan {
             informative,
         }
     }
+}
+
+fn board(mac: [u8; 6]) -> Result<Board, RunError> {
+    Board::small(mac).map_err(|why| RunError::Other {
+        what: "the board cannot be made".to_owned(),
+        source: Box::new(why),
+    })
 }
 
 fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), RunError> {

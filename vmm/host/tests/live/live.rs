@@ -2,8 +2,7 @@
 //! captured.
 
 use crate::guest::{MAC, write_tables};
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Policy;
 use lockstep_core::machine::{Ended, Machine, boot, image, memory};
@@ -142,7 +141,7 @@ impl Guest {
             digest_interval_exits: DIGEST_INTERVAL_EXITS,
             window_exits: false,
         };
-        let devices = Devices::new(Mmio::new(Net::new(MAC).unwrap()));
+        let devices = Devices::new(&Board::small(MAC).unwrap()).unwrap();
         Machine::new(cpu, memory, devices, loaded.sites, policy)
     }
 }
@@ -282,7 +281,7 @@ pub fn replay(clock: ClockKind, received: Received, items: &[Item]) -> (Ended, D
     );
     let mut door: Standby<Rest, World, Log> = Standby::new(replayer, None);
     let cpu = Vm::new(&host, memory.clone()).unwrap().cpu(0, clock).unwrap();
-    let mut machine = Machine::restore(cpu, memory, &machine).unwrap();
+    let mut machine = Machine::restore(cpu, memory, &Board::small(MAC).unwrap(), &machine).unwrap();
     let ended = machine.run(&mut door).unwrap();
     let digest = memory::digest(machine.memory()).unwrap();
     (ended, digest)

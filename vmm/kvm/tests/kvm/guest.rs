@@ -9,8 +9,7 @@
 
 use crate::code::{Code, Register};
 use crate::moving::{Mover, run_to_end};
-use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::devices::virtio::{Mmio, Net};
+use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::{Pause, Policy};
@@ -274,12 +273,11 @@ fn run_moving_digested(
         .unwrap()
         .cpu(loaded.entry, clock)
         .unwrap();
-    let net = Net::new(MAC).unwrap();
     let policy = Policy {
         digest_interval_exits,
         window_exits: false,
     };
-    let devices = Devices::new(Mmio::new(net));
+    let devices = Devices::new(&Board::small(MAC).unwrap()).unwrap();
     let machine = Machine::new(cpu, memory, devices, loaded.sites, policy);
     let late = Arc::new(AtomicBool::new(false));
     let mut door = FixedDoor {

@@ -1,5 +1,7 @@
 //! Moving a machine: saved, written, read, and built again over a virtual machine of its own.
 
+use crate::guest::MAC;
+use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::run::Pause;
 use lockstep_core::machine::saved::stream;
@@ -38,7 +40,7 @@ fn moved(host: &Host, clock: ClockKind, mut machine: Machine<KvmCpu>) -> Machine
     drop(machine);
     let (read, memory) = stream::read(&mut bytes.as_slice(), memory_bytes).unwrap();
     let cpu = Vm::new(host, memory.clone()).unwrap().cpu(0, clock).unwrap();
-    let mut machine = Machine::restore(cpu, memory, &read).unwrap();
+    let mut machine = Machine::restore(cpu, memory, &Board::small(MAC).unwrap(), &read).unwrap();
     assert_eq!(
         machine.save().unwrap(),
         saved,

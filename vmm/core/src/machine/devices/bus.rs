@@ -1,27 +1,17 @@
-//! The bus: which device answers where, and what leaves and arrives through each.
+//! The bus: finds the device at an address, and gives it what arrives and collects what leaves.
 
-use super::clock::{self, Clock};
+use super::addresses::{Addresses, Register};
+use super::board::{Board, Model, Placed};
+use super::clock::Clock;
 use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
-use super::power::POWER_PORT;
 use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
-use super::serial::{self, Serial};
-use super::virtio::{Mmio, mmio};
+use super::serial::Serial;
+use super::virtio::{Mmio, Net};
 use crate::machine::door::{self, Ask, DoorError};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{Event, EventKind, OutputTarget, PartDigest};
 use vm_memory::{Bytes, GuestAddress};
-
-const TIMER_LINE: u8 = 0;
-const SERIAL_LINE: u8 = 4;
-const RANDOM_BYTES: u32 = 4;
-
-// Names of the devices, in logs and saved states.
-const PIC: &str = "interrupt controller";
-const PIT: &str = "interval timer";
-const CLOCK: &str = "clock";
-const SERIAL: &str = "serial console";
-const NET: &str = "network device";
 
 /// An effect that a device requests as the result of an access. Several are given in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,27 +22,66 @@ pub enum Effect {
     PowerOff(u32),
 }
 
+/// A device, whichever it is.
+enum Device {
+    /// [`Devices::pic`]: it stands apart because the others raise their lines at it.
+    InterruptController,
+    IntervalTimer(Pit),
+    Clock(Clock),
+    SerialConsole(Serial),
+    Network(Mmio),
+    PowerOff,
+}
+
+/// A device in its place.
+struct Slot {
+    name: &'static str,
+    line: Option<u8>,
+    device: Device,
+}
+
 /// All devices of a machine.
 pub struct Devices {
     pic: Pic,
-    pit: Pit,
-    clock: Clock,
-    serial: Serial,
-    net: Mmio,
+    /// By their numbers on the board.
+    slots: Vec<Slot>,
+    ports: Addresses,
+    memory: Addresses,
 }
 
 impl Devices {
-    /// The platform with this network device.
-    #[must_use]
-    pub fn new(net: Mmio) -> Self {
+    /// The devices of this board, as they are when power comes on.
+    ///
+    /// # Errors
+    /// Never for the constant queue size of a network device; the queue library's signature.
+    pub fn new(board: &Board) -> Result<Self, virtio_queue::Error> {
         let mut pic = Pic::default();
-        pic.wire_level(mmio::LINE);
+        let level = board
+            .devices()
+            .iter()
+            .filter(|placed| placed.model.is_level_triggered());
+        for line in level.filter_map(|placed| placed.line) {
+            pic.wire_level(line);
+        }
+        let slots = slots(board, |placed| {
+            Ok(match placed.model {
+                Model::InterruptController => Device::InterruptController,
+                Model::IntervalTimer => Device::IntervalTimer(Pit::default()),
+                Model::Clock => Device::Clock(Clock::default()),
+                Model::SerialConsole => Device::SerialConsole(Serial::default()),
+                Model::Network { mac } => Device::Network(Mmio::new(Net::new(mac)?)),
+                Model::PowerOff => Device::PowerOff,
+            })
+        })?;
+        Ok(Self::wired(board, pic, slots))
+    }
+
+    fn wired(board: &Board, pic: Pic, slots: Vec<Slot>) -> Self {
         Self {
             pic,
-            pit: Pit::default(),
-            clock: Clock::default(),
-            serial: Serial::default(),
-            net,
+            slots,
+            ports: board.ports().clone(),
+            memory: board.memory().clone(),
         }
     }
 
@@ -67,177 +96,247 @@ impl Devices {
         self.pic.acknowledge()
     }
 
-    /// Guest time at which the interval timer expires next.
-    #[must_use]
-    pub fn timer_deadline_ns(&self) -> Option<u64> {
-        self.pit.deadline_ns()
-    }
-
-    /// Receive buffers of the network device.
-    #[must_use]
-    pub fn receive_buffers(&self, memory: &Memory) -> usize {
-        self.net.receive_buffers(memory)
-    }
-
-    /// Bytes of console input there is room for.
-    #[must_use]
-    pub fn console_input_bytes_free(&self) -> usize {
-        self.serial.input_bytes_free()
-    }
-
     /// Reads a port.
     ///
     /// # Errors
     /// The door's.
     pub fn read_port(&mut self, port: u16, size_bytes: u8, ask: Ask<'_>) -> Result<u32, DoorError> {
-        let value = match port {
-            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => u32::from(self.pic.read(port)),
-            0x40..=0x43 | 0x61 => {
-                let now_ns = self.time_for(self.pit.read_needs_time(port), ask)?;
-                u32::from(self.pit.read(port, now_ns))
-            }
-            serial::FIRST_PORT..=serial::LAST_PORT => {
-                let value = self.serial.read((port - serial::FIRST_PORT) as u8);
-                self.raise_serial();
-                u32::from(value)
-            }
-            clock::MONOTONIC_PORT => self.clock.answer(door::monotonic(ask)?),
-            clock::WALL_PORT => self.clock.answer(door::wall(ask)?),
-            clock::MONOTONIC_HIGH_PORT | clock::WALL_HIGH_PORT => self.clock.high_half(),
-            clock::RANDOM_PORT => random_of(&door::random(ask, RANDOM_BYTES)?),
-            _ => u32::MAX,
-        };
-        Ok(value & low_bits(size_bytes))
+        let register = self.ports.find(port.into());
+        Ok(self.read(register, size_bytes, ask)? as u32 & low_bits(size_bytes))
     }
 
-    /// Writes a port.
+    /// Writes a port. What the device wants done is added to `effects`.
     ///
     /// # Errors
     /// The door's.
-    pub fn write_port(&mut self, port: u16, value: u32, ask: Ask<'_>) -> Result<Option<Effect>, DoorError> {
-        let byte = value as u8;
-        match port {
-            0x20 | 0x21 | 0xa0 | 0xa1 | 0x4d0 | 0x4d1 => self.pic.write(port, byte),
-            0x40..=0x43 | 0x61 => {
-                let now_ns = self.time_for(self.pit.write_needs_time(port, byte), ask)?;
-                self.pit.write(port, byte, now_ns);
-            }
-            serial::FIRST_PORT..=serial::LAST_PORT => {
-                let line = self.serial.write((port - serial::FIRST_PORT) as u8, byte);
-                self.raise_serial();
-                return Ok(line.map(|line| Effect::Output(OutputTarget::Console, line)));
-            }
-            clock::PAGE_PORT => self.clock.set_page(value),
-            POWER_PORT => return Ok(Some(Effect::PowerOff(value))),
-            _ => {}
-        }
-        Ok(None)
-    }
-
-    fn time_for(&self, needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
-        match needs {
-            NeedsTime::Yes => door::monotonic(ask),
-            NeedsTime::No => Ok(0),
-        }
-    }
-
-    fn raise_serial(&mut self) {
-        if self.serial.take_interrupt() {
-            self.pic.pulse(SERIAL_LINE);
-        }
+    pub fn write_port(
+        &mut self,
+        port: u16,
+        value: u32,
+        memory: &Memory,
+        ask: Ask<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), DoorError> {
+        let register = self.ports.find(port.into());
+        self.write(register, value, memory, ask, effects)
     }
 
     /// Reads device memory.
-    #[must_use]
-    pub fn read_mmio(&self, address: u64, size_bytes: u8) -> u64 {
-        match net_offset(address) {
-            Some(offset) => self.net.read(offset, size_bytes),
-            None => u64::MAX,
-        }
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn read_mmio(&mut self, address: u64, size_bytes: u8, ask: Ask<'_>) -> Result<u64, DoorError> {
+        let register = self.memory.find(address);
+        self.read(register, size_bytes, ask)
     }
 
-    /// Writes device memory: what leaves by it.
-    pub fn write_mmio(&mut self, address: u64, value: u64, memory: &Memory) -> Vec<Effect> {
-        let mut sent = Vec::new();
-        if let Some(offset) = net_offset(address) {
-            self.net.write(offset, value as u32, memory, &mut sent);
-            self.pic.set_line(mmio::LINE, self.net.line());
+    /// Writes device memory. What the device wants done is added to `effects`.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn write_mmio(
+        &mut self,
+        address: u64,
+        value: u64,
+        memory: &Memory,
+        ask: Ask<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), DoorError> {
+        let register = self.memory.find(address);
+        self.write(register, value as u32, memory, ask, effects)
+    }
+
+    fn at(&mut self, register: Option<Register>) -> Option<(&mut Pic, &mut Slot, u64)> {
+        let Register { device, offset } = register?;
+        let slot = self.slots.get_mut(usize::from(device.0))?;
+        Some((&mut self.pic, slot, offset))
+    }
+
+    /// Reads a register; all ones where there is none.
+    fn read(&mut self, register: Option<Register>, size_bytes: u8, ask: Ask<'_>) -> Result<u64, DoorError> {
+        let Some((pic, slot, offset)) = self.at(register) else {
+            return Ok(u64::MAX);
+        };
+        Ok(match &mut slot.device {
+            Device::InterruptController => pic.read(offset).into(),
+            Device::IntervalTimer(pit) => {
+                let now_ns = time_for(pit.read_needs_time(offset), ask)?;
+                pit.read(offset, now_ns).into()
+            }
+            Device::Clock(clock) => clock.read(offset, ask)?.into(),
+            Device::SerialConsole(serial) => {
+                let value = serial.read(offset as u8);
+                raise(pic, slot.line, serial);
+                value.into()
+            }
+            Device::Network(net) => net.read(offset, size_bytes),
+            Device::PowerOff => u64::MAX,
+        })
+    }
+
+    /// Writes a register, if there is one.
+    fn write(
+        &mut self,
+        register: Option<Register>,
+        value: u32,
+        memory: &Memory,
+        ask: Ask<'_>,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), DoorError> {
+        let Some((pic, slot, offset)) = self.at(register) else {
+            return Ok(());
+        };
+        let byte = value as u8;
+        match &mut slot.device {
+            Device::InterruptController => pic.write(offset, byte),
+            Device::IntervalTimer(pit) => {
+                let now_ns = time_for(pit.write_needs_time(offset, byte), ask)?;
+                pit.write(offset, byte, now_ns);
+            }
+            Device::Clock(clock) => clock.write(offset, value),
+            Device::SerialConsole(serial) => {
+                let line = serial.write(offset as u8, byte);
+                raise(pic, slot.line, serial);
+                effects.extend(line.map(|line| Effect::Output(OutputTarget::Console, line)));
+            }
+            Device::Network(net) => {
+                let mut send = |frame| effects.push(Effect::Output(OutputTarget::Network, frame));
+                net.write(offset, value, memory, &mut send);
+                set_line(pic, slot.line, net);
+            }
+            Device::PowerOff => effects.push(Effect::PowerOff(value)),
         }
-        sent.into_iter()
-            .map(|frame| Effect::Output(OutputTarget::Network, frame))
-            .collect()
+        Ok(())
     }
 
     /// Console bytes that have not left yet.
-    pub fn flush_console(&mut self) -> Option<Effect> {
-        self.serial
-            .flush()
-            .map(|line| Effect::Output(OutputTarget::Console, line))
+    pub fn flush_consoles(&mut self, effects: &mut Vec<Effect>) {
+        for slot in &mut self.slots {
+            if let Device::SerialConsole(serial) = &mut slot.device {
+                let line = serial.flush();
+                effects.extend(line.map(|line| Effect::Output(OutputTarget::Console, line)));
+            }
+        }
+    }
+
+    /// Guest time at which the interval timer expires next.
+    #[must_use]
+    pub fn timer_deadline_ns(&self) -> Option<u64> {
+        self.slots.iter().find_map(|slot| match &slot.device {
+            Device::IntervalTimer(pit) => pit.deadline_ns(),
+            _ => None,
+        })
+    }
+
+    /// Receive buffers of the network device.
+    #[must_use]
+    pub fn receive_buffers(&self, memory: &Memory) -> usize {
+        let buffers = self.slots.iter().find_map(|slot| match &slot.device {
+            Device::Network(net) => Some(net.receive_buffers(memory)),
+            _ => None,
+        });
+        buffers.unwrap_or(0)
+    }
+
+    /// Bytes of console input there is room for.
+    #[must_use]
+    pub fn console_input_bytes_free(&self) -> usize {
+        let free = self.slots.iter().find_map(|slot| match &slot.device {
+            Device::SerialConsole(serial) => Some(serial.input_bytes_free()),
+            _ => None,
+        });
+        free.unwrap_or(0)
     }
 
     /// Takes what arrives.
     pub fn event(&mut self, event: &Event, memory: &Memory) {
-        if let Some(page) = self.clock.event(event.monotonic_ns) {
-            // A page outside memory is the guest's mistake: it gets no time.
-            let _ = memory.write_slice(&event.monotonic_ns.to_le_bytes(), GuestAddress(page));
-        }
-        match &event.kind {
-            EventKind::Frame(frame) => {
-                self.net.receive(frame, memory);
-                self.pic.set_line(mmio::LINE, self.net.line());
-            }
-            EventKind::Timer => {
-                if self.pit.expire(event.monotonic_ns) {
-                    self.pic.pulse(TIMER_LINE);
+        let Self { pic, slots, .. } = self;
+        for Slot { line, device, .. } in slots {
+            match (device, &event.kind) {
+                (Device::Clock(clock), _) => {
+                    if let Some(page) = clock.event(event.monotonic_ns) {
+                        // A page outside memory is the guest's mistake: it gets no time.
+                        let _ = memory.write_slice(&event.monotonic_ns.to_le_bytes(), GuestAddress(page));
+                    }
                 }
-            }
-            EventKind::ConsoleInput(bytes) => {
-                self.serial.receive(bytes);
-                self.raise_serial();
+                (Device::Network(net), EventKind::Frame(frame)) => {
+                    net.receive(frame, memory);
+                    set_line(pic, *line, net);
+                }
+                (Device::IntervalTimer(pit), EventKind::Timer) => {
+                    if pit.expire(event.monotonic_ns) {
+                        pulse(pic, *line);
+                    }
+                }
+                (Device::SerialConsole(serial), EventKind::ConsoleInput(bytes)) => {
+                    serial.receive(bytes);
+                    raise(pic, *line, serial);
+                }
+                _ => {}
             }
         }
     }
 
-    /// Each device in its saved form, in a fixed order.
+    /// Each device that has a state in its saved form, in the order of the board.
     ///
     /// # Errors
     /// [`NoDigest`].
     pub fn saved(&self) -> Result<Vec<SavedDevice>, NoDigest> {
         let Self {
             pic,
-            pit,
-            clock,
-            serial,
-            net,
+            slots,
+            // The board's.
+            ports: _,
+            memory: _,
         } = self;
-        Ok(vec![
-            SavedDevice::new(PIC, &pic.saved())?,
-            SavedDevice::new(PIT, &pit.saved())?,
-            SavedDevice::new(CLOCK, &clock.saved())?,
-            SavedDevice::new(SERIAL, &serial.saved())?,
-            SavedDevice::new(NET, &net.saved())?,
-        ])
+        let mut saved = Vec::with_capacity(slots.len());
+        for Slot {
+            name,
+            // The board's.
+            line: _,
+            device,
+        } in slots
+        {
+            saved.push(match device {
+                Device::InterruptController => SavedDevice::new(name, &pic.saved())?,
+                Device::IntervalTimer(pit) => SavedDevice::new(name, &pit.saved())?,
+                Device::Clock(clock) => SavedDevice::new(name, &clock.saved())?,
+                Device::SerialConsole(serial) => SavedDevice::new(name, &serial.saved())?,
+                Device::Network(net) => SavedDevice::new(name, &net.saved())?,
+                Device::PowerOff => continue,
+            });
+        }
+        Ok(saved)
     }
 
-    /// The platform in a saved state.
+    /// The devices of this board in a saved state.
     ///
     /// # Errors
     /// [`DeviceError`] unless every device is there once, in a state that it can have, and no
     /// other.
-    pub fn restore(saved: &[SavedDevice]) -> Result<Self, DeviceError> {
+    pub fn restore(board: &Board, saved: &[SavedDevice]) -> Result<Self, DeviceError> {
         let mut taken = Taken::from(saved);
-        let devices = Self {
-            pic: taken.device(PIC, Pic::restore)?,
-            pit: taken.device(PIT, Pit::restore)?,
-            clock: taken.device(CLOCK, Clock::restore)?,
-            serial: taken.device(SERIAL, Serial::restore)?,
-            net: taken.device(NET, Mmio::restore)?,
-        };
+        let mut pic = Pic::default();
+        let slots = slots(board, |&Placed { name, model, .. }| {
+            Ok(match model {
+                Model::InterruptController => {
+                    pic = taken.device(name, Pic::restore)?;
+                    Device::InterruptController
+                }
+                Model::IntervalTimer => Device::IntervalTimer(taken.device(name, Pit::restore)?),
+                Model::Clock => Device::Clock(taken.device(name, Clock::restore)?),
+                Model::SerialConsole => Device::SerialConsole(taken.device(name, Serial::restore)?),
+                Model::Network { mac } => {
+                    Device::Network(taken.device(name, |saved| Mmio::restore(saved, mac))?)
+                }
+                Model::PowerOff => Device::PowerOff,
+            })
+        })?;
         taken.finish()?;
-        Ok(devices)
+        Ok(Self::wired(board, pic, slots))
     }
 
-    /// Digest of each device's saved form, in a fixed order.
+    /// Digest of each device's saved form, in the order of the board.
     ///
     /// # Errors
     /// [`NoDigest`].
@@ -246,10 +345,40 @@ impl Devices {
     }
 }
 
-fn net_offset(address: u64) -> Option<u64> {
-    address
-        .checked_sub(mmio::BASE_ADDRESS)
-        .filter(|offset| *offset < mmio::SIZE_BYTES)
+fn slots<E>(board: &Board, mut device: impl FnMut(&Placed) -> Result<Device, E>) -> Result<Vec<Slot>, E> {
+    let slot = |placed: &Placed| {
+        Ok(Slot {
+            name: placed.name,
+            line: placed.line,
+            device: device(placed)?,
+        })
+    };
+    board.devices().iter().map(slot).collect()
+}
+
+fn time_for(needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
+    match needs {
+        NeedsTime::Yes => door::monotonic(ask),
+        NeedsTime::No => Ok(0),
+    }
+}
+
+fn pulse(pic: &mut Pic, line: Option<u8>) {
+    if let Some(line) = line {
+        pic.pulse(line);
+    }
+}
+
+fn raise(pic: &mut Pic, line: Option<u8>, serial: &mut Serial) {
+    if serial.take_interrupt() {
+        pulse(pic, line);
+    }
+}
+
+fn set_line(pic: &mut Pic, line: Option<u8>, net: &Mmio) {
+    if let Some(line) = line {
+        pic.set_line(line, net.line());
+    }
 }
 
 fn low_bits(size_bytes: u8) -> u32 {
@@ -258,8 +387,4 @@ fn low_bits(size_bytes: u8) -> u32 {
         2 => 0xffff,
         _ => u32::MAX,
     }
-}
-
-fn random_of(bytes: &[u8]) -> u32 {
-    bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

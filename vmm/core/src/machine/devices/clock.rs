@@ -1,21 +1,25 @@
-//! Clock and entropy ports, and the clock page (docs/guest-interface.md).
+//! Clock and entropy registers, and the clock page (docs/guest-interface.md).
 
 use super::saved::Impossible;
+use crate::machine::door::{self, Ask, DoorError};
 use crate::machine::memory::PAGE_BYTES;
 use serde::{Deserialize, Serialize};
 
+/// Bytes of registers, each of which has four.
+pub const REGISTERS: u64 = RANDOM + 4;
 /// Asks for monotonic time and gives its low half.
-pub const MONOTONIC_PORT: u16 = 0x508;
+const MONOTONIC: u64 = 0;
 /// The high half of the same answer.
-pub const MONOTONIC_HIGH_PORT: u16 = MONOTONIC_PORT + 4;
+const MONOTONIC_HIGH: u64 = MONOTONIC + 4;
 /// The same for wall time.
-pub const WALL_PORT: u16 = 0x510;
+const WALL: u64 = 8;
 /// The high half of the same answer.
-pub const WALL_HIGH_PORT: u16 = WALL_PORT + 4;
+const WALL_HIGH: u64 = WALL + 4;
 /// Address of the clock page.
-pub const PAGE_PORT: u16 = 0x518;
+const PAGE: u64 = 16;
 /// Four random bytes.
-pub const RANDOM_PORT: u16 = 0x520;
+const RANDOM: u64 = 24;
+const RANDOM_BYTES: u32 = 4;
 
 /// The clock.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,20 +38,35 @@ pub struct SavedClock {
 }
 
 impl Clock {
+    /// Reads the register at `offset`.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn read(&mut self, offset: u64, ask: Ask<'_>) -> Result<u32, DoorError> {
+        Ok(match offset {
+            MONOTONIC => self.answer(door::monotonic(ask)?),
+            WALL => self.answer(door::wall(ask)?),
+            MONOTONIC_HIGH | WALL_HIGH => (self.answered_ns >> 32) as u32,
+            RANDOM => random_of(&door::random(ask, RANDOM_BYTES)?),
+            _ => u32::MAX,
+        })
+    }
+
+    /// Writes it.
+    pub fn write(&mut self, offset: u64, value: u32) {
+        if offset == PAGE {
+            self.set_page(value);
+        }
+    }
+
     /// Takes an answer of monotonic or wall time: its low half.
-    pub fn answer(&mut self, time_ns: u64) -> u32 {
+    fn answer(&mut self, time_ns: u64) -> u32 {
         self.answered_ns = time_ns;
         time_ns as u32
     }
 
-    /// High half of the last answer.
-    #[must_use]
-    pub fn high_half(&self) -> u32 {
-        (self.answered_ns >> 32) as u32
-    }
-
     /// Sets the clock page: a page-aligned address, or 0 for none.
-    pub fn set_page(&mut self, address: u32) {
+    fn set_page(&mut self, address: u32) {
         let address = u64::from(address) & !0xfff;
         self.page_address = (address != 0).then_some(address);
     }
@@ -92,4 +111,8 @@ impl Clock {
             last_event_ns,
         })
     }
+}
+
+fn random_of(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |bytes| u32::from_le_bytes(*bytes))
 }

@@ -7,7 +7,19 @@ mod saved;
 
 pub use saved::SavedPic;
 
-const CASCADE_LINE: u8 = 2;
+/// Registers: command and data of each chip, then its edge/level control.
+pub const REGISTERS: u64 = 6;
+const FIRST_COMMAND: u64 = 0;
+const FIRST_DATA: u64 = 1;
+const SECOND_COMMAND: u64 = 2;
+const SECOND_DATA: u64 = 3;
+const FIRST_LEVELS: u64 = 4;
+const SECOND_LEVELS: u64 = 5;
+
+/// Interrupt lines of the pair.
+pub const LINES: u8 = 16;
+/// The line of the first chip on which the second is: no device's.
+pub const CASCADE_LINE: u8 = 2;
 const LINES_PER_CHIP: u8 = 8;
 const ICW1: u8 = 1 << 4;
 const ICW1_NEEDS_ICW4: u8 = 1;
@@ -224,6 +236,17 @@ impl Default for Pic {
     }
 }
 
+/// True where `line` may be set level-triggered.
+#[must_use]
+pub fn can_be_level(line: u8) -> bool {
+    let capable = if line < LINES_PER_CHIP {
+        LEVEL_CAPABLE_FIRST
+    } else {
+        LEVEL_CAPABLE_SECOND
+    };
+    capable & 1 << (line % LINES_PER_CHIP) != 0
+}
+
 impl Pic {
     /// Makes `line` (0 to 15) level-triggered, as the platform wires it.
     pub fn wire_level(&mut self, line: u8) {
@@ -279,29 +302,29 @@ impl Pic {
         Some(self.second.vector_base + second_line)
     }
 
-    /// Reads one of 0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x4D1.
+    /// Reads the register at `offset`.
     #[must_use]
-    pub fn read(&self, port: u16) -> u8 {
-        match port {
-            0x20 => self.first.read_command(),
-            0x21 => self.first.mask,
-            0xa0 => self.second.read_command(),
-            0xa1 => self.second.mask,
-            0x4d0 => self.first.level_triggered,
-            0x4d1 => self.second.level_triggered,
+    pub fn read(&self, offset: u64) -> u8 {
+        match offset {
+            FIRST_COMMAND => self.first.read_command(),
+            FIRST_DATA => self.first.mask,
+            SECOND_COMMAND => self.second.read_command(),
+            SECOND_DATA => self.second.mask,
+            FIRST_LEVELS => self.first.level_triggered,
+            SECOND_LEVELS => self.second.level_triggered,
             _ => 0xff,
         }
     }
 
-    /// Writes one of them.
-    pub fn write(&mut self, port: u16, value: u8) {
-        match port {
-            0x20 => self.first.write_command(value),
-            0x21 => self.first.write_data(value),
-            0xa0 => self.second.write_command(value),
-            0xa1 => self.second.write_data(value),
-            0x4d0 => self.first.level_triggered = value & LEVEL_CAPABLE_FIRST,
-            0x4d1 => self.second.level_triggered = value & LEVEL_CAPABLE_SECOND,
+    /// Writes it.
+    pub fn write(&mut self, offset: u64, value: u8) {
+        match offset {
+            FIRST_COMMAND => self.first.write_command(value),
+            FIRST_DATA => self.first.write_data(value),
+            SECOND_COMMAND => self.second.write_command(value),
+            SECOND_DATA => self.second.write_data(value),
+            FIRST_LEVELS => self.first.level_triggered = value & LEVEL_CAPABLE_FIRST,
+            SECOND_LEVELS => self.second.level_triggered = value & LEVEL_CAPABLE_SECOND,
             _ => {}
         }
         self.cascade();
@@ -314,7 +337,10 @@ mod tests {
 
     fn initialised(mode: u8) -> Pic {
         let mut pic = Pic::default();
-        for (command, data, base, cascade) in [(0x20, 0x21, 0x20, 4), (0xa0, 0xa1, 0x28, 2)] {
+        for (command, data, base, cascade) in [
+            (FIRST_COMMAND, FIRST_DATA, 0x20, 4),
+            (SECOND_COMMAND, SECOND_DATA, 0x28, 2),
+        ] {
             pic.write(command, 0x11);
             pic.write(data, base);
             pic.write(data, cascade);
@@ -328,7 +354,7 @@ mod tests {
         let mut pic = initialised(1);
         pic.pulse(4);
         assert_eq!(pic.acknowledge(), Some(0x24));
-        pic.write(0x20, 0x20);
+        pic.write(FIRST_COMMAND, 0x20);
         assert!(!pic.is_pending());
     }
 
@@ -338,7 +364,7 @@ mod tests {
         pic.wire_level(5);
         pic.set_line(5, true);
         assert_eq!(pic.acknowledge(), Some(0x25));
-        pic.write(0x20, 0x20);
+        pic.write(FIRST_COMMAND, 0x20);
         assert!(pic.is_pending());
         pic.set_line(5, false);
         assert!(!pic.is_pending());
@@ -351,7 +377,7 @@ mod tests {
         assert_eq!(pic.acknowledge(), Some(0x20));
         pic.pulse(4);
         assert!(!pic.is_pending());
-        pic.write(0x20, 0x20);
+        pic.write(FIRST_COMMAND, 0x20);
         assert_eq!(pic.acknowledge(), Some(0x24));
     }
 
@@ -369,19 +395,23 @@ mod tests {
         let mut pic = initialised(1);
         pic.pulse(11);
         assert_eq!(pic.acknowledge(), Some(0x2b));
-        assert_eq!(pic.read(0x20), 0, "request register of the first is clear");
-        pic.write(0xa0, 0x20);
-        pic.write(0x20, 0x20);
+        assert_eq!(
+            pic.read(FIRST_COMMAND),
+            0,
+            "request register of the first is clear"
+        );
+        pic.write(SECOND_COMMAND, 0x20);
+        pic.write(FIRST_COMMAND, 0x20);
         assert!(!pic.is_pending());
     }
 
     #[test]
     fn masked_lines_stay_silent() {
         let mut pic = initialised(1);
-        pic.write(0x21, 1 << 4);
+        pic.write(FIRST_DATA, 1 << 4);
         pic.pulse(4);
         assert!(!pic.is_pending());
-        pic.write(0x21, 0);
+        pic.write(FIRST_DATA, 0);
         assert_eq!(pic.acknowledge(), Some(0x24));
     }
 
@@ -391,11 +421,12 @@ mod tests {
         pic.wire_level(5);
         pic.set_line(5, true);
         pic.pulse(4);
-        for (port, value) in [(0x20, 0x11), (0x21, 0x20), (0x21, 4), (0x21, 1)] {
-            pic.write(port, value);
+        pic.write(FIRST_COMMAND, 0x11);
+        for value in [0x20, 4, 1] {
+            pic.write(FIRST_DATA, value);
         }
         assert_eq!(pic.acknowledge(), Some(0x25));
-        pic.write(0x20, 0x20);
+        pic.write(FIRST_COMMAND, 0x20);
         pic.set_line(5, false);
         assert!(!pic.is_pending());
     }

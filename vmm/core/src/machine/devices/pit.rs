@@ -2,7 +2,7 @@
 //!
 //! A counter is not run: it is computed from the guest time at which it was loaded, which comes
 //! through the door. Channel 0 interrupts; its expiry is an event, so that the machine never looks
-//! at a clock. Channel 2 has its gate and output in port 0x61. Source: Intel 8254 data sheet
+//! at a clock. Channel 2 has its gate and output in a port of their own. Source: Intel 8254 data sheet
 //! (231164). Not there: BCD counting, modes 1 and 5.
 
 mod saved;
@@ -14,6 +14,11 @@ pub const FREQUENCY_HZ: u64 = 1_193_182;
 const NS_PER_SECOND: u128 = 1_000_000_000;
 const FULL_COUNT: u64 = 0x1_0000;
 const CHANNELS: usize = 3;
+/// Registers: a counter of each channel, control, and the port with gate and output of channel 2.
+pub const REGISTERS: u64 = 5;
+const LAST_COUNTER: u64 = 2;
+const CONTROL: u64 = 3;
+const GATE_PORT: u64 = 4;
 const GATE_2: u8 = 1;
 const OUTPUT_2: u8 = 1 << 5;
 
@@ -156,37 +161,37 @@ impl Pit {
         self.deadline_ns
     }
 
-    /// [`NeedsTime::Yes`] where reading `port` looks at the time.
+    /// [`NeedsTime::Yes`] where reading the register at `offset` looks at the time.
     #[must_use]
-    pub fn read_needs_time(&self, port: u16) -> NeedsTime {
-        match port {
-            0x40..=0x42 | 0x61 => NeedsTime::Yes,
+    pub fn read_needs_time(&self, offset: u64) -> NeedsTime {
+        match offset {
+            0..=LAST_COUNTER | GATE_PORT => NeedsTime::Yes,
             _ => NeedsTime::No,
         }
     }
 
-    /// [`NeedsTime::Yes`] where writing `value` to `port` looks at the time.
+    /// [`NeedsTime::Yes`] where writing `value` to it looks at the time.
     #[must_use]
-    pub fn write_needs_time(&self, port: u16, value: u8) -> NeedsTime {
-        let needs = match port {
-            0x40..=0x42 => self
+    pub fn write_needs_time(&self, offset: u64, value: u8) -> NeedsTime {
+        let needs = match offset {
+            0..=LAST_COUNTER => self
                 .channels
-                .get(usize::from(port - 0x40))
+                .get(offset as usize)
                 .is_some_and(Channel::completes_count),
-            0x43 => value >> 4 & 0b11 == 0 || value >> 6 == 0b11,
+            CONTROL => value >> 4 & 0b11 == 0 || value >> 6 == 0b11,
             _ => false,
         };
         if needs { NeedsTime::Yes } else { NeedsTime::No }
     }
 
-    /// Reads 0x40 to 0x43 or 0x61 at guest time `now_ns`.
-    pub fn read(&mut self, port: u16, now_ns: u64) -> u8 {
-        match port {
-            0x40..=0x42 => self
+    /// Reads the register at `offset` at guest time `now_ns`.
+    pub fn read(&mut self, offset: u64, now_ns: u64) -> u8 {
+        match offset {
+            0..=LAST_COUNTER => self
                 .channels
-                .get_mut(usize::from(port - 0x40))
+                .get_mut(offset as usize)
                 .map_or(0xff, |channel| channel.read(now_ns)),
-            0x61 => {
+            GATE_PORT => {
                 let [.., second] = &self.channels;
                 self.port_61 | if second.output(now_ns) { OUTPUT_2 } else { 0 }
             }
@@ -194,15 +199,15 @@ impl Pit {
         }
     }
 
-    /// Writes one of them.
-    pub fn write(&mut self, port: u16, value: u8, now_ns: u64) {
-        match port {
-            0x40..=0x42 => self.write_count(usize::from(port - 0x40), value, now_ns),
-            0x43 => self.write_control(value, now_ns),
-            0x61 => self.port_61 = value & 0b11,
+    /// Writes it.
+    pub fn write(&mut self, offset: u64, value: u8, now_ns: u64) {
+        match offset {
+            0..=LAST_COUNTER => self.write_count(offset as usize, value, now_ns),
+            CONTROL => self.write_control(value, now_ns),
+            GATE_PORT => self.port_61 = value & 0b11,
             _ => {}
         }
-        if port == 0x61 && value & GATE_2 == 0 {
+        if offset == GATE_PORT && value & GATE_2 == 0 {
             let [.., second] = &mut self.channels;
             second.count = 0;
         }
@@ -272,10 +277,10 @@ mod tests {
 
     fn loaded(mode: u8, count: u16, now_ns: u64) -> Pit {
         let mut pit = Pit::default();
-        pit.write(0x43, 0b0011_0000 | mode << 1, now_ns);
+        pit.write(CONTROL, 0b0011_0000 | mode << 1, now_ns);
         let [low, high] = count.to_le_bytes();
-        pit.write(0x40, low, now_ns);
-        pit.write(0x40, high, now_ns);
+        pit.write(0, low, now_ns);
+        pit.write(0, high, now_ns);
         pit
     }
 
@@ -303,8 +308,8 @@ mod tests {
     fn the_counter_counts_down() {
         let mut pit = loaded(2, 0, 0);
         let half_ns = 0x8000 * 1_000_000_000 / FREQUENCY_HZ;
-        let low = pit.read(0x40, half_ns);
-        let high = pit.read(0x40, half_ns * 2);
+        let low = pit.read(0, half_ns);
+        let high = pit.read(0, half_ns * 2);
         assert!(
             (0x7fff..=0x8001).contains(&u16::from_le_bytes([low, high])),
             "both halves are of one value"
@@ -314,9 +319,9 @@ mod tests {
     #[test]
     fn a_latched_count_stays() {
         let mut pit = loaded(2, 1000, 0);
-        pit.write(0x43, 0, 0);
+        pit.write(CONTROL, 0, 0);
         assert_eq!(
-            u16::from_le_bytes([pit.read(0x40, 500_000), pit.read(0x40, 500_000)]),
+            u16::from_le_bytes([pit.read(0, 500_000), pit.read(0, 500_000)]),
             1000
         );
     }
@@ -329,15 +334,15 @@ mod tests {
         assert!(pit.expire(u64::MAX));
         assert!(pit_from_the_start.expire(u64::MAX));
         assert!(pit_from_the_start.deadline_ns() > Some(u64::MAX - 2_000_000));
-        pit.read(0x40, u64::MAX);
+        pit.read(0, u64::MAX);
     }
 
     #[test]
     fn only_a_completed_count_needs_the_time() {
         let mut pit = Pit::default();
-        pit.write(0x43, 0x30, 0);
-        assert_eq!(pit.write_needs_time(0x40, 1), NeedsTime::No);
-        pit.write(0x40, 1, 0);
-        assert_eq!(pit.write_needs_time(0x40, 1), NeedsTime::Yes);
+        pit.write(CONTROL, 0x30, 0);
+        assert_eq!(pit.write_needs_time(0, 1), NeedsTime::No);
+        pit.write(0, 1, 0);
+        assert_eq!(pit.write_needs_time(0, 1), NeedsTime::Yes);
     }
 }

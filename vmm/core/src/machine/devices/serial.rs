@@ -1,4 +1,4 @@
-//! Serial console: a 16550A of vm-superio on 0x3F8.
+//! Serial console: a 16550A of vm-superio.
 //!
 //! Bytes leave a line at a time (at a newline, at [`LINE_BYTES_MAX`] bytes, or when the guest halts
 //! or ends): one output, one log entry, instead of one each byte.
@@ -11,10 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vm_superio::Trigger;
 use vm_superio::serial::{NoEvents, Serial as Uart, SerialState};
 
-/// First of its eight ports.
-pub const FIRST_PORT: u16 = 0x3f8;
-/// Last of them.
-pub const LAST_PORT: u16 = FIRST_PORT + 7;
+/// Registers, a byte each.
+pub const REGISTERS: u64 = 8;
 /// A longer line leaves in parts.
 pub const LINE_BYTES_MAX: usize = 256;
 

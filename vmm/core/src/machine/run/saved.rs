@@ -3,7 +3,7 @@
 use super::{Machine, MachineError};
 use crate::machine::cpu::Vcpu;
 use crate::machine::cpu::saved::SavedClock;
-use crate::machine::devices::Devices;
+use crate::machine::devices::{Board, Devices};
 use crate::machine::memory::{self, Memory};
 use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sites, save_sites};
 
@@ -56,6 +56,8 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             timer_entered,
+            // Empty between two steps.
+            effects: _,
         } = self;
         Ok(SavedMachine {
             memory_bytes: memory::size_bytes(memory),
@@ -84,12 +86,12 @@ impl<V: Vcpu> Machine<V> {
         &self.memory
     }
 
-    /// The machine that was saved: on `vcpu`, which has not run yet and runs in `memory`, which has
-    /// what was saved of it.
+    /// The machine that was saved, with the devices of `board`: on `vcpu`, which has not run yet and
+    /// runs in `memory`, which has what was saved of it.
     ///
     /// # Errors
     /// [`SavedError`]: what cannot be restored. The vCPU is gone then.
-    pub fn restore(vcpu: V, memory: Memory, saved: &SavedMachine) -> Result<Self, SavedError> {
+    pub fn restore(vcpu: V, memory: Memory, board: &Board, saved: &SavedMachine) -> Result<Self, SavedError> {
         let SavedMachine {
             memory_bytes,
             position,
@@ -114,7 +116,7 @@ impl<V: Vcpu> Machine<V> {
             });
         }
         check(position, &cpu.clock)?;
-        let devices = Devices::restore(devices)?;
+        let devices = Devices::restore(board, devices)?;
         let sites = restore_sites(sites)?;
         Ok(Self {
             vcpu: vcpu.restore(cpu)?,
@@ -128,6 +130,7 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             timer_entered,
+            effects: Vec::new(),
         })
     }
 }

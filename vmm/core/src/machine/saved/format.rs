@@ -9,8 +9,9 @@
 //! takes a new kind, which an older reader refuses by its number.
 
 use super::pages::PAGE_BYTES;
-use super::{DEVICES_MAX, Page, SITES_MAX, SavedError, SavedMachine};
+use super::{Page, SITES_MAX, SavedError, SavedMachine};
 use crate::machine::cpu::saved::{COMPONENT_BYTES_MAX, COMPONENTS_MAX, LIST_MAX};
+use crate::machine::devices::board::DEVICES_MAX;
 use lockstep_logging_channel::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};

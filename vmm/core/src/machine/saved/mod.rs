@@ -30,8 +30,6 @@ use serde::{Deserialize, Serialize};
 
 /// Rewritten instructions of an image: far more than any has (Debian's kernel: about 160).
 pub const SITES_MAX: usize = 1 << 16;
-/// Devices of a machine; a platform has 5.
-pub const DEVICES_MAX: usize = 64;
 const REGISTER_MAX: u8 = 15;
 
 /// Position of the machine in its execution.

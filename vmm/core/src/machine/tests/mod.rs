@@ -10,8 +10,7 @@ mod trapped;
 use super::Machine;
 use super::cpu::Exit;
 use super::cpu::fake::{FakeCpu, Turn};
-use super::devices::Devices;
-use super::devices::virtio::{Mmio, Net};
+use super::devices::{Board, Devices};
 use super::door::{Door, DoorError, Horizon, Question, Readiness};
 use super::image::Sites;
 use super::memory;
@@ -154,8 +153,16 @@ pub fn run_with(
     policy: Policy,
 ) -> Result<Ended, MachineError> {
     let memory = memory::allocate(memory::MEMORY_BYTES_MIN).unwrap();
-    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
-    Machine::new(cpu, memory, Devices::new(Mmio::new(net)), sites, policy).run(door)
+    Machine::new(cpu, memory, devices(), sites, policy).run(door)
+}
+
+/// The board of every test that says nothing else.
+pub fn board() -> Board {
+    Board::small([2, 0, 0, 0, 0, 1]).unwrap()
+}
+
+pub fn devices() -> Devices {
+    Devices::new(&board()).unwrap()
 }
 
 pub fn write(port: u16, value: u32) -> Turn {

@@ -28,14 +28,7 @@ fn machine_saved() -> (SavedMachine, memory::Memory) {
     for (address, trapped) in [(0x1000, Trapped::Tsc), (0x1010, random), (0x1020, Trapped::Cpuid)] {
         sites.insert(Site { address, trapped });
     }
-    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
-    let mut machine = Machine::new(
-        &mut cpu,
-        memory.clone(),
-        Devices::new(Mmio::new(net)),
-        sites,
-        NEVER,
-    );
+    let mut machine = Machine::new(&mut cpu, memory.clone(), devices(), sites, NEVER);
     (machine.save().unwrap(), memory)
 }
 
@@ -64,7 +57,7 @@ fn refusal(bytes: &[u8]) -> String {
 
 fn build(bytes: &[u8], memory_bytes: u64) -> Result<(), SavedError> {
     let (saved, memory) = stream::read(&mut { bytes }, memory_bytes)?;
-    Machine::restore(&mut FakeCpu::default(), memory, &saved).map(|_| ())
+    Machine::restore(&mut FakeCpu::default(), memory, &board(), &saved).map(|_| ())
 }
 
 /// Refusal of a machine in which `change` changed something.
@@ -213,8 +206,7 @@ fn positions_and_sites_that_cannot_be_are_refused() {
 /// digests.
 #[test]
 fn the_digests_of_devices_at_the_start_are_those_of_the_first_release() {
-    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
-    let digests: Vec<(String, String)> = Devices::new(Mmio::new(net))
+    let digests: Vec<(String, String)> = devices()
         .digests()
         .unwrap()
         .into_iter()
@@ -242,7 +234,7 @@ const FIRST_RELEASE: [(&str, &str); 5] = [
 
 #[test]
 fn only_what_a_device_is_can_be_restored_from_it() {
-    let error = Devices::restore(&[]).err();
+    let error = Devices::restore(&board(), &[]).err();
     let missing = DeviceError::Missing {
         name: "interrupt controller",
     };
@@ -274,7 +266,7 @@ proptest! {
         {
             let mut cpu = FakeCpu::new([write(0x20, 0x20), read(0x40, 1), read(0x3f8, 1), Turn::new(Exit::Halt)]);
             let mut door = FakeDoor::with([((saved.position.exits, saved.position.instructions), typed())]);
-            if let Ok(mut machine) = Machine::restore(&mut cpu, memory, &saved) {
+            if let Ok(mut machine) = Machine::restore(&mut cpu, memory, &board(), &saved) {
                 let _ = machine.run(&mut door);
                 prop_assert!(machine.save().is_ok());
             }

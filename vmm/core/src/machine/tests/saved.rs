@@ -137,14 +137,7 @@ fn arrivals() -> impl Strategy<Value = Vec<(Position, EventKind)>> {
 
 /// A machine at its first instruction.
 fn machine<'a>(cpu: &'a mut FakeCpu, memory: &Memory) -> Machine<&'a mut FakeCpu> {
-    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
-    Machine::new(
-        cpu,
-        memory.clone(),
-        Devices::new(Mmio::new(net)),
-        Sites::default(),
-        POLICY,
-    )
+    Machine::new(cpu, memory.clone(), devices(), Sites::default(), POLICY)
 }
 
 /// The whole run on one machine.
@@ -193,7 +186,7 @@ fn moving(script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>, steps: usize)
     }
     let (saved, new_memory) = carried(&mut first);
     let mut other = FakeCpu::new(cpu.rest());
-    let mut second = Machine::restore(&mut other, new_memory.clone(), &saved).unwrap();
+    let mut second = Machine::restore(&mut other, new_memory.clone(), &board(), &saved).unwrap();
     second.run(&mut door).unwrap();
     Seen {
         door,

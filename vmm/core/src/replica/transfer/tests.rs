@@ -4,8 +4,7 @@
 use super::*;
 use crate::machine::Machine;
 use crate::machine::cpu::fake::FakeCpu;
-use crate::machine::devices::Devices;
-use crate::machine::devices::virtio::{Mmio, Net};
+use crate::machine::devices::{Board, Devices};
 use crate::machine::image::Sites;
 use crate::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use crate::machine::page_set::PageSet;
@@ -28,13 +27,13 @@ const POSITION: LogPosition = LogPosition {
 };
 
 fn saved(memory: &Memory) -> SavedMachine {
-    let net = Net::new([2, 0, 0, 0, 0, 1]).unwrap();
+    let board = Board::small([2, 0, 0, 0, 0, 1]).unwrap();
     let policy = Policy {
         digest_interval_exits: 0,
         window_exits: false,
     };
     let mut cpu = FakeCpu::default();
-    let devices = Devices::new(Mmio::new(net));
+    let devices = Devices::new(&board).unwrap();
     Machine::new(&mut cpu, memory.clone(), devices, Sites::default(), policy)
         .save()
         .unwrap()

@@ -19,12 +19,8 @@ use virtio_bindings::virtio_mmio::{
 };
 use virtio_queue::QueueT;
 
-/// Guest-physical address of the device's registers.
-pub const BASE_ADDRESS: u64 = 0xd000_0000;
 /// Bytes of registers.
-pub const SIZE_BYTES: u64 = 0x1000;
-/// Its interrupt line.
-pub const LINE: u8 = 5;
+pub const REGISTERS: u64 = 0x1000;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"virt");
 const TRANSPORT_VERSION: u32 = 2;
@@ -124,8 +120,8 @@ impl Mmio {
         }
     }
 
-    /// Writes the register at `offset`. Frames the guest sends by it are added to `sent`.
-    pub fn write(&mut self, offset: u64, value: u32, memory: &Memory, sent: &mut Vec<Vec<u8>>) {
+    /// Writes the register at `offset`. Frames that the guest sends by it are given to `send`.
+    pub fn write(&mut self, offset: u64, value: u32, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) {
         let Ok(offset) = u32::try_from(offset) else { return };
         let registers = &mut self.registers;
         match offset {
@@ -133,7 +129,7 @@ impl Mmio {
             VIRTIO_MMIO_DRIVER_FEATURES_SEL => registers.driver_features_select = value,
             VIRTIO_MMIO_DRIVER_FEATURES => self.write_features(value),
             VIRTIO_MMIO_QUEUE_SEL => registers.queue_select = value,
-            VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value, memory, sent),
+            VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value, memory, send),
             VIRTIO_MMIO_INTERRUPT_ACK => registers.interrupt_status &= !value,
             VIRTIO_MMIO_STATUS => self.write_status(value),
             _ => self.write_queue(offset, value),
@@ -191,9 +187,9 @@ impl Mmio {
         }
     }
 
-    fn notify(&mut self, queue: u32, memory: &Memory, sent: &mut Vec<Vec<u8>>) {
+    fn notify(&mut self, queue: u32, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) {
         if self.is_live() && queue == net::TRANSMIT_QUEUE {
-            let outcome = self.net.transmit(memory, sent);
+            let outcome = self.net.transmit(memory, send);
             self.finish(outcome);
         }
     }
@@ -250,11 +246,12 @@ impl Mmio {
         }
     }
 
-    /// The device in a saved state. Whatever the registers are, a guest could have written them.
+    /// The device with Ethernet address `mac` in a saved state. Whatever the registers are, a guest
+    /// could have written them.
     ///
     /// # Errors
     /// [`Impossible`] for a value that it never has.
-    pub fn restore(saved: SavedMmio) -> Result<Self, Impossible> {
+    pub fn restore(saved: SavedMmio, mac: [u8; 6]) -> Result<Self, Impossible> {
         let SavedMmio { registers, net } = saved;
         let SavedRegisters {
             status,
@@ -273,7 +270,7 @@ impl Mmio {
                 driver_features,
                 queue_select,
             },
-            net: Net::restore(net)?,
+            net: Net::restore(net, mac)?,
         })
     }
 }

@@ -174,11 +174,11 @@ impl Net {
         })
     }
 
-    /// Sends what the guest queued: frames are added to `sent`.
+    /// Sends what the guest queued: frames are given to `send`.
     ///
     /// # Errors
     /// The queue is not one.
-    pub fn transmit(&mut self, memory: &Memory, sent: &mut Vec<Vec<u8>>) -> Result<Notify, Error> {
+    pub fn transmit(&mut self, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) -> Result<Notify, Error> {
         // At most a queue's worth each time: a guest that adds on cannot hold the vCPU thread here.
         for _ in 0..QUEUE_SIZE {
             let Some(chain) = next_chain(&mut self.transmit, memory)? else {
@@ -186,7 +186,7 @@ impl Net {
             };
             let head = chain.head_index();
             match read_frame(chain, memory) {
-                Some(frame) => sent.push(frame),
+                Some(frame) => send(frame),
                 None => self.dropped_frames += 1,
             }
             self.transmit.add_used(memory, head, 0)?;
@@ -244,17 +244,20 @@ impl Net {
         }
     }
 
-    /// The device in a saved state.
+    /// The device with Ethernet address `mac` in a saved state.
     ///
     /// # Errors
     /// [`Impossible`] for a value that it never has.
-    pub fn restore(saved: SavedNet) -> Result<Self, Impossible> {
+    pub fn restore(saved: SavedNet, mac: [u8; 6]) -> Result<Self, Impossible> {
         let SavedNet {
-            mac,
+            mac: found,
             receive,
             transmit,
             dropped_frames,
         } = saved;
+        let [a, b, c, d, e, f] = found;
+        let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
+        Impossible::unless(found == mac, "its Ethernet address", address)?;
         Impossible::unless(
             dropped_frames <= DROPPED_FRAMES_MAX,
             "its count of dropped frames",
@@ -395,7 +398,7 @@ mod tests {
         queue.set_used_ring_address(Some(USED as u32), None);
         queue.set_ready(true);
         let mut sent = Vec::new();
-        net.transmit(&memory, &mut sent).unwrap();
+        net.transmit(&memory, &mut |frame| sent.push(frame)).unwrap();
         assert_eq!(
             memory.read_obj::<u16>(GuestAddress(USED + 2)).unwrap(),
             1,

@@ -1,0 +1,313 @@
+//! Boards: which devices a machine has, and where they answer.
+//!
+//! A board is a value: devices at ports or in device memory, each with its interrupt line. The place
+//! of a device on its board is the [`DeviceId`] by which events, outputs and readiness name it. A
+//! board that exists can be built: [`Board::new`] refuses one whose parts are in each other's way.
+
+pub mod small;
+
+use super::addresses::{Addresses, Register};
+use super::virtio::mmio;
+use super::{clock, pic, pit, serial};
+use crate::machine::image::sites::TRAP_PORT;
+use crate::machine::memory::MEMORY_BYTES_MAX;
+use lockstep_logging_channel::DeviceId;
+use std::fmt;
+use std::ops::RangeInclusive;
+
+/// The most devices on a board; the small one has 6.
+pub const DEVICES_MAX: usize = 64;
+
+/// A kind of device, and what it is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Model {
+    /// A pair of 8259A: the lines of the others lead here. Every board has one.
+    InterruptController,
+    /// An 8254.
+    IntervalTimer,
+    /// Clock, entropy, and the clock page.
+    Clock,
+    /// A 16550A.
+    SerialConsole,
+    /// A virtio network device.
+    Network {
+        /// Its Ethernet address.
+        mac: [u8; 6],
+    },
+    /// Ends the machine when it is written.
+    PowerOff,
+}
+
+impl Model {
+    /// Registers, an address each.
+    fn registers(self) -> u64 {
+        match self {
+            Self::InterruptController => pic::REGISTERS,
+            Self::IntervalTimer => pit::REGISTERS,
+            Self::Clock => clock::REGISTERS,
+            Self::SerialConsole => serial::REGISTERS,
+            Self::Network { .. } => mmio::REGISTERS,
+            Self::PowerOff => 1,
+        }
+    }
+
+    /// True where its interrupt line is level-triggered.
+    pub(super) fn is_level_triggered(self) -> bool {
+        matches!(self, Self::Network { .. })
+    }
+}
+
+/// Addresses at which a device answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum At {
+    /// At ports. Registers are numbered through the ranges.
+    Ports(Vec<RangeInclusive<u16>>),
+    /// In device memory, from this address on.
+    Memory(u64),
+}
+
+/// A device on a board.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// Its name in saved states, digests and reports. No other on the board has it.
+    pub name: &'static str,
+    /// Its kind.
+    pub model: Model,
+    /// Its addresses.
+    pub at: At,
+    /// Its interrupt line.
+    pub line: Option<u8>,
+}
+
+/// Why devices are not a board.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BoardError {
+    /// Two devices at one address.
+    #[error("the board has `{one}` and `{other}` at the same {space}, {first:#x} to {last:#x}")]
+    Overlap {
+        /// The earlier device.
+        one: &'static str,
+        /// The later.
+        other: &'static str,
+        /// `ports` or `device memory`.
+        space: &'static str,
+        /// First address of the later.
+        first: u64,
+        /// Last address of it.
+        last: u64,
+    },
+    /// Not as many ports as registers.
+    #[error("the board gives `{name}` {found} ports, and it has {expected} registers")]
+    Ports {
+        /// The device.
+        name: &'static str,
+        /// Registers that it has.
+        expected: u64,
+        /// Ports on the board.
+        found: u64,
+    },
+    /// The port to which rewritten instructions lead.
+    #[error("the board has `{name}` at port {TRAP_PORT:#x}, which is the machine's own")]
+    TrapPort {
+        /// The device.
+        name: &'static str,
+    },
+    /// Device memory where guest memory may be, or where there are no addresses.
+    #[error("the board has `{name}` at {address:#x}, which cannot be device memory")]
+    Memory {
+        /// The device.
+        name: &'static str,
+        /// Its address.
+        address: u64,
+    },
+    /// An interrupt line that the device cannot have.
+    #[error("the board has `{name}` on interrupt line {line}: {why}")]
+    Line {
+        /// The device.
+        name: &'static str,
+        /// The line.
+        line: u8,
+        /// The reason.
+        why: &'static str,
+    },
+    /// Two devices of one name.
+    #[error("the board has two devices `{name}`")]
+    Repeated {
+        /// The name.
+        name: &'static str,
+    },
+    /// None, or several.
+    #[error("the board has {found} interrupt controllers, not one")]
+    Controllers {
+        /// Their number.
+        found: usize,
+    },
+    /// Too many devices.
+    #[error("the board has {found} devices; {DEVICES_MAX} is the most")]
+    Devices {
+        /// Their number.
+        found: usize,
+    },
+}
+
+/// Devices at addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Board {
+    devices: Vec<Placed>,
+    ports: Addresses,
+    memory: Addresses,
+}
+
+impl Board {
+    /// A board with these devices, which are numbered in this order from 0.
+    ///
+    /// # Errors
+    /// [`BoardError`].
+    pub fn new(devices: Vec<Placed>) -> Result<Self, BoardError> {
+        let found = devices.len();
+        if found > DEVICES_MAX {
+            return Err(BoardError::Devices { found });
+        }
+        let is_controller = |placed: &&Placed| placed.model == Model::InterruptController;
+        let found = devices.iter().filter(is_controller).count();
+        if found != 1 {
+            return Err(BoardError::Controllers { found });
+        }
+        let mut board = Self {
+            devices,
+            ports: Addresses::default(),
+            memory: Addresses::default(),
+        };
+        let mut lines = Vec::new();
+        for (index, placed) in board.devices.iter().enumerate() {
+            let name = placed.name;
+            if board.devices.iter().take(index).any(|other| other.name == name) {
+                return Err(BoardError::Repeated { name });
+            }
+            check_line(placed, &mut lines)?;
+        }
+        for index in 0..board.devices.len() {
+            board.give_addresses(index)?;
+        }
+        Ok(board)
+    }
+
+    fn give_addresses(&mut self, index: usize) -> Result<(), BoardError> {
+        let Self {
+            devices,
+            ports,
+            memory,
+        } = self;
+        let Some(placed) = devices.get(index) else {
+            return Ok(());
+        };
+        let (name, registers) = (placed.name, placed.model.registers());
+        let device = DeviceId(index as u8);
+        let overlap = |space, first, last, other: Register| BoardError::Overlap {
+            one: devices
+                .get(usize::from(other.device.0))
+                .map_or("", |placed| placed.name),
+            other: name,
+            space,
+            first,
+            last,
+        };
+        match &placed.at {
+            At::Ports(ranges) => {
+                let mut offset = 0;
+                for range in ranges {
+                    if range.contains(&TRAP_PORT.into()) {
+                        return Err(BoardError::TrapPort { name });
+                    }
+                    let (first, last) = (u64::from(*range.start()), u64::from(*range.end()));
+                    ports
+                        .give(first, last, Register { device, offset })
+                        .map_err(|other| overlap("ports", first, last, other))?;
+                    offset += range.len() as u64;
+                }
+                if offset != registers {
+                    return Err(BoardError::Ports {
+                        name,
+                        expected: registers,
+                        found: offset,
+                    });
+                }
+            }
+            At::Memory(address) => {
+                let first = *address;
+                let last = first
+                    .checked_add(registers - 1)
+                    .filter(|_| first >= MEMORY_BYTES_MAX)
+                    .ok_or(BoardError::Memory { name, address: first })?;
+                memory
+                    .give(first, last, Register { device, offset: 0 })
+                    .map_err(|other| overlap("device memory", first, last, other))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The devices, in the order of their numbers.
+    pub(super) fn devices(&self) -> &[Placed] {
+        &self.devices
+    }
+
+    /// Their registers at ports.
+    pub(super) fn ports(&self) -> &Addresses {
+        &self.ports
+    }
+
+    /// Their registers in device memory.
+    pub(super) fn memory(&self) -> &Addresses {
+        &self.memory
+    }
+}
+
+/// Refuses a line that is none of the device's; `lines` has those that are taken.
+fn check_line(placed: &Placed, lines: &mut Vec<u8>) -> Result<(), BoardError> {
+    let Some(line) = placed.line else { return Ok(()) };
+    let why = if line >= pic::LINES {
+        "the interrupt controller has no such line"
+    } else if line == pic::CASCADE_LINE {
+        "the second chip of the interrupt controller is on it"
+    } else if lines.contains(&line) {
+        "another device is on it"
+    } else if placed.model.is_level_triggered() && !pic::can_be_level(line) {
+        "it cannot be level-triggered"
+    } else {
+        lines.push(line);
+        return Ok(());
+    };
+    Err(BoardError::Line {
+        name: placed.name,
+        line,
+        why,
+    })
+}
+
+/// What two sides compare: each device, its addresses and its line. What a device is made with has
+/// its own place in the environment.
+impl fmt::Display for Board {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, placed) in self.devices.iter().enumerate() {
+            let separator = if index == 0 { "" } else { ", " };
+            write!(formatter, "{separator}{index} {}", placed.name)?;
+            match &placed.at {
+                At::Ports(ranges) => {
+                    write!(formatter, " at ports")?;
+                    for range in ranges {
+                        write!(formatter, " {:#x}-{:#x}", range.start(), range.end())?;
+                    }
+                }
+                At::Memory(address) => write!(formatter, " in memory at {address:#x}")?,
+            }
+            if let Some(line) = placed.line {
+                write!(formatter, " line {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Boards that are refused, and that today's is not.
+
+use super::*;
+
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+fn placed(name: &'static str, model: Model, at: At, line: Option<u8>) -> Placed {
+    Placed {
+        name,
+        model,
+        at,
+        line,
+    }
+}
+
+fn controller() -> Placed {
+    let ports = At::Ports(vec![0x20..=0x21, 0xa0..=0xa1, 0x4d0..=0x4d1]);
+    placed("controller", Model::InterruptController, ports, None)
+}
+
+fn console(name: &'static str, first: u16, line: u8) -> Placed {
+    let ports = At::Ports(vec![first..=first + 7]);
+    placed(name, Model::SerialConsole, ports, Some(line))
+}
+
+fn network(name: &'static str, address: u64, line: u8) -> Placed {
+    placed(name, Model::Network { mac: MAC }, At::Memory(address), Some(line))
+}
+
+/// The error of a board with a controller and these.
+fn refused<const N: usize>(devices: [Placed; N]) -> BoardError {
+    let devices = std::iter::once(controller()).chain(devices).collect();
+    Board::new(devices).expect_err("it is a board")
+}
+
+#[test]
+fn the_small_board_is_one_and_says_where_everything_is() {
+    let board = Board::small(MAC).unwrap();
+    assert_eq!(
+        board.to_string(),
+        "0 interrupt controller at ports 0x20-0x21 0xa0-0xa1 0x4d0-0x4d1, \
+         1 interval timer at ports 0x40-0x43 0x61-0x61 line 0, \
+         2 clock at ports 0x508-0x523, \
+         3 serial console at ports 0x3f8-0x3ff line 4, \
+         4 network device in memory at 0xd0000000 line 5, \
+         5 power at ports 0xf4-0xf4"
+    );
+}
+
+#[test]
+fn two_devices_at_one_port_are_refused() {
+    assert_eq!(
+        refused([console("one", 0x3f8, 4), console("other", 0x3f1, 3)]),
+        BoardError::Overlap {
+            one: "one",
+            other: "other",
+            space: "ports",
+            first: 0x3f1,
+            last: 0x3f8
+        }
+    );
+}
+
+#[test]
+fn two_devices_at_one_address_of_memory_are_refused() {
+    let (one, other) = (network("one", 0xd000_0000, 5), network("other", 0xd000_0ffc, 6));
+    assert_eq!(
+        refused([one, other]),
+        BoardError::Overlap {
+            one: "one",
+            other: "other",
+            space: "device memory",
+            first: 0xd000_0ffc,
+            last: 0xd000_1ffb
+        }
+    );
+}
+
+#[test]
+fn the_port_of_rewritten_instructions_is_no_device_s() {
+    assert_eq!(
+        refused([console("console", 0xdc, 4)]),
+        BoardError::TrapPort { name: "console" }
+    );
+}
+
+#[test]
+fn a_device_has_as_many_ports_as_registers() {
+    let console = placed(
+        "console",
+        Model::SerialConsole,
+        At::Ports(vec![0x3f8..=0x3fe]),
+        None,
+    );
+    assert_eq!(
+        refused([console]),
+        BoardError::Ports {
+            name: "console",
+            expected: 8,
+            found: 7
+        }
+    );
+}
+
+#[test]
+fn device_memory_is_where_no_guest_memory_can_be() {
+    for address in [MEMORY_BYTES_MAX - 0x1000, u64::MAX - 0xffe] {
+        assert_eq!(
+            refused([network("network", address, 5)]),
+            BoardError::Memory {
+                name: "network",
+                address
+            }
+        );
+    }
+    let highest = network("network", u64::MAX - 0xfff, 5);
+    Board::new(vec![controller(), highest]).unwrap();
+}
+
+#[test]
+fn a_line_is_one_of_the_controller_s_and_one_device_s() {
+    let why = |error| match error {
+        BoardError::Line { why, .. } => why,
+        other => panic!("{other}"),
+    };
+    let lines = [
+        (refused([console("one", 0x3f8, 16)]), "has no such line"),
+        (refused([console("one", 0x3f8, 2)]), "the second chip"),
+        (refused([network("one", 0xd000_0000, 1)]), "level-triggered"),
+        (
+            refused([console("one", 0x3f8, 4), console("other", 0x2f8, 4)]),
+            "another device",
+        ),
+    ];
+    for (error, expected) in lines {
+        let why = why(error);
+        assert!(why.contains(expected), "{why}");
+    }
+}
+
+#[test]
+fn a_board_has_one_controller_and_names_that_differ() {
+    assert_eq!(Board::new(Vec::new()), Err(BoardError::Controllers { found: 0 }));
+    assert_eq!(refused([controller()]), BoardError::Controllers { found: 2 });
+    assert_eq!(
+        refused([console("one", 0x3f8, 4), console("one", 0x2f8, 3)]),
+        BoardError::Repeated { name: "one" }
+    );
+}
+
+#[test]
+fn a_board_has_no_more_devices_than_their_numbers_reach() {
+    let device = |index| placed("power", Model::PowerOff, At::Ports(vec![index..=index]), None);
+    let devices: Vec<_> = (0..=DEVICES_MAX as u16).map(device).collect();
+    assert_eq!(Board::new(devices), Err(BoardError::Devices { found: 65 }));
+}
