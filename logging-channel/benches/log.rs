@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use lockstep_logging_channel::{
-    Body, Digest, Entry, Environment, Event, EventKind, ExecutionPoint, Existing, Generation, LogWriter,
-    OutputDigest, OutputTarget, Sequence, Value, codec,
+    Body, DeviceId, Digest, Entry, Environment, Event, EventKind, ExecutionPoint, Existing, Generation,
+    LogWriter, OutputDigest, OutputTarget, Sequence, Value, codec,
 };
 
 /// Entries in one log of the append benchmark.
@@ -30,7 +30,7 @@ fn entry(sequence: u64, body: Body) -> Entry {
 }
 
 fn output() -> Body {
-    let (target, length) = (OutputTarget::Network, FRAME_BYTES as u32);
+    let (target, length) = (OutputTarget::network(DeviceId(4)), FRAME_BYTES as u32);
     Body::Output(OutputDigest {
         target,
         length,
@@ -40,6 +40,7 @@ fn output() -> Body {
 
 fn frame() -> Body {
     Body::Event(Event {
+        device: DeviceId(4),
         monotonic_ns: 1_000_000_000,
         kind: EventKind::Frame(vec![0x5a; FRAME_BYTES]),
     })

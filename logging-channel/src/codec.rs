@@ -12,6 +12,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use crate::message::BODY_BYTES_MAX;
+use crate::short::{ShortEvent, ShortOutput};
 use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
 /// The format this software writes, and the only one it reads.
@@ -293,6 +294,8 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
     let body = match kind {
         Kind::Environment => Body::Environment(decode_body(kind, body)?),
         Kind::Value => Body::Value(decode_body(kind, body)?),
+        Kind::ShortEvent => Body::Event(decode_body::<ShortEvent>(kind, body)?.into()),
+        Kind::ShortOutput => Body::Output(decode_body::<ShortOutput>(kind, body)?.into()),
         Kind::Event => Body::Event(decode_body(kind, body)?),
         Kind::Output => Body::Output(decode_body(kind, body)?),
         Kind::Digests => Body::Digests(decode_body(kind, body)?),

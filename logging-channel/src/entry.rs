@@ -150,30 +150,57 @@ pub enum Value {
 /// Something from outside that the guest did not ask for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
-    /// An Ethernet frame arrived for the network device.
+    /// An Ethernet frame arrived.
     Frame(#[serde(with = "serde_bytes")] Vec<u8>),
-    /// The interval timer expired.
+    /// A timer expired.
     Timer,
-    /// Bytes were typed at the serial console.
+    /// Bytes were typed at a console.
     ConsoleInput(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
-/// An event with the guest monotonic time at which it entered.
+/// An event, the device at which it enters, and the guest monotonic time at which it did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
+    /// The device that takes it.
+    pub device: DeviceId,
     /// Guest monotonic time of the arrival, in nanoseconds.
     pub monotonic_ns: u64,
     /// What arrived.
     pub kind: EventKind,
 }
 
-/// Where an output goes.
+/// Sort of an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum OutputTarget {
+pub enum OutputKind {
     /// An Ethernet frame for the network.
-    Network,
-    /// Bytes for the serial console.
-    Console,
+    Frame,
+    /// Text for a console.
+    Text,
+}
+
+/// The device by which an output leaves, and with its sort where it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct OutputTarget {
+    /// The device.
+    pub device: DeviceId,
+    /// The sort.
+    pub kind: OutputKind,
+}
+
+impl OutputTarget {
+    /// The network behind this device.
+    #[must_use]
+    pub const fn network(device: DeviceId) -> Self {
+        let kind = OutputKind::Frame;
+        Self { device, kind }
+    }
+
+    /// The reader of this console.
+    #[must_use]
+    pub const fn console(device: DeviceId) -> Self {
+        let kind = OutputKind::Text;
+        Self { device, kind }
+    }
 }
 
 /// What left the guest, without its bytes: a backup computes those itself, and compares.
@@ -223,14 +250,26 @@ pub enum Body {
     Environment(Environment),
     /// Kind 2.
     Value(Value),
-    /// Kind 3.
+    /// Kind 7.
     Event(Event),
-    /// Kind 4.
+    /// Kind 8.
     Output(OutputDigest),
     /// Kind 5: digests of registers and devices at an interval.
     Digests(Vec<PartDigest>),
     /// Kind 6.
     End(End),
+}
+
+impl Body {
+    /// The device at which an event entered, or by which an output left.
+    #[must_use]
+    pub fn device(&self) -> Option<DeviceId> {
+        match self {
+            Self::Event(event) => Some(event.device),
+            Self::Output(output) => Some(output.target.device),
+            Self::Environment(_) | Self::Value(_) | Self::Digests(_) | Self::End(_) => None,
+        }
+    }
 }
 
 /// One record of the log.

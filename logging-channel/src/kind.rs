@@ -43,14 +43,18 @@ kinds! {
     Environment = 1, "environment";
     /// An answer to something the guest asked.
     Value = 2, "value";
-    /// Something that arrived unasked.
-    Event = 3, "event";
-    /// Something that left, as a digest.
-    Output = 4, "output";
+    /// An event that names no device; read only, as an [`Kind::Event`].
+    ShortEvent = 3, "short event";
+    /// An output that names no device; read only, as an [`Kind::Output`].
+    ShortOutput = 4, "short output";
     /// Digests of the machine's parts at an interval.
     Digests = 5, "digests";
     /// The last entry of a complete log.
     End = 6, "end";
+    /// Something that arrived unasked, and the device at which it did.
+    Event = 7, "event";
+    /// Something that left, as a digest, and the device by which it did.
+    Output = 8, "output";
     /// The backup's opening.
     Hello = 256, "hello";
     /// The primary's consent.

@@ -17,6 +17,7 @@ mod kind;
 pub mod measuring;
 pub mod message;
 mod order;
+mod short;
 pub mod transport;
 pub mod view;
 

@@ -6,7 +6,7 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use crate::{Body, End, EndReason, Entry, Environment, EventKind, Kind, OutputTarget, PartDigest, Value};
+use crate::{Body, End, EndReason, Entry, Environment, EventKind, Kind, OutputKind, PartDigest, Value};
 
 /// Bytes of a byte string that a line of text shows.
 const SHOWN_BYTES: usize = 16;
@@ -34,6 +34,7 @@ pub(crate) enum BodyView {
     Value(ValueView),
     Event(EventView),
     Output {
+        device: u8,
         target: &'static str,
         length: u32,
         digest: String,
@@ -61,6 +62,7 @@ pub(crate) enum ValueView {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct EventView {
+    device: u8,
     event: &'static str,
     monotonic_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,13 +108,15 @@ impl From<&Body> for BodyView {
                 let (event_name, bytes) = event_parts(&event.kind);
                 let bytes = bytes.map(hex);
                 Self::Event(EventView {
+                    device: event.device.0,
                     event: event_name,
                     monotonic_ns: event.monotonic_ns,
                     bytes,
                 })
             }
             Body::Output(output) => Self::Output {
-                target: target_name(output.target),
+                device: output.target.device.0,
+                target: target_name(output.target.kind),
                 length: output.length,
                 digest: output.digest.to_string(),
             },
@@ -179,10 +183,10 @@ fn event_parts(kind: &EventKind) -> (&'static str, Option<&[u8]>) {
     }
 }
 
-fn target_name(target: OutputTarget) -> &'static str {
-    match target {
-        OutputTarget::Network => "network",
-        OutputTarget::Console => "console",
+fn target_name(kind: OutputKind) -> &'static str {
+    match kind {
+        OutputKind::Frame => "network",
+        OutputKind::Text => "console",
     }
 }
 
@@ -238,11 +242,15 @@ impl fmt::Display for BodyView {
             Self::Value(value) => value.fmt(formatter),
             Self::Event(event) => event.fmt(formatter),
             Self::Output {
+                device,
                 target,
                 length,
                 digest,
             } => {
-                write!(formatter, "{target} {length} bytes, digest {digest}")
+                write!(
+                    formatter,
+                    "{target} by device {device} {length} bytes, digest {digest}"
+                )
             }
             Self::Digests { parts } => show_parts(formatter, parts),
             Self::End(end) => end.fmt(formatter),
@@ -264,6 +272,7 @@ impl fmt::Display for ValueView {
 impl fmt::Display for EventView {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
+            device,
             event,
             monotonic_ns,
             bytes,
@@ -272,7 +281,7 @@ impl fmt::Display for EventView {
             Some(bytes) => show_bytes(formatter, event, bytes)?,
             None => write!(formatter, "{event}")?,
         }
-        write!(formatter, " at {monotonic_ns} ns")
+        write!(formatter, " for device {device} at {monotonic_ns} ns")
     }
 }
 

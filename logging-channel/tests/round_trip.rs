@@ -10,8 +10,9 @@ use lockstep_logging_channel::message::{
     Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
-    Generation, Message, OutputDigest, OutputTarget, PartDigest, Record, Sequence, Value, codec,
+    Body, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind,
+    ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, PartDigest, Record, Sequence, Value,
+    codec,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -45,11 +46,19 @@ fn events() -> impl Strategy<Value = Event> {
         Just(EventKind::Timer),
         vec(any::<u8>(), 0..100).prop_map(EventKind::ConsoleInput),
     ];
-    (any::<u64>(), kinds).prop_map(|(monotonic_ns, kind)| Event { monotonic_ns, kind })
+    (any::<u8>(), any::<u64>(), kinds).prop_map(|(device, monotonic_ns, kind)| Event {
+        device: DeviceId(device),
+        monotonic_ns,
+        kind,
+    })
 }
 
 fn outputs() -> impl Strategy<Value = OutputDigest> {
-    let targets = prop_oneof![Just(OutputTarget::Network), Just(OutputTarget::Console)];
+    let device = || any::<u8>().prop_map(DeviceId);
+    let targets = prop_oneof![
+        device().prop_map(OutputTarget::network),
+        device().prop_map(OutputTarget::console)
+    ];
     (targets, any::<u32>(), any::<[u8; 16]>()).prop_map(|(target, length, digest)| OutputDigest {
         target,
         length,

@@ -60,7 +60,7 @@ fn a_line_of_text_an_entry() {
         lines[2],
         "       2 g1           20+0 value       monotonic 1000000 ns rip 0x401000"
     );
-    let frame = "frame 20 bytes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… at 2000000 ns rip 0x401000";
+    let frame = "frame 20 bytes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… for device 4 at 2000000 ns rip 0x401000";
     assert!(lines[5].ends_with(frame), "{}", lines[5]);
     assert!(
         lines[11].contains("end         powered_off 3, 1 parts, memory 0707"),
@@ -89,7 +89,7 @@ fn json_keys_are_stable() {
     let lines = json_lines();
     let header = json!({
         "sequence": 6, "generation": 1, "exits": 60, "instructions": 0, "rip": "0x401000", "kind": "event",
-        "body": {"event": "timer", "monotonic_ns": 2_000_000},
+        "body": {"device": 4, "event": "timer", "monotonic_ns": 2_000_000},
     });
     assert_eq!(lines[6], header);
     let bodies: Vec<_> = lines.iter().map(|line| line["body"].clone()).collect();
@@ -114,11 +114,12 @@ fn json_keys_are_stable() {
     );
     assert_eq!(bodies[4], json!({"question": "random", "bytes": "0102ff"}));
     assert_eq!(bodies[5]["bytes"], json!("aa".repeat(20)));
-    let console = json!({"event": "console_input", "monotonic_ns": 2_000_000, "bytes": "68690a"});
+    let console =
+        json!({"device": 4, "event": "console_input", "monotonic_ns": 2_000_000, "bytes": "68690a"});
     assert_eq!(bodies[7], console);
     assert_eq!(
         bodies[8],
-        json!({"target": "network", "length": 3, "digest": "09".repeat(16)})
+        json!({"device": 4, "target": "network", "length": 3, "digest": "09".repeat(16)})
     );
     assert_eq!(
         bodies[10]["parts"][1],
@@ -198,8 +199,8 @@ fn info_sums_up() {
     );
     assert_eq!(info.environment, Some(environment()));
     assert_eq!(info.guest_ns, Some(2_000_000));
-    // 918 bytes in 2 ms.
-    assert!((info.mbit_per_second.unwrap() - 3.672).abs() < 1e-9);
+    // 923 bytes in 2 ms.
+    assert!((info.mbit_per_second.unwrap() - 3.692).abs() < 1e-9);
     assert!(info.fault.is_none());
     let text = info.to_string();
     assert!(

@@ -93,7 +93,7 @@ fn run_status(error: &RunError) -> Status {
         RunError::Log(error) => log_status(error),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
         RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
-        RunError::Machine(MachineError::Cpu(_) | MachineError::NoDigest(_))
+        RunError::Machine(MachineError::Cpu(_) | MachineError::NotTaken(_) | MachineError::NoDigest(_))
         | RunError::NotArmed
         | RunError::Defect { .. }
         | RunError::Other { .. } => Status::Failure,

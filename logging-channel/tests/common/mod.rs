@@ -5,8 +5,8 @@ use lockstep_logging_channel::message::{
     Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind, ExecutionPoint,
-    Generation, Message, OutputDigest, OutputTarget, PartDigest, Sequence, Value, codec,
+    Body, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind,
+    ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, PartDigest, Sequence, Value, codec,
 };
 
 pub fn field(name: &str, value: &str) -> EnvironmentField {
@@ -46,6 +46,7 @@ pub fn entry(sequence: u64, exits: u64, body: Body) -> Entry {
 
 pub fn event(kind: EventKind) -> Body {
     Body::Event(Event {
+        device: DeviceId(4),
         monotonic_ns: 2_000_000,
         kind,
     })
@@ -77,8 +78,8 @@ pub fn entries() -> Vec<Entry> {
         event(EventKind::Frame(vec![0xaa; 20])),
         event(EventKind::Timer),
         event(EventKind::ConsoleInput(b"hi\n".to_vec())),
-        output(OutputTarget::Network),
-        output(OutputTarget::Console),
+        output(OutputTarget::network(DeviceId(4))),
+        output(OutputTarget::console(DeviceId(3))),
         Body::Digests(vec![part("registers"), part("serial")]),
         end(EndReason::PoweredOff(3)),
     ];

@@ -6,7 +6,7 @@
 
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
-use lockstep_logging_channel::{Body, Digest, OutputTarget, Sequence};
+use lockstep_logging_channel::{Body, Digest, OutputKind, Sequence};
 use std::collections::BTreeSet;
 
 /// What the wires tell.
@@ -172,7 +172,7 @@ pub fn unsaid(frames: &[Frame], traffic: &Traffic) -> Option<String> {
 
 pub(super) fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
     match &entry.body {
-        Body::Output(output) if output.target == OutputTarget::Network => {
+        Body::Output(output) if output.target.kind == OutputKind::Frame => {
             Some((entry.sequence, output.digest))
         }
         _ => None,
@@ -189,7 +189,7 @@ pub(super) fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Entry, ExecutionPoint, Generation, OutputDigest};
+    use lockstep_logging_channel::{DeviceId, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget};
 
     const HOST: u32 = 0;
     const PRIMARY: u32 = 1;
@@ -225,7 +225,7 @@ mod tests {
         for (text, number) in texts.iter().zip(1..) {
             let bytes = frame(PRIMARY, 0, text).bytes;
             let output = OutputDigest {
-                target: OutputTarget::Network,
+                target: OutputTarget::network(DeviceId(4)),
                 length: 60,
                 digest: Digest::of(&bytes),
             };

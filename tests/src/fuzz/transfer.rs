@@ -137,7 +137,7 @@ fn machine() -> SavedMachine {
             halted: false,
             between: false,
             digest_due: false,
-            timer_entered: false,
+            expired: 0,
         },
         policy: SavedPolicy {
             digest_interval_exits: 0,

@@ -4,7 +4,7 @@
 use lockstep_core::replica::cpu::{self, Carried, FromCpu, Payload};
 use lockstep_core::replica::driving::{Doing, telling};
 use lockstep_core::replica::role::{Action, Closed, Halt, Input, Output, Report};
-use lockstep_logging_channel::{Generation, Message, OutputTarget, Sequence, codec};
+use lockstep_logging_channel::{Generation, Message, OutputKind, Sequence, codec};
 
 use super::agenda::Happening;
 use super::inbox::{Item, Source};
@@ -256,7 +256,7 @@ impl World {
             } else {
                 self.marks.reach(Mark::LateRelease);
                 // Whoever reads the console must not miss a line for it.
-                if output.payload.0 == OutputTarget::Network {
+                if output.payload.0.kind == OutputKind::Frame {
                     self.dropped.push(output.sequence);
                 }
             }
@@ -291,12 +291,12 @@ impl World {
         let said = (output.sequence, payload.clone());
         // Text at the console of a host that has been overtaken disturbs nobody; a frame would.
         let is_late = self.nodes[side.index()].clock.read(self.now_ns) > until_ns;
-        if target == OutputTarget::Network || !is_late {
+        if target.kind == OutputKind::Frame || !is_late {
             self.checker.speaks(process, generation);
         }
         self.checker.output(process, alone, stored, said);
         let is_lost = self.plan.loss != u64::MAX && self.rng.once_in(self.plan.loss);
-        if target == OutputTarget::Network && !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
+        if target.kind == OutputKind::Frame && !is_lost && !self.uplinks.is_cut(side, self.now_ns) {
             let at_ns = self.reaches_switch_ns(side);
             let port = self.switch.port(side);
             let output = Happening::Output {

@@ -17,9 +17,10 @@ use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
 use lockstep_core::replica::role::Input;
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
-    Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
+    DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
 };
 
+use super::guest::{CONSOLES, NETWORK};
 use super::rng::Rng;
 
 /// Frames that wait for the guest; more are lost, as on a network card.
@@ -87,8 +88,8 @@ pub struct Cpu {
     /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
-    /// Typed bytes that wait.
-    typed: VecDeque<Vec<u8>>,
+    /// Typed bytes that wait, each with its console.
+    typed: VecDeque<(DeviceId, Vec<u8>)>,
     /// Frames that entered while typed bytes waited and could have.
     overtook: u32,
     /// The newest entry appended, and the newest handed over.
@@ -139,7 +140,8 @@ impl Cpu {
     /// A frame arrives, and at times somebody types. False where the frame is lost.
     pub fn frame(&mut self, frame: Vec<u8>) -> bool {
         if self.rng.once_in(TYPED_ONCE_IN) && self.typed.len() < TYPED_MAX {
-            self.typed.push_back(vec![frame.len() as u8]);
+            let console = CONSOLES[self.rng.below(CONSOLES.len() as u64) as usize];
+            self.typed.push_back((console, vec![frame.len() as u8]));
         }
         let fits = self.frames.len() < FRAMES_MAX;
         if fits {
@@ -193,12 +195,12 @@ impl Proposals for Cpu {
         self.time.monotonic_ns(self.clock_ns)
     }
 
-    fn frame(&mut self) -> Option<Vec<u8>> {
-        self.frames.pop_front()
-    }
-
-    fn typed(&mut self) -> Option<Vec<u8>> {
-        self.typed.pop_front()
+    fn take(&mut self, device: DeviceId) -> Option<Vec<u8>> {
+        if device == NETWORK {
+            return self.frames.pop_front();
+        }
+        let place = self.typed.iter().position(|(console, _)| *console == device)?;
+        self.typed.remove(place).map(|(_, typed)| typed)
     }
 }
 
@@ -230,14 +232,18 @@ impl Outside for World {
         })
     }
 
-    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         let cpu = &mut *self.end.borrow_mut();
         let monotonic_ns = cpu.monotonic_ns();
-        let typed_waits = readiness.console_bytes_max > 0 && !cpu.typed.is_empty();
+        let typed_waits = !cpu.typed.is_empty();
         match self.taking.next(readiness, cpu) {
-            Some(kind) => {
+            Some((device, kind)) => {
                 cpu.judge_turn(typed_waits, &kind);
-                Ok(Some(Event { monotonic_ns, kind }))
+                Ok(Some(Event {
+                    device,
+                    monotonic_ns,
+                    kind,
+                }))
             }
             None if readiness.idle => {
                 cpu.judge_idle();

@@ -11,12 +11,21 @@
 
 use std::collections::VecDeque;
 
-use lockstep_core::machine::door::{Door, DoorError, Question, Readiness};
+use lockstep_core::machine::door::{Door, DoorError, Question, Readiness, Taker, Takes};
 use lockstep_logging_channel::{
-    Digest, End, EndReason, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
+    DeviceId, Digest, End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
 
 use super::rng::mix;
+
+/// Its timer.
+const TIMER: DeviceId = DeviceId(0);
+
+/// Its consoles: two, so that one can be taken for the other.
+pub const CONSOLES: [DeviceId; 2] = [DeviceId(1), DeviceId(2)];
+
+/// Its network device.
+pub const NETWORK: DeviceId = DeviceId(3);
 
 /// Most clients.
 pub const CLIENTS_MAX: usize = 4;
@@ -313,18 +322,24 @@ impl Guest {
     }
 
     fn arrive(&mut self, door: &mut dyn Door, entered: bool) -> Result<Progress, DoorError> {
+        let expiry = Takes::Expiry {
+            deadline_ns: Some(self.timer_at_ns),
+            entered: false,
+        };
+        let frames = Takes::Frames {
+            max: FRAMES_MAX - self.frames.len(),
+        };
+        let [one, other] = CONSOLES.map(|console| (console, Takes::ConsoleInput { bytes_max: 1 }));
+        let takers = [(TIMER, expiry), one, other, (NETWORK, frames)];
         let readiness = Readiness {
             closed: false,
             idle: !entered && self.work.is_empty() && self.frames.is_empty(),
-            frames_max: FRAMES_MAX - self.frames.len(),
-            console_bytes_max: 1,
-            timer_entered: false,
-            timer_deadline_ns: Some(self.timer_at_ns),
+            takers: &takers.map(|(device, takes)| Taker { device, takes }),
         };
         match door.arrival(self.point(), readiness)? {
             Some(event) => {
                 self.see_time(event.monotonic_ns);
-                self.enter(event.kind);
+                self.enter(event);
                 self.phase = Phase::Arrivals { entered: true };
             }
             None => {
@@ -335,8 +350,9 @@ impl Guest {
         Ok(Progress::Between)
     }
 
-    fn enter(&mut self, kind: EventKind) {
-        match kind {
+    fn enter(&mut self, event: Event) {
+        self.fold(event.device.0.into());
+        match event.kind {
             EventKind::Frame(frame) => {
                 self.fold(
                     frame
@@ -419,13 +435,13 @@ impl Guest {
                 // It says so on the network, or at its console, or nowhere.
                 match self.chain % 4 {
                     0 => (),
-                    1 => door.output(point, OutputTarget::Network, bytes)?,
-                    _ => door.output(point, OutputTarget::Console, bytes)?,
+                    1 => door.output(point, OutputTarget::network(NETWORK), bytes)?,
+                    _ => door.output(point, self.console(), bytes)?,
                 }
             }
             Work::Note => {
                 let bytes = self.chain.to_le_bytes().to_vec();
-                door.output(point, OutputTarget::Console, bytes)?;
+                door.output(point, self.console(), bytes)?;
             }
             Work::PowerOff => {
                 let end = End {
@@ -439,6 +455,12 @@ impl Guest {
         }
         self.phase = Phase::Digests;
         Ok(Progress::Between)
+    }
+
+    /// The console at which it writes next.
+    fn console(&self) -> OutputTarget {
+        let [one, other] = CONSOLES;
+        OutputTarget::console(if self.chain & 1 << 8 == 0 { one } else { other })
     }
 
     /// A request that was answered before is answered again and writes nothing.
@@ -457,7 +479,11 @@ impl Guest {
             chain: self.chain,
             time_ns: self.time_ns,
         };
-        door.output(self.point(), OutputTarget::Network, reply.to_bytes(length))?;
+        door.output(
+            self.point(),
+            OutputTarget::network(NETWORK),
+            reply.to_bytes(length),
+        )?;
         if is_new {
             if number != newest + 1 {
                 self.wrong = Some("a write that was acknowledged is gone");

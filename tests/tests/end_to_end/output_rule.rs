@@ -1,12 +1,12 @@
 //! The Output Rule from outside: nothing leaves before the backup has acknowledged the log that explains it, and the guest
 //! goes on meanwhile.
 
-use lockstep_logging_channel::{Body, Digest, EndReason, Entry, OutputTarget};
+use lockstep_logging_channel::{Body, Digest, EndReason, Entry, OutputKind};
 use lockstep_tests::harness::{Guest, Pair, PairSpec, Reply, kvm, wait_until};
 
-fn sent_by_the_guest(entries: &[Entry], target: OutputTarget) -> Vec<Digest> {
+fn sent_by_the_guest(entries: &[Entry], kind: OutputKind) -> Vec<Digest> {
     let digest = |entry: &Entry| match &entry.body {
-        Body::Output(output) if output.target == target => Some(output.digest),
+        Body::Output(output) if output.target.kind == kind => Some(output.digest),
         _ => None,
     };
     entries.iter().filter_map(digest).collect()
@@ -33,7 +33,7 @@ fn with_acknowledgements_held_back_no_frame_leaves_and_the_guest_goes_on() {
     let (mut first, mut second) = (pair.client(), pair.client());
     pair.proxy().hold_acknowledgements();
     let before = pair.proxy().entries().len();
-    let held = || sent_by_the_guest(&pair.proxy().entries()[before..], OutputTarget::Network);
+    let held = || sent_by_the_guest(&pair.proxy().entries()[before..], OutputKind::Frame);
 
     // A reply is an output: the guest has answered when its log says so.
     first.send(&["SET", "key", "value"]).unwrap();
@@ -94,7 +94,7 @@ fn with_acknowledgements_held_back_the_guest_runs_to_its_end_and_says_nothing() 
         || pair.proxy().entries().iter().any(ended).then_some(()),
         || "the end of the guest".to_owned(),
     );
-    let said = sent_by_the_guest(&pair.proxy().entries(), OutputTarget::Console);
+    let said = sent_by_the_guest(&pair.proxy().entries(), OutputKind::Text);
     assert!(said.len() > 3, "{said:?}");
     assert_eq!(
         pair.primary.process.stdout(),

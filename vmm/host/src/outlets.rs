@@ -1,7 +1,7 @@
 //! Where released outputs go.
 
 use lockstep_core::machine::door::DoorError;
-use lockstep_logging_channel::OutputTarget;
+use lockstep_logging_channel::{OutputKind, OutputTarget};
 use lockstep_network::NetworkSender;
 use lockstep_process::writing::standard;
 
@@ -43,14 +43,14 @@ impl Outlets {
     ) -> Result<(), DoorError> {
         let mut outputs = outputs.peekable();
         while let Some((target, bytes)) = outputs.next() {
-            match target {
-                OutputTarget::Console if self.waits_for_reader => {
+            match target.kind {
+                OutputKind::Text if self.waits_for_reader => {
                     standard::console().push_when_there_is_room(bytes);
                 }
-                OutputTarget::Console => standard::console().push(bytes),
-                OutputTarget::Network => {
+                OutputKind::Text => standard::console().push(bytes),
+                OutputKind::Frame => {
                     let following = std::iter::from_fn(|| {
-                        let next = outputs.next_if(|(target, _)| *target == OutputTarget::Network);
+                        let next = outputs.next_if(|(target, _)| target.kind == OutputKind::Frame);
                         next.map(|(_, bytes)| bytes)
                     });
                     let frames = std::iter::once(bytes).chain(following);

@@ -10,7 +10,7 @@ use lockstep_host::live::{Order, World, control::Ordered};
 use lockstep_host::machine::{Plan, start};
 use lockstep_host::outside::{Signals, conclude, console_written};
 use lockstep_kvm::ClockKind;
-use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputTarget, Sequence};
+use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputKind, OutputTarget, Sequence};
 use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
 use std::path::Path;
@@ -73,7 +73,7 @@ impl Feed for FileFeed {
     }
 
     fn output(&mut self, _sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        if self.show_console && target == OutputTarget::Console {
+        if self.show_console && target.kind == OutputKind::Text {
             standard::console().push_when_there_is_room(&bytes);
         }
         Ok(())

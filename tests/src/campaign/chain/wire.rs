@@ -143,7 +143,9 @@ fn check_armed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget};
+    use lockstep_logging_channel::{
+        Body, DeviceId, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget,
+    };
 
     const HOST: u32 = 0;
     const FIRST: u32 = 1;
@@ -173,7 +175,7 @@ mod tests {
         let mut traffic = Traffic::default();
         for (text, number) in texts.iter().zip(1..) {
             let output = OutputDigest {
-                target: OutputTarget::Network,
+                target: OutputTarget::network(DeviceId(4)),
                 length: 60,
                 digest: Digest::of(&frame(FIRST, 0, text).bytes),
             };

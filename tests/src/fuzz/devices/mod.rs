@@ -6,13 +6,14 @@
 mod driver;
 mod outside;
 
-use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::devices::bus::{Devices, Effect};
 use lockstep_core::machine::devices::serial;
 use lockstep_core::machine::devices::virtio::mmio;
 use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep_core::machine::devices::{Board, DeviceSet};
+use lockstep_core::machine::door::{Taker, Takes};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
-use lockstep_logging_channel::{Digest, Event, EventKind};
+use lockstep_logging_channel::{DeviceId, Digest, Event, EventKind};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;
@@ -87,10 +88,11 @@ impl Subject {
             8 => self.describe(input),
             9 | 10 => self.offer(input),
             11 => self.receive(input),
-            12 => self.event(EventKind::Timer),
+            12 => self.event(input, EventKind::Timer),
             13 => {
                 let count = usize::from(input.byte());
-                self.event(EventKind::ConsoleInput(input.take(count).to_vec()))
+                let typed = input.take(count).to_vec();
+                self.event(input, EventKind::ConsoleInput(typed))
             }
             14 => self.interrupt(),
             _ => {
@@ -184,13 +186,32 @@ impl Subject {
         let length = input.pick(&[0, 14, 60, 1514, FRAME_BYTES_MAX]);
         let mut frame = input.take(16).to_vec();
         frame.resize(length, 0x5a);
-        self.event(EventKind::Frame(frame))
+        self.event(input, EventKind::Frame(frame))
     }
 
-    fn event(&mut self, kind: EventKind) -> String {
-        let monotonic_ns = self.outside.time_ns();
-        self.devices.event(&Event { monotonic_ns, kind }, &self.memory);
-        format!("{:?}", self.devices.timer_deadline_ns())
+    /// Something arrives, at a device that takes it or at another one.
+    fn event(&mut self, input: &mut Input<'_>, kind: EventKind) -> String {
+        let fits = |taker: &Taker| taker.takes.fits(&kind);
+        let fitting = self.takers().into_iter().find(fits).map(|taker| taker.device);
+        let device = match input.byte() {
+            choice @ 0xf0.. => DeviceId(choice & 0xf),
+            _ => fitting.expect("a device for everything that arrives"),
+        };
+        let event = Event {
+            device,
+            monotonic_ns: self.outside.time_ns(),
+            kind,
+        };
+        let taken = self.devices.event(&event, &self.memory);
+        assert_eq!(taken.is_ok(), Some(device) == fitting, "{event:?}");
+        format!("{taken:?} {:?}", self.takers())
+    }
+
+    fn takers(&self) -> Vec<Taker> {
+        let mut takers = Vec::new();
+        self.devices
+            .takers(&self.memory, DeviceSet::default(), &mut takers);
+        takers
     }
 
     fn interrupt(&mut self) -> String {
@@ -222,8 +243,13 @@ impl Subject {
     }
 
     fn check(&self) {
-        assert!(self.devices.receive_buffers(&self.memory) <= usize::from(QUEUE_SIZE));
-        assert!(self.devices.console_input_bytes_free() <= serial::LINE_BYTES_MAX);
+        for taker in self.takers() {
+            match taker.takes {
+                Takes::Frames { max } => assert!(max <= usize::from(QUEUE_SIZE)),
+                Takes::ConsoleInput { bytes_max } => assert!(bytes_max <= serial::LINE_BYTES_MAX),
+                Takes::Expiry { .. } => {}
+            }
+        }
     }
 
     /// Digests of everything: of all memory only where all of it may have changed, which takes its

@@ -1,12 +1,12 @@
 //! The outside of a random guest: a clock that goes on with each question, arrivals at random
 //! points, and kicks at random times.
 
-use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
-use lockstep_logging_channel::{Event, EventKind, ExecutionPoint, Value};
+use lockstep_logging_channel::{DeviceId, Event, EventKind, ExecutionPoint, Value};
 use lockstep_qualify::bench::Numbers;
 use std::time::{Duration, Instant};
 
@@ -58,25 +58,33 @@ impl RandomOutside {
         self.time.wall_ns += passed;
     }
 
-    /// Something that can enter: what exactly is chance, unless only one thing can.
-    fn choose(&mut self, readiness: Readiness) -> Option<EventKind> {
-        let first = self.numbers.below(3);
-        (0..3).find_map(|turn| match (first + turn) % 3 {
-            0 if !readiness.timer_entered => {
-                let deadline_ns = readiness.timer_deadline_ns?;
+    /// Something that can enter, and its device: what exactly is chance, unless only one thing can.
+    fn choose(&mut self, readiness: Readiness<'_>) -> Option<(DeviceId, EventKind)> {
+        let count = readiness.takers.len();
+        let first = self.numbers.below(count.max(1) as u64) as usize;
+        let mut turns = readiness.takers.iter().cycle().skip(first).take(count);
+        turns.find_map(|taker| Some((taker.device, self.kind_for(taker.takes)?)))
+    }
+
+    fn kind_for(&mut self, takes: Takes) -> Option<EventKind> {
+        match takes {
+            Takes::Expiry {
+                deadline_ns: Some(deadline_ns),
+                entered: false,
+            } => {
                 self.time.monotonic_ns = self.time.monotonic_ns.max(deadline_ns);
                 Some(EventKind::Timer)
             }
-            1 if readiness.frames_max > 0 => {
+            Takes::Frames { max } if max > 0 => {
                 let length = self.numbers.below(1600);
                 Some(EventKind::Frame(self.bytes(length)))
             }
-            2 if readiness.console_bytes_max > 0 => {
-                let length = 1 + self.numbers.below(readiness.console_bytes_max.min(4) as u64);
+            Takes::ConsoleInput { bytes_max } if bytes_max > 0 => {
+                let length = 1 + self.numbers.below(bytes_max.min(4) as u64);
                 Some(EventKind::ConsoleInput(self.bytes(length)))
             }
             _ => None,
-        })
+        }
     }
 
     fn bytes(&mut self, length: u64) -> Vec<u8> {
@@ -103,7 +111,7 @@ impl Outside for RandomOutside {
         })
     }
 
-    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         self.check_time()?;
         self.asked += 1;
         if self.asked > self.asked_max {
@@ -116,7 +124,7 @@ impl Outside for RandomOutside {
         if !readiness.idle && self.numbers.below(64) >= self.chance {
             return Ok(None);
         }
-        let Some(kind) = self.choose(readiness) else {
+        let Some((device, kind)) = self.choose(readiness) else {
             // Nothing can ever wake it.
             return if readiness.idle {
                 Err(DoorError::Stopped)
@@ -125,6 +133,7 @@ impl Outside for RandomOutside {
             };
         };
         Ok(Some(Event {
+            device,
             monotonic_ns: self.time.monotonic_ns,
             kind,
         }))

@@ -1,7 +1,7 @@
 //! The report of a divergence: which entry, which part, expected and found, and the entries before
 //! it.
 
-use lockstep_logging_channel::{Entry, ExecutionPoint, Sequence};
+use lockstep_logging_channel::{DeviceId, Entry, ExecutionPoint, Sequence};
 use std::fmt;
 
 /// The first place in which a replay differs from its log.
@@ -13,9 +13,13 @@ pub struct Divergence {
     pub recorded_at: ExecutionPoint,
     /// Execution point of the replay.
     pub found_at: ExecutionPoint,
-    /// The part that differs: `execution point`, `question`, `output`, `registers`, `memory` or a
-    /// device.
+    /// The part that differs: `execution point`, `question`, `event`, `output`, `registers`,
+    /// `memory` or a device's name.
     pub part: String,
+    /// The device of the log's entry, where that is an event or an output.
+    pub device: Option<DeviceId>,
+    /// Its name. The machine gives it: a replayer knows devices by their numbers.
+    pub device_name: Option<&'static str>,
     /// Description of what the log has.
     pub expected: String,
     /// Description of what the replay has.
@@ -32,11 +36,16 @@ impl fmt::Display for Divergence {
                 point.exits, point.instructions, point.rip
             )
         };
-        writeln!(
+        write!(
             formatter,
             "the replay differs from the log at entry {}: {}",
             self.sequence.0, self.part
         )?;
+        if let Some(device) = self.device {
+            let name = self.device_name.unwrap_or("not on the board");
+            write!(formatter, " ({device}, {name})")?;
+        }
+        writeln!(formatter)?;
         writeln!(formatter, "  expected: {}", self.expected)?;
         writeln!(formatter, "  found:    {}", self.found)?;
         writeln!(formatter, "  recorded at {}", point(&self.recorded_at))?;

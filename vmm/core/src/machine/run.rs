@@ -13,10 +13,10 @@ mod saved;
 
 use super::cpu::saved::PROCESSOR_PART;
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
-use super::devices::Devices;
-use super::devices::bus::Effect;
+use super::devices::bus::{Effect, NotTaken};
 use super::devices::saved::{NoDigest, part};
-use super::door::{self, Door, DoorError, Readiness};
+use super::devices::{DeviceSet, Devices};
+use super::door::{self, Door, DoorError, Readiness, Taker};
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
 use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, PartDigest};
@@ -43,6 +43,9 @@ pub enum MachineError {
     /// The host failed.
     #[error(transparent)]
     Cpu(#[from] CpuError),
+    /// The door let an event in where it cannot enter.
+    #[error(transparent)]
+    NotTaken(#[from] NotTaken),
     /// A part of the state cannot be seen, so it cannot be compared.
     #[error(transparent)]
     NoDigest(#[from] NoDigest),
@@ -81,8 +84,10 @@ pub struct Machine<V> {
     between: bool,
     /// Digests were due within an instruction, and are taken where it is complete.
     digest_due: bool,
-    /// The interval timer has expired at this execution point.
-    timer_entered: bool,
+    /// Timers that have expired at this execution point.
+    expired: DeviceSet,
+    /// Devices that take arrivals; kept for its allocation.
+    takers: Vec<Taker>,
     /// What devices want done as the result of an access; kept for its allocation.
     effects: Vec<Effect>,
 }
@@ -110,7 +115,8 @@ impl<V: Vcpu> Machine<V> {
             halted: false,
             between: false,
             digest_due: false,
-            timer_entered: false,
+            expired: DeviceSet::default(),
+            takers: Vec::new(),
             effects: Vec::new(),
         }
     }
@@ -159,6 +165,10 @@ impl<V: Vcpu> Machine<V> {
                 Err(MachineError::Door(DoorError::Stopped)) => {
                     let parts = self.final_digests()?;
                     return self.end(door, EndReason::Stopped, parts).map(Some);
+                }
+                Err(MachineError::Door(DoorError::Diverged(mut report))) => {
+                    report.device_name = report.device.and_then(|device| self.devices.name(device));
+                    return Err(DoorError::Diverged(report).into());
                 }
                 Err(error) => return Err(error),
             }
@@ -217,29 +227,24 @@ impl<V: Vcpu> Machine<V> {
         // Between exits, an event enters only where the guest can take its interrupt at once.
         let closed = self.instructions > 0 && !self.vcpu.interruptible()?;
         for _ in 0..ARRIVALS_MAX {
+            let point = self.point();
+            let idle = self.halted && !entered && !self.devices.interrupt_pending();
+            self.devices.takers(&self.memory, self.expired, &mut self.takers);
             let readiness = Readiness {
                 closed,
-                ..self.readiness(entered)
+                idle,
+                takers: &self.takers,
             };
-            let Some(event) = door.arrival(self.point(), readiness)? else {
+            let Some(event) = door.arrival(point, readiness)? else {
                 return Ok(entered);
             };
-            self.timer_entered |= event.kind == EventKind::Timer;
-            self.devices.event(&event, &self.memory);
+            self.devices.event(&event, &self.memory)?;
+            if event.kind == EventKind::Timer {
+                self.expired.insert(event.device);
+            }
             entered = true;
         }
         Ok(entered)
-    }
-
-    fn readiness(&self, entered: bool) -> Readiness {
-        Readiness {
-            closed: false,
-            idle: self.halted && !entered && !self.devices.interrupt_pending(),
-            frames_max: self.devices.receive_buffers(&self.memory),
-            console_bytes_max: self.devices.console_input_bytes_free(),
-            timer_entered: self.timer_entered,
-            timer_deadline_ns: self.devices.timer_deadline_ns(),
-        }
     }
 
     fn take_interrupt(&mut self) -> Result<Option<u8>, MachineError> {
@@ -271,7 +276,9 @@ impl<V: Vcpu> Machine<V> {
                 self.instructions = 0;
             }
         }
-        self.timer_entered &= before == (self.exits, self.instructions);
+        if before != (self.exits, self.instructions) {
+            self.expired = DeviceSet::default();
+        }
     }
 
     fn handle(&mut self, exit: Exit, door: &mut dyn Door) -> Result<Step, MachineError> {

@@ -139,7 +139,7 @@ impl<O> Batcher<O> {
 mod tests {
     use super::*;
     use lockstep_logging_channel::{
-        Digest, Event, EventKind, ExecutionPoint, Generation, OutputDigest, OutputTarget,
+        DeviceId, Digest, Event, EventKind, ExecutionPoint, Generation, OutputDigest, OutputTarget,
     };
 
     fn frame(sequence: u64, bytes: usize) -> Entry {
@@ -151,6 +151,7 @@ mod tests {
                 ..ExecutionPoint::default()
             },
             body: Body::Event(Event {
+                device: DeviceId(4),
                 monotonic_ns: 0,
                 kind: EventKind::Frame(vec![0; bytes]),
             }),
@@ -219,7 +220,7 @@ mod tests {
         let mut given = Vec::new();
         for (sequence, length) in (1..).zip(lengths) {
             let output = OutputDigest {
-                target: OutputTarget::Network,
+                target: OutputTarget::network(DeviceId(4)),
                 length: *length,
                 digest: Digest::of(&[]),
             };

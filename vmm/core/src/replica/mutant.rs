@@ -120,6 +120,8 @@ pub enum Mutant {
     ForgetCounter,
     /// The guest's wall clock is the host's, also where that goes back.
     WallFollowsHost,
+    /// A replay lets an event in at another device that takes such a thing.
+    EnterElsewhere,
 }
 
 impl Mutant {
@@ -180,6 +182,7 @@ impl Mutant {
         Self::EndBeforeEntries,
         Self::ForgetCounter,
         Self::WallFollowsHost,
+        Self::EnterElsewhere,
     ];
 }
 

@@ -20,7 +20,7 @@ pub trait Outside {
     ///
     /// # Errors
     /// [`DoorError::Stopped`] or [`DoorError::Fenced`] when the machine is to stop.
-    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError>;
+    fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError>;
 
     /// Limit of the run: whether arrivals may interrupt between exits.
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon;
@@ -160,7 +160,11 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         Ok(value)
     }
 
-    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
         if readiness.idle {
             self.journal.passed(point.exits.saturating_sub(1), true)?;
         }

@@ -5,6 +5,7 @@
 //! waits, unless it was told that the recording side has passed that exit.
 
 use super::history::History;
+use super::mutant::{self, Mutant};
 use super::recorder::output_digest;
 pub use super::time_floor::TimeFloor;
 use crate::machine::cpu::saved::PROCESSOR_PART;
@@ -194,6 +195,8 @@ impl<F: Feed> Replayer<F> {
             },
             found_at: point,
             part: "execution point".to_owned(),
+            device: None,
+            device_name: None,
             expected: format!("no entry up to exit {}", self.passed_exits.unwrap_or(0)),
             found,
             before: self.history.entries(),
@@ -221,6 +224,8 @@ impl<F: Feed> Replayer<F> {
             recorded_at: entry.point,
             found_at: at,
             part: part.to_owned(),
+            device: entry.body.device(),
+            device_name: None,
             expected,
             found,
             before: self.history.entries(),
@@ -267,7 +272,7 @@ impl<F: Feed> Replayer<F> {
     pub fn arrival(
         &mut self,
         point: ExecutionPoint,
-        readiness: Readiness,
+        readiness: Readiness<'_>,
     ) -> Result<Option<Event>, ReplayStop> {
         if readiness.idle {
             self.wait_for_entry(point, &|| IDLE.to_owned())?;
@@ -299,10 +304,22 @@ impl<F: Feed> Replayer<F> {
         let doing = || "an event enters".to_owned();
         let entry = self.expect(point, &doing)?;
         self.check_point(&entry, point, &doing)?;
-        let Body::Event(event) = entry.body.clone() else {
+        let Body::Event(mut event) = entry.body.clone() else {
             return Ok(None);
         };
+        if !readiness.fits(&event) {
+            let (expected, found) = (
+                format!("{event:?}"),
+                format!("{} takes no such event", event.device),
+            );
+            return Err(self.diverged(&entry, point, "event", expected, found));
+        }
         self.met(entry)?;
+        if mutant::is(Mutant::EnterElsewhere) {
+            let mut takers = readiness.takers.iter();
+            let other = takers.find(|taker| taker.device != event.device && taker.takes.fits(&event.kind));
+            event.device = other.map_or(event.device, |taker| taker.device);
+        }
         Ok(Some(event))
     }
 

@@ -124,7 +124,11 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
         )
     }
 
-    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
         self.serve(
             point,
             |replayer| replayer.arrival(point, readiness),

@@ -25,7 +25,11 @@ impl<O: Outside> Door for Unprotected<O> {
         self.outside.answer(question)
     }
 
-    fn arrival(&mut self, _point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(
+        &mut self,
+        _point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
         self.outside.arrival(readiness)
     }
 

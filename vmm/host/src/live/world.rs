@@ -4,25 +4,44 @@
 use super::control::Ordered;
 use super::time::GuestTime;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
-use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::devices::board::small;
+use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
-use lockstep_logging_channel::{Event, ExecutionPoint, Value};
+use lockstep_logging_channel::{DeviceId, Event, ExecutionPoint, Value};
 use std::time::{Duration, Instant};
 
 /// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
 /// comes after this time: long enough for a clock to see what it needs, and for some hundred steps.
 const RETRY_AFTER: Duration = Duration::from_millis(1);
 
-/// Proposals of the host's threads.
+/// Proposals of the host's threads for the devices of the small board.
 #[derive(Clone, Debug)]
 pub struct Arrivals {
     /// Ethernet frames for the guest.
     pub frames: Receiver<Vec<u8>>,
     /// Bytes typed at the console.
     pub console: Receiver<Vec<u8>>,
+}
+
+impl Arrivals {
+    fn of(&self, device: DeviceId) -> Option<&Receiver<Vec<u8>>> {
+        match device {
+            small::NETWORK => Some(&self.frames),
+            small::CONSOLE => Some(&self.console),
+            _ => None,
+        }
+    }
+
+    fn of_mut(&mut self, device: DeviceId) -> Option<&mut Receiver<Vec<u8>>> {
+        match device {
+            small::NETWORK => Some(&mut self.frames),
+            small::CONSOLE => Some(&mut self.console),
+            _ => None,
+        }
+    }
 }
 
 /// The outside of a live machine.
@@ -67,26 +86,21 @@ impl World {
         })
     }
 
-    /// Waits until something may be there, an order was given, or the timer is due.
-    fn wait(&self, readiness: Readiness) {
-        let closed_frames = never();
-        let closed_console = never();
-        let frames = if readiness.frames_max > 0 {
-            &self.arrivals.frames
-        } else {
-            &closed_frames
-        };
-        let console = if readiness.console_bytes_max > 0 {
-            &self.arrivals.console
-        } else {
-            &closed_console
-        };
+    /// Waits until something may be there, an order was given, or a timer is due.
+    fn wait(&self, readiness: Readiness<'_>) {
         let mut select = Select::new();
         select.recv(self.ordered.woken());
-        select.recv(frames);
-        select.recv(console);
-        let deadline_ns = readiness.timer_deadline_ns.filter(|_| !readiness.timer_entered);
-        let Some(deadline_ns) = deadline_ns else {
+        for taker in readiness.takers {
+            let room = match taker.takes {
+                Takes::Frames { max } => max,
+                Takes::ConsoleInput { bytes_max } => bytes_max,
+                Takes::Expiry { .. } => 0,
+            };
+            if let Some(proposed) = self.arrivals.of(taker.device).filter(|_| room > 0) {
+                select.recv(proposed);
+            }
+        }
+        let Some(deadline_ns) = readiness.waits_until_ns() else {
             select.ready();
             return;
         };
@@ -131,10 +145,10 @@ impl Outside for World {
         })
     }
 
-    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         self.ordered.obey()?;
         self.missed |= readiness.closed;
-        self.timer_deadline_ns = readiness.timer_deadline_ns;
+        self.timer_deadline_ns = readiness.next_deadline_ns();
         if readiness.closed {
             return Ok(None);
         }
@@ -143,8 +157,9 @@ impl Outside for World {
                 time: &self.time,
                 arrivals: &mut self.arrivals,
             };
-            if let Some(kind) = self.taking.next(readiness, &mut proposals) {
+            if let Some((device, kind)) = self.taking.next(readiness, &mut proposals) {
                 return Ok(Some(Event {
+                    device,
                     monotonic_ns: self.time.monotonic_ns(),
                     kind,
                 }));
@@ -187,12 +202,8 @@ impl Proposals for Waiting<'_> {
         self.time.monotonic_ns()
     }
 
-    fn frame(&mut self) -> Option<Vec<u8>> {
-        take(&mut self.arrivals.frames)
-    }
-
-    fn typed(&mut self) -> Option<Vec<u8>> {
-        take(&mut self.arrivals.console)
+    fn take(&mut self, device: DeviceId) -> Option<Vec<u8>> {
+        take(self.arrivals.of_mut(device)?)
     }
 }
 
@@ -222,6 +233,7 @@ mod tests {
     use super::super::control::{NoPause, control};
     use super::*;
     use crossbeam_channel::{Sender, unbounded};
+    use lockstep_core::machine::door::Taker;
     use lockstep_core::replica::replayer::TimeFloor;
     use lockstep_logging_channel::EventKind;
 
@@ -251,10 +263,10 @@ mod tests {
         let console = never();
         let arrivals = Arrivals { frames, console };
         let mut world = World::new(time, arrivals, ordered.clone(), ClockKind::None).unwrap();
+        let takers = &takers(None, true);
         let idle = Readiness {
             idle: true,
-            timer_deadline_ns: None,
-            ..due(true)
+            ..due(takers)
         };
         control.at_pause(Box::new(|_, _| {})).unwrap();
         assert_eq!(control.at_pause(Box::new(|_, _| {})), Err(NoPause));
@@ -269,19 +281,22 @@ mod tests {
         assert_eq!(control.at_pause(Box::new(|_, _| {})), Err(NoPause));
     }
 
-    /// A timer that is always due.
-    fn due(timer_entered: bool) -> Readiness {
+    /// A timer, and a network device with room.
+    fn takers(deadline_ns: Option<u64>, entered: bool) -> [Taker; 2] {
+        let (timer, network) = (small::TIMER, small::NETWORK);
+        let (expiry, frames) = (Takes::Expiry { deadline_ns, entered }, Takes::Frames { max: 8 });
+        [(timer, expiry), (network, frames)].map(|(device, takes)| Taker { device, takes })
+    }
+
+    fn due(takers: &[Taker]) -> Readiness<'_> {
         Readiness {
             closed: false,
             idle: false,
-            frames_max: 8,
-            console_bytes_max: 0,
-            timer_entered,
-            timer_deadline_ns: Some(1),
+            takers,
         }
     }
 
-    fn kind(world: &mut World, readiness: Readiness) -> Option<EventKind> {
+    fn kind(world: &mut World, readiness: Readiness<'_>) -> Option<EventKind> {
         let event = world.arrival(readiness).unwrap();
         event.map(|event| event.kind)
     }
@@ -289,13 +304,17 @@ mod tests {
     #[test]
     fn a_timer_that_is_always_due_expires_once_a_point_and_lets_frames_in() {
         let (mut world, frame) = world();
+        let (open, entered) = (takers(Some(1), false), takers(Some(1), true));
         frame.send(vec![1]).unwrap();
         frame.send(vec![2]).unwrap();
         for point in 1_u8..=2 {
-            assert_eq!(kind(&mut world, due(false)), Some(EventKind::Timer));
-            assert_eq!(kind(&mut world, due(true)), Some(EventKind::Frame(vec![point])));
+            assert_eq!(kind(&mut world, due(&open)), Some(EventKind::Timer));
+            assert_eq!(
+                kind(&mut world, due(&entered)),
+                Some(EventKind::Frame(vec![point]))
+            );
             if point == 2 {
-                assert_eq!(kind(&mut world, due(true)), None, "the guest runs on");
+                assert_eq!(kind(&mut world, due(&entered)), None, "the guest runs on");
             }
         }
     }
@@ -304,9 +323,10 @@ mod tests {
     fn an_idle_guest_whose_timer_has_expired_here_waits_for_something_else() {
         let (mut world, frame) = world();
         frame.send(vec![1]).unwrap();
+        let takers = &takers(Some(1), true);
         let idle = Readiness {
             idle: true,
-            ..due(true)
+            ..due(takers)
         };
         assert_eq!(kind(&mut world, idle), Some(EventKind::Frame(vec![1])));
     }

@@ -184,6 +184,8 @@ impl Plan {
         let mut informative = vec![
             field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
             field("guest image", self.image_path.display().to_string()),
+            // Events and outputs in the log name devices by their places on it.
+            field("board", self.board.to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
             field("host processor", processor()),
         ];

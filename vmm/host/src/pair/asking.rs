@@ -16,7 +16,7 @@
 use super::Payload;
 use crate::configuration::Configuration;
 use lockstep_core::replica::role::Output;
-use lockstep_logging_channel::OutputTarget;
+use lockstep_logging_channel::OutputKind;
 use lockstep_network::{Attachment, NetworkSender};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
@@ -71,7 +71,7 @@ impl Asking {
         let is_wanted = self.is_wanted;
         for output in outputs.iter().filter(|_| is_wanted) {
             let (target, bytes) = &output.payload;
-            if *target == OutputTarget::Network {
+            if target.kind == OutputKind::Frame {
                 self.said(bytes, at_ns);
             }
         }

@@ -3,6 +3,7 @@
 use crate::code::{Code, Register};
 use crate::guest::{BOTH, MAC, RESULTS, Ring, host, result_at, run};
 use Register::{Rax, Rbx, Rcx, Rdx};
+use lockstep_core::machine::devices::board::small;
 use lockstep_logging_channel::{EndReason, OutputTarget};
 
 const DONE: EndReason = EndReason::PoweredOff(99);
@@ -121,7 +122,7 @@ fn a_string_is_written_to_a_port_byte_by_byte() {
 
         assert_eq!(
             outcome.outputs,
-            [(OutputTarget::Console, b"hey\n".to_vec())],
+            [(OutputTarget::console(small::CONSOLE), b"hey\n".to_vec())],
             "{ring:?}"
         );
         assert_eq!((outcome.reason, outcome.exits), (DONE, 5));

@@ -131,13 +131,23 @@ impl Door for FixedDoor {
         })
     }
 
-    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
         let here = (point.exits, point.instructions);
         match self.arrivals.iter().position(|(place, _)| *place == here) {
-            Some(index) => Ok(Some(Event {
-                monotonic_ns: 1,
-                kind: self.arrivals.remove(index).1,
-            })),
+            Some(index) => {
+                let kind = self.arrivals.remove(index).1;
+                let mut takers = readiness.takers.iter();
+                let taker = takers.find(|taker| taker.takes.fits(&kind)).unwrap();
+                Ok(Some(Event {
+                    device: taker.device,
+                    monotonic_ns: 1,
+                    kind,
+                }))
+            }
             None if readiness.idle => Err(DoorError::Stopped),
             None => Ok(None),
         }

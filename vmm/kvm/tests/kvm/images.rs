@@ -2,8 +2,9 @@
 
 use crate::guest::{MAC, asks_for_address, host, skip, stop_if, watched};
 use crate::moving::{Kicks, Mover, run_to_end};
+use lockstep_core::machine::devices::board::small;
 use lockstep_core::machine::devices::{Board, Devices};
-use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness, Takes};
 use lockstep_core::machine::run::{Pause, Policy};
 use lockstep_core::machine::{Machine, boot, image, memory};
 use lockstep_kvm::{ClockKind, Host, Vm};
@@ -56,22 +57,30 @@ impl Door for World {
         })
     }
 
-    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
         if !readiness.idle {
             return Ok(None);
         }
         stop_if(&self.late)?;
         let now_ns = self.time(point.exits);
-        let kind = if readiness.frames_max > 0 && self.pings < PINGS {
+        let mut takers = readiness.takers.iter();
+        let has_room = takers.any(|taker| matches!(taker.takes, Takes::Frames { max } if max > 0));
+        let deadline_ns = readiness.next_deadline_ns().filter(|at| *at < 10 * SECOND_NS);
+        let (device, kind) = if has_room && self.pings < PINGS {
             self.pings += 1;
-            EventKind::Frame(asks_for_address())
-        } else if let Some(deadline_ns) = readiness.timer_deadline_ns.filter(|at| *at < 10 * SECOND_NS) {
+            (small::NETWORK, EventKind::Frame(asks_for_address()))
+        } else if let Some(deadline_ns) = deadline_ns {
             self.now_ns = now_ns.max(deadline_ns);
-            EventKind::Timer
+            (small::TIMER, EventKind::Timer)
         } else {
             return Err(DoorError::Stopped);
         };
         Ok(Some(Event {
+            device,
             monotonic_ns: self.now_ns,
             kind,
         }))

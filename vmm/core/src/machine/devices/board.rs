@@ -285,8 +285,7 @@ fn check_line(placed: &Placed, lines: &mut Vec<u8>) -> Result<(), BoardError> {
     })
 }
 
-/// What two sides compare: each device, its addresses and its line. What a device is made with has
-/// its own place in the environment.
+/// The devices by their numbers, each with its addresses and its line.
 impl fmt::Display for Board {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, placed) in self.devices.iter().enumerate() {

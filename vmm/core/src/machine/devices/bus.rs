@@ -7,10 +7,11 @@ use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
 use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use super::serial::Serial;
+use super::set::DeviceSet;
 use super::virtio::{Mmio, Net};
-use crate::machine::door::{self, Ask, DoorError};
+use crate::machine::door::{self, Ask, DoorError, Taker, Takes};
 use crate::machine::memory::Memory;
-use lockstep_logging_channel::{Event, EventKind, OutputTarget, PartDigest};
+use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget, PartDigest};
 use vm_memory::{Bytes, GuestAddress};
 
 /// An effect that a device requests as the result of an access. Several are given in order.
@@ -20,6 +21,14 @@ pub enum Effect {
     Output(OutputTarget, Vec<u8>),
     /// The guest ends itself with this status.
     PowerOff(u32),
+}
+
+/// An event whose device is none that takes such a thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("an event entered at {device}, which takes no such thing")]
+pub struct NotTaken {
+    /// The device that it names.
+    pub device: DeviceId,
 }
 
 /// A device, whichever it is.
@@ -146,15 +155,15 @@ impl Devices {
         self.write(register, value as u32, memory, ask, effects)
     }
 
-    fn at(&mut self, register: Option<Register>) -> Option<(&mut Pic, &mut Slot, u64)> {
-        let Register { device, offset } = register?;
-        let slot = self.slots.get_mut(usize::from(device.0))?;
-        Some((&mut self.pic, slot, offset))
+    fn at(&mut self, register: Option<Register>) -> Option<(&mut Pic, &mut Slot, Register)> {
+        let register = register?;
+        let slot = self.slots.get_mut(usize::from(register.device.0))?;
+        Some((&mut self.pic, slot, register))
     }
 
     /// Reads a register; all ones where there is none.
     fn read(&mut self, register: Option<Register>, size_bytes: u8, ask: Ask<'_>) -> Result<u64, DoorError> {
-        let Some((pic, slot, offset)) = self.at(register) else {
+        let Some((pic, slot, Register { offset, .. })) = self.at(register) else {
             return Ok(u64::MAX);
         };
         Ok(match &mut slot.device {
@@ -183,7 +192,7 @@ impl Devices {
         ask: Ask<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), DoorError> {
-        let Some((pic, slot, offset)) = self.at(register) else {
+        let Some((pic, slot, Register { device, offset })) = self.at(register) else {
             return Ok(());
         };
         let byte = value as u8;
@@ -195,12 +204,14 @@ impl Devices {
             }
             Device::Clock(clock) => clock.write(offset, value),
             Device::SerialConsole(serial) => {
-                let line = serial.write(offset as u8, byte);
+                let text = serial.write(offset as u8, byte);
                 raise(pic, slot.line, serial);
-                effects.extend(line.map(|line| Effect::Output(OutputTarget::Console, line)));
+                let target = OutputTarget::console(device);
+                effects.extend(text.map(|text| Effect::Output(target, text)));
             }
             Device::Network(net) => {
-                let mut send = |frame| effects.push(Effect::Output(OutputTarget::Network, frame));
+                let target = OutputTarget::network(device);
+                let mut send = |frame| effects.push(Effect::Output(target, frame));
                 net.write(offset, value, memory, &mut send);
                 set_line(pic, slot.line, net);
             }
@@ -209,72 +220,89 @@ impl Devices {
         Ok(())
     }
 
-    /// Console bytes that have not left yet.
+    /// Text at consoles that has not left yet.
     pub fn flush_consoles(&mut self, effects: &mut Vec<Effect>) {
-        for slot in &mut self.slots {
+        for (slot, device) in self.slots.iter_mut().zip((0..).map(DeviceId)) {
             if let Device::SerialConsole(serial) = &mut slot.device {
-                let line = serial.flush();
-                effects.extend(line.map(|line| Effect::Output(OutputTarget::Console, line)));
+                let target = OutputTarget::console(device);
+                effects.extend(serial.flush().map(|text| Effect::Output(target, text)));
             }
         }
     }
 
-    /// Guest time at which the interval timer expires next.
-    #[must_use]
-    pub fn timer_deadline_ns(&self) -> Option<u64> {
-        self.slots.iter().find_map(|slot| match &slot.device {
-            Device::IntervalTimer(pit) => pit.deadline_ns(),
-            _ => None,
-        })
-    }
-
-    /// Receive buffers of the network device.
-    #[must_use]
-    pub fn receive_buffers(&self, memory: &Memory) -> usize {
-        let buffers = self.slots.iter().find_map(|slot| match &slot.device {
-            Device::Network(net) => Some(net.receive_buffers(memory)),
-            _ => None,
-        });
-        buffers.unwrap_or(0)
-    }
-
-    /// Bytes of console input there is room for.
-    #[must_use]
-    pub fn console_input_bytes_free(&self) -> usize {
-        let free = self.slots.iter().find_map(|slot| match &slot.device {
-            Device::SerialConsole(serial) => Some(serial.input_bytes_free()),
-            _ => None,
-        });
-        free.unwrap_or(0)
+    /// Fills `takers` with the devices that take arrivals, and what they take now. `entered` has
+    /// the timers that have expired at this execution point.
+    pub fn takers(&self, memory: &Memory, entered: DeviceSet, takers: &mut Vec<Taker>) {
+        takers.clear();
+        for (slot, device) in self.slots.iter().zip((0..).map(DeviceId)) {
+            let takes = match &slot.device {
+                Device::IntervalTimer(pit) => Takes::Expiry {
+                    deadline_ns: pit.deadline_ns(),
+                    entered: entered.contains(device),
+                },
+                Device::SerialConsole(serial) => Takes::ConsoleInput {
+                    bytes_max: serial.input_bytes_free(),
+                },
+                Device::Network(net) => Takes::Frames {
+                    max: net.receive_buffers(memory),
+                },
+                Device::InterruptController | Device::Clock(_) | Device::PowerOff => continue,
+            };
+            takers.push(Taker { device, takes });
+        }
     }
 
     /// Takes what arrives.
-    pub fn event(&mut self, event: &Event, memory: &Memory) {
+    ///
+    /// # Errors
+    /// [`NotTaken`]: its device is none that takes such a thing. Nothing has changed then.
+    pub fn event(&mut self, event: &Event, memory: &Memory) -> Result<(), NotTaken> {
         let Self { pic, slots, .. } = self;
-        for Slot { line, device, .. } in slots {
-            match (device, &event.kind) {
-                (Device::Clock(clock), _) => {
-                    if let Some(page) = clock.event(event.monotonic_ns) {
-                        // A page outside memory is the guest's mistake: it gets no time.
-                        let _ = memory.write_slice(&event.monotonic_ns.to_le_bytes(), GuestAddress(page));
-                    }
+        let not_taken = NotTaken { device: event.device };
+        let Slot { line, device, .. } = slots.get_mut(usize::from(event.device.0)).ok_or(not_taken)?;
+        match (device, &event.kind) {
+            (Device::Network(net), EventKind::Frame(frame)) => {
+                net.receive(frame, memory);
+                set_line(pic, *line, net);
+            }
+            (Device::IntervalTimer(pit), EventKind::Timer) => {
+                if pit.expire(event.monotonic_ns) {
+                    pulse(pic, *line);
                 }
-                (Device::Network(net), EventKind::Frame(frame)) => {
-                    net.receive(frame, memory);
-                    set_line(pic, *line, net);
-                }
-                (Device::IntervalTimer(pit), EventKind::Timer) => {
-                    if pit.expire(event.monotonic_ns) {
-                        pulse(pic, *line);
-                    }
-                }
-                (Device::SerialConsole(serial), EventKind::ConsoleInput(bytes)) => {
-                    serial.receive(bytes);
-                    raise(pic, *line, serial);
-                }
-                _ => {}
+            }
+            (Device::SerialConsole(serial), EventKind::ConsoleInput(bytes)) => {
+                serial.receive(bytes);
+                raise(pic, *line, serial);
+            }
+            _ => return Err(not_taken),
+        }
+        self.tell_clocks(event.monotonic_ns, memory);
+        Ok(())
+    }
+
+    /// Writes the time of an event into the page of each clock.
+    fn tell_clocks(&mut self, monotonic_ns: u64, memory: &Memory) {
+        for slot in &mut self.slots {
+            if let Device::Clock(clock) = &mut slot.device
+                && let Some(page) = clock.event(monotonic_ns)
+            {
+                // A page outside memory is the guest's mistake: it gets no time.
+                let _ = memory.write_slice(&monotonic_ns.to_le_bytes(), GuestAddress(page));
             }
         }
+    }
+
+    /// Name of a device.
+    #[must_use]
+    pub fn name(&self, device: DeviceId) -> Option<&'static str> {
+        self.slots.get(usize::from(device.0)).map(|slot| slot.name)
+    }
+
+    /// The timers.
+    pub fn timers(&self) -> impl Iterator<Item = DeviceId> {
+        let devices = self.slots.iter().zip((0..).map(DeviceId));
+        let timers = devices.filter(|(slot, _)| matches!(slot.device, Device::IntervalTimer(_)));
+        timers.map(|(_, device)| device)
     }
 
     /// Each device that has a state in its saved form, in the order of the board.

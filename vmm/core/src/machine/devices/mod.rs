@@ -14,7 +14,9 @@ pub mod pic;
 pub mod pit;
 pub mod saved;
 pub mod serial;
+pub mod set;
 pub mod virtio;
 
 pub use board::Board;
 pub use bus::Devices;
+pub use set::DeviceSet;

@@ -3,7 +3,7 @@
 use super::{Machine, MachineError};
 use crate::machine::cpu::Vcpu;
 use crate::machine::cpu::saved::SavedClock;
-use crate::machine::devices::{Board, Devices};
+use crate::machine::devices::{Board, DeviceSet, Devices};
 use crate::machine::memory::{self, Memory};
 use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sites, save_sites};
 
@@ -17,7 +17,8 @@ fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError>
         halted,
         between,
         digest_due: _,
-        timer_entered: _,
+        // With the devices.
+        expired: _,
     } = *position;
     let counted = match *clock {
         SavedClock::None => 0,
@@ -55,8 +56,9 @@ impl<V: Vcpu> Machine<V> {
             halted,
             between,
             digest_due,
-            timer_entered,
-            // Empty between two steps.
+            expired,
+            // What they have is of one step.
+            takers: _,
             effects: _,
         } = self;
         Ok(SavedMachine {
@@ -67,7 +69,7 @@ impl<V: Vcpu> Machine<V> {
                 halted: *halted,
                 between: *between,
                 digest_due: *digest_due,
-                timer_entered: *timer_entered,
+                expired: expired.saved(devices.timers()),
             },
             policy: (*policy).into(),
             cpu: vcpu.save()?,
@@ -106,7 +108,7 @@ impl<V: Vcpu> Machine<V> {
             halted,
             between,
             digest_due,
-            timer_entered,
+            expired,
         } = *position;
         let expected = memory::size_bytes(&memory);
         if *memory_bytes != expected {
@@ -117,6 +119,8 @@ impl<V: Vcpu> Machine<V> {
         }
         check(position, &cpu.clock)?;
         let devices = Devices::restore(board, devices)?;
+        let why = "more timers have expired than there are";
+        let expired = DeviceSet::restored(expired, devices.timers()).ok_or(SavedError::Position { why })?;
         let sites = restore_sites(sites)?;
         Ok(Self {
             vcpu: vcpu.restore(cpu)?,
@@ -129,7 +133,8 @@ impl<V: Vcpu> Machine<V> {
             halted,
             between,
             digest_due,
-            timer_entered,
+            expired,
+            takers: Vec::new(),
             effects: Vec::new(),
         })
     }

@@ -45,8 +45,9 @@ pub struct SavedPosition {
     pub between: bool,
     /// A digest waits for the end of the instruction that is being executed.
     pub digest_due: bool,
-    /// The timer has expired at this execution point.
-    pub timer_entered: bool,
+    /// The timers that have expired at this execution point: a bit for each timer of the board, the
+    /// lowest for the first.
+    pub expired: u64,
 }
 
 /// Settings of the machine's behaviour.

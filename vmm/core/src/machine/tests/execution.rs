@@ -41,7 +41,7 @@ fn a_fault_of_the_guest_ends_the_machine_and_is_named() {
     );
     assert_eq!(
         door.outputs,
-        [((2, 0), OutputTarget::Console, b"x".to_vec())],
+        [((2, 0), CONSOLE, b"x".to_vec())],
         "what it had written leaves first"
     );
 }
@@ -76,7 +76,7 @@ fn a_line_leaves_whole_and_the_rest_when_the_guest_halts() {
     let mut door = FakeDoor::default();
 
     assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
-    let console = OutputTarget::Console;
+    let console = CONSOLE;
     assert_eq!(
         door.outputs,
         [

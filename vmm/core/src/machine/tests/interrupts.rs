@@ -280,7 +280,7 @@ fn the_timer_expires_once_at_each_point_at_most() {
     let ready: Vec<(Position, bool)> = door
         .ready
         .iter()
-        .map(|(position, readiness)| (*position, readiness.timer_entered))
+        .map(|(position, readiness)| (*position, readiness.timer_entered()))
         .filter(|((exits, _), _)| *exits >= 3)
         .collect();
     let expected = [((3, 0), false), ((3, 0), true), ((4, 0), false), ((4, 0), true)];
@@ -296,7 +296,7 @@ fn a_halted_guest_whose_timer_is_masked_hears_of_it_once() {
     assert_eq!(reason(run(&mut cpu, &mut door)), EndReason::Stopped);
 
     let (_, last) = door.ready.last().unwrap();
-    assert!(last.idle && last.timer_entered, "{last:?}");
+    assert!(last.idle && last.timer_entered(), "{last:?}");
 }
 
 #[test]

@@ -10,13 +10,14 @@ mod trapped;
 use super::Machine;
 use super::cpu::Exit;
 use super::cpu::fake::{FakeCpu, Turn};
+use super::devices::board::small;
 use super::devices::{Board, Devices};
-use super::door::{Door, DoorError, Horizon, Question, Readiness};
+use super::door::{Door, DoorError, Horizon, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
 use super::run::{Ended, MachineError, Policy};
 use lockstep_logging_channel::{
-    End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
+    DeviceId, End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
 use std::collections::VecDeque;
 
@@ -26,6 +27,24 @@ pub type Position = (u64, u64);
 pub const TICKS: u64 = 0x1122_3344_5566_7788;
 pub const MONOTONIC_NS: u64 = 0x0000_0005_0000_0007;
 pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
+
+pub const CONSOLE: OutputTarget = OutputTarget::console(small::CONSOLE);
+
+/// What a machine said of its readiness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ready {
+    pub closed: bool,
+    pub idle: bool,
+    pub takers: Vec<Taker>,
+}
+
+impl Ready {
+    /// True where the interval timer has expired at that point.
+    pub fn timer_entered(&self) -> bool {
+        let entered = |taker: &Taker| matches!(taker.takes, Takes::Expiry { entered: true, .. });
+        self.takers.iter().any(entered)
+    }
+}
 
 /// A door that gives what it was told, and remembers everything.
 #[derive(Debug, Default, PartialEq)]
@@ -39,7 +58,7 @@ pub struct FakeDoor {
     /// A kick stops the machine.
     pub stops_when_kicked: bool,
     pub asked: Vec<(Position, Question)>,
-    pub ready: Vec<(Position, Readiness)>,
+    pub ready: Vec<(Position, Ready)>,
     pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
     pub digests: Vec<(Position, Vec<String>)>,
     pub end: Option<(ExecutionPoint, End)>,
@@ -51,6 +70,7 @@ impl FakeDoor {
             (
                 position,
                 Event {
+                    device: device_of(&kind),
                     monotonic_ns: MONOTONIC_NS,
                     kind,
                 },
@@ -84,8 +104,17 @@ impl Door for FakeDoor {
         })
     }
 
-    fn arrival(&mut self, point: ExecutionPoint, readiness: Readiness) -> Result<Option<Event>, DoorError> {
-        self.ready.push((point.position(), readiness));
+    fn arrival(
+        &mut self,
+        point: ExecutionPoint,
+        readiness: Readiness<'_>,
+    ) -> Result<Option<Event>, DoorError> {
+        let ready = Ready {
+            closed: readiness.closed,
+            idle: readiness.idle,
+            takers: readiness.takers.to_vec(),
+        };
+        self.ready.push((point.position(), ready));
         if self.stops_at == Some(point.position()) {
             return Err(DoorError::Stopped);
         }
@@ -154,6 +183,15 @@ pub fn run_with(
 ) -> Result<Ended, MachineError> {
     let memory = memory::allocate(memory::MEMORY_BYTES_MIN).unwrap();
     Machine::new(cpu, memory, devices(), sites, policy).run(door)
+}
+
+/// The device of the small board that takes it.
+pub fn device_of(kind: &EventKind) -> DeviceId {
+    match kind {
+        EventKind::Frame(_) => small::NETWORK,
+        EventKind::Timer => small::TIMER,
+        EventKind::ConsoleInput(_) => small::CONSOLE,
+    }
 }
 
 /// The board of every test that says nothing else.

@@ -198,6 +198,8 @@ fn positions_and_sites_that_cannot_be_are_refused() {
     assert!(text.contains("halted where a kick found it running"), "{text}");
     let text = changed(|saved| saved.position.exits = u64::MAX);
     assert!(text.contains("it has counted too much"), "{text}");
+    let text = changed(|saved| saved.position.expired = 0b10);
+    assert!(text.contains("more timers have expired than there are"), "{text}");
     let text = changed(|saved| saved.sites.reverse());
     assert!(text.contains("a rewritten instruction at 0x1010"), "{text}");
 }

@@ -223,10 +223,7 @@ fn a_frame_that_was_received_and_a_line_that_is_not_over_are_carried() {
 
     let seen = moving(script.clone(), arrivals.clone(), 14);
 
-    assert_eq!(
-        seen.door.outputs,
-        [((15, 0), OutputTarget::Console, b"ab\n".to_vec())]
-    );
+    assert_eq!(seen.door.outputs, [((15, 0), CONSOLE, b"ab\n".to_vec())]);
     let untouched = memory::digest(&prepared()).unwrap();
     assert_ne!(seen.memory, untouched, "the frame is in memory");
     assert_eq!(seen, straight(script, arrivals));

@@ -187,7 +187,9 @@ impl<H: FeedHost> Feed for QueuedFeed<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Value};
+    use lockstep_logging_channel::{Body, DeviceId, ExecutionPoint, Generation, Value};
+
+    const NETWORK: OutputTarget = OutputTarget::network(DeviceId(4));
 
     /// A host without a thread: nothing comes while it waits.
     #[derive(Default)]
@@ -268,7 +270,7 @@ mod tests {
         let mut feed = QueuedFeed::new(&mut host);
         feed.next(0).unwrap();
         feed.replayed(Sequence(1), 0).unwrap();
-        feed.output(Sequence(1), OutputTarget::Network, vec![1]).unwrap();
+        feed.output(Sequence(1), NETWORK, vec![1]).unwrap();
         assert_eq!(feed.host.reported, []);
         assert!(feed.next(0).is_err());
         assert_eq!(host.reported, [(1, 1)]);
@@ -279,7 +281,7 @@ mod tests {
         let mut host = Host::default();
         let mut feed = QueuedFeed::new(&mut host);
         feed.replayed(Sequence(1), 0).unwrap();
-        feed.output(Sequence(1), OutputTarget::Network, vec![1]).unwrap();
+        feed.output(Sequence(1), NETWORK, vec![1]).unwrap();
         feed.replayed(Sequence(2), 0).unwrap();
         feed.finish().unwrap();
         assert_eq!(host.reported, [(2, 1)]);
@@ -291,8 +293,7 @@ mod tests {
         let mut feed = QueuedFeed::new(&mut host);
         for sequence in 1..=u64::from(REPORT_ENTRIES) {
             feed.replayed(Sequence(sequence), 0).unwrap();
-            feed.output(Sequence(sequence), OutputTarget::Network, vec![1])
-                .unwrap();
+            feed.output(Sequence(sequence), NETWORK, vec![1]).unwrap();
         }
         assert_eq!(host.reported, [(256, 256)]);
     }

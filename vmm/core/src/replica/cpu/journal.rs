@@ -125,7 +125,7 @@ impl<H: JournalHost> CaptureJournal for BatchingJournal<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, ExecutionPoint, Generation, Value};
+    use lockstep_logging_channel::{Body, DeviceId, ExecutionPoint, Generation, Value};
 
     /// A host that keeps what it is told, and stops being throttled when it is waited for.
     #[derive(Default)]
@@ -185,7 +185,9 @@ mod tests {
         journal.passed(1, false).unwrap();
         journal.append(&entry(2)).unwrap();
         journal.passed(2, true).unwrap();
-        journal.output(&entry(3), OutputTarget::Console, vec![1]).unwrap();
+        journal
+            .output(&entry(3), OutputTarget::console(DeviceId(3)), vec![1])
+            .unwrap();
         journal.passed(3, false).unwrap();
         assert_eq!(host.told, [(1, 2, 0), (3, 3, 1)]);
         assert_eq!(
@@ -226,7 +228,9 @@ mod tests {
             ..Host::default()
         };
         let mut journal = BatchingJournal::new(&mut host);
-        journal.output(&entry(1), OutputTarget::Network, vec![1]).unwrap();
+        journal
+            .output(&entry(1), OutputTarget::network(DeviceId(4)), vec![1])
+            .unwrap();
         journal.passed(1, false).unwrap();
         assert_eq!((host.told.len(), host.throttled), (1, 0));
     }

@@ -77,11 +77,11 @@ pub enum Next<'a> {
 mod tests {
     use super::*;
     use crate::replica::cpu::output;
-    use lockstep_logging_channel::{OutputTarget, Sequence};
+    use lockstep_logging_channel::{DeviceId, OutputTarget, Sequence};
 
     fn release(sequence: u64) -> Action<Carried, Payload> {
         Action::Release {
-            output: output(Sequence(sequence), OutputTarget::Network, vec![]),
+            output: output(Sequence(sequence), OutputTarget::network(DeviceId(4)), vec![]),
             held_ns: 0,
             until_ns: u64::MAX,
         }

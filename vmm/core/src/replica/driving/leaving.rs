@@ -3,10 +3,9 @@
 //! Outputs that one step releases leave together: frames that follow one another take a single
 //! system call.
 
+use super::Delivery;
 use crate::replica::cpu::Payload;
-use crate::replica::mutant::{self, Mutant};
 use crate::replica::role::Output;
-use lockstep_logging_channel::OutputTarget;
 
 /// Outputs released and not written yet, each with the time until which it may be.
 #[derive(Debug, Default)]
@@ -32,13 +31,12 @@ impl Leaving {
         self.outputs.len()
     }
 
-    /// Outputs that may leave at `now_ns`, in order: all but frames whose time is over. These are
-    /// lost, as frames are. Console text is never late: the peer has been told that it has left, so
-    /// nobody else would write it.
+    /// Outputs that may leave at `now_ns`, in order: those whose time is not over, or does not
+    /// matter to their targets. The others are lost.
     pub fn at(&self, now_ns: u64) -> impl Iterator<Item = &Output<Payload>> {
         self.outputs
             .iter()
-            .filter(move |(output, until_ns)| may_leave(output.payload.0, *until_ns, now_ns))
+            .filter(move |(output, until_ns)| Delivery::of(output.payload.0).allows(*until_ns, now_ns))
             .map(|(output, _)| output)
     }
 
@@ -50,26 +48,5 @@ impl Leaving {
     /// Forgets them: those that may leave are written.
     pub fn clear(&mut self) {
         self.outputs.clear();
-    }
-}
-
-/// True if an output with this time limit may leave now.
-fn may_leave(target: OutputTarget, until_ns: u64, now_ns: u64) -> bool {
-    let never_late = match target {
-        OutputTarget::Console => !mutant::is(Mutant::DropLateText),
-        OutputTarget::Network => mutant::is(Mutant::LetLateOut),
-    };
-    never_late || now_ns <= until_ns
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn late_frames_are_dropped_and_late_console_text_is_not() {
-        assert!(may_leave(OutputTarget::Network, 10, 10));
-        assert!(!may_leave(OutputTarget::Network, 10, 11));
-        assert!(may_leave(OutputTarget::Console, 10, 11));
     }
 }

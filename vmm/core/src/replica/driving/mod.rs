@@ -3,6 +3,7 @@
 //! carried out, which outputs leave together or too late, and what becomes of the connection.
 
 pub mod carrying;
+pub mod delivery;
 pub mod leaving;
 pub mod received;
 pub mod standing;
@@ -10,6 +11,7 @@ pub mod telling;
 pub mod turns;
 
 pub use carrying::{Carrying, Doing};
+pub use delivery::Delivery;
 pub use leaving::Leaving;
 pub use received::{Received, together};
 pub use standing::Standing;

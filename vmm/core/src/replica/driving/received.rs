@@ -68,7 +68,7 @@ mod tests {
     use crate::replica::batcher::OUTPUT_BYTES_MIN;
     use lockstep_logging_channel::message::Goodbye;
     use lockstep_logging_channel::{
-        Digest, ExecutionPoint, Generation, OutputDigest, OutputTarget, Sequence, Value,
+        DeviceId, Digest, ExecutionPoint, Generation, OutputDigest, OutputTarget, Sequence, Value,
     };
 
     fn entry(sequence: u64) -> (Record, u64) {
@@ -110,7 +110,7 @@ mod tests {
         let output = |sequence, length| {
             let (mut record, bytes) = entry(sequence);
             if let Record::Entry(entry) = &mut record {
-                let (target, digest) = (OutputTarget::Network, Digest::of(&[]));
+                let (target, digest) = (OutputTarget::network(DeviceId(4)), Digest::of(&[]));
                 entry.body = Body::Output(OutputDigest {
                     target,
                     length,

@@ -36,7 +36,8 @@ pub enum Action<E, O> {
         /// Exits it may run to.
         exits: u64,
     },
-    /// Let this output out, but not after `until_ns`: then drop it, as a network may.
+    /// Let this output out until `until_ns`. Later, its target's contract says what becomes of it
+    /// ([`crate::replica::driving::Delivery`]).
     Release {
         /// The output.
         output: Output<O>,

@@ -1,6 +1,7 @@
 //! Recorder, replayer and going live, with an outside, a journal and a feed that are values in
 //! memory.
 
+mod addressed;
 mod guest;
 mod properties;
 mod recording;
@@ -9,15 +10,44 @@ mod replaying;
 use super::recorder::{Journal, Outside, Recorder, Start};
 use super::replayer::{Fed, Feed, Replayer, TimeFloor};
 use super::standby::{GoLive, Standby};
+use crate::machine::devices::board::small;
 use crate::machine::divergence::Divergence;
-use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use crate::machine::door::{DoorError, Horizon, Question, Readiness, Taker, Takes};
 use lockstep_logging_channel::{
-    Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, PartDigest,
-    Sequence, Value,
+    Body, DeviceId, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget,
+    PartDigest, Sequence, Value,
 };
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
+
+pub const CONSOLE: OutputTarget = OutputTarget::console(small::CONSOLE);
+pub const NETWORK: OutputTarget = OutputTarget::network(small::NETWORK);
+
+/// Devices of the small board that take arrivals, with room for one.
+const TAKERS: &[Taker] = &[
+    Taker {
+        device: small::TIMER,
+        takes: Takes::Expiry {
+            deadline_ns: None,
+            entered: false,
+        },
+    },
+    Taker {
+        device: small::CONSOLE,
+        takes: Takes::ConsoleInput { bytes_max: 1 },
+    },
+    Taker {
+        device: small::NETWORK,
+        takes: Takes::Frames { max: 1 },
+    },
+];
+
+/// The device of the small board that takes it.
+pub fn device_of(kind: &EventKind) -> DeviceId {
+    let mut takers = TAKERS.iter();
+    takers.find(|taker| taker.takes.fits(kind)).unwrap().device
+}
 
 /// A world in which time passes by one at every question, and what arrives was written down before.
 #[derive(Clone, Debug, Default)]
@@ -48,7 +78,7 @@ impl Outside for FakeOutside {
         })
     }
 
-    fn arrival(&mut self, readiness: Readiness) -> Result<Option<Event>, DoorError> {
+    fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         let monotonic_ns = self.tick();
         let mut kind = if readiness.closed {
             None
@@ -58,7 +88,11 @@ impl Outside for FakeOutside {
         while readiness.idle && kind.is_none() {
             kind = self.arrivals.pop_front().unwrap_or(Some(EventKind::Timer));
         }
-        Ok(kind.map(|kind| Event { monotonic_ns, kind }))
+        Ok(kind.map(|kind| Event {
+            device: device_of(&kind),
+            monotonic_ns,
+            kind,
+        }))
     }
 
     fn horizon(&mut self, _point: ExecutionPoint) -> Horizon {
@@ -193,19 +227,17 @@ pub fn entry(sequence: u64, point: ExecutionPoint, body: Body) -> Entry {
 
 pub fn event(kind: EventKind) -> Body {
     Body::Event(Event {
+        device: device_of(&kind),
         monotonic_ns: 5,
         kind,
     })
 }
 
-pub fn ready(idle: bool) -> Readiness {
+pub fn ready(idle: bool) -> Readiness<'static> {
     Readiness {
         closed: false,
         idle,
-        frames_max: 1,
-        console_bytes_max: 1,
-        timer_entered: false,
-        timer_deadline_ns: None,
+        takers: TAKERS,
     }
 }
 

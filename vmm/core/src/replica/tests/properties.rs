@@ -46,8 +46,8 @@ fn does() -> impl Strategy<Value = Does> {
         Just(Does::Ask(Question::Monotonic)),
         Just(Does::Ask(Question::Wall)),
         (1..=8_u32).prop_map(|length_bytes| Does::Ask(Question::Random { length_bytes })),
-        Just(Does::Say(OutputTarget::Network)),
-        Just(Does::Say(OutputTarget::Console)),
+        Just(Does::Say(NETWORK)),
+        Just(Does::Say(CONSOLE)),
         Just(Does::Digests),
         Just(Does::Halt),
         Just(Does::Nothing),
@@ -81,6 +81,7 @@ fn outside() -> impl Strategy<Value = FakeOutside> {
 #[derive(Clone, Copy, Debug)]
 enum Alteration {
     Body,
+    Device,
     Exits(bool),
     Instructions,
     Rip,
@@ -91,6 +92,7 @@ enum Alteration {
 fn alteration() -> impl Strategy<Value = Alteration> {
     prop_oneof![
         4 => Just(Alteration::Body),
+        2 => Just(Alteration::Device),
         2 => any::<bool>().prop_map(Alteration::Exits),
         1 => Just(Alteration::Instructions),
         1 => Just(Alteration::Rip),
@@ -102,12 +104,22 @@ fn alteration() -> impl Strategy<Value = Alteration> {
 fn alter(entries: &mut Vec<Entry>, at: usize, alteration: Alteration) {
     match alteration {
         Alteration::Body => alter_body(&mut entries[at].body),
+        Alteration::Device => alter_device(&mut entries[at].body),
         Alteration::Exits(true) => entries[at].point.exits += 1,
         Alteration::Exits(false) => entries[at].point.exits -= 1,
         Alteration::Instructions => entries[at].point.instructions += 1,
         Alteration::Rip => entries[at].point.rip ^= 1 << 20,
         Alteration::Dropped => drop(entries.remove(at)),
         Alteration::Doubled => entries.insert(at, entries[at].clone()),
+    }
+}
+
+/// Names another device, where it names one.
+fn alter_device(body: &mut Body) {
+    match body {
+        Body::Event(event) => event.device.0 ^= 1,
+        Body::Output(output) => output.target.device.0 ^= 1,
+        other => alter_body(other),
     }
 }
 

@@ -23,8 +23,7 @@ fn entries_are_numbered_from_the_start_in_its_generation() {
     door.answer(point(1, 0), Question::Tsc).unwrap();
     door.arrival(point(1, 0), ready(false)).unwrap();
     door.arrival(point(1, 0), ready(false)).unwrap();
-    door.output(point(2, 0), OutputTarget::Console, b"hello".to_vec())
-        .unwrap();
+    door.output(point(2, 0), CONSOLE, b"hello".to_vec()).unwrap();
     door.end(
         point(3, 0),
         End {
@@ -43,7 +42,7 @@ fn entries_are_numbered_from_the_start_in_its_generation() {
             .iter()
             .all(|entry| entry.generation == Generation(3))
     );
-    assert_eq!(written.outputs, [(OutputTarget::Console, b"hello".to_vec())]);
+    assert_eq!(written.outputs, [(CONSOLE, b"hello".to_vec())]);
     assert!(written.finished);
 }
 
@@ -51,10 +50,9 @@ fn entries_are_numbered_from_the_start_in_its_generation() {
 fn an_output_is_logged_by_its_digest_and_not_by_its_bytes() {
     let (mut door, written) = recorder(FakeOutside::default());
 
-    door.output(point(1, 0), OutputTarget::Network, vec![9; 70])
-        .unwrap();
+    door.output(point(1, 0), NETWORK, vec![9; 70]).unwrap();
 
-    let expected = super::super::recorder::output_digest(OutputTarget::Network, &[9; 70]);
+    let expected = super::super::recorder::output_digest(NETWORK, &[9; 70]);
     assert_eq!(expected.length, 70);
     assert_eq!(written.borrow().entries[0].body, Body::Output(expected));
 }
@@ -88,6 +86,6 @@ fn a_value_that_cannot_be_logged_is_not_given_to_the_guest() {
         full.answer(point(2, 0), Question::Wall),
         Err(DoorError::Host { .. })
     ));
-    assert!(full.output(point(2, 0), OutputTarget::Network, vec![1]).is_err());
+    assert!(full.output(point(2, 0), NETWORK, vec![1]).is_err());
     assert_eq!(written.borrow().outputs, []);
 }

@@ -126,16 +126,16 @@ fn another_instruction_pointer_differs_in_the_registers() {
 
 #[test]
 fn another_output_differs_as_an_output() {
-    let said = super::super::recorder::output_digest(OutputTarget::Console, b"one");
+    let said = super::super::recorder::output_digest(CONSOLE, b"one");
     let recorded = entry(1, point(2, 0), Body::Output(said));
     let say = |target, bytes: &[u8]| {
         offline(std::slice::from_ref(&recorded)).output(point(2, 0), target, bytes.to_vec())
     };
 
-    assert!(say(OutputTarget::Console, b"one").is_ok());
-    assert_eq!(diverged(say(OutputTarget::Console, b"two")).part, "output");
-    assert_eq!(diverged(say(OutputTarget::Console, b"ones")).part, "output");
-    assert_eq!(diverged(say(OutputTarget::Network, b"one")).part, "output");
+    assert!(say(CONSOLE, b"one").is_ok());
+    assert_eq!(diverged(say(CONSOLE, b"two")).part, "output");
+    assert_eq!(diverged(say(CONSOLE, b"ones")).part, "output");
+    assert_eq!(diverged(say(NETWORK, b"one")).part, "output");
 }
 
 #[test]
@@ -292,7 +292,7 @@ fn an_exit_that_the_recording_has_passed_without_what_the_guest_does_there_diffe
 
     let asked = diverged(passed().answer(point(5, 0), Question::Tsc));
     let idle = diverged(passed().arrival(point(5, 0), ready(true)));
-    let said = diverged(passed().output(point(5, 0), OutputTarget::Network, vec![1]));
+    let said = diverged(passed().output(point(5, 0), NETWORK, vec![1]));
 
     assert_eq!([&asked.part, &idle.part, &said.part], ["execution point"; 3]);
     assert_eq!(
@@ -328,7 +328,7 @@ fn a_log_that_is_over_before_the_run_is_an_error_where_nothing_may_go_live() {
         Err(DoorError::Exhausted)
     ));
     assert!(matches!(
-        offline(&[]).output(point(1, 0), OutputTarget::Console, vec![1]),
+        offline(&[]).output(point(1, 0), CONSOLE, vec![1]),
         Err(DoorError::Exhausted)
     ));
     let ended = offline(&[]).end(point(1, 0), end(EndReason::PoweredOff(0), Vec::new()));
@@ -388,21 +388,17 @@ fn a_replay_that_was_told_to_stop_has_not_diverged() {
 
 #[test]
 fn the_feed_hears_of_each_entry_and_output_once() {
-    let said = super::super::recorder::output_digest(OutputTarget::Console, b"one");
+    let said = super::super::recorder::output_digest(CONSOLE, b"one");
     let feed = FakeFeed::of(&[tsc(1), entry(2, point(2, 0), Body::Output(said))]);
     let told = feed.told.clone();
     let mut door = FakeStandby::new(Replayer::new(feed, false), None);
 
     door.answer(point(1, 0), Question::Tsc).unwrap();
-    door.output(point(2, 0), OutputTarget::Console, b"one".to_vec())
-        .unwrap();
+    door.output(point(2, 0), CONSOLE, b"one".to_vec()).unwrap();
 
     let told = told.borrow();
     assert_eq!(told.replayed, [(Sequence(1), 1), (Sequence(2), 2)]);
-    assert_eq!(
-        told.outputs,
-        [(Sequence(2), OutputTarget::Console, b"one".to_vec())]
-    );
+    assert_eq!(told.outputs, [(Sequence(2), CONSOLE, b"one".to_vec())]);
 }
 
 #[test]

@@ -47,6 +47,21 @@ fn the_small_board_is_one_and_says_where_everything_is() {
     );
 }
 
+/// They are what a log means whose events and outputs name no device.
+#[test]
+fn the_devices_of_the_small_board_keep_their_numbers() {
+    assert_eq!(
+        [small::TIMER, small::CONSOLE, small::NETWORK],
+        [DeviceId(1), DeviceId(3), DeviceId(4)]
+    );
+    let board = Board::small(MAC).unwrap();
+    let name = |device: DeviceId| board.devices()[usize::from(device.0)].name;
+    assert_eq!(
+        [small::TIMER, small::CONSOLE, small::NETWORK].map(name),
+        ["interval timer", "serial console", "network device"]
+    );
+}
+
 #[test]
 fn two_devices_at_one_port_are_refused() {
     assert_eq!(

@@ -1,0 +1,67 @@
+//! Events and outputs as logs had them before these named a device (kinds 3 and 4). Such entries are
+//! read, and no longer written.
+//!
+//! There was one board, with one device for each of them: its number is what the entry leaves out.
+
+use crate::{DeviceId, Digest, Event, EventKind, OutputDigest, OutputTarget};
+use serde::Deserialize;
+
+const TIMER: DeviceId = DeviceId(1);
+const CONSOLE: DeviceId = DeviceId(3);
+const NETWORK: DeviceId = DeviceId(4);
+
+/// An event that names no device.
+#[derive(Deserialize)]
+pub(crate) struct ShortEvent {
+    monotonic_ns: u64,
+    kind: EventKind,
+}
+
+impl From<ShortEvent> for Event {
+    fn from(short: ShortEvent) -> Self {
+        let ShortEvent { monotonic_ns, kind } = short;
+        let device = match kind {
+            EventKind::Frame(_) => NETWORK,
+            EventKind::Timer => TIMER,
+            EventKind::ConsoleInput(_) => CONSOLE,
+        };
+        Self {
+            device,
+            monotonic_ns,
+            kind,
+        }
+    }
+}
+
+/// An output that names no device.
+#[derive(Deserialize)]
+pub(crate) struct ShortOutput {
+    target: ShortTarget,
+    length: u32,
+    digest: Digest,
+}
+
+#[derive(Deserialize)]
+enum ShortTarget {
+    Network,
+    Console,
+}
+
+impl From<ShortOutput> for OutputDigest {
+    fn from(short: ShortOutput) -> Self {
+        let ShortOutput {
+            target,
+            length,
+            digest,
+        } = short;
+        let target = match target {
+            ShortTarget::Network => OutputTarget::network(NETWORK),
+            ShortTarget::Console => OutputTarget::console(CONSOLE),
+        };
+        Self {
+            target,
+            length,
+            digest,
+        }
+    }
+}
