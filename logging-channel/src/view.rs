@@ -249,7 +249,7 @@ impl fmt::Display for BodyView {
             } => {
                 write!(
                     formatter,
-                    "{target} by device {device} {length} bytes, digest {digest}"
+                    "device {device} {target} {length} bytes, digest {digest}"
                 )
             }
             Self::Digests { parts } => show_parts(formatter, parts),
@@ -277,11 +277,12 @@ impl fmt::Display for EventView {
             monotonic_ns,
             bytes,
         } = self;
+        write!(formatter, "device {device} ")?;
         match bytes {
             Some(bytes) => show_bytes(formatter, event, bytes)?,
             None => write!(formatter, "{event}")?,
         }
-        write!(formatter, " for device {device} at {monotonic_ns} ns")
+        write!(formatter, " at {monotonic_ns} ns")
     }
 }
 
