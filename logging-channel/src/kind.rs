@@ -88,6 +88,16 @@ impl Kind {
         self as u16
     }
 
+    /// The kind as which its records are read: another one where it is no longer written.
+    #[must_use]
+    pub fn read_as(self) -> Self {
+        match self {
+            Self::ShortEvent => Self::Event,
+            Self::ShortOutput => Self::Output,
+            kind => kind,
+        }
+    }
+
     /// Whether it is a log entry; else it is a channel message.
     #[must_use]
     pub fn is_entry(self) -> bool {

@@ -314,11 +314,11 @@ fn show_bytes(formatter: &mut fmt::Formatter<'_>, name: &str, digits: &str) -> f
     write!(formatter, "{name} {} bytes {shown}{more}", digits.len() / 2)
 }
 
-/// The kind called `name` in a view, if it is one of an entry.
+/// The kind called `name` in a view, if it is one that entries have once they are read.
 #[must_use]
 pub fn entry_kind_named(name: &str) -> Option<Kind> {
     Kind::ALL
         .iter()
         .copied()
-        .find(|kind| kind.is_entry() && kind.name() == name)
+        .find(|kind| kind.is_entry() && kind.read_as() == *kind && kind.name() == name)
 }
