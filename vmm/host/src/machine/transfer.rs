@@ -25,7 +25,7 @@ use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use lockstep_core::machine::saved::{Page, SavedMachine};
 use lockstep_core::replica::LiveDoor;
 use lockstep_core::replica::transfer::{
-    Capture, Copies, Next, NoRoom, PAUSE_PAGES_MAX, Round, Rounds, SLICE_PAGES, Sender,
+    Capture, Copies, Next, NoRoom, PAUSE_PAGES_MAX, Round, Rounds, Sender,
 };
 use lockstep_kvm::dirty::given;
 use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
@@ -326,16 +326,16 @@ impl Sending {
         self.progress.pages_left.store(round.left(), Ordering::Relaxed);
         let mut written = PageSet::default();
         let sent_before = sender.pages_sent();
-        let mut look_at = sent_before + SLICE_PAGES;
+        let mut judged_at = sent_before + rounds.judged_after();
         while let Some(pages) = round.next_pages() {
             self.progress.pages_left.store(round.left(), Ordering::Relaxed);
             self.pages(sender, pages)?;
-            if sender.pages_sent() < look_at {
+            if sender.pages_sent() < judged_at {
                 continue;
             }
-            look_at += SLICE_PAGES;
+            judged_at += rounds.judged_after();
             written.add(&logging.take()?);
-            if rounds.is_hopeless(sender.pages_sent() - sent_before, written.len()) {
+            if Rounds::is_hopeless(sender.pages_sent() - sent_before, written.len()) {
                 written.add(&round.into_rest());
                 rounds.copy_from_now_on(written.len());
                 break;

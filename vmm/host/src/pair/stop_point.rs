@@ -84,7 +84,7 @@ pub enum Step {
     BeforeCapture,
     /// The vCPU stands, and the machine is saved. Holder.
     Saved,
-    /// The last pages are copied, or the machine is forked, and nobody was told of it. Holder.
+    /// The last pages are copied, and nobody was told of it. Holder.
     Captured,
     /// The role machine knows of the capture. Holder.
     SavedAt,

@@ -33,7 +33,7 @@ mod tests;
 pub use copies::{Copies, NoRoom};
 pub use error::TransferError;
 pub use receiver::{Received, Receiver, Taken};
-pub use rounds::{Next, PAUSE_PAGES_MAX, ROUNDS_MAX, Rounds, SLICE_PAGES};
+pub use rounds::{Next, PAUSE_PAGES_MAX, ROUNDS_MAX, Rounds};
 pub use sender::{PAGES_PER_RECORD, Round, Sender};
 
 use crate::machine::saved::SavedMachine;

@@ -38,8 +38,8 @@ const DECLINED_MAX: u32 = 3;
 /// Pauses of one transfer. A pause copies some 3,000 pages: 262 of them copy 786,432 pages, and
 /// four times as many leave as much for what was written in between.
 pub const PAUSES_MAX: u32 = 1024;
-/// Pages between two looks at the log within a round over the channel: half a second at 1 Gbit/s.
-pub const SLICE_PAGES: u64 = 16_384;
+/// Pages that are sent at least before a round can be found useless: 128 MiB, a second at 1 Gbit/s.
+const JUDGED_PAGES_MIN: u64 = 32_768;
 
 /// The next step of a transfer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,13 +85,20 @@ impl Rounds {
         self.made
     }
 
-    /// True if a round over the channel, of which `sent` pages were sent, is to be ended early,
-    /// because the guest has meanwhile written `written` other pages: those would only be sent
-    /// again. Half of the round is enough to know: a guest that has just filled some memory, and
-    /// rests, is not what this is for.
+    /// Pages of a round over the channel after which it is to be asked again whether it
+    /// [is hopeless](Self::is_hopeless). A look at the log costs the guest a fault for each page that
+    /// it writes again, so there are three of them at most. A guest that only fills some memory is not
+    /// what they are for.
     #[must_use]
-    pub fn is_hopeless(&self, sent: u64, written: u64) -> bool {
-        sent >= self.before / 4 && sent >= 2 * SLICE_PAGES && written > sent - sent / 4
+    pub fn judged_after(&self) -> u64 {
+        JUDGED_PAGES_MIN.max(self.before / 4)
+    }
+
+    /// True if a round is to be ended early: the guest has written `written` pages while `sent` were
+    /// sent, and about as many would be left after it as it began with.
+    #[must_use]
+    pub fn is_hopeless(sent: u64, written: u64) -> bool {
+        written > sent - sent / 4
     }
 
     /// From here on pages are copied: the round over the channel was ended, or is not wanted.
@@ -203,13 +210,13 @@ mod tests {
 
     #[test]
     fn a_round_is_hopeless_when_the_guest_writes_as_fast_as_it_is_sent() {
-        let rounds = Rounds::begun(262_144);
-        assert!(!rounds.is_hopeless(65_535, 65_535), "too early to know");
-        assert!(!rounds.is_hopeless(65_536, 49_152));
-        assert!(rounds.is_hopeless(65_536, 49_153));
-        assert!(
-            !Rounds::begun(16_384).is_hopeless(16_384, 16_384),
-            "it is over anyway"
-        );
+        assert!(!Rounds::is_hopeless(65_536, 49_152));
+        assert!(Rounds::is_hopeless(65_536, 49_153));
+    }
+
+    #[test]
+    fn a_round_is_judged_three_times_and_a_short_one_never() {
+        assert_eq!(Rounds::begun(262_144).judged_after(), 65_536);
+        assert!(Rounds::begun(16_384).judged_after() > 16_384);
     }
 }
