@@ -365,10 +365,10 @@ fn header() {
 fn print(row: &Value) {
     let number = |key: &str| row[key].as_f64().unwrap_or(f64::NAN);
     println!(
-        "{:6} {:8.0} {:6} | {:7.1} {:7.1} | {:7.1} {:7.1} | {:7.1} {:5.1} | {:8.0} {:5.0} {:8.0} | {:6.2} {:6.2} | {:7.1} {:7.1} | {:5.0} {:5.0} | {:5.0} {:5.0}",
-        row["memory_mib"],
+        "{:6.0} {:8.0} {:6.0} | {:7.1} {:7.1} | {:7.1} {:7.1} | {:7.1} {:5.1} | {:8.0} {:5.0} {:8.0} | {:6.2} {:6.2} | {:7.1} {:7.1} | {:5.0} {:5.0} | {:5.0} {:5.0}",
+        number("memory_mib"),
         number("pages_a_second_written"),
-        row["transfer_mbit"],
+        number("transfer_mbit"),
         number("pause_ms"),
         number("pause_ms_max"),
         number("longest_turn_ms"),
