@@ -82,8 +82,8 @@ fn crates(files: &[(String, String)]) -> Vec<BTreeMap<Module, (&str, &str)>> {
         .collect();
     let mut crates: BTreeMap<&str, BTreeMap<Module, (&str, &str)>> = BTreeMap::new();
     for (path, text) in files {
-        let above = path.match_indices('/').map(|(at, _)| &path[..at]);
-        let Some(root) = above.filter(|folder| roots.contains(folder)).last() else {
+        let mut above = path.rmatch_indices('/').map(|(at, _)| &path[..at]);
+        let Some(root) = above.find(|folder| roots.contains(folder)) else {
             continue;
         };
         let module = module_of(&path[root.len() + 1..]);
