@@ -8,6 +8,7 @@
 //! ```
 
 use crate::code::{Code, Register};
+pub use crate::moving::MAC;
 use crate::moving::{Mover, run_to_end};
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
@@ -52,9 +53,6 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 pub const TICKS: u64 = 0x1122_3344_5566_7788;
 pub const RANDOM: u64 = 0xa7a6_a5a4_a3a2_a1a0;
-
-/// Ethernet address of the machine.
-pub const MAC: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
 
 /// The privilege level in which the code runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,5 @@
 //! Moving a machine: saved, written, read, and built again over a virtual machine of its own.
 
-use crate::guest::MAC;
 use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::run::Pause;
@@ -9,6 +8,9 @@ use lockstep_core::machine::{Ended, Machine};
 use lockstep_kvm::kick::KickTimer;
 use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
 use std::time::Duration;
+
+/// Ethernet address of the machine.
+pub const MAC: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
 
 /// Runs to the end, on another machine wherever `mover` says so. The last machine, how it ended,
 /// and how many moves there were.
