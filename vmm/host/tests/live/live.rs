@@ -1,8 +1,9 @@
 //! A live machine on a thread of its own, with a log in memory, and its replay from where it was
 //! captured.
 
-use crate::guest::{MAC, write_tables};
-use lockstep_core::machine::devices::{Board, Devices};
+use crate::guest::write_tables;
+use crate::moving::board;
+use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Policy;
 use lockstep_core::machine::{Ended, Machine, boot, image, memory};
@@ -141,7 +142,7 @@ impl Guest {
             digest_interval_exits: DIGEST_INTERVAL_EXITS,
             window_exits: false,
         };
-        let devices = Devices::new(&Board::small(MAC).unwrap()).unwrap();
+        let devices = Devices::new(&board()).unwrap();
         Machine::new(cpu, memory, devices, loaded.sites, policy)
     }
 }
@@ -281,7 +282,7 @@ pub fn replay(clock: ClockKind, received: Received, items: &[Item]) -> (Ended, D
     );
     let mut door: Standby<Rest, World, Log> = Standby::new(replayer, None);
     let cpu = Vm::new(&host, memory.clone()).unwrap().cpu(0, clock).unwrap();
-    let mut machine = Machine::restore(cpu, memory, &Board::small(MAC).unwrap(), &machine).unwrap();
+    let mut machine = Machine::restore(cpu, memory, &board(), &machine).unwrap();
     let ended = machine.run(&mut door).unwrap();
     let digest = memory::digest(machine.memory()).unwrap();
     (ended, digest)

@@ -1,7 +1,8 @@
 //! Ports and device memory, in every size and in both rings.
 
 use crate::code::{Code, Register};
-use crate::guest::{BOTH, MAC, RESULTS, Ring, host, result_at, run};
+use crate::guest::{BOTH, RESULTS, Ring, host, result_at, run};
+use crate::moving::MAC;
 use Register::{Rax, Rbx, Rcx, Rdx};
 use lockstep_core::machine::devices::board::small;
 use lockstep_logging_channel::{EndReason, OutputTarget};

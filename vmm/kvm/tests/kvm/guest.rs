@@ -8,9 +8,8 @@
 //! ```
 
 use crate::code::{Code, Register};
-pub use crate::moving::MAC;
-use crate::moving::{Mover, run_to_end};
-use lockstep_core::machine::devices::{Board, Devices};
+use crate::moving::{Mover, board, run_to_end};
+use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::{Pause, Policy};
@@ -285,7 +284,7 @@ fn run_moving_digested(
         digest_interval_exits,
         window_exits: false,
     };
-    let devices = Devices::new(&Board::small(MAC).unwrap()).unwrap();
+    let devices = Devices::new(&board()).unwrap();
     let machine = Machine::new(cpu, memory, devices, loaded.sites, policy);
     let late = Arc::new(AtomicBool::new(false));
     let mut door = FixedDoor {

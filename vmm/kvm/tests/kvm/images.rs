@@ -1,9 +1,9 @@
 //! The guest images on machines that move: the same outputs, digests and memory as on one machine.
 
-use crate::guest::{MAC, asks_for_address, host, skip, stop_if, watched};
-use crate::moving::{Kicks, Mover, run_to_end};
+use crate::guest::{asks_for_address, host, skip, stop_if, watched};
+use crate::moving::{Kicks, Mover, board, run_to_end};
+use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::board::small;
-use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness, Takes};
 use lockstep_core::machine::run::{Pause, Policy};
 use lockstep_core::machine::{Machine, boot, image, memory};
@@ -133,7 +133,7 @@ fn run(host: &Host, name: &str, command_line: &str, mover: &mut dyn Mover) -> Op
         digest_interval_exits: DIGEST_INTERVAL_EXITS,
         window_exits: false,
     };
-    let devices = Devices::new(&Board::small(MAC).unwrap()).unwrap();
+    let devices = Devices::new(&board()).unwrap();
     let machine = Machine::new(cpu, memory, devices, loaded.sites, policy);
     let mut world = World::default();
     let late = world.late.clone();

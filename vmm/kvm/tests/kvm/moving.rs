@@ -12,6 +12,11 @@ use std::time::Duration;
 /// Ethernet address of the machine.
 pub const MAC: [u8; 6] = [0x02, 0x11, 0x22, 0x33, 0x44, 0x55];
 
+/// The board of the machine, before a move and after it.
+pub fn board() -> Board {
+    Board::small(MAC).unwrap()
+}
+
 /// Runs to the end, on another machine wherever `mover` says so. The last machine, how it ended,
 /// and how many moves there were.
 pub fn run_to_end(
@@ -42,7 +47,7 @@ fn moved(host: &Host, clock: ClockKind, mut machine: Machine<KvmCpu>) -> Machine
     drop(machine);
     let (read, memory) = stream::read(&mut bytes.as_slice(), memory_bytes).unwrap();
     let cpu = Vm::new(host, memory.clone()).unwrap().cpu(0, clock).unwrap();
-    let mut machine = Machine::restore(cpu, memory, &Board::small(MAC).unwrap(), &read).unwrap();
+    let mut machine = Machine::restore(cpu, memory, &board(), &read).unwrap();
     assert_eq!(
         machine.save().unwrap(),
         saved,
