@@ -1,6 +1,6 @@
 //! A log in which one thing is not what was recorded: the replay stops there, and says what differs.
 
-use lockstep_logging_channel::{Body, Digest, EndReason, Entry, EventKind, Value};
+use lockstep_logging_channel::{Body, DeviceId, Digest, EndReason, Entry, EventKind, Value};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep, logs};
 use std::path::Path;
@@ -107,7 +107,7 @@ fn another_output_is_named() {
         }
         _ => false,
     };
-    let (sequence, ended) = expect_divergence(change, "output");
+    let (sequence, ended) = expect_divergence(change, "output (device 3, serial console)");
     assert!(names_entry(&ended, sequence), "{ended}");
 }
 
@@ -169,8 +169,22 @@ fn an_event_elsewhere_is_named() {
         }
         _ => false,
     };
-    let (_, ended) = expect_divergence(change, "execution point");
+    let (_, ended) = expect_divergence(change, "execution point (device 1, interval timer)");
     ended.expect_named(&["exit "]);
+}
+
+#[test]
+fn an_event_at_a_device_that_takes_no_such_thing_is_named() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let change = |entry: &mut Entry| match &mut entry.body {
+        Body::Event(event) if event.kind == EventKind::Timer => {
+            event.device = DeviceId(4);
+            true
+        }
+        _ => false,
+    };
+    let (sequence, ended) = expect_divergence(change, "event (device 4, network device)");
+    assert!(names_entry(&ended, sequence), "{ended}");
 }
 
 #[test]
