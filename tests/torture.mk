@@ -7,7 +7,7 @@ TORTURE_LOCKSTEP := $(TORTURE)/lockstep$(if $(MUTANT),-mutants)
 
 # Defects that real pairs show within a few rounds, some of them in rounds of one kind: NAME/KIND.
 TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTestAndSet TakeLostForWon \
-	IgnoreLease/stop-primary@primary:before-acknowledge \
+	IgnoreLease/far-blackhole-to-backup@time \
 	GoLiveEarly/hold-replay-kill-primary@backup:replay \
 	ForgetUnreleased/slow-kill-primary@time \
 	DoNotWaitOutLease/slow-damage-to-backup@time \

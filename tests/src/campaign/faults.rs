@@ -1,7 +1,7 @@
 //! The pair of a round in the hands of its plan: what kills, stops, cuts and takes away, and what undoes it later.
 
 use super::kind::{Fault, Side};
-use super::plan::{SLOW_BEFORE_MS, SLOW_MS};
+use super::plan::{FAR_BEFORE_MS, FAR_GROWS_MS, FAR_MS, SLOW_BEFORE_MS, SLOW_MS};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{Cable, Hosts};
 use crate::harness::proxy::Toward;
@@ -117,6 +117,12 @@ impl<'a> Subject<'a> {
                 self.blackhole(None, mended_after_ms);
             }
             Fault::Isolate(side) => self.isolate(side, lasts_ms),
+            Fault::FarBlackholeToBackup => {
+                let (far, grows_for) = (Duration::from_millis(FAR_MS), Duration::from_millis(FAR_GROWS_MS));
+                self.pair.proxy().delay(Toward::Primary, far, grows_for);
+                let fault = Fault::Blackhole(Some(Side::Backup));
+                self.undo_after(FAR_BEFORE_MS, Undo::Do(fault));
+            }
             Fault::SlowKillPrimary => self.slow_and_then(Fault::Kill(Side::Primary)),
             Fault::SlowDamageToBackup => self.slow_and_then(Fault::Damage(Side::Backup)),
             Fault::SlowBlackholeToBackup => self.slow_and_then(Fault::Blackhole(Some(Side::Backup))),
@@ -128,7 +134,7 @@ impl<'a> Subject<'a> {
 
     fn slow_and_then(&mut self, fault: Fault) {
         let delay = Duration::from_millis(SLOW_MS);
-        self.pair.proxy().delay(Toward::Primary, delay);
+        self.pair.proxy().delay(Toward::Primary, delay, Duration::ZERO);
         self.undo_after(SLOW_BEFORE_MS, Undo::Do(fault));
     }
 

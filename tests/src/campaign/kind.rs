@@ -39,6 +39,9 @@ pub enum Fault {
     SlowDamageToBackup,
     /// The same, and then what goes to the backup is swallowed.
     SlowBlackholeToBackup,
+    /// What goes to the primary comes later and later, until every answer is older than the
+    /// timeout: it has no lease any more. Then what goes to the backup is swallowed.
+    FarBlackholeToBackup,
     /// The backup's vCPU rests at the point, for longer than anything else takes, and then the
     /// primary is killed: the backup has acknowledged what it has not replayed.
     HoldReplayKillPrimary,
@@ -71,10 +74,11 @@ impl Fault {
     ];
 
     /// Those that come at a time only, because they begin a while before.
-    pub const SLOW: [Self; 3] = [
+    pub const SLOW: [Self; 4] = [
         Self::SlowKillPrimary,
         Self::SlowDamageToBackup,
         Self::SlowBlackholeToBackup,
+        Self::FarBlackholeToBackup,
     ];
 
     /// Whether its length is drawn.
@@ -127,6 +131,7 @@ impl fmt::Display for Fault {
             Self::SlowKillPrimary => formatter.write_str("slow-kill-primary"),
             Self::SlowDamageToBackup => formatter.write_str("slow-damage-to-backup"),
             Self::SlowBlackholeToBackup => formatter.write_str("slow-blackhole-to-backup"),
+            Self::FarBlackholeToBackup => formatter.write_str("far-blackhole-to-backup"),
             Self::HoldReplayKillPrimary => formatter.write_str("hold-replay-kill-primary"),
         }
     }

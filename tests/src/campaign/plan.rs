@@ -70,6 +70,14 @@ pub const TIMEOUT_MS: u64 = 500;
 pub const SLOW_MS: u64 = 200;
 /// How long a channel was slow, or a replay has rested, before the rest of the fault comes.
 pub const SLOW_BEFORE_MS: u64 = 300;
+/// By how much a channel is longer at last in a far fault: longer than the timeout.
+pub const FAR_MS: u64 = TIMEOUT_MS * 8 / 5;
+/// How long that grows: a sign of life then comes three times as rarely, which is no silence.
+pub const FAR_GROWS_MS: u64 = TIMEOUT_MS * 4 / 5;
+/// How long after its beginning the rest of a far fault comes. The backup claims a timeout later,
+/// and what it has said before comes for [`FAR_MS`]: both before the primary has been without its
+/// lease for twice the timeout, and goes on alone.
+pub const FAR_BEFORE_MS: u64 = TIMEOUT_MS * 6 / 5;
 /// How long the vCPU of a backup rests: until long after the primary was killed.
 const HOLD_MS: u64 = 1_200;
 
@@ -136,6 +144,7 @@ impl Plan {
             | Fault::SlowKillPrimary
             | Fault::SlowDamageToBackup
             | Fault::SlowBlackholeToBackup
+            | Fault::FarBlackholeToBackup
             | Fault::HoldReplayKillPrimary
             | Fault::Isolate(None) => true,
             Fault::KillWhileOtherStopped(side) => side != winner,

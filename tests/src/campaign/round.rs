@@ -7,6 +7,7 @@ use super::faults::Subject;
 use super::kind::{Fault, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
+use super::web::{MUTANT, STOP_POINT};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{self, ARP_WITNESS, Hosts};
 use crate::harness::{Guest, PairSpec};
@@ -28,10 +29,6 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Answers to each client before the round takes a time, and after it is clear who goes on.
 const ANSWERS_BEFORE: u64 = 5;
 const ANSWERS_AFTER: u64 = 20;
-/// Where a process is told its stop point, as the product names it.
-const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
-/// A defect that one side is to have.
-const MUTANT: &str = "LOCKSTEP_MUTANT";
 
 /// Runs the round of `plan` and judges it. `mutant`: a defect that both sides are to have. A round
 /// that needs a host for each side runs among namespaces, or not at all where there can be none,

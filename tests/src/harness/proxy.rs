@@ -57,6 +57,28 @@ pub struct Traffic {
     acknowledgements_held: u64,
 }
 
+/// A wire that becomes longer for a while, and stays as long.
+#[derive(Clone, Copy, Debug)]
+struct Delay {
+    begun: Instant,
+    grows_for: Duration,
+    grown: Duration,
+}
+
+impl Delay {
+    /// When what comes now is to be passed on.
+    fn due(self) -> Instant {
+        let now = Instant::now();
+        let since = now.duration_since(self.begun);
+        if since >= self.grows_for {
+            return now + self.grown;
+        }
+        now + self
+            .grown
+            .mul_f64(since.as_secs_f64() / self.grows_for.as_secs_f64())
+    }
+}
+
 /// What comes later over a wire that has become long.
 #[derive(Debug)]
 enum Delayed {
@@ -72,7 +94,7 @@ struct Direction {
     holds_acknowledgements: bool,
     held: Vec<(Option<Passing>, Vec<u8>)>,
     /// How much later what comes this way is passed on.
-    delay: Option<Duration>,
+    delay: Option<Delay>,
     delayed: VecDeque<(Instant, Delayed)>,
     /// The newest heartbeat that came this way, as bytes.
     heartbeat: Vec<u8>,
@@ -188,7 +210,7 @@ impl Wire {
         match direction.delay {
             Some(delay) => {
                 let delayed = Delayed::Record(Box::new(record.clone()), bytes.to_vec());
-                direction.delayed.push_back((Instant::now() + delay, delayed));
+                direction.delayed.push_back((delay.due(), delayed));
             }
             None => direction.take(toward, &self.traffic, record, bytes),
         }
@@ -197,9 +219,7 @@ impl Wire {
     fn end(&self, toward: Toward) {
         let mut direction = lock(self.direction(toward));
         match direction.delay {
-            Some(delay) => direction
-                .delayed
-                .push_back((Instant::now() + delay, Delayed::End)),
+            Some(delay) => direction.delayed.push_back((delay.due(), Delayed::End)),
             None => direction.end(),
         }
     }
@@ -282,9 +302,14 @@ impl Proxy {
         lock(self.wire.direction(toward)).cut = true;
     }
 
-    /// From now on, for ever, everything in this direction is passed on so much later.
-    pub fn delay(&self, toward: Toward, delay: Duration) {
-        lock(self.wire.direction(toward)).delay = Some(delay);
+    /// From now on, for ever, everything in this direction is passed on so much later. The delay
+    /// grows for a while.
+    pub fn delay(&self, toward: Toward, grown: Duration, grows_for: Duration) {
+        lock(self.wire.direction(toward)).delay = Some(Delay {
+            begun: Instant::now(),
+            grows_for,
+            grown,
+        });
         let wire = Arc::downgrade(&self.wire);
         // Ends with the wire.
         thread::spawn(move || {

@@ -35,8 +35,10 @@ struct Chain<'a> {
     holder: usize,
     generation: u32,
     bridges: Vec<(usize, Bridge)>,
-    /// Of each side: how often it has listened when its newest bridge was opened.
+    /// Of each side: how often it had listened when its newest bridge was opened.
     listened: BTreeMap<usize, usize>,
+    /// Of each side: how often it had armed a newcomer when its newest bridge was closed.
+    armed: BTreeMap<usize, usize>,
 }
 
 /// Runs the chain of `plan` and judges it. `mutant`: a defect that all sides are to have.
@@ -62,6 +64,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         generation: 1,
         bridges: Vec::new(),
         listened: BTreeMap::new(),
+        armed: BTreeMap::new(),
     };
     let driven = catch_unwind(AssertUnwindSafe(|| chain.run()));
     let Chain {
@@ -120,8 +123,9 @@ impl Chain<'_> {
         self.look();
         for (number, link) in self.plan.links.iter().enumerate() {
             let backup = self.join(number, link);
+            let armed = (self.holder, self.generation);
             self.served();
-            if self.course.gone || !self.lose(link, backup) {
+            if !self.lose(link, armed, backup) {
                 return;
             }
             self.served();
@@ -143,6 +147,12 @@ impl Chain<'_> {
         }
         if !self.web.is_running(self.holder) {
             return;
+        }
+        let armed = self.web.count(self.holder, "armed");
+        let known = self.armed.entry(self.holder).or_default();
+        if armed > *known {
+            *known = armed;
+            self.close_bridge();
         }
         let listened = self.web.count(self.holder, "listening");
         let known = self.listened.entry(self.holder).or_default();
@@ -187,7 +197,7 @@ impl Chain<'_> {
         let armed = self.web.count(self.holder, "armed");
         let mut newcomer = self.web.start(&Starting::replica(point));
         let (mut started, mut troubled, mut stopped) = (1, false, false);
-        let (mut holder, mut armed_before) = (self.holder, armed);
+        let (mut since, mut armed_before) = ((self.holder, self.generation), armed);
         self.wait(&format!("link {number}: a newcomer is armed"), |chain| {
             // Before anything goes on by itself.
             if !stopped && chain.stands_at_its_point(newcomer, link) {
@@ -205,10 +215,11 @@ impl Chain<'_> {
             if !troubled && chain.trouble_the_channel(link) {
                 troubled = true;
             }
-            if chain.holder != holder {
+            if (chain.holder, chain.generation) != since {
                 // The holder went on alone meanwhile, or lost to a newcomer that was armed.
-                chain.course.early = true;
-                (holder, armed_before) = (chain.holder, chain.web.count(chain.holder, "armed"));
+                chain.course.early |= matches!(link.trouble, Trouble::None);
+                since = (chain.holder, chain.generation);
+                armed_before = chain.web.count(chain.holder, "armed");
             }
             if !chain.web.is_running(newcomer) && newcomer != chain.holder || newcomer == chain.holder {
                 assert!(
@@ -264,20 +275,18 @@ impl Chain<'_> {
         true
     }
 
-    /// One side is lost; the other goes on in the next generation. Says whether there is a machine
-    /// left.
-    fn lose(&mut self, link: &Link, backup: usize) -> bool {
+    /// One of the two that were armed in `generation` is lost; the other goes on in the next. Says
+    /// whether there is a machine left.
+    fn lose(&mut self, link: &Link, (holder, generation): (usize, u32), backup: usize) -> bool {
         let protected = Instant::now() + Duration::from_millis(link.protected_ms);
         while Instant::now() < protected {
             self.look();
             thread::sleep(LOOK);
         }
-        self.close_bridge();
-        let (holder, generation) = (self.holder, self.generation);
         let newest = self.web.claims().pop().map_or(0, |claim| claim.generation);
         if newest > generation {
-            // It has come about by itself: that is a link as well.
-            self.course.early = true;
+            // It has come about by itself, or the trouble came with the arming: a link as well.
+            self.course.early |= matches!(link.trouble, Trouble::None);
         } else {
             self.strike(link, holder, backup);
         }
