@@ -211,6 +211,39 @@ fn a_holder_that_stops_giving_signs_is_told() {
     assert_eq!(sighting(6_000, &seen(2)), silent);
 }
 
+/// Times of two hosts are for people.
+#[test]
+fn no_wall_time_decides() {
+    let written = |mut reading: Reading, at: u64| {
+        reading
+            .newest
+            .iter_mut()
+            .for_each(|claim| claim.party.written_unix_s = at);
+        let backups = reading.backups.iter_mut();
+        backups.for_each(|(backup, _)| backup.party.written_unix_s = u64::MAX - at);
+        reading.ended.iter_mut().for_each(|ended| ended.at_unix_s = at);
+        reading
+    };
+    let readings = [
+        held(),
+        seen(1),
+        dead(Vec::new()),
+        dead(vec![backup(2, false)]),
+        Reading {
+            ended: ended(9),
+            ..held()
+        },
+    ];
+    for (reading, afresh) in readings
+        .iter()
+        .flat_map(|reading| [(reading, false), (reading, true)])
+    {
+        // What a decision names has its wall time; what it is does not.
+        let sort = |at| std::mem::discriminant(&starter(afresh).decide(0, &written(reading.clone(), at)));
+        assert_eq!(sort(0), sort(u64::MAX));
+    }
+}
+
 #[test]
 fn a_store_that_says_two_things_is_refused() {
     let table = [
