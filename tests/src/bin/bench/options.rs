@@ -53,8 +53,14 @@ impl Options {
             let setting = argument.split_once('=');
             let understood = match (argument.as_str(), setting) {
                 ("full", _) => Some(()),
-                ("channel", _) => Some(options.only = Some(Only::Channel)),
-                ("healing", _) => Some(options.only = Some(Only::Healing)),
+                ("channel", _) => {
+                    options.only = Some(Only::Channel);
+                    Some(())
+                }
+                ("healing", _) => {
+                    options.only = Some(Only::Healing);
+                    Some(())
+                }
                 (_, Some((name, value))) => options.healing.set(name, value),
                 _ => None,
             };
