@@ -7,7 +7,7 @@
 use crate::harness::Proxy;
 use std::fs;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -78,7 +78,7 @@ impl Drop for Bridge {
 }
 
 /// A wire for `newcomer`, unless its holder is gone.
-fn wire(path: &PathBuf, holder: &PathBuf, newcomer: UnixStream) -> Option<Arc<Proxy>> {
+fn wire(path: &Path, holder: &Path, newcomer: UnixStream) -> Option<Arc<Proxy>> {
     newcomer.set_nonblocking(false).ok()?;
     let holder = UnixStream::connect(holder).ok()?;
     Some(Arc::new(Proxy::between(path, newcomer, holder)))

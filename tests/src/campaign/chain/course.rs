@@ -221,7 +221,7 @@ impl Chain<'_> {
                 since = (chain.holder, chain.generation);
                 armed_before = chain.web.count(chain.holder, "armed");
             }
-            if !chain.web.is_running(newcomer) && newcomer != chain.holder || newcomer == chain.holder {
+            if newcomer == chain.holder || !chain.web.is_running(newcomer) {
                 assert!(
                     started < NEWCOMERS_MAX,
                     "newcomers come to nothing: {}",
