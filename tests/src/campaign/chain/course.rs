@@ -228,6 +228,7 @@ impl Chain<'_> {
                     chain.account()
                 );
                 started += 1;
+                chain.course.met += usize::from(chain.web.sides[newcomer].killed);
                 newcomer = chain.web.start(&Starting::replica(None));
             }
             chain.web.count(chain.holder, "armed") > armed_before
