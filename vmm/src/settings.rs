@@ -4,9 +4,9 @@
 //! [`Settings`] is what was said, [`Configuration`] is what holds.
 
 use crate::status::CommandError;
+use lockstep_host::configuration::Pace;
 use lockstep_host::configuration::{Configuration, PairConfiguration};
 use lockstep_host::error::RunError;
-use lockstep_host::pair::sending::Pace;
 use lockstep_host::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
 use lockstep_network::Attachment;

@@ -27,9 +27,6 @@ pub const CONSOLES: [DeviceId; 2] = [DeviceId(1), DeviceId(2)];
 /// Its network device.
 pub const NETWORK: DeviceId = DeviceId(3);
 
-/// Exits of a request that computes.
-const COMPUTING_EXITS: u32 = 12;
-
 /// Most clients.
 pub const CLIENTS_MAX: usize = 4;
 
@@ -405,9 +402,8 @@ impl Guest {
             self.work.push_back(Work::Note);
         }
         if matches!(self.chain % 8, 3 | 6) {
-            // The counter is read last, a while after the clock: a machine that goes on has to know
-            // of both.
-            self.work.extend((0..COMPUTING_EXITS).map(|_| Work::Compute));
+            // A while after the clock: who goes on has to know of both.
+            self.work.extend((0..12).map(|_| Work::Compute));
             self.work.push_back(Work::AskTsc);
         }
     }

@@ -304,15 +304,6 @@ pub const CIRCLES: &[Allowed] = &[
         why: "the states of one machine lead to each other, and each has a file",
     },
     Allowed {
-        within: &[
-            "vmm/host/src/configuration.rs",
-            "vmm/host/src/machine/plan.rs",
-            "vmm/host/src/pair/",
-        ],
-        why: "it is not untied yet: a configuration names types of the pair (Pace, WitnessAddress), meeting has constants \
-              of reception, and reports are made where they are told",
-    },
-    Allowed {
         within: &["tests/src/simulator/"],
         why: "the world steps its nodes, which act on the world",
     },

@@ -1,6 +1,5 @@
 //! What a machine is run with: settings as they hold, whoever said them.
 
-use crate::pair::sending::Pace;
 use crate::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
 use lockstep_network::Attachment;
@@ -55,4 +54,11 @@ pub struct PairConfiguration {
     pub ask_for_retransmission: bool,
     /// Where reports go.
     pub report: Option<PathBuf>,
+}
+
+/// Bound on the bandwidth of a transfer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pace {
+    /// Bytes a second; none for as many as the channel takes.
+    pub bytes_per_second: Option<u64>,
 }

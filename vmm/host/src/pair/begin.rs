@@ -12,22 +12,19 @@ use super::identity::{Identity, Wish};
 use super::joinable::joinable;
 use super::launch::{Beginning, Launch};
 use super::listening;
-use super::meeting::{self, CONNECT_PATIENCE, Found, PairSettings, find_primary, settings};
-use super::meeting::{fresh_name, unless_stopped};
+use super::meeting::{Meeting, Met, PairSettings, find_primary, settings, unless_stopped};
 use super::newcomers::Welcoming;
-use super::receiving::{NotReceived, receive};
 use super::replica;
 use super::report::Reporter;
-use super::stop_point::{self, Step, pass};
+use super::stop_point;
 use super::storage::{self, Storage};
+use super::terms::{self, CONNECT_PATIENCE, fresh_name};
 use super::witness::Witnesses;
 use crate::configuration::Configuration;
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::outside::{Outsides, Signals};
 use lockstep_core::replica::role::Config;
-use lockstep_logging_channel::transport::Address;
-use lockstep_logging_channel::{Environment, Generation};
 use lockstep_process::status::Status;
 use lockstep_shared_disk::MachineId;
 use std::path::Path;
@@ -54,26 +51,6 @@ impl Side {
             Self::Replica { .. } => "replica",
         }
     }
-}
-
-/// Beginning of a side, with the pair and the generation of its machine.
-pub(super) struct Met {
-    pub pair: [u8; 16],
-    pub generation: Generation,
-    pub beginning: Beginning,
-}
-
-/// Values that the two sides compare, and settings by which this one looks for the other.
-pub(super) struct Meeting<'a> {
-    pub plan: &'a Plan,
-    pub configuration: &'a Configuration,
-    pub settings: &'a PairSettings,
-    /// Name of the shared storage.
-    pub storage: [u8; 16],
-    /// The machine in the store.
-    pub identity: &'a Identity,
-    /// Address at which this side can be joined.
-    pub listens: &'a Address,
 }
 
 /// Runs one side of a pair.
@@ -142,7 +119,7 @@ pub async fn begin(
     };
     let welcoming = Welcoming {
         address: listens.clone(),
-        environment: meeting::environment(&plan, configuration, storage, pair)?,
+        environment: terms::environment(&plan, configuration, storage, pair)?,
         config,
     };
     let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
@@ -188,11 +165,6 @@ async fn opened(
 }
 
 impl Meeting<'_> {
-    /// Environment that the two sides compare, with the name of the pair.
-    pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, RunError> {
-        meeting::environment(self.plan, self.configuration, self.storage, pair)
-    }
-
     /// Finds the primary, at the address that was given or where the store says that it is; adopts
     /// the pair's name, and receives the machine if it runs already. `stand_by` is told the name.
     async fn as_backup(
@@ -213,27 +185,5 @@ impl Meeting<'_> {
         let met = unless_stopped(joining, signals).await?;
         met.iter().for_each(|met| stand_by(met.pair));
         Ok(met)
-    }
-
-    /// Takes what there is to take from the holder of the machine.
-    pub(super) async fn join(&self, found: Found, reporter: &mut Reporter) -> Result<Met, NotReceived> {
-        pass(Step::Found);
-        let Found {
-            mut connection,
-            environment: Environment { pair, .. },
-            beginning: from,
-        } = found;
-        let beginning = if from.saved_state {
-            tracing::info!(generation = from.generation.0, "joining the machine that runs");
-            let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
-            Beginning::Newcomer(connection, Box::new(received))
-        } else {
-            Beginning::Backup(connection)
-        };
-        Ok(Met {
-            pair,
-            generation: from.generation,
-            beginning,
-        })
     }
 }

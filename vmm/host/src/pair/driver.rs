@@ -5,98 +5,31 @@ mod carry_out;
 mod halting;
 mod joining;
 
-use super::asking::Asking;
 use super::clock::role_ns;
-use super::feed::Items;
 use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
-use super::holding::Holding;
-use super::journal::Shared;
 use super::last_text;
-use super::link::{Link, was_reset};
-use super::newcomers::{Newcomers, Place};
+use super::link::was_reset;
+use super::newcomers::Place;
+use super::parts::Parts;
 use super::received;
-use super::report::Reporter;
-use super::sending::{Pace, Sending};
 use super::stop_point::{self, Step, pass};
-use super::storage::{Answer, Storage};
-use super::witness::{self, Due, Witnesses};
+use super::witness::{self, Due};
 use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
-use crate::live::Control;
-use crate::machine::MachineThread;
-use crate::outlets::Outlets;
-use crate::outside::{Signals, propose};
-use crossbeam_channel::Sender;
+use crate::outside::propose;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::driving::{Carrying, Hearing, Received, Standing, Turns, telling};
-use lockstep_core::replica::role::{Action, Batch, Closed, Halt, Input, Replica};
+use lockstep_core::replica::role::{Action, Batch, Closed, Halt, Input};
 use lockstep_logging_channel::transport::ChannelError;
-use lockstep_logging_channel::{Generation, Message, Record};
-use lockstep_network::NetworkReceiver;
+use lockstep_logging_channel::{Message, Record};
 use lockstep_process::status::Status;
-use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc;
 
 /// Frames that are taken together where more than one waits: what follows from them leaves in one
 /// write. A bound, so that they do not keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
-
-/// Everything the loop works with.
-pub struct Parts {
-    /// The role machine.
-    pub replica: Replica<Carried, Payload>,
-    /// The connection to the peer.
-    pub link: Link,
-    /// From the vCPU thread.
-    pub from_cpu: mpsc::Receiver<FromCpu>,
-    /// What journal and loop share.
-    pub shared: Arc<Shared>,
-    /// To the replaying vCPU; a primary has none.
-    pub items: Option<Items>,
-    /// The generation to go live in, for the vCPU thread.
-    pub won: Arc<OnceLock<Generation>>,
-    /// Claims.
-    pub storage: Storage,
-    /// Their answers.
-    pub answers: mpsc::UnboundedReceiver<Answer>,
-    /// Where released outputs go.
-    pub outlets: Outlets,
-    /// Frames for the guest.
-    pub frames: NetworkReceiver,
-    /// To the live vCPU.
-    pub frames_in: Sender<Vec<u8>>,
-    /// Arrivals interrupt the guest between exits.
-    pub kicks: bool,
-    /// Orders to the vCPU.
-    pub control: Control,
-    /// SIGTERM and SIGINT.
-    pub signals: Signals,
-    /// The vCPU thread.
-    pub machine: MachineThread,
-    /// Reports.
-    pub reporter: Reporter,
-    /// Stations whose answers show that clients reach this side.
-    pub witnesses: Witnesses,
-    /// What to ask clients for.
-    pub asking: Asking,
-    /// The pair's name.
-    pub pair: [u8; 16],
-    /// Ethernet address of the guest.
-    pub mac: [u8; 6],
-    /// The reception, open while this side acts alone.
-    pub newcomers: Newcomers,
-    /// The transfer to a newcomer.
-    pub sending: Option<Sending>,
-    /// Bandwidth of that.
-    pub pace: Pace,
-    /// The machine in the store.
-    pub holding: Holding,
-    /// Address that the other side is connected from.
-    pub peer: Option<String>,
-}
 
 /// The loop's own state.
 pub struct Driver {

@@ -2,10 +2,10 @@
 
 use super::FromCpu;
 use super::clock::role_ns;
-use super::driver::Parts;
 use super::holding::Holding;
 use super::link::Link;
 use super::newcomers::{Arrival, Newcomers};
+use super::parts::Parts;
 use super::sending::{Lost, Newcomer, Sending};
 use super::storage::Answer;
 use super::turns;

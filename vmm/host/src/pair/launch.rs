@@ -2,19 +2,19 @@
 
 use super::asking::Asking;
 use super::door::CpuSide;
-use super::driver::{Driver, Parts};
+use super::driver::Driver;
 use super::feed;
 use super::holding::Holding;
 use super::journal::{self, Shared};
 use super::link::Link;
-use super::meeting::HANDSHAKE_LIMIT;
 use super::newcomers::{Newcomers, Welcoming};
+use super::parts::Parts;
 use super::report::Reporter;
-use super::sending::Pace;
 use super::stop_point::{Step, pass};
 use super::storage::{Answer, Storage};
+use super::terms::HANDSHAKE_LIMIT;
 use super::witness::Witnesses;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, Pace};
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::machine::thread::{MachineThread, Origin, start_live};

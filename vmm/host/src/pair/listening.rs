@@ -1,8 +1,8 @@
 //! A machine is begun where it can be joined: a side with an address of its own listens there, for a
 //! moment, before it claims. So an address that is wrong or in use leaves nothing in the store.
 
-use super::meeting::{CONNECT_PATIENCE, channel_failed};
 use super::storage::{LOOK_PAUSE, patiently};
+use super::terms::{CONNECT_PATIENCE, channel_failed};
 use crate::error::RunError;
 use lockstep_logging_channel::transport::{Address, ChannelError, Listener};
 use lockstep_shared_disk::{Asked, MachineName, Store};

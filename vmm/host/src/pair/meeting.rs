@@ -1,42 +1,33 @@
 //! How the two sides of a pair find each other: address, environment, shared storage, handshake.
 
+use super::identity::Identity;
+use super::launch;
+use super::receiving::{NotReceived, receive};
 use super::reception::{Reception, ReceptionError};
 use super::report::Reporter;
+use super::stop_point::{Step, pass};
 use super::storage::store;
-use crate::build;
+use super::terms::{
+    self, CONNECT_PATIENCE, MEASURING_LIMIT, channel_failed, check_round_trip, measured, round_trip_fits,
+};
 use crate::configuration::{Configuration, PairConfiguration};
 use crate::error::RunError;
 use crate::machine::Plan;
-use crate::machine::plan::BUILD_FIELD;
 use crate::outside::Signals;
 use lockstep_core::replica::role::{Config, KEPT_BYTES_MAX, RoundTripError};
-use lockstep_kvm::processor::processor;
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
-use lockstep_logging_channel::{Environment, EnvironmentField};
+use lockstep_logging_channel::{Environment, Generation};
 use lockstep_shared_disk::Store;
 use serde_json::json;
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
-/// How long a peer has for its opening, and for taking what it is sent.
-pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// How long the two have to measure their round trip.
-const MEASURING_LIMIT: Duration = Duration::from_secs(5);
-/// Longest time that a backup waits for its primary: to listen, and to answer. Storage that does
-/// not answer at the start has as long.
-pub const CONNECT_PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a backup connects again to a primary that was lost before it answered.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// Name of the field with the identity of the shared storage. It is compared first: a peer that
-/// differs in another field shares it.
-pub(super) const STORAGE_FIELD: &str = "shared storage";
-/// Name of the field with the machine's name.
-pub(super) const NAME_FIELD: &str = "machine name";
 const NS_PER_MS: u64 = 1_000_000;
 
 /// The settings that a pair cannot do without.
@@ -85,76 +76,6 @@ fn channel(text: &str) -> Result<Address, RunError> {
         }
         address => Ok(address),
     }
-}
-
-/// Random bytes for names.
-///
-/// # Errors
-/// The host gives none.
-pub fn fresh_name() -> Result<[u8; 16], RunError> {
-    let mut name = [0; 16];
-    getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
-    Ok(name)
-}
-
-fn hexadecimal(bytes: [u8; 16]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-/// Values that both sides must have the same: the build, the machine, the pair's settings, the
-/// `storage` they reach, and the kind of their network.
-///
-/// # Errors
-/// [`RunError::File`]: the build cannot be named.
-pub fn environment(
-    plan: &Plan,
-    configuration: &Configuration,
-    storage: [u8; 16],
-    pair: [u8; 16],
-) -> Result<Environment, RunError> {
-    let mut environment = plan.environment(pair);
-    environment.informative.retain(|field| field.name != BUILD_FIELD);
-    let field = |name: &str, value: String| EnvironmentField {
-        name: name.to_owned(),
-        value,
-    };
-    // Before the machine's own fields, because two builds may differ in what these say.
-    environment
-        .compared
-        .insert(0, field(BUILD_FIELD, build::name()?.to_owned()));
-    environment.compared.extend([
-        field("host processor", processor()),
-        field("peer timeout in ms", configuration.pair.timeout_ms.to_string()),
-        field("window in bytes", configuration.pair.window_bytes.to_string()),
-        field("lag limit in ms", configuration.pair.lag_ms_max.to_string()),
-        field("kind of network", configuration.network.kind().to_owned()),
-    ]);
-    // First whose machine it is: what else differs between two machines is of no interest.
-    let name = field(NAME_FIELD, configuration.pair.name.to_string());
-    let storage = field(STORAGE_FIELD, hexadecimal(storage));
-    environment.compared.splice(0..0, [storage, name]);
-    Ok(environment)
-}
-
-pub(super) fn channel_failed(why: ChannelError) -> RunError {
-    match why {
-        ChannelError::NobodyAnswers { .. } => RunError::Peer(Box::new(why)),
-        other => RunError::Channel(Box::new(other)),
-    }
-}
-
-/// Refuses a channel whose round trip the timeout cannot bear.
-fn check_round_trip(config: &Config, round_trip: Duration) -> Result<(), RunError> {
-    round_trip_fits(config, round_trip).map_err(|why| RunError::Peer(Box::new(why)))
-}
-
-fn round_trip_fits(config: &Config, round_trip: Duration) -> Result<(), RoundTripError> {
-    let round_trip_ns = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
-    config.check_round_trip(round_trip_ns)
 }
 
 fn reception_failed(why: ReceptionError) -> RunError {
@@ -213,26 +134,6 @@ pub async fn wait_for_backup(
     unless_stopped(meeting, signals).await
 }
 
-/// True where the timeout bears the round trip to a newcomer; else says so.
-pub(super) fn is_near_enough(config: &Config, round_trip: Duration) -> bool {
-    let checked = check_round_trip(config, round_trip);
-    if let Err(why) = &checked {
-        tracing::warn!("a newcomer was refused: {why}");
-    }
-    checked.is_ok()
-}
-
-/// The round trip to a backup that was welcomed; `None`, with a message, where it was lost
-/// meanwhile.
-pub(super) async fn measured(candidate: &mut Connection, config: &Config) -> Option<Duration> {
-    let enough = Duration::from_nanos(config.round_trip_ns_max());
-    let measured = measuring::measure(candidate, enough, MEASURING_LIMIT).await;
-    if let Err(why) = &measured {
-        tracing::warn!("the backup was lost before the pair was formed: {why}");
-    }
-    measured.ok()
-}
-
 /// A primary that was found.
 #[derive(Debug)]
 pub struct Found {
@@ -242,6 +143,55 @@ pub struct Found {
     pub environment: Environment,
     /// Point at which the backup begins.
     pub beginning: Beginning,
+}
+
+/// Beginning of a side, with the pair and the generation of its machine.
+pub(super) struct Met {
+    pub pair: [u8; 16],
+    pub generation: Generation,
+    pub beginning: launch::Beginning,
+}
+
+/// Values that the two sides compare, and settings by which this one looks for the other.
+pub(super) struct Meeting<'a> {
+    pub plan: &'a Plan,
+    pub configuration: &'a Configuration,
+    pub settings: &'a PairSettings,
+    /// Name of the shared storage.
+    pub storage: [u8; 16],
+    /// The machine in the store.
+    pub identity: &'a Identity,
+    /// Address at which this side can be joined.
+    pub listens: &'a Address,
+}
+
+impl Meeting<'_> {
+    /// Environment that the two sides compare, with the name of the pair.
+    pub(super) fn environment(&self, pair: [u8; 16]) -> Result<Environment, RunError> {
+        terms::environment(self.plan, self.configuration, self.storage, pair)
+    }
+
+    /// Takes what there is to take from the holder of the machine.
+    pub(super) async fn join(&self, found: Found, reporter: &mut Reporter) -> Result<Met, NotReceived> {
+        pass(Step::Found);
+        let Found {
+            mut connection,
+            environment: Environment { pair, .. },
+            beginning: from,
+        } = found;
+        let beginning = if from.saved_state {
+            tracing::info!(generation = from.generation.0, "joining the machine that runs");
+            let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
+            launch::Beginning::Newcomer(connection, Box::new(received))
+        } else {
+            launch::Beginning::Backup(connection)
+        };
+        Ok(Met {
+            pair,
+            generation: from.generation,
+            beginning,
+        })
+    }
 }
 
 /// Finds the primary.

@@ -25,6 +25,7 @@ pub mod link;
 pub mod listening;
 pub mod meeting;
 pub mod newcomers;
+pub mod parts;
 pub mod received;
 pub mod receiving;
 pub mod reception;
@@ -34,6 +35,8 @@ pub mod sending;
 pub mod stop_point;
 pub mod storage;
 pub mod strangers;
+pub mod telling;
+pub mod terms;
 pub mod turns;
 pub mod witness;
 

@@ -10,8 +10,8 @@
 //! Nobody who comes here changes anything for the machine that runs. It is a task beside the loop:
 //! a handshake takes its time.
 
-use super::meeting::{HANDSHAKE_LIMIT, is_near_enough, measured};
 use super::reception::{Reception, ReceptionError};
+use super::terms::{HANDSHAKE_LIMIT, is_near_enough, measured};
 use lockstep_core::replica::role::Config;
 use lockstep_logging_channel::handshake::put_off;
 use lockstep_logging_channel::message::Beginning;
@@ -231,7 +231,7 @@ impl Receiving {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pair::meeting::STORAGE_FIELD;
+    use crate::pair::terms::STORAGE_FIELD;
     use lockstep_logging_channel::EnvironmentField;
     use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
     use lockstep_logging_channel::measuring;

@@ -12,8 +12,8 @@
 //! Once the pair is formed nobody listens any longer: what still waits in the queue is refused in
 //! words.
 
-use super::meeting::{HANDSHAKE_LIMIT, NAME_FIELD, STORAGE_FIELD};
 use super::strangers::Strangers;
+use super::terms::{HANDSHAKE_LIMIT, NAME_FIELD, STORAGE_FIELD};
 use lockstep_logging_channel::Environment;
 use lockstep_logging_channel::handshake::{HandshakeError, hear_backup, turn_away, welcome_backup};
 use lockstep_logging_channel::message::Beginning;

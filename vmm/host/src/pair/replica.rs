@@ -8,17 +8,16 @@
 //!        +---- it does not answer, or is lost -----+      lost before it is armed: the program begins again
 //! ```
 
-use super::begin::{Meeting, Met};
 use super::holding::Holding;
 use super::identity::published::Published;
 use super::identity::{Begun, Identity, Start, Wish};
 use super::launch::Beginning;
-use super::meeting::{NAME_FIELD, NotFound, STORAGE_FIELD};
-use super::meeting::{look_for_primary, unless_stopped, wait_for_backup};
+use super::meeting::{Meeting, Met, NotFound, look_for_primary, unless_stopped, wait_for_backup};
 use super::receiving::NotReceived;
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
 use super::storage::LOOK_PAUSE;
+use super::terms::{NAME_FIELD, STORAGE_FIELD};
 use crate::error::RunError;
 use crate::outside::Signals;
 use lockstep_logging_channel::Generation;

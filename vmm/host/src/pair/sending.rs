@@ -11,6 +11,7 @@
 
 use super::newcomers::Place;
 use super::stop_point::{Step, pass};
+use crate::configuration::Pace;
 use crate::live::Control;
 use crate::machine::transfer::{self, Sent, Shown, Transfer, Way};
 use lockstep_logging_channel::message::{Message, Piece};
@@ -31,13 +32,6 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 const LOADED_LIMIT: Duration = Duration::from_secs(60);
 /// Time that a pace may catch up: what was not used longer ago is lost.
 const BURST: Duration = Duration::from_millis(50);
-
-/// Bound on the bandwidth of a transfer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pace {
-    /// Bytes a second; none for as many as the channel takes.
-    pub bytes_per_second: Option<u64>,
-}
 
 /// When the next record may leave.
 #[derive(Debug)]

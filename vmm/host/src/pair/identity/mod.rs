@@ -13,9 +13,9 @@ pub mod published;
 mod repeat;
 
 use super::listening::Listening;
-use super::meeting::fresh_name;
 use super::stop_point::{Step, pass};
 use super::storage::{self, LOOK_PAUSE, patiently};
+use super::terms::fresh_name;
 use crate::error::RunError;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Address;

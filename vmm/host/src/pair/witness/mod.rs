@@ -14,8 +14,8 @@ mod arp;
 
 use self::arp::ArpProber;
 use super::clock::role_ns;
-use super::meeting::fresh_name;
 use super::report::Reporter;
+use super::terms::fresh_name;
 use crate::error::RunError;
 pub use address::{WitnessAddress, WitnessAddressError};
 use lockstep_core::replica::role::{Config, Report};
