@@ -1,5 +1,5 @@
-//! Events and outputs as logs had them before these named a device (kinds 3 and 4). Such entries are
-//! read, and no longer written.
+//! Events and outputs as logs had them before these named a device (kinds 3 and 4). Such entries
+//! are read, and no longer written.
 //!
 //! There was one board, with one device for each of them: its number is what the entry leaves out.
 

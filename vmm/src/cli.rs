@@ -167,8 +167,8 @@ pub enum Command {
     },
     /// The network between a pair and its clients, outside the fault domain
     Switch(lockstep_switch::SwitchArguments),
-    /// See a protected machine lose its processes under load, one after another, and its clients not
-    /// notice
+    /// See a protected machine lose its processes under load, one after another, and its clients
+    /// not notice
     Demo(lockstep_demo::DemoArguments),
     /// Find out by measurement what this host is good for
     Doctor(#[command(flatten)] DoctorArguments),

@@ -105,9 +105,10 @@ pub struct Settings {
     /// at most 64 [default: default]
     #[arg(long, value_name = "NAME", help_heading = "Pair")]
     pub name: Option<String>,
-    /// Address at which this side can be joined: tcp:HOST:PORT or unix:/path/to/socket. Of a backup:
-    /// address of its primary [default: a socket in the machine's folder of the shared directory, for
-    /// sides on this host; for a backup, what the shared directory says of the holder]
+    /// Address at which this side can be joined: tcp:HOST:PORT or unix:/path/to/socket. Of a
+    /// backup: address of its primary [default: a socket in the machine's folder of the shared
+    /// directory, for sides on this host; for a backup, what the shared directory says of the
+    /// holder]
     #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
     pub channel: Option<String>,
     /// A replica that begins a machine waits for its backup before the guest runs [default: false]

@@ -1,7 +1,9 @@
-//! The key-value server as a guest: the library behind TCP port 6379, on a network device that is polled.
+//! The key-value server as a guest: the library behind TCP port 6379, on a network device that is
+//! polled.
 //!
-//! Options: `ip=10.0.2.15/24`, `gw=10.0.2.2`, `maxmemory=BYTES` (default three eighths of the heap), `maxclients=N`;
-//! for measurements `write_mib=N` and `write_pages=N`, memory that is written and pages a second.
+//! Options: `ip=10.0.2.15/24`, `gw=10.0.2.2`, `maxmemory=BYTES` (default three eighths of the
+//! heap), `maxclients=N`; for measurements `write_mib=N` and `write_pages=N`, memory that is
+//! written and pages a second.
 #![no_std]
 #![no_main]
 

@@ -1,4 +1,5 @@
-//! The pair of a round in the hands of its plan: what kills, stops, cuts and takes away, and what undoes it later.
+//! The pair of a round in the hands of its plan: what kills, stops, cuts and takes away, and what
+//! undoes it later.
 
 use super::kind::{Fault, Side};
 use super::plan::{FAR_BEFORE_MS, FAR_GROWS_MS, FAR_MS, SLOW_BEFORE_MS, SLOW_MS};
@@ -84,7 +85,8 @@ impl<'a> Subject<'a> {
         self.undo_after(ms, Undo::Continue(side));
     }
 
-    /// Does what `fault` says. What is stopped stays so for `lasts_ms`, the backup of two for `other_lasts_ms`.
+    /// Does what `fault` says. What is stopped stays so for `lasts_ms`, the backup of two for
+    /// `other_lasts_ms`.
     pub fn apply(&mut self, fault: Fault, lasts_ms: u64, other_lasts_ms: u64, mended_after_ms: Option<u64>) {
         match fault {
             Fault::Kill(side) => self.kill(side),

@@ -142,7 +142,8 @@ impl fmt::Display for Fault {
 pub enum Place {
     /// At a time.
     Time,
-    /// When this side passes this step of the protocol. The steps are those of the product's stop points.
+    /// When this side passes this step of the protocol. The steps are those of the product's stop
+    /// points.
     Step(Side, &'static str),
 }
 
@@ -218,8 +219,8 @@ pub struct Kind {
 
 impl Kind {
     /// Every kind there is: any fault at any point of a pair that protects, but for those that need
-    /// hosts or begin a while before, which come at a time; in a failover, the loss of the side that goes through it, and
-    /// of the storage before it is asked.
+    /// hosts or begin a while before, which come at a time; in a failover, the loss of the side
+    /// that goes through it, and of the storage before it is asked.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));

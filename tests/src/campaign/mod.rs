@@ -1,5 +1,5 @@
-//! The campaign on real pairs: rounds of real processes on `/dev/kvm` with real clients, each with a fault at a drawn point, judged by
-//! checkers that know nothing of the implementation.
+//! The campaign on real pairs: rounds of real processes on `/dev/kvm` with real clients, each with
+//! a fault at a drawn point, judged by checkers that know nothing of the implementation.
 //!
 //! ```text
 //!   plan, kind        what is done, from a seed

@@ -1,4 +1,5 @@
-//! What is done to a pair in one round, drawn from a seed: a fault, the point at which it comes, and how long it lasts.
+//! What is done to a pair in one round, drawn from a seed: a fault, the point at which it comes,
+//! and how long it lasts.
 
 use super::kind::{Fault, Kind, Place, Side};
 use crate::simulator::rng::{Rng, mix};
@@ -47,11 +48,13 @@ pub struct Plan {
     pub kind: Kind,
     /// At a time: milliseconds since the clients began. At a step: its passing, counted from 1.
     pub ordinal: u64,
-    /// Of a point in a failover: what leads to it. It comes [`Plan::trigger_at_ms`] after the clients began.
+    /// Of a point in a failover: what leads to it. It comes [`Plan::trigger_at_ms`] after the
+    /// clients began.
     pub trigger: Option<Trigger>,
     /// In milliseconds.
     pub trigger_at_ms: u64,
-    /// How long what is stopped or away stays so, in milliseconds; of two that are stopped, the primary.
+    /// How long what is stopped or away stays so, in milliseconds; of two that are stopped, the
+    /// primary.
     pub lasts_ms: u64,
     /// Of two that are stopped: the backup.
     pub other_lasts_ms: u64,
@@ -61,8 +64,8 @@ pub struct Plan {
     pub clients: usize,
 }
 
-/// Silence after which a side gives the other up, in the pairs of the campaign. Longer than the default, so that a busy machine
-/// makes few failovers of its own.
+/// Silence after which a side gives the other up, in the pairs of the campaign. Longer than the
+/// default, so that a busy machine makes few failovers of its own.
 pub const TIMEOUT_MS: u64 = 500;
 
 /// By how much a channel becomes slower in a slow fault. Much less than the timeout, so that the
@@ -121,7 +124,8 @@ impl Plan {
         self.kind.fault == Fault::HoldReplayKillPrimary
     }
 
-    /// Whether the side that has stopped itself at the point stays so for as long as the fault lasts.
+    /// Whether the side that has stopped itself at the point stays so for as long as the fault
+    /// lasts.
     #[must_use]
     pub fn keeps_stopped(&self, side: Side) -> bool {
         match self.kind.fault {
@@ -132,7 +136,8 @@ impl Plan {
         }
     }
 
-    /// Whether the plan itself held up the side that went on: then the time it took says more of the plan than of the pair.
+    /// Whether the plan itself held up the side that went on: then the time it took says more of
+    /// the plan than of the pair.
     #[must_use]
     pub fn hinders(&self, winner: Side) -> bool {
         let by_fault = match self.kind.fault {
@@ -201,7 +206,8 @@ impl Plan {
     }
 }
 
-/// A quarter of the rounds at a time, half at a step of the protected pair, a quarter in a failover.
+/// A quarter of the rounds at a time, half at a step of the protected pair, a quarter in a
+/// failover.
 fn draw_kind(rng: &mut Rng) -> Kind {
     let all = Kind::all();
     let class = rng.below(4);
@@ -226,7 +232,8 @@ fn draw_trigger(rng: &mut Rng, kind: Kind) -> Trigger {
     }
 }
 
-/// Low ordinals as often as high ones: the beginning of a log is where the clients' connections are made.
+/// Low ordinals as often as high ones: the beginning of a log is where the clients' connections are
+/// made.
 fn draw_ordinal(rng: &mut Rng, place: Place) -> u64 {
     let bits = |rng: &mut Rng, low: u64, high: u64| {
         let scale = rng.within(low, high);

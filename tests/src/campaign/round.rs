@@ -1,4 +1,5 @@
-//! One round: a pair, its clients, the fault of the plan, and the wait until it is clear who goes on.
+//! One round: a pair, its clients, the fault of the plan, and the wait until it is clear who goes
+//! on.
 
 use super::clients::{self, Clients};
 use super::course::{Course, Standing};
@@ -266,7 +267,8 @@ fn settle(subject: &mut Subject<'_>, clients: &Clients, plan: &Plan, course: &mu
     }
 }
 
-/// A point that is met when nobody waits for it any more still kills its process, or stops it, which then goes on at once.
+/// A point that is met when nobody waits for it any more still kills its process, or stops it,
+/// which then goes on at once.
 fn take_late_point(subject: &mut Subject<'_>, plan: &Plan) {
     let Some((side, _)) = plan.stop_point() else {
         return;

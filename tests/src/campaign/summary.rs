@@ -118,7 +118,8 @@ impl Summary {
         self.outcomes.iter().map(of).sum()
     }
 
-    /// One measure of the failovers that were noticed in one way, in nanoseconds. Those that the plan itself held up are left out.
+    /// One measure of the failovers that were noticed in one way, in nanoseconds. Those that the
+    /// plan itself held up are left out.
     #[must_use]
     pub fn times(&self, how: Noticed, measure: Measure) -> Vec<u64> {
         let times = self.outcomes.iter().filter_map(|outcome| outcome.times.as_ref());

@@ -1,8 +1,10 @@
-//! What went over the wires, held against the Output Rule: every frame that left a primary while it had a backup has an entry of the log,
-//! and the backup had acknowledged that entry before the frame entered the switch.
+//! What went over the wires, held against the Output Rule: every frame that left a primary while it
+//! had a backup has an entry of the log, and the backup had acknowledged that entry before the
+//! frame entered the switch.
 //!
-//! Two witnesses beside the pair: the switch wrote down each frame and its time, and the proxy on the channel each entry and each
-//! acknowledgement, before it passed them on. Both use the host's wall clock. Nothing the two processes say of themselves is used.
+//! Two witnesses beside the pair: the switch wrote down each frame and its time, and the proxy on
+//! the channel each entry and each acknowledgement, before it passed them on. Both use the host's
+//! wall clock. Nothing the two processes say of themselves is used.
 
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
@@ -14,13 +16,15 @@ use std::collections::BTreeSet;
 pub struct Findings {
     /// Frames of the primary that had to be explained, and were looked up.
     pub frames: u64,
-    /// Frames that an old machine said after the new one had announced itself. The switch drops them.
+    /// Frames that an old machine said after the new one had announced itself. The switch drops
+    /// them.
     pub late: u64,
     /// What breaks the Output Rule, or says that two spoke.
     pub complaints: Vec<String>,
 }
 
-/// An announcement is followed by frames of the replica's own that teach bridges where the guest is: reverse ARP.
+/// An announcement is followed by frames of the replica's own that teach bridges where the guest
+/// is: reverse ARP.
 const RARP: [u8; 2] = [0x80, 0x35];
 
 /// Most of them for one announcement: one at once, and five repeats.
@@ -98,7 +102,8 @@ fn check_announcements(frames: &[Frame], primary: u32, winner: Option<u32>, find
     }
 }
 
-/// Frames of the guest behind `interface`: neither announcements nor what teaches bridges after them.
+/// Frames of the guest behind `interface`: neither announcements nor what teaches bridges after
+/// them.
 pub(super) fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Frame> {
     let mut teaching_left = 0;
     frames.iter().filter(move |frame| {
@@ -219,7 +224,8 @@ mod tests {
         frame
     }
 
-    /// A log whose entry N, from 1 on, is that of a frame with the N-th text; each was passed at N times 100, acknowledged 50 later.
+    /// A log whose entry N, from 1 on, is that of a frame with the N-th text; each was passed at N
+    /// times 100, acknowledged 50 later.
     fn traffic(texts: &[&str]) -> Traffic {
         let mut traffic = Traffic::default();
         for (text, number) in texts.iter().zip(1..) {

@@ -1,6 +1,6 @@
-//! The log decoder. Whatever the bytes: no panic; a record is never longer than it may be, and is the same when encoded and
-//! decoded again; a reader gives good entries and then one error, however its input is cut; what is printed is one line an
-//! entry, and JSON where it says so.
+//! The log decoder. Whatever the bytes: no panic; a record is never longer than it may be, and is
+//! the same when encoded and decoded again; a reader gives good entries and then one error, however
+//! its input is cut; what is printed is one line an entry, and JSON where it says so.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -48,8 +48,8 @@ fn decode_all(bytes: &[u8]) {
     }
 }
 
-/// What was decoded has an encoding, which says the same and is no longer; but an entry that names no
-/// device has one that does, in a byte.
+/// What was decoded has an encoding, which says the same and is no longer; but an entry that names
+/// no device has one that does, in a byte.
 fn encode_again(record: &Record, length: usize) {
     let mut encoded = Vec::new();
     match record {

@@ -1,4 +1,5 @@
-//! The `lockstep` command under test: the one named by `LOCKSTEP_BIN`, or else the workspace's own, built here once.
+//! The `lockstep` command under test: the one named by `LOCKSTEP_BIN`, or else the workspace's own,
+//! built here once.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -1,7 +1,9 @@
-//! Lockstep from outside: its command as real processes, guests, pairs, clients, and the wires between them.
+//! Lockstep from outside: its command as real processes, guests, pairs, clients, and the wires
+//! between them.
 //!
-//! Everything here panics where a test cannot go on, with what the processes said: a test that fails tells why. Every wait
-//! has the bound [`PATIENCE`] and ends as soon as what it waits for is there.
+//! Everything here panics where a test cannot go on, with what the processes said: a test that
+//! fails tells why. Every wait has the bound [`PATIENCE`] and ends as soon as what it waits for is
+//! there.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -47,7 +49,8 @@ pub use troubled::{Trouble, TroubledStorage};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// How many times slower than on `/dev/kvm` things may be: tests built for the lab run in an emulator.
+/// How many times slower than on `/dev/kvm` things may be: tests built for the lab run in an
+/// emulator.
 pub const SLOWNESS: u64 = if option_env!("LOCKSTEP_TESTS_EMULATED").is_some() {
     5
 } else {

@@ -140,8 +140,9 @@ pub fn with_default_signals(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(before_exec) }
 }
 
-/// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to which an interrupt from the terminal does
-/// not come: that is for its caller. Signals do to it what they do to a process that an operator starts.
+/// A process that is no longer there when its caller's thread is gone, even by SIGKILL, and to
+/// which an interrupt from the terminal does not come: that is for its caller. Signals do to it
+/// what they do to a process that an operator starts.
 #[expect(unsafe_code, reason = "what runs between fork and exec")]
 fn tied(command: &mut Command) -> &mut Command {
     let before_exec = || Ok(set_pdeathsig(Signal::SIGKILL)?);
@@ -158,7 +159,8 @@ pub enum Stream {
     Error,
 }
 
-/// A stream of a process that goes to a file instead of a pipe: `/dev/full`, a terminal, a FIFO that somebody reads.
+/// A stream of a process that goes to a file instead of a pipe: `/dev/full`, a terminal, a FIFO
+/// that somebody reads.
 #[derive(Clone, Debug)]
 pub struct Redirect {
     /// Which.

@@ -1,8 +1,10 @@
-//! The wire between primary and backup, in a test's hands: it can hold acknowledgements back, and it can be cut, closed and damaged.
+//! The wire between primary and backup, in a test's hands: it can hold acknowledgements back, and
+//! it can be cut, closed and damaged.
 //!
-//! It listens where the backup connects and connects to the primary, reads every record with the library, writes down what it was and
-//! when, and passes on its bytes. Cut, it passes nothing and closes nothing, as a network does that has lost its way; mended, everything
-//! held follows in order.
+//! It listens where the backup connects and connects to the primary, reads every record with the
+//! library, writes down what it was and when, and passes on its bytes. Cut, it passes nothing and
+//! closes nothing, as a network does that has lost its way; mended, everything held follows in
+//! order.
 
 use super::clock::wall_us;
 use super::wait_until;
@@ -233,7 +235,8 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A wire that is entered at the Unix socket `path`, and leads to the primary at `primary` as soon as a backup comes.
+    /// A wire that is entered at the Unix socket `path`, and leads to the primary at `primary` as
+    /// soon as a backup comes.
     ///
     /// # Panics
     /// The host gives no socket.
@@ -335,7 +338,8 @@ impl Proxy {
         lock(self.wire.direction(toward)).damages_next = true;
     }
 
-    /// From now on, for ever, the newest heartbeat of the backup is said to the primary again and again, as fast as it reads.
+    /// From now on, for ever, the newest heartbeat of the backup is said to the primary again and
+    /// again, as fast as it reads.
     pub fn flood_primary(&self) {
         let wire = self.wire.clone();
         // Ends with the connection.

@@ -33,10 +33,12 @@ pub struct Frame {
 }
 
 impl Frame {
-    /// The generation in which its sender says it speaks for the guest, if that is what this frame says.
+    /// The generation in which its sender says it speaks for the guest, if that is what this frame
+    /// says.
     #[must_use]
     pub fn announced_generation(&self) -> Option<u32> {
-        // docs/failover.md: an Ethernet header with this type, "LSGN", the pair's name, the generation.
+        // docs/failover.md: an Ethernet header with this type, "LSGN", the pair's name, the
+        // generation.
         let says_so =
             self.bytes.get(12..14) == Some(&[0x88, 0xb5]) && self.bytes.get(14..18) == Some(b"LSGN");
         let generation = self.bytes.get(34..38).filter(|_| says_so)?;
@@ -45,7 +47,8 @@ impl Frame {
 }
 
 impl Switch {
-    /// Starts a switch in `scratch` that forwards a free TCP port to the guest's service, and captures all frames.
+    /// Starts a switch in `scratch` that forwards a free TCP port to the guest's service, and
+    /// captures all frames.
     ///
     /// # Panics
     /// It does not become ready.
@@ -133,7 +136,8 @@ impl Switch {
     }
 }
 
-/// Enhanced packet blocks of a pcapng file (draft-ietf-opsawg-pcapng, 4.3); a block that is being written is left out.
+/// Enhanced packet blocks of a pcapng file (draft-ietf-opsawg-pcapng, 4.3); a block that is being
+/// written is left out.
 fn packets(mut rest: &[u8]) -> Vec<Frame> {
     const INTERFACE_DESCRIPTION: u32 = 1;
     const ENHANCED_PACKET: u32 = 6;

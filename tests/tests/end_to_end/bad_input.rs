@@ -1,4 +1,5 @@
-//! Bad input: each gets one clear error that names the thing, the right status, and leaves nothing behind.
+//! Bad input: each gets one clear error that names the thing, the right status, and leaves nothing
+//! behind.
 
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Scratch, kvm, lockstep};
@@ -10,7 +11,8 @@ use std::process::Command;
 /// The status of what is configured wrongly.
 const CONFIGURATION: i32 = 3;
 
-/// Runs `command`, which must fail with `code` and name everything in `named`, and change nothing in `scratch`.
+/// Runs `command`, which must fail with `code` and name everything in `named`, and change nothing
+/// in `scratch`.
 fn expect_refused(scratch: &Scratch, command: &mut Command, code: i32, named: &[&str]) {
     let before = scratch.names();
     let ended = run(command.current_dir(scratch.path())).expect_code(code);
@@ -159,7 +161,8 @@ fn settings_that_cannot_be() {
     );
 }
 
-/// A runtime that gets no descriptor panics, and a property of the host that gets none looks as if it were missing.
+/// A runtime that gets no descriptor panics, and a property of the host that gets none looks as if
+/// it were missing.
 #[test]
 fn too_few_open_files_are_said_at_once_and_a_low_soft_limit_is_raised() {
     let Some(_kvm) = kvm::shared() else { return };

@@ -1,4 +1,5 @@
-//! A log in which one thing is not what was recorded: the replay stops there, and says what differs.
+//! A log in which one thing is not what was recorded: the replay stops there, and says what
+//! differs.
 
 use lockstep_logging_channel::{Body, DeviceId, Digest, EndReason, Entry, EventKind, Value};
 use lockstep_tests::harness::process::run;
@@ -48,8 +49,8 @@ fn change_last(entries: &mut [Entry], mut change: impl FnMut(&mut Entry) -> bool
         .expect("such an entry")
 }
 
-/// Replays a recording after `change` was made to its last fitting entry: the report must name `part`, and an entry from
-/// the changed one on.
+/// Replays a recording after `change` was made to its last fitting entry: the report must name
+/// `part`, and an entry from the changed one on.
 fn expect_divergence(change: impl FnMut(&mut Entry) -> bool, part: &str) -> (u64, Ended) {
     let scratch = Scratch::new();
     let (log, altered) = (scratch.join("log"), scratch.join("altered"));

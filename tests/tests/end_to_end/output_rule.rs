@@ -1,5 +1,5 @@
-//! The Output Rule from outside: nothing leaves before the backup has acknowledged the log that explains it, and the guest
-//! goes on meanwhile.
+//! The Output Rule from outside: nothing leaves before the backup has acknowledged the log that
+//! explains it, and the guest goes on meanwhile.
 
 use lockstep_logging_channel::{Body, Digest, EndReason, Entry, OutputKind};
 use lockstep_tests::harness::{Guest, Pair, PairSpec, Reply, kvm, wait_until};

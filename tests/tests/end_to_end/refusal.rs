@@ -52,8 +52,9 @@ fn expect_both_refuse(primary_spec: &PairSpec, backup_spec: &PairSpec, field: &s
     assert!(!room.channel.exists(), "the socket was left behind");
 }
 
-/// This build's bytes and one more: another executable that does the same. Copied by a process of its own, because one that is open for
-/// writing anywhere, if only in a child of another test, cannot be run.
+/// This build's bytes and one more: another executable that does the same. Copied by a process of
+/// its own, because one that is open for writing anywhere, if only in a child of another test,
+/// cannot be run.
 pub fn another_build(scratch: &Scratch) -> PathBuf {
     let path = scratch.join("another-build");
     let mut copy = Command::new("sh");
@@ -160,7 +161,8 @@ fn two_kinds_of_network_are_no_pair() {
     );
 }
 
-/// The storage is how a primary knows its own pair: a backup of another is a stranger, and the primary waits on.
+/// The storage is how a primary knows its own pair: a backup of another is a stranger, and the
+/// primary waits on.
 #[test]
 fn two_shared_directories_are_no_pair() {
     let Some(_kvm) = kvm::alone() else { return };

@@ -1,5 +1,5 @@
-//! SIGTERM, SIGINT and SIGHUP end a command in every state: while it measures, while it waits in a system call that does not return, and
-//! with everything it has started.
+//! SIGTERM, SIGINT and SIGHUP end a command in every state: while it measures, while it waits in a
+//! system call that does not return, and with everything it has started.
 
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{

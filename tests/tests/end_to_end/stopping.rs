@@ -163,7 +163,8 @@ fn a_backup_that_waits_for_its_primary_is_stopped() {
     }
 }
 
-/// A start that came to no pair, and a pair of which both sides have ended in good order, leave nobody to be waited for.
+/// A start that came to no pair, and a pair of which both sides have ended in good order, leave
+/// nobody to be waited for.
 fn assert_no_pair_is_left(shared: &Path) {
     let mut list = lockstep();
     list.args(["list", "--json", "--shared-directory"]).arg(shared);

@@ -1,5 +1,5 @@
-//! Strangers at the address of a channel: port scans, health checks, browsers, floods and silence. None of them ends a primary that waits,
-//! keeps its backup out, or disturbs a pair.
+//! Strangers at the address of a channel: port scans, health checks, browsers, floods and silence.
+//! None of them ends a primary that waits, keeps its backup out, or disturbs a pair.
 
 use lockstep_tests::harness::{Guest, PairSpec, Replica, Scratch, Switch, free_port, kvm, wait_until};
 use nix::libc::linger;

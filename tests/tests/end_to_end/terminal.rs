@@ -1,4 +1,5 @@
-//! The console on a terminal: bytes as they are typed while the guest runs, and the terminal as it was found afterwards.
+//! The console on a terminal: bytes as they are typed while the guest runs, and the terminal as it
+//! was found afterwards.
 
 use lockstep_tests::harness::process::with_default_signals;
 use lockstep_tests::harness::{Guest, Process, Scratch, Switch, kvm, lockstep, wait_until};

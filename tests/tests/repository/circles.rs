@@ -1,9 +1,10 @@
 //! Circles of files: files of one crate that import each other, directly or through others.
 //!
-//! A file imports another if it names, by `crate::`, `self::`, `super::` or the name of a module below it, something
-//! that the other defines. A re-export (`pub use`) is a name and no import: what is named through it is taken to be
-//! where it is defined, so that a module which only hands on what its files provide is in no circle. Methods are found
-//! by their type, and make no import. Unit tests are left out.
+//! A file imports another if it names, by `crate::`, `self::`, `super::` or the name of a module
+//! below it, something that the other defines. A re-export (`pub use`) is a name and no import:
+//! what is named through it is taken to be where it is defined, so that a module which only hands
+//! on what its files provide is in no circle. Methods are found by their type, and make no import.
+//! Unit tests are left out.
 
 use crate::paths;
 use crate::policy::Allowed;
@@ -32,8 +33,8 @@ struct Import {
     text: String,
 }
 
-/// Complaints about the circles among `files` (path and text), but for those `allowed`, and about those of `allowed`
-/// that are no circles any more.
+/// Complaints about the circles among `files` (path and text), but for those `allowed`, and about
+/// those of `allowed` that are no circles any more.
 pub fn complaints(files: &[(String, String)], allowed: &[Allowed]) -> Vec<String> {
     let mut found = Vec::new();
     let mut used = BTreeSet::new();
@@ -92,8 +93,8 @@ fn crates(files: &[(String, String)]) -> Vec<BTreeMap<Module, (&str, &str)>> {
     crates.into_values().collect()
 }
 
-/// The module that a file is, by its path from its crate's root. The root of a program beside a library is none of the
-/// library's modules, and nothing can name it.
+/// The module that a file is, by its path from its crate's root. The root of a program beside a
+/// library is none of the library's modules, and nothing can name it.
 fn module_of(path: &str) -> Module {
     let path = path.strip_suffix(".rs").unwrap_or(path);
     let path = path.strip_suffix("/mod").unwrap_or(path);
@@ -193,7 +194,8 @@ fn re_export(tokens: &[TokenTree]) -> Option<usize> {
     tokens.iter().position(ends).map(|at| at + 1)
 }
 
-/// A path that was named `depth` modules below a file's own, as that file would name it. None where it stays below.
+/// A path that was named `depth` modules below a file's own, as that file would name it. None where
+/// it stays below.
 fn lifted(mut path: Vec<String>, depth: usize) -> Option<Vec<String>> {
     if path.first().is_some_and(|first| first == "crate") {
         return Some(path);
@@ -225,8 +227,8 @@ fn imports(sources: &BTreeMap<Module, Source>) -> BTreeMap<Module, BTreeSet<Impo
     sources.iter().map(of).collect()
 }
 
-/// The file that defines what `path`, named in `module`, leads to. None where it leads out of the crate, or is not a
-/// path of modules.
+/// The file that defines what `path`, named in `module`, leads to. None where it leads out of the
+/// crate, or is not a path of modules.
 fn resolve(
     sources: &BTreeMap<Module, Source>,
     module: &Module,

@@ -1,5 +1,6 @@
-//! Finds what a Rust source names: every path, with the trees of `use` unfolded, outside comments, literals and
-//! unit tests. A list of tokens is enough for it; names that a macro pastes together are not seen.
+//! Finds what a Rust source names: every path, with the trees of `use` unfolded, outside comments,
+//! literals and unit tests. A list of tokens is enough for it; names that a macro pastes together
+//! are not seen.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
@@ -13,7 +14,8 @@ pub struct Named {
 }
 
 impl Named {
-    /// Whether `pattern` (`std::time`, `HashMap`) stands somewhere in the path, whole segments only.
+    /// Whether `pattern` (`std::time`, `HashMap`) stands somewhere in the path, whole segments
+    /// only.
     pub fn contains(&self, pattern: &str) -> bool {
         let wanted: Vec<&str> = pattern.split("::").collect();
         self.segments.windows(wanted.len()).any(|window| window == wanted)

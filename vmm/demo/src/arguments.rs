@@ -80,7 +80,8 @@ pub struct DemoArguments {
     #[arg(long, value_name = "COUNT", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub clients: u16,
 
-    /// Silence, in milliseconds, after which a replica gives up the other: more on a host that is busy
+    /// Silence, in milliseconds, after which a replica gives up the other: more on a host that is
+    /// busy
     #[arg(long, value_name = "MILLISECONDS", default_value_t = TIMEOUT_MS,
         value_parser = clap::value_parser!(u64).range(50..=2000))]
     pub timeout_ms: u64,
@@ -93,7 +94,8 @@ pub struct DemoArguments {
     #[arg(long)]
     pub json: bool,
 
-    /// The key-value guest [default: guest-images/build/key-value.elf, looked for beside the executable and here]
+    /// The key-value guest [default: guest-images/build/key-value.elf, looked for beside the
+    /// executable and here]
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
 
@@ -145,7 +147,8 @@ impl DemoArguments {
             });
         }
         if self.kill != Kill::None && self.signal == KillSignal::Stop {
-            // It is woken halfway through the rest. Twice the timeout: noticing takes up to one, claiming comes after.
+            // It is woken halfway through the rest. Twice the timeout: noticing takes up to one,
+            // claiming comes after.
             let stopped = (self.duration - self.after) / 2;
             let needed = 2 * Duration::from_millis(self.timeout_ms);
             if stopped < needed {

@@ -81,7 +81,8 @@ pub enum DemoError {
         /// What went wrong.
         source: io::Error,
     },
-    /// A replica gave up the other before anything was done to either: what was to be shown did not happen.
+    /// A replica gave up the other before anything was done to either: what was to be shown did not
+    /// happen.
     #[error(
         "the pair parted before anything was done to it, with a timeout of {timeout_ms} ms: the {replica} noticed: {cause}"
     )]

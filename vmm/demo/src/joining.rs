@@ -39,7 +39,8 @@ impl Joining {
     pub(super) fn of(started: Started, newcomer: &ReplicaReport, holder: &ReplicaReport) -> Self {
         let armed = holder.first_since("armed", started.at_ns);
         let armed_at_ns = armed.map(|armed| armed.at_ns);
-        // A newcomer that was lost begins again: what it was armed with is the last that it received.
+        // A newcomer that was lost begins again: what it was armed with is the last that it
+        // received.
         let received = newcomer
             .all_since("received", started.at_ns)
             .filter(|event| armed_at_ns.is_none_or(|armed_at_ns| event.at_ns <= armed_at_ns))

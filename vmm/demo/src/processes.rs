@@ -17,7 +17,8 @@ use tokio::time::timeout;
 use super::DemoError;
 use super::command_lines::Places;
 
-/// A process that was told to end has this long: a guest that runs without exits is stopped within 5 s.
+/// A process that was told to end has this long: a guest that runs without exits is stopped within
+/// 5 s.
 const END_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Lines quoted from what a process said.
@@ -77,7 +78,8 @@ impl Process {
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(File::create(&messages).map_err(failed)?)
-            // An interrupt from the terminal is for the demonstration, which ends its processes itself.
+            // An interrupt from the terminal is for the demonstration, which ends its processes
+            // itself.
             .process_group(0)
             .kill_on_drop(true)
             .spawn()

@@ -1,6 +1,7 @@
 //! What a replica wrote about itself: JSON lines with a time, an event and the event's fields.
 //!
-//! A replica that is killed may leave its last line unfinished; it and events unknown here are passed over.
+//! A replica that is killed may leave its last line unfinished; it and events unknown here are
+//! passed over.
 
 use std::path::Path;
 

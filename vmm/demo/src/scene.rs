@@ -18,8 +18,8 @@ use super::resp::Reply;
 use super::{DemoError, Kill, progress};
 use lockstep_process::clock::monotonic_ns;
 
-/// The longest any step of setting up takes: on an emulated host a side was seen to need 26 s before
-/// it joined, on a machine that was busy with much else. Seven times that.
+/// The longest any step of setting up takes: on an emulated host a side was seen to need 26 s
+/// before it joined, on a machine that was busy with much else. Seven times that.
 const START_TIME_MAX: Duration = Duration::from_secs(180);
 
 /// The longest a new backup takes in all, however often it begins again: ten times what 64 MiB of

@@ -1,13 +1,15 @@
 //! What one client asks, and what it must be answered: a model of its part of the store. Pure.
 //!
-//! Every client has keys of its own and one request under way, so that each reply has exactly one right value:
+//! Every client has keys of its own and one request under way, so that each reply has exactly one
+//! right value:
 //!
 //! - **slots** `s:CLIENT:SLOT`: SET to values never used before, GET at random;
 //! - **a counter** `c:CLIENT`: INCR must answer one more each time, so that a request done twice shows as well;
 //! - **a journal** `j:CLIENT:ORDINAL`: every APPEND adds an entry never used before and must answer the length, so
 //!   that the order shows. A full journal is read, compared and deleted, and the next begun.
 //!
-//! Where a connection breaks, its last request may or may not have been done; at the end either is right.
+//! Where a connection breaks, its last request may or may not have been done; at the end either is
+//! right.
 
 use super::random::Random;
 use super::resp::Reply;
@@ -215,7 +217,8 @@ impl Workload {
             .collect()
     }
 
-    /// What the answers to [`Self::questions`] show. Answers that never came tell that nothing is there.
+    /// What the answers to [`Self::questions`] show. Answers that never came tell that nothing is
+    /// there.
     pub(super) fn judge(&self, answers: &[Reply]) -> Findings {
         let mut maybe = self.clone();
         if let Some(request) = &self.under_way {
@@ -257,7 +260,8 @@ impl Findings {
         }
     }
 
-    /// `possible` is what the journal holds if the request under way was done: one entry more, or none at all.
+    /// `possible` is what the journal holds if the request under way was done: one entry more, or
+    /// none at all.
     fn judge_journal(&mut self, answer: Option<&Reply>, certain: &[u64], possible: &[u64]) {
         let text = match answer {
             Some(Reply::Bulk(text)) => String::from_utf8_lossy(text).into_owned(),

@@ -1,8 +1,9 @@
 //! Which build this is.
 //!
-//! Two builds of one version can behave differently: another compiler, another feature, a change that was not given a number. What cannot
-//! differ unnoticed is the executable itself, so a build is named by the digest of its bytes. The two sides of a pair run the same one;
-//! a recording only says which one made it.
+//! Two builds of one version can behave differently: another compiler, another feature, a change
+//! that was not given a number. What cannot differ unnoticed is the executable itself, so a build
+//! is named by the digest of its bytes. The two sides of a pair run the same one; a recording only
+//! says which one made it.
 
 use crate::error::RunError;
 use std::fs::File;

@@ -13,8 +13,8 @@ pub struct Outlets {
 }
 
 impl Outlets {
-    /// Outlets to this network. Nobody who reads the console makes anything here wait: what is not read in time is dropped, counted and
-    /// marked.
+    /// Outlets to this network. Nobody who reads the console makes anything here wait: what is not
+    /// read in time is dropped, counted and marked.
     #[must_use]
     pub fn new(frames: NetworkSender) -> Self {
         Self {
@@ -23,8 +23,8 @@ impl Outlets {
         }
     }
 
-    /// The same, but the guest waits for who reads its console, until a signal ends the command: where nothing is protected, all of the
-    /// text is worth more than time.
+    /// The same, but the guest waits for who reads its console, until a signal ends the command:
+    /// where nothing is protected, all of the text is worth more than time.
     #[must_use]
     pub fn waiting_for_reader(self) -> Self {
         Self {
@@ -33,7 +33,8 @@ impl Outlets {
         }
     }
 
-    /// Lets outputs go, frames that follow one another in a single system call. The network may lose frames, as networks do.
+    /// Lets outputs go, frames that follow one another in a single system call. The network may
+    /// lose frames, as networks do.
     ///
     /// # Errors
     /// [`DoorError::Host`]: the network is gone.

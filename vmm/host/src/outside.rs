@@ -17,11 +17,12 @@ pub use lockstep_process::signals::Signals;
 use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
 
-/// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the very most.
+/// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the
+/// very most.
 pub const FRAMES_WAITING_MAX: usize = 1024;
 
-/// Waits until standard output has everything. A reader may be slow: only a signal ends the wait before, and then the end of the process
-/// waits a last moment.
+/// Waits until standard output has everything. A reader may be slow: only a signal ends the wait
+/// before, and then the end of the process waits a last moment.
 pub async fn console_written(signals: &mut Signals) {
     if standard::is_hurried() {
         return;
@@ -55,8 +56,8 @@ pub struct Outsides {
 }
 
 impl Outsides {
-    /// Attaches the network and the console of a machine with this clock; `None` when a signal came while it waited for its
-    /// switch.
+    /// Attaches the network and the console of a machine with this clock; `None` when a signal came
+    /// while it waited for its switch.
     ///
     /// # Errors
     /// [`RunError::Network`].

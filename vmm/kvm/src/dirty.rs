@@ -11,7 +11,8 @@
 //! Documentation/virt/kvm/api.rst.
 //!
 //! Protecting pages against writes holds a lock of KVM's that the guest's page faults need. So it
-//! is done in parts ([`CLEARED_AT_ONCE`]), where the host's KVM has KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
+//! is done in parts ([`CLEARED_AT_ONCE`]), where the host's KVM has
+//! KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2.
 
 #![allow(unsafe_code, reason = "memory slots")]
 

@@ -8,8 +8,8 @@
 //!
 //! A probe knows its guest's every state beforehand, so that what the host does can be compared
 //! with what is right. Judgements are functions of what was observed; unit tests run the probes on
-//! a vCPU that misbehaves in each of the ways they are to catch. [`start`] asks before every machine
-//! for what it depends on.
+//! a vCPU that misbehaves in each of the ways they are to catch. [`start`] asks before every
+//! machine for what it depends on.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,5 @@
-//! `lockstep verify`: records once, replays many times, compares every output, digest and the final memory.
+//! `lockstep verify`: records once, replays many times, compares every output, digest and the final
+//! memory.
 
 use super::record::record_plan;
 use super::replay::replay_plan;
@@ -49,7 +50,8 @@ impl Drop for Evidence {
     }
 }
 
-/// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is doing.
+/// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is
+/// doing.
 ///
 /// # Errors
 /// [`RunError`]; the first divergence is one, and its log is kept.

@@ -1,8 +1,9 @@
 //! How the heap is divided.
 //!
-//! Keys and values get three eighths, the buffers of connections at most two, requests and replies on
-//! their way what is left of six. The last two eighths are for what one command may need beyond: with the
-//! smallest heap in use, 60 MiB, they are 15 MiB, and a request of 2 MiB grows to some 12 MiB of list.
+//! Keys and values get three eighths, the buffers of connections at most two, requests and replies
+//! on their way what is left of six. The last two eighths are for what one command may need beyond:
+//! with the smallest heap in use, 60 MiB, they are 15 MiB, and a request of 2 MiB grows to some 12
+//! MiB of list.
 
 use super::Options;
 use super::connection;
@@ -23,8 +24,8 @@ pub struct Division {
 }
 
 impl Division {
-    /// The division of the heap there is; `options` may ask for less, or for clients to pay for keys.
-    /// `taken_bytes` of the heap are in use for something else for ever.
+    /// The division of the heap there is; `options` may ask for less, or for clients to pay for
+    /// keys. `taken_bytes` of the heap are in use for something else for ever.
     pub fn of_heap(options: &Options, taken_bytes: usize) -> Self {
         let eighth = memory::heap_bytes().saturating_sub(taken_bytes) / 8;
         let fitting = 2 * eighth / connection::COST_BYTES;

@@ -6,8 +6,9 @@
 //!       └─────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! A turn of the loop makes at most two exits of its own, whatever it worked through: the notification and
-//! the halt. Time is that of the last event, read from the clock page; it does not pass within a turn.
+//! A turn of the loop makes at most two exits of its own, whatever it worked through: the
+//! notification and the halt. Time is that of the last event, read from the clock page; it does not
+//! pass within a turn.
 
 mod alarm;
 mod connection;

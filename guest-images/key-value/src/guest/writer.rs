@@ -1,8 +1,9 @@
 //! Memory that is written at a rate, for measuring what a machine with such a guest costs.
 //!
-//! `write_mib=N`: so much memory is filled with noise at the start; `write_pages=N`: so many pages of
-//! it are written a second, in order, over and over, as often as there is time, which is about once
-//! a millisecond. A line a second says what was done, and how long the guest did not get to it.
+//! `write_mib=N`: so much memory is filled with noise at the start; `write_pages=N`: so many pages
+//! of it are written a second, in order, over and over, as often as there is time, which is about
+//! once a millisecond. A line a second says what was done, and how long the guest did not get to
+//! it.
 
 use alloc::vec::Vec;
 use lockstep_guest_runtime::println;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-/// Prints each aim beside what was measured. A benchmark on a shared machine informs; it fails nothing.
+/// Prints each aim beside what was measured. A benchmark on a shared machine informs; it fails
+/// nothing.
 pub fn print(all: &Value) {
     println!("\naim                                                      measured      met");
     let compute = number(&all["compute_ratio"]);

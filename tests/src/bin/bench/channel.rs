@@ -1,7 +1,8 @@
-//! The lease of a pair whose channel is full: over TCP, between two network namespaces, at the rate of a token bucket (`tc`, tbf).
+//! The lease of a pair whose channel is full: over TCP, between two network namespaces, at the rate
+//! of a token bucket (`tc`, tbf).
 //!
-//! Primary, switch and clients are in one namespace, the backup is in the other. Large values are written by many clients, so that the log
-//! wants more than the channel carries.
+//! Primary, switch and clients are in one namespace, the backup is in the other. Large values are
+//! written by many clients, so that the log wants more than the channel carries.
 
 use lockstep_tests::harness::{Client, Guest, PairSpec, Replica, Scratch, Switch};
 use nix::sched::{CloneFlags, unshare};
@@ -13,7 +14,8 @@ use std::time::{Duration, Instant};
 /// What the channel carries, in Mbit/s.
 const RATES_MBIT_S: [u32; 2] = [1_000, 20];
 const TIMEOUT_MS: u32 = 200;
-/// What the bucket's queue holds at most, as time: more is lost, as on a router. A quarter of the timeout, the lease is half.
+/// What the bucket's queue holds at most, as time: more is lost, as on a router. A quarter of the
+/// timeout, the lease is half.
 const QUEUE_MS: u32 = 50;
 /// How long the channel is kept full.
 const FULL: Duration = Duration::from_secs(10);

@@ -1,7 +1,9 @@
-//! `make bench`: what protection costs, unprotected against protected in one run, alternating, medians.
+//! `make bench`: what protection costs, unprotected against protected in one run, alternating,
+//! medians.
 //!
-//! Prints tables and writes `bench.json`. Absolute figures are this machine's and this hour's; the ratios are the result.
-//! Where an earlier build is named, the two are measured in turn instead, and their ratios are the result.
+//! Prints tables and writes `bench.json`. Absolute figures are this machine's and this hour's; the
+//! ratios are the result. Where an earlier build is named, the two are measured in turn instead,
+//! and their ratios are the result.
 
 #![allow(
     clippy::expect_used,

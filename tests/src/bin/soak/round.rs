@@ -10,7 +10,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the key-value guest is loaded in one round: its replay must come to an end within the patience of the harness.
+/// How long the key-value guest is loaded in one round: its replay must come to an end within the
+/// patience of the harness.
 const LOAD: Duration = Duration::from_secs(6);
 
 /// What a replay says that found no difference.
@@ -23,7 +24,8 @@ pub struct CameTo {
     pub entries: u64,
     /// Events that entered.
     pub events: u64,
-    /// Those that entered between two exits, at an exact instruction, and again there in the replay.
+    /// Those that entered between two exits, at an exact instruction, and again there in the
+    /// replay.
     pub exact: u64,
     /// Outputs.
     pub outputs: u64,

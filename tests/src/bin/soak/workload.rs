@@ -33,7 +33,8 @@ pub struct Workload {
 const ENTROPY: &str =
     "rounds=200 landings=40 spin0=200000 spin3=2000000 frames=40 frames_ms=1500 console_ms=1500";
 
-/// A timer interrupt into a loop of ring 0 without exits, and no network: what stepping is promised for (docs/hosts.md).
+/// A timer interrupt into a loop of ring 0 without exits, and no network: what stepping is promised
+/// for (docs/hosts.md).
 const LOOP: &str = "sources=timer0 landings=1 spin0=100000000";
 
 const ALL: [Workload; 5] = [

@@ -1,7 +1,9 @@
-//! `make torture`: rounds of real pairs with real clients, each with a fault; see `lockstep_tests::campaign`.
+//! `make torture`: rounds of real pairs with real clients, each with a fault; see
+//! `lockstep_tests::campaign`.
 //!
-//! A line a round on standard error while it runs; a table on standard output at the end. Exit status 1 where a round broke a promise.
-//! The plans of a seed are always the same; what the machine makes of them is not.
+//! A line a round on standard error while it runs; a table on standard output at the end. Exit
+//! status 1 where a round broke a promise. The plans of a seed are always the same; what the
+//! machine makes of them is not.
 
 use clap::Parser;
 use lockstep_tests::campaign::{Only, Outcome, Scenario, Summary, picture};
@@ -44,7 +46,8 @@ struct Arguments {
     /// Keep those of every round
     #[arg(long)]
     keep_all: bool,
-    /// Run replicas with this defect; the build needs the feature `mutants`, and the campaign should fail
+    /// Run replicas with this defect; the build needs the feature `mutants`, and the campaign
+    /// should fail
     #[arg(long, value_name = "NAME")]
     mutant: Option<String>,
 }

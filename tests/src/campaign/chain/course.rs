@@ -185,7 +185,8 @@ impl Chain<'_> {
     /// A newcomer joins, or one after the other, until one is armed. Gives it.
     fn join(&mut self, number: usize, link: &Link) -> usize {
         let next_holder_point = || {
-            // One point a process: the side takes over in the next link, if the plan's loss says so.
+            // One point a process: the side takes over in the next link, if the plan's loss says
+            // so.
             let as_holder = holder_point(self.plan, number + 1);
             as_holder.filter(|_| matches!(link.loss, Loss::KillHolder | Loss::StopHolder))
         };

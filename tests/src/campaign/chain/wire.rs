@@ -5,8 +5,8 @@ use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Digest, Sequence};
 
-/// Holds `frames` against `wires`, each of which is what went to one newcomer, with the generation of
-/// the holder that it came to. From its arming on, a holder says nothing that its backup has not
+/// Holds `frames` against `wires`, each of which is what went to one newcomer, with the generation
+/// of the holder that it came to. From its arming on, a holder says nothing that its backup has not
 /// acknowledged; what it said before is not in a log that anybody has.
 #[must_use]
 pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Findings {

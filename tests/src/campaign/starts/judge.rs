@@ -44,8 +44,8 @@ pub fn machines(claims: &[Claimed]) -> usize {
 }
 
 /// What is wrong with what was said on all switches: who spoke without having announced itself, two
-/// that announced one generation, and an earlier one after a later one. Second: how many frames came
-/// from a machine behind the announcement of a later generation.
+/// that announced one generation, and an earlier one after a later one. Second: how many frames
+/// came from a machine behind the announcement of a later generation.
 #[must_use]
 pub fn frames(switches: &[Vec<Frame>]) -> (Vec<String>, u64) {
     let mut all: Vec<(Port, &Frame)> = Vec::new();

@@ -1,6 +1,6 @@
 //! Starts: the same machine is started again and again, by two or three hands, in any order and at
-//! any moment, on one switch or two, and killed between any two steps. It is never two machines, and
-//! comes back as one.
+//! any moment, on one switch or two, and killed between any two steps. It is never two machines,
+//! and comes back as one.
 //!
 //! ```text
 //!   plan     who starts what when, and where it dies, from a seed

@@ -65,8 +65,9 @@ fn segment<'a>(file: &'a [u8], header: &[u8]) -> Loadable<'a> {
     }
 }
 
-/// A file of one to four segments with code full of what is rewritten, and a few bytes changed afterwards; then section headers and
-/// symbols, which say what of it is data, and a few bytes changed in all.
+/// A file of one to four segments with code full of what is rewritten, and a few bytes changed
+/// afterwards; then section headers and symbols, which say what of it is data, and a few bytes
+/// changed in all.
 pub fn build(input: &mut Input<'_>) -> Vec<u8> {
     let count = 1 + usize::from(input.byte()) % SEGMENTS_MAX;
     let mut segments: Vec<Segment> = Vec::new();
@@ -117,7 +118,8 @@ fn choose_segment(input: &mut Input<'_>, after: u64) -> Segment {
     }
 }
 
-/// An instruction that is rewritten (to exit, or to fault), a prefix, the beginning of another instruction, or any byte.
+/// An instruction that is rewritten (to exit, or to fault), a prefix, the beginning of another
+/// instruction, or any byte.
 fn append_piece(code: &mut Vec<u8>, input: &mut Input<'_>) {
     let choice = input.byte();
     let register = input.byte() & 7;

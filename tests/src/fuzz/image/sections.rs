@@ -1,4 +1,5 @@
-//! Section headers and symbols of a built file, and what those of any file say is data: taken apart without the loader's help.
+//! Section headers and symbols of a built file, and what those of any file say is data: taken apart
+//! without the loader's help.
 
 use super::super::input::Input;
 use super::segment::{Segment, number};

@@ -1,15 +1,17 @@
 //! Asks clients to send again what died with the primary.
 //!
-//! A request that the primary had, and that has not reached the log, is lost. Its client finds that out by its
-//! retransmission timer, 200 ms and more. A TCP that is told the same acknowledgement three times more retransmits at once
-//! (RFC 5681 section 3.2). So a survivor says again what the guest said last on each connection, without its data.
+//! A request that the primary had, and that has not reached the log, is lost. Its client finds that
+//! out by its retransmission timer, 200 ms and more. A TCP that is told the same acknowledgement
+//! three times more retransmits at once (RFC 5681 section 3.2). So a survivor says again what the
+//! guest said last on each connection, without its data.
 //!
-//! Nothing is invented: sequence number, acknowledgement, window and options are those of the guest's last frame, which
-//! the replay has made here and which this side may send. Where that is the bare acknowledgement that a guest sends for a
-//! segment which it does not expect. Nothing is said on a connection that is not established, or that the guest has
-//! closed or reset.
+//! Nothing is invented: sequence number, acknowledgement, window and options are those of the
+//! guest's last frame, which the replay has made here and which this side may send. Where that is
+//! the bare acknowledgement that a guest sends for a segment which it does not expect. Nothing is
+//! said on a connection that is not established, or that the guest has closed or reset.
 //!
-//! Whom it helps is in [docs/network.md]; a Linux client that has negotiated SACK is not among them.
+//! Whom it helps is in [docs/network.md]; a Linux client that has negotiated SACK is not among
+//! them.
 //!
 //! [docs/network.md]: ../../../../../docs/network.md
 
@@ -26,13 +28,16 @@ use smoltcp::wire::{
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-/// Connections remembered; of more, the one on which the guest was silent for longest is forgotten. With
-/// [`REPEATS`] frames for each that is 1,024 frames of 94 bytes at most: under 100 KiB, once in the life of a replica.
+/// Connections remembered; of more, the one on which the guest was silent for longest is forgotten.
+/// With [`REPEATS`] frames for each that is 1,024 frames of 94 bytes at most: under 100 KiB, once
+/// in the life of a replica.
 const CONNECTIONS_MAX: usize = 256;
-/// A connection on which the guest has said nothing for longer has no request under way that it has not answered.
+/// A connection on which the guest has said nothing for longer has no request under way that it has
+/// not answered.
 const AGE_NS_MAX: u64 = 1_000_000_000;
-/// Acknowledgements on each connection: one, and the three repetitions of it that start a retransmission. After a frame
-/// with data, Linux takes the first for a window update, and does not count it.
+/// Acknowledgements on each connection: one, and the three repetitions of it that start a
+/// retransmission. After a frame with data, Linux takes the first for a window update, and does not
+/// count it.
 pub const REPEATS: usize = 4;
 
 /// Addresses and ports of a connection, the guest's first.
@@ -164,8 +169,8 @@ struct Segment {
     is_open: bool,
 }
 
-/// What the frame holds, if that is a whole TCP segment over IPv4 for one station. Checksums are not looked at: a guest that
-/// makes wrong ones is not heard anyway.
+/// What the frame holds, if that is a whole TCP segment over IPv4 for one station. Checksums are
+/// not looked at: a guest that makes wrong ones is not heard anyway.
 fn segment(frame: &[u8]) -> Option<Segment> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
     let ethernet = EthernetRepr::parse(&frame).ok()?;

@@ -1,9 +1,10 @@
 //! Frames that reached a replica which is not live, and that the log does not have.
 //!
-//! A bridge that learns no place for the guest's address ([docs/network.md]: `learning off`) gives every frame for it to both
-//! replicas. What was with the primary when it died, and has not reached the log, its backup has heard too. Going
-//! live it gives these frames to the guest: a request does not wait for the client's retransmission timer, 200 ms and more.
-//! Where the bridge has learned a place, the client is asked instead ([`super::asking`]).
+//! A bridge that learns no place for the guest's address ([docs/network.md]: `learning off`) gives
+//! every frame for it to both replicas. What was with the primary when it died, and has not reached
+//! the log, its backup has heard too. Going live it gives these frames to the guest: a request does
+//! not wait for the client's retransmission timer, 200 ms and more. Where the bridge has learned a
+//! place, the client is asked instead ([`super::asking`]).
 //!
 //! A frame that enters twice all the same is a frame that the network has repeated.
 //!
@@ -104,7 +105,8 @@ impl Heard {
         }
     }
 
-    /// True if the network gives this replica what it gives the primary: frames for one station have come lately.
+    /// True if the network gives this replica what it gives the primary: frames for one station
+    /// have come lately.
     #[must_use]
     pub fn hears_all(&self, now_ns: u64) -> bool {
         let is_recent = |at_ns| now_ns.saturating_sub(at_ns) <= AGE_NS_MAX;

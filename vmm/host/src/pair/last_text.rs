@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 /// Who reads the console of a replica that ends by itself has this long for what is left of it.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
 
-/// Waits, with a bound, until standard output has everything; what it does not take then is dropped, and counted in the summary.
+/// Waits, with a bound, until standard output has everything; what it does not take then is
+/// dropped, and counted in the summary.
 pub async fn written(signals: &mut Signals) {
     let limit = if standard::is_hurried() {
         standard::last_text_deadline()

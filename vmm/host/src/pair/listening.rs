@@ -1,5 +1,5 @@
-//! A machine is begun where it can be joined: a side with an address of its own listens there, for a
-//! moment, before it claims. So an address that is wrong or in use leaves nothing in the store.
+//! A machine is begun where it can be joined: a side with an address of its own listens there, for
+//! a moment, before it claims. So an address that is wrong or in use leaves nothing in the store.
 
 use super::storage::{LOOK_PAUSE, patiently};
 use super::terms::{CONNECT_PATIENCE, channel_failed};

@@ -1,5 +1,5 @@
-//! A replica as a process: the pure role machine of [`lockstep_core::replica::role`] with sockets, storage,
-//! a clock and a vCPU thread.
+//! A replica as a process: the pure role machine of [`lockstep_core::replica::role`] with sockets,
+//! storage, a clock and a vCPU thread.
 //!
 //! ```text
 //!   vCPU thread                         replica loop (tokio, one thread)

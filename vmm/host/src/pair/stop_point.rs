@@ -1,10 +1,12 @@
-//! Steps of the protocol at which a process can be made to stop or die, so that a campaign of faults meets each exactly.
+//! Steps of the protocol at which a process can be made to stop or die, so that a campaign of
+//! faults meets each exactly.
 //!
 //! Without the feature `crash-points` a step that is passed is nothing at all, and no variable is
 //! read. With it, a build without debug assertions, such as a release build, is refused; and
 //! `LOCKSTEP_STOP_POINT` may say `STEP:N:WHAT`, for example `before-send:17:KILL`: at the N-th
 //! passing of that step the process says so on standard error and raises the signal, `KILL` or
-//! `STOP`, at itself; or, with `HOLD400`, the thread that passes it, and no other, rests for 400 ms.
+//! `STOP`, at itself; or, with `HOLD400`, the thread that passes it, and no other, rests for 400
+//! ms.
 
 #[cfg(all(feature = "crash-points", not(debug_assertions)))]
 compile_error!("the feature `crash-points` kills replicas on purpose: it cannot be part of a release build");
@@ -18,7 +20,8 @@ pub enum Step {
     BeforeSend,
     /// All that was to be sent is with the system.
     AfterSend,
-    /// An acknowledgement was read and nothing has followed from it; on a backup, is about to be sent.
+    /// An acknowledgement was read and nothing has followed from it; on a backup, is about to be
+    /// sent.
     BeforeAcknowledge,
     /// An acknowledgement was taken, and what it lets out has left. Primary.
     AfterAcknowledge,

@@ -1,7 +1,7 @@
 //! Connections to a waiting primary that are not its backup: port scans, health checks, browsers.
 //!
-//! The first is told at once, and those of the next minute together, when it is over: one quiet line a minute at most,
-//! whatever comes.
+//! The first is told at once, and those of the next minute together, when it is over: one quiet
+//! line a minute at most, whatever comes.
 
 use lockstep_process::once_a_minute::OnceAMinute;
 

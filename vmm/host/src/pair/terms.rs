@@ -1,5 +1,5 @@
-//! Terms of a pair: what both sides must have the same, how near they must be, and how long each has
-//! to say so.
+//! Terms of a pair: what both sides must have the same, how near they must be, and how long each
+//! has to say so.
 
 use crate::build;
 use crate::configuration::Configuration;

@@ -1,4 +1,5 @@
-//! What an instruction clock is: an instrument that counts, and stops at, instructions between exits.
+//! What an instruction clock is: an instrument that counts, and stops at, instructions between
+//! exits.
 
 use super::Core;
 use lockstep_core::machine::cpu::saved::SavedClock;

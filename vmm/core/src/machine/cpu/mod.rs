@@ -166,8 +166,8 @@ pub trait Vcpu {
     /// The host's failure.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError>;
 
-    /// The part that the digest `processor` covers, as [`SavedCpu::compared`] gives it. Settles, and
-    /// changes nothing else: digests are taken while the guest is stepped.
+    /// The part that the digest `processor` covers, as [`SavedCpu::compared`] gives it. Settles,
+    /// and changes nothing else: digests are taken while the guest is stepped.
     ///
     /// # Errors
     /// The host's failure.

@@ -1,8 +1,9 @@
 //! Boards: which devices a machine has, and where they answer.
 //!
-//! A board is a value: devices at ports or in device memory, each with its interrupt line. The place
-//! of a device on its board is the [`DeviceId`] by which events, outputs and readiness name it. A
-//! board that exists can be built: [`Board::new`] refuses one whose parts are in each other's way.
+//! A board is a value: devices at ports or in device memory, each with its interrupt line. The
+//! place of a device on its board is the [`DeviceId`] by which events, outputs and readiness name
+//! it. A board that exists can be built: [`Board::new`] refuses one whose parts are in each other's
+//! way.
 
 pub mod small;
 

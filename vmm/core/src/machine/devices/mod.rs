@@ -1,9 +1,9 @@
 //! The devices, the board that says where they are, and the bus that finds them.
 //!
 //! Every device has the same shape: `read` and `write` for its registers, by their offsets; `saved`
-//! for its state as a value of its own (its digest is what divergence reports name), `restore` to be
-//! built from it, and a way to take what arrives for it. A device knows neither its address nor its
-//! line: these are the board's. It owns no thread, timer or descriptor: what it wants done, it
+//! for its state as a value of its own (its digest is what divergence reports name), `restore` to
+//! be built from it, and a way to take what arrives for it. A device knows neither its address nor
+//! its line: these are the board's. It owns no thread, timer or descriptor: what it wants done, it
 //! leaves for the bus to collect.
 
 pub mod addresses;

@@ -2,8 +2,8 @@
 //!
 //! A counter is not run: it is computed from the guest time at which it was loaded, which comes
 //! through the door. Channel 0 interrupts; its expiry is an event, so that the machine never looks
-//! at a clock. Channel 2 has its gate and output in a port of their own. Source: Intel 8254 data sheet
-//! (231164). Not there: BCD counting, modes 1 and 5.
+//! at a clock. Channel 2 has its gate and output in a port of their own. Source: Intel 8254 data
+//! sheet (231164). Not there: BCD counting, modes 1 and 5.
 
 mod saved;
 

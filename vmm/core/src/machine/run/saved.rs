@@ -88,8 +88,8 @@ impl<V: Vcpu> Machine<V> {
         &self.memory
     }
 
-    /// The machine that was saved, with the devices of `board`: on `vcpu`, which has not run yet and
-    /// runs in `memory`, which has what was saved of it.
+    /// The machine that was saved, with the devices of `board`: on `vcpu`, which has not run yet
+    /// and runs in `memory`, which has what was saved of it.
     ///
     /// # Errors
     /// [`SavedError`]: what cannot be restored. The vCPU is gone then.

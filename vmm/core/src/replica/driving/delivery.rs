@@ -1,5 +1,5 @@
-//! Delivery contracts: what the outside of each target expects of the outputs that were released for
-//! it.
+//! Delivery contracts: what the outside of each target expects of the outputs that were released
+//! for it.
 //!
 //! Outputs of all targets leave in the order of their entries, and a backup that goes live releases
 //! again what it does not know to have left. The contract says what becomes of one whose time is

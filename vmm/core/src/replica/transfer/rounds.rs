@@ -86,16 +86,16 @@ impl Rounds {
     }
 
     /// Pages of a round over the channel after which it is to be asked again whether it
-    /// [is hopeless](Self::is_hopeless). A look at the log costs the guest a fault for each page that
-    /// it writes again, so there are three of them at most. A guest that only fills some memory is not
-    /// what they are for.
+    /// [is hopeless](Self::is_hopeless). A look at the log costs the guest a fault for each page
+    /// that it writes again, so there are three of them at most. A guest that only fills some
+    /// memory is not what they are for.
     #[must_use]
     pub fn judged_after(&self) -> u64 {
         JUDGED_PAGES_MIN.max(self.before / 4)
     }
 
-    /// True if a round is to be ended early: the guest has written `written` pages while `sent` were
-    /// sent, and about as many would be left after it as it began with.
+    /// True if a round is to be ended early: the guest has written `written` pages while `sent`
+    /// were sent, and about as many would be left after it as it began with.
     #[must_use]
     pub fn is_hopeless(sent: u64, written: u64) -> bool {
         written > sent - sent / 4

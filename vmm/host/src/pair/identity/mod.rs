@@ -172,8 +172,8 @@ impl Identity {
         }
     }
 
-    /// `work`, unless a generation later than `generation` is won meanwhile: a holder that is gone may
-    /// be waited for in vain while another one has its place.
+    /// `work`, unless a generation later than `generation` is won meanwhile: a holder that is gone
+    /// may be waited for in vain while another one has its place.
     pub async fn unless_overtaken<T>(
         &self,
         generation: Generation,
@@ -283,8 +283,8 @@ pub struct Start {
 }
 
 impl Start {
-    /// The same, which claims only where it can be joined: at the address of `--channel`, if there is
-    /// one.
+    /// The same, which claims only where it can be joined: at the address of `--channel`, if there
+    /// is one.
     #[must_use]
     pub fn listening_at(self, channel: Option<&Address>) -> Self {
         Self {
@@ -406,8 +406,8 @@ impl Start {
     }
 
     /// Newcomers that this process was before it began its program again are dead: the process that
-    /// could have taken over as one of them is this one. Others see that it lives, and would wait for
-    /// them: they are forgotten, for as long as the store takes for it.
+    /// could have taken over as one of them is this one. Others see that it lives, and would wait
+    /// for them: they are forgotten, for as long as the store takes for it.
     fn forget_earlier_lives(&mut self, reading: &mut Reading) {
         let own = &self.identity.party;
         for (backup, dead) in &mut reading.backups {

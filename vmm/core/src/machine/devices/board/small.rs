@@ -1,4 +1,5 @@
-//! The small board: what [docs/guest-interface.md](../../../../../../docs/guest-interface.md) lists.
+//! The small board: what [docs/guest-interface.md](../../../../../../docs/guest-interface.md)
+//! lists.
 
 use super::{At, Board, BoardError, Model, Placed};
 use lockstep_logging_channel::DeviceId;
