@@ -1,4 +1,4 @@
-//! Which build this is.
+//! The name of this build.
 //!
 //! Two builds of one version can behave differently: another compiler, another feature, a change
 //! that was not given a number. What cannot differ unnoticed is the executable itself, so a build

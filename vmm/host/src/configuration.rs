@@ -1,4 +1,4 @@
-//! What a machine is run with: settings as they hold, whoever said them.
+//! Settings of a machine as they hold, whoever said them.
 
 use crate::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
@@ -6,14 +6,14 @@ use lockstep_network::Attachment;
 use lockstep_shared_disk::MachineName;
 use std::path::PathBuf;
 
-/// What holds.
+/// Settings of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// Guest memory, in bytes.
     pub memory_bytes: u64,
     /// Command line of the guest.
     pub command_line: String,
-    /// Where frames go.
+    /// Network of the guest.
     pub network: Attachment,
     /// Ethernet address of the guest.
     pub mac: [u8; 6],
@@ -21,7 +21,7 @@ pub struct Configuration {
     pub clock: Option<ClockKind>,
     /// IRQ-window exits count; not said on a replay, the log decides.
     pub window_exits: Option<bool>,
-    /// What this host was found to do is not looked up but measured.
+    /// True if this host is measured anew, and earlier findings are not looked up.
     pub requalify: bool,
     /// Spacing of digests, in exits.
     pub digest_interval_exits: u64,
@@ -29,7 +29,7 @@ pub struct Configuration {
     pub pair: PairConfiguration,
 }
 
-/// What holds for a pair.
+/// Settings of a pair.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PairConfiguration {
     /// Name of the machine.
@@ -52,7 +52,7 @@ pub struct PairConfiguration {
     pub witnesses: Vec<WitnessAddress>,
     /// Clients on a TAP are asked to send again what died with the primary.
     pub ask_for_retransmission: bool,
-    /// Where reports go.
+    /// File of the reports.
     pub report: Option<PathBuf>,
 }
 

@@ -1,4 +1,4 @@
-//! Why a machine cannot be run, alone or as one side of a pair.
+//! Reasons why a machine cannot be run, alone or as one side of a pair.
 
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
@@ -10,7 +10,7 @@ use lockstep_network::NetworkError;
 use lockstep_qualify::start::QualifyError;
 use std::path::PathBuf;
 
-/// Why a machine cannot be run, or did not run on.
+/// Reason why a machine cannot be run, or did not run on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     /// A setting is missing or wrong.
@@ -18,13 +18,13 @@ pub enum RunError {
     Setting {
         /// Its name as on the command line.
         setting: String,
-        /// What is wrong, and what to do.
+        /// The fault, and the way to correct it.
         why: String,
     },
     /// A file cannot be read or written.
     #[error("cannot {action} {}", path.display())]
     File {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
         /// Its path.
         path: PathBuf,
@@ -36,7 +36,7 @@ pub enum RunError {
     Image {
         /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: ImageError,
     },
     /// The machine cannot be built as configured.
@@ -81,15 +81,15 @@ pub enum RunError {
     /// A part of Lockstep itself failed.
     #[error("{what}: this is a defect of Lockstep")]
     Defect {
-        /// What happened.
+        /// The event.
         what: String,
     },
     /// Everything else.
     #[error("{what}")]
     Other {
-        /// What failed.
+        /// The action that failed.
         what: String,
-        /// Why.
+        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
 }

@@ -1,4 +1,4 @@
-//! Where released outputs go.
+//! Destinations of released outputs.
 
 use lockstep_core::machine::door::DoorError;
 use lockstep_logging_channel::{OutputKind, OutputTarget};

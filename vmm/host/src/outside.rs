@@ -1,4 +1,4 @@
-//! What `run` and `record` share: the host's side of a live machine without a peer.
+//! The host's side of a live machine without a peer.
 
 use crate::configuration::Configuration;
 use crate::error::RunError;
@@ -35,7 +35,7 @@ pub async fn console_written(signals: &mut Signals) {
 
 /// The vCPU thread's ends of the outside.
 pub struct Live {
-    /// Where outputs go.
+    /// Destinations of outputs.
     pub outlets: Outlets,
     /// Proposals for the machine.
     pub arrivals: Arrivals,

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Mutex, OnceLock};
 
-/// What the vCPU thread is told. Higher orders win.
+/// An order to the vCPU thread. Higher orders win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Order {
@@ -24,7 +24,8 @@ pub enum Order {
 /// guest does not run meanwhile.
 pub type AtPause = Box<dyn FnOnce(&mut Machine<KvmCpu>, &mut dyn LiveDoor) + Send>;
 
-/// Why something is not done at a pause: something else is waiting for one, or the machine is over.
+/// Reason why something is not done at a pause: something else is waiting for one, or the machine
+/// is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the machine does not pause: it is over, or another pause was asked for")]
 pub struct NoPause;

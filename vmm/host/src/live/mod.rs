@@ -1,4 +1,4 @@
-//! What a live machine meets: time, randomness, arrivals, and the will of its operator.
+//! Surroundings of a live machine: time, randomness, arrivals, and orders of its operator.
 
 pub mod control;
 pub mod time;

@@ -207,7 +207,7 @@ impl Proposals for Waiting<'_> {
     }
 }
 
-/// What is there. A channel whose sender is gone is never ready again.
+/// The next message, if one waits. A channel whose sender is gone is never ready again.
 fn take(channel: &mut Receiver<Vec<u8>>) -> Option<Vec<u8>> {
     match channel.try_recv() {
         Ok(bytes) => Some(bytes),

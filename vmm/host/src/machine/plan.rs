@@ -28,7 +28,7 @@ const PLACES_SAID_MAX: usize = 40;
 /// compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
-/// What a machine is built from.
+/// Everything that a machine is built from.
 #[derive(Clone, Debug)]
 pub struct Plan {
     image_path: PathBuf,
@@ -151,7 +151,7 @@ impl Plan {
         })
     }
 
-    /// What a log of this machine depends on.
+    /// Everything that a log of this machine depends on.
     #[must_use]
     pub fn environment(&self, pair: [u8; 16]) -> Environment {
         let field = |name: &str, value: String| EnvironmentField {

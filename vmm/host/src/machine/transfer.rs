@@ -45,7 +45,7 @@ const COPIED_AT_ONCE: u64 = 64;
 /// Pages between two looks at the channel while the guest runs on: 4 MiB.
 const BATCH_PAGES: u64 = 1024;
 
-/// Why a machine was not sent. It has run on.
+/// Reason why a machine was not sent. It has run on.
 #[derive(Debug, thiserror::Error)]
 pub enum NotSent {
     /// The machine is over, or somebody else had a pause.
@@ -63,7 +63,7 @@ pub enum NotSent {
     /// The state has no saved form here, or the door refused.
     #[error("the machine cannot be saved: {why}")]
     Save {
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// The host has too little memory for what is to be copied.

@@ -43,7 +43,7 @@ pub const REPEATS: usize = 4;
 /// Addresses and ports of a connection, the guest's first.
 type Ends = ((Ipv4Addr, u16), (Ipv4Addr, u16));
 
-/// What the guest said last on a connection.
+/// The guest's last acknowledgement on a connection.
 #[derive(Clone, Debug)]
 struct Said {
     ethernet: EthernetRepr,

@@ -1,4 +1,4 @@
-//! What people are told of a channel that is too slow, and of outputs that wait.
+//! Messages about a channel that is too slow, and about outputs that wait.
 
 use super::report::Reporter;
 use lockstep_core::replica::role::{HeldBy, Report};
@@ -8,7 +8,7 @@ fn ms(ns: u64) -> u64 {
     ns / 1_000_000
 }
 
-/// What makes a timeout bear the round trip.
+/// Advice: the timeout that can bear the round trip.
 pub fn advice(timeout_ns_min: u64) -> String {
     format!(
         "start both sides with a timeout of at least {} ms (--timeout-ms)",

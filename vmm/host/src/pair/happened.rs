@@ -1,4 +1,4 @@
-//! What the replica loop waits for.
+//! Events that the replica loop waits for.
 
 use super::FromCpu;
 use super::clock::role_ns;
@@ -23,7 +23,7 @@ use std::pin::pin;
 use std::time::Duration;
 use tokio::sync::mpsc;
 
-/// What happened.
+/// An event of the replica loop.
 pub enum Happened {
     /// The vCPU thread has a message.
     Cpu(FromCpu),
@@ -47,11 +47,11 @@ pub enum Happened {
     Later(Generation),
     /// The machine has ended.
     Ended(Result<Ended, RunError>),
-    /// What was queued for the peer is written, or cannot be.
+    /// The bytes queued for the peer are written, or cannot be.
     Flushed(Result<(), ChannelError>),
 }
 
-/// What may happen in this state of the loop.
+/// Events that are possible in this state of the loop.
 #[derive(Clone, Copy, Debug)]
 pub struct Waits {
     /// The role machine wants to be stepped then.

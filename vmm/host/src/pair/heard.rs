@@ -38,7 +38,7 @@ pub struct Heard {
     logged: VecDeque<u64>,
     /// A frame has been heard: where none is, nothing has to be remembered of the log.
     hears: bool,
-    /// When the last frame for one station was heard.
+    /// Time at which the last frame for one station was heard.
     unicast_at_ns: Option<u64>,
 }
 

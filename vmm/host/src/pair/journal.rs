@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 /// Looked at orders at least this often while the guest has to wait.
 const THROTTLED_LOOK: Duration = Duration::from_millis(10);
 
-/// What the replica loop and the journal both see.
+/// State that the replica loop and the journal share.
 #[derive(Debug, Default)]
 pub struct Shared {
     throttled: Mutex<bool>,

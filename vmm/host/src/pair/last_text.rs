@@ -4,7 +4,7 @@ use crate::outside::Signals;
 use lockstep_process::writing::standard;
 use std::time::{Duration, Instant};
 
-/// Who reads the console of a replica that ends by itself has this long for what is left of it.
+/// Time for the reader of the console to take the rest, where a replica ends by itself.
 const CONSOLE_LIMIT: Duration = Duration::from_secs(2);
 
 /// Waits, with a bound, until standard output has everything; what it does not take then is

@@ -1,4 +1,4 @@
-//! How the two sides of a pair find each other: address, environment, shared storage, handshake.
+//! The meeting of the two sides of a pair: address, environment, shared storage, handshake.
 
 use super::identity::Identity;
 use super::launch;
@@ -34,9 +34,9 @@ const NS_PER_MS: u64 = 1_000_000;
 pub struct PairSettings {
     /// The logging channel, where one was given.
     pub address: Option<Address>,
-    /// Where the test-and-set is made.
+    /// Store of the test-and-set.
     pub store: Arc<dyn Store>,
-    /// What the role machine is told.
+    /// Settings of the role machine.
     pub config: Config,
 }
 
@@ -222,7 +222,7 @@ async fn open_to_primary(
     Ok((adopted, beginning, round_trip))
 }
 
-/// Why a primary was not found.
+/// Reason why a primary was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
     /// There is no connection.

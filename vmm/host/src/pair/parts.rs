@@ -31,7 +31,7 @@ pub struct Parts {
     pub link: Link,
     /// From the vCPU thread.
     pub from_cpu: mpsc::Receiver<FromCpu>,
-    /// What journal and loop share.
+    /// State that journal and loop share.
     pub shared: Arc<Shared>,
     /// To the replaying vCPU; a primary has none.
     pub items: Option<Items>,
@@ -41,7 +41,7 @@ pub struct Parts {
     pub storage: Storage,
     /// Their answers.
     pub answers: mpsc::UnboundedReceiver<Answer>,
-    /// Where released outputs go.
+    /// Destinations of released outputs.
     pub outlets: Outlets,
     /// Frames for the guest.
     pub frames: NetworkReceiver,
@@ -59,7 +59,7 @@ pub struct Parts {
     pub reporter: Reporter,
     /// Stations whose answers show that clients reach this side.
     pub witnesses: Witnesses,
-    /// What to ask clients for.
+    /// Requests to clients to send again.
     pub asking: Asking,
     /// The pair's name.
     pub pair: [u8; 16],

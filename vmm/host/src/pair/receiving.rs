@@ -24,7 +24,7 @@ const LINES_ELSEWHERE: Duration = Duration::from_secs(10);
 /// Between two reports of progress.
 const REPORTS: Duration = Duration::from_secs(1);
 
-/// Why there is no machine.
+/// Reason why there is no machine.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReceived {
     /// The sender is gone: another try, with whoever holds the machine then, may succeed.

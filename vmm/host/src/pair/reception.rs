@@ -41,10 +41,10 @@ const STRANGE_FIELDS: [&str; 4] = [
     STORAGE_FIELD,
     NAME_FIELD,
 ];
-/// What a second backup is told.
+/// Reason that a second backup is given.
 const TAKEN: &str = "this primary has its backup already";
 
-/// How one handshake ended.
+/// Outcome of one handshake.
 type Heard = Result<Connection, HandshakeError>;
 
 /// The listener, and the handshakes that are open.
@@ -76,7 +76,7 @@ impl Reception {
         })
     }
 
-    /// Where it listens.
+    /// Address at which it listens.
     #[must_use]
     pub fn address(&self) -> &Address {
         self.listener.address()
@@ -185,7 +185,7 @@ impl Reception {
     }
 }
 
-/// Why the wait for a backup is over without one.
+/// Reason why the wait for a backup is over without one.
 #[derive(Debug, thiserror::Error)]
 pub enum ReceptionError {
     /// Nobody can connect any longer.

@@ -34,13 +34,13 @@ pub struct Counters {
     pub outputs: u64,
     /// Divergences found.
     pub divergences: u64,
-    /// How long outputs waited, in microseconds.
+    /// Time that outputs waited, in microseconds.
     pub held_us: Histogram<u64>,
-    /// How far the backup was behind, in microseconds, sampled.
+    /// Time by which the backup was behind, in microseconds, sampled.
     pub lag_us: Histogram<u64>,
     /// Round trip of the channel, in microseconds, sampled.
     pub round_trip_us: Histogram<u64>,
-    /// How the primary's lease was renewed; zero on a backup.
+    /// Renewals of the primary's lease; zero on a backup.
     pub lease: Lease,
     /// A witness is reached; none where no witness was named.
     pub witness_reached: Option<bool>,
@@ -123,7 +123,7 @@ fn to_file(file: File) -> Writer {
     writer
 }
 
-/// When a complaint that goes on and on is repeated: at once, then after pauses that double.
+/// Schedule of a complaint that goes on and on: at once, then after pauses that double.
 #[derive(Debug)]
 pub(super) struct Complaints {
     pause: Duration,
@@ -141,7 +141,7 @@ impl Complaints {
         }
     }
 
-    /// Whether to complain `now`.
+    /// True if a complaint is due `now`.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let due = self.next.is_none_or(|next| now >= next);
         if due {
@@ -158,7 +158,7 @@ pub struct Reporter {
     written: Instant,
     /// Of a storage that gives no verdict.
     pub(super) storage: Complaints,
-    /// What is counted.
+    /// The counters.
     pub counters: Counters,
     /// Names of the witnesses, in the order in which the role machine counts them.
     pub witnesses: Vec<String>,

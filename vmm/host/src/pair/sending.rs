@@ -33,7 +33,7 @@ const LOADED_LIMIT: Duration = Duration::from_secs(60);
 /// Time that a pace may catch up: what was not used longer ago is lost.
 const BURST: Duration = Duration::from_millis(50);
 
-/// When the next record may leave.
+/// Schedule of the records.
 #[derive(Debug)]
 struct Paced {
     pace: Pace,
@@ -61,7 +61,7 @@ impl Paced {
     }
 }
 
-/// Why a newcomer did not come to be one.
+/// Reason why a newcomer was lost.
 pub type Lost = String;
 
 /// A newcomer that has loaded the machine.
@@ -71,7 +71,7 @@ pub struct Newcomer {
     pub connection: Connection,
     /// Its place.
     pub place: Place,
-    /// What was sent to it.
+    /// Summary of what was sent to it.
     pub sent: Sent,
     /// Time until it had everything.
     pub took: Duration,

@@ -137,7 +137,7 @@ pub(super) async fn patiently<T: Send + 'static>(
     }
 }
 
-/// What is wrong with the storage: where it has answered every question, what it said last.
+/// Trouble with the storage: where it has answered every question, what it said last.
 fn trouble(place: &str, open: usize, last: Option<&RunError>) -> String {
     match last {
         Some(why) if open == 0 => why.to_string(),

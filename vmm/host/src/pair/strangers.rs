@@ -9,7 +9,7 @@ use lockstep_process::once_a_minute::OnceAMinute;
 #[derive(Debug, Default)]
 pub struct Strangers {
     lines: OnceAMinute,
-    /// What the last of them did.
+    /// Description of what the last of them did.
     last: String,
 }
 

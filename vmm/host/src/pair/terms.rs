@@ -14,9 +14,9 @@ use lockstep_logging_channel::{Environment, EnvironmentField};
 use std::fmt::Write;
 use std::time::Duration;
 
-/// How long a peer has for its opening, and for taking what it is sent.
+/// Time that a peer has for its opening, and for taking what it is sent.
 pub(super) const HANDSHAKE_LIMIT: Duration = Duration::from_secs(5);
-/// How long the two have to measure their round trip.
+/// Time that the two have to measure their round trip.
 pub(super) const MEASURING_LIMIT: Duration = Duration::from_secs(5);
 /// Longest time that a backup waits for its primary: to listen, and to answer. Storage that does
 /// not answer at the start has as long.

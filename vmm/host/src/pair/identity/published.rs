@@ -11,7 +11,7 @@ pub struct Published {
     pub protected: bool,
     /// Wall time since when that is so, in seconds since 1970.
     pub since_unix_s: u64,
-    /// Why the machine is not protected.
+    /// Reason why the machine is not protected.
     #[serde(default)]
     pub why_not: Option<String>,
     /// Those that take part: the holder, and whoever joins or follows it.

@@ -31,7 +31,7 @@ struct Point {
     what: What,
 }
 
-/// What happens at the point.
+/// Action at the point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Raise(Signal),

@@ -26,7 +26,7 @@ const BROADCAST: MacAddress = [0xFF; 6];
 struct Station {
     witness: usize,
     address: Ipv4Addr,
-    /// Where it answered last.
+    /// Address from which it answered last.
     mac: Option<MacAddress>,
     /// Probes since then.
     unanswered: u32,
@@ -68,7 +68,7 @@ impl ArpProber {
         }
     }
 
-    /// Whether there is anybody to ask.
+    /// True if there is a witness to ask.
     pub(super) fn is_needed(&self) -> bool {
         !self.stations.is_empty()
     }

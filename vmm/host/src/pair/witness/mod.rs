@@ -29,7 +29,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval, timeout};
 
-/// How long the name of a witness may take to be found.
+/// Longest time in which the name of a witness must be found.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 
 /// Answers that may wait for the loop: those of eight witnesses in a timeout. What there is no room
@@ -39,13 +39,13 @@ const ANSWERS_WAITING_MAX: usize = 64;
 /// A witness has answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// Which, from 0.
+    /// Ordinal of the witness, from 0.
     pub witness: usize,
-    /// When it was asked, on the role machine's clock.
+    /// Time at which it was asked, on the role machine's clock.
     pub asked_at_ns: u64,
 }
 
-/// What there is to do for the loop.
+/// A task for the loop.
 #[derive(Debug)]
 pub enum Due {
     /// A witness has answered.
