@@ -1,4 +1,4 @@
-//! What a demonstration is told.
+//! Arguments of a demonstration.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use super::DemoError;
 /// that of every pair.
 pub const TIMEOUT_MS: u64 = 200;
 
-/// Which replica is lost.
+/// The replica that is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kill {
     /// The one that runs the guest.
@@ -22,7 +22,7 @@ pub enum Kill {
     None,
 }
 
-/// How it is lost.
+/// The manner of its loss.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum KillSignal {
     /// SIGKILL: it is gone.

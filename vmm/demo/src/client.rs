@@ -73,7 +73,7 @@ impl Connection {
     }
 }
 
-/// What a client did and saw.
+/// Record of what a client did and saw.
 pub(super) struct ClientRecord {
     /// Its part of the store.
     pub(super) workload: Workload,
@@ -83,7 +83,7 @@ pub(super) struct ClientRecord {
     pub(super) wrong_answers: u64,
     /// The first of them.
     pub(super) complaint: Option<String>,
-    /// Why its connection broke, if it did.
+    /// Reason why its connection broke, if it did.
     pub(super) broken: Option<String>,
 }
 

@@ -12,7 +12,7 @@ const MEMORY_MIB: &str = "64";
 /// The guest's address and port in the network of the switch; the port of the host is any free one.
 const FORWARD: &str = "127.0.0.1:0:10.0.2.15:6379";
 
-/// What every side is told.
+/// Arguments of every side.
 #[derive(Clone, Debug)]
 pub(super) struct Sides {
     /// The guest image.
@@ -23,7 +23,7 @@ pub(super) struct Sides {
     pub(super) transfer_mbit: u32,
 }
 
-/// Where the processes meet.
+/// Paths at which the processes meet.
 #[derive(Clone, Debug)]
 pub(super) struct Places {
     directory: PathBuf,
@@ -47,12 +47,12 @@ impl Places {
         self.directory.join(format!("{process}.report"))
     }
 
-    /// What a process writes to standard error.
+    /// File of what a process writes to standard error.
     pub(super) fn messages(&self, process: &str) -> PathBuf {
         self.directory.join(format!("{process}.messages"))
     }
 
-    /// What the guest writes to its console.
+    /// File of what the guest writes to its console.
     pub(super) fn console(&self, process: &str) -> PathBuf {
         self.directory.join(format!("{process}.console"))
     }

@@ -1,4 +1,4 @@
-//! What the clients and the director of the demonstration share.
+//! State that the clients and the director of the demonstration share.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use super::waits::Waits;
 
-/// What goes on, for the line of progress.
+/// The present phase, for the line of progress.
 #[derive(Clone, Debug)]
 pub(super) enum Phase {
     /// Load, for a time.
     Load {
-        /// What is before the times.
+        /// Text before the times.
         what: String,
         /// Since when.
         since: Instant,
@@ -38,7 +38,7 @@ impl Control {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Whether to stop.
+    /// True if clients are to stop.
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -53,7 +53,7 @@ impl Control {
         locked(&self.waits).note(sent_ns, replied_ns);
     }
 
-    /// How long the clients have waited since this was taken last.
+    /// Waits of the clients since this was taken last.
     pub(super) fn take_waits(&self) -> Waits {
         std::mem::take(&mut locked(&self.waits))
     }
@@ -73,7 +73,7 @@ impl Control {
         *locked(&self.phase) = Some(phase);
     }
 
-    /// What goes on.
+    /// The present phase.
     pub(super) fn phase(&self) -> Option<Phase> {
         locked(&self.phase).clone()
     }

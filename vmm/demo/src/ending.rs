@@ -73,7 +73,7 @@ pub(super) async fn bring_down(scene: &mut Scene, loss: Option<&Loss>) -> Vec<St
     troubles
 }
 
-/// What is wrong with the end of a replica that was stopped and woken: it must be fenced.
+/// Complaint about the end of a replica that was stopped and woken: it must be fenced.
 pub(super) async fn not_fenced(victim: &mut Process) -> Option<String> {
     let ended = victim.ended().await.and_then(|status| status.code());
     (ended != Some(Status::Fenced as i32)).then(|| {

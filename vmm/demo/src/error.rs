@@ -1,4 +1,4 @@
-//! Why a demonstration cannot be given.
+//! Reasons why a demonstration cannot be given.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ pub enum DemoError {
     /// The guest image is missing.
     #[error("the key-value guest is not there (looked for {})", list(looked_for))]
     ImageMissing {
-        /// Where it was looked for.
+        /// Paths at which it was looked for.
         looked_for: Vec<PathBuf>,
     },
     /// The stopped replica would be woken before its peer gives it up.
@@ -40,9 +40,9 @@ pub enum DemoError {
     /// The directory of the demonstration cannot be made or used.
     #[error("cannot {action} in the temporary directory (TMPDIR says where that is)")]
     Directory {
-        /// What was tried.
+        /// The action that was tried.
         action: &'static str,
-        /// What the system said.
+        /// The system's answer.
         source: io::Error,
     },
     /// A process cannot be started.
@@ -50,7 +50,7 @@ pub enum DemoError {
     Spawn {
         /// The command.
         process: &'static str,
-        /// What the system said.
+        /// The system's answer.
         source: io::Error,
     },
     /// A process ended before its time.
@@ -58,7 +58,7 @@ pub enum DemoError {
     EndedEarly {
         /// The command.
         process: &'static str,
-        /// How it ended.
+        /// Its status.
         status: ExitStatus,
         /// The end of what it wrote to standard error.
         messages: String,
@@ -66,7 +66,7 @@ pub enum DemoError {
     /// Something did not happen in time.
     #[error("{what} took longer than {} s{}", limit.as_secs(), said(messages))]
     NotInTime {
-        /// What was waited for.
+        /// The event that was waited for.
         what: &'static str,
         /// For how long.
         limit: Duration,
@@ -78,7 +78,7 @@ pub enum DemoError {
     Client {
         /// Its number.
         client: u16,
-        /// What went wrong.
+        /// The failure.
         source: io::Error,
     },
     /// A replica gave up the other before anything was done to either: what was to be shown did not
@@ -87,9 +87,9 @@ pub enum DemoError {
         "the pair parted before anything was done to it, with a timeout of {timeout_ms} ms: the {replica} noticed: {cause}"
     )]
     Parted {
-        /// Which noticed.
+        /// The replica that noticed.
         replica: &'static str,
-        /// What it noticed.
+        /// The cause that it noticed.
         cause: String,
         /// Silence after which a replica is given up.
         timeout_ms: u64,
@@ -97,7 +97,7 @@ pub enum DemoError {
     /// Signals cannot be listened for, or clocks and randomness not be used.
     #[error("cannot set up the demonstration")]
     Runtime {
-        /// What the system said.
+        /// The system's answer.
         source: io::Error,
     },
     /// A signal came.
@@ -106,7 +106,7 @@ pub enum DemoError {
 }
 
 impl DemoError {
-    /// What to do about it, where that is known.
+    /// A remedy, where one is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {

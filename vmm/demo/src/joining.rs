@@ -1,4 +1,4 @@
-//! How a new backup joined a machine that runs, as both sides reported it. Pure.
+//! The joining of a new backup to a machine that runs, as both sides reported it. Pure.
 
 use super::replica_report::ReplicaReport;
 use super::timeline::{Moment, milliseconds, moment};
@@ -10,7 +10,7 @@ const NS_PER_MS: u64 = 1_000_000;
 pub(super) struct Started {
     /// Its process.
     pub(super) process: u32,
-    /// When it was started, in nanoseconds.
+    /// Time at which it was started, in nanoseconds.
     pub(super) at_ns: u64,
 }
 
@@ -85,7 +85,7 @@ impl Joining {
         Some(milliseconds(self.copied?.at_ns, self.armed_at_ns?))
     }
 
-    /// When it was armed, in nanoseconds.
+    /// Time at which it was armed, in nanoseconds.
     pub(super) fn armed_at_ns(&self) -> Option<u64> {
         self.armed_at_ns
     }
@@ -95,7 +95,7 @@ impl Joining {
         Some(copied.at_ns.saturating_sub(copied.took_ms * NS_PER_MS))
     }
 
-    /// What happened, for people.
+    /// The events, for people.
     pub(super) fn moments(&self) -> Vec<Moment> {
         let started = format!("new backup started (process {})", self.started.process);
         let mut moments = vec![moment(self.started.at_ns, started)];
@@ -126,7 +126,7 @@ impl Joining {
     }
 }
 
-/// What is going on with a newcomer, for the line of progress.
+/// Present step of a newcomer, for the line of progress.
 pub(super) fn progress(newcomer: &ReplicaReport) -> String {
     let Some(last) = newcomer.last_of(&["receiving", "received", "catching_up", "joining", "armed"]) else {
         return "new backup starts".to_owned();

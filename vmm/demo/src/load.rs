@@ -1,17 +1,17 @@
-//! What all clients of the demonstration together saw.
+//! Observations of all clients of the demonstration together.
 
 use super::client::ClientRecord;
 
-/// What all clients saw.
+/// Observations of all clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct LoadResult {
-    /// How many there were.
+    /// Number of clients.
     pub(super) clients: u64,
     /// Writes acknowledged.
     pub(super) acknowledged_writes: u64,
     /// Answers that were not the right one.
     pub(super) wrong_reads: u64,
-    /// Why connections broke, for each that did.
+    /// Reasons why connections broke, one for each that did.
     pub(super) broken: Vec<String>,
     /// Some of the wrong answers, for people.
     pub(super) complaints: Vec<String>,

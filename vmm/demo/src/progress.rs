@@ -1,4 +1,4 @@
-//! What is said while the demonstration runs: lines on standard output, and beside them one on a
+//! Output while the demonstration runs: lines on standard output, and beside them one on a
 //! terminal that is rewritten.
 
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What a replica wrote about itself: JSON lines with a time, an event and the event's fields.
+//! The report of a replica: JSON lines with a time, an event and the event's fields.
 //!
 //! A replica that is killed may leave its last line unfinished; it and events unknown here are
 //! passed over.
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 /// Something that happened to a replica.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(super) struct ReplicaEvent {
-    /// When, by CLOCK_MONOTONIC, in nanoseconds.
+    /// Its time by CLOCK_MONOTONIC, in nanoseconds.
     pub(super) at_ns: u64,
     /// Its name.
     pub(super) event: String,

@@ -42,7 +42,7 @@ impl Reply {
     }
 }
 
-/// What came is no reply.
+/// Bytes came that are not a reply.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("what came is no reply of a Redis server: {what}")]
 pub(super) struct ProtocolError {

@@ -31,7 +31,7 @@ pub(super) struct Round {
     survivor_report: PathBuf,
     /// The new backup with its report; none in the last round.
     joined: Option<(Started, PathBuf)>,
-    /// How long clients waited around the loss.
+    /// Waits of the clients around the loss.
     pub(super) waits: Waits,
 }
 
@@ -43,9 +43,9 @@ pub(super) struct Story {
     pub(super) loss: Loss,
     /// The process that was left.
     pub(super) survivor: u32,
-    /// What happened.
+    /// The events around the loss.
     pub(super) timeline: Timeline,
-    /// How the new backup joined; none in the last round.
+    /// The joining of the new backup; none in the last round.
     pub(super) joining: Option<Joining>,
     /// The longest wait of a client around the loss, in nanoseconds.
     pub(super) gap_ns: u64,
@@ -100,12 +100,12 @@ impl Story {
     }
 }
 
-/// What happened in all rounds.
+/// The course of all rounds.
 #[derive(Default)]
 pub(super) struct Course {
     /// The rounds in which a replica was lost.
     pub(super) rounds: Vec<Round>,
-    /// What was not as it must be.
+    /// Everything that was not as it must be.
     pub(super) troubles: Vec<String>,
 }
 

@@ -36,12 +36,12 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) struct Side {
     /// Its process.
     pub(super) process: Process,
-    /// Where it reports.
+    /// File of its report.
     pub(super) report: PathBuf,
 }
 
 impl Side {
-    /// What it has reported.
+    /// Its report so far.
     pub(super) fn reported(&self) -> ReplicaReport {
         ReplicaReport::read(&self.report)
     }
@@ -151,7 +151,7 @@ impl Scene {
         }
     }
 
-    /// Who was lost is gone: the side that is left is the primary.
+    /// Removes the side that was lost: the one that is left is the primary.
     pub(super) async fn settle(&mut self, lost: Kill) {
         let gone = match lost {
             Kill::Primary => std::mem::replace(&mut self.primary, self.backup.take()),
@@ -215,7 +215,7 @@ impl Scene {
         Some((self.primary.as_mut()?, self.backup.as_mut()?))
     }
 
-    /// What all sides that there were have reported, in the order in which they were started.
+    /// Reports of all sides that there were, in the order in which they were started.
     pub(super) fn reports(&self) -> Vec<ReplicaReport> {
         let names = (1..=self.started).map(|number| format!("replica-{number}"));
         names

@@ -1,4 +1,4 @@
-//! What happened when a replica was lost, and how long each part took. Pure.
+//! The events around the loss of a replica, and the time that each part took. Pure.
 
 use super::arguments::{Kill, KillSignal};
 use super::replica_report::{ReplicaEvent, ReplicaReport};
@@ -7,15 +7,15 @@ use super::waits::Waits;
 /// The loss of a replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Loss {
-    /// Which.
+    /// The replica that is lost.
     pub(super) replica: Kill,
-    /// How.
+    /// The signal that it is sent.
     pub(super) signal: KillSignal,
     /// Its process.
     pub(super) process: u32,
-    /// When, in nanoseconds.
+    /// Time, in nanoseconds.
     pub(super) at_ns: u64,
-    /// When it was woken, if it was stopped.
+    /// Time at which it was woken, if it was stopped.
     pub(super) woken_at_ns: Option<u64>,
 }
 
@@ -42,16 +42,16 @@ impl Loss {
 /// One thing that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Moment {
-    /// When, in nanoseconds.
+    /// Time, in nanoseconds.
     pub(super) at_ns: u64,
-    /// What, for people.
+    /// Text for people.
     pub(super) what: String,
 }
 
-/// What happened around a loss, in order.
+/// The events around a loss, in order.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Timeline {
-    /// When the replica was lost, in nanoseconds.
+    /// Time at which the replica was lost, in nanoseconds.
     pub(super) lost_at_ns: u64,
     /// The moments.
     pub(super) moments: Vec<Moment>,

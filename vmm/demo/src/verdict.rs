@@ -1,4 +1,4 @@
-//! Whether the demonstration went well, for programs and for people. Pure.
+//! The verdict on the demonstration, for programs and for people. Pure.
 
 use serde::Serialize;
 
@@ -105,19 +105,19 @@ impl RoundVerdict {
     }
 }
 
-/// What the verdict is made from.
+/// Everything that the verdict is made from.
 pub(super) struct Evidence<'a> {
-    /// What the clients saw.
+    /// Observations of the clients.
     pub(super) load: &'a LoadResult,
-    /// What reading everything back showed.
+    /// Findings of reading everything back.
     pub(super) findings: Findings,
-    /// What happened around each loss, if there were any.
+    /// The events around each loss, if there were any.
     pub(super) stories: &'a [Story],
     /// The longest wait around the first loss; at all where there was none. In nanoseconds.
     pub(super) gap_ns: u64,
     /// The sides' reports, in the order in which they were started.
     pub(super) reports: &'a [ReplicaReport],
-    /// What else was not as it must be.
+    /// Everything else that was not as it must be.
     pub(super) troubles: &'a [String],
 }
 
@@ -165,7 +165,7 @@ impl Verdict {
         verdict
     }
 
-    /// Why it is not well; nothing where it is.
+    /// Objections to the demonstration; none where it went well.
     pub(super) fn objections(&self, evidence: &Evidence<'_>) -> Vec<String> {
         let mut objections = Vec::new();
         let mut object = |count: u64, what: &str| {

@@ -1,4 +1,4 @@
-//! How long clients waited for replies. Times are in nanoseconds.
+//! Waits of clients for replies. Times are in nanoseconds.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const AROUND_LOSS: Duration = Duration::from_secs(5);
 /// Replies after the loss whose times are kept: the first ones matter. 800 KiB.
 const REPLIES_KEPT_MAX: usize = 100_000;
 
-/// How long the clients waited for replies: around a loss, or at all where there was none.
+/// Waits of the clients for replies: around a loss, or at all where there was none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Waits {
     longest_ns: u64,
@@ -44,7 +44,7 @@ impl Waits {
         self.longest_around_loss_ns.unwrap_or(self.longest_ns)
     }
 
-    /// When the first reply came at or after a time after the loss.
+    /// Time of the first reply at or after a time after the loss.
     pub(super) fn first_reply_since(&self, at_ns: u64) -> Option<u64> {
         let replies = self.replies_after_loss_ns.iter().copied();
         replies.filter(|replied_ns| *replied_ns >= at_ns).min()

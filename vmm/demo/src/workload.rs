@@ -1,4 +1,4 @@
-//! What one client asks, and what it must be answered: a model of its part of the store. Pure.
+//! The requests of one client, and the right answers: a model of its part of the store. Pure.
 //!
 //! Every client has keys of its own and one request under way, so that each reply has exactly one
 //! right value:
@@ -26,7 +26,7 @@ const FILLING_BYTES_MAX: usize = 200;
 /// A request as the parts of its command.
 pub(super) type Command = Vec<Vec<u8>>;
 
-/// What a client asks.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Request {
     Set { slot: usize, value: Vec<u8> },
@@ -37,7 +37,7 @@ enum Request {
     DropJournal,
 }
 
-/// What a reply meant.
+/// Meaning of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgement {
     /// A write was acknowledged as it must be.
@@ -48,7 +48,7 @@ pub(super) enum Judgement {
     Wrong(String),
 }
 
-/// What reading everything back showed.
+/// Findings of reading everything back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Findings {
     /// Acknowledged writes that are not there.
@@ -208,7 +208,7 @@ impl Workload {
         self.under_way = None;
     }
 
-    /// What to read at the end, to be given to [`Self::judge`] in this order.
+    /// Commands that read everything at the end; their answers go to [`Self::judge`] in this order.
     pub(super) fn questions(&self) -> Vec<Command> {
         let get = |key| vec![b"GET".to_vec(), key];
         let slots = (0..SLOTS).map(|slot| get(self.slot_key(slot)));

@@ -15,7 +15,7 @@ pub(crate) struct FakeStore {
 }
 
 impl FakeStore {
-    /// How often a command was carried out.
+    /// Number of times that a command was carried out.
     pub(crate) fn count(&self, name: &str) -> usize {
         self.counts.get(name).copied().unwrap_or(0)
     }

@@ -1,4 +1,4 @@
-//! What is a good demonstration, and what is not.
+//! Verdicts on good demonstrations and bad ones.
 
 use super::*;
 use crate::joining::Started;
