@@ -30,7 +30,7 @@ const FILE_BYTES_MAX: u64 = 64 << 10;
 /// Locally administered address.
 const MAC: &str = "52:54:00:4c:53:01";
 
-/// Which instruction clock is wanted.
+/// The instruction clock that is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum ClockChoice {
@@ -67,7 +67,7 @@ impl std::fmt::Display for ClockChoice {
     }
 }
 
-/// What the user said, in a file or by flags.
+/// Settings as the user said them, in a file or by flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
@@ -223,7 +223,7 @@ impl Settings {
         toml::to_string_pretty(self).map_err(|why| CommandError::setting("--print-config", why.to_string()))
     }
 
-    /// What holds: these settings over the defaults.
+    /// The configuration that holds: these settings over the defaults.
     ///
     /// # Errors
     /// [`CommandError::Setting`] naming the first that is wrong.

@@ -13,7 +13,7 @@ pub use lockstep_process::status::Status;
 use lockstep_switch::SwitchError;
 use std::path::PathBuf;
 
-/// Why a command failed.
+/// Reason why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// A configuration file cannot be used.
@@ -21,7 +21,7 @@ pub enum CommandError {
     ConfigurationFile {
         /// Its path.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A machine cannot be run as asked, or did not run on.
@@ -30,7 +30,7 @@ pub enum CommandError {
     /// The switch cannot start or go on.
     #[error(transparent)]
     Switch(SwitchError),
-    /// What a command prints cannot be printed.
+    /// The output of a command cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
     /// The process may open too few files.
@@ -62,7 +62,7 @@ impl CommandError {
         }
     }
 
-    /// What to do about it, where that is known.
+    /// A remedy, where one is known.
     #[must_use]
     pub fn hint(&self) -> Option<&'static str> {
         match self {
@@ -133,7 +133,8 @@ fn host_hint(error: &HostError) -> Option<&'static str> {
     }
 }
 
-/// What cannot be attached is configured wrongly; what fails later fails.
+/// Status of a network error: a link that cannot be attached is configured wrongly; one that fails
+/// later is a failure.
 fn network_status(error: &NetworkError) -> Status {
     match error {
         NetworkError::Closed { .. }

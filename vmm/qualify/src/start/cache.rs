@@ -41,12 +41,12 @@ struct KeptFinding {
     seen: String,
 }
 
-/// Where findings of one host are kept, if anywhere.
+/// Place where findings of one host are kept, if anywhere.
 pub struct Cache {
     place: Option<(PathBuf, Identity)>,
 }
 
-/// Why a file is not believed.
+/// Reason why a file is not believed.
 #[derive(Debug, thiserror::Error)]
 pub enum Unbelievable {
     /// It cannot be read.
@@ -67,7 +67,7 @@ pub enum Unbelievable {
 }
 
 impl Cache {
-    /// That of this user, host and boot.
+    /// The cache of this user, host and boot.
     #[must_use]
     pub fn of_this_host() -> Self {
         let base = directory(
@@ -79,7 +79,7 @@ impl Cache {
         }
     }
 
-    /// What is known; nothing, where what is there cannot be believed.
+    /// Known findings; none, where what is there cannot be believed.
     #[must_use]
     pub fn read(&self) -> Vec<Finding> {
         let Some((directory, host)) = &self.place else {

@@ -1,9 +1,9 @@
-//! Why a host could not be qualified.
+//! Reasons why a host could not be qualified.
 
 use lockstep_kvm::HostError;
 use std::io;
 
-/// Why a host could not be qualified.
+/// Reason why a host could not be qualified.
 #[derive(Debug, thiserror::Error)]
 pub enum QualifyError {
     /// It lacks something.

@@ -1,4 +1,4 @@
-//! Which host, boot and program a finding belongs to.
+//! The host, boot and program that a finding belongs to.
 
 use crate::platform::module;
 use lockstep_kvm::host;
@@ -7,7 +7,7 @@ use lockstep_kvm::processor::processor;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 
-/// What findings hold for. Where any of it is another, they are measured anew.
+/// Everything that findings hold for. Where any of it is another, they are measured anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
@@ -26,7 +26,8 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// That of this host and program. None where the kernel does not say which boot this is.
+    /// The identity of this host and program. None where the kernel does not say which boot this
+    /// is.
     #[must_use]
     pub fn here() -> Option<Self> {
         let boot = first_line("/proc/sys/kernel/random/boot_id");

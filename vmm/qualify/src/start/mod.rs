@@ -28,9 +28,9 @@ pub const WINDOW_FIELD: &str = "IRQ-window exits";
 /// The strategies of a machine, and what they rest on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Qualification {
-    /// What was chosen.
+    /// The choice.
     pub strategy: Strategy,
-    /// Why.
+    /// The reason.
     pub reason: String,
     /// The findings that the choice depends on.
     pub findings: Vec<Finding>,
@@ -139,7 +139,7 @@ pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, QualifyEr
     })
 }
 
-/// What was measured, and what was known of other properties.
+/// Findings that were measured, and known ones of other properties.
 fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
     let mut all = measured;
     for finding in known {

@@ -80,7 +80,7 @@ pub struct Placed {
     pub line: Option<u8>,
 }
 
-/// Why devices are not a board.
+/// Reason why devices are not a board.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BoardError {
     /// Two devices at one address.

@@ -8,7 +8,7 @@
 use crate::replica::mutant::{self, Mutant};
 use lockstep_logging_channel::{OutputKind, OutputTarget};
 
-/// What the outside of a target expects.
+/// Expectation of the outside of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
     /// At a time when this side may speak, or never: whoever waits for it asks again. What is late

@@ -7,7 +7,7 @@ use crate::replica::role::Input;
 
 /// A replica loop, with what its vCPU has said.
 pub trait Hearing {
-    /// What ends the loop.
+    /// Error that ends the loop.
     type Error;
 
     /// The next message of the vCPU that waits, if one does.
