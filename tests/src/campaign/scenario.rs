@@ -23,7 +23,7 @@ pub enum Scenario {
     Starts(starts::Plan),
 }
 
-/// What `--only` fixes.
+/// The choice that `--only` fixes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Only {
     /// Pairs, with this fault at this point.

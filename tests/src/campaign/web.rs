@@ -14,9 +14,9 @@ use std::process::Command;
 
 /// The machine's name.
 const NAME: &str = "web";
-/// How far behind a backup may be: as long as a round may take.
+/// Time by which a backup may be behind: as long as a round may take.
 const LAG_MS_MAX: &str = "60000";
-/// Where a process is told its stop point, as the product names it.
+/// Variable that tells a process its stop point, as the product names it.
 pub const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
 /// A defect that a process is to have.
 pub const MUTANT: &str = "LOCKSTEP_MUTANT";
@@ -43,13 +43,13 @@ pub struct Side {
     pub name: String,
     /// The process.
     pub replica: Replica,
-    /// Where it can be joined.
+    /// Path at which it can be joined.
     pub channel: PathBuf,
     /// It was killed, by the plan or by its own stop point.
     pub killed: bool,
     /// The switch that it is attached to.
     pub switch: usize,
-    /// When it goes on, if it was stopped.
+    /// Time at which it goes on, if it was stopped.
     continue_at_ns: Option<u64>,
     dies_at_point: bool,
 }
@@ -106,7 +106,7 @@ impl Web {
         }
     }
 
-    /// Where clients find the guest behind each switch.
+    /// Addresses of the guest behind each switch, for clients.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.switches.iter().map(Switch::client_address).collect()
@@ -226,7 +226,7 @@ impl Web {
         }
     }
 
-    /// Whether a side's process is there, stopped or not. One that its stop point has killed counts
+    /// True if a side's process is there, stopped or not. One that its stop point has killed counts
     /// as killed from then on.
     pub fn is_running(&mut self, number: usize) -> bool {
         let side = &mut self.sides[number];
@@ -244,7 +244,7 @@ impl Web {
             .collect()
     }
 
-    /// Whether a side stands still, by its stop point or by the plan.
+    /// True if a side stands still, by its stop point or by the plan.
     #[must_use]
     pub fn is_stopped(&self, number: usize) -> bool {
         let id = self.sides[number].replica.process.id();
@@ -277,20 +277,20 @@ impl Web {
         }
     }
 
-    /// Whether nothing is to go on later.
+    /// True if nothing is to go on later.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.sides.iter().all(|side| side.continue_at_ns.is_none())
     }
 
-    /// How often a side has reported `event`.
+    /// Number of times that a side has reported `event`.
     #[must_use]
     pub fn count(&self, number: usize, event: &str) -> usize {
         let events = self.sides[number].replica.events();
         events.iter().filter(|line| line["event"] == event).count()
     }
 
-    /// What every side has said.
+    /// Messages and reports of every side.
     pub fn said(&mut self) -> BTreeMap<String, Said> {
         let sides = self.sides.iter_mut();
         sides

@@ -1,4 +1,4 @@
-//! What is aimed at, and whether this run met it.
+//! Aims, and the verdict of this run on each.
 
 use serde_json::Value;
 

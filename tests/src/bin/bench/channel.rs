@@ -11,13 +11,13 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// What the channel carries, in Mbit/s.
+/// Rates of the channel, in Mbit/s.
 const RATES_MBIT_S: [u32; 2] = [1_000, 20];
 const TIMEOUT_MS: u32 = 200;
-/// What the bucket's queue holds at most, as time: more is lost, as on a router. A quarter of the
+/// The most that the bucket's queue holds, as time: more is lost, as on a router. A quarter of the
 /// timeout, the lease is half.
 const QUEUE_MS: u32 = 50;
-/// How long the channel is kept full.
+/// Time for which the channel is kept full.
 const FULL: Duration = Duration::from_secs(10);
 const CLIENTS: u32 = 16;
 const PIPELINE: u32 = 4;

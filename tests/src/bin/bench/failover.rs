@@ -1,4 +1,4 @@
-//! How long a failover takes: `lockstep demo`, several times.
+//! Times of a failover: `lockstep demo`, several times.
 
 use super::measure::median;
 use lockstep_tests::harness::{Process, lockstep};

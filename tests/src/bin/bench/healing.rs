@@ -75,7 +75,7 @@ pub fn figures(options: &Healing) -> Value {
     json!({ "local_channel_mbit_s": local_mbit_s, "rows": rows })
 }
 
-/// What a local channel carries when nothing else is done.
+/// Rate of a local channel when nothing else is done.
 fn local_mbit_s() -> f64 {
     let (mut from, mut to) = UnixStream::pair().expect("a socket pair");
     let reading = thread::spawn(move || {
@@ -207,7 +207,7 @@ fn armed(holder: &mut Replica, newcomer: &mut Replica) -> Result<(), String> {
     )
 }
 
-/// What the guest has said so far: pages a second, and its longest turn in microseconds.
+/// Figures that the guest has printed so far: pages a second, and its longest turn in microseconds.
 fn lines_of(holder: &Replica) -> Vec<[u64; 2]> {
     let said = holder.process.stdout();
     let line = |line: &str| {

@@ -1,6 +1,6 @@
 //! Samples, medians, and the processor time of a process.
 
-/// What one run of redis-benchmark came to.
+/// Result of one run of redis-benchmark.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     /// Requests a second, mean of the workload's commands.
@@ -19,8 +19,9 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Time that the threads of process `id` have run, in seconds: by the scheduler's own clock (`/proc/PID/task/TID/schedstat`, first field,
-/// nanoseconds), as the ticks of `/proc/PID/stat` miss what is shorter than one.
+/// Time that the threads of process `id` have run, in seconds: by the scheduler's own clock
+/// (`/proc/PID/task/TID/schedstat`, first field, nanoseconds), as the ticks of `/proc/PID/stat`
+/// miss what is shorter than one.
 pub fn cpu_seconds(id: u32) -> f64 {
     let threads = std::fs::read_dir(format!("/proc/{id}/task")).expect("the process runs");
     let run_ns = threads.flatten().filter_map(|thread| {

@@ -1,4 +1,4 @@
-//! What the command line asks for: nothing for everything, or the name of a part; `full`; settings
+//! Wishes of the command line: nothing for everything, or the name of a part; `full`; settings
 //! of the healing part as `name=1,2,3`.
 
 /// The parts that can be measured alone.

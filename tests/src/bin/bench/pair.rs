@@ -1,4 +1,4 @@
-//! What a pair says of itself: its log, its lag, its channel; idle, and under load.
+//! Figures that a pair reports of itself: its log, its lag, its channel; idle, and under load.
 
 use super::measure::cpu_seconds;
 use super::serving;
@@ -6,12 +6,13 @@ use lockstep_tests::harness::Pair;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
-/// How long an idle pair is looked at, after as long a rest as a statistics line may take to come.
+/// Time for which an idle pair is watched, after as long a rest as a statistics line may take to
+/// come.
 const IDLE: Duration = Duration::from_secs(5);
 const REST: Duration = Duration::from_secs(1);
 /// The load: clients, pipeline depth, requests of each kind.
 const LOAD: (u32, u32, u32) = (16, 1, 20_000);
-/// What a statistics line says in percentiles.
+/// Figures that a statistics line gives in percentiles.
 const PERCENTILES: [&str; 6] = [
     "held_us_p50",
     "held_us_p99",

@@ -29,7 +29,7 @@ pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
     of_a_pair(|pair| load(pair, clients, pipeline, requests))
 }
 
-/// What is measured of a pair that serves, and stays one meanwhile.
+/// A measurement of a pair that serves, and stays one meanwhile.
 pub fn of_a_pair<T>(measure: impl Fn(&Pair) -> T) -> T {
     loop {
         let pair = serving_pair();
@@ -40,8 +40,8 @@ pub fn of_a_pair<T>(measure: impl Fn(&Pair) -> T) -> T {
     }
 }
 
-/// Whether the pair is one still. With the timeout that users get, another load on the host may part it, and what was measured then is no
-/// protected machine.
+/// True if the pair is still one. With the timeout that users get, another load on the host may
+/// part it, and what was measured then is no protected machine.
 fn still_protected(pair: &Pair) -> bool {
     let parted = pair
         .primary

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 /// Between two looks at everything.
 const LOOK: Duration = Duration::from_millis(3);
-/// How long it may take until a newcomer is armed, or until it is clear who goes on.
+/// Longest time until a newcomer is armed, or until it is clear who goes on.
 const PATIENCE: Duration = Duration::from_secs(40);
 /// Answers to each client before the first loss, and after each.
 const ANSWERS: u64 = 10;
@@ -239,7 +239,7 @@ impl Chain<'_> {
         newcomer
     }
 
-    /// Whether the newcomer has stopped itself where the plan says it. Points of a takeover come
+    /// True if the newcomer has stopped itself where the plan says it. Points of a takeover come
     /// later.
     fn stands_at_its_point(&mut self, newcomer: usize, link: &Link) -> bool {
         let is_joining = matches!(link.trouble, Trouble::StopNewcomer(_));
@@ -357,7 +357,7 @@ impl Chain<'_> {
         }
     }
 
-    /// Whether a side acts alone, in the generation that it holds.
+    /// True if a side acts alone, in the generation that it holds.
     fn acts(&self, number: usize) -> bool {
         let events = self.web.sides[number].replica.events();
         events.iter().any(|line| {

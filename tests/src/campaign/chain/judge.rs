@@ -9,10 +9,10 @@ use crate::campaign::outcome::{Outcome, judge_clients, judge_processes};
 use crate::campaign::web::Claimed;
 use std::time::Duration;
 
-/// What was seen while a chain ran.
+/// Observations while a chain ran.
 #[derive(Debug, Default)]
 pub struct Course {
-    /// What did not go as it must.
+    /// Everything that did not go as it must.
     pub failures: Vec<String>,
     /// Generations that came about by themselves: a side was given up though nothing was done to
     /// it, because the host was too busy.

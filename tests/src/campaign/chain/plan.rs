@@ -53,7 +53,7 @@ const TAKING_OVER: [&str; 8] = [
     "output-alone",
 ];
 
-/// What happens while a newcomer joins, or as it takes over.
+/// Trouble while a newcomer joins, or as it takes over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Trouble {
     /// Nothing.
@@ -74,7 +74,7 @@ pub enum Trouble {
     StopTakingOver(&'static str),
 }
 
-/// What the machine loses when it is protected. Each leads to the next generation.
+/// Loss of the machine when it is protected. Each leads to the next generation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
     /// SIGKILL to the holder.
@@ -187,11 +187,11 @@ pub struct Link {
     pub loss: Loss,
     /// The passing of a step that comes more than once.
     pub ordinal: u64,
-    /// How long what stops in `trouble` stays so.
+    /// Time for which a side that stops in `trouble` stays so.
     pub trouble_ms: u64,
-    /// How long what stops in `loss` stays so: longer than the timeout.
+    /// Time for which a side that stops in `loss` stays so: longer than the timeout.
     pub loss_ms: u64,
-    /// How long the machine is protected before the loss.
+    /// Time for which the machine is protected before the loss.
     pub protected_ms: u64,
 }
 
@@ -202,7 +202,7 @@ pub struct Plan {
     pub seed: u64,
     /// The round.
     pub round: u64,
-    /// What happens in every link, where the caller wants that.
+    /// Trouble or loss in every link, where the caller wants that.
     pub only: Option<Only>,
     /// Its links.
     pub links: Vec<Link>,

@@ -1,4 +1,4 @@
-//! What went over the wires of a chain, held against the Output Rule, generation by generation.
+//! Traffic on the wires of a chain, held against the Output Rule, generation by generation.
 
 use crate::campaign::wire::{Findings, acknowledgement, check_acknowledgements, network_output, own};
 use crate::harness::proxy::{Passing, Traffic};

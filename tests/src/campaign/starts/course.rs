@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(3);
 /// Between two questions for the status.
 const STATUS_PAUSE: Duration = Duration::from_millis(300);
-/// How long it may take until the machine is there again, once nothing is killed any more.
+/// Longest time until the machine is there again, once nothing is killed any more.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Answers to a client of the machine that has come back.
 const ANSWERS: u64 = 20;
@@ -30,7 +30,7 @@ struct Hand<'a> {
     side: Option<usize>,
     /// Lives that have begun.
     begun: usize,
-    /// When its newest life began, or the one before has ended.
+    /// Time at which its newest life began, or the one before has ended.
     since: Instant,
     asked: bool,
 }

@@ -5,10 +5,10 @@ use crate::campaign::web::Claimed;
 use crate::harness::switch::Frame;
 use std::collections::BTreeMap;
 
-/// Where a frame entered: a switch, and a port of it.
+/// Place where a frame entered: a switch, and a port of it.
 type Port = (usize, u32);
 
-/// What is wrong with the claims: one is missing, or a machine comes back after another has begun.
+/// Complaints about the claims: one is missing, or a machine comes back after another has begun.
 #[must_use]
 pub fn claims(claims: &[Claimed]) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -43,7 +43,7 @@ pub fn machines(claims: &[Claimed]) -> usize {
     machines.len()
 }
 
-/// What is wrong with what was said on all switches: who spoke without having announced itself, two
+/// Complaints about the frames on all switches: who spoke without having announced itself, two
 /// that announced one generation, and an earlier one after a later one. Second: how many frames
 /// came from a machine behind the announcement of a later generation.
 #[must_use]
@@ -92,7 +92,7 @@ pub fn frames(switches: &[Vec<Frame>]) -> (Vec<String>, u64) {
     (complaints, late)
 }
 
-/// What is wrong with what clients counted, where so many machines were begun. Each machine counts
+/// Complaints about the counts of clients, where so many machines were begun. Each machine counts
 /// from 1 and no number twice; and for each client a count goes back only where another machine has
 /// begun.
 #[must_use]

@@ -56,13 +56,13 @@ pub const STEPS: [&str; 42] = [
 /// One process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Life {
-    /// How it is started.
+    /// Command by which it is started.
     pub starting: Starting,
-    /// How long after the life before it has ended, or after the beginning.
+    /// Time from the end of the life before it, or from the beginning.
     pub after_ms: u64,
-    /// How long it lives at most, where its stop point does not end it.
+    /// Longest time that it lives, where its stop point does not end it.
     pub lasts_ms: Option<u64>,
-    /// How long it stands where it stops.
+    /// Time for which it stands where it stops.
     pub stopped_ms: u64,
     /// It is asked to stop when its time is over, and not killed.
     pub asked: bool,
@@ -77,7 +77,7 @@ pub struct Plan {
     pub round: u64,
     /// Switches.
     pub switches: usize,
-    /// Who starts the machine, each with one life after the other.
+    /// Hands that start the machine, each with one life after the other.
     pub hands: Vec<Vec<Life>>,
 }
 
