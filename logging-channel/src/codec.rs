@@ -219,7 +219,7 @@ pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
     Ok(HEADER_BYTES + length)
 }
 
-/// Whether as many bytes of the magic as there are, are right.
+/// Checks as many bytes of the magic as there are.
 fn check_magic(bytes: &[u8]) -> Result<(), LogError> {
     if bytes
         .iter()

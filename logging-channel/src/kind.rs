@@ -98,7 +98,7 @@ impl Kind {
         }
     }
 
-    /// Whether it is a log entry; else it is a channel message.
+    /// True if it is a log entry; else it is a channel message.
     #[must_use]
     pub fn is_entry(self) -> bool {
         self.number() < MESSAGES_FROM

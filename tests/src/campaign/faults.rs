@@ -60,7 +60,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether a side's process is there, stopped or not.
+    /// True if a side's process is there, stopped or not.
     pub fn is_running(&mut self, side: Side) -> bool {
         self.side(side).process.is_running()
     }
@@ -210,7 +210,7 @@ impl<'a> Subject<'a> {
         }
     }
 
-    /// Whether everything that was to be undone is.
+    /// True if everything that was to be undone is.
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.later.is_empty()

@@ -81,7 +81,7 @@ impl Fault {
         Self::FarBlackholeToBackup,
     ];
 
-    /// Whether its length is drawn.
+    /// True if its length is drawn.
     #[must_use]
     pub fn lasts(self) -> bool {
         matches!(
@@ -96,13 +96,13 @@ impl Fault {
         )
     }
 
-    /// Whether the sides need a host each.
+    /// True if the sides need a host each.
     #[must_use]
     pub fn needs_hosts(self) -> bool {
         matches!(self, Self::Isolate(_))
     }
 
-    /// Whether the channel swallows something.
+    /// True if the channel swallows something.
     #[must_use]
     pub fn swallows(self) -> bool {
         matches!(self, Self::Blackhole(_) | Self::StorageAwayBlackhole)
@@ -182,7 +182,7 @@ impl Place {
         }
     }
 
-    /// Whether it comes only in a failover.
+    /// True if it comes only in a failover.
     #[must_use]
     pub fn is_in_failover(self) -> bool {
         let is_in = |step: &str| {
@@ -191,7 +191,7 @@ impl Place {
         self.step().is_some_and(|(_, step)| is_in(step))
     }
 
-    /// Whether a side passes it that will lose, too.
+    /// True if a side passes it that will lose, too.
     #[must_use]
     pub fn is_before_the_verdict(self) -> bool {
         self.step()

@@ -206,7 +206,7 @@ pub(super) fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Out
     }
 }
 
-/// Whether every output of the log is to be seen: the primary was killed, with nothing else the
+/// True if every output of the log is to be seen: the primary was killed, with nothing else the
 /// matter, so that the backup has read all that was passed on to it. (A primary that is stopped or
 /// cut off drops what is too late, which TCP sends again.)
 fn says_all(plan: &Plan, evidence: &Evidence) -> bool {

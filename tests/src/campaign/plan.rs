@@ -118,13 +118,13 @@ impl Plan {
         Some((side, format!("{step}:{}:{what}", self.ordinal)))
     }
 
-    /// Whether only one thread of the side rests at its point.
+    /// True if only one thread of the side rests at its point.
     #[must_use]
     pub fn holds(&self) -> bool {
         self.kind.fault == Fault::HoldReplayKillPrimary
     }
 
-    /// Whether the side that has stopped itself at the point stays so for as long as the fault
+    /// True if the side that has stopped itself at the point stays so for as long as the fault
     /// lasts.
     #[must_use]
     pub fn keeps_stopped(&self, side: Side) -> bool {
@@ -136,7 +136,7 @@ impl Plan {
         }
     }
 
-    /// Whether the plan itself held up the side that went on: then the time it took says more of
+    /// True if the plan itself held up the side that went on: then the time it took says more of
     /// the plan than of the pair.
     #[must_use]
     pub fn hinders(&self, winner: Side) -> bool {

@@ -195,7 +195,7 @@ fn apply(subject: &mut Subject<'_>, plan: &Plan) {
     }
 }
 
-/// Whether a side has come to its stop point, and stands there or is gone.
+/// True if a side has come to its stop point, and stands there or is gone.
 fn has_stopped(subject: &mut Subject<'_>, side: Side, plan: &Plan) -> bool {
     let id = subject.side(side).process.id();
     let is_stopped = || {

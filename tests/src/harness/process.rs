@@ -277,7 +277,7 @@ impl Process {
         self.stderr.text()
     }
 
-    /// Whether it still runs (or is stopped).
+    /// True if it still runs (or is stopped).
     #[must_use]
     pub fn is_running(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))

@@ -52,7 +52,7 @@ pub struct Request {
     pub client: u8,
     /// Its how manieth request.
     pub number: u32,
-    /// Whether the guest is to power off.
+    /// True if the guest is to power off.
     pub power_off: bool,
 }
 

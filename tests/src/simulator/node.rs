@@ -28,7 +28,7 @@ const EXITS_A_TURN: u32 = 8;
 /// Time an exit takes.
 const EXIT_NS: u64 = 2_000;
 
-/// Whether a process runs.
+/// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Life {
     /// It runs.
@@ -68,7 +68,7 @@ pub struct Node {
     pub throttled_since_ns: u64,
     /// Its clock.
     pub clock: Clock,
-    /// Whether it runs.
+    /// State of its process.
     pub life: Life,
     /// The role machine.
     pub replica: Replica<Carried, Payload>,
@@ -278,13 +278,13 @@ impl Node {
         self.is_up() && alone && live && !self.sends_state && !self.guest_over
     }
 
-    /// Whether it can still do anything.
+    /// True if it can still do anything.
     #[must_use]
     pub fn is_up(&self) -> bool {
         self.life != Life::Dead && self.halted.is_none()
     }
 
-    /// Whether it ended with its guest.
+    /// True if it ended with its guest.
     #[must_use]
     pub fn has_ended(&self) -> bool {
         matches!(self.halted, Some(Halt::Ended { .. }))
@@ -297,7 +297,7 @@ impl Node {
         !idle || now_ns < self.crowded_until_ns || self.woken || self.standing.closing
     }
 
-    /// Whether the virtual CPU would use a turn.
+    /// True if the virtual CPU would use a turn.
     #[must_use]
     pub fn cpu_runs(&self) -> bool {
         self.life == Life::Running && self.halted.is_none() && !self.guest_over

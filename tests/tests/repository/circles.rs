@@ -175,7 +175,7 @@ impl Source {
     }
 }
 
-/// Whether the item that begins behind `before` is a unit test's.
+/// True if the item that begins behind `before` is a unit test's.
 fn is_for_tests(before: &[TokenTree]) -> bool {
     matches!(before, [.., TokenTree::Group(group)] if group.stream().to_string() == "cfg (test)")
 }

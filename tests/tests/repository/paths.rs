@@ -14,7 +14,7 @@ pub struct Named {
 }
 
 impl Named {
-    /// Whether `pattern` (`std::time`, `HashMap`) stands somewhere in the path, whole segments
+    /// True if `pattern` (`std::time`, `HashMap`) stands somewhere in the path, whole segments
     /// only.
     pub fn contains(&self, pattern: &str) -> bool {
         let wanted: Vec<&str> = pattern.split("::").collect();
@@ -100,7 +100,7 @@ fn after_colons(rest: &[TokenTree]) -> Option<&[TokenTree]> {
     }
 }
 
-/// Whether the attribute whose `#` was just read is `[cfg(test)]`.
+/// True if the attribute whose `#` was just read is `[cfg(test)]`.
 fn is_for_tests(rest: &[TokenTree]) -> bool {
     let attribute = match rest.first() {
         Some(TokenTree::Group(group)) => group.stream().to_string(),

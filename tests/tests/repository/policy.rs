@@ -290,7 +290,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Whether `files` are all there.
+    /// True if `files` are all there.
     pub fn holds(&self, files: &[&str]) -> bool {
         let is_within = |file: &&str| self.within.iter().any(|place| is_within(file, place));
         files.iter().all(is_within)
@@ -399,7 +399,7 @@ pub const MANIFESTS: &[Manifest] = &[
     },
 ];
 
-/// Whether `file` is `place`, or under it where `place` ends with a slash.
+/// True if `file` is `place`, or under it where `place` ends with a slash.
 pub fn is_within(file: &str, place: &str) -> bool {
     if place.ends_with('/') {
         file.starts_with(place)

@@ -179,7 +179,7 @@ impl BlockedKicks {
         Ok(Self(()))
     }
 
-    /// Whether a kick has come. The caller takes it from its run page ([`take`]).
+    /// True if a kick has come. The caller takes it from its run page ([`take`]).
     pub(super) fn has_come(&self) -> io::Result<bool> {
         let earlier = KICKED.with(Cell::get);
         let waiting = is_pending()?;

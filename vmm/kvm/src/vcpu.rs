@@ -265,7 +265,7 @@ impl Core {
         Ok(())
     }
 
-    /// Whether an exception waits for the next KVM_RUN, or is being delivered.
+    /// True if an exception waits for the next KVM_RUN, or is being delivered.
     fn has_exception(&self) -> Result<bool, CpuError> {
         let events = self
             .vcpu

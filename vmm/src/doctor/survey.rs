@@ -40,7 +40,7 @@ impl Survey {
         })
     }
 
-    /// Whether the host is good for all that Lockstep itself needs.
+    /// True if the host is good for all that Lockstep itself needs.
     #[must_use]
     pub fn is_usable(&self) -> bool {
         self.verdicts

@@ -40,7 +40,7 @@ impl Division {
         }
     }
 
-    /// Whether so much is in use that no client gets more.
+    /// True if so much is in use that no client gets more.
     pub fn is_used_up(&self) -> bool {
         memory::allocated_bytes() > self.allocated_bytes_max
     }

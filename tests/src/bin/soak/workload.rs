@@ -96,7 +96,7 @@ pub fn command(verb: &str, workload: &Workload) -> Command {
     command
 }
 
-/// Whether this host has that clock.
+/// True if this host has that clock.
 fn offers(clock: &'static str) -> bool {
     let probe = Workload {
         guest: Guest::Entropy,

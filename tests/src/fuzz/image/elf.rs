@@ -28,7 +28,7 @@ pub struct Loadable<'a> {
     pub file_bytes: &'a [u8],
     /// Bytes it has in memory.
     pub memory_bytes: u64,
-    /// Whether it is executable.
+    /// True if it is executable.
     pub executable: bool,
 }
 

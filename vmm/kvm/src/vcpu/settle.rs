@@ -42,7 +42,7 @@ impl Core {
         Ok(self.next.is_none())
     }
 
-    /// Whether settling has found another part of the instruction.
+    /// True if settling has found another part of the instruction.
     pub(crate) fn is_within(&self) -> bool {
         self.next.is_some()
     }

@@ -71,7 +71,7 @@ pub fn asks_for_address() -> Vec<u8> {
     frame
 }
 
-/// Whether a guest that is watched may go on.
+/// Stops a guest that is watched, if it is `late`.
 pub fn stop_if(late: &AtomicBool) -> Result<(), DoorError> {
     if late.load(Ordering::Acquire) {
         Err(DoorError::Stopped)

@@ -61,7 +61,7 @@ pub trait Mover {
     /// The machine is about to run.
     fn begins(&mut self) {}
 
-    /// Whether to move here.
+    /// True if the machine moves here.
     fn moves(&mut self, pause: Pause) -> bool;
 }
 

@@ -133,7 +133,7 @@ impl FakeSubject {
         exit
     }
 
-    /// Whether a run that is to stop at the window stops here.
+    /// True if a run that is to stop at the window stops here.
     fn at_window(&self, late: &mut u64) -> bool {
         if self.has(Fault::NoWindow) {
             return false;
@@ -164,7 +164,7 @@ impl FakeSubject {
         }
     }
 
-    /// Whether the clock stops here.
+    /// The exit of a clock that stops here.
     fn at_stop(&self, horizon: Horizon) -> Option<Exit> {
         let Horizon::Instructions(target) = horizon else {
             return None;
