@@ -30,7 +30,7 @@ lint: guests-lint ## Formatting, lints, and links of the documentation, as CI ch
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --quiet
 
 ifeq ($(LAB),1)
-demo: lab-demo ## Kill the sides of a protected machine under load, one after another, and look on (LAB=1: inside the lab)
+demo: lab-demo ## Kill the sides of a protected machine under load, one after another, and watch (LAB=1: inside the lab)
 else
 demo:
 	@tests/kvm-here demo
