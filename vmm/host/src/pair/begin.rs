@@ -28,6 +28,7 @@ use lockstep_core::replica::role::Config;
 use lockstep_process::status::Status;
 use lockstep_shared_disk::MachineId;
 use std::path::Path;
+use std::time::Instant;
 
 /// Role in which a side of a pair begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,6 +124,7 @@ pub async fn begin(
         config,
     };
     let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
+    let joining_since = reporter.joining.unwrap_or_else(Instant::now);
     let launch = Launch {
         beginning,
         config,
@@ -143,7 +145,7 @@ pub async fn begin(
     if matches!(outcome, Err(RunError::NotArmed)) && is_newcomer {
         replica::not_armed(&identity, generation).await;
         if matches!(side, Side::Replica { .. }) {
-            return Err(replica::look_again());
+            return Err(replica::look_again(joining_since).await);
         }
     }
     outcome

@@ -30,13 +30,18 @@ use lockstep_shared_disk::decision::Sighting;
 use serde_json::json;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tokio::time::sleep;
 
 /// Time that a holder has for its answer before the store is looked at again: longer than its
 /// reception needs for another who comes at the same time.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// A side that has lost what it was joining gives the store so long to forget it.
 const FORGET_LIMIT: Duration = Duration::from_millis(500);
+/// Shortest rest of a newcomer that was lost, before it joins again.
+const AGAIN_PAUSE_MIN: Duration = Duration::from_secs(1);
+/// Longest rest: a machine that needs hours for a newcomer is not without one for hours.
+const AGAIN_PAUSE_MAX: Duration = Duration::from_secs(60);
 
 /// Reason why a holder was not joined.
 enum NotJoined {
@@ -292,15 +297,42 @@ pub(super) async fn not_armed(identity: &Identity, generation: Generation) {
     }
 }
 
+/// Rest of a newcomer that has been joining for so long and was lost.
+fn rest_after(joining: Duration) -> Duration {
+    joining.clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX)
+}
+
 /// Begins this program again, with its arguments: what was received is of no use, and the store
 /// says what to do. Comes back only with an error.
-pub(super) fn look_again() -> RunError {
-    tracing::info!("looking into the shared directory again");
+///
+/// It rests before that as long as it has been joining, `since`, so that a newcomer that is too slow
+/// burdens its holder for half of the time at most. A new machine is wanted once: not again.
+pub(super) async fn look_again(since: Instant) -> RunError {
+    let pause = rest_after(since.elapsed());
+    tracing::info!(
+        pause_ms = pause.as_millis() as u64,
+        "looking into the shared directory again"
+    );
+    sleep(pause).await;
     pass(Step::BeforeAgain);
     console::restore();
     standard::flush();
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
+    let arguments = arguments.filter(|argument| argument != "--afresh");
     let why = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
     RunError::other("this program cannot be started again")(why)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newcomer_that_was_lost_rests_as_long_as_it_has_burdened_its_holder() {
+        let seconds = Duration::from_secs;
+        assert_eq!(rest_after(Duration::ZERO), seconds(1));
+        assert_eq!(rest_after(seconds(20)), seconds(20));
+        assert_eq!(rest_after(seconds(3_600)), seconds(60));
+    }
 }
