@@ -290,7 +290,8 @@ impl Chain<'_> {
             // It has come about by itself, or the trouble came with the arming: a link as well.
             self.course.early |= matches!(link.trouble, Trouble::None);
         } else {
-            self.strike(link, holder, backup);
+            self.course.struck.insert(generation);
+            self.strike(link, (holder, generation), backup);
         }
         let mut stopped = false;
         self.wait("it becomes clear who goes on", |chain| {
@@ -329,12 +330,12 @@ impl Chain<'_> {
         self.web.is_running(one) || self.web.is_running(other)
     }
 
-    fn strike(&mut self, link: &Link, holder: usize, backup: usize) {
+    fn strike(&mut self, link: &Link, (holder, generation): (usize, u32), backup: usize) {
         match link.loss {
             Loss::KillHolder => self.web.kill(holder),
             Loss::KillBackup => self.web.kill(backup),
             Loss::StopHolder => {
-                self.course.late_allowed = self.course.late_allowed.saturating_add(1);
+                self.course.late_allowed.insert(generation, 1);
                 self.web.stop(holder, link.loss_ms);
             }
             Loss::StopBackup => self.web.stop(backup, link.loss_ms),
@@ -351,7 +352,7 @@ impl Chain<'_> {
                     }
                 }
                 if link.loss == Loss::Close {
-                    self.course.late_allowed = u64::MAX;
+                    self.course.late_allowed.insert(generation, u64::MAX);
                 }
             }
         }

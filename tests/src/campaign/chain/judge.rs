@@ -7,6 +7,7 @@ use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
 use crate::campaign::outcome::{Outcome, judge_clients, judge_processes};
 use crate::campaign::web::Claimed;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Observations while a chain ran.
@@ -19,8 +20,12 @@ pub struct Course {
     pub early: bool,
     /// The machine is gone, for the same reason: the side that was struck had just been left alone.
     pub gone: bool,
-    /// Frames that an old machine may say too late.
-    pub late_allowed: u64,
+    /// Frames that the old machine may say too late, of each generation in which it was stopped or
+    /// deceived.
+    pub late_allowed: BTreeMap<u32, u64>,
+    /// Generations in which an armed holder had answered every client when it or its backup was
+    /// struck.
+    pub struck: BTreeSet<u32>,
     /// Points that were met, of those that were planned.
     pub met: usize,
     /// Points that were planned.
@@ -49,17 +54,39 @@ pub fn judge(
     judge_clients(evidence, serves, &mut outcome);
     judge_processes(evidence, &mut outcome);
     outcome.failures.extend(two_machines(claims));
-    let findings = wire::check(&evidence.frames, &evidence.wires);
-    outcome.frames = findings.frames;
-    outcome.late = findings.late;
-    outcome.failures.extend(findings.complaints);
-    if findings.late > course.late_allowed {
-        outcome.failures.push(format!(
-            "{} frames of old machines after newer ones had begun",
-            findings.late
-        ));
-    }
+    let found = wire::check(&evidence.frames, &evidence.wires);
+    outcome.frames = found.frames.values().sum();
+    outcome.late = found.late.values().sum();
+    outcome.failures.extend(late(&found.late, &course.late_allowed));
+    outcome.failures.extend(unseen(&found.frames, &course.struck));
+    outcome.failures.extend(found.complaints);
     outcome
+}
+
+/// Frames of old machines, beyond what each generation is allowed.
+fn late(late: &BTreeMap<u32, u64>, allowed: &BTreeMap<u32, u64>) -> Vec<String> {
+    late.iter()
+        .filter(|(generation, count)| *count > allowed.get(generation).unwrap_or(&0))
+        .map(|(generation, count)| {
+            format!("{count} frames of the machine of generation {generation} after a newer one had begun")
+        })
+        .collect()
+}
+
+/// What the check of the Output Rule ought to have seen, and has not: of each generation that was
+/// struck at least the answers before.
+fn unseen(frames: &BTreeMap<u32, u64>, struck: &BTreeSet<u32>) -> Vec<String> {
+    let mut complaints: Vec<String> = struck
+        .iter()
+        .filter(|generation| !frames.contains_key(generation))
+        .map(|generation| {
+            format!("no frame of generation {generation} was held against the log of its backup")
+        })
+        .collect();
+    if frames.is_empty() {
+        complaints.push("no frame of the chain was held against a log".to_owned());
+    }
+    complaints
 }
 
 /// A chain is one machine: its claims name no other, and none of them is missing.
@@ -106,5 +133,21 @@ mod tests {
         assert!(two_machines(&[claim(1, "a"), claim(2, "b")])[0].contains("machine b"));
         assert!(two_machines(&[claim(1, "a"), claim(3, "a")])[0].contains("2 is missing"));
         assert_eq!(two_machines(&[]).len(), 1);
+    }
+
+    #[test]
+    fn late_frames_are_allowed_in_their_generation_only() {
+        let allowed = [(2, 1), (3, u64::MAX)].into();
+        assert_eq!(late(&[(2, 1), (3, 9)].into(), &allowed), Vec::<String>::new());
+        let found = late(&[(2, 2), (3, 9), (4, 1)].into(), &allowed);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].contains("generation 2") && found[1].contains("generation 4"));
+    }
+
+    #[test]
+    fn a_generation_whose_frames_were_not_looked_up_is_found() {
+        assert_eq!(unseen(&[(1, 3)].into(), &[1].into()), Vec::<String>::new());
+        assert!(unseen(&[(1, 3)].into(), &[1, 2].into())[0].contains("generation 2"));
+        assert_eq!(unseen(&BTreeMap::new(), &BTreeSet::new()).len(), 1);
     }
 }

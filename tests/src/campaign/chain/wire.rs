@@ -4,21 +4,36 @@ use crate::campaign::wire::{Findings, acknowledgement, check_acknowledgements, n
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Digest, Sequence};
+use std::collections::BTreeMap;
+
+/// What the wires of a chain tell. The numbers are of each generation that has any.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Frames of an armed holder that were looked up.
+    pub frames: BTreeMap<u32, u64>,
+    /// Frames that the speaker of a generation said after a later one had been announced.
+    pub late: BTreeMap<u32, u64>,
+    /// What breaks the Output Rule, or says that two spoke.
+    pub complaints: Vec<String>,
+}
 
 /// Holds `frames` against `wires`, each of which is what went to one newcomer, with the generation
 /// of the holder that it came to. From its arming on, a holder says nothing that its backup has not
 /// acknowledged; what it said before is not in a log that anybody has.
 #[must_use]
-pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Findings {
-    let mut findings = Findings::default();
-    let announced = announcements(frames, &mut findings);
+pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Found {
+    let mut found = Found::default();
+    let announced = announcements(frames, &mut found);
     for (generation, traffic) in wires {
+        let mut findings = Findings::default();
         check_acknowledgements(traffic, &mut findings);
+        found.complaints.append(&mut findings.complaints);
+        // One that came to nothing.
         let Some((at_us, from)) = traffic.passed.iter().find_map(arming) else {
             continue;
         };
         let Some(speaker) = announced.iter().find(|speaker| speaker.generation == *generation) else {
-            findings.complaints.push(format!(
+            found.complaints.push(format!(
                 "a newcomer was armed in generation {generation}, which nobody announced"
             ));
             continue;
@@ -28,9 +43,9 @@ pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Findings {
             .iter()
             .find(|later| later.generation > *generation)
             .map_or(frames.len(), |later| later.place);
-        check_armed(&frames[..until], *speaker, (at_us, from), traffic, &mut findings);
+        check_armed(&frames[..until], *speaker, (at_us, from), traffic, &mut found);
     }
-    findings
+    found
 }
 
 /// The first announcement of a generation.
@@ -44,7 +59,7 @@ struct Speaker {
 /// Who announced which generation, in order. Each is announced by one machine and after every
 /// earlier one; who has announced nothing says nothing; what an earlier speaker says behind a later
 /// announcement is late.
-fn announcements(frames: &[Frame], findings: &mut Findings) -> Vec<Speaker> {
+fn announcements(frames: &[Frame], found: &mut Found) -> Vec<Speaker> {
     let mut speakers: Vec<Speaker> = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
         let interface = frame.interface;
@@ -55,12 +70,12 @@ fn announcements(frames: &[Frame], findings: &mut Findings) -> Vec<Speaker> {
                 if let Some(known) = speakers.iter().find(|known| known.generation == generation) {
                     if known.interface != interface {
                         let text = format!("generation {generation} was announced by port {interface} too");
-                        findings.complaints.push(text);
+                        found.complaints.push(text);
                     }
                 } else {
                     if speakers.last().is_some_and(|last| last.generation > generation) {
                         let text = format!("generation {generation} was announced after a later one");
-                        findings.complaints.push(text);
+                        found.complaints.push(text);
                     }
                     speakers.push(Speaker {
                         generation,
@@ -71,18 +86,17 @@ fn announcements(frames: &[Frame], findings: &mut Findings) -> Vec<Speaker> {
             }
             None if frame.is_from_host => {}
             None => {
-                if !speakers.iter().any(|speaker| speaker.interface == interface) {
-                    let text = format!(
+                // Who has gone on alone speaks for the newest of its generations.
+                match speakers.iter().rfind(|speaker| speaker.interface == interface) {
+                    None => found.complaints.push(format!(
                         "port {interface} spoke at {} µs without the right to",
                         frame.at_us
-                    );
-                    findings.complaints.push(text);
+                    )),
+                    Some(speaker) if Some(speaker) != speakers.last() => {
+                        *found.late.entry(speaker.generation).or_default() += 1;
+                    }
+                    Some(_) => {}
                 }
-                findings.late += u64::from(
-                    speakers
-                        .last()
-                        .is_some_and(|newest| newest.interface != interface),
-                );
             }
         }
     }
@@ -103,19 +117,19 @@ fn check_armed(
     speaker: Speaker,
     (armed_us, from): (u64, Sequence),
     traffic: &Traffic,
-    findings: &mut Findings,
+    found: &mut Found,
 ) {
     let outputs: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
     let acknowledged: Vec<(u64, Sequence)> = traffic.passed.iter().filter_map(acknowledgement).collect();
     let gated = outputs.partition_point(|(sequence, _)| *sequence < from);
     let mut next = gated;
     for frame in own(&frames[speaker.place..], speaker.interface).filter(|frame| frame.at_us >= armed_us) {
-        findings.frames += 1;
+        *found.frames.entry(speaker.generation).or_default() += 1;
         let digest = Digest::of(&frame.bytes);
-        let found = outputs[next..].iter().position(|(_, output)| *output == digest);
-        let Some(found) = found else {
+        let place = outputs[next..].iter().position(|(_, output)| *output == digest);
+        let Some(place) = place else {
             if !outputs[..gated].iter().any(|(_, output)| *output == digest) {
-                findings.complaints.push(format!(
+                found.complaints.push(format!(
                     "a frame of {} bytes at {} µs has no entry, in generation {}",
                     frame.bytes.len(),
                     frame.at_us,
@@ -124,11 +138,11 @@ fn check_armed(
             }
             continue;
         };
-        let (sequence, _) = outputs[next + found];
-        next += found + 1;
+        let (sequence, _) = outputs[next + place];
+        next += place + 1;
         let in_time = acknowledged.iter().find(|(_, received)| *received >= sequence);
         if in_time.is_none_or(|(at_us, _)| *at_us > frame.at_us) {
-            findings.complaints.push(format!(
+            found.complaints.push(format!(
                 "the frame of entry {} left at {} µs in generation {}, armed from entry {} on, acknowledged {}",
                 sequence.0,
                 frame.at_us,
@@ -195,7 +209,7 @@ mod tests {
         traffic
     }
 
-    fn found(frames: Vec<Frame>) -> Findings {
+    fn found(frames: Vec<Frame>) -> Found {
         let frames: Vec<Frame> = std::iter::once(announcement(FIRST, 10, 1))
             .chain(frames)
             .collect();
@@ -213,9 +227,9 @@ mod tests {
             frame(SECOND, 401, "four"),
             frame(SECOND, 402, "new"),
         ];
-        let expected = Findings {
-            frames: 2,
-            ..Findings::default()
+        let expected = Found {
+            frames: [(1, 2)].into(),
+            ..Found::default()
         };
         assert_eq!(found(frames), expected);
     }
@@ -253,6 +267,29 @@ mod tests {
             "{silent:?}"
         );
         let late = found(vec![announcement(SECOND, 300, 2), frame(FIRST, 301, "three")]);
-        assert_eq!((late.late, late.complaints.len()), (1, 0), "{late:?}");
+        assert_eq!(
+            (late.late, late.complaints),
+            ([(1, 1)].into(), Vec::<String>::new())
+        );
+    }
+
+    #[test]
+    fn late_frames_are_of_the_newest_generation_that_their_speaker_had() {
+        let found = found(vec![
+            announcement(FIRST, 300, 2),
+            frame(FIRST, 301, "new"),
+            announcement(SECOND, 400, 3),
+            frame(FIRST, 401, "old"),
+            frame(SECOND, 402, "newer"),
+        ]);
+        assert_eq!(found.late, [(2, 1)].into(), "{found:?}");
+    }
+
+    #[test]
+    fn a_wire_without_an_arming_looks_no_frame_up() {
+        let mut traffic = traffic(&["one", "two", "three", "four"]);
+        let _ = traffic.passed.pop();
+        let frames = [announcement(FIRST, 10, 1), frame(FIRST, 350, "three")];
+        assert_eq!(check(&frames, &[(1, traffic)]), Found::default());
     }
 }
