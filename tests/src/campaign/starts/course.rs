@@ -206,14 +206,16 @@ fn end(web: &mut Web) -> Vec<String> {
         let ended = web.sides[number].replica.process.wait();
         web.is_running(number);
         let side = &web.sides[number];
-        if !side.killed && ended.code().is_none() {
-            complaints.push(format!("{} ended with {}", side.name, ended.status));
+        if side.killed {
+            continue;
         }
-        if Some(number) == holder && !side.killed && ended.code() != Some(0) {
+        if Some(number) == holder && ended.code() != Some(0) {
             complaints.push(format!(
                 "{} held the machine and ended with {}",
                 side.name, ended.status
             ));
+        } else if judge::is_a_wrong_end(ended.code()) {
+            complaints.push(format!("{} ended with {}", side.name, ended.status));
         }
     }
     complaints

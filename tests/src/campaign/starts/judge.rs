@@ -34,6 +34,14 @@ pub fn claims(claims: &[Claimed]) -> Vec<String> {
     complaints
 }
 
+/// Whether no side may end like that, whatever was done to the others: by a signal that nobody sent,
+/// or as if its guest had failed, its log were damaged or its peer of another environment, of which
+/// no plan has any.
+#[must_use]
+pub fn is_a_wrong_end(code: Option<i32>) -> bool {
+    matches!(code, None | Some(1 | 42 | 43))
+}
+
 /// Number of machines that were claimed.
 #[must_use]
 pub fn machines(claims: &[Claimed]) -> usize {
@@ -155,6 +163,17 @@ mod tests {
             bytes,
             is_from_host: interface == 0,
         }
+    }
+
+    #[test]
+    fn a_side_ends_well_fenced_or_refused_and_not_with_a_failure_or_a_mismatch() {
+        for code in [0, 3, 41] {
+            assert!(!is_a_wrong_end(Some(code)), "{code}");
+        }
+        for code in [1, 42, 43] {
+            assert!(is_a_wrong_end(Some(code)), "{code}");
+        }
+        assert!(is_a_wrong_end(None));
     }
 
     #[test]
