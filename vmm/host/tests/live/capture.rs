@@ -25,7 +25,13 @@ const FIRST: u32 = 0x40_0000;
 /// A guest in ring 3 that writes a number to each page from [`FIRST`] on, `pages` of them, over and
 /// over, and asks the time after each `burst` of them; `passes` times all, then it powers off.
 fn writer(pages: u32, burst: u32, passes: u32) -> Guest {
+    writer_of_some(pages, pages, burst, passes)
+}
+
+/// A [`writer`] that has written `filled` pages once before.
+fn writer_of_some(filled: u32, pages: u32, burst: u32, passes: u32) -> Guest {
     let end = FIRST + pages * PAGE_BYTES as u32;
+    let end_of_filled = FIRST + filled.max(pages) * PAGE_BYTES as u32;
     let jump = |code: Code, opcode: &[u8], to: usize| {
         let from = code.0.len() + opcode.len() + 4;
         let distance = to as i64 - from as i64;
@@ -34,7 +40,14 @@ fn writer(pages: u32, burst: u32, passes: u32) -> Guest {
     let code = Code::default()
         // RBX counts writes; R9 passes that are left.
         .mov(Register::Rbx, 1)
-        .mov(Register::R9, passes);
+        .mov(Register::R9, passes)
+        .mov(Register::Rcx, FIRST);
+    let fill = code.0.len();
+    // MOV [RCX], RBX; ADD RCX, 4096; CMP ECX, its end; JB fill.
+    let code = code
+        .raw(&[0x48, 0x89, 0x19, 0x48, 0x81, 0xc1, 0, 0x10, 0, 0, 0x81, 0xf9])
+        .raw(&end_of_filled.to_le_bytes());
+    let code = jump(code, &[0x0f, 0x82], fill);
     let pass = code.0.len();
     let code = code
         .mov(Register::Rcx, FIRST)
@@ -60,7 +73,7 @@ fn writer(pages: u32, burst: u32, passes: u32) -> Guest {
         image: program(Ring::Three, &code.power_off(0)),
         tables: true,
         command_line: String::new(),
-        memory_bytes: u64::from(end) + PAGE_BYTES,
+        memory_bytes: u64::from(end_of_filled) + PAGE_BYTES,
         clock: ClockKind::None,
     }
 }
@@ -142,22 +155,37 @@ fn at_least(entries: usize) -> impl Fn(&[Item]) -> bool {
     move |items| items.len() >= entries
 }
 
+/// Pages that the guest below has, and those that it goes on writing. What is left after the first
+/// round over the channel is fewer by more than a quarter, and too much for copies: who decides
+/// makes another round.
+const FILLED: u32 = 20_000;
+const WRITTEN: u32 = 12_000;
+const BURST: u32 = 50;
+
 fn writer_is_carried(way: Way) {
     let Some(_) = host() else { return };
-    let guest = writer(1500, 50, u32::MAX);
+    let guest = writer_of_some(FILLED, WRITTEN, BURST, u32::MAX);
     let (clock, memory_bytes) = (guest.clock, guest.memory_bytes);
     let live = Live::start(guest);
     live.log.wait("the guest writes", at_least(100));
-    // A record, a few more entries: rounds that the guest writes in.
     let log = live.log.clone();
-    let (received, sent) = carried(&live, memory_bytes, way, |number| {
-        if number < 40 {
-            let before = log.len();
-            log.wait("the guest writes on", |items| items.len() > before + 2);
-        }
+    let writes_on = |entries: u32| {
+        let enough = log.len() + entries as usize;
+        log.wait("the guest writes on", |items| items.len() > enough);
+    };
+    // It writes all that it writes in the first round, whose end is not sent yet, and goes on in
+    // the next.
+    let (received, sent) = carried(&live, memory_bytes, way, |number| match number {
+        1 => writes_on(2 * WRITTEN / BURST),
+        _ if number < 40 => writes_on(2),
+        _ => {}
     });
+    match way {
+        Way::Decided => assert!(sent.rounds > 1, "{sent:?}"),
+        Way::Copied => assert_eq!(sent.rounds, 1, "{sent:?}"),
+    }
     assert!(sent.copied > 0, "{sent:?}");
-    assert!(sent.pages >= 1500, "{sent:?}");
+    assert!(sent.pages >= u64::from(FILLED), "{sent:?}");
     check_end(live, End::AtAnExit, clock, received, &sent);
 }
 
