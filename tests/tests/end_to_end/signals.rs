@@ -1,6 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP end a command in every state: while it measures, while it waits in a
 //! system call that does not return, and with everything it has started.
 
+use lockstep_tests::fuzz::mutate::Random;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Guest, PairSpec, Process, Scratch, Trouble, TroubledStorage, kvm, lockstep, wait_until,
@@ -218,24 +219,26 @@ const KILLED_MS_MAX: u64 = 4_000;
 fn a_demonstration_that_is_killed_leaves_no_process_and_its_folder_to_the_next() {
     let Some(_kvm) = kvm::alone() else { return };
     let scratch = Scratch::new();
-    let seed = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64;
-    eprintln!("seed {seed}");
-    let mut state = seed;
+    let seed = Random::seed();
+    println!("LOCKSTEP_SEED={seed}");
+    let mut random = Random::new(seed);
     for _ in 0..KILLED {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1_442_695_040_888_963_407);
         let mut demo = demonstration_of(&scratch, &["--after", "500ms", "--duration", "1"]);
-        std::thread::sleep(Duration::from_millis((state >> 33) % KILLED_MS_MAX));
+        std::thread::sleep(Duration::from_millis(random.number() % KILLED_MS_MAX));
         let _ = demo.kill();
         wait_until(
             || processes_of(scratch.path()).is_empty().then_some(()),
-            || format!("the end of {:?}, seed {seed}", processes_of(scratch.path())),
+            || {
+                format!(
+                    "the end of {:?}, LOCKSTEP_SEED={seed}",
+                    processes_of(scratch.path())
+                )
+            },
         );
     }
     // Under load for certain.
     let _ = demonstration(&scratch).kill();
-    assert!(!scratch.names().is_empty(), "seed {seed}");
+    assert!(!scratch.names().is_empty(), "LOCKSTEP_SEED={seed}");
     // A process that ends has no command line any more before it has closed everything.
     wait_until(
         || {
@@ -245,7 +248,12 @@ fn a_demonstration_that_is_killed_leaves_no_process_and_its_folder_to_the_next()
                 .all(|name| is_free(&scratch, name))
                 .then_some(())
         },
-        || format!("the end of everything in {:?}, seed {seed}", scratch.names()),
+        || {
+            format!(
+                "the end of everything in {:?}, LOCKSTEP_SEED={seed}",
+                scratch.names()
+            )
+        },
     );
     let next = demonstration(&scratch);
     assert!(
@@ -253,6 +261,6 @@ fn a_demonstration_that_is_killed_leaves_no_process_and_its_folder_to_the_next()
         "{}",
         next.stderr()
     );
-    assert_eq!(scratch.names().len(), 1, "seed {seed}");
+    assert_eq!(scratch.names().len(), 1, "LOCKSTEP_SEED={seed}");
     expect_nothing_left(next, Signal::SIGTERM, &scratch);
 }
