@@ -10,6 +10,8 @@ use lockstep_tests::harness::{Ended, Scratch, kvm, lockstep};
 /// of the refusal.
 const REFUSED: Option<(i32, &[&str])> = None;
 
+const NO_CLOCK: &str = "none";
+
 /// A recording, and the settings that it was made with.
 struct Recording {
     hex: &'static str,
@@ -37,7 +39,8 @@ fn replayed(recording: &Recording) -> Ended {
 fn is_replayed_or_refused(recording: &Recording) {
     let Some(_kvm) = kvm::shared() else { return };
     let ended = replayed(recording);
-    if ended.code() == Some(4) {
+    // Every KVM can do without an instruction clock.
+    if recording.clock != NO_CLOCK && ended.code() == Some(4) {
         ended.expect_named(&[recording.clock]);
         kvm::skip(&format!(
             "this host's KVM has no instruction clock `{}`",
@@ -60,7 +63,7 @@ fn one_without_a_clock_and_without_digests_on_the_way() {
         hex: include_str!("recordings/plain.hex"),
         command_line: "",
         digest_interval_exits: "1000000",
-        clock: "none",
+        clock: NO_CLOCK,
     });
 }
 
@@ -70,7 +73,7 @@ fn one_with_digests() {
         hex: include_str!("recordings/digests.hex"),
         command_line: "",
         digest_interval_exits: "16",
-        clock: "none",
+        clock: NO_CLOCK,
     });
 }
 
