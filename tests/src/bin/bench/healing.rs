@@ -172,16 +172,19 @@ fn measure(cell: Cell, options: &Healing) -> Result<Value, String> {
     let armed = armed(&mut holder, &mut newcomer);
     let took = begun.elapsed();
     let during = clients.take();
-    armed?;
+    if let Err(why) = armed {
+        clients.stop();
+        return Err(why);
+    }
     // The line that has the end of the transfer in it.
     wait_for_lines(&holder, lines_of(&holder).len() + 1);
     let guest_during = account(&holder, lines);
-    let sent = holder.event("sent").ok_or("no report of what was sent")?;
+    let sent = holder.event("sent");
     let memory =
         json!({ "holder": memory_of(holder.process.id()), "newcomer": memory_of(newcomer.process.id()) });
     clients.stop();
     Ok(json!({
-        "sent": sent,
+        "sent": sent.ok_or("no report of what was sent")?,
         "armed_s": took.as_secs_f64(),
         "guest_before": guest_before,
         "guest_during": guest_during,
