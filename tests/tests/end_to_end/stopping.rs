@@ -145,7 +145,7 @@ fn a_primary_that_waits_for_its_backup_is_stopped() {
         primary.process.signal(signal);
         let _ = primary.process.wait().expect_code(0);
         assert_eq!(scratch.names(), ["report", "shared"]);
-        assert_no_pair_is_left(&scratch.join("shared"));
+        assert_no_pair_is_left(&scratch.join("shared"), &ALONE_ENDED, &[]);
     }
 }
 
@@ -159,18 +159,68 @@ fn a_backup_that_waits_for_its_primary_is_stopped() {
         backup.process.signal(signal);
         let _ = backup.process.wait().expect_code(0);
         assert_eq!(scratch.names(), ["report", "shared"]);
-        assert_no_pair_is_left(&scratch.join("shared"));
+        assert_no_pair_is_left(&scratch.join("shared"), &[], &[]);
     }
 }
 
+/// Records of a machine that ended in its first generation, beside its name.
+const ALONE_ENDED: [&str; 3] = [
+    "default/ended-0000000001",
+    "default/generation-0000000001",
+    "default/seen-0000000001",
+];
+/// Records of one that ended in its second, after a pair had been armed in its first.
+const SECOND_ENDED: [&str; 4] = [
+    "default/backup-0000000001",
+    "default/ended-0000000002",
+    "default/generation-0000000001",
+    "default/generation-0000000002",
+];
+/// Its signs of life: the first of a generation removes those of earlier ones, and it may have ended
+/// before it gave one.
+const SEEN: [&str; 2] = ["default/seen-0000000001", "default/seen-0000000002"];
+/// The claim that a side of an armed pair writes beforehand. Whoever begins that generation removes
+/// it.
+const PREPARED: &str = "default/.generation-0000000002.prepared";
+
 /// A start that came to no pair, and a pair of which both sides have ended in good order, leave
-/// nobody to be waited for.
-fn assert_no_pair_is_left(shared: &Path) {
+/// nobody to be waited for, and in the shared directory the name of it, that of its machine, all of
+/// `records`, and nothing but those that `may` stay.
+fn assert_no_pair_is_left(shared: &Path, records: &[&str], may: &[&str]) {
+    let mut left = left_in(shared);
+    for record in may {
+        if let Some(place) = left.iter().position(|name| name == record) {
+            left.remove(place);
+        }
+    }
+    let mut expected = [&["default", "default/machine", "identity"], records].concat();
+    expected.sort_unstable();
+    assert_eq!(left, expected);
     let mut list = lockstep();
     list.args(["list", "--json", "--shared-directory"]).arg(shared);
     let machines: Value = serde_json::from_str(&run(&mut list).expect_code(0).stdout).unwrap();
     let condition = &machines[0]["condition"];
     assert!(condition == "ended" || condition == "not started", "{machines}");
+}
+
+/// Everything in a shared directory, sorted, hidden files too. The id at the end of a name is left
+/// out.
+fn left_in(shared: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut folders = vec![shared.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.path().strip_prefix(shared).unwrap().display().to_string();
+            let kind = name.rsplit_once('-').filter(|(_, id)| id.len() == 32);
+            found.push(kind.map_or(name.clone(), |(kind, _)| kind.to_owned()));
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+    }
+    found.sort();
+    found
 }
 
 fn pair() -> Pair {
@@ -196,7 +246,7 @@ fn when_a_protected_primary_is_stopped_its_backup_goes_on() {
     pair.backup.process.signal(Signal::SIGINT);
     let _ = pair.backup.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
-    assert_no_pair_is_left(&pair.shared);
+    assert_no_pair_is_left(&pair.shared, &SECOND_ENDED, &SEEN);
 }
 
 #[test]
@@ -209,7 +259,7 @@ fn when_a_protecting_backup_is_stopped_its_primary_goes_on() {
     pair.primary.process.signal(Signal::SIGINT);
     let _ = pair.primary.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
-    assert_no_pair_is_left(&pair.shared);
+    assert_no_pair_is_left(&pair.shared, &SECOND_ENDED, &SEEN);
 }
 
 #[test]
@@ -219,7 +269,11 @@ fn a_pair_whose_guest_has_ended_leaves_nothing() {
     let _ = pair.primary.process.wait().expect_code(0);
     let _ = pair.backup.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
-    assert_no_pair_is_left(&pair.shared);
+    assert_no_pair_is_left(
+        &pair.shared,
+        &[&ALONE_ENDED[..], &["default/backup-0000000001"]].concat(),
+        &[PREPARED, PREPARED],
+    );
 }
 
 /// A peer that was stopped would ask when it wakes, and has to find that the generation is taken.
