@@ -73,8 +73,8 @@ fn late(late: &BTreeMap<u32, u64>, allowed: &BTreeMap<u32, u64>) -> Vec<String> 
         .collect()
 }
 
-/// What the check of the Output Rule ought to have seen, and has not: of each generation that was
-/// struck at least the answers before.
+/// Generations that were struck and of which the check of the Output Rule has seen no frame: it
+/// ought to have seen the answers before, at least.
 fn unseen(frames: &BTreeMap<u32, u64>, struck: &BTreeSet<u32>) -> Vec<String> {
     let mut complaints: Vec<String> = struck
         .iter()

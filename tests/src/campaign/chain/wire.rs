@@ -6,7 +6,7 @@ use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Digest, Sequence};
 use std::collections::BTreeMap;
 
-/// What the wires of a chain tell. The numbers are of each generation that has any.
+/// Findings of the wires of a chain. The numbers are of each generation that has any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Frames of an armed holder that were looked up.

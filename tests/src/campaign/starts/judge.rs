@@ -34,9 +34,9 @@ pub fn claims(claims: &[Claimed]) -> Vec<String> {
     complaints
 }
 
-/// Whether no side may end like that, whatever was done to the others: by a signal that nobody sent,
-/// or as if its guest had failed, its log were damaged or its peer of another environment, of which
-/// no plan has any.
+/// True if no side may end like that, whatever was done to the others: by a signal that nobody
+/// sent, or as if its guest had failed, its log were damaged or its peer of another environment, of
+/// which no plan has any.
 #[must_use]
 pub fn is_a_wrong_end(code: Option<i32>) -> bool {
     matches!(code, None | Some(1 | 42 | 43))
