@@ -3,7 +3,9 @@
 //! A replica that is killed may leave its last line unfinished; it and events unknown here are
 //! passed over.
 
-use std::path::Path;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -123,6 +125,48 @@ impl ReplicaReport {
     }
 }
 
+/// A report that is still written: each line is read once.
+pub(super) struct Following {
+    path: PathBuf,
+    /// Bytes that were read, whole lines.
+    read_bytes: u64,
+    report: ReplicaReport,
+}
+
+impl Following {
+    /// A report that may not have begun.
+    pub(super) fn new(path: PathBuf) -> Self {
+        Self {
+            path,
+            read_bytes: 0,
+            report: ReplicaReport::default(),
+        }
+    }
+
+    /// Its file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The report so far; as it was where its file cannot be read.
+    pub(super) fn look(&mut self) -> &ReplicaReport {
+        let text = self.appended().unwrap_or_default();
+        if let Some((lines, _)) = text.rsplit_once('\n') {
+            self.read_bytes += lines.len() as u64 + 1;
+            self.report.events.extend(ReplicaReport::parse(lines).events);
+        }
+        &self.report
+    }
+
+    fn appended(&self) -> io::Result<String> {
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(self.read_bytes))?;
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text)
+    }
+}
+
 #[cfg(test)]
 impl From<&str> for ReplicaReport {
     fn from(text: &str) -> Self {
@@ -173,5 +217,20 @@ mod tests {
             ReplicaReport::read(Path::new("/nowhere")).statistics(),
             Statistics::default()
         );
+    }
+
+    #[test]
+    fn a_report_that_grows_is_read_on_from_its_last_whole_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report");
+        let mut following = Following::new(path.clone());
+        assert_eq!(following.look().len(), 0);
+        let (begun, rest) = REPORT.split_at(REPORT.find("\"cause\"").unwrap());
+        std::fs::write(&path, begun).unwrap();
+        assert_eq!(following.look().len(), 2);
+        std::fs::write(&path, format!("{begun}{rest}")).unwrap();
+        let whole = ReplicaReport::from(REPORT);
+        assert_eq!(*following.look(), whole);
+        assert_eq!(*following.look(), whole);
     }
 }

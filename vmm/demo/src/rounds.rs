@@ -157,7 +157,7 @@ pub(super) async fn direct(
         scene.settle(arguments.kill).await;
         let joined = scene.join(sides, control).await?;
         protected_since_ns = monotonic_ns();
-        let report = scene.pair().map(|(_, backup)| backup.report.clone());
+        let report = scene.pair().map(|(_, backup)| backup.report.path().to_owned());
         if let (Some(round), Some(report)) = (course.rounds.last_mut(), report) {
             round.joined = Some((joined, report));
             round.waits = control.take_waits();
@@ -203,12 +203,15 @@ fn still_a_pair(arguments: &DemoArguments, scene: &mut Scene, since_ns: u64) -> 
     let Some((primary, backup)) = scene.pair() else {
         return Ok(());
     };
-    let parted = [("primary", primary.reported()), ("backup", backup.reported())]
-        .into_iter()
-        .find_map(|(replica, report)| {
-            let noticed = report.first_since("noticed", since_ns)?;
-            Some((replica, noticed.field("cause").unwrap_or_default()))
-        });
+    let parted = [
+        ("primary", primary.report.look()),
+        ("backup", backup.report.look()),
+    ]
+    .into_iter()
+    .find_map(|(replica, report)| {
+        let noticed = report.first_since("noticed", since_ns)?;
+        Some((replica, noticed.field("cause").unwrap_or_default()))
+    });
     match parted {
         None => Ok(()),
         Some((replica, cause)) => Err(DemoError::Parted {
@@ -241,8 +244,8 @@ fn lose(arguments: &DemoArguments, scene: &mut Scene, number: u16) -> Option<Rou
             woken_at_ns: None,
         },
         survivor: survivor.process.id(),
-        lost_report: victim.report.clone(),
-        survivor_report: survivor.report.clone(),
+        lost_report: victim.report.path().to_owned(),
+        survivor_report: survivor.report.path().to_owned(),
         joined: None,
         waits: Waits::default(),
     })

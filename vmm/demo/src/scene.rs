@@ -13,7 +13,7 @@ use super::control::{Control, Phase};
 use super::folder::Folder;
 use super::joining::{self, Started};
 use super::processes::Process;
-use super::replica_report::ReplicaReport;
+use super::replica_report::{Following, ReplicaReport};
 use super::resp::Reply;
 use super::{DemoError, Kill, progress};
 use lockstep_process::clock::monotonic_ns;
@@ -36,15 +36,8 @@ const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
 pub(super) struct Side {
     /// Its process.
     pub(super) process: Process,
-    /// File of its report.
-    pub(super) report: PathBuf,
-}
-
-impl Side {
-    /// Its report so far.
-    pub(super) fn reported(&self) -> ReplicaReport {
-        ReplicaReport::read(&self.report)
-    }
+    /// Its report.
+    pub(super) report: Following,
 }
 
 /// A switch and the sides of a machine.
@@ -97,7 +90,7 @@ impl Scene {
         let arguments = self.places.replica(&name, sides);
         let command = ("replica", name.as_str());
         let process = Process::start(command, &arguments, &self.places, false)?;
-        let report = self.places.report(&name);
+        let report = Following::new(self.places.report(&name));
         Ok(Side { process, report })
     }
 
@@ -181,12 +174,12 @@ impl Scene {
             let Some((primary, backup)) = self.pair() else {
                 return Ok(started);
             };
-            let reported = backup.reported();
+            let reported = backup.report.look();
             let is_armed = reported.first("armed").is_some();
-            if is_armed && primary.reported().first_since("armed", at_ns).is_some() {
+            if is_armed && primary.report.look().first_since("armed", at_ns).is_some() {
                 return Ok(started);
             }
-            control.enter(Phase::Step(joining::progress(&reported)));
+            control.enter(Phase::Step(joining::progress(reported)));
             // Each report of it is a step, which has its own time.
             if reported.len() > seen {
                 seen = reported.len();
@@ -245,7 +238,7 @@ fn late(what: &'static str, limit: Duration, process: &Process) -> DemoError {
 
 async fn await_event(side: &mut Side, event: &str, what: &'static str) -> Result<(), DemoError> {
     let deadline = Instant::now() + START_TIME_MAX;
-    while side.reported().first(event).is_none() {
+    while side.report.look().first(event).is_none() {
         side.process.check()?;
         if Instant::now() > deadline {
             return Err(late(what, START_TIME_MAX, &side.process));
