@@ -95,22 +95,17 @@ pub async fn record_plan(
     signals: &mut Signals,
 ) -> Result<Ended, RunError> {
     let clock = plan.clock();
-    let (
-        outsides,
-        Live {
-            outlets,
-            arrivals,
-            ordered,
-        },
-    ) = match Outsides::open(configuration, clock, signals).await? {
-        Some(opened) => opened,
-        None => {
-            return Ok(Ended {
-                reason: EndReason::Stopped,
-                point: ExecutionPoint::default(),
-            });
-        }
+    let Some((outsides, live)) = Outsides::open(configuration, clock, signals).await? else {
+        return Ok(Ended {
+            reason: EndReason::Stopped,
+            point: ExecutionPoint::default(),
+        });
     };
+    let Live {
+        outlets,
+        arrivals,
+        ordered,
+    } = live;
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
     let outlets = outlets.waiting_for_reader();

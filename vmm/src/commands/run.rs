@@ -21,17 +21,14 @@ pub async fn run(
 ) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
     let clock = plan.clock();
-    let (
-        outsides,
-        Live {
-            outlets,
-            arrivals,
-            ordered,
-        },
-    ) = match Outsides::open(configuration, clock, signals).await? {
-        Some(opened) => opened,
-        None => return Ok(Status::Success),
+    let Some((outsides, live)) = Outsides::open(configuration, clock, signals).await? else {
+        return Ok(Status::Success);
     };
+    let Live {
+        outlets,
+        arrivals,
+        ordered,
+    } = live;
     let mut outlets = outlets.waiting_for_reader();
     let make_door = Box::new(move || {
         let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
