@@ -243,7 +243,7 @@ async fn a_refusal_in_words_is_passed_on() {
     assert_eq!(error.to_string(), "the primary refuses: not now");
 }
 
-/// What a backup that fits is told by a primary that refuses it like this.
+/// The error of a backup that fits, at a primary that refuses it like this.
 async fn refused_by(refuse: impl AsyncFnOnce(&mut Connection)) -> HandshakeError {
     let (mut to_backup, mut to_primary) = pair();
     let primary = async {

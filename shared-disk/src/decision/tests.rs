@@ -238,7 +238,7 @@ fn no_wall_time_decides() {
         .iter()
         .flat_map(|reading| [(reading, false), (reading, true)])
     {
-        // What a decision names has its wall time; what it is does not.
+        // A decision names parties with their wall times; its kind does not depend on these.
         let sort = |at| std::mem::discriminant(&starter(afresh).decide(0, &written(reading.clone(), at)));
         assert_eq!(sort(0), sort(u64::MAX));
     }

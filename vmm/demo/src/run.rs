@@ -32,7 +32,7 @@ const ANCESTORS: usize = 4;
 /// only if nothing was lost, broken, wrong or diverged.
 ///
 /// # Errors
-/// Where it cannot be given: what is missing, and how to get it.
+/// It cannot be given: the error says what is missing, and how to get it.
 pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
     let image = find_image(arguments)?;
     let failed = |source| DemoError::Runtime { source };

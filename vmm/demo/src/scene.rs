@@ -152,7 +152,7 @@ impl Scene {
             Kill::None => None,
         };
         if let Some(mut gone) = gone {
-            // What cannot be waited for was never there.
+            // A process that cannot be waited for was never there.
             let _ = gone.process.kill().await;
         }
     }
@@ -221,7 +221,7 @@ impl Scene {
         let sides = [&mut self.primary, &mut self.backup].into_iter().flatten();
         let sides = sides.map(|side| &mut side.process);
         for process in sides.chain(&mut self.switch) {
-            // What cannot be waited for was never there.
+            // A process that cannot be waited for was never there.
             let _ = process.kill().await;
         }
         self.folder.take()?.leave()

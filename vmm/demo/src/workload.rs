@@ -8,8 +8,8 @@
 //! - **a journal** `j:CLIENT:ORDINAL`: every APPEND adds an entry never used before and must answer the length, so
 //!   that the order shows. A full journal is read, compared and deleted, and the next begun.
 //!
-//! Where a connection breaks, its last request may or may not have been done; at the end either is
-//! right.
+//! The last request of a connection that breaks may or may not have been done; at the end either
+//! is right.
 
 use super::random::Random;
 use super::resp::Reply;
@@ -217,8 +217,8 @@ impl Workload {
             .collect()
     }
 
-    /// What the answers to [`Self::questions`] show. Answers that never came tell that nothing is
-    /// there.
+    /// Findings from the answers to [`Self::questions`]. Answers that never came tell that nothing
+    /// is there.
     pub(super) fn judge(&self, answers: &[Reply]) -> Findings {
         let mut maybe = self.clone();
         if let Some(request) = &self.under_way {

@@ -195,7 +195,7 @@ impl Logging {
         let words = self.0.vm.get_dirty_log(SLOT as u32, bytes);
         let words = words.map_err(failed("read the dirty log"))?;
         if self.0.in_parts {
-            // What is written before it is protected is read after that: it is in this set.
+            // A page that is written before it is protected is in this set: it is read after that.
             self.0.protect(&words)?;
         }
         Ok(PageSet::from_words(words))

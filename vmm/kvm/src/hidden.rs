@@ -54,7 +54,7 @@ fn must_have_none(parameter: &str) -> Result<(), HostError> {
 }
 
 /// Keeps KVM from patching VMCALL into VMMCALL, and the other way round, in the guest's memory.
-/// Where it cannot be kept from that, an image has none of them left (`machine::image::rewrite`).
+/// A KVM that cannot be kept from that finds none of them in an image (`machine::image::rewrite`).
 pub fn hypercall_patching(vm: &VmFd) -> Result<(), HostError> {
     let quirk = KVM_X86_QUIRK_FIX_HYPERCALL_INSN;
     if !offers(vm, KVM_CAP_DISABLE_QUIRKS2, quirk) {

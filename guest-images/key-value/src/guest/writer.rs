@@ -12,7 +12,7 @@ const NS_PER_SECOND: u64 = 1_000_000_000;
 /// Between two turns.
 const TURN_NS: u64 = 1_000_000;
 const WORDS_PER_PAGE: usize = 4096 / 8;
-/// What is due after a longer pause than this is not made up for.
+/// The longest pause whose writing is made up for.
 const BEHIND_NS_MAX: u64 = 100_000_000;
 
 /// The memory, and its account since the last line.

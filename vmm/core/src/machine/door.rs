@@ -80,7 +80,7 @@ impl Takes {
 pub struct Taker {
     /// The device.
     pub device: DeviceId,
-    /// What it takes.
+    /// Its arrivals.
     pub takes: Takes,
 }
 

@@ -88,7 +88,7 @@ pub struct Machine<V> {
     expired: DeviceSet,
     /// Devices that take arrivals; kept for its allocation.
     takers: Vec<Taker>,
-    /// What devices want done as the result of an access; kept for its allocation.
+    /// Effects that an access has outside its device; kept for the allocation.
     effects: Vec<Effect>,
 }
 

@@ -112,7 +112,7 @@ pub enum Mutant {
     DropLateText,
     /// Outputs leave behind everything else of their step.
     LetOutLast,
-    /// How far the vCPU has come is told before the entries that it logged on the way.
+    /// The count of exits is told before the entries that were logged on the way.
     CountBeforeEntries,
     /// The end of the guest is told before the entries that it logged last.
     EndBeforeEntries,

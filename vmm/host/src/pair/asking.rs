@@ -169,7 +169,7 @@ struct Segment {
     is_open: bool,
 }
 
-/// What the frame holds, if that is a whole TCP segment over IPv4 for one station. Checksums are
+/// The TCP segment in a frame, if it holds a whole one over IPv4 for one station. Checksums are
 /// not looked at: a guest that makes wrong ones is not heard anyway.
 fn segment(frame: &[u8]) -> Option<Segment> {
     let frame = EthernetFrame::new_checked(frame).ok()?;

@@ -273,7 +273,7 @@ async fn loaded(connection: &mut Connection) -> Result<(), RunError> {
     };
     pass(Step::BeforeLoaded);
     connection.writer.queue(&Message::Loaded).map_err(lost)?;
-    // Where it takes longer the loop finds out why.
+    // If it takes longer, the loop finds out why.
     let written = timeout(HANDSHAKE_LIMIT, connection.writer.flush()).await;
     pass(Step::AfterLoaded);
     written.map_or(Ok(()), |written| written.map_err(lost))

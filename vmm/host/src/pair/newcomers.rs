@@ -223,7 +223,7 @@ impl Receiving {
 
     /// The loop is told, which tells people and the store.
     async fn deaf(&self, why: &ChannelError) {
-        // Where the loop is gone there is nobody to be told.
+        // After the loop has gone nobody has to be told.
         let _ = self.to_loop.send(Arrival::Deaf(why.to_string())).await;
     }
 }

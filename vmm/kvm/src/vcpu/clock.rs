@@ -1,5 +1,4 @@
-//! What an instruction clock is: an instrument that counts, and stops at, instructions between
-//! exits.
+//! An instruction clock: an instrument that counts, and stops at, instructions between exits.
 
 use super::Core;
 use lockstep_core::machine::cpu::saved::SavedClock;
@@ -55,7 +54,7 @@ pub trait InstructionClock {
     /// The host's failure.
     fn exited(&mut self, core: &mut Core) -> Result<(), CpuError>;
 
-    /// Where it is in its counting.
+    /// Its place in counting.
     ///
     /// # Errors
     /// The host's failure.

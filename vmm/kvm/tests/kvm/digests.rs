@@ -1,4 +1,4 @@
-//! What digests find: guests that differ in one register that nothing else shows.
+//! Differences that only digests find: guests that differ in one register.
 
 use crate::code::{Code, Register};
 use crate::guest::{Place, Ring, host, result_at, run_digested};

@@ -298,7 +298,7 @@ fn clock_pairing_that_code_made_at_run_time_asks_for_writes_nothing() {
             let marked = (0..TIME_WORDS).fold(Code::default().mov(Rax, MARK), |code, word| {
                 code.store(Rax, result_at(TIME_AT + word))
             });
-            // Where to write, and the wall clock; CALL.
+            // The place to write to, and the wall clock; CALL.
             let code = with_function(marked, target, opcode)
                 .mov(Rbx, result_at(TIME_AT))
                 .mov(Rcx, 0)

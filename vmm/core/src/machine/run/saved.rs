@@ -57,7 +57,7 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
-            // What they have is of one step.
+            // Buffers: their content is of one step.
             takers: _,
             effects: _,
         } = self;

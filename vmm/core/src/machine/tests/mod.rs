@@ -30,7 +30,7 @@ pub const WALL_NS: u64 = 0x0000_0009_0000_000b;
 
 pub const CONSOLE: OutputTarget = OutputTarget::console(small::CONSOLE);
 
-/// What a machine said of its readiness.
+/// Readiness as a machine has said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ready {
     pub closed: bool,

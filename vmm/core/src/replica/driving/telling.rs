@@ -19,7 +19,7 @@ pub trait Hearing {
     /// Tells the role machine.
     ///
     /// # Errors
-    /// What follows cannot be carried out.
+    /// Its actions cannot be carried out.
     fn tell(&mut self, told: FromCpu) -> Result<(), Self::Error>;
 }
 

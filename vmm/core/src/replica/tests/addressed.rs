@@ -204,7 +204,7 @@ impl Outside for Addressed {
     }
 }
 
-/// What a run leaves behind: answers to its reads, and its memory.
+/// Traces of a run: answers to its reads, and its memory.
 type Left = (Vec<u64>, Digest);
 
 fn run(door: &mut dyn crate::machine::door::Door) -> Result<Left, MachineError> {

@@ -190,7 +190,7 @@ fn acknowledge(received: u64, replayed: u64) -> Input<(), u64> {
     Input::Received(Message::Acknowledge(Acknowledge { received, replayed }))
 }
 
-/// What a side that has replayed so far does with an entry that it receives.
+/// Actions of a side that has replayed so far, for an entry that it receives.
 fn handed_over(received: u64, replayed: u64) -> [Action<(), u64>; 2] {
     let acknowledge = Acknowledge {
         received: Sequence(received),
@@ -233,7 +233,7 @@ fn guest_ended() -> Input<(), u64> {
     Input::GuestEnded { reason }
 }
 
-/// What a side does last when the guest has ended.
+/// The last action of a side whose guest has ended.
 fn halt_ended() -> Action<(), u64> {
     let reason = powered_off();
     Action::Halt(Halt::Ended { reason })
