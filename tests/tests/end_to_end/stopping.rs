@@ -196,11 +196,16 @@ fn assert_no_pair_is_left(shared: &Path, records: &[&str], may: &[&str]) {
     let mut expected = [&["default", "default/machine", "identity"], records].concat();
     expected.sort_unstable();
     assert_eq!(left, expected);
+    let condition = condition(shared);
+    assert!(condition == "ended" || condition == "not started", "{condition}");
+}
+
+/// Condition of the only machine in a shared directory, as `lockstep list` gives it.
+fn condition(shared: &Path) -> Value {
     let mut list = lockstep();
     list.args(["list", "--json", "--shared-directory"]).arg(shared);
     let machines: Value = serde_json::from_str(&run(&mut list).expect_code(0).stdout).unwrap();
-    let condition = &machines[0]["condition"];
-    assert!(condition == "ended" || condition == "not started", "{machines}");
+    machines[0]["condition"].clone()
 }
 
 /// Everything in a shared directory, sorted, hidden files too. The id at the end of a name is left
@@ -260,6 +265,23 @@ fn when_a_protecting_backup_is_stopped_its_primary_goes_on() {
     let _ = pair.primary.process.wait().expect_code(0);
     assert_no_socket_is_left(&pair);
     assert_no_pair_is_left(&pair.shared, &SECOND_ENDED, &SEEN);
+}
+
+/// As Ctrl-C stops a pair in the foreground of one terminal: whichever side is stopped first, nobody
+/// is left to go on, and the store says so.
+#[test]
+fn a_pair_that_is_stopped_together_is_at_its_end() {
+    let Some(_kvm) = kvm::alone() else { return };
+    for signal in SIGNALS {
+        let mut pair = pair();
+        pair.primary.process.wait_for_stdout(FIRST_LINE);
+        pair.backup.process.signal(signal);
+        pair.primary.process.signal(signal);
+        let _ = pair.primary.process.wait().expect_code(0);
+        let _ = pair.backup.process.wait().expect_code(0);
+        assert_no_socket_is_left(&pair);
+        assert_eq!(condition(&pair.shared), "ended");
+    }
 }
 
 #[test]

@@ -4,16 +4,22 @@ use super::Driver;
 use crate::error::RunError;
 use crate::live::Order;
 use crate::outside::conclude;
+use crate::pair::link::Reading;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
-use lockstep_core::replica::role::Halt;
+use lockstep_core::replica::role::{Halt, Outcome};
+use lockstep_logging_channel::{Generation, Message, Record};
 use lockstep_process::status::Status;
 use std::time::Duration;
+use tokio::time::timeout;
 
 /// A vCPU that was told to stop has this long; a guest that runs without exits is kicked again
 /// meanwhile.
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// A side that is stopped waits so long for the last word of the other, which may have been stopped
+/// with it, or for the store's. One that goes on closes the connection soon.
+const LAST_WORD_LIMIT: Duration = Duration::from_millis(300);
 
 impl Driver {
     /// Lets the last words leave, stops the vCPU, and says how it ended.
@@ -24,7 +30,7 @@ impl Driver {
         // The last messages are still to be sent, if the peer takes them.
         let (_, mut writing) = self.parts.link.halves();
         if self.standing.connected {
-            let _ = tokio::time::timeout(Duration::from_millis(100), writing.flush(false)).await;
+            let _ = timeout(Duration::from_millis(100), writing.flush(false)).await;
         }
         let order = if halt == Halt::Fenced {
             Order::Fence
@@ -34,9 +40,13 @@ impl Driver {
         self.parts.control.give(order);
         self.parts.from_cpu.close();
         if self.ended.is_none() {
-            let _ = tokio::time::timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
+            let _ = timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
-        let (holding, generation) = (&self.parts.holding, self.parts.replica.generation());
+        let mut generation = self.parts.replica.generation();
+        if halt == Halt::Stopped && !self.standing.alone {
+            generation = self.last_word().await.unwrap_or(generation);
+        }
+        let holding = &self.parts.holding;
         match &halt {
             Halt::Ended { reason } => holding.ended(generation, &format!("{reason:?}")).await,
             // A Goodbye is the last thing that a side does: nobody is left to go on.
@@ -64,4 +74,33 @@ impl Driver {
             }
         }
     }
+
+    /// Waits for what decides whether anybody goes on: the verdict on a claim that was made because
+    /// the other side has left, or else the word with which it leaves. Gives the generation, if one
+    /// was won.
+    async fn last_word(&mut self) -> Option<Generation> {
+        if self.peer_left {
+            let answer = timeout(LAST_WORD_LIMIT, self.parts.answers.recv()).await;
+            return match answer {
+                Ok(Some((generation, Outcome::Won))) => Some(generation),
+                _ => None,
+            };
+        }
+        if self.standing.connected {
+            let (reading, _) = self.parts.link.halves();
+            let word = timeout(LAST_WORD_LIMIT, says_goodbye(reading)).await;
+            self.peer_left = word.unwrap_or(false);
+        }
+        None
+    }
+}
+
+/// Reads on until a Goodbye, or the end of the connection.
+async fn says_goodbye(mut reading: Reading<'_>) -> bool {
+    while let Ok(Some(record)) = reading.record().await {
+        if matches!(record, Record::Message(Message::Goodbye(_))) {
+            return true;
+        }
+    }
+    false
 }
