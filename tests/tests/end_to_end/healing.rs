@@ -253,6 +253,15 @@ fn a_newcomer_that_dies_in_the_transfer_harms_nothing_and_the_next_one_joins() {
     load.wait_for_more(50);
     let mut struck = web.start("struck");
     struck.wait_for("receiving");
+    wait_until(
+        || {
+            let status = web.status();
+            let why = status["why_not"].as_str().unwrap_or_default().to_owned();
+            let tells = why.contains("receiving the machine: ") && why.contains(" MiB left in round 1");
+            (tells && status["sides"][1]["role"] == "newcomer").then_some(())
+        },
+        || format!("the progress in the status: {}", web.status()),
+    );
     let _ = struck.process.kill();
     holder.wait_for("newcomer_lost");
     load.wait_for_more(50);

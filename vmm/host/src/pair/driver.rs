@@ -13,6 +13,7 @@ use super::link::was_reset;
 use super::newcomers::Place;
 use super::parts::Parts;
 use super::received;
+use super::sending::Transferred;
 use super::stop_point::{self, Step, pass};
 use super::witness::{self, Due};
 use super::{Carried, FromCpu, Payload};
@@ -122,7 +123,11 @@ impl Driver {
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
             Happened::Arrival(arrival) => self.arrived(arrival),
-            Happened::Sent(outcome) => self.sent(outcome),
+            Happened::Transferred(Transferred::Further) => {
+                self.publish();
+                Ok(())
+            }
+            Happened::Transferred(Transferred::Over(outcome)) => self.sent(outcome),
             Happened::Later(generation) => self.step(Input::LaterGeneration { generation }),
             // What cannot be closed is closed already.
             Happened::Flushed(_) if self.standing.closing => {

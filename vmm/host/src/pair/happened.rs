@@ -6,7 +6,7 @@ use super::holding::Holding;
 use super::link::Link;
 use super::newcomers::{Arrival, Newcomers};
 use super::parts::Parts;
-use super::sending::{Lost, Newcomer, Sending};
+use super::sending::{Sending, Transferred};
 use super::storage::Answer;
 use super::turns;
 use super::witness::{Due, Witnesses};
@@ -41,8 +41,8 @@ pub enum Happened {
     Stop,
     /// Something happened at the reception.
     Arrival(Arrival),
-    /// A newcomer has loaded the machine, or is lost.
-    Sent(Result<Newcomer, Lost>),
+    /// The transfer to a newcomer has gone on, or is over.
+    Transferred(Transferred),
     /// The store has a later generation than the one that is held.
     Later(Generation),
     /// The machine has ended.
@@ -131,9 +131,9 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
             None => pending().await,
         }
     });
-    let sent = pin!(async {
+    let transferred = pin!(async {
         match sources.sending {
-            Some(sending) => Happened::Sent(sending.outcome().await),
+            Some(sending) => Happened::Transferred(sending.next().await),
             None => pending().await,
         }
     });
@@ -151,7 +151,7 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
         biased;
         outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, sent, later, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, transferred, later, stop]) => happened,
     }
 }
 

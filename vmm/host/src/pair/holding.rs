@@ -3,6 +3,8 @@
 
 use super::identity::published::{Published, Side};
 use super::identity::{Identity, Kept, SECOND, process};
+use crate::machine::transfer::Shown;
+use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::{MachineId, Party};
@@ -122,11 +124,12 @@ impl Holding {
         }
     }
 
-    /// Publishes how the machine is. `peer`: where the other side is connected from.
-    pub fn publish(&mut self, statistics: &Statistics, peer: Option<&str>) {
+    /// Publishes how the machine is. `peer`: where the other side is connected from; `sent`: progress
+    /// of the transfer to it.
+    pub fn publish(&mut self, statistics: &Statistics, peer: Option<&str>, sent: Option<Shown>) {
         let protection = statistics.protection;
         let protected = protection == Protection::Protected;
-        let peer = peer.filter(|_| protection != Protection::Alone);
+        let peer = peer.filter(|_| protection != Protection::Alone || sent.is_some());
         let other = peer.map(|peer| {
             let role = if protected { "backup" } else { "newcomer" };
             let side = match self.other() {
@@ -144,8 +147,9 @@ impl Holding {
         });
         let sides = std::iter::once(Side::of(self.identity.party(), "primary")).chain(other);
         let (sides, now_unix_s): (Vec<_>, _) = (sides.collect(), process::now_unix_s());
-        let why_not = match &self.deaf {
-            Some(why) if protection == Protection::Alone => format!("no backup can join: {why}"),
+        let why_not = match (sent, &self.deaf) {
+            (Some(sent), _) => receiving(sent),
+            (None, Some(why)) if protection == Protection::Alone => format!("no backup can join: {why}"),
             _ => why_not(protection).to_owned(),
         };
         self.published.send_modify(|published| {
@@ -163,6 +167,18 @@ impl Holding {
         let ended = self.identity.ended(generation, self.machine, how, RECORD_LIMIT);
         ended.await;
     }
+}
+
+/// The state of a machine that is sent to a newcomer.
+fn receiving(sent: Shown) -> String {
+    let mebibytes = |pages: u64| pages * PAGE_BYTES >> 20;
+    format!(
+        "{}: {} MiB of memory sent, {} MiB left in round {}",
+        why_not(Protection::Loading),
+        mebibytes(sent.pages),
+        mebibytes(sent.pages_left),
+        sent.round.max(1)
+    )
 }
 
 fn why_not(protection: Protection) -> &'static str {

@@ -30,6 +30,8 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// A newcomer that has everything has so long until its machine stands: 3 GiB are mapped, and
 /// checked, in a few seconds.
 const LOADED_LIMIT: Duration = Duration::from_secs(60);
+/// Between two looks at the progress of a transfer: as often as signs of life are written.
+const SHOW_INTERVAL: Duration = Duration::from_secs(1);
 /// Time that a pace may catch up: what was not used longer ago is lost.
 const BURST: Duration = Duration::from_millis(50);
 
@@ -83,6 +85,16 @@ pub struct Newcomer {
 pub struct Sending {
     task: JoinHandle<Result<Newcomer, Lost>>,
     progress: watch::Receiver<Shown>,
+    shown_at: Instant,
+}
+
+/// An event of a transfer.
+#[derive(Debug)]
+pub enum Transferred {
+    /// It goes on, and its progress is to be shown.
+    Further,
+    /// The newcomer has said that its machine stands, or is lost. Nothing follows.
+    Over(Result<Newcomer, Lost>),
 }
 
 impl Drop for Sending {
@@ -97,7 +109,11 @@ impl Sending {
     pub fn begin(connection: Connection, place: Place, control: Control, pair: [u8; 16], pace: Pace) -> Self {
         let (show, progress) = watch::channel(Shown::default());
         let task = tokio::spawn(send(connection, place, control, pair, pace, show));
-        Self { task, progress }
+        Self {
+            task,
+            progress,
+            shown_at: Instant::now(),
+        }
     }
 
     /// Progress of the transfer.
@@ -106,15 +122,16 @@ impl Sending {
         *self.progress.borrow()
     }
 
-    /// The connection, when the newcomer has said that its machine stands. Cancel-safe; not to be
-    /// asked again after it has answered.
-    ///
-    /// # Errors
-    /// The newcomer is lost.
-    pub async fn outcome(&mut self) -> Result<Newcomer, Lost> {
-        (&mut self.task)
-            .await
-            .unwrap_or_else(|why| Err(format!("its transfer ended: {why}")))
+    /// The next event. Cancel-safe; not to be asked again after the last.
+    pub async fn next(&mut self) -> Transferred {
+        let outcome = tokio::select! {
+            outcome = &mut self.task => outcome,
+            () = sleep_until(self.shown_at + SHOW_INTERVAL) => {
+                self.shown_at = Instant::now();
+                return Transferred::Further;
+            }
+        };
+        Transferred::Over(outcome.unwrap_or_else(|why| Err(format!("its transfer ended: {why}"))))
     }
 }
 

@@ -56,8 +56,11 @@ impl Driver {
         let parts = &mut self.parts;
         parts.reporter.joins();
         parts.reporter.event("newcomer", fields);
+        parts.peer = Some(connection.peer().to_owned());
+        parts.holding.other_changes();
         let control = parts.control.clone();
         parts.sending = Some(Sending::begin(connection, place, control, parts.pair, parts.pace));
+        self.publish();
     }
 
     /// The newcomer has loaded the machine, or is lost.
@@ -72,7 +75,6 @@ impl Driver {
                 let Newcomer {
                     connection, place, ..
                 } = newcomer;
-                self.parts.peer = Some(connection.peer().to_owned());
                 self.parts.holding.other_changes();
                 self.parts.link = Link::over(connection);
                 self.place = Some(place);
@@ -84,6 +86,8 @@ impl Driver {
             Err(why) => {
                 // The role machine knows of it from the capture on, and reports its loss then.
                 tracing::debug!("a newcomer was lost: {why}");
+                self.parts.peer = None;
+                self.publish();
                 if self.knows_newcomer {
                     return self.step(Input::NewcomerLost { why });
                 }
@@ -144,7 +148,8 @@ impl Driver {
     pub(super) fn publish(&mut self) {
         let parts = &mut self.parts;
         let statistics = parts.replica.statistics();
-        parts.holding.publish(&statistics, parts.peer.as_deref());
+        let sent = parts.sending.as_ref().map(Sending::progress);
+        parts.holding.publish(&statistics, parts.peer.as_deref(), sent);
     }
 }
 
