@@ -101,7 +101,7 @@ pub enum DemoError {
         source: io::Error,
     },
     /// A signal came.
-    #[error("the demonstration was stopped by a signal, before it had shown anything")]
+    #[error("the demonstration was stopped by a signal, before its end")]
     Interrupted,
 }
 

@@ -243,12 +243,16 @@ impl Found {
         }
     }
 
-    /// Wall time since when what is said of the machine is so.
+    /// Wall time since when what is said of the machine is so. Since when a holder has been dead, or
+    /// was not seen, nobody has recorded.
     fn since_unix_s(&self) -> Option<u64> {
         let claimed = self.claim.as_ref().map(|claim| claim.party.written_unix_s);
-        let ended = self.ended.as_ref().map(|ended| ended.at_unix_s);
         let published = Some(self.published.since_unix_s).filter(|since| *since != 0);
-        ended.or(published).or(claimed)
+        match self.condition {
+            Condition::Ended => self.ended.as_ref().map(|ended| ended.at_unix_s),
+            Condition::Seen => published.or(claimed),
+            Condition::Dead | Condition::NotSeen | Condition::Unclaimed => None,
+        }
     }
 
     fn to_json(&self) -> Value {

@@ -66,6 +66,7 @@ pub(super) async fn meet(
     signals: &mut Signals,
 ) -> Result<Option<Met>, RunError> {
     let mut told = false;
+    let mut asked = false;
     let mut unanswered: Option<(Generation, NotJoined)> = None;
     loop {
         let Some(begun) = unless_stopped(start.begin(), signals).await? else {
@@ -75,6 +76,13 @@ pub(super) async fn meet(
             Begun::Holder(claim) => return hold(meeting, &claim, reporter, signals).await,
             Begun::Newcomer { holder, sighting } => (holder, sighting),
         };
+        if !std::mem::replace(&mut asked, true) {
+            let (name, generation) = (meeting.identity.name(), holder.generation);
+            tracing::info!(
+                "{name} is held in generation {generation} by {}: asking to join it",
+                holder.party
+            );
+        }
         // The store was read after the attempt: whoever holds the machine now is not blamed for the
         // one before.
         let again = unanswered.take_if(|(generation, _)| *generation == holder.generation);

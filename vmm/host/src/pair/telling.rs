@@ -59,7 +59,8 @@ impl Reporter {
                 generation,
                 discarded,
             } => {
-                tracing::error!(
+                // The error is what this side ends with.
+                tracing::warn!(
                     generation = generation.0,
                     discarded,
                     "lost the test-and-set: fenced"
@@ -129,7 +130,7 @@ impl Reporter {
                 discarded,
             } => {
                 let generation = generation.0;
-                tracing::error!(generation, discarded, "a later generation exists: fenced");
+                tracing::warn!(generation, discarded, "a later generation exists: fenced");
                 let overtaken = json!({ "generation": generation, "discarded": discarded });
                 self.event("overtaken", overtaken);
             }
