@@ -111,35 +111,35 @@ impl fmt::Display for LogInfo {
             generation_last,
             ..
         } = self;
-        writeln!(formatter, "entries      {entries} in {bytes} bytes")?;
+        writeln!(formatter, "entries       {entries} in {bytes} bytes")?;
         for (name, KindCount { entries, bytes }) in &self.kinds {
-            writeln!(formatter, "  {name:<11}{entries} in {bytes} bytes")?;
+            writeln!(formatter, "  {name:<11} {entries} in {bytes} bytes")?;
         }
-        writeln!(formatter, "exits        {exits}")?;
-        writeln!(formatter, "generations  {generation_first} to {generation_last}")?;
+        writeln!(formatter, "exits         {exits}")?;
+        writeln!(formatter, "generations   {generation_first} to {generation_last}")?;
         if let Some(ns) = self.guest_ns {
             writeln!(
                 formatter,
-                "guest time   {}.{:09} s",
+                "guest time    {}.{:09} s",
                 ns / 1_000_000_000,
                 ns % 1_000_000_000
             )?;
         }
         if let Some(rate) = self.mbit_per_second {
-            writeln!(formatter, "rate         {rate:.3} Mbit/s")?;
+            writeln!(formatter, "rate          {rate:.3} Mbit/s")?;
         }
         if let Some(environment) = &self.environment {
             show_environment(formatter, environment)?;
         }
         match &self.end {
-            Some(end) => writeln!(formatter, "end          {end}"),
-            None => writeln!(formatter, "end          none: the log is not complete"),
+            Some(end) => writeln!(formatter, "end           {end}"),
+            None => writeln!(formatter, "end           none: the log is not complete"),
         }
     }
 }
 
 fn show_environment(formatter: &mut fmt::Formatter<'_>, environment: &Environment) -> fmt::Result {
-    writeln!(formatter, "pair         {}", hex(&environment.pair))?;
+    writeln!(formatter, "pair          {}", hex(&environment.pair))?;
     for field in environment.compared.iter().chain(&environment.informative) {
         writeln!(
             formatter,

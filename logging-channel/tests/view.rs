@@ -208,6 +208,12 @@ fn info_sums_up() {
         text.contains("memory = 64 MiB") && text.contains("powered_off 3"),
         "{text}"
     );
+    for (name, KindCount { entries, .. }) in &info.kinds {
+        let mut words = text.lines().map(str::split_whitespace);
+        let told =
+            words.any(|mut line| line.next() == Some(*name) && line.next() == Some(&entries.to_string()));
+        assert!(told, "{name}: {text}");
+    }
     let json = serde_json::to_value(&info).unwrap();
     assert_eq!(json["kinds"]["event"]["entries"], json!(3));
     assert_eq!(json["end"]["body"]["status"], json!(3));

@@ -33,6 +33,20 @@ pub async fn console_written(signals: &mut Signals) {
     }
 }
 
+/// `work`, unless a signal comes first: then `None`.
+///
+/// # Errors
+/// Those of `work`.
+pub async fn unless_stopped<T>(
+    work: impl Future<Output = Result<T, RunError>>,
+    signals: &mut Signals,
+) -> Result<Option<T>, RunError> {
+    tokio::select! {
+        done = work => done.map(Some),
+        () = signals.received() => Ok(None),
+    }
+}
+
 /// The vCPU thread's ends of the outside.
 pub struct Live {
     /// Destinations of outputs.

@@ -18,7 +18,7 @@ use crate::configuration::{Configuration, Pace};
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::machine::thread::{MachineThread, Origin, start_live};
-use crate::outside::{Live, Outsides, Signals};
+use crate::outside::{Live, Outsides, Signals, unless_stopped};
 use lockstep_core::replica::driving::Standing;
 use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::role::{Config, Replica};
@@ -157,7 +157,10 @@ impl Launch {
                 Standing::new(true),
             ),
             Side::Backup(connection) => {
-                self.holding.identity().record(config.generation).await?;
+                let recording = self.holding.identity().record(config.generation);
+                if unless_stopped(recording, &mut self.signals).await?.is_none() {
+                    return Ok(Status::Success);
+                }
                 (
                     Replica::backup(config, now_ns()),
                     Link::over(connection),
@@ -172,7 +175,10 @@ impl Launch {
             Side::Newcomer(mut connection) => {
                 stands_there(&mut machine, standing_there).await?;
                 pass(Step::Stands);
-                self.holding.identity().record(config.generation).await?;
+                let recording = self.holding.identity().record(config.generation);
+                if unless_stopped(recording, &mut self.signals).await?.is_none() {
+                    return Ok(Status::Success);
+                }
                 if let Err(why) = loaded(&mut connection).await {
                     self.reporter.event("not_armed", json!({}));
                     return Err(why);

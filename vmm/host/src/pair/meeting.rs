@@ -13,7 +13,7 @@ use super::terms::{
 use crate::configuration::{Configuration, PairConfiguration};
 use crate::error::RunError;
 use crate::machine::Plan;
-use crate::outside::Signals;
+use crate::outside::{Signals, unless_stopped};
 use lockstep_core::replica::role::{Config, KEPT_BYTES_MAX, RoundTripError};
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
@@ -82,20 +82,6 @@ fn reception_failed(why: ReceptionError) -> RunError {
     match why {
         ReceptionError::Listener(why) => channel_failed(why),
         ReceptionError::Differs(why) => RunError::Peer(Box::new(why)),
-    }
-}
-
-/// `work`, unless a signal comes first: then `None`.
-///
-/// # Errors
-/// Those of `work`.
-pub async fn unless_stopped<T>(
-    work: impl Future<Output = Result<T, RunError>>,
-    signals: &mut Signals,
-) -> Result<Option<T>, RunError> {
-    tokio::select! {
-        done = work => done.map(Some),
-        () = signals.received() => Ok(None),
     }
 }
 

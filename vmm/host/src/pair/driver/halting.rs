@@ -9,7 +9,7 @@ use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::role::{Halt, Outcome};
-use lockstep_logging_channel::{Generation, Message, Record};
+use lockstep_logging_channel::{EndReason, Generation, Message, Record};
 use lockstep_process::status::Status;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -48,7 +48,7 @@ impl Driver {
         }
         let holding = &self.parts.holding;
         match &halt {
-            Halt::Ended { reason } => holding.ended(generation, &format!("{reason:?}")).await,
+            Halt::Ended { reason } => holding.ended(generation, &how(reason)).await,
             // A Goodbye is the last thing that a side does: nobody is left to go on.
             Halt::Stopped if self.standing.alone || self.peer_left => {
                 holding.ended(generation, "it was stopped").await;
@@ -92,6 +92,15 @@ impl Driver {
             self.peer_left = word.unwrap_or(false);
         }
         None
+    }
+}
+
+/// The end of a guest, in words for `lockstep status`.
+fn how(reason: &EndReason) -> String {
+    match reason {
+        EndReason::PoweredOff(status) => format!("its guest powered off with status {status}"),
+        EndReason::Stopped => "it was stopped".to_owned(),
+        EndReason::GuestFault(why) => format!("its guest could not go on: {why}"),
     }
 }
 
