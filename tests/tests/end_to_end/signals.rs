@@ -210,6 +210,10 @@ fn is_free(scratch: &Scratch, name: &str) -> bool {
     folder.try_lock().is_ok()
 }
 
+/// A demonstration of rounds of a second each, and of more of them than there are seconds to the
+/// latest moment.
+const OF_A_SECOND: [&str; 6] = ["--after", "500ms", "--duration", "1", "--rounds", "20"];
+
 /// Demonstrations killed at moments of their own.
 const KILLED: u64 = 6;
 /// The latest such moment: each starts in about a second, and its first round is over in two more.
@@ -223,7 +227,7 @@ fn a_demonstration_that_is_killed_leaves_no_process_and_its_folder_to_the_next()
     println!("LOCKSTEP_SEED={seed}");
     let mut random = Random::new(seed);
     for _ in 0..KILLED {
-        let mut demo = demonstration_of(&scratch, &["--after", "500ms", "--duration", "1"]);
+        let mut demo = demonstration_of(&scratch, &OF_A_SECOND);
         std::thread::sleep(Duration::from_millis(random.number() % KILLED_MS_MAX));
         let _ = demo.kill();
         wait_until(
