@@ -265,16 +265,11 @@ impl FromStr for Kind {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
+    use crate::campaign::fixtures::expect_names;
 
     #[test]
     fn every_kind_has_a_name_of_its_own_by_which_it_is_found() {
-        let all = Kind::all();
-        let names: BTreeSet<String> = all.iter().map(Kind::to_string).collect();
-        assert_eq!(names.len(), all.len());
-        for kind in all {
-            assert_eq!(kind.to_string().parse(), Ok(kind));
-        }
+        expect_names(Kind::all());
         assert!("kill-primary@never".parse::<Kind>().is_err());
     }
 }

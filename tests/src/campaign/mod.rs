@@ -29,6 +29,8 @@ pub mod clients;
 pub mod course;
 pub mod evidence;
 pub mod faults;
+#[cfg(test)]
+mod fixtures;
 pub mod history;
 pub mod kind;
 pub mod linearizability;

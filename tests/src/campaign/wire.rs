@@ -122,16 +122,67 @@ pub(super) fn own(frames: &[Frame], interface: u32) -> impl Iterator<Item = &Fra
     })
 }
 
+/// Outputs of a log, against which the frames of its machine are held one after another.
+#[derive(Debug)]
+pub(super) struct Outputs {
+    all: Vec<(Sequence, Digest)>,
+    /// The first of them whose frame had not left when its log began to be held back.
+    gated: usize,
+    /// The first whose frame may come next.
+    next: usize,
+    acknowledged: Vec<(u64, Sequence)>,
+}
+
+impl Outputs {
+    /// Those of the log that was passed on, whose frames are held back from entry `from` on.
+    pub(super) fn of(traffic: &Traffic, from: Sequence) -> Self {
+        let all: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
+        let gated = all.partition_point(|(sequence, _)| *sequence < from);
+        Self {
+            all,
+            gated,
+            next: gated,
+            acknowledged: traffic.passed.iter().filter_map(acknowledgement).collect(),
+        }
+    }
+
+    /// The entry of `frame`, which comes behind those that were taken before.
+    pub(super) fn take(&mut self, frame: &Frame) -> Option<Sequence> {
+        let digest = Digest::of(&frame.bytes);
+        let found = self.all[self.next..]
+            .iter()
+            .position(|(_, output)| *output == digest)?;
+        let (sequence, _) = self.all[self.next + found];
+        self.next += found + 1;
+        Some(sequence)
+    }
+
+    /// True if `frame` is that of an output that is not held back.
+    pub(super) fn is_before_the_gate(&self, frame: &Frame) -> bool {
+        let digest = Digest::of(&frame.bytes);
+        self.all[..self.gated].iter().any(|(_, output)| *output == digest)
+    }
+
+    /// The time at which entry `sequence` was acknowledged, in words, if its frame had left before.
+    pub(super) fn acknowledged_too_late(&self, sequence: Sequence, frame: &Frame) -> Option<String> {
+        let in_time = self
+            .acknowledged
+            .iter()
+            .find(|(_, received)| *received >= sequence);
+        match in_time {
+            None => Some("never".to_owned()),
+            Some((at_us, _)) if *at_us > frame.at_us => Some(format!("at {at_us} µs")),
+            Some(_) => None,
+        }
+    }
+}
+
 /// Each frame is that of an output of the log, in the log's order, and was acknowledged in time.
 fn check_frames(frames: &[Frame], primary: u32, traffic: &Traffic, findings: &mut Findings) {
-    let outputs: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
-    let acknowledged: Vec<(u64, Sequence)> = traffic.passed.iter().filter_map(acknowledgement).collect();
-    let mut next = 0;
+    let mut outputs = Outputs::of(traffic, Sequence(0));
     for frame in own(frames, primary) {
         findings.frames += 1;
-        let digest = Digest::of(&frame.bytes);
-        let found = outputs[next..].iter().position(|(_, output)| *output == digest);
-        let Some(found) = found else {
+        let Some(sequence) = outputs.take(frame) else {
             findings.complaints.push(format!(
                 "a frame of {} bytes at {} µs has no entry",
                 frame.bytes.len(),
@@ -139,15 +190,10 @@ fn check_frames(frames: &[Frame], primary: u32, traffic: &Traffic, findings: &mu
             ));
             continue;
         };
-        let (sequence, _) = outputs[next + found];
-        next += found + 1;
-        let in_time = acknowledged.iter().find(|(_, received)| *received >= sequence);
-        if in_time.is_none_or(|(at_us, _)| *at_us > frame.at_us) {
+        if let Some(when) = outputs.acknowledged_too_late(sequence, frame) {
             findings.complaints.push(format!(
-                "the frame of entry {} left at {} µs, acknowledged {}",
-                sequence.0,
-                frame.at_us,
-                in_time.map_or("never".to_owned(), |(at_us, _)| format!("at {at_us} µs"))
+                "the frame of entry {} left at {} µs, acknowledged {when}",
+                sequence.0, frame.at_us
             ));
         }
     }
@@ -175,7 +221,7 @@ pub fn unsaid(frames: &[Frame], traffic: &Traffic) -> Option<String> {
     ))
 }
 
-pub(super) fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
+fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
     match &entry.body {
         Body::Output(output) if output.target.kind == OutputKind::Frame => {
             Some((entry.sequence, output.digest))
@@ -184,7 +230,7 @@ pub(super) fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<
     }
 }
 
-pub(super) fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
+fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
     match passing {
         Passing::Acknowledged(sequence) => Some((*at_us, *sequence)),
         Passing::Entry(_) | Passing::Armed(_) | Passing::Heartbeat(_) => None,
@@ -194,61 +240,15 @@ pub(super) fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64,
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{DeviceId, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget};
+    use crate::campaign::fixtures::{HOST, announcement, frame, traffic};
 
-    const HOST: u32 = 0;
     const PRIMARY: u32 = 1;
     const BACKUP: u32 = 2;
-
-    fn frame(interface: u32, at_us: u64, text: &str) -> Frame {
-        let mut bytes = vec![0; 60];
-        bytes[14..14 + text.len()].copy_from_slice(text.as_bytes());
-        Frame {
-            interface,
-            at_us,
-            bytes,
-            is_from_host: interface == HOST,
-        }
-    }
-
-    fn announcement(interface: u32, at_us: u64, generation: u32) -> Frame {
-        let mut frame = frame(interface, at_us, "LSGN");
-        frame.bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-        frame.bytes[34..38].copy_from_slice(&generation.to_le_bytes());
-        frame
-    }
 
     fn rarp(interface: u32, at_us: u64) -> Frame {
         let mut frame = frame(interface, at_us, "rarp");
         frame.bytes[12..14].copy_from_slice(&RARP);
         frame
-    }
-
-    /// A log whose entry N, from 1 on, is that of a frame with the N-th text; each was passed at N
-    /// times 100, acknowledged 50 later.
-    fn traffic(texts: &[&str]) -> Traffic {
-        let mut traffic = Traffic::default();
-        for (text, number) in texts.iter().zip(1..) {
-            let bytes = frame(PRIMARY, 0, text).bytes;
-            let output = OutputDigest {
-                target: OutputTarget::network(DeviceId(4)),
-                length: 60,
-                digest: Digest::of(&bytes),
-            };
-            traffic.entries.push(Entry {
-                generation: Generation(1),
-                sequence: Sequence(number),
-                point: ExecutionPoint::default(),
-                body: Body::Output(output),
-            });
-            traffic
-                .passed
-                .push((number * 100, Passing::Entry(Sequence(number))));
-            traffic
-                .passed
-                .push((number * 100 + 50, Passing::Acknowledged(Sequence(number))));
-        }
-        traffic
     }
 
     fn opening() -> Vec<Frame> {

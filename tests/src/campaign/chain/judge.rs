@@ -115,14 +115,7 @@ fn two_machines(claims: &[Claimed]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn claim(generation: u32, machine: &str) -> Claimed {
-        Claimed {
-            generation,
-            machine: machine.to_owned(),
-            process: 1,
-        }
-    }
+    use crate::campaign::fixtures::claim;
 
     #[test]
     fn a_second_machine_and_a_generation_left_out_are_found() {

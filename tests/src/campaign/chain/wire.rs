@@ -1,9 +1,9 @@
 //! Traffic on the wires of a chain, held against the Output Rule, generation by generation.
 
-use crate::campaign::wire::{Findings, acknowledgement, check_acknowledgements, network_output, own};
+use crate::campaign::wire::{Findings, Outputs, check_acknowledgements, own};
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
-use lockstep_logging_channel::{Digest, Sequence};
+use lockstep_logging_channel::Sequence;
 use std::collections::BTreeMap;
 
 /// Findings of the wires of a chain. The numbers are of each generation that has any.
@@ -119,16 +119,11 @@ fn check_armed(
     traffic: &Traffic,
     found: &mut Found,
 ) {
-    let outputs: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
-    let acknowledged: Vec<(u64, Sequence)> = traffic.passed.iter().filter_map(acknowledgement).collect();
-    let gated = outputs.partition_point(|(sequence, _)| *sequence < from);
-    let mut next = gated;
+    let mut outputs = Outputs::of(traffic, from);
     for frame in own(&frames[speaker.place..], speaker.interface).filter(|frame| frame.at_us >= armed_us) {
         *found.frames.entry(speaker.generation).or_default() += 1;
-        let digest = Digest::of(&frame.bytes);
-        let place = outputs[next..].iter().position(|(_, output)| *output == digest);
-        let Some(place) = place else {
-            if !outputs[..gated].iter().any(|(_, output)| *output == digest) {
+        let Some(sequence) = outputs.take(frame) else {
+            if !outputs.is_before_the_gate(frame) {
                 found.complaints.push(format!(
                     "a frame of {} bytes at {} µs has no entry, in generation {}",
                     frame.bytes.len(),
@@ -138,17 +133,11 @@ fn check_armed(
             }
             continue;
         };
-        let (sequence, _) = outputs[next + place];
-        next += place + 1;
-        let in_time = acknowledged.iter().find(|(_, received)| *received >= sequence);
-        if in_time.is_none_or(|(at_us, _)| *at_us > frame.at_us) {
+        if let Some(when) = outputs.acknowledged_too_late(sequence, frame) {
             found.complaints.push(format!(
-                "the frame of entry {} left at {} µs in generation {}, armed from entry {} on, acknowledged {}",
-                sequence.0,
-                frame.at_us,
-                speaker.generation,
-                from.0,
-                in_time.map_or("never".to_owned(), |(at_us, _)| format!("at {at_us} µs"))
+                "the frame of entry {} left at {} µs in generation {}, armed from entry {} on, \
+                 acknowledged {when}",
+                sequence.0, frame.at_us, speaker.generation, from.0
             ));
         }
     }
@@ -157,54 +146,14 @@ fn check_armed(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{
-        Body, DeviceId, Entry, ExecutionPoint, Generation, OutputDigest, OutputTarget,
-    };
+    use crate::campaign::fixtures::{self, announcement, frame};
 
-    const HOST: u32 = 0;
     const FIRST: u32 = 1;
     const SECOND: u32 = 2;
 
-    fn frame(interface: u32, at_us: u64, text: &str) -> Frame {
-        let mut bytes = vec![0; 60];
-        bytes[14..14 + text.len()].copy_from_slice(text.as_bytes());
-        Frame {
-            interface,
-            at_us,
-            bytes,
-            is_from_host: interface == HOST,
-        }
-    }
-
-    fn announcement(interface: u32, at_us: u64, generation: u32) -> Frame {
-        let mut frame = frame(interface, at_us, "LSGN");
-        frame.bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-        frame.bytes[34..38].copy_from_slice(&generation.to_le_bytes());
-        frame
-    }
-
-    /// A log whose entry N, from 1 on, is that of a frame with the N-th text, passed at N times 100
-    /// and acknowledged 50 later; its newcomer is armed from entry 3 on, at 250.
+    /// The log of [`fixtures::traffic`]; its newcomer is armed from entry 3 on, at 250.
     fn traffic(texts: &[&str]) -> Traffic {
-        let mut traffic = Traffic::default();
-        for (text, number) in texts.iter().zip(1..) {
-            let output = OutputDigest {
-                target: OutputTarget::network(DeviceId(4)),
-                length: 60,
-                digest: Digest::of(&frame(FIRST, 0, text).bytes),
-            };
-            traffic.entries.push(Entry {
-                generation: Generation(1),
-                sequence: Sequence(number),
-                point: ExecutionPoint::default(),
-                body: Body::Output(output),
-            });
-            let passed = [
-                (number * 100, Passing::Entry(Sequence(number))),
-                (number * 100 + 50, Passing::Acknowledged(Sequence(number))),
-            ];
-            traffic.passed.extend(passed);
-        }
+        let mut traffic = fixtures::traffic(texts);
         traffic.passed.push((250, Passing::Armed(Sequence(3))));
         traffic
     }

@@ -131,14 +131,7 @@ pub fn counts(clients: &[Vec<Counted>], machines: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn claim(generation: u32, machine: &str) -> Claimed {
-        Claimed {
-            generation,
-            machine: machine.to_owned(),
-            process: 1,
-        }
-    }
+    use crate::campaign::fixtures::{announcement, claim, frame};
 
     fn counted(values: &[u64]) -> Vec<Counted> {
         values
@@ -148,21 +141,6 @@ mod tests {
                 at_ns: 0,
             })
             .collect()
-    }
-
-    fn frame(interface: u32, at_us: u64, generation: Option<u32>) -> Frame {
-        let mut bytes = vec![0; 60];
-        if let Some(generation) = generation {
-            bytes[12..14].copy_from_slice(&[0x88, 0xb5]);
-            bytes[14..18].copy_from_slice(b"LSGN");
-            bytes[34..38].copy_from_slice(&generation.to_le_bytes());
-        }
-        Frame {
-            interface,
-            at_us,
-            bytes,
-            is_from_host: interface == 0,
-        }
     }
 
     #[test]
@@ -188,16 +166,16 @@ mod tests {
 
     #[test]
     fn one_that_speaks_beside_another_on_either_switch_is_found() {
-        let first = vec![frame(1, 10, Some(1)), frame(1, 11, None), frame(0, 12, None)];
-        let second = vec![frame(1, 20, Some(0)), frame(1, 30, Some(2)), frame(1, 31, None)];
+        let first = vec![announcement(1, 10, 1), frame(1, 11, ""), frame(0, 12, "")];
+        let second = vec![announcement(1, 20, 0), announcement(1, 30, 2), frame(1, 31, "")];
         assert_eq!(frames(&[first.clone(), second.clone()]), (Vec::new(), 0));
-        let late = [first.clone(), vec![frame(1, 40, None)]].concat();
+        let late = [first.clone(), vec![frame(1, 40, "")]].concat();
         assert_eq!(frames(&[late, second.clone()]), (Vec::new(), 1));
-        let twice = [second, vec![frame(2, 40, Some(2))]].concat();
+        let twice = [second, vec![announcement(2, 40, 2)]].concat();
         assert!(frames(&[first.clone(), twice]).0[0].contains("announced twice"));
-        let silent = vec![frame(1, 40, None)];
+        let silent = vec![frame(1, 40, "")];
         assert!(frames(&[first.clone(), silent]).0[0].contains("without the right to"));
-        let back = [first, vec![frame(2, 50, Some(3)), frame(3, 51, Some(2))]].concat();
+        let back = [first, vec![announcement(2, 50, 3), announcement(3, 51, 2)]].concat();
         assert!(frames(&[back]).0[0].contains("announced after 3"));
     }
 
