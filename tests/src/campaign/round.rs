@@ -5,6 +5,7 @@ use super::clients::{self, Clients};
 use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::faults::Subject;
+use super::history::Record;
 use super::kind::{Fault, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
@@ -15,6 +16,7 @@ use crate::harness::{Guest, PairSpec};
 use crate::simulator::rng::mix;
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -74,19 +76,25 @@ fn run_on(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> (Outcome,
     course.failures.extend(driven.err().map(|why| text_of(&*why)));
     let serves = !matches!(course.standing, None | Some(Standing::Down));
     let accounts = clients.stop(!serves);
-    let mut finally = None;
-    if serves {
-        match clients::read_all(address, plan.clients) {
-            Ok(read) => finally = Some(read),
-            Err(why) => course.failures.push(format!("the survivor is not read: {why}")),
-        }
-    }
+    let read = serves.then(|| read_the_survivor(address, plan.clients, &mut course.failures));
+    let (held, last) = read.unwrap_or_default();
     let ended = catch_unwind(AssertUnwindSafe(|| end(&mut subject, &mut course)));
     course.failures.extend(ended.err().map(|why| text_of(&*why)));
-    let (held, last) = finally.map_or((None, Vec::new()), |(held, last)| (Some(held), last));
-    let evidence = Evidence::collect(&mut subject, accounts, last, held.unwrap_or_default());
+    let evidence = Evidence::collect(&mut subject, accounts, last, held);
     let outcome = judge(plan, course, &evidence, serves, began.elapsed());
     (outcome, Some(evidence))
+}
+
+/// Values of every key where the machine serves, and the reads that gave them.
+pub(super) fn read_the_survivor(
+    address: SocketAddr,
+    clients: usize,
+    failures: &mut Vec<String>,
+) -> (BTreeMap<String, u64>, Vec<Record>) {
+    clients::read_all(address, clients).unwrap_or_else(|why| {
+        failures.push(format!("the survivor is not read: {why}"));
+        Default::default()
+    })
 }
 
 /// The words of a panic.

@@ -3,11 +3,11 @@
 use super::bridge::Bridge;
 use super::judge::{Course, judge};
 use super::plan::{Link, Loss, Plan, Trouble};
-use crate::campaign::clients::{self, Clients};
+use crate::campaign::clients::Clients;
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
 use crate::campaign::outcome::Outcome;
-use crate::campaign::round::text_of;
+use crate::campaign::round::{read_the_survivor, text_of};
 use crate::campaign::web::{Starting, Web};
 use crate::harness::proxy::Toward;
 use crate::simulator::rng::mix;
@@ -77,16 +77,10 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
     course.failures.extend(driven.err().map(|why| text_of(&*why)));
     let serves = course.failures.is_empty() && !course.gone;
     let accounts = clients.stop(!serves);
-    let mut finally = None;
-    if serves {
-        match clients::read_all(address, plan.clients) {
-            Ok(read) => finally = Some(read),
-            Err(why) => course.failures.push(format!("the survivor is not read: {why}")),
-        }
-    }
+    let read = serves.then(|| read_the_survivor(address, plan.clients, &mut course.failures));
+    let (held, last) = read.unwrap_or_default();
     let ended = catch_unwind(AssertUnwindSafe(|| end(&mut web, holder, &mut course)));
     course.failures.extend(ended.err().map(|why| text_of(&*why)));
-    let (held, last) = finally.map_or((None, Vec::new()), |(held, last)| (Some(held), last));
     let wires = bridges
         .iter()
         .flat_map(|(_, bridge)| {
@@ -99,7 +93,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
     let evidence = Evidence {
         accounts,
         last,
-        held: held.unwrap_or_default(),
+        held,
         frames: web.switches[0].frames(),
         said: web.said(),
         files: web.files(),
