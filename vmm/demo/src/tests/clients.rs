@@ -15,6 +15,13 @@ async fn until_acknowledged(control: &Control, writes: u64) {
     control.stop();
 }
 
+/// Fails unless a new connection reads everything that the workload was acknowledged.
+async fn expect_nothing_lost(server: &FakeServer, workload: &Workload) {
+    let mut connection = Connection::open(server.address).await.unwrap();
+    let answers = read_back(&mut connection, workload).await.unwrap();
+    assert_eq!(workload.judge(&answers), Findings::default(), "seed {SEED}");
+}
+
 #[tokio::test]
 async fn a_client_of_a_good_server_finds_nothing_wrong() {
     let server = FakeServer::start(usize::MAX);
@@ -32,13 +39,7 @@ async fn a_client_of_a_good_server_finds_nothing_wrong() {
         "seed {SEED}"
     );
     assert!(record.acknowledged_writes >= 300);
-    let mut connection = Connection::open(server.address).await.unwrap();
-    let answers = read_back(&mut connection, &record.workload).await.unwrap();
-    assert_eq!(
-        record.workload.judge(&answers),
-        Findings::default(),
-        "seed {SEED}"
-    );
+    expect_nothing_lost(&server, &record.workload).await;
 }
 
 #[tokio::test]
@@ -53,13 +54,7 @@ async fn a_broken_connection_is_seen_and_not_made_again() {
     let load = LoadResult::of([&record].into_iter());
     assert_eq!((load.clients, load.broken.len()), (1, 1));
     // Its last request was done, but never acknowledged: that is not a wrong state.
-    let mut connection = Connection::open(server.address).await.unwrap();
-    let answers = read_back(&mut connection, &record.workload).await.unwrap();
-    assert_eq!(
-        record.workload.judge(&answers),
-        Findings::default(),
-        "seed {SEED}"
-    );
+    expect_nothing_lost(&server, &record.workload).await;
 }
 
 #[tokio::test]
