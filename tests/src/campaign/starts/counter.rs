@@ -1,7 +1,7 @@
 //! A client that counts: it adds one to the same key again and again, over a new connection where
 //! the one before is gone.
 
-use crate::harness::clock::monotonic_ns;
+use crate::harness::clock::wall_us;
 use crate::harness::{Client, Reply};
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,15 @@ const ANSWER_LIMIT: Duration = Duration::from_millis(1_500);
 /// Between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A count that was answered, and when.
+/// A count that was answered. Times are of the clock of captures: they tell which machine gave it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Counted {
     /// The value.
     pub value: u64,
-    /// On the host's monotonic clock.
-    pub at_ns: u64,
+    /// Time at which it was asked for.
+    pub asked_us: u64,
+    /// Time at which it was answered.
+    pub at_us: u64,
 }
 
 /// A client under way.
@@ -82,12 +84,14 @@ fn count(
     let mut client = Client::open(address)?;
     client.stream()?.set_read_timeout(Some(ANSWER_LIMIT))?;
     while !stopping.load(Ordering::Relaxed) {
+        let asked_us = wall_us();
         let Reply::Integer(value) = client.try_call(&["INCR", KEY])? else {
             return Err(io::Error::other("no number"));
         };
         all.push(Counted {
             value: value.unsigned_abs(),
-            at_ns: monotonic_ns(),
+            asked_us,
+            at_us: wall_us(),
         });
         answers.fetch_add(1, Ordering::Relaxed);
         thread::sleep(Duration::from_millis(1));

@@ -66,7 +66,10 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
             "{late} frames of old machines after newer ones had begun"
         ));
     }
-    failures.extend(judge::counts(&counted, judge::machines(&claims)));
+    match judge::reigns(&claims, &frames) {
+        Ok(reigns) => failures.extend(judge::counts(&counted, &reigns)),
+        Err(complaint) => failures.push(complaint),
+    }
     let evidence = Evidence {
         said: web.said(),
         files: web.files(),

@@ -42,15 +42,6 @@ pub fn is_a_wrong_end(code: Option<i32>) -> bool {
     matches!(code, None | Some(1 | 42 | 43))
 }
 
-/// Number of machines that were claimed.
-#[must_use]
-pub fn machines(claims: &[Claimed]) -> usize {
-    let mut machines: Vec<&str> = claims.iter().map(|claim| claim.machine.as_str()).collect();
-    machines.sort_unstable();
-    machines.dedup();
-    machines.len()
-}
-
 /// Complaints about the frames on all switches: who spoke without having announced itself, two
 /// that announced one generation, and an earlier one after a later one. Second: how many frames
 /// came from a machine behind the announcement of a later generation.
@@ -100,32 +91,101 @@ pub fn frames(switches: &[Vec<Frame>]) -> (Vec<String>, u64) {
     (complaints, late)
 }
 
-/// Complaints about the counts of clients, where so many machines were begun. Each machine counts
-/// from 1 and no number twice; and for each client a count goes back only where another machine has
-/// begun.
-#[must_use]
-pub fn counts(clients: &[Vec<Counted>], machines: usize) -> Vec<String> {
-    let mut complaints = Vec::new();
-    let mut times: BTreeMap<u64, usize> = BTreeMap::new();
-    for (client, counted) in clients.iter().enumerate() {
-        counted
-            .iter()
-            .for_each(|counted| *times.entry(counted.value).or_default() += 1);
-        let back = counted
-            .windows(2)
-            .filter(|pair| pair[1].value <= pair[0].value)
-            .count();
-        if back >= machines.max(1) {
-            complaints.push(format!(
-                "what client {client} counted went back {back} times, and there were {machines} machines"
-            ));
+/// A machine, and the time for which it speaks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reign<'a> {
+    machine: &'a str,
+    /// Time of its first announcement.
+    from_us: u64,
+    /// Time of the first announcement of the next machine.
+    until_us: u64,
+}
+
+/// The machines that spoke, one after another, by their claims and by the announcements on all
+/// switches.
+///
+/// # Errors
+/// A generation was announced that nobody has claimed.
+pub fn reigns<'a>(claims: &'a [Claimed], switches: &[Vec<Frame>]) -> Result<Vec<Reign<'a>>, String> {
+    let mut announced: BTreeMap<u32, u64> = BTreeMap::new();
+    for frame in switches.iter().flatten() {
+        if let Some(generation) = frame.announced_generation().filter(|number| *number > 0) {
+            let first_us = announced.entry(generation).or_insert(frame.at_us);
+            *first_us = frame.at_us.min(*first_us);
         }
     }
-    let twice = times.iter().find(|(_, times)| **times > machines);
-    complaints.extend(twice.map(|(value, times)| {
-        format!("{value} was counted {times} times, and there were {machines} machines")
-    }));
+    let mut reigns: Vec<Reign<'_>> = Vec::new();
+    for (generation, from_us) in announced {
+        let claim = claims.iter().find(|claim| claim.generation == generation);
+        let claim = claim.ok_or_else(|| format!("generation {generation} was announced and not claimed"))?;
+        if let Some(last) = reigns.last_mut() {
+            if last.machine == claim.machine {
+                continue;
+            }
+            last.until_us = from_us;
+        }
+        reigns.push(Reign {
+            machine: &claim.machine,
+            from_us,
+            until_us: u64::MAX,
+        });
+    }
+    Ok(reigns)
+}
+
+/// Complaints about the counts of clients. A machine gives no number twice, and what is asked for
+/// after an answer of it is higher, whoever asks. A count under whose question another machine
+/// began may be of either, and has to fit one of them.
+#[must_use]
+pub fn counts(clients: &[Vec<Counted>], reigns: &[Reign<'_>]) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let mut given: Vec<Vec<Counted>> = vec![Vec::new(); reigns.len()];
+    let mut unsure: Vec<(Counted, Vec<usize>)> = Vec::new();
+    for counted in clients.iter().flatten() {
+        let spoke = |reign: &Reign<'_>| reign.from_us <= counted.at_us && reign.until_us >= counted.asked_us;
+        let mut by: Vec<usize> = (0..reigns.len()).filter(|place| spoke(&reigns[*place])).collect();
+        match by.len() {
+            0 => complaints.push(format!("{counted:?} was answered when no machine spoke")),
+            1 => given[by.remove(0)].push(*counted),
+            _ => unsure.push((*counted, by)),
+        }
+    }
+    for (reign, given) in reigns.iter().zip(&mut given) {
+        given.sort_by_key(|counted| counted.asked_us);
+        for (kind, is) in [("twice", twice as Rule), ("back", back)] {
+            let mut pairs = given
+                .iter()
+                .enumerate()
+                .flat_map(|(place, first)| given[place + 1..].iter().map(move |later| (first, later)));
+            let broken = pairs.find(|(first, later)| is(first, later));
+            complaints.extend(broken.map(|(first, later)| {
+                format!("machine {} counted {kind}: {first:?}, {later:?}", reign.machine)
+            }));
+        }
+    }
+    for (counted, by) in unsure {
+        let fits = |place: &usize| {
+            let mut others = given[*place].iter();
+            others.all(|other| !twice(other, &counted) && !back(other, &counted) && !back(&counted, other))
+        };
+        if !by.iter().any(fits) {
+            let machines: Vec<&str> = by.iter().map(|place| reigns[*place].machine).collect();
+            complaints.push(format!("{counted:?} is a count of none of {machines:?}"));
+        }
+    }
     complaints
+}
+
+/// True if two counts of one machine break it.
+type Rule = fn(&Counted, &Counted) -> bool;
+
+fn twice(one: &Counted, other: &Counted) -> bool {
+    one.value == other.value
+}
+
+/// The second was asked for when the first had been answered, and is not higher.
+fn back(first: &Counted, second: &Counted) -> bool {
+    first.at_us < second.asked_us && first.value >= second.value
 }
 
 #[cfg(test)]
@@ -133,12 +193,29 @@ mod tests {
     use super::*;
     use crate::campaign::fixtures::{announcement, claim, frame};
 
-    fn counted(values: &[u64]) -> Vec<Counted> {
-        values
-            .iter()
-            .map(|value| Counted {
+    /// Counts that were asked for every 10 µs, and answered 5 µs later.
+    fn counted(from_us: u64, values: &[u64]) -> Vec<Counted> {
+        let times = (from_us..).step_by(10);
+        times
+            .zip(values)
+            .map(|(asked_us, value)| Counted {
                 value: *value,
-                at_ns: 0,
+                asked_us,
+                at_us: asked_us + 5,
+            })
+            .collect()
+    }
+
+    /// Machines that begin at these times.
+    fn machines(begin: &[u64]) -> Vec<Reign<'static>> {
+        let until = begin[1..].iter().copied().chain([u64::MAX]);
+        begin
+            .iter()
+            .zip(until)
+            .map(|(from_us, until_us)| Reign {
+                machine: "one of them",
+                from_us: *from_us,
+                until_us,
             })
             .collect()
     }
@@ -158,7 +235,6 @@ mod tests {
     fn a_machine_that_is_over_does_not_come_back() {
         let good = [claim(1, "a"), claim(2, "a"), claim(3, "b"), claim(4, "b")];
         assert_eq!(claims(&good), Vec::<String>::new());
-        assert_eq!(machines(&good), 2);
         let back = [claim(1, "a"), claim(2, "b"), claim(3, "a")];
         assert!(claims(&back)[0].contains("machine a is back in generation 3"));
         assert!(claims(&[claim(1, "a"), claim(3, "a")])[0].contains("2 is missing"));
@@ -180,13 +256,74 @@ mod tests {
     }
 
     #[test]
-    fn a_number_that_two_machines_gave_at_once_is_found() {
+    fn a_machine_speaks_from_its_first_announcement_to_that_of_the_next_on_any_switch() {
+        let claims = [claim(1, "a"), claim(2, "a"), claim(3, "b"), claim(4, "c")];
+        let first = vec![announcement(1, 10, 1), announcement(2, 50, 3)];
+        let second = vec![
+            announcement(1, 5, 0),
+            announcement(1, 20, 2),
+            announcement(2, 52, 3),
+        ];
+        let reign = |machine, from_us, until_us| Reign {
+            machine,
+            from_us,
+            until_us,
+        };
         assert_eq!(
-            counts(&[counted(&[1, 2, 5]), counted(&[3, 4])], 1),
+            reigns(&claims, &[first.clone(), second]),
+            Ok(vec![reign("a", 10, 50), reign("b", 50, u64::MAX)])
+        );
+        assert!(
+            reigns(&claims[..2], &[first])
+                .unwrap_err()
+                .contains("generation 3")
+        );
+    }
+
+    #[test]
+    fn a_number_that_two_machines_gave_at_once_is_found() {
+        let one = machines(&[0]);
+        assert_eq!(
+            counts(&[counted(10, &[1, 2, 5]), counted(22, &[3, 4])], &one),
             Vec::<String>::new()
         );
-        assert_eq!(counts(&[counted(&[1, 2, 1, 2])], 2), Vec::<String>::new());
-        assert_eq!(counts(&[counted(&[1, 2]), counted(&[2])], 1).len(), 1);
-        assert_eq!(counts(&[counted(&[1, 2, 1])], 1).len(), 2);
+        assert_eq!(
+            counts(&[counted(10, &[1, 2, 1, 2])], &machines(&[0, 28])),
+            Vec::<String>::new()
+        );
+        assert_eq!(counts(&[counted(10, &[1, 2]), counted(20, &[2])], &one).len(), 1);
+        assert_eq!(counts(&[counted(10, &[1, 2, 1])], &one).len(), 2);
+    }
+
+    #[test]
+    fn an_acknowledged_count_that_one_of_several_machines_lost_is_found() {
+        let three = machines(&[0, 48, 100]);
+        let found = counts(&[counted(10, &[1, 2, 2, 3, 1, 2])], &three);
+        assert_eq!(found.len(), 2, "{found:?}");
+        // Another client is told so, which had been told nothing of it before.
+        let found = counts(
+            &[counted(10, &[1, 2, 4]), counted(50, &[1]), counted(40, &[3])],
+            &three,
+        );
+        assert!(found.len() == 1 && found[0].contains("counted back"), "{found:?}");
+    }
+
+    #[test]
+    fn a_count_under_whose_question_a_machine_began_is_of_one_of_the_two() {
+        let two = machines(&[0, 32]);
+        for fits in [[1, 2, 3, 2, 3], [1, 2, 1, 2, 3]] {
+            assert_eq!(
+                counts(&[counted(10, &fits)], &two),
+                Vec::<String>::new(),
+                "{fits:?}"
+            );
+        }
+        let found = counts(&[counted(10, &[1, 2, 2, 1, 2])], &two);
+        assert!(found.len() == 1 && found[0].contains("none of"), "{found:?}");
+    }
+
+    #[test]
+    fn a_count_before_any_machine_spoke_is_found() {
+        assert_eq!(counts(&[counted(10, &[1])], &machines(&[20])).len(), 1);
     }
 }
