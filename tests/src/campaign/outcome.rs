@@ -34,6 +34,29 @@ pub struct Times {
     pub gap_ns: u64,
 }
 
+/// Points of a plan: steps at which a process is to kill or stop itself, or a time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Points {
+    /// All that the plan has.
+    pub planned: usize,
+    /// Those that were met. A step that its process does not pass is not.
+    pub met: usize,
+}
+
+impl Points {
+    /// True if each was met.
+    #[must_use]
+    pub fn are_met(self) -> bool {
+        self.met >= self.planned
+    }
+
+    /// Number of those that were not.
+    #[must_use]
+    pub fn missed(self) -> usize {
+        self.planned.saturating_sub(self.met)
+    }
+}
+
 /// A round, judged.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -41,8 +64,8 @@ pub struct Outcome {
     pub title: Title,
     /// What breaks a promise; empty where all were kept.
     pub failures: Vec<String>,
-    /// The point of the plan was met.
-    pub met: bool,
+    /// Points of the plan.
+    pub points: Points,
     /// How the pair stood at the end.
     pub standing: Option<Standing>,
     /// Operations that were acknowledged.
@@ -85,7 +108,7 @@ impl Outcome {
         Self {
             title,
             failures: vec![why.to_owned()],
-            met: false,
+            points: Points { planned: 1, met: 0 },
             standing: None,
             acknowledged: 0,
             lost: 0,
@@ -118,7 +141,9 @@ impl Outcome {
             "round": self.title.round,
             "kind": self.title.kind,
             "plan": self.title.plan,
-            "met": self.met,
+            "met": self.points.are_met(),
+            "points_planned": self.points.planned,
+            "points_met": self.points.met,
             "standing": self.standing.map(|standing| format!("{standing:?}")),
             "failures": self.failures,
             "acknowledged": self.acknowledged,
@@ -144,7 +169,10 @@ impl Outcome {
 #[must_use]
 pub fn judge(plan: &Plan, course: Course, evidence: &Evidence, serves: bool, took: Duration) -> Outcome {
     let mut outcome = Outcome {
-        met: course.met,
+        points: Points {
+            planned: 1,
+            met: usize::from(course.met),
+        },
         standing: course.standing,
         failures: course.failures,
         took,
@@ -240,7 +268,7 @@ fn late_frames_allowed(plan: &Plan) -> u64 {
 /// Where clients reach one side only, that one goes on.
 fn judge_reach(plan: &Plan, outcome: &mut Outcome) {
     if let (Fault::Isolate(Some(side)), Some(standing)) = (plan.kind.fault, outcome.standing)
-        && outcome.met
+        && outcome.points.are_met()
         && !outcome.early
         && standing != Standing::Alone(side.other())
     {
@@ -331,7 +359,7 @@ mod tests {
         let failures = |kind: &str, standing, early| {
             let plan = Plan::draw(1, 1, Some(kind.parse().unwrap()));
             let mut outcome = Outcome {
-                met: true,
+                points: Points { planned: 1, met: 1 },
                 standing: Some(standing),
                 early,
                 ..Outcome::skipped(plan.title())

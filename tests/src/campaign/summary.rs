@@ -137,7 +137,10 @@ impl Summary {
         [
             ("rounds", self.rounds() as u64),
             ("failed", self.failed() as u64),
-            ("points not met", self.count(|outcome| !outcome.met) as u64),
+            (
+                "points not met",
+                self.sum(|outcome| outcome.points.missed() as u64),
+            ),
             (
                 "one side went on",
                 standing(|standing| matches!(standing, Standing::Alone(_))),
@@ -283,6 +286,7 @@ impl Summary {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::campaign::outcome::Points;
     use crate::campaign::plan::Plan;
 
     #[test]
@@ -310,11 +314,14 @@ mod tests {
         let plan = Plan::draw(1, 2, None);
         summary.add(Outcome {
             lost: 3,
+            points: Points { planned: 6, met: 4 },
             ..Outcome::failed(plan.title(), "three writes are gone")
         });
         let json = summary.to_json(json!({}));
         assert_eq!((summary.failed(), &json["counters"]["lost"]), (1, &json!(3)));
         assert_eq!(json["rounds"][0]["failures"][0], "three writes are gone");
+        assert_eq!(json["counters"]["points_not_met"], 2);
+        assert_eq!(json["rounds"][0]["met"], false);
         assert_eq!(json["by_kind"][plan.kind.to_string()], 1);
         assert!(
             summary

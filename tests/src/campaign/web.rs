@@ -290,6 +290,16 @@ impl Web {
         events.iter().filter(|line| line["event"] == event).count()
     }
 
+    /// Number of sides that have met the stop point that they were started with: each has one at
+    /// most.
+    #[must_use]
+    pub fn points_met(&self) -> usize {
+        let sides = self.sides.iter();
+        sides
+            .filter(|side| side.replica.process.stderr().contains(REACHED))
+            .count()
+    }
+
     /// Messages and reports of every side.
     pub fn said(&mut self) -> BTreeMap<String, Said> {
         let sides = self.sides.iter_mut();

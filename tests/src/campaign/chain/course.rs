@@ -6,7 +6,7 @@ use super::plan::{Link, Loss, Plan, Trouble};
 use crate::campaign::clients::Clients;
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
-use crate::campaign::outcome::Outcome;
+use crate::campaign::outcome::{Outcome, Points};
 use crate::campaign::round::{read_the_survivor, text_of};
 use crate::campaign::web::{Starting, Web};
 use crate::harness::proxy::Toward;
@@ -100,6 +100,10 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         wires,
         ..Evidence::default()
     };
+    course.points = Points {
+        planned: plan.points(),
+        met: web.points_met(),
+    };
     let standing = serves.then_some(Standing::Healed(generation));
     let standing = standing.or(course.gone.then_some(Standing::Down));
     let outcome = judge(plan, course, standing, &web.claims(), &evidence, began.elapsed());
@@ -188,7 +192,6 @@ impl Chain<'_> {
             .trouble
             .newcomer_point(link.ordinal)
             .or_else(next_holder_point);
-        self.course.planned += usize::from(point.is_some());
         let armed = self.web.count(self.holder, "armed");
         let mut newcomer = self.web.start(&Starting::replica(point));
         let (mut started, mut troubled, mut stopped) = (1, false, false);
@@ -203,7 +206,6 @@ impl Chain<'_> {
                 && chain.web.stopped_by_themselves().contains(&chain.holder)
             {
                 let holder = chain.holder;
-                chain.course.met += 1;
                 chain.web.go_on_after(holder, link.trouble_ms);
             }
             chain.look();
@@ -223,7 +225,6 @@ impl Chain<'_> {
                     chain.account()
                 );
                 started += 1;
-                chain.course.met += usize::from(chain.web.sides[newcomer].killed);
                 newcomer = chain.web.start(&Starting::replica(None));
             }
             chain.web.count(chain.holder, "armed") > armed_before
@@ -237,9 +238,7 @@ impl Chain<'_> {
     /// later.
     fn stands_at_its_point(&mut self, newcomer: usize, link: &Link) -> bool {
         let is_joining = matches!(link.trouble, Trouble::StopNewcomer(_));
-        let stands = is_joining && self.web.stopped_by_themselves().contains(&newcomer);
-        self.course.met += usize::from(stands);
-        stands
+        is_joining && self.web.stopped_by_themselves().contains(&newcomer)
     }
 
     /// Does to the channel what the link says, once enough has come. Says whether it is done.
@@ -294,7 +293,6 @@ impl Chain<'_> {
                 && chain.web.stopped_by_themselves().contains(&backup)
             {
                 stopped = true;
-                chain.course.met += 1;
                 chain.web.go_on_after(backup, link.trouble_ms);
             }
             chain.look();

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::wire;
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
-use crate::campaign::outcome::{Outcome, judge_clients, judge_processes};
+use crate::campaign::outcome::{Outcome, Points, judge_clients, judge_processes};
 use crate::campaign::web::Claimed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -26,10 +26,8 @@ pub struct Course {
     /// Generations in which an armed holder had answered every client when it or its backup was
     /// struck.
     pub struck: BTreeSet<u32>,
-    /// Points that were met, of those that were planned.
-    pub met: usize,
-    /// Points that were planned.
-    pub planned: usize,
+    /// Points of the plan.
+    pub points: Points,
 }
 
 /// Judges a chain. `claims`: those of the store at its end.
@@ -44,7 +42,7 @@ pub fn judge(
 ) -> Outcome {
     let serves = matches!(standing, Some(Standing::Healed(_)));
     let mut outcome = Outcome {
-        met: course.met > 0 || course.planned == 0 || !course.failures.is_empty(),
+        points: course.points,
         standing,
         failures: course.failures,
         early: course.early,

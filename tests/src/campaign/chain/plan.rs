@@ -261,6 +261,17 @@ impl Plan {
         }
     }
 
+    /// Number of points: links in which a side is to kill or stop itself.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        let troubles = self.links.iter().map(|link| (link.trouble, link.ordinal));
+        troubles
+            .filter(|(trouble, ordinal)| {
+                trouble.newcomer_point(*ordinal).is_some() || trouble.holder_point(*ordinal).is_some()
+            })
+            .count()
+    }
+
     /// The names of the round.
     #[must_use]
     pub fn title(&self) -> Title {
@@ -348,5 +359,16 @@ mod tests {
         let only = "stop-next@live".parse().unwrap();
         let links = Plan::draw(3, 3, Some(only)).links;
         assert!(links.iter().all(|link| link.loss == Loss::KillHolder));
+    }
+
+    #[test]
+    fn every_link_in_which_a_side_kills_or_stops_itself_has_a_point() {
+        let points = |only: &str| Plan::draw(3, 3, Some(only.parse().unwrap())).points();
+        for only in ["kill-newcomer@found", "stop-holder@saved", "stop-next@live"] {
+            assert_eq!(points(only), LINKS, "{only}");
+        }
+        for only in ["nothing", "cut-channel@joining"] {
+            assert_eq!(points(only), 0, "{only}");
+        }
     }
 }

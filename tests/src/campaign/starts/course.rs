@@ -5,7 +5,7 @@ use super::judge;
 use super::plan::{Life, Plan};
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
-use crate::campaign::outcome::{Outcome, judge_processes};
+use crate::campaign::outcome::{Outcome, Points, judge_processes};
 use crate::campaign::round::text_of;
 use crate::campaign::web::Web;
 use crate::harness::switch::Frame;
@@ -76,7 +76,10 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         ..Evidence::default()
     };
     let mut outcome = Outcome {
-        met: true,
+        points: Points {
+            planned: plan.points(),
+            met: web.points_met(),
+        },
         standing: generation.filter(|_| failures.is_empty()).map(Standing::Healed),
         failures,
         acknowledged: counted.iter().map(|counted| counted.len() as u64).sum(),

@@ -104,6 +104,13 @@ impl Plan {
         }
     }
 
+    /// Number of points: lives in which a side is to kill or stop itself.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        let lives = self.hands.iter().flatten();
+        lives.filter(|life| life.starting.point.is_some()).count()
+    }
+
     /// The names of the round.
     #[must_use]
     pub fn title(&self) -> Title {
@@ -167,6 +174,7 @@ mod tests {
         let plans = (0..100).map(|round| Plan::draw(5, round));
         let mut steps = BTreeSet::new();
         for plan in plans {
+            assert_eq!(plan.points(), plan.hands.len() * (LIVES - 1));
             for lives in plan.hands {
                 assert_eq!(
                     lives.last().unwrap().starting,
