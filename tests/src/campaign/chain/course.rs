@@ -186,7 +186,7 @@ impl Chain<'_> {
             // One point a process: the side takes over in the next link, if the plan's loss says
             // so.
             let as_holder = holder_point(self.plan, number + 1);
-            as_holder.filter(|_| matches!(link.loss, Loss::KillHolder | Loss::StopHolder))
+            as_holder.filter(|_| link.loss.hands_over())
         };
         let point = link
             .trouble

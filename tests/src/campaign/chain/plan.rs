@@ -100,6 +100,12 @@ impl Loss {
         Self::Cut,
         Self::Close,
     ];
+
+    /// True if the backup goes on, and is the next holder.
+    #[must_use]
+    pub fn hands_over(self) -> bool {
+        matches!(self, Self::KillHolder | Self::StopHolder)
+    }
 }
 
 impl fmt::Display for Trouble {
@@ -251,7 +257,11 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, round: u64, only: Option<Only>) -> Self {
         let mut rng = Rng::new(mix(mix(seed ^ 0xc4a1) ^ round));
-        let links = (0..LINKS).map(|_| draw_link(&mut rng, only)).collect();
+        let mut links: Vec<Link> = (0..LINKS).map(|_| draw_link(&mut rng, only)).collect();
+        for number in 1..LINKS {
+            let (before, from_here) = links.split_at_mut(number);
+            make_passable(&mut from_here[0], &mut before[number - 1], only);
+        }
         Self {
             seed,
             round,
@@ -334,6 +344,20 @@ fn draw_link(rng: &mut Rng, only: Option<Only>) -> Link {
     }
 }
 
+/// A holder knows its point when it starts: as the newcomer of the link before, which takes over
+/// and has no other point.
+fn make_passable(link: &mut Link, before: &mut Link, only: Option<Only>) {
+    if link.trouble.holder_point(link.ordinal).is_none() {
+        return;
+    }
+    let is_taken = before.trouble.newcomer_point(before.ordinal).is_some();
+    if is_taken || (!before.loss.hands_over() && matches!(only, Some(Only::Loss(_)))) {
+        link.trouble = Trouble::None;
+    } else if !before.loss.hands_over() {
+        before.loss = Loss::KillHolder;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -359,6 +383,23 @@ mod tests {
         let only = "stop-next@live".parse().unwrap();
         let links = Plan::draw(3, 3, Some(only)).links;
         assert!(links.iter().all(|link| link.loss == Loss::KillHolder));
+    }
+
+    #[test]
+    fn a_holder_that_stops_was_the_newcomer_of_the_link_before_and_had_no_other_point() {
+        let only = ["stop-holder@saved", "close"].map(|only| Some(only.parse().unwrap()));
+        for only in [None].into_iter().chain(only) {
+            for links in (0..100).map(|round| Plan::draw(1, round, only).links) {
+                for pair in links.windows(2) {
+                    let stops = matches!(pair[1].trouble, Trouble::StopHolder(_));
+                    let before = (pair[0].trouble.newcomer_point(1), pair[0].loss.hands_over());
+                    assert!(!stops || before == (None, true), "{pair:?}");
+                    if let Some(Only::Loss(loss)) = only {
+                        assert_eq!(pair[0].loss, loss);
+                    }
+                }
+            }
+        }
     }
 
     #[test]
