@@ -138,11 +138,7 @@ impl Chain<'_> {
         for number in self.web.stopped_by_themselves() {
             self.web.go_on_after(number, 0);
         }
-        if let Some((holder, claim)) = self.web.holder()
-            && claim.generation > self.generation
-        {
-            (self.holder, self.generation) = (holder, claim.generation);
-        }
+        self.look_at_the_claims();
         if !self.web.is_running(self.holder) {
             return;
         }
@@ -152,13 +148,24 @@ impl Chain<'_> {
             *known = armed;
             self.close_bridge();
         }
-        let listened = self.web.count(self.holder, "listening");
-        let known = self.listened.entry(self.holder).or_default();
+        let holder = self.holder;
+        let listened = self.web.count(holder, "listening");
+        let known = self.listened.entry(holder).or_default();
         if listened > *known {
             *known = listened;
-            let path = self.web.sides[self.holder].channel.clone();
+            // It listens for the generation that it has claimed before, maybe since the look above.
+            self.look_at_the_claims();
+            let path = self.web.sides[holder].channel.clone();
             let bridge = Bridge::open(&path, listened, self.generation);
-            self.bridges.push((self.holder, bridge));
+            self.bridges.push((holder, bridge));
+        }
+    }
+
+    fn look_at_the_claims(&mut self) {
+        if let Some((holder, claim)) = self.web.holder()
+            && claim.generation > self.generation
+        {
+            (self.holder, self.generation) = (holder, claim.generation);
         }
     }
 
