@@ -1,8 +1,8 @@
-//! What is seen of a round while it runs.
+//! Observations of a round while it runs.
 
 use super::kind::Side;
 
-/// How the pair stands.
+/// State of the pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// Both sides run, and nobody has claimed anything.
@@ -15,15 +15,15 @@ pub enum Standing {
     Healed(u32),
 }
 
-/// What was seen while the round ran.
+/// Observations while a round ran.
 #[derive(Debug, Default)]
 pub struct Course {
-    /// When the first thing was done that takes a side or the channel away.
+    /// Time at which the first thing was done that takes a side or the channel away.
     pub fault_ns: Option<u64>,
     /// The point of the plan was met.
     pub met: bool,
-    /// How the pair stood at the end, if that became clear.
+    /// State of the pair at the end, if that became clear.
     pub standing: Option<Standing>,
-    /// What did not go as it must.
+    /// Everything that did not go as it must.
     pub failures: Vec<String>,
 }

@@ -15,7 +15,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-/// What one side said.
+/// Messages and reports of one side.
 #[derive(Debug)]
 pub struct Said {
     /// Its report.
@@ -27,7 +27,7 @@ pub struct Said {
 }
 
 impl Said {
-    /// What `replica` has said; its status, where it has ended.
+    /// Those of `replica`; its status, where it has ended.
     pub fn by(replica: &mut Replica) -> Self {
         let code = if replica.process.is_running() {
             None
@@ -54,7 +54,7 @@ impl Said {
     }
 }
 
-/// What is kept of a switch, whose number is `number`.
+/// Files that are kept of a switch, whose number is `number`.
 #[must_use]
 pub fn files_of(switch: &Switch, number: &str) -> [(String, Vec<u8>); 2] {
     let capture = switch.capture().and_then(|path| fs::read(path).ok());
@@ -74,19 +74,19 @@ pub struct Evidence {
     pub accounts: Vec<Account>,
     /// Reads of every key, when the clients had stopped.
     pub last: Vec<Record>,
-    /// What every key held then.
+    /// Values that the keys held then.
     pub held: BTreeMap<String, u64>,
     /// Frames that entered the switch.
     pub frames: Vec<Frame>,
-    /// What went over the channel, where a proxy was in it.
+    /// Traffic on the channel, where a proxy was in it.
     pub traffic: Option<Traffic>,
-    /// What went over the wires of a chain, in the generations of their holders.
+    /// Traffic on the wires of a chain, in the generations of their holders.
     pub wires: Vec<(u32, Traffic)>,
-    /// What each process said.
+    /// Messages and reports of each process.
     pub said: BTreeMap<String, Said>,
-    /// Who has won, by the storage.
+    /// The side that has won, by the storage.
     pub winner: Option<Side>,
-    /// What a person who looks at a failed round may want beside it, by file names.
+    /// More for a person who looks at a failed round, by file names.
     pub files: Vec<(String, Vec<u8>)>,
 }
 

@@ -32,14 +32,14 @@ pub enum Fault {
     /// The host of this side loses the channel and the clients at once; with `None`, both hosts do,
     /// and the clients are given back later.
     Isolate(Option<Side>),
-    /// What goes to the primary comes much later, and then the primary is killed: outputs that the
+    /// The way to the primary becomes long, and then the primary is killed: outputs that the
     /// backup has wait for acknowledgements that are under way.
     SlowKillPrimary,
     /// The same, and then a byte of what goes to the backup is changed.
     SlowDamageToBackup,
     /// The same, and then what goes to the backup is swallowed.
     SlowBlackholeToBackup,
-    /// What goes to the primary comes later and later, until every answer is older than the
+    /// The way to the primary becomes longer and longer, until every answer is older than the
     /// timeout: it has no lease any more. Then what goes to the backup is swallowed.
     FarBlackholeToBackup,
     /// The backup's vCPU rests at the point, for longer than anything else takes, and then the

@@ -245,7 +245,7 @@ fn says_all(plan: &Plan, evidence: &Evidence) -> bool {
     killed && plan.trigger.is_none() && evidence.winner == Some(Side::Backup)
 }
 
-/// What the old machine may still say: docs/failover.md, "What is left". One that was stopped
+/// Number of frames that the old machine may still say: docs/failover.md, "What is left". One that was stopped
 /// between its look at the clock and the system call says that one frame. A closing that neither
 /// side made forges the proof of silence, which a channel is assumed not to do: what was
 /// acknowledged may leave until the old machine reads of it. Every such frame is held against the

@@ -1,10 +1,10 @@
-//! What is done to a pair in one round, drawn from a seed: a fault, the point at which it comes,
-//! and how long it lasts.
+//! Plan of a round of one pair, drawn from a seed: a fault, the point at which it comes, and how
+//! long it lasts.
 
 use super::kind::{Fault, Kind, Place, Side};
 use crate::simulator::rng::{Rng, mix};
 
-/// What makes a side ask for the right to go on, where the fault comes while it does.
+/// The reason for which a side asks for the right to go on, where the fault comes while it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trigger {
     /// The other side is killed.
@@ -25,13 +25,13 @@ pub struct Title {
     pub seed: u64,
     /// The round.
     pub round: u64,
-    /// What `--only` takes.
+    /// Name that `--only` takes.
     pub kind: String,
     /// The plan in one line.
     pub plan: String,
-    /// What is done.
+    /// The fault.
     pub fault: String,
-    /// When.
+    /// The point at which it comes.
     pub point: String,
     /// The step of the protocol at which it is done.
     pub step: &'static str,
@@ -44,7 +44,7 @@ pub struct Plan {
     pub seed: u64,
     /// The round.
     pub round: u64,
-    /// What comes where.
+    /// The fault and its point.
     pub kind: Kind,
     /// At a time: milliseconds since the clients began. At a step: its passing, counted from 1.
     pub ordinal: u64,
@@ -53,12 +53,12 @@ pub struct Plan {
     pub trigger: Option<Trigger>,
     /// In milliseconds.
     pub trigger_at_ms: u64,
-    /// How long what is stopped or away stays so, in milliseconds; of two that are stopped, the
-    /// primary.
+    /// Time for which a side or the storage is stopped or away, in milliseconds; of two that are
+    /// stopped, the primary.
     pub lasts_ms: u64,
     /// Of two that are stopped: the backup.
     pub other_lasts_ms: u64,
-    /// What the channel swallowed comes after so long, or never.
+    /// Time after which the channel gives what it swallowed, or never.
     pub mended_after_ms: Option<u64>,
     /// Clients.
     pub clients: usize,
@@ -68,20 +68,21 @@ pub struct Plan {
 /// default, so that a busy machine makes few failovers of its own.
 pub const TIMEOUT_MS: u64 = 500;
 
-/// By how much a channel becomes slower in a slow fault. Much less than the timeout, so that the
+/// Delay of a channel in a slow fault. Much less than the timeout, so that the
 /// lease goes on, and much more than it takes to claim.
 pub const SLOW_MS: u64 = 200;
-/// How long a channel was slow, or a replay has rested, before the rest of the fault comes.
+/// Time for which a channel is slow, or a replay rests, before the rest of the fault comes.
 pub const SLOW_BEFORE_MS: u64 = 300;
-/// By how much a channel is longer at last in a far fault: longer than the timeout.
+/// Delay of a channel at last in a far fault: longer than the timeout.
 pub const FAR_MS: u64 = TIMEOUT_MS * 8 / 5;
-/// How long that grows: a sign of life then comes three times as rarely, which is no silence.
+/// Time for which that grows: a sign of life then comes three times as rarely, which is not a
+/// silence.
 pub const FAR_GROWS_MS: u64 = TIMEOUT_MS * 4 / 5;
-/// How long after its beginning the rest of a far fault comes. The backup claims a timeout later,
+/// Time from its beginning to the rest of a far fault. The backup claims a timeout later,
 /// and what it has said before comes for [`FAR_MS`]: both before the primary has been without its
 /// lease for twice the timeout, and goes on alone.
 pub const FAR_BEFORE_MS: u64 = TIMEOUT_MS * 6 / 5;
-/// How long the vCPU of a backup rests: until long after the primary was killed.
+/// Time for which the vCPU of a backup rests: until long after the primary was killed.
 const HOLD_MS: u64 = 1_200;
 
 impl Plan {

@@ -1,4 +1,4 @@
-//! What went over the wires, held against the Output Rule: every frame that left a primary while it
+//! Traffic on the wires, held against the Output Rule: every frame that left a primary while it
 //! had a backup has an entry of the log, and the backup had acknowledged that entry before the
 //! frame entered the switch.
 //!
@@ -11,7 +11,7 @@ use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Body, Digest, OutputKind, Sequence};
 use std::collections::BTreeSet;
 
-/// What the wires tell.
+/// Findings of the wires of a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
     /// Frames of the primary that had to be explained, and were looked up.
@@ -19,7 +19,7 @@ pub struct Findings {
     /// Frames that an old machine said after the new one had announced itself. The switch drops
     /// them.
     pub late: u64,
-    /// What breaks the Output Rule, or says that two spoke.
+    /// Frames and announcements that break the Output Rule, or say that two spoke.
     pub complaints: Vec<String>,
 }
 
@@ -50,7 +50,7 @@ pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
     let second = announced(2);
     let winner = second.map(|place| frames[place].interface);
     check_announcements(frames, primary, winner, &mut findings);
-    // What the primary says alone, once it has won, needs nobody's acknowledgement.
+    // Alone, once it has won, the primary needs nobody's acknowledgement.
     let alone_from = second.filter(|_| winner == Some(primary)).unwrap_or(frames.len());
     check_frames(&frames[..alone_from], primary, traffic, &mut findings);
     if let Some(place) = second.filter(|_| winner != Some(primary)) {

@@ -48,8 +48,8 @@ fn decode_all(bytes: &[u8]) {
     }
 }
 
-/// What was decoded has an encoding, which says the same and is no longer; but an entry that names
-/// no device has one that does, in a byte.
+/// Fails unless what was decoded has an encoding, which says the same and is not longer; but an
+/// entry that names no device has one that does, in a byte.
 fn encode_again(record: &Record, length: usize) {
     let mut encoded = Vec::new();
     match record {

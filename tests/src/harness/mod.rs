@@ -49,7 +49,7 @@ pub use troubled::{Trouble, TroubledStorage};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-/// How many times slower than on `/dev/kvm` things may be: tests built for the lab run in an
+/// Factor by which things may be slower than on `/dev/kvm`: tests built for the lab run in an
 /// emulator.
 pub const SLOWNESS: u64 = if option_env!("LOCKSTEP_TESTS_EMULATED").is_some() {
     5

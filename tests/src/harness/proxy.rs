@@ -81,7 +81,7 @@ impl Delay {
     }
 }
 
-/// What comes later over a wire that has become long.
+/// A record, or the end, that comes later over a wire that has become long.
 #[derive(Debug)]
 enum Delayed {
     Record(Box<Record>, Vec<u8>),
@@ -95,7 +95,7 @@ struct Direction {
     damages_next: bool,
     holds_acknowledgements: bool,
     held: Vec<(Option<Passing>, Vec<u8>)>,
-    /// How much later what comes this way is passed on.
+    /// Time by which what comes this way is passed on later.
     delay: Option<Delay>,
     delayed: VecDeque<(Instant, Delayed)>,
     /// The newest heartbeat that came this way, as bytes.

@@ -306,7 +306,7 @@ fn addresses_in_use() {
     expect_empty(&scratch.join("shared"));
 }
 
-/// What cannot begin leaves nothing in the store.
+/// Fails unless nothing was left in the store.
 fn expect_empty(shared: &Path) {
     let left: Vec<_> = std::fs::read_dir(shared)
         .unwrap()

@@ -48,7 +48,7 @@ fn demonstration(options: &[&str]) -> Command {
     command
 }
 
-/// What a demonstration that went well wrote for people, and its last line.
+/// The text for people of a demonstration that went well, and its last line.
 fn told(options: &[&str]) -> (String, Value) {
     let ended = Process::start("demo", &mut demonstration(options))
         .wait()
@@ -110,7 +110,7 @@ fn a_machine_outlives_its_sides_one_after_another() {
     let (text, result) = told(&["--timeout-ms", "2000", "--after", "1", "--duration", "2"]);
     assert_eq!(result["clients"], 8);
     let rounds = rounds(&result, 3);
-    // Who is left is lost next, and who joined is left then.
+    // The survivor is lost next, and the side that joined is left then.
     for pair in rounds.windows(2) {
         assert_eq!(pair[0]["survivor_process"], pair[1]["lost_process"], "{result}");
         assert_eq!(
@@ -212,7 +212,7 @@ fn numbers_of_rounds_that_make_no_sense_are_refused_with_a_hint() {
     }
 }
 
-/// What is written to a terminal that stands for standard error.
+/// Text on a terminal that stands for standard error.
 fn on_a_terminal(options: &[&str]) -> String {
     let terminal = openpty(None, None).unwrap();
     let redirect = Redirect {

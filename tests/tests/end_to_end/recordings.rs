@@ -6,8 +6,7 @@ use lockstep_tests::fuzz::corpus::from_hex;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Scratch, kvm, lockstep};
 
-/// What this version does with them: `None` where they replay, else the exit status and the words
-/// of the refusal.
+/// Refusal by this version: `None` where they replay, else the exit status and the words.
 const REFUSED: Option<(i32, &[&str])> = None;
 
 const NO_CLOCK: &str = "none";

@@ -252,7 +252,7 @@ fn resolve(
     sources.contains_key(&at).then_some(at)
 }
 
-/// Where `path` begins, and what is left of it.
+/// The module in which `path` begins, and the rest of it.
 fn begin<'a>(
     sources: &BTreeMap<Module, Source>,
     module: &Module,

@@ -5,8 +5,8 @@ use lockstep_tests::harness::{Process, lockstep};
 use serde_json::{Value, json};
 
 const ROUNDS: usize = 7;
-/// Demonstrations given up because the pair had parted before; after as many the host is no place
-/// to measure on.
+/// Demonstrations given up because the pair had parted before; after as many the host is not a
+/// place to measure on.
 const PARTED_MAX: usize = 10;
 const FIGURES: [&str; 4] = ["detect_ms", "arbitrate_ms", "live_ms", "client_gap_ms"];
 

@@ -48,7 +48,7 @@ pub fn of_a_pair<T>(measure: impl Fn(&Pair) -> T) -> T {
 }
 
 /// True if the pair is still one. With the timeout that users get, another load on the host may
-/// part it, and what was measured then is no protected machine.
+/// part it, and what was measured then is not a protected machine.
 fn still_protected(pair: &Pair) -> bool {
     let parted = pair
         .primary

@@ -10,7 +10,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// How long the key-value guest is loaded in one round: its replay must come to an end within the
+/// Time for which the key-value guest is loaded in one round: its replay must come to an end within the
 /// patience of the harness.
 const LOAD: Duration = Duration::from_secs(6);
 

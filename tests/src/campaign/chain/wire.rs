@@ -13,7 +13,7 @@ pub struct Found {
     pub frames: BTreeMap<u32, u64>,
     /// Frames that the speaker of a generation said after a later one had been announced.
     pub late: BTreeMap<u32, u64>,
-    /// What breaks the Output Rule, or says that two spoke.
+    /// Frames and announcements that break the Output Rule, or say that two spoke.
     pub complaints: Vec<String>,
 }
 
@@ -38,7 +38,7 @@ pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Found {
             ));
             continue;
         };
-        // What it says as the next holder needs nobody's acknowledgement.
+        // As the next holder it needs nobody's acknowledgement.
         let until = announced
             .iter()
             .find(|later| later.generation > *generation)
@@ -56,9 +56,9 @@ struct Speaker {
     place: usize,
 }
 
-/// Who announced which generation, in order. Each is announced by one machine and after every
-/// earlier one; who has announced nothing says nothing; what an earlier speaker says behind a later
-/// announcement is late.
+/// First announcements of the generations, in order. Each is announced by one machine and after
+/// every earlier one; who has announced nothing says nothing; what an earlier speaker says behind a
+/// later announcement is late.
 fn announcements(frames: &[Frame], found: &mut Found) -> Vec<Speaker> {
     let mut speakers: Vec<Speaker> = Vec::new();
     for (place, frame) in frames.iter().enumerate() {
@@ -86,7 +86,7 @@ fn announcements(frames: &[Frame], found: &mut Found) -> Vec<Speaker> {
             }
             None if frame.is_from_host => {}
             None => {
-                // Who has gone on alone speaks for the newest of its generations.
+                // One that has gone on alone speaks for the newest of its generations.
                 match speakers.iter().rfind(|speaker| speaker.interface == interface) {
                     None => found.complaints.push(format!(
                         "port {interface} spoke at {} µs without the right to",

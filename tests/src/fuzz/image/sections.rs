@@ -125,7 +125,7 @@ impl Said {
         }
     }
 
-    /// True if the byte at `address` is no instruction's.
+    /// True if the byte at `address` does not belong to an instruction.
     pub fn is_data(&self, address: u64) -> bool {
         let within = |ranges: &[Range<u64>]| ranges.iter().any(|range| range.contains(&address));
         within(&self.objects) || self.code.as_ref().is_some_and(|code| !within(code))

@@ -12,7 +12,7 @@ pub fn number(bytes: &[u8], at: usize, length: usize) -> u64 {
 pub struct Segment {
     pub(super) kind: u32,
     pub(super) flags: u32,
-    /// Where it is loaded.
+    /// The address at which it is loaded.
     pub address: u64,
     pub(super) memory_bytes: u64,
     /// Its part of the file.

@@ -77,7 +77,7 @@ impl Subject {
         self.step(now_ms, Input::Appended { batch, outputs })
     }
 
-    /// Appends an entry of so many bytes that is no output.
+    /// Appends an entry of so many bytes that is not an output.
     fn append(&mut self, now_ms: u64, bytes: u64) -> Actions {
         let batch = self.batch(bytes);
         let outputs = Vec::new();
