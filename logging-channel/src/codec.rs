@@ -88,6 +88,8 @@ pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
         Body::Output(body) => encode(header, kind, body, out),
         Body::Digests(body) => encode(header, kind, body, out),
         Body::End(body) => encode(header, kind, body, out),
+        Body::Part(body) => encode(header, kind, body, out),
+        Body::CommonPoint(body) => encode(header, kind, body, out),
     }
 }
 
@@ -300,6 +302,8 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
         Kind::Output => Body::Output(decode_body(kind, body)?),
         Kind::Digests => Body::Digests(decode_body(kind, body)?),
         Kind::End => Body::End(decode_body(kind, body)?),
+        Kind::Part => Body::Part(decode_body(kind, body)?),
+        Kind::CommonPoint => Body::CommonPoint(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a log entry",

@@ -223,6 +223,30 @@ pub struct PartDigest {
     pub digest: Digest,
 }
 
+/// A part of a common point that is being made: a piece of the sections of docs/saved-state.md.
+/// Parts may come at any time, and change nothing before the [`CommonPoint`] that they belong to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Part {
+    /// Bytes of the piece before compression.
+    pub raw_bytes: u32,
+    /// The piece, as an LZ4 block.
+    #[serde(with = "serde_bytes")]
+    pub block: Vec<u8>,
+}
+
+/// A point of the execution that is no exit of the guest's own, at which the machine is what the
+/// parts since the last one say. It counts as an exit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommonPoint {
+    /// Number of the first part that the two below cover: who captured the machine in between has
+    /// what earlier parts say.
+    pub first: Sequence,
+    /// Memory pages in parts from there on, each as often as it came.
+    pub pages: u64,
+    /// Digest of the digests of the sections in parts from there on, in their order.
+    pub sections: Digest,
+}
+
 /// Why a log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
@@ -258,6 +282,10 @@ pub enum Body {
     Digests(Vec<PartDigest>),
     /// Kind 6.
     End(End),
+    /// Kind 9.
+    Part(Part),
+    /// Kind 10.
+    CommonPoint(CommonPoint),
 }
 
 impl Body {
@@ -267,7 +295,12 @@ impl Body {
         match self {
             Self::Event(event) => Some(event.device),
             Self::Output(output) => Some(output.target.device),
-            Self::Environment(_) | Self::Value(_) | Self::Digests(_) | Self::End(_) => None,
+            Self::Environment(_)
+            | Self::Value(_)
+            | Self::Digests(_)
+            | Self::End(_)
+            | Self::Part(_)
+            | Self::CommonPoint(_) => None,
         }
     }
 }

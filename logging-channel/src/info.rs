@@ -113,7 +113,7 @@ impl fmt::Display for LogInfo {
         } = self;
         writeln!(formatter, "entries       {entries} in {bytes} bytes")?;
         for (name, KindCount { entries, bytes }) in &self.kinds {
-            writeln!(formatter, "  {name:<11} {entries} in {bytes} bytes")?;
+            writeln!(formatter, "  {name:<12} {entries} in {bytes} bytes")?;
         }
         writeln!(formatter, "exits         {exits}")?;
         writeln!(formatter, "generations   {generation_first} to {generation_last}")?;

@@ -55,6 +55,10 @@ kinds! {
     Event = 7, "event";
     /// Something that left, as a digest, and the device by which it did.
     Output = 8, "output";
+    /// A part of a common point that is being made.
+    Part = 9, "part";
+    /// A point at which the machine is what parts say.
+    CommonPoint = 10, "common point";
     /// The backup's opening.
     Hello = 256, "hello";
     /// The primary's consent.
@@ -122,6 +126,8 @@ impl Body {
             Self::Output(_) => Kind::Output,
             Self::Digests(_) => Kind::Digests,
             Self::End(_) => Kind::End,
+            Self::Part(_) => Kind::Part,
+            Self::CommonPoint(_) => Kind::CommonPoint,
         }
     }
 }

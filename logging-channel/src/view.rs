@@ -43,6 +43,15 @@ pub(crate) enum BodyView {
         parts: Vec<PartView>,
     },
     End(EndView),
+    Part {
+        bytes: u32,
+        compressed_bytes: u32,
+    },
+    CommonPoint {
+        first: u64,
+        pages: u64,
+        sections: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -124,6 +133,15 @@ impl From<&Body> for BodyView {
                 parts: part_views(parts),
             },
             Body::End(end) => Self::End(EndView::from(end)),
+            Body::Part(part) => Self::Part {
+                bytes: part.raw_bytes,
+                compressed_bytes: part.block.len() as u32,
+            },
+            Body::CommonPoint(common) => Self::CommonPoint {
+                first: common.first.0,
+                pages: common.pages,
+                sections: common.sections.to_string(),
+            },
         }
     }
 }
@@ -214,7 +232,7 @@ impl fmt::Display for EntryView {
         let point = format!("{}+{}", self.exits, self.instructions);
         write!(
             formatter,
-            "{:>8} g{} {point:>14} {:<11} ",
+            "{:>8} g{} {point:>14} {:<12} ",
             self.sequence, self.generation, self.kind
         )?;
         write!(formatter, "{}", self.body)?;
@@ -254,6 +272,20 @@ impl fmt::Display for BodyView {
             }
             Self::Digests { parts } => show_parts(formatter, parts),
             Self::End(end) => end.fmt(formatter),
+            Self::Part {
+                bytes,
+                compressed_bytes,
+            } => write!(formatter, "{bytes} bytes, compressed {compressed_bytes}"),
+            Self::CommonPoint {
+                first,
+                pages,
+                sections,
+            } => {
+                write!(
+                    formatter,
+                    "of parts from {first} on, {pages} pages, digest {sections}"
+                )
+            }
         }
     }
 }

@@ -8,7 +8,9 @@
 
 mod common;
 
-use common::{Random, encoded, encoded_message, entries, entry, event, messages, output, seal};
+use common::{
+    Random, encoded, encoded_message, entries, entry, event, later_entries, messages, output, seal,
+};
 use lockstep_logging_channel::{
     BODY_BYTES_MAX, Body, DeviceId, Event, EventKind, FORMAT_VERSION, HEADER_BYTES, Kind, LogError, Message,
     OutputTarget, RECORD_BYTES_MAX, Record, codec, message,
@@ -44,7 +46,8 @@ fn golden() -> impl Iterator<Item = (Kind, Vec<u8>)> {
 
 fn all_records() -> Vec<Vec<u8>> {
     let messages = messages();
-    entries()
+    [entries(), later_entries()]
+        .concat()
         .iter()
         .map(encoded)
         .chain(messages.iter().map(encoded_message))
@@ -53,7 +56,7 @@ fn all_records() -> Vec<Vec<u8>> {
 
 #[test]
 fn every_entry_and_message_comes_back() {
-    for entry in entries() {
+    for entry in [entries(), later_entries()].concat() {
         let bytes = encoded(&entry);
         assert_eq!(
             codec::decode(&bytes).unwrap(),

@@ -10,9 +10,9 @@ use lockstep_logging_channel::message::{
     Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind,
-    ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, PartDigest, Record, Sequence, Value,
-    codec,
+    Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
+    EventKind, ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, Part, PartDigest, Record,
+    Sequence, Value, codec,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -91,6 +91,14 @@ fn entries() -> impl Strategy<Value = Entry> {
         outputs().prop_map(Body::Output),
         parts().prop_map(Body::Digests),
         ends().prop_map(Body::End),
+        any::<(u32, Vec<u8>)>().prop_map(|(raw_bytes, block)| Body::Part(Part { raw_bytes, block })),
+        any::<(u64, u64, [u8; 16])>().prop_map(|(first, pages, digest)| {
+            Body::CommonPoint(CommonPoint {
+                first: Sequence(first),
+                pages,
+                sections: Digest(digest),
+            })
+        }),
     ];
     (any::<(u32, u64, u64, u64, u64)>(), bodies).prop_map(|(header, body)| {
         let (generation, sequence, exits, instructions, rip) = header;

@@ -13,6 +13,7 @@ use lockstep_network::Attachment;
 use lockstep_shared_disk::MachineName;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Default guest memory.
 const MEMORY_MIB: u64 = 64;
@@ -24,6 +25,10 @@ const WINDOW_MIB: u64 = 16;
 const LAG_MS_MAX: u64 = 1_000;
 /// Default spacing of register and device digests.
 const DIGEST_INTERVAL_EXITS: u64 = 4_096;
+/// Default for how long what arrives waits for a guest that makes no exit.
+const EVENT_LATENCY_MS: u64 = 10;
+/// The longest time that it may be made to wait.
+const EVENT_LATENCY_MS_MAX: u64 = 10_000;
 /// The longest configuration file: every setting in it once, the longest of them 4 KiB, in under 64
 /// KiB.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -100,6 +105,11 @@ pub struct Settings {
     /// Digest registers and devices every so many exits; 0 for never [default: 4096]
     #[arg(long, value_name = "EXITS", help_heading = "Machine")]
     pub digest_interval_exits: Option<u64>,
+    /// How long what arrives may wait for a guest that computes without an exit, in milliseconds: a
+    /// common point is then made for it, which sends what the guest has written to its backup. 0
+    /// for as long as the guest likes, 10000 at most [default: 10]
+    #[arg(long, value_name = "MS", help_heading = "Machine")]
+    pub event_latency_ms: Option<u64>,
     /// Name of the machine in the shared directory: its sides find each other by it, and a second
     /// machine of this name is never begun beside a living one. Letters, digits, `.`, `_` and `-`,
     /// at most 64 [default: default]
@@ -176,6 +186,7 @@ impl Settings {
             clock: self.clock.or(lower.clock),
             window_exits: self.window_exits.or(lower.window_exits),
             digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
+            event_latency_ms: self.event_latency_ms.or(lower.event_latency_ms),
             name: self.name.or(lower.name),
             channel: self.channel.or(lower.channel),
             wait_for_backup: self.wait_for_backup.or(lower.wait_for_backup),
@@ -201,6 +212,7 @@ impl Settings {
             clock: Some(ClockChoice::Auto),
             window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
+            event_latency_ms: Some(EVENT_LATENCY_MS),
             name: Some(MachineName::default().to_string()),
             channel: None,
             wait_for_backup: Some(false),
@@ -252,6 +264,7 @@ impl Settings {
             window_exits: all.window_exits,
             requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
+            event_latency: event_latency(all.event_latency_ms.unwrap_or(EVENT_LATENCY_MS))?,
             pair: PairConfiguration {
                 name: machine_name(&all.name.unwrap_or_default())?,
                 channel: all.channel,
@@ -269,6 +282,16 @@ impl Settings {
             },
         })
     }
+}
+
+fn event_latency(milliseconds: u64) -> Result<Option<Duration>, CommandError> {
+    if milliseconds > EVENT_LATENCY_MS_MAX {
+        let why = format!(
+            "{milliseconds} is more than {EVENT_LATENCY_MS_MAX}; 0 is for as long as the guest likes"
+        );
+        return Err(CommandError::setting("event-latency-ms", why));
+    }
+    Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
 }
 
 fn machine_name(text: &str) -> Result<MachineName, CommandError> {

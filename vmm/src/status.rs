@@ -93,7 +93,12 @@ fn run_status(error: &RunError) -> Status {
         RunError::Log(error) => log_status(error),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
         RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
-        RunError::Machine(MachineError::Cpu(_) | MachineError::NotTaken(_) | MachineError::NoDigest(_))
+        RunError::Machine(
+            MachineError::Cpu(_)
+            | MachineError::NotTaken(_)
+            | MachineError::NoDigest(_)
+            | MachineError::Saved(_),
+        )
         | RunError::NotArmed
         | RunError::Defect { .. }
         | RunError::Other { .. } => Status::Failure,
@@ -171,7 +176,7 @@ fn door_status(error: &DoorError) -> Status {
         DoorError::Diverged(_) => Status::Divergence,
         DoorError::Fenced => Status::Fenced,
         DoorError::Log(error) => log_status(error),
-        DoorError::Exhausted => Status::DamagedLog,
+        DoorError::Exhausted | DoorError::Part { .. } => Status::DamagedLog,
         // A live machine that is stopped has ended well; what comes here is a replay that has not
         // seen the end of its log.
         DoorError::Stopped | DoorError::Host { .. } | DoorError::WrongAnswer { .. } => Status::Failure,

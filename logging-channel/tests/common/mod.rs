@@ -5,8 +5,9 @@ use lockstep_logging_channel::message::{
     Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event, EventKind,
-    ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, PartDigest, Sequence, Value, codec,
+    Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
+    EventKind, ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, Part, PartDigest, Sequence,
+    Value, codec,
 };
 
 pub fn field(name: &str, value: &str) -> EnvironmentField {
@@ -67,7 +68,7 @@ pub fn end(reason: EndReason) -> Body {
     })
 }
 
-/// A complete log with every kind of entry and every variant of each but the ends.
+/// A complete log with every early kind of entry and every variant of each but the ends.
 pub fn entries() -> Vec<Entry> {
     let bodies = [
         Body::Environment(environment()),
@@ -88,6 +89,20 @@ pub fn entries() -> Vec<Entry> {
         .zip(0..)
         .map(|(body, sequence)| entry(sequence, 10 * sequence, body))
         .collect()
+}
+
+/// Entries of the kinds that came later: with them among the others, those would have other bytes.
+pub fn later_entries() -> Vec<Entry> {
+    let part = Body::Part(Part {
+        raw_bytes: 3,
+        block: vec![0x30, 1, 2, 3],
+    });
+    let common = Body::CommonPoint(CommonPoint {
+        first: Sequence(11),
+        pages: 2,
+        sections: Digest([5; 16]),
+    });
+    vec![entry(11, 110, part), entry(12, 120, common)]
 }
 
 /// Every kind of message.

@@ -10,6 +10,7 @@ use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers,
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::image::sites::{Site, Sites, Trapped};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
+use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::run::Policy;
 use lockstep_core::machine::saved::format::{End, HEADER_BYTES, Section};
 use lockstep_core::machine::saved::stream;
@@ -74,6 +75,27 @@ impl Vcpu for Held {
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         Ok(self.0.clone())
+    }
+
+    fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+        self.0 = saved.clone();
+        Ok(())
+    }
+
+    fn count_exit(&mut self) -> Result<(), CpuError> {
+        Ok(())
+    }
+
+    fn log_writes(&mut self, _on: bool) -> Result<(), CpuError> {
+        Ok(())
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, CpuError> {
+        Ok(PageSet::default())
+    }
+
+    fn given_pages(&self) -> PageSet {
+        PageSet::default()
     }
 
     fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError> {

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness};
 use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
@@ -257,8 +257,8 @@ impl Outside for World {
         Horizon::Exit
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        Ok(())
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        Ok(Kicked::RunsOn)
     }
 }
 

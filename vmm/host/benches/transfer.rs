@@ -84,6 +84,7 @@ fn writer(mebibytes: u64, pages_a_second: u32) -> Guest {
         command_line: String::new(),
         memory_bytes,
         clock: ClockKind::None,
+        event_latency: None,
     }
 }
 

@@ -5,6 +5,7 @@ use lockstep_kvm::ClockKind;
 use lockstep_network::Attachment;
 use lockstep_shared_disk::MachineName;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Settings of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Configuration {
     pub requalify: bool,
     /// Spacing of digests, in exits.
     pub digest_interval_exits: u64,
+    /// How long what arrives waits for a guest that makes no exit; none for however long.
+    pub event_latency: Option<Duration>,
     /// Settings of a pair.
     pub pair: PairConfiguration,
 }

@@ -2,7 +2,7 @@
 
 use crate::configuration::Configuration;
 use crate::error::RunError;
-use crate::live::{Arrivals, Control, GuestTime, Order, World, control::Ordered};
+use crate::live::{Arrivals, Control, Entering, GuestTime, Order, World, control::Ordered};
 use crate::machine::thread::{MachineThread, MakeDoor};
 use crate::machine::{Plan, start};
 use crate::outlets::Outlets;
@@ -167,9 +167,9 @@ pub fn world(
     floor: TimeFloor,
     arrivals: Arrivals,
     ordered: Ordered,
-    clock: ClockKind,
+    entering: Entering,
 ) -> Result<World, RunError> {
-    World::new(GuestTime::starting_at(floor), arrivals, ordered, clock)
+    World::new(GuestTime::starting_at(floor), arrivals, ordered, entering)
         .map_err(RunError::other("the host gives no timer"))
 }
 

@@ -1,12 +1,13 @@
 //! The vCPU that the machine sees: a core, its instruction clock, and the log of what it writes.
 
 use super::clock;
-use super::dirty::DirtyLog;
+use super::dirty::{DirtyLog, Logging, given};
 use super::host::HostError;
 use super::vcpu::clock::{ClockKind, InstructionClock};
 use super::vcpu::{Core, convert, convert_back};
 use super::vm::Vm;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::page_set::PageSet;
 
 impl Vm {
     /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
@@ -25,6 +26,8 @@ impl Vm {
 pub struct KvmCpu {
     core: Core,
     clock: Box<dyn InstructionClock>,
+    // Declared before the log that it is of: it switches that off.
+    logging: Option<Logging>,
     dirty_log: DirtyLog,
 }
 
@@ -34,6 +37,7 @@ impl KvmCpu {
         Self {
             core,
             clock,
+            logging: None,
             dirty_log: DirtyLog::new(vm, memory),
         }
     }
@@ -112,6 +116,36 @@ impl Vcpu for KvmCpu {
             clock: self.clock.save()?,
             ..self.core.save()?
         })
+    }
+
+    fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+        self.core.load(saved)?;
+        self.clock.restore(saved.clock)
+    }
+
+    fn count_exit(&mut self) -> Result<(), CpuError> {
+        self.clock.exited(&mut self.core)
+    }
+
+    fn log_writes(&mut self, on: bool) -> Result<(), CpuError> {
+        if on && self.logging.is_none() {
+            self.logging = Some(self.dirty_log.start()?);
+        }
+        if !on {
+            self.logging = None;
+        }
+        Ok(())
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, CpuError> {
+        match &self.logging {
+            Some(logging) => logging.take(),
+            None => Ok(PageSet::default()),
+        }
+    }
+
+    fn given_pages(&self) -> PageSet {
+        given(self.dirty_log.memory())
     }
 
     fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {

@@ -2,8 +2,11 @@
 //! our own devices (the marks in [`Memory`]). Usable from any thread, while the vCPU runs.
 //!
 //! ```text
-//!   DirtyLog --start--> Logging --take, take, …--> dropped: off
+//!   DirtyLog --start--> Logging --take, take, …--> dropped: off with the last reader
 //! ```
+//!
+//! It may have several readers at a time: a machine that makes common points is sent to a newcomer.
+//! What one of them takes is kept for the others.
 //!
 //! A page is reported when it may have been written after it was last reported, so whoever reads a
 //! page after taking the log and before taking it again has its newest content, or gets the page
@@ -29,8 +32,7 @@ use lockstep_core::machine::page_set::PageSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use vm_memory::{GuestAddress, GuestMemoryBackend};
 use vmm_sys_util::ioctl::ioctl_with_ref;
 use vmm_sys_util::ioctl_iowr_nr;
@@ -48,13 +50,37 @@ pub struct DirtyLog {
     // Declared before the memory: KVM lets go of it first.
     vm: Arc<VmFd>,
     memory: Memory,
-    on: Arc<AtomicBool>,
+    readers: Arc<Mutex<Readers>>,
     /// KVM protects pages when it is told, and not when the log is switched on or read.
     in_parts: bool,
 }
 
-/// The dirty log, on until this is dropped.
-pub struct Logging(DirtyLog);
+/// Readers of a log, and what each has not taken yet.
+#[derive(Debug, Default)]
+struct Readers {
+    waiting: Vec<(u64, PageSet)>,
+    next: u64,
+}
+
+impl Readers {
+    fn add(&mut self, pages: &PageSet) {
+        self.waiting
+            .iter_mut()
+            .for_each(|(_, waiting)| waiting.add(pages));
+    }
+
+    fn take(&mut self, reader: u64) -> PageSet {
+        let mut waiting = self.waiting.iter_mut();
+        let own = waiting.find(|(number, _)| *number == reader);
+        own.map(|(_, pages)| std::mem::take(pages)).unwrap_or_default()
+    }
+}
+
+/// A reader of the dirty log, which is on until the last of them is dropped.
+pub struct Logging {
+    log: DirtyLog,
+    reader: u64,
+}
 
 impl DirtyLog {
     pub(super) fn new(vm: Arc<VmFd>, memory: Memory) -> Self {
@@ -72,7 +98,7 @@ impl DirtyLog {
         Self {
             vm,
             memory,
-            on: Arc::default(),
+            readers: Arc::default(),
             in_parts,
         }
     }
@@ -83,24 +109,66 @@ impl DirtyLog {
         &self.memory
     }
 
-    /// Switches the log on. What was written before is not in it.
+    fn readers(&self) -> MutexGuard<'_, Readers> {
+        // Nothing panics while it is held.
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Switches the log on, or adds a reader to it. What was written before is not in it.
     ///
     /// # Errors
-    /// It is on already, or the host's failure.
+    /// The host's failure.
     pub fn start(&self) -> Result<Logging, CpuError> {
-        if self.on.swap(true, Ordering::AcqRel) {
-            return Err(failed("log dirty pages")("they are logged already"));
+        let mut readers = self.readers();
+        if readers.waiting.is_empty() {
+            self.switch_on()?;
+        } else {
+            let written = self.take()?;
+            readers.add(&written);
         }
-        let logging = Logging(self.clone());
-        // On an error the guard switches off what may be on.
+        let reader = readers.next;
+        readers.next += 1;
+        readers.waiting.push((reader, PageSet::default()));
+        drop(readers);
+        let log = self.clone();
+        Ok(Logging { log, reader })
+    }
+
+    fn switch_on(&self) -> Result<(), CpuError> {
         self.set_flags(KVM_MEM_LOG_DIRTY_PAGES)?;
         if self.in_parts {
             // All pages count as written at first, and none is protected.
             let pages = memory::size_bytes(&self.memory) / PAGE_BYTES;
-            self.protect(PageSet::first(pages).words())?;
+            let protected = self.protect(PageSet::first(pages).words());
+            protected.inspect_err(|_| self.switch_off())?;
         }
         let _written_before = memory::take_written(&self.memory);
-        Ok(logging)
+        Ok(())
+    }
+
+    fn switch_off(&self) {
+        // A log that stays on costs the guest time, and nothing else.
+        if let Err(why) = self.set_flags(0) {
+            tracing::warn!("the dirty log stays on: {why}");
+        }
+    }
+
+    /// Pages that were written since any reader has asked.
+    fn take(&self) -> Result<PageSet, CpuError> {
+        let mut pages = self.take_from_guest()?;
+        pages.add(&memory::take_written(&self.memory));
+        Ok(pages)
+    }
+
+    fn take_from_guest(&self) -> Result<PageSet, CpuError> {
+        let bytes = memory::size_bytes(&self.memory) as usize;
+        let words = self.vm.get_dirty_log(SLOT as u32, bytes);
+        let words = words.map_err(failed("read the dirty log"))?;
+        if self.in_parts {
+            // A page that is written before it is protected is in this set: it is read after that.
+            self.protect(&words)?;
+        }
+        Ok(PageSet::from_words(words))
     }
 
     /// Protects pages against writes, and clears them in the log.
@@ -176,39 +244,36 @@ fn page_map(memory: &Memory, count: u64) -> io::Result<PageSet> {
 }
 
 impl Logging {
-    /// Pages that were written since this was last asked.
+    /// Pages that were written since this reader last asked.
     ///
     /// # Errors
     /// The host's failure.
     pub fn take(&self) -> Result<PageSet, CpuError> {
-        let mut pages = self.take_from_guest()?;
-        pages.add(&memory::take_written(&self.0.memory));
-        Ok(pages)
+        let mut readers = self.log.readers();
+        let written = self.log.take()?;
+        readers.add(&written);
+        Ok(readers.take(self.reader))
     }
 
-    /// The same without what our own devices have written.
+    /// The same without what our own devices have written since.
     ///
     /// # Errors
     /// The host's failure.
     pub fn take_from_guest(&self) -> Result<PageSet, CpuError> {
-        let bytes = memory::size_bytes(&self.0.memory) as usize;
-        let words = self.0.vm.get_dirty_log(SLOT as u32, bytes);
-        let words = words.map_err(failed("read the dirty log"))?;
-        if self.0.in_parts {
-            // A page that is written before it is protected is in this set: it is read after that.
-            self.0.protect(&words)?;
-        }
-        Ok(PageSet::from_words(words))
+        let mut readers = self.log.readers();
+        let written = self.log.take_from_guest()?;
+        readers.add(&written);
+        Ok(readers.take(self.reader))
     }
 }
 
 impl Drop for Logging {
     fn drop(&mut self) {
-        // A log that stays on costs the guest time, and nothing else.
-        if let Err(why) = self.0.set_flags(0) {
-            tracing::warn!("the dirty log stays on: {why}");
+        let mut readers = self.log.readers();
+        readers.waiting.retain(|(reader, _)| *reader != self.reader);
+        if readers.waiting.is_empty() {
+            self.log.switch_off();
         }
-        self.0.on.store(false, Ordering::Release);
     }
 }
 

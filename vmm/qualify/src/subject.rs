@@ -9,6 +9,7 @@ use kvm_bindings::{
 use lockstep_core::machine::boot;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
+use lockstep_core::machine::page_set::PageSet;
 use lockstep_kvm::KvmCpu;
 use lockstep_kvm::kick::KickTimer;
 use lockstep_kvm::vcpu::{Core, Ran, failed};
@@ -366,6 +367,26 @@ impl Vcpu for KvmSubject {
 
     fn save(&mut self) -> Result<SavedCpu, CpuError> {
         self.cpu.save()
+    }
+
+    fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+        self.cpu.load(saved)
+    }
+
+    fn count_exit(&mut self) -> Result<(), CpuError> {
+        self.cpu.count_exit()
+    }
+
+    fn log_writes(&mut self, on: bool) -> Result<(), CpuError> {
+        self.cpu.log_writes(on)
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, CpuError> {
+        self.cpu.written_pages()
+    }
+
+    fn given_pages(&self) -> PageSet {
+        self.cpu.given_pages()
     }
 
     fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError> {

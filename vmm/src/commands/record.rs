@@ -94,8 +94,8 @@ pub async fn record_plan(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Ended, RunError> {
-    let clock = plan.clock();
-    let Some((outsides, live)) = Outsides::open(configuration, clock, signals).await? else {
+    let entering = plan.entering();
+    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
         return Ok(Ended {
             reason: EndReason::Stopped,
             point: ExecutionPoint::default(),
@@ -111,7 +111,7 @@ pub async fn record_plan(
     let outlets = outlets.waiting_for_reader();
     let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
     let make_door = Box::new(move || {
-        let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
+        let outside = world(TimeFloor::default(), arrivals, ordered, entering)?;
         let start = Start {
             generation: Generation(0),
             sequence: Sequence(1),

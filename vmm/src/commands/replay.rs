@@ -118,8 +118,9 @@ pub async fn replay_plan(
     let (feed, recorded) = FileFeed::open(log, ordered.clone(), show_console)?;
     same_environment(&recorded, &plan.environment(recorded.pair))?;
     let counts_instructions = plan.clock() != ClockKind::None;
+    let memory_bytes = plan.memory_bytes();
     let make_door = Box::new(move || {
-        let replayer = Replayer::new(feed, counts_instructions);
+        let replayer = Replayer::new(feed, counts_instructions).of_memory(memory_bytes);
         Ok(Box::new(Standby::<_, World, FileJournal>::new(replayer, None)) as Box<dyn Door>)
     });
     let mut machine = start(plan, ordered, make_door)?;

@@ -20,8 +20,8 @@ pub async fn run(
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
-    let clock = plan.clock();
-    let Some((outsides, live)) = Outsides::open(configuration, clock, signals).await? else {
+    let entering = plan.entering();
+    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
         return Ok(Status::Success);
     };
     let Live {
@@ -31,7 +31,7 @@ pub async fn run(
     } = live;
     let mut outlets = outlets.waiting_for_reader();
     let make_door = Box::new(move || {
-        let outside = world(TimeFloor::default(), arrivals, ordered, clock)?;
+        let outside = world(TimeFloor::default(), arrivals, ordered, entering)?;
         let release = Box::new(move |target, bytes: Vec<u8>| {
             outlets.release(std::iter::once((target, bytes.as_slice())))
         });

@@ -1,7 +1,7 @@
 //! The outside of a random guest: a clock that goes on with each question, arrivals at random
 //! points, and kicks at random times.
 
-use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness, Takes};
+use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_kvm::ClockKind;
@@ -148,7 +148,7 @@ impl Outside for RandomOutside {
         Horizon::Kick
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        self.check_time()
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        self.check_time().map(|()| Kicked::RunsOn)
     }
 }

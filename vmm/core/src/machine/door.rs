@@ -4,9 +4,11 @@
 //! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell
 //! which.
 
+use super::devices::saved::SavedDevice;
 use super::divergence::Divergence;
+use super::saved::{Page, SavedError, SavedMachine};
 use lockstep_logging_channel::{
-    DeviceId, End, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
+    DeviceId, End, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
 
 /// A question of the guest to the outside.
@@ -37,6 +39,35 @@ pub enum Horizon {
     Kick,
     /// To this many instructions after the last exit, or the next exit if that comes first.
     Instructions(u64),
+    /// Nowhere: a common point comes next, and is met with [`Door::meet`].
+    CommonPoint,
+}
+
+/// Description of a guest that a kick has found between two execution points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kick {
+    /// An interrupt could be delivered right there.
+    pub interruptible: bool,
+    /// An interrupt waits to be delivered.
+    pub interrupt_pending: bool,
+}
+
+/// Consequence of a kick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kicked {
+    /// The guest runs on.
+    RunsOn,
+    /// A common point is to be made there.
+    CommonPoint,
+}
+
+/// Content of a common point.
+#[derive(Clone, Debug)]
+pub struct Met {
+    /// Memory pages that may be other than here.
+    pub pages: Vec<Page>,
+    /// The machine without its memory.
+    pub machine: Box<SavedMachine>,
 }
 
 /// Arrivals that a device takes.
@@ -159,6 +190,14 @@ pub enum DoorError {
         /// The answer.
         answer: Value,
     },
+    /// A part of a common point, or what parts add up to, is not what the log says.
+    #[error("the log's entry {sequence} cannot be taken: {why}", sequence = sequence.0)]
+    Part {
+        /// Number of the entry.
+        sequence: Sequence,
+        /// Description of the defect.
+        why: SavedError,
+    },
     /// The log could not be written or read.
     #[error(transparent)]
     Log(#[from] lockstep_logging_channel::LogError),
@@ -215,6 +254,19 @@ pub fn random(ask: Ask<'_>, length_bytes: u32) -> Result<Vec<u8>, DoorError> {
     }
 }
 
+/// Refusal of a door that has announced no common point, and wants none.
+#[derive(Clone, Copy, Debug)]
+pub struct NotFollowed;
+
+impl From<NotFollowed> for DoorError {
+    fn from(NotFollowed: NotFollowed) -> Self {
+        Self::Host {
+            what: "common point",
+            why: "none was announced".to_owned(),
+        }
+    }
+}
+
 /// The door. Every use is at an execution point at which the machine is whole: no access is half
 /// done.
 ///
@@ -236,7 +288,28 @@ pub trait Door {
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError>;
 
     /// A kick found the guest where it cannot be stopped exactly: refuses if the run is to end.
-    fn kicked(&mut self) -> Result<(), DoorError>;
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError>;
+
+    /// True where somebody follows this machine, so that common points have to say where it is.
+    fn is_followed(&self) -> bool {
+        false
+    }
+
+    /// Takes pages for the next common point, [`PAGES_PER_PART`](super::saved::pages::PAGES_PER_PART)
+    /// at most, as they are now. `point` is the last execution point.
+    fn part(&mut self, _point: ExecutionPoint, _pages: Vec<Page>) -> Result<(), DoorError> {
+        Err(NotFollowed.into())
+    }
+
+    /// Takes a common point.
+    fn common_point(&mut self, _point: ExecutionPoint, _machine: SavedMachine) -> Result<(), DoorError> {
+        Err(NotFollowed.into())
+    }
+
+    /// Gives the common point that comes next, where the machine at `point` has `devices`.
+    fn meet(&mut self, _point: ExecutionPoint, _devices: &[SavedDevice]) -> Result<Met, DoorError> {
+        Err(NotFollowed.into())
+    }
 
     /// Takes what leaves the guest.
     fn output(

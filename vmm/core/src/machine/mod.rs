@@ -15,6 +15,7 @@ pub mod cpu;
 pub mod devices;
 pub mod divergence;
 pub mod door;
+mod gathering;
 pub mod image;
 pub mod memory;
 pub mod page_set;

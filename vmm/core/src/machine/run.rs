@@ -9,6 +9,7 @@
 //! An interrupt is only ever given at an exit, or where an event has just entered: both are
 //! execution points that a replay finds again. A kick alone changes nothing.
 
+mod common;
 mod saved;
 
 use super::cpu::saved::PROCESSOR_PART;
@@ -16,9 +17,11 @@ use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::bus::{Effect, NotTaken};
 use super::devices::saved::{NoDigest, part};
 use super::devices::{DeviceSet, Devices};
-use super::door::{self, Door, DoorError, Readiness, Taker};
+use super::door::{self, Door, DoorError, Horizon, Readiness, Taker};
+use super::gathering::Gathering;
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
+use super::saved::SavedError;
 use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, PartDigest};
 
 /// Events that enter before the guest runs on, at most: four times what its largest ring can take,
@@ -49,6 +52,9 @@ pub enum MachineError {
     /// A part of the state cannot be seen, so it cannot be compared.
     #[error(transparent)]
     NoDigest(#[from] NoDigest),
+    /// The log has a page that this machine does not.
+    #[error(transparent)]
+    Saved(#[from] SavedError),
 }
 
 /// End of the machine's run.
@@ -86,6 +92,8 @@ pub struct Machine<V> {
     digest_due: bool,
     /// Timers that have expired at this execution point.
     expired: DeviceSet,
+    /// Pages for the next common point, since the first was wanted.
+    gathering: Option<Gathering>,
     /// Devices that take arrivals; kept for its allocation.
     takers: Vec<Taker>,
     /// Effects that an access has outside its device; kept for the allocation.
@@ -116,6 +124,7 @@ impl<V: Vcpu> Machine<V> {
             between: false,
             digest_due: false,
             expired: DeviceSet::default(),
+            gathering: None,
             takers: Vec::new(),
             effects: Vec::new(),
         }
@@ -200,6 +209,12 @@ impl<V: Vcpu> Machine<V> {
             return Ok(Step::Continues);
         }
         let horizon = door.horizon(self.point())?;
+        if horizon == Horizon::CommonPoint {
+            return self.meet_common_point(door);
+        }
+        if self.gathering.as_ref().is_some_and(Gathering::stands) {
+            return self.make_common_point(door);
+        }
         let stop_at_window = self.policy.window_exits && self.devices.interrupt_pending();
         let exit = self.vcpu.run(Entry {
             interrupt,
@@ -316,10 +331,9 @@ impl<V: Vcpu> Machine<V> {
             Exit::Window => {}
             Exit::Instruction { .. } => return Ok(Step::Continues),
             Exit::Kicked => {
-                return match door.kicked() {
-                    Ok(()) => Ok(Step::Continues),
-                    Err(DoorError::Stopped) => Ok(Step::StoppedBetween),
-                    Err(error) => Err(error.into()),
+                return match self.kicked(door) {
+                    Err(MachineError::Door(DoorError::Stopped)) => Ok(Step::StoppedBetween),
+                    other => other,
                 };
             }
             Exit::Fault(why) => return self.ended(EndReason::GuestFault(why), door),

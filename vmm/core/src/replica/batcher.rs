@@ -45,6 +45,8 @@ pub struct Batcher<O> {
     last: Sequence,
     exits: u64,
     ends: bool,
+    /// It has a common point, behind which the guest may run for long.
+    has_common_point: bool,
     output_bytes: u64,
     outputs: Vec<Output<O>>,
 }
@@ -57,6 +59,7 @@ impl<O> Default for Batcher<O> {
             last: Sequence(0),
             exits: 0,
             ends: false,
+            has_common_point: false,
             output_bytes: 0,
             outputs: Vec::new(),
         }
@@ -95,6 +98,7 @@ impl<O> Batcher<O> {
         self.last = entry.sequence;
         self.exits = entry.point.exits;
         self.ends = matches!(entry.body, Body::End(_));
+        self.has_common_point |= matches!(entry.body, Body::CommonPoint(_));
         self.output_bytes += output_bytes;
         Ok(full.flatten())
     }
@@ -119,6 +123,7 @@ impl<O> Batcher<O> {
             entries,
         };
         let outputs = std::mem::take(&mut self.outputs);
+        self.has_common_point = false;
         Some(Input::Appended { batch, outputs })
     }
 
@@ -128,10 +133,10 @@ impl<O> Batcher<O> {
         self.first.is_none()
     }
 
-    /// True where there is an output, or as much as a batch may have.
+    /// True where there is an output, a common point, or as much as a batch may have.
     #[must_use]
     pub fn is_due(&self) -> bool {
-        !self.outputs.is_empty() || self.encoded.len() >= BATCH_BYTES_MAX
+        !self.outputs.is_empty() || self.has_common_point || self.encoded.len() >= BATCH_BYTES_MAX
     }
 }
 

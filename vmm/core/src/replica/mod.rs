@@ -4,6 +4,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod batcher;
+pub mod common;
 pub mod cpu;
 pub mod driving;
 pub mod gate;

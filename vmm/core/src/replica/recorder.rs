@@ -1,8 +1,10 @@
 //! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands
 //! outputs to the gate.
 
+use super::common::Parts;
 use super::time_floor::TimeFloor;
-use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
+use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
     Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest,
     Sequence, Value,
@@ -25,11 +27,11 @@ pub trait Outside {
     /// Limit of the run: whether arrivals may interrupt between exits.
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon;
 
-    /// A kick that was not an arrival's.
+    /// A kick that let nothing in: whether what waits is to enter there all the same.
     ///
     /// # Errors
     /// As [`Outside::arrival`].
-    fn kicked(&mut self) -> Result<(), DoorError>;
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError>;
 }
 
 /// Destination of the log, and of the outputs that wait for it. The shell's.
@@ -45,6 +47,11 @@ pub trait Journal {
     /// # Errors
     /// [`DoorError`].
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+
+    /// True where somebody follows by the entries.
+    fn is_followed(&self) -> bool {
+        true
+    }
 
     /// Everything at exits up to `exits` has been appended. `idle`: the guest waits, nothing
     /// follows soon.
@@ -105,6 +112,7 @@ pub struct Recorder<O, J> {
     generation: Generation,
     sequence: Sequence,
     floor: TimeFloor,
+    parts: Parts,
 }
 
 impl<O: Outside, J: Journal> Recorder<O, J> {
@@ -116,6 +124,7 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
             generation: start.generation,
             sequence: start.sequence,
             floor: TimeFloor::default(),
+            parts: Parts::default(),
         }
     }
 
@@ -148,6 +157,7 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
         // Entry 0 is the environment: there is always one before.
         let sequence = Sequence(self.sequence.0.saturating_sub(1));
         self.journal.saved_at(sequence, exits)?;
+        self.parts.captured();
         let floor = self.floor;
         Ok(Some(SavedAt { sequence, floor }))
     }
@@ -180,8 +190,25 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         Ok(self.outside.horizon(point))
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        self.outside.kicked()
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+        self.outside.kicked(kick)
+    }
+
+    fn is_followed(&self) -> bool {
+        self.journal.is_followed()
+    }
+
+    fn part(&mut self, point: ExecutionPoint, pages: Vec<Page>) -> Result<(), DoorError> {
+        let part = self.parts.pages(self.sequence, pages);
+        self.append(point, Body::Part(part))
+    }
+
+    fn common_point(&mut self, point: ExecutionPoint, machine: SavedMachine) -> Result<(), DoorError> {
+        let (parts, common) = self.parts.last(self.sequence, machine);
+        for part in parts {
+            self.append(point, Body::Part(part))?;
+        }
+        self.append(point, Body::CommonPoint(common))
     }
 
     fn output(

@@ -4,13 +4,15 @@
 //! Between the last entry it has and the next one it does not know whether something enters: it
 //! waits, unless it was told that the recording side has passed that exit.
 
+use super::common::Staged;
 use super::history::History;
 use super::mutant::{self, Mutant};
 use super::recorder::output_digest;
 pub use super::time_floor::TimeFloor;
 use crate::machine::cpu::saved::PROCESSOR_PART;
+use crate::machine::devices::saved::SavedDevice;
 use crate::machine::divergence::Divergence;
-use crate::machine::door::{DoorError, Horizon, Question, Readiness};
+use crate::machine::door::{DoorError, Horizon, Met, NotFollowed, Question, Readiness};
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
@@ -91,6 +93,8 @@ pub struct Replayer<F> {
     floor: TimeFloor,
     last: Sequence,
     counts_instructions: bool,
+    /// Parts of the common point that comes next.
+    staged: Staged,
     /// The replay was told to stop: its end is nobody's business.
     stopped: bool,
 }
@@ -107,7 +111,17 @@ impl<F: Feed> Replayer<F> {
             floor: TimeFloor::default(),
             last: Sequence::default(),
             counts_instructions,
+            staged: Staged::default(),
             stopped: false,
+        }
+    }
+
+    /// The same, for a machine with `memory_bytes` bytes of memory: no common point has more.
+    #[must_use]
+    pub fn of_memory(self, memory_bytes: u64) -> Self {
+        Self {
+            staged: Staged::of_memory(memory_bytes),
+            ..self
         }
     }
 
@@ -153,7 +167,17 @@ impl<F: Feed> Replayer<F> {
         let fed = self.feed.next(exits);
         self.stopped |= matches!(fed, Err(DoorError::Stopped));
         match fed? {
-            Fed::Entry(entry) => self.next = Some(*entry),
+            Fed::Entry(entry) => match &entry.body {
+                // It changes nothing before the common point comes.
+                Body::Part(part) => {
+                    let sequence = entry.sequence;
+                    let taken = self.staged.take(sequence, part);
+                    taken.map_err(|why| DoorError::Part { sequence, why })?;
+                    self.last = sequence;
+                    self.feed.replayed(sequence, entry.point.exits)?;
+                }
+                _ => self.next = Some(*entry),
+            },
             Fed::Passed(passed) => self.passed_exits = self.passed_exits.max(Some(passed)),
             Fed::Exhausted => return Err(ReplayStop::Exhausted),
         }
@@ -328,16 +352,38 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, ReplayStop> {
-        if !self.counts_instructions {
+        let counts_instructions = self.counts_instructions;
+        // Nothing may run past a common point.
+        let Some(next) = self.look(point.exits + 1)? else {
             return Ok(Horizon::Exit);
-        }
-        let next = self.look(point.exits + 1)?.map(|entry| entry.point);
-        Ok(match next {
-            Some(next) if next.exits == point.exits && next.instructions > point.instructions => {
-                Horizon::Instructions(next.instructions)
-            }
+        };
+        let (body, next) = (&next.body, next.point);
+        let is_within = next.exits == point.exits && next.instructions > point.instructions;
+        Ok(match body {
+            Body::CommonPoint(_) if next.exits == point.exits + 1 => Horizon::CommonPoint,
+            _ if counts_instructions && is_within => Horizon::Instructions(next.instructions),
             _ => Horizon::Exit,
         })
+    }
+
+    /// Gives the common point that [`Replayer::horizon`] has announced, and compares the devices:
+    /// they have changed at exits only.
+    ///
+    /// # Errors
+    /// [`ReplayStop`].
+    pub fn meet(&mut self, point: ExecutionPoint, devices: &[SavedDevice]) -> Result<Met, ReplayStop> {
+        let entry = self.expect(point, &|| "a common point is due".to_owned())?;
+        let Body::CommonPoint(common) = &entry.body else {
+            return Err(DoorError::from(NotFollowed).into());
+        };
+        let sequence = entry.sequence;
+        let met = self.staged.finish(common);
+        let met = met.map_err(|why| DoorError::Part { sequence, why })?;
+        let digests = |devices: &[SavedDevice]| devices.iter().map(SavedDevice::digest).collect::<Vec<_>>();
+        let (expected, found) = (digests(&met.machine.devices), digests(devices));
+        self.compare_parts(&entry, point, &expected, &found)?;
+        self.met(entry)?;
+        Ok(met)
     }
 
     /// Compares an output.

@@ -12,7 +12,9 @@ use super::mutant::{self, Mutant};
 use super::recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
 use super::role::Input;
-use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use crate::machine::devices::saved::SavedDevice;
+use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Met, NotFollowed, Question, Readiness};
+use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
     End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
 };
@@ -68,6 +70,14 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
         Self {
             stage: Stage::Replaying(replayer),
             go_live,
+        }
+    }
+
+    /// The recorder: only a live machine makes common points.
+    fn live(&mut self) -> Result<&mut Recorder<O, J>, DoorError> {
+        match &mut self.stage {
+            Stage::Live(recorder) => Ok(recorder),
+            Stage::Replaying(_) => Err(NotFollowed.into()),
         }
     }
 
@@ -144,10 +154,36 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
         )
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
         match &mut self.stage {
-            Stage::Replaying(replayer) => replayer.kicked(),
-            Stage::Live(recorder) => recorder.kicked(),
+            Stage::Replaying(replayer) => replayer.kicked().map(|()| Kicked::RunsOn),
+            Stage::Live(recorder) => recorder.kicked(kick),
+        }
+    }
+
+    fn is_followed(&self) -> bool {
+        match &self.stage {
+            Stage::Replaying(_) => false,
+            Stage::Live(recorder) => recorder.is_followed(),
+        }
+    }
+
+    fn part(&mut self, point: ExecutionPoint, pages: Vec<Page>) -> Result<(), DoorError> {
+        self.live()?.part(point, pages)
+    }
+
+    fn common_point(&mut self, point: ExecutionPoint, machine: SavedMachine) -> Result<(), DoorError> {
+        self.live()?.common_point(point, machine)
+    }
+
+    fn meet(&mut self, point: ExecutionPoint, devices: &[SavedDevice]) -> Result<Met, DoorError> {
+        match &mut self.stage {
+            Stage::Replaying(replayer) => match replayer.meet(point, devices) {
+                Ok(met) => Ok(met),
+                Err(ReplayStop::Refused(error)) => Err(error),
+                Err(ReplayStop::Exhausted) => Err(NotFollowed.into()),
+            },
+            Stage::Live(_) => Err(NotFollowed.into()),
         }
     }
 

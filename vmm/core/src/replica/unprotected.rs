@@ -1,7 +1,7 @@
 //! The door of a machine that nobody records: it asks the outside, and outputs leave at once.
 
 use super::recorder::Outside;
-use crate::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
 use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
 
 /// Lets an output go.
@@ -37,8 +37,8 @@ impl<O: Outside> Door for Unprotected<O> {
         Ok(self.outside.horizon(point))
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        self.outside.kicked()
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+        self.outside.kicked(kick)
     }
 
     fn output(

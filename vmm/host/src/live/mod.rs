@@ -6,4 +6,4 @@ pub mod world;
 
 pub use control::{Control, Order};
 pub use time::GuestTime;
-pub use world::{Arrivals, World};
+pub use world::{Arrivals, Entering, World};

@@ -5,12 +5,13 @@ use super::control::Ordered;
 use super::time::GuestTime;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_core::machine::devices::board::small;
-use lockstep_core::machine::door::{DoorError, Horizon, Question, Readiness, Takes};
+use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{DeviceId, Event, ExecutionPoint, Value};
+use lockstep_process::once_a_minute::INTERVAL;
 use std::time::{Duration, Instant};
 
 /// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
@@ -44,21 +45,63 @@ impl Arrivals {
     }
 }
 
+/// A guest that cannot be interrupted is waited for so many times as long as one that can, before
+/// what waits enters all the same: it may look for it without an interrupt.
+const CLOSED_TIMES: u32 = 10;
+
+/// The part of the event latency for which a guest must have made no exit. What arrives then has
+/// waited for at most one more part when the next kick comes; and a timer whose period is the
+/// latency finds a guest that last made an exit when it served it.
+const QUIET_PART: u32 = 2;
+
+/// Where events may enter a live machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entering {
+    /// At exits, and at exact instructions where there is a clock for them.
+    pub clock: ClockKind,
+    /// At a common point, where a guest has run for so long without an execution point and
+    /// something waits. None: it waits however long.
+    pub event_latency: Option<Duration>,
+}
+
+/// The run of the guest since its last execution point.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Exits and instructions there.
+    position: (u64, u64),
+    since: Instant,
+    /// A common point is being made, or waits for the guest to open interrupts: looked at soon.
+    soon: bool,
+    /// When it was found that one is needed.
+    needed: Option<Instant>,
+}
+
 /// The outside of a live machine.
 pub struct World {
     time: GuestTime,
     arrivals: Arrivals,
     ordered: Ordered,
     interrupts_between_exits: bool,
+    /// None: what waits for an execution point waits however long.
+    event_latency: Option<Duration>,
     timer: Option<KickTimer>,
+    /// When the timer kicks, as far as is known.
+    kicks_at: Option<Instant>,
     timer_deadline_ns: Option<u64>,
+    /// Devices that had room when this was last asked.
+    open: Vec<DeviceId>,
     taking: Taking,
     /// A kick found the guest where nothing can enter.
     missed: bool,
+    stretch: Option<Stretch>,
+    /// What the last common point took: the guest runs for as long before the next.
+    last_took: Duration,
+    /// When it was last said that common points take long.
+    told: Option<Instant>,
 }
 
 impl World {
-    /// The outside for a machine with this clock. Must be made on its vCPU thread.
+    /// The outside of a machine. Must be made on its vCPU thread.
     ///
     /// # Errors
     /// The host gives no timer.
@@ -66,10 +109,11 @@ impl World {
         time: GuestTime,
         arrivals: Arrivals,
         ordered: Ordered,
-        clock: ClockKind,
+        entering: Entering,
     ) -> std::io::Result<Self> {
+        let Entering { clock, event_latency } = entering;
         let interrupts_between_exits = clock != ClockKind::None;
-        let timer = if interrupts_between_exits {
+        let timer = if interrupts_between_exits || event_latency.is_some() {
             Some(KickTimer::for_this_thread()?)
         } else {
             None
@@ -79,10 +123,16 @@ impl World {
             arrivals,
             ordered,
             interrupts_between_exits,
+            event_latency,
             timer,
+            kicks_at: None,
             timer_deadline_ns: None,
+            open: Vec::new(),
             taking: Taking::default(),
             missed: false,
+            stretch: None,
+            last_took: Duration::ZERO,
+            told: None,
         })
     }
 
@@ -90,13 +140,8 @@ impl World {
     fn wait(&self, readiness: Readiness<'_>) {
         let mut select = Select::new();
         select.recv(self.ordered.woken());
-        for taker in readiness.takers {
-            let room = match taker.takes {
-                Takes::Frames { max } => max,
-                Takes::ConsoleInput { bytes_max } => bytes_max,
-                Takes::Expiry { .. } => 0,
-            };
-            if let Some(proposed) = self.arrivals.of(taker.device).filter(|_| room > 0) {
+        for device in open(readiness) {
+            if let Some(proposed) = self.arrivals.of(device) {
                 select.recv(proposed);
             }
         }
@@ -108,30 +153,107 @@ impl World {
         let _ = select.ready_deadline(self.time.host_instant(deadline_ns));
     }
 
-    fn arm_timer(&mut self) {
-        let (Some(timer), Some(deadline_ns)) = (&mut self.timer, self.timer_deadline_ns) else {
-            return;
-        };
-        let after = self
-            .time
-            .host_instant(deadline_ns)
-            .saturating_duration_since(Instant::now());
-        // A timer that cannot be armed makes the interrupt late, never wrong.
-        let _ = timer.arm(after);
+    fn kick_at(&mut self, at: Instant, now: Instant) {
+        if let Some(timer) = &mut self.timer {
+            // A timer that cannot be armed makes the interrupt late, never wrong.
+            let _ = timer.arm(at.saturating_duration_since(now));
+            self.kicks_at = Some(at);
+        }
     }
 
-    /// Kicks again soon if something waits that the last kick could not let in.
-    fn arm_again(&mut self) {
+    /// True if something waits that a device has room for, or a timer is due.
+    fn something_waits(&self) -> bool {
         let due = self
             .timer_deadline_ns
             .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
-        let waits = due || !self.arrivals.frames.is_empty() || !self.arrivals.console.is_empty();
-        match &mut self.timer {
-            Some(timer) if waits => {
-                let _ = timer.arm(RETRY_AFTER);
-            }
-            _ => self.arm_timer(),
+        let proposed = |device: &DeviceId| {
+            self.arrivals
+                .of(*device)
+                .is_some_and(|proposed| !proposed.is_empty())
+        };
+        due || self.open.iter().any(proposed)
+    }
+
+    /// With an instruction clock: kicks when the timer is due; soon again if something waits that
+    /// the last kick could not let in.
+    fn arm_between_exits(&mut self, now: Instant) {
+        if std::mem::take(&mut self.missed) && self.something_waits() {
+            self.kick_at(now + RETRY_AFTER, now);
+        } else if let Some(deadline_ns) = self.timer_deadline_ns {
+            self.kick_at(self.time.host_instant(deadline_ns), now);
         }
+    }
+
+    /// Without one: kicks when it would be time for a common point, if there is no exit before. A
+    /// kick that comes too early costs less than setting the timer at each exit.
+    fn arm_for_common_point(&mut self, now: Instant) {
+        let (Some(latency), Some(stretch)) = (self.event_latency, self.stretch) else {
+            return;
+        };
+        let quiet = latency / QUIET_PART;
+        let earliest = stretch.since + quiet.max(self.last_took);
+        let wanted = if stretch.soon {
+            now + RETRY_AFTER
+        } else {
+            let regular = if earliest > now { earliest } else { now + quiet };
+            let due = self
+                .timer_deadline_ns
+                .map(|deadline_ns| self.time.host_instant(deadline_ns));
+            due.map_or(regular, |due| {
+                regular.min(due.max(earliest).max(now + RETRY_AFTER))
+            })
+        };
+        if self.kicks_at.is_none_or(|at| at > wanted) {
+            self.kick_at(wanted, now);
+        }
+    }
+
+    /// The guest is at an execution point, or runs on from a kick.
+    fn note(&mut self, point: ExecutionPoint, now: Instant) {
+        if self
+            .stretch
+            .is_some_and(|stretch| stretch.position == point.position())
+        {
+            return;
+        }
+        let before = self.stretch.replace(Stretch {
+            position: point.position(),
+            since: now,
+            soon: false,
+            needed: None,
+        });
+        let Some(needed) = before.and_then(|stretch| stretch.needed) else {
+            return;
+        };
+        self.last_took = now.saturating_duration_since(needed);
+        if let Some(latency) = self.event_latency.filter(|latency| self.last_took > *latency)
+            && self
+                .told
+                .is_none_or(|told| now.saturating_duration_since(told) >= INTERVAL)
+        {
+            self.told = Some(now);
+            tracing::warn!(
+                event_latency_ms = latency.as_millis(),
+                took_ms = self.last_took.as_millis(),
+                "a common point took longer than events are to wait: the guest writes much memory without an exit"
+            );
+        }
+    }
+
+    /// What a kick leads to that let nothing in.
+    fn judge(&mut self, kick: Kick, now: Instant) -> Kicked {
+        let waits = kick.interrupt_pending || self.something_waits();
+        let took = self.last_took;
+        let (Some(latency), Some(stretch)) = (self.event_latency, &mut self.stretch) else {
+            return Kicked::RunsOn;
+        };
+        let ran = now.saturating_duration_since(stretch.since);
+        stretch.soon = waits && ran >= (latency / QUIET_PART).max(took);
+        if !stretch.soon || !(kick.interruptible || ran >= CLOSED_TIMES * latency) {
+            return Kicked::RunsOn;
+        }
+        stretch.needed.get_or_insert(now);
+        Kicked::CommonPoint
     }
 }
 
@@ -149,6 +271,8 @@ impl Outside for World {
         self.ordered.obey()?;
         self.missed |= readiness.closed;
         self.timer_deadline_ns = readiness.next_deadline_ns();
+        self.open.clear();
+        self.open.extend(open(readiness));
         if readiness.closed {
             return Ok(None);
         }
@@ -173,22 +297,36 @@ impl Outside for World {
         }
     }
 
-    fn horizon(&mut self, _point: ExecutionPoint) -> Horizon {
-        if !self.interrupts_between_exits {
-            return Horizon::Exit;
+    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+        let now = Instant::now();
+        self.note(point, now);
+        if self.interrupts_between_exits {
+            self.arm_between_exits(now);
+            return Horizon::Kick;
         }
-        if std::mem::take(&mut self.missed) {
-            self.arm_again()
-        } else {
-            self.arm_timer()
-        }
-        Horizon::Kick
+        self.arm_for_common_point(now);
+        Horizon::Exit
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
         self.missed = true;
-        self.ordered.obey()
+        self.ordered.obey()?;
+        let now = Instant::now();
+        if self.kicks_at.is_some_and(|at| at <= now) {
+            self.kicks_at = None;
+        }
+        Ok(self.judge(kick, now))
     }
+}
+
+/// Devices that have room for what comes from outside.
+fn open(readiness: Readiness<'_>) -> impl Iterator<Item = DeviceId> {
+    let has_room = |taker: &&Taker| match taker.takes {
+        Takes::Frames { max } => max > 0,
+        Takes::ConsoleInput { bytes_max } => bytes_max > 0,
+        Takes::Expiry { .. } => false,
+    };
+    readiness.takers.iter().filter(has_room).map(|taker| taker.device)
 }
 
 /// Inputs that wait in the channels of a live machine.
@@ -233,7 +371,6 @@ mod tests {
     use super::super::control::{NoPause, control};
     use super::*;
     use crossbeam_channel::{Sender, unbounded};
-    use lockstep_core::machine::door::Taker;
     use lockstep_core::replica::replayer::TimeFloor;
     use lockstep_logging_channel::EventKind;
 
@@ -250,7 +387,7 @@ mod tests {
             GuestTime::starting_at(floor),
             Arrivals { frames, console },
             ordered,
-            ClockKind::None,
+            Entering::default(),
         );
         (world.unwrap(), frame)
     }
@@ -262,7 +399,7 @@ mod tests {
         let time = GuestTime::starting_at(TimeFloor::default());
         let console = never();
         let arrivals = Arrivals { frames, console };
-        let mut world = World::new(time, arrivals, ordered.clone(), ClockKind::None).unwrap();
+        let mut world = World::new(time, arrivals, ordered.clone(), Entering::default()).unwrap();
         let takers = &takers(None, true);
         let idle = Readiness {
             idle: true,

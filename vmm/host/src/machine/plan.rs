@@ -3,6 +3,7 @@
 use crate::build;
 use crate::configuration::Configuration;
 use crate::error::RunError;
+use crate::live::Entering;
 use crate::live::time::TSC_KHZ;
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::{Board, Devices};
@@ -16,6 +17,7 @@ use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use lockstep_qualify::Request;
 use lockstep_qualify::start::{CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// No image is larger than the memory it is loaded into.
 const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
@@ -38,6 +40,7 @@ pub struct Plan {
     mac: [u8; 6],
     board: Board,
     digest_interval_exits: u64,
+    event_latency: Option<Duration>,
     qualification: Qualification,
 }
 
@@ -80,6 +83,7 @@ impl Plan {
             mac: configuration.mac,
             board: board(configuration.mac)?,
             digest_interval_exits: configuration.digest_interval_exits,
+            event_latency: configuration.event_latency,
             qualification: qualify(request, configuration.requalify)?,
         })
     }
@@ -88,6 +92,15 @@ impl Plan {
     #[must_use]
     pub fn clock(&self) -> ClockKind {
         self.qualification.strategy.clock
+    }
+
+    /// Where events enter the machine.
+    #[must_use]
+    pub fn entering(&self) -> Entering {
+        Entering {
+            clock: self.clock(),
+            event_latency: self.event_latency,
+        }
     }
 
     fn policy(&self) -> Policy {

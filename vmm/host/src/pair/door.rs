@@ -3,7 +3,7 @@
 use super::FromCpu;
 use super::feed::{ItemsOut, LoopItems};
 use super::journal::{ChannelJournal, LoopEnd, Shared, tell};
-use crate::live::{Arrivals, GuestTime, World, control::Ordered};
+use crate::live::{Arrivals, Entering, GuestTime, World, control::Ordered};
 use crate::machine::thread::MakeLiveDoor;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
@@ -30,8 +30,10 @@ pub struct CpuSide {
     pub arrivals: Arrivals,
     /// Orders.
     pub ordered: Ordered,
-    /// Instruction clock.
-    pub clock: ClockKind,
+    /// Where events enter it.
+    pub entering: Entering,
+    /// Bytes of its memory.
+    pub memory_bytes: u64,
 }
 
 impl CpuSide {
@@ -59,7 +61,7 @@ impl CpuSide {
             // Nobody waits for it where the replay begins with the machine.
             let _ = stands.send(());
             let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone());
-            let counts = self.clock != ClockKind::None;
+            let counts = self.entering.clock != ClockKind::None;
             let replayer = match captured {
                 None => Replayer::new(feed, counts),
                 Some(position) => {
@@ -67,6 +69,7 @@ impl CpuSide {
                     Replayer::from_capture(feed, counts, last, position.into())
                 }
             };
+            let replayer = replayer.of_memory(self.memory_bytes);
             let go_live = Box::new(move |taken_over| self.taken_over(taken_over));
             Ok(Box::new(Standby::new(replayer, Some(go_live))) as Box<dyn LiveDoor>)
         })
@@ -82,7 +85,7 @@ impl CpuSide {
         let journal = LoopEnd::journal(self.to_loop, self.shared, self.ordered.clone());
         let time = GuestTime::starting_at(floor);
         let outside =
-            World::new(time, self.arrivals, self.ordered, self.clock).map_err(|why| DoorError::Host {
+            World::new(time, self.arrivals, self.ordered, self.entering).map_err(|why| DoorError::Host {
                 what: "kick timer",
                 why: why.to_string(),
             })?;

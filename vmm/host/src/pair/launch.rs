@@ -106,14 +106,15 @@ impl Launch {
         let shared = Arc::new(Shared::default());
         let won = Arc::new(OnceLock::new());
         let (to_loop, from_cpu) = journal::to_loop();
-        let (clock, mac) = (self.plan.clock(), self.plan.mac());
+        let (entering, mac) = (self.plan.entering(), self.plan.mac());
         let cpu_side = CpuSide {
             to_loop,
             shared: shared.clone(),
             won: won.clone(),
             arrivals,
             ordered: ordered.clone(),
-            clock,
+            entering,
+            memory_bytes: self.plan.memory_bytes(),
         };
         let (stands, standing_there) = oneshot::channel();
         let mut config = self.config;
@@ -210,7 +211,7 @@ impl Launch {
             outlets,
             frames: self.host.frames,
             frames_in: self.host.frames_in,
-            kicks: clock != ClockKind::None,
+            kicks: entering.clock != ClockKind::None,
             control: self.host.control,
             signals: self.signals,
             machine,

@@ -75,6 +75,7 @@ fn writer_of_some(filled: u32, pages: u32, burst: u32, passes: u32) -> Guest {
         command_line: String::new(),
         memory_bytes: u64::from(end_of_filled) + PAGE_BYTES,
         clock: ClockKind::None,
+        event_latency: None,
     }
 }
 
@@ -90,6 +91,7 @@ fn image(name: &str, command_line: &str, memory_bytes: u64) -> Option<Guest> {
         command_line: command_line.to_owned(),
         memory_bytes,
         clock: ClockKind::None,
+        event_latency: None,
     })
 }
 

@@ -12,7 +12,7 @@ use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::transfer::Received;
 use lockstep_core::replica::{CaptureJournal, Fed, Feed, Journal, Recorder, Replayer, Standby};
 use lockstep_host::live::control::{Ordered, control};
-use lockstep_host::live::{Arrivals, Control, GuestTime, Order, World};
+use lockstep_host::live::{Arrivals, Control, Entering, GuestTime, Order, World};
 use lockstep_host::machine::thread::run_pausing;
 use lockstep_kvm::{ClockKind, Host, Kicker, KvmCpu, Vm};
 use lockstep_logging_channel::{Digest, Entry, Generation, OutputTarget, Sequence};
@@ -124,6 +124,7 @@ pub struct Guest {
     pub command_line: String,
     pub memory_bytes: u64,
     pub clock: ClockKind,
+    pub event_latency: Option<Duration>,
 }
 
 impl Guest {
@@ -222,7 +223,11 @@ fn run(
     ordered.attach(kicker);
     let console = crossbeam_channel::never();
     let time = GuestTime::starting_at(TimeFloor::default());
-    let outside = World::new(time, Arrivals { frames, console }, ordered.clone(), guest.clock).unwrap();
+    let entering = Entering {
+        clock: guest.clock,
+        event_latency: guest.event_latency,
+    };
+    let outside = World::new(time, Arrivals { frames, console }, ordered.clone(), entering).unwrap();
     let start = Start {
         generation: Generation(1),
         sequence: Sequence(1),

@@ -10,7 +10,7 @@
 use crate::code::{Code, Register};
 use crate::moving::{Mover, board, run_to_end};
 use lockstep_core::machine::devices::Devices;
-use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness};
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::{Pause, Policy};
 use lockstep_core::machine::{Machine, boot, image, memory};
@@ -161,8 +161,8 @@ impl Door for FixedDoor {
         }))
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        stop_if(&self.late)
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        stop_if(&self.late).map(|()| Kicked::RunsOn)
     }
 
     fn output(

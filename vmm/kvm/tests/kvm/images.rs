@@ -4,7 +4,7 @@ use crate::guest::{asks_for_address, host, skip, stop_if, watched};
 use crate::moving::{Kicks, Mover, board, run_to_end};
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::board::small;
-use lockstep_core::machine::door::{Door, DoorError, Horizon, Question, Readiness, Takes};
+use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
 use lockstep_core::machine::run::{Pause, Policy};
 use lockstep_core::machine::{Machine, boot, image, memory};
 use lockstep_kvm::{ClockKind, Host, Vm};
@@ -90,8 +90,8 @@ impl Door for World {
         Ok(Horizon::Exit)
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        stop_if(&self.late)
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        stop_if(&self.late).map(|()| Kicked::RunsOn)
     }
 
     fn output(

@@ -11,6 +11,7 @@ use iced_x86::Mnemonic;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::door::Horizon;
 use lockstep_core::machine::memory::{self, Memory};
+use lockstep_core::machine::page_set::PageSet;
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::HostError;
 use std::collections::BTreeSet;
@@ -264,6 +265,26 @@ impl Vcpu for FakeSubject {
             registers: self.registers()?,
             ..SavedCpu::default()
         })
+    }
+
+    fn load(&mut self, _saved: &SavedCpu) -> Result<(), CpuError> {
+        unreachable!("no probe meets a common point")
+    }
+
+    fn count_exit(&mut self) -> Result<(), CpuError> {
+        unreachable!("no probe makes a common point")
+    }
+
+    fn log_writes(&mut self, _on: bool) -> Result<(), CpuError> {
+        unreachable!("no probe makes a common point")
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, CpuError> {
+        unreachable!("no probe makes a common point")
+    }
+
+    fn given_pages(&self) -> PageSet {
+        PageSet::default()
     }
 
     fn restore(mut self, saved: &SavedCpu) -> Result<Self, CpuError> {

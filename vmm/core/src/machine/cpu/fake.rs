@@ -6,6 +6,7 @@
 
 use super::saved::SavedEvents;
 use super::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use crate::machine::page_set::PageSet;
 use std::collections::VecDeque;
 
 /// Interrupt shadow in its saved form where it cannot take an interrupt.
@@ -63,6 +64,14 @@ pub struct FakeCpu {
     pub supplied: Vec<u64>,
     /// Its general registers.
     pub registers: Registers,
+    /// Times that a saved state was put into it.
+    pub loaded: u32,
+    /// Writes to memory are logged.
+    pub logs_writes: bool,
+    /// Pages that are found written when this is next asked.
+    pub written: PageSet,
+    /// Pages that may be other than zeros.
+    pub given: PageSet,
     interruptible: bool,
     within: bool,
     /// Bytes of a port read that is not finished; 0 for another access.
@@ -180,6 +189,30 @@ impl Vcpu for &mut FakeCpu {
             },
             ..SavedCpu::default()
         })
+    }
+
+    fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+        self.registers = saved.registers;
+        self.interruptible = saved.events.shadow == 0;
+        self.loaded += 1;
+        Ok(())
+    }
+
+    fn count_exit(&mut self) -> Result<(), CpuError> {
+        Ok(())
+    }
+
+    fn log_writes(&mut self, on: bool) -> Result<(), CpuError> {
+        self.logs_writes = on;
+        Ok(())
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, CpuError> {
+        Ok(std::mem::take(&mut self.written))
+    }
+
+    fn given_pages(&self) -> PageSet {
+        self.given.clone()
     }
 
     fn restore(self, saved: &SavedCpu) -> Result<Self, CpuError> {

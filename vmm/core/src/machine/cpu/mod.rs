@@ -10,6 +10,7 @@ pub mod saved;
 pub use saved::{ComparedCpu, SavedCpu};
 
 use super::door::Horizon;
+use super::page_set::PageSet;
 use serde::{Deserialize, Serialize};
 
 /// Values that the vCPU is given when it is entered.
@@ -178,6 +179,35 @@ pub trait Vcpu {
     /// # Errors
     /// The host's failure; a state that has no saved form is one.
     fn save(&mut self) -> Result<SavedCpu, CpuError>;
+
+    /// Puts a saved state into this vCPU, whatever it has run before. After an error it is not to
+    /// be used.
+    ///
+    /// # Errors
+    /// The host's failure, or its refusal of a value.
+    fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError>;
+
+    /// The guest, which a kick has found between two execution points, is taken to be at an exit.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn count_exit(&mut self) -> Result<(), CpuError>;
+
+    /// Logs which pages of memory are written, from now on, or no longer.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn log_writes(&mut self, on: bool) -> Result<(), CpuError>;
+
+    /// Pages of memory that were written since this was last asked, or since the log was switched
+    /// on; none while it is off.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn written_pages(&mut self) -> Result<PageSet, CpuError>;
+
+    /// Pages of memory that may be other than zeros: all others were never written.
+    fn given_pages(&self) -> PageSet;
 
     /// This vCPU, which has not run yet, in a saved state. One that cannot be put into it is gone:
     /// nothing half-restored exists.

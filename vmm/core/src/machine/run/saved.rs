@@ -57,6 +57,8 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
+            // What goes on from here has all of memory.
+            gathering: _,
             // Buffers: their content is of one step.
             takers: _,
             effects: _,
@@ -134,6 +136,7 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
+            gathering: None,
             takers: Vec::new(),
             effects: Vec::new(),
         })

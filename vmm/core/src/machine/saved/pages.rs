@@ -8,6 +8,9 @@ use vm_memory::{Bytes, GuestAddress};
 /// Bytes of a page.
 pub const PAGE_BYTES: usize = memory::PAGE_BYTES as usize;
 
+/// Pages in one part of a common point, or one record of a transfer: as many as its body holds.
+pub const PAGES_PER_PART: usize = 31;
+
 /// A page of guest memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
@@ -25,6 +28,17 @@ impl Page {
         let address = index.checked_mul(PAGE_BYTES as u64)?;
         memory.read_slice(&mut bytes, GuestAddress(address)).ok()?;
         Some(Self { index, bytes })
+    }
+
+    /// Writes it into `memory`.
+    ///
+    /// # Errors
+    /// [`SavedError::Page`] where it is beyond the end.
+    pub fn put(&self, memory: &Memory) -> Result<(), SavedError> {
+        let refused = || SavedError::Page { index: self.index };
+        let address = self.index.checked_mul(PAGE_BYTES as u64).ok_or_else(refused)?;
+        let put = memory.write_slice(&self.bytes, GuestAddress(address));
+        put.map_err(|_| refused())
     }
 
     /// True where all of it is zeros.
@@ -61,13 +75,7 @@ impl Loading {
     /// # Errors
     /// [`SavedError::Page`] where it is beyond the end.
     pub fn put(&mut self, page: &Page) -> Result<(), SavedError> {
-        let refused = SavedError::Page { index: page.index };
-        let Some(address) = page.index.checked_mul(PAGE_BYTES as u64) else {
-            return Err(refused);
-        };
-        self.0
-            .write_slice(&page.bytes, GuestAddress(address))
-            .map_err(|_| refused)
+        page.put(&self.0)
     }
 
     /// The memory.

@@ -12,10 +12,11 @@ use super::cpu::Exit;
 use super::cpu::fake::{FakeCpu, Turn};
 use super::devices::board::small;
 use super::devices::{Board, Devices};
-use super::door::{Door, DoorError, Horizon, Question, Readiness, Taker, Takes};
+use super::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
 use super::run::{Ended, MachineError, Policy};
+use super::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
     DeviceId, End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
@@ -57,6 +58,12 @@ pub struct FakeDoor {
     pub stops_at: Option<Position>,
     /// A kick stops the machine.
     pub stops_when_kicked: bool,
+    /// Every kick leads to a common point, and somebody follows it.
+    pub makes_common_points: bool,
+    pub is_followed: bool,
+    pub kicks: Vec<Kick>,
+    pub parts: Vec<(Position, Vec<u64>)>,
+    pub common: Vec<(Position, SavedMachine)>,
     pub asked: Vec<(Position, Question)>,
     pub ready: Vec<(Position, Ready)>,
     pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
@@ -133,12 +140,31 @@ impl Door for FakeDoor {
         Ok(Horizon::Kick)
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
+    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
         if self.stops_when_kicked {
-            Err(DoorError::Stopped)
-        } else {
-            Ok(())
+            return Err(DoorError::Stopped);
         }
+        self.kicks.push(kick);
+        Ok(if self.makes_common_points {
+            Kicked::CommonPoint
+        } else {
+            Kicked::RunsOn
+        })
+    }
+
+    fn is_followed(&self) -> bool {
+        self.is_followed
+    }
+
+    fn part(&mut self, point: ExecutionPoint, pages: Vec<Page>) -> Result<(), DoorError> {
+        let indices = pages.iter().map(|page| page.index).collect();
+        self.parts.push((point.position(), indices));
+        Ok(())
+    }
+
+    fn common_point(&mut self, point: ExecutionPoint, machine: SavedMachine) -> Result<(), DoorError> {
+        self.common.push((point.position(), machine));
+        Ok(())
     }
 
     fn output(

@@ -96,6 +96,10 @@ impl<H: JournalHost> Journal for BatchingJournal<H> {
         Ok(())
     }
 
+    fn is_followed(&self) -> bool {
+        !self.host.acts_alone()
+    }
+
     fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
         let idle = idle && !mutant::is(Mutant::KeepWhenIdle);
         if idle || self.batcher.is_due() || self.is_old() {

@@ -199,8 +199,8 @@ impl Outside for Addressed {
         Horizon::Exit
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        Ok(())
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        Ok(Kicked::RunsOn)
     }
 }
 

@@ -101,6 +101,7 @@ impl<'a> Guest<'a> {
         loop {
             let stop = match door.horizon(self.point)? {
                 Horizon::Exit => None,
+                Horizon::CommonPoint => unreachable!("its recordings have none"),
                 Horizon::Instructions(instructions) => Some(instructions),
                 Horizon::Kick => kicks
                     .iter()

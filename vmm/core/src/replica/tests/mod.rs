@@ -12,7 +12,7 @@ use super::replayer::{Fed, Feed, Replayer, TimeFloor};
 use super::standby::{GoLive, Standby};
 use crate::machine::devices::board::small;
 use crate::machine::divergence::Divergence;
-use crate::machine::door::{DoorError, Horizon, Question, Readiness, Taker, Takes};
+use crate::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
 use lockstep_logging_channel::{
     Body, DeviceId, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget,
     PartDigest, Sequence, Value,
@@ -99,8 +99,8 @@ impl Outside for FakeOutside {
         if self.kicks { Horizon::Kick } else { Horizon::Exit }
     }
 
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        Ok(())
+    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+        Ok(Kicked::RunsOn)
     }
 }
 
@@ -205,6 +205,12 @@ impl Feed for FakeFeed {
         }
     }
 }
+
+/// A guest that could take an interrupt, and has none.
+pub const KICK: Kick = Kick {
+    interruptible: true,
+    interrupt_pending: false,
+};
 
 pub type FakeStandby = Standby<FakeFeed, FakeOutside, FakeJournal>;
 

@@ -131,6 +131,8 @@ fn alter_body(body: &mut Body) {
         Body::Event(event) => event.monotonic_ns ^= 1,
         Body::Output(output) => output.digest.0[3] ^= 1,
         Body::Digests(parts) | Body::End(End { parts, .. }) => parts[0].digest.0[3] ^= 1,
+        Body::Part(part) => part.raw_bytes ^= 1,
+        Body::CommonPoint(common) => common.pages ^= 1,
     }
 }
 

@@ -379,7 +379,7 @@ fn a_replay_that_was_told_to_stop_has_not_diverged() {
     ));
 
     let mut computing = with_items([Err(DoorError::Stopped), fed(tsc(9))], false);
-    assert!(matches!(computing.kicked(), Err(DoorError::Stopped)));
+    assert!(matches!(computing.kicked(super::KICK), Err(DoorError::Stopped)));
     assert!(matches!(
         computing.end(point(2, 0), stopped()),
         Err(DoorError::Stopped)

@@ -1,10 +1,9 @@
 //! Copies of pages in memory of our own, to be sent later: at most one of each page, the newest.
 
-use super::PAGES_PER_RECORD;
 use crate::machine::memory::Memory;
 use crate::machine::page_set::PageSet;
 use crate::machine::saved::Page;
-use crate::machine::saved::pages::PAGE_BYTES;
+use crate::machine::saved::pages::{PAGE_BYTES, PAGES_PER_PART};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, MmapRegion, VolatileMemory};
 
 /// Pages of room that are made, and given back to the host, at once: 4 MiB.
@@ -130,10 +129,10 @@ impl Copies {
         let mut pages = pages.into_iter();
         chunks.into_iter().flat_map(move |chunk| {
             let indices: Vec<u64> = pages.by_ref().take(CHUNK_PAGES).collect();
-            let records = indices.len().div_ceil(PAGES_PER_RECORD);
+            let records = indices.len().div_ceil(PAGES_PER_PART);
             (0..records).map(move |record| {
-                let first = record * PAGES_PER_RECORD;
-                let numbered = indices.iter().enumerate().skip(first).take(PAGES_PER_RECORD);
+                let first = record * PAGES_PER_PART;
+                let numbered = indices.iter().enumerate().skip(first).take(PAGES_PER_PART);
                 numbered
                     .filter_map(|(number, index)| page(&chunk, number, *index))
                     .collect()

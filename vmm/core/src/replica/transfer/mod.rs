@@ -34,7 +34,7 @@ pub use copies::{Copies, NoRoom};
 pub use error::TransferError;
 pub use receiver::{Received, Receiver, Taken};
 pub use rounds::{Next, PAUSE_PAGES_MAX, ROUNDS_MAX, Rounds};
-pub use sender::{PAGES_PER_RECORD, Round, Sender};
+pub use sender::{Round, Sender};
 
 use crate::machine::saved::SavedMachine;
 use crate::machine::saved::format::LogPosition;
@@ -49,9 +49,10 @@ const START: &str = "first record";
 
 /// Number and length before compression.
 const RECORD_HEADER_BYTES: usize = 8 + 4;
-/// Bytes of a record before compression. A memory section of [`PAGES_PER_RECORD`] pages has 24 + 31
-/// × 4104 = 127,248.
-const RAW_BYTES_MAX: usize = 127_248;
+/// Bytes of a record before compression. A memory section of
+/// [`PAGES_PER_PART`](crate::machine::saved::pages::PAGES_PER_PART) pages has 24 + 31 × 4104 =
+/// 127,248.
+pub const RAW_BYTES_MAX: usize = 127_248;
 /// LZ4 makes what cannot be compressed longer by a 255th, and by 20 bytes at most
 /// (`get_maximum_output_size` of lz4_flex is larger). The record has 12 + 127,248 + 500 + 20 =
 /// 127,780 then; a body of the channel has 131,072, a few of them for the length.

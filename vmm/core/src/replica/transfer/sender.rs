@@ -5,10 +5,9 @@ use crate::machine::memory::Memory;
 use crate::machine::page_set::PageSet;
 use crate::machine::saved::Page;
 use crate::machine::saved::format::{End, Section};
+use crate::machine::saved::pages::PAGES_PER_PART;
 use lockstep_logging_channel::Digest;
 
-/// Pages in one record: as many as its body holds.
-pub const PAGES_PER_RECORD: usize = 31;
 /// Pages that one step of a round looks at: 4 MiB, about a millisecond, where all of them are
 /// zeros.
 const LOOKED_AT_MAX: usize = 1024;
@@ -43,9 +42,9 @@ impl Sender {
         self.pages
     }
 
-    /// A record of pages, [`PAGES_PER_RECORD`] at most; none without a page.
+    /// A record of pages, [`PAGES_PER_PART`] at most; none without a page.
     pub fn pages(&mut self, pages: Vec<Page>) -> Option<Vec<u8>> {
-        debug_assert!(pages.len() <= PAGES_PER_RECORD);
+        debug_assert!(pages.len() <= PAGES_PER_PART);
         if pages.is_empty() {
             return None;
         }
@@ -151,9 +150,9 @@ impl Round {
     /// the round is over.
     pub fn next_pages(&mut self) -> Option<Vec<Page>> {
         self.next?;
-        let mut pages = Vec::with_capacity(PAGES_PER_RECORD);
+        let mut pages = Vec::with_capacity(PAGES_PER_PART);
         for _ in 0..LOOKED_AT_MAX {
-            let Some(index) = self.next.filter(|_| pages.len() < PAGES_PER_RECORD) else {
+            let Some(index) = self.next.filter(|_| pages.len() < PAGES_PER_PART) else {
                 break;
             };
             self.next = self.pages.next_from(index + 1);

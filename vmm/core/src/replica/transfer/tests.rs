@@ -10,6 +10,7 @@ use crate::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use crate::machine::page_set::PageSet;
 use crate::machine::run::Policy;
 use crate::machine::saved::pages::PAGE_BYTES;
+use crate::machine::saved::pages::PAGES_PER_PART;
 use crate::machine::saved::{Page, SavedMachine};
 use proptest::prelude::*;
 use std::error::Error;
@@ -138,7 +139,7 @@ fn a_record_fits_a_message_whatever_is_in_it() {
     let longest = records.iter().map(Vec::len).max().unwrap();
     assert!(longest > RAW_BYTES_MAX, "noise is not compressed: {longest}");
     assert!(longest <= RECORD_BYTES_MAX);
-    assert_eq!(records.len() as u64, 2 + PAGES.div_ceil(PAGES_PER_RECORD as u64));
+    assert_eq!(records.len() as u64, 2 + PAGES.div_ceil(PAGES_PER_PART as u64));
 }
 
 /// An event between two steps of the sender.
@@ -357,10 +358,10 @@ fn one_that_never_ends_is_refused() {
     let (mut sender, first) = Sender::new(PAIR, MEMORY_BYTES_MIN);
     let mut receiver = Receiver::new(PAIR, MEMORY_BYTES_MIN);
     receiver.take(&first).unwrap();
-    let pages: Vec<Page> = (0..PAGES_PER_RECORD as u64)
+    let pages: Vec<Page> = (0..PAGES_PER_PART as u64)
         .map(|index| Page::of(&memory, index).unwrap())
         .collect();
-    let records_max = PAGES * u64::from(ROUNDS_MAX + 1) / PAGES_PER_RECORD as u64 + 1;
+    let records_max = PAGES * u64::from(ROUNDS_MAX + 1) / PAGES_PER_PART as u64 + 1;
     let refused = (0..records_max).find_map(|_| {
         let record = sender.pages(pages.clone()).unwrap();
         receiver.take(&record).err()
