@@ -3,8 +3,10 @@
 use crate::port;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-const MONOTONIC_LOW: u16 = 0x508;
-const MONOTONIC_HIGH: u16 = 0x50C;
+/// Asks for monotonic time, and gives its low half.
+pub const MONOTONIC_LOW: u16 = 0x508;
+/// The high half of the same answer.
+pub const MONOTONIC_HIGH: u16 = 0x50C;
 const WALL_LOW: u16 = 0x510;
 const WALL_HIGH: u16 = 0x514;
 const CLOCK_PAGE: u16 = 0x518;
@@ -39,7 +41,13 @@ pub fn wall_ns() -> u64 {
 /// Gives the machine the clock page, holding the time of now.
 pub fn enable_page() {
     PAGE.monotonic_ns.store(monotonic_ns(), Ordering::Relaxed);
-    port::write_u32(CLOCK_PAGE, (&raw const PAGE).addr() as u32);
+    port::write_u32(CLOCK_PAGE, page_address() as u32);
+}
+
+/// Address of the clock page.
+#[must_use]
+pub fn page_address() -> u64 {
+    (&raw const PAGE).addr() as u64
 }
 
 /// Monotonic time in nanoseconds of the last event that arrived, from the clock page.

@@ -4,13 +4,15 @@
 use crate::{port, ring0};
 use core::fmt::{self, Write};
 
-const DATA: u16 = 0x3F8;
+/// The received byte, or the byte to send.
+pub const DATA: u16 = 0x3F8;
 const INTERRUPT_ENABLE: u16 = 0x3F9;
 const FIFO_CONTROL: u16 = 0x3FA;
 const MODEM_CONTROL: u16 = 0x3FC;
-const LINE_STATUS: u16 = 0x3FD;
+/// Line status.
+pub const LINE_STATUS: u16 = 0x3FD;
 
-/// Line status: a byte has been received.
+/// A byte has been received.
 const DATA_READY: u8 = 0x01;
 /// FIFOs on and emptied, 14 bytes to the interrupt.
 const FIFO_ON: u8 = 0xC7;

@@ -2,7 +2,8 @@
 //!
 //! A guest works through what has been received, fills frames to send, and then asks for one
 //! [`Network::exchange`]: it tells the device of the frames and, if nothing has come in meanwhile, halts.
-//! Interrupts of the receive queue are on only while it halts, those of the transmit queue never.
+//! Interrupts of the receive queue are on only while it halts, or until the next frame where it asks for that
+//! ([`Network::interrupt_at_next`]); those of the transmit queue never.
 #![allow(unsafe_code)]
 
 use crate::interrupts;
@@ -11,6 +12,7 @@ use crate::virtqueue::{Direction, ENTRIES, NO_INTERRUPT, Queue, QueueMemory};
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::ptr;
+use core::sync::atomic::Ordering;
 
 /// Where the device's registers are, and what is in them.
 pub(crate) mod registers {
@@ -306,6 +308,14 @@ impl Network {
             // SAFETY: the arguments are as the routine describes them.
             unsafe { ring0::call(ring0::ring0_network_exchange, [u64::from(notify), seen, 0]) };
         }
+    }
+
+    /// Has the next frame interrupt, for a guest that does something else than halt meanwhile. False where
+    /// frames are there already, which may not. The interrupt ends this; it makes no exit.
+    #[must_use]
+    pub fn interrupt_at_next(&mut self) -> bool {
+        RECEIVE_MEMORY.available_flags.store(0, Ordering::SeqCst);
+        self.receiver.queue.peek().is_none()
     }
 }
 
