@@ -17,13 +17,21 @@ pub enum Guest {
     Entropy,
     /// Computes without an exit.
     Compute,
+    /// Computes without an exit while interrupts are due, and checks itself.
+    Steady,
     /// Speaks the Redis protocol.
     KeyValue,
 }
 
 impl Guest {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Smoke, Self::Entropy, Self::Compute, Self::KeyValue];
+    pub const ALL: [Self; 5] = [
+        Self::Smoke,
+        Self::Entropy,
+        Self::Compute,
+        Self::Steady,
+        Self::KeyValue,
+    ];
 
     /// Its image.
     ///
@@ -35,6 +43,7 @@ impl Guest {
             Self::Smoke => "smoke.elf",
             Self::Entropy => "entropy.elf",
             Self::Compute => "compute.elf",
+            Self::Steady => "steady.elf",
             Self::KeyValue => "key-value.elf",
         };
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");

@@ -34,6 +34,7 @@ mod refusal;
 mod shortest_timer;
 mod signals;
 mod slow_channel;
+mod steady;
 mod stopping;
 mod storage;
 mod strangers;

@@ -76,6 +76,7 @@ impl fmt::Display for Workload {
             Guest::KeyValue => "key-value",
             Guest::Entropy => "entropy",
             Guest::Compute => "compute",
+            Guest::Steady => "steady",
             Guest::Smoke => "smoke",
         };
         write!(formatter, "{guest}, clock {}", self.clock)

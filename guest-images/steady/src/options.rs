@@ -1,0 +1,113 @@
+//! What the command line says.
+
+use core::fmt;
+use core::net::Ipv4Addr;
+use lockstep_guest_runtime::command_line::CommandLine;
+
+const ADDRESS: &str = "10.0.2.15";
+/// Visits of a page, per interrupt that is waited for, after which it gives up: some seconds where an interrupt is due
+/// each 10 ms.
+const VISITS_PER_INTERRUPT: u64 = 50_000_000;
+
+/// How it is to compute.
+pub struct Options {
+    /// Timer interrupts to end at.
+    pub interrupts: u64,
+    /// Pages that each pass changes.
+    pub pages: usize,
+    /// Passes at which it gives up.
+    pub passes_max: u64,
+    /// Passes after which it makes an exit; `u64::MAX` for none.
+    pub exit_passes: u64,
+    /// True where the handler asks the clock.
+    pub asks_clock: bool,
+    /// True where typed bytes are echoed.
+    pub console: bool,
+    /// True where frames are answered.
+    pub network: bool,
+    /// The address at which they are.
+    pub ip: [u8; 4],
+    /// The end, in words.
+    pub end: End,
+}
+
+/// When it ends by itself.
+pub struct End(u64);
+
+impl fmt::Display for End {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            u64::MAX => formatter.write_str("it is stopped"),
+            interrupts => write!(formatter, "{interrupts} timer interrupts have come"),
+        }
+    }
+}
+
+/// An option that says nothing.
+pub struct OptionError<'a> {
+    name: &'static str,
+    value: &'a str,
+}
+
+impl fmt::Display for OptionError<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "option {}={} is not understood", self.name, self.value)
+    }
+}
+
+impl<'a> Options {
+    /// Reads `line`.
+    ///
+    /// # Errors
+    /// The first option whose value is not what it should be.
+    pub fn read(line: CommandLine<'a>) -> Result<Self, OptionError<'a>> {
+        let interrupts = match number(line, "interrupts", 100)? {
+            0 => u64::MAX,
+            interrupts => interrupts,
+        };
+        let pages = number(line, "pages", 16)?.max(1);
+        let visits_max = interrupts.saturating_mul(VISITS_PER_INTERRUPT);
+        let passes_max = number(line, "passes", visits_max / pages)?;
+        let exit_passes = match number(line, "exit_passes", 0)? {
+            0 => u64::MAX,
+            passes => passes,
+        };
+        let (mut console, mut network) = (false, false);
+        let echo = line.option("echo").unwrap_or_default();
+        for word in echo.split(',').filter(|word| !word.is_empty()) {
+            match word {
+                "console" => console = true,
+                "network" => network = true,
+                value => return Err(OptionError { name: "echo", value }),
+            }
+        }
+        let asks_clock = match line.option("clock") {
+            None | Some("page") => false,
+            Some("ask") => true,
+            Some(value) => return Err(OptionError { name: "clock", value }),
+        };
+        let ip = line.option("ip").unwrap_or(ADDRESS);
+        let address: Ipv4Addr = ip.parse().map_err(|_| OptionError {
+            name: "ip",
+            value: ip,
+        })?;
+        Ok(Self {
+            interrupts,
+            pages: pages as usize,
+            passes_max,
+            exit_passes,
+            asks_clock,
+            console,
+            network,
+            ip: address.octets(),
+            end: End(interrupts),
+        })
+    }
+}
+
+fn number<'a>(line: CommandLine<'a>, name: &'static str, default: u64) -> Result<u64, OptionError<'a>> {
+    let Some(value) = line.option(name) else {
+        return Ok(default);
+    };
+    value.parse().map_err(|_| OptionError { name, value })
+}
