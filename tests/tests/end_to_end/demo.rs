@@ -212,35 +212,73 @@ fn numbers_of_rounds_that_make_no_sense_are_refused_with_a_hint() {
     }
 }
 
-/// Text on a terminal that stands for standard error.
-fn on_a_terminal(options: &[&str]) -> String {
-    let terminal = openpty(None, None).unwrap();
-    let redirect = Redirect {
-        stream: Stream::Error,
-        path: ttyname(&terminal.slave).unwrap(),
-    };
-    let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
-    let (mut screen, place) = (std::fs::File::from(terminal.master), seen.clone());
-    let reader = std::thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        // The end of a terminal that nobody has open any more is an error.
-        while let Ok(count @ 1..) = screen.read(&mut buffer) {
-            place.lock().unwrap().extend_from_slice(&buffer[..count]);
-        }
-    });
-    let mut demo = Process::start_redirected("demo", &mut demonstration(options), &[redirect]);
-    drop(terminal.slave);
-    let _ = demo.wait().expect_code(0);
-    reader.join().unwrap();
-    let bytes = seen.lock().unwrap().clone();
-    String::from_utf8_lossy(&bytes).into_owned()
+/// A demonstration that has a terminal for its standard error.
+struct OnATerminal {
+    demo: Process,
+    seen: Arc<Mutex<Vec<u8>>>,
+    reader: std::thread::JoinHandle<()>,
+}
+
+impl OnATerminal {
+    fn start(options: &[&str]) -> Self {
+        let terminal = openpty(None, None).unwrap();
+        let redirect = Redirect {
+            stream: Stream::Error,
+            path: ttyname(&terminal.slave).unwrap(),
+        };
+        let seen: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let (mut screen, place) = (std::fs::File::from(terminal.master), seen.clone());
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 4096];
+            // The end of a terminal that nobody has open any more is an error.
+            while let Ok(count @ 1..) = screen.read(&mut buffer) {
+                place.lock().unwrap().extend_from_slice(&buffer[..count]);
+            }
+        });
+        let demo = Process::start_redirected("demo", &mut demonstration(options), &[redirect]);
+        Self { demo, seen, reader }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.seen.lock().unwrap()).into_owned()
+    }
+
+    /// All text, once it has ended with `code`.
+    fn end(mut self, code: i32) -> String {
+        let _ = self.demo.wait().expect_code(code);
+        let seen = self.seen.clone();
+        self.reader.join().unwrap();
+        let bytes = seen.lock().unwrap().clone();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+#[test]
+fn a_message_does_not_stick_to_the_line_that_is_rewritten() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let terminal = OnATerminal::start(&["--timeout-ms", "2000", "--duration", "60", "--kill", "none"]);
+    wait_until(
+        || terminal.text().contains("writes acknowledged").then_some(()),
+        || format!("a line of progress: {}", terminal.text()),
+    );
+    terminal.demo.signal(Signal::SIGINT);
+    let seen = terminal.end(1);
+    let message = seen.lines().find(|line| line.contains("SIGINT"));
+    let message = message.and_then(|line| line.rsplit("\u{1b}[K").next());
+    let message = message.unwrap_or_else(|| panic!("nothing of the signal: {seen}"));
+    // The time is what a message begins with.
+    assert!(
+        message.starts_with("20") && !message.contains("acknowledged"),
+        "{seen}"
+    );
 }
 
 #[test]
 fn a_terminal_shows_how_far_the_copy_is_in_one_line() {
     let Some(_kvm) = kvm::alone() else { return };
     let times = ["--timeout-ms", "2000", "--after", "500ms", "--duration", "1"];
-    let seen = on_a_terminal(&[&times[..], &["--rounds", "2", "--transfer-mbit", "1"]].concat());
+    let terminal = OnATerminal::start(&[&times[..], &["--rounds", "2", "--transfer-mbit", "1"]].concat());
+    let seen = terminal.end(0);
     let copied: Vec<&str> = seen
         .split("\r\u{1b}[K")
         .filter(|line| line.contains("new backup joins: ") && line.contains("MiB copied"))

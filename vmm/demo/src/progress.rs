@@ -82,8 +82,7 @@ fn columns() -> usize {
 }
 
 fn write(text: &str) {
-    // Carriage return, then "erase in line" (ECMA-48).
-    standard::messages().push(format!("\r\x1b[K{text}").as_bytes());
+    standard::messages().rewrite(text);
 }
 
 #[cfg(test)]

@@ -4,9 +4,6 @@ use lockstep_process::writing::standard;
 use lockstep_qualify::Property;
 use std::time::Instant;
 
-/// Back to the line's beginning, and erase it (ECMA-48: CR, EL).
-const ERASE: &str = "\r\x1b[2K";
-
 /// A line that is overwritten, where standard error is a terminal; nothing elsewhere.
 pub struct Progress {
     shown: bool,
@@ -26,17 +23,17 @@ impl Progress {
     /// Number `done` of `all` begins.
     pub fn at(&mut self, done: usize, all: usize, property: Property) {
         let seconds = self.begun.elapsed().as_secs();
-        self.put(&format!("{ERASE}[{}/{all}, {seconds} s] {property}", done + 1));
+        self.put(&format!("[{}/{all}, {seconds} s] {property}", done + 1));
     }
 
     /// All is done.
     pub fn end(&mut self) {
-        self.put(ERASE);
+        self.put("");
     }
 
-    fn put(&self, text: &str) {
+    fn put(&self, line: &str) {
         if self.shown {
-            standard::messages().push(text.as_bytes());
+            standard::messages().rewrite(line);
         }
     }
 }

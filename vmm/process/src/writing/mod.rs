@@ -31,6 +31,9 @@ use tokio::sync::Notify;
 /// two minutes.
 pub const WAITING_BYTES_MAX: usize = 1024 * 1024;
 
+/// Back to the line's beginning, and erase from there (ECMA-48: CR, EL).
+const ERASE: &str = "\r\x1b[K";
+
 /// Told when a descriptor refuses for the first time.
 pub type Refused = fn(why: &io::Error);
 
@@ -42,6 +45,8 @@ struct State {
     dead: bool,
     /// Nobody waits for room any more.
     hurried: bool,
+    /// The last text is a line of progress that nothing has ended.
+    progress_open: bool,
 }
 
 struct Shared {
@@ -67,6 +72,7 @@ impl Writer {
             writing: false,
             dead: false,
             hurried: false,
+            progress_open: false,
         };
         let shared = Arc::new(Shared {
             state: Mutex::new(state),
@@ -91,9 +97,17 @@ impl Writer {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes text, at once; the oldest is dropped where there is no room.
+    /// Takes text, at once; the oldest is dropped where there is no room. After an open line of
+    /// progress it begins on a line of its own.
     pub fn push(&self, text: &[u8]) {
         self.put(self.lock(), text);
+    }
+
+    /// Takes a line of progress in place of the one before; an empty one clears it. For terminals.
+    pub fn rewrite(&self, line: &str) {
+        let mut state = self.lock();
+        state.progress_open = !line.is_empty();
+        self.put_text(state, format!("{ERASE}{line}").as_bytes());
     }
 
     /// Takes text, and waits for room unless the program is to end.
@@ -104,6 +118,13 @@ impl Writer {
     }
 
     fn put(&self, mut state: MutexGuard<'_, State>, text: &[u8]) {
+        if std::mem::take(&mut state.progress_open) {
+            state.queue.push(b"\n");
+        }
+        self.put_text(state, text);
+    }
+
+    fn put_text(&self, mut state: MutexGuard<'_, State>, text: &[u8]) {
         state.queue.push(text);
         if state.dead {
             state.queue.give_up();
@@ -248,6 +269,25 @@ mod tests {
         let mut text = [0; 8];
         reader.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"one\ntwo\n");
+    }
+
+    #[test]
+    fn a_message_begins_on_a_line_of_its_own_behind_an_open_line_of_progress() {
+        let (mut reader, target) = io::pipe().unwrap();
+        let writer = writer(target);
+        writer.rewrite("1 of 2");
+        writer.rewrite("2 of 2");
+        writer.push(b"one\n");
+        writer.push(b"two\n");
+        writer.rewrite("again");
+        writer.rewrite("");
+        writer.push(b"three\n");
+        wait(&writer);
+        drop(writer);
+        let expected = "\r\x1b[K1 of 2\r\x1b[K2 of 2\none\ntwo\n\r\x1b[Kagain\r\x1b[Kthree\n";
+        let mut text = vec![0; expected.len()];
+        reader.read_exact(&mut text).unwrap();
+        assert_eq!(String::from_utf8(text).unwrap(), expected);
     }
 
     #[test]
