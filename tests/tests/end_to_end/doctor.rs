@@ -96,4 +96,7 @@ fn the_table_names_every_use_and_the_run_has_the_length_that_was_asked_for() {
     ] {
         assert!(ended.stdout.contains(text), "{text}: {ended}");
     }
+    // A pipe has no width: lines fit where people read.
+    let widest = ended.stdout.lines().map(|line| line.chars().count()).max();
+    assert!(widest.is_some_and(|widest| widest <= 100), "{ended}");
 }

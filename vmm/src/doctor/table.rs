@@ -14,9 +14,13 @@ const WIDTH_MIN: u16 = 60;
 /// Columns that stay whole: names and single words.
 const UNWRAPPED: usize = 2;
 
-/// The tables; where `width` is given, texts are wrapped so that lines are not wider.
+/// Columns of what is no terminal: a file or a pipe, read with anything.
+const WIDTH_ELSEWHERE: u16 = 100;
+
+/// The tables, wrapped so that lines are not wider than a terminal of `width`.
 #[must_use]
 pub fn text(survey: &Survey, width: Option<u16>) -> String {
+    let width = width.unwrap_or(WIDTH_ELSEWHERE);
     let uses = survey.verdicts.iter().map(|verdict| {
         let word = if verdict.holds { "yes" } else { "no" };
         [verdict.usage.to_string(), word.to_owned(), verdict.why.clone()]
@@ -29,8 +33,8 @@ pub fn text(survey: &Survey, width: Option<u16>) -> String {
     format!("{}\n\n{uses}\n", findings(&survey.findings, width))
 }
 
-fn findings(findings: &[Finding], width: Option<u16>) -> String {
-    if width.is_some_and(|width| width < FIVE_COLUMNS_WIDTH_MIN) {
+fn findings(findings: &[Finding], width: u16) -> String {
+    if width < FIVE_COLUMNS_WIDTH_MIN {
         let heading = ["property", "holds", "tried, seen => what follows"].map(str::to_owned);
         return table(heading, findings.iter().map(in_three_columns), width);
     }
@@ -53,17 +57,14 @@ fn in_three_columns(finding: &Finding) -> [String; 3] {
     [property, holds, format!("{tried}\n{seen}\n=> {follows}")]
 }
 
-fn table<R: Into<Row>>(heading: R, rows: impl Iterator<Item = R>, width: Option<u16>) -> String {
+fn table<R: Into<Row>>(heading: R, rows: impl Iterator<Item = R>, width: u16) -> String {
     let mut table = Table::new();
     table
         .load_style(presets::NOTHING)
         .set_header(heading)
-        .add_rows(rows);
-    if let Some(width) = width {
-        table
-            .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_width(width.max(WIDTH_MIN));
-    }
+        .add_rows(rows)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_width(width.max(WIDTH_MIN));
     for (index, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
         if index < UNWRAPPED {
@@ -91,7 +92,7 @@ mod tests {
 
     #[test]
     fn columns_are_aligned() {
-        let text = findings(&found(), None);
+        let text = findings(&found(), 200);
         let column = |word: &str| text.lines().filter_map(move |line| line.find(word)).next();
         assert_eq!(text.lines().count(), 2, "{text}");
         assert_eq!(column("holds"), column("yes"), "{text}");
@@ -100,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_narrow_terminal_has_texts_below_each_other_wrapped_between_words() {
-        let text = findings(&found(), Some(60));
+        let text = findings(&found(), 60);
         assert!(text.lines().all(|line| line.len() <= 60), "{text}");
         assert!(text.contains("yes    a counting loop in steps,"), "{text}");
         assert!(text.contains("       => a clock can step through"), "{text}");
