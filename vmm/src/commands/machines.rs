@@ -25,6 +25,9 @@ const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// Machines that are looked at together, each with a few threads for the storage.
 const TOGETHER_MAX: usize = 16;
 
+/// Role of a machine's holder.
+const PRIMARY: &str = "primary";
+
 /// Store to look into, and output format.
 #[derive(Clone, Debug, clap::Args)]
 pub struct StoreArguments {
@@ -183,7 +186,7 @@ async fn look_at(machine: &Arc<dyn MachineStore>, name: &MachineName) -> Result<
     let published = seen.and_then(|seen| Published::from_json(seen.status()));
     found.published = published.unwrap_or_default();
     if found.published.sides.is_empty() {
-        found.published.sides = vec![Side::of(&claim.party, "primary")];
+        found.published.sides = vec![Side::of(&claim.party, PRIMARY)];
     }
     Ok(found)
 }
@@ -255,6 +258,26 @@ impl Found {
         }
     }
 
+    /// True where the process of `side` is no more, false where its holder says that it takes part, `None`
+    /// where neither is known.
+    fn gone(&self, side: &Side) -> Option<bool> {
+        match self.condition {
+            Condition::Ended => Some(true),
+            Condition::Dead if side.role == PRIMARY => Some(true),
+            Condition::Seen => Some(false),
+            Condition::Dead | Condition::NotSeen | Condition::Unclaimed => None,
+        }
+    }
+
+    fn sides_to_json(&self) -> Vec<Value> {
+        let sides = self.published.sides.iter().map(|side| {
+            let mut value = json!(side);
+            value["gone"] = json!(self.gone(side));
+            value
+        });
+        sides.collect()
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "name": self.name.as_str(),
@@ -264,7 +287,7 @@ impl Found {
             "protected": self.protected(),
             "since": self.since_unix_s().map(utc),
             "why_not": self.why_not(),
-            "sides": self.published.sides,
+            "sides": self.sides_to_json(),
         })
     }
 
@@ -292,14 +315,16 @@ impl Found {
         let mut text = self.line();
         for side in &self.published.sides {
             let address = side.address.as_deref().unwrap_or("no address");
-            let lag = side
-                .lag_ms
-                .map(|lag| format!(", {lag} ms behind"))
-                .unwrap_or_default();
+            let lag = side.lag_ms.map(|lag| format!(", {lag} ms behind"));
+            let now = match self.gone(side) {
+                Some(true) => ", gone".to_owned(),
+                Some(false) => lag.unwrap_or_default(),
+                None => ", as last published".to_owned(),
+            };
             // Writing into a string cannot fail.
             let _ = writeln!(
                 text,
-                "  {}: host {}, process {}, {address}{lag}",
+                "  {}: host {}, process {}, {address}{now}",
                 side.role, side.host, side.process
             );
         }
@@ -371,6 +396,7 @@ mod tests {
             "{why}"
         );
         assert_eq!(found["sides"][0]["address"], "unix:/run/1");
+        assert_eq!(found["sides"][0]["gone"], Value::Null);
     }
 
     #[tokio::test(start_paused = true)]
@@ -405,6 +431,7 @@ mod tests {
             (&json!(true), &Value::Null)
         );
         assert_eq!(json["sides"][1]["lag_ms"], 3);
+        assert_eq!(json["sides"][1]["gone"], false);
         assert_eq!(
             text,
             "web: generation 2, protected since 2023-11-14T22:13:20Z\n  \
@@ -423,10 +450,36 @@ mod tests {
             at_unix_s: 951_782_400,
         };
         machine.put_ended(&ended).await.unwrap();
-        let line = look(&store, &name()).await.unwrap().line();
+        let found = look(&store, &name()).await.unwrap();
         assert_eq!(
-            line,
-            "web: generation 2, NOT protected since 2000-02-29T00:00:00Z: it has ended: powered off with status 0\n"
+            found.text(),
+            "web: generation 2, NOT protected since 2000-02-29T00:00:00Z: it has ended: powered off with status 0\n  \
+             primary: host example, process 1, unix:/run/1, gone\n"
+        );
+        assert_eq!(found.to_json()["sides"][0]["gone"], true);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn of_a_dead_holder_only_what_is_proven_is_told() {
+        let (store, machine) = held().await;
+        let backup = Side {
+            lag_ms: Some(3),
+            ..Side::of(&fake::party(2), "backup")
+        };
+        let published = Published {
+            sides: vec![Side::of(&fake::party(1), PRIMARY), backup],
+            ..Published::default()
+        };
+        machine.put_seen(&seen(1, &published)).await.unwrap();
+        let mut found = look(&store, &name()).await.unwrap();
+        found.condition = Condition::Dead;
+        let text = found.text();
+        assert!(
+            text.ends_with(
+                "  primary: host example, process 1, unix:/run/1, gone\n  \
+                 backup: host example, process 2, unix:/run/2, as last published\n"
+            ),
+            "{text}"
         );
     }
 
