@@ -257,7 +257,7 @@ impl Outside for World {
         Horizon::Exit
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         Ok(Kicked::RunsOn)
     }
 }

@@ -148,7 +148,7 @@ impl Outside for RandomOutside {
         Horizon::Kick
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         self.check_time().map(|()| Kicked::RunsOn)
     }
 }

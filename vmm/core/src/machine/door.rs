@@ -45,11 +45,13 @@ pub enum Horizon {
 
 /// Description of a guest that a kick has found between two execution points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Kick {
+pub struct Kick<'a> {
     /// An interrupt could be delivered right there.
     pub interruptible: bool,
     /// An interrupt waits to be delivered.
     pub interrupt_pending: bool,
+    /// State of the machine as it would be reported if something could enter there.
+    pub readiness: Readiness<'a>,
 }
 
 /// Consequence of a kick.
@@ -288,7 +290,7 @@ pub trait Door {
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError>;
 
     /// A kick found the guest where it cannot be stopped exactly: refuses if the run is to end.
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError>;
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError>;
 
     /// True where somebody follows this machine, so that common points have to say where it is.
     fn is_followed(&self) -> bool {

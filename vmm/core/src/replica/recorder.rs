@@ -31,7 +31,7 @@ pub trait Outside {
     ///
     /// # Errors
     /// As [`Outside::arrival`].
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError>;
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError>;
 }
 
 /// Destination of the log, and of the outputs that wait for it. The shell's.
@@ -190,7 +190,7 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         Ok(self.outside.horizon(point))
     }
 
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         self.outside.kicked(kick)
     }
 

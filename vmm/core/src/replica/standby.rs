@@ -154,7 +154,7 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
         )
     }
 
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         match &mut self.stage {
             Stage::Replaying(replayer) => replayer.kicked().map(|()| Kicked::RunsOn),
             Stage::Live(recorder) => recorder.kicked(kick),

@@ -37,7 +37,7 @@ impl<O: Outside> Door for Unprotected<O> {
         Ok(self.outside.horizon(point))
     }
 
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         self.outside.kicked(kick)
     }
 

@@ -88,8 +88,6 @@ pub struct World {
     /// When the timer kicks, as far as is known.
     kicks_at: Option<Instant>,
     timer_deadline_ns: Option<u64>,
-    /// Devices that had room when this was last asked.
-    open: Vec<DeviceId>,
     taking: Taking,
     /// A kick found the guest where nothing can enter.
     missed: bool,
@@ -127,7 +125,6 @@ impl World {
             timer,
             kicks_at: None,
             timer_deadline_ns: None,
-            open: Vec::new(),
             taking: Taking::default(),
             missed: false,
             stretch: None,
@@ -162,22 +159,21 @@ impl World {
     }
 
     /// True if something waits that a device has room for, or a timer is due.
-    fn something_waits(&self) -> bool {
+    fn something_waits(&self, readiness: Readiness<'_>) -> bool {
         let due = self
             .timer_deadline_ns
             .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
-        let proposed = |device: &DeviceId| {
-            self.arrivals
-                .of(*device)
-                .is_some_and(|proposed| !proposed.is_empty())
+        let proposed = |device| {
+            let arrivals = self.arrivals.of(device);
+            arrivals.is_some_and(|arrivals| !arrivals.is_empty())
         };
-        due || self.open.iter().any(proposed)
+        due || open(readiness).any(proposed)
     }
 
     /// With an instruction clock: kicks when the timer is due; soon again if something waits that
     /// the last kick could not let in.
     fn arm_between_exits(&mut self, now: Instant) {
-        if std::mem::take(&mut self.missed) && self.something_waits() {
+        if std::mem::take(&mut self.missed) {
             self.kick_at(now + RETRY_AFTER, now);
         } else if let Some(deadline_ns) = self.timer_deadline_ns {
             self.kick_at(self.time.host_instant(deadline_ns), now);
@@ -241,8 +237,8 @@ impl World {
     }
 
     /// What a kick leads to that let nothing in.
-    fn judge(&mut self, kick: Kick, now: Instant) -> Kicked {
-        let waits = kick.interrupt_pending || self.something_waits();
+    fn judge(&mut self, kick: Kick<'_>, now: Instant) -> Kicked {
+        let waits = kick.interrupt_pending || self.something_waits(kick.readiness);
         let took = self.last_took;
         let (Some(latency), Some(stretch)) = (self.event_latency, &mut self.stretch) else {
             return Kicked::RunsOn;
@@ -269,10 +265,8 @@ impl Outside for World {
 
     fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         self.ordered.obey()?;
-        self.missed |= readiness.closed;
         self.timer_deadline_ns = readiness.next_deadline_ns();
-        self.open.clear();
-        self.open.extend(open(readiness));
+        self.missed |= readiness.closed && self.something_waits(readiness);
         if readiness.closed {
             return Ok(None);
         }
@@ -308,9 +302,10 @@ impl Outside for World {
         Horizon::Exit
     }
 
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
-        self.missed = true;
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         self.ordered.obey()?;
+        self.timer_deadline_ns = kick.readiness.next_deadline_ns();
+        self.missed = self.something_waits(kick.readiness);
         let now = Instant::now();
         if self.kicks_at.is_some_and(|at| at <= now) {
             self.kicks_at = None;

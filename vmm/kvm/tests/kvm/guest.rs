@@ -161,7 +161,7 @@ impl Door for FixedDoor {
         }))
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         stop_if(&self.late).map(|()| Kicked::RunsOn)
     }
 

@@ -90,7 +90,7 @@ impl Door for World {
         Ok(Horizon::Exit)
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         stop_if(&self.late).map(|()| Kicked::RunsOn)
     }
 

@@ -13,7 +13,7 @@
 use super::{Machine, MachineError, Step};
 use crate::machine::cpu::Vcpu;
 use crate::machine::devices::DeviceSet;
-use crate::machine::door::{Door, Kick, Kicked};
+use crate::machine::door::{Door, Kick, Kicked, Readiness};
 use crate::machine::saved::pages::PAGES_PER_PART;
 use crate::machine::saved::{Page, SavedMachine};
 
@@ -21,9 +21,16 @@ impl<V: Vcpu> Machine<V> {
     /// A kick found the guest between two execution points. What waits outside may enter only at
     /// one: the door says whether to make it.
     pub(super) fn kicked(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
+        self.devices.takers(&self.memory, self.expired, &mut self.takers);
+        let interruptible = self.vcpu.interruptible()?;
         let kick = Kick {
-            interruptible: self.vcpu.interruptible()?,
+            interruptible,
             interrupt_pending: self.devices.interrupt_pending(),
+            readiness: Readiness {
+                closed: !interruptible,
+                idle: false,
+                takers: &self.takers,
+            },
         };
         match door.kicked(kick)? {
             Kicked::CommonPoint if self.vcpu.is_whole()? => self.make_common_point(door),

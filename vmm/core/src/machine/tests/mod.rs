@@ -61,7 +61,8 @@ pub struct FakeDoor {
     /// Every kick leads to a common point, and somebody follows it.
     pub makes_common_points: bool,
     pub is_followed: bool,
-    pub kicks: Vec<Kick>,
+    /// Whether each could take an interrupt, and had one.
+    pub kicks: Vec<(bool, bool)>,
     pub parts: Vec<(Position, Vec<u64>)>,
     pub common: Vec<(Position, SavedMachine)>,
     pub asked: Vec<(Position, Question)>,
@@ -140,11 +141,11 @@ impl Door for FakeDoor {
         Ok(Horizon::Kick)
     }
 
-    fn kicked(&mut self, kick: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         if self.stops_when_kicked {
             return Err(DoorError::Stopped);
         }
-        self.kicks.push(kick);
+        self.kicks.push((kick.interruptible, kick.interrupt_pending));
         Ok(if self.makes_common_points {
             Kicked::CommonPoint
         } else {

@@ -199,7 +199,7 @@ impl Outside for Addressed {
         Horizon::Exit
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         Ok(Kicked::RunsOn)
     }
 }

@@ -99,7 +99,7 @@ impl Outside for FakeOutside {
         if self.kicks { Horizon::Kick } else { Horizon::Exit }
     }
 
-    fn kicked(&mut self, _: Kick) -> Result<Kicked, DoorError> {
+    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
         Ok(Kicked::RunsOn)
     }
 }
@@ -207,9 +207,14 @@ impl Feed for FakeFeed {
 }
 
 /// A guest that could take an interrupt, and has none.
-pub const KICK: Kick = Kick {
+pub const KICK: Kick<'_> = Kick {
     interruptible: true,
     interrupt_pending: false,
+    readiness: Readiness {
+        closed: false,
+        idle: false,
+        takers: &[],
+    },
 };
 
 pub type FakeStandby = Standby<FakeFeed, FakeOutside, FakeJournal>;
