@@ -1,5 +1,6 @@
 //! Surroundings of a live machine: time, randomness, arrivals, and orders of its operator.
 
+mod common_points;
 pub mod control;
 pub mod time;
 pub mod world;

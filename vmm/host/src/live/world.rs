@@ -1,6 +1,7 @@
 //! The outside of a live machine, on its vCPU thread: host threads propose arrivals through bounded
 //! channels, this decides when they enter.
 
+use super::common_points::{CommonPoints, RETRY_AFTER};
 use super::control::Ordered;
 use super::time::GuestTime;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
@@ -11,12 +12,7 @@ use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{DeviceId, Event, ExecutionPoint, Value};
-use lockstep_process::once_a_minute::INTERVAL;
 use std::time::{Duration, Instant};
-
-/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
-/// comes after this time: long enough for a clock to see what it needs, and for some hundred steps.
-const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// Proposals of the host's threads for the devices of the small board.
 #[derive(Clone, Debug)]
@@ -45,15 +41,6 @@ impl Arrivals {
     }
 }
 
-/// A guest that cannot be interrupted is waited for so many times as long as one that can, before
-/// what waits enters all the same: it may look for it without an interrupt.
-const CLOSED_TIMES: u32 = 10;
-
-/// The part of the event latency for which a guest must have made no exit. What arrives then has
-/// waited for at most one more part when the next kick comes; and a timer whose period is the
-/// latency finds a guest that last made an exit when it served it.
-const QUIET_PART: u32 = 2;
-
 /// Where events may enter a live machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entering {
@@ -64,26 +51,12 @@ pub struct Entering {
     pub event_latency: Option<Duration>,
 }
 
-/// The run of the guest since its last execution point.
-#[derive(Clone, Copy, Debug)]
-struct Stretch {
-    /// Exits and instructions there.
-    position: (u64, u64),
-    since: Instant,
-    /// A common point is being made, or waits for the guest to open interrupts: looked at soon.
-    soon: bool,
-    /// When it was found that one is needed.
-    needed: Option<Instant>,
-}
-
 /// The outside of a live machine.
 pub struct World {
     time: GuestTime,
     arrivals: Arrivals,
     ordered: Ordered,
     interrupts_between_exits: bool,
-    /// None: what waits for an execution point waits however long.
-    event_latency: Option<Duration>,
     timer: Option<KickTimer>,
     /// When the timer kicks, as far as is known.
     kicks_at: Option<Instant>,
@@ -91,11 +64,7 @@ pub struct World {
     taking: Taking,
     /// A kick found the guest where nothing can enter.
     missed: bool,
-    stretch: Option<Stretch>,
-    /// What the last common point took: the guest runs for as long before the next.
-    last_took: Duration,
-    /// When it was last said that common points take long.
-    told: Option<Instant>,
+    common_points: CommonPoints,
 }
 
 impl World {
@@ -121,15 +90,12 @@ impl World {
             arrivals,
             ordered,
             interrupts_between_exits,
-            event_latency,
             timer,
             kicks_at: None,
             timer_deadline_ns: None,
             taking: Taking::default(),
             missed: false,
-            stretch: None,
-            last_took: Duration::ZERO,
-            told: None,
+            common_points: CommonPoints::after(event_latency),
         })
     }
 
@@ -183,73 +149,14 @@ impl World {
     /// Without one: kicks when it would be time for a common point, if there is no exit before. A
     /// kick that comes too early costs less than setting the timer at each exit.
     fn arm_for_common_point(&mut self, now: Instant) {
-        let (Some(latency), Some(stretch)) = (self.event_latency, self.stretch) else {
-            return;
-        };
-        let quiet = latency / QUIET_PART;
-        let earliest = stretch.since + quiet.max(self.last_took);
-        let wanted = if stretch.soon {
-            now + RETRY_AFTER
-        } else {
-            let regular = if earliest > now { earliest } else { now + quiet };
-            let due = self
-                .timer_deadline_ns
-                .map(|deadline_ns| self.time.host_instant(deadline_ns));
-            due.map_or(regular, |due| {
-                regular.min(due.max(earliest).max(now + RETRY_AFTER))
-            })
-        };
-        if self.kicks_at.is_none_or(|at| at > wanted) {
+        let due = self
+            .timer_deadline_ns
+            .map(|deadline_ns| self.time.host_instant(deadline_ns));
+        if let Some(wanted) = self.common_points.look_at(due, now)
+            && self.kicks_at.is_none_or(|at| at > wanted)
+        {
             self.kick_at(wanted, now);
         }
-    }
-
-    /// The guest is at an execution point, or runs on from a kick.
-    fn note(&mut self, point: ExecutionPoint, now: Instant) {
-        if self
-            .stretch
-            .is_some_and(|stretch| stretch.position == point.position())
-        {
-            return;
-        }
-        let before = self.stretch.replace(Stretch {
-            position: point.position(),
-            since: now,
-            soon: false,
-            needed: None,
-        });
-        let Some(needed) = before.and_then(|stretch| stretch.needed) else {
-            return;
-        };
-        self.last_took = now.saturating_duration_since(needed);
-        if let Some(latency) = self.event_latency.filter(|latency| self.last_took > *latency)
-            && self
-                .told
-                .is_none_or(|told| now.saturating_duration_since(told) >= INTERVAL)
-        {
-            self.told = Some(now);
-            tracing::warn!(
-                event_latency_ms = latency.as_millis(),
-                took_ms = self.last_took.as_millis(),
-                "a common point took longer than events are to wait: the guest writes much memory without an exit"
-            );
-        }
-    }
-
-    /// What a kick leads to that let nothing in.
-    fn judge(&mut self, kick: Kick<'_>, now: Instant) -> Kicked {
-        let waits = kick.interrupt_pending || self.something_waits(kick.readiness);
-        let took = self.last_took;
-        let (Some(latency), Some(stretch)) = (self.event_latency, &mut self.stretch) else {
-            return Kicked::RunsOn;
-        };
-        let ran = now.saturating_duration_since(stretch.since);
-        stretch.soon = waits && ran >= (latency / QUIET_PART).max(took);
-        if !stretch.soon || !(kick.interruptible || ran >= CLOSED_TIMES * latency) {
-            return Kicked::RunsOn;
-        }
-        stretch.needed.get_or_insert(now);
-        Kicked::CommonPoint
     }
 }
 
@@ -293,7 +200,7 @@ impl Outside for World {
 
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
         let now = Instant::now();
-        self.note(point, now);
+        self.common_points.runs_from(point, now);
         if self.interrupts_between_exits {
             self.arm_between_exits(now);
             return Horizon::Kick;
@@ -310,7 +217,8 @@ impl Outside for World {
         if self.kicks_at.is_some_and(|at| at <= now) {
             self.kicks_at = None;
         }
-        Ok(self.judge(kick, now))
+        let waits = kick.interrupt_pending || self.missed;
+        Ok(self.common_points.judge(waits, kick.interruptible, now))
     }
 }
 
@@ -461,5 +369,56 @@ mod tests {
             ..due(takers)
         };
         assert_eq!(kind(&mut world, idle), Some(EventKind::Frame(vec![1])));
+    }
+
+    /// A world where a guest may run for `latency`, and has a frame that waits, and no timer.
+    fn world_of(latency: Duration) -> World {
+        let (mut world, frame) = world();
+        world.common_points = CommonPoints::after(Some(latency));
+        frame.send(vec![1]).unwrap();
+        assert_eq!(world.horizon(point(1)), Horizon::Exit);
+        world
+    }
+
+    fn point(exits: u64) -> ExecutionPoint {
+        ExecutionPoint {
+            exits,
+            ..ExecutionPoint::default()
+        }
+    }
+
+    fn kick(takers: &[Taker]) -> Kick<'_> {
+        Kick {
+            interruptible: true,
+            interrupt_pending: false,
+            readiness: due(takers),
+        }
+    }
+
+    const AT_ONCE: Duration = Duration::from_nanos(1);
+
+    #[test]
+    fn a_guest_without_an_exit_is_given_a_common_point_for_what_waits() {
+        let no_timer = takers(None, false);
+        let mut world = world_of(AT_ONCE);
+        assert_eq!(world.kicked(kick(&no_timer)).unwrap(), Kicked::CommonPoint);
+        let no_room = [Taker {
+            device: small::NETWORK,
+            takes: Takes::Frames { max: 0 },
+        }];
+        assert_eq!(world.kicked(kick(&no_room)).unwrap(), Kicked::RunsOn, "no room");
+        let pending = Kick {
+            interrupt_pending: true,
+            ..kick(&no_room)
+        };
+        assert_eq!(world.kicked(pending).unwrap(), Kicked::CommonPoint);
+        let timer = takers(Some(1), false);
+        assert_eq!(kind(&mut world, due(&no_timer)), Some(EventKind::Frame(vec![1])));
+        assert_eq!(
+            world.kicked(kick(&no_timer)).unwrap(),
+            Kicked::RunsOn,
+            "nothing waits"
+        );
+        assert_eq!(world.kicked(kick(&timer)).unwrap(), Kicked::CommonPoint);
     }
 }

@@ -1,0 +1,213 @@
+//! When a live machine makes a common point: something waits to enter, and the guest has made no exit
+//! for long (docs/determinism.md, Common points).
+
+use lockstep_core::machine::door::Kicked;
+use lockstep_logging_channel::ExecutionPoint;
+use lockstep_process::once_a_minute::INTERVAL;
+use std::time::{Duration, Instant};
+
+/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
+/// comes after this time: long enough for a clock to see what it needs, and for some hundred steps.
+pub const RETRY_AFTER: Duration = Duration::from_millis(1);
+
+/// A guest that cannot be interrupted is waited for so many times as long as one that can, before
+/// what waits enters all the same: it may look for it without an interrupt.
+const CLOSED_TIMES: u32 = 10;
+
+/// The part of the event latency for which a guest must have made no exit. What arrives then has
+/// waited for at most one more part when the next kick comes; and a timer whose period is the
+/// latency finds a guest that last made an exit when it served it.
+const QUIET_PART: u32 = 2;
+
+/// The run of the guest since its last execution point.
+#[derive(Clone, Copy, Debug)]
+struct Stretch {
+    /// Exits and instructions there.
+    position: (u64, u64),
+    since: Instant,
+    /// A common point is being made, or waits for the guest to open interrupts: looked at soon.
+    soon: bool,
+    /// When it was found that one is needed.
+    needed: Option<Instant>,
+}
+
+/// The decision, kick by kick.
+#[derive(Debug)]
+pub struct CommonPoints {
+    /// None: what waits for an execution point waits however long.
+    event_latency: Option<Duration>,
+    stretch: Option<Stretch>,
+    /// What the last one took: the guest runs for as long before the next.
+    last_took: Duration,
+    /// When it was last said that they take long.
+    told: Option<Instant>,
+}
+
+impl CommonPoints {
+    /// For events that may wait for `event_latency`.
+    #[must_use]
+    pub fn after(event_latency: Option<Duration>) -> Self {
+        Self {
+            event_latency,
+            stretch: None,
+            last_took: Duration::ZERO,
+            told: None,
+        }
+    }
+
+    /// The guest runs on from `point`: an execution point, or the last one where a kick has found it.
+    pub fn runs_from(&mut self, point: ExecutionPoint, now: Instant) {
+        if self
+            .stretch
+            .is_some_and(|stretch| stretch.position == point.position())
+        {
+            return;
+        }
+        let before = self.stretch.replace(Stretch {
+            position: point.position(),
+            since: now,
+            soon: false,
+            needed: None,
+        });
+        if let Some(needed) = before.and_then(|stretch| stretch.needed) {
+            self.last_took = now.saturating_duration_since(needed);
+            self.warn(now);
+        }
+    }
+
+    /// Says that the last one took longer than events are to wait.
+    fn warn(&mut self, now: Instant) {
+        let is_quiet = self
+            .told
+            .is_some_and(|told| now.saturating_duration_since(told) < INTERVAL);
+        if let Some(latency) = self.event_latency.filter(|latency| self.last_took > *latency)
+            && !is_quiet
+        {
+            self.told = Some(now);
+            tracing::warn!(
+                event_latency_ms = latency.as_millis(),
+                took_ms = self.last_took.as_millis(),
+                "what arrives waits for a guest that makes no exit: a common point took longer than \
+                 events are to wait"
+            );
+        }
+    }
+
+    /// When to look at the guest, if it makes no exit before; `due`: when its timer expires.
+    #[must_use]
+    pub fn look_at(&self, due: Option<Instant>, now: Instant) -> Option<Instant> {
+        let stretch = self.stretch?;
+        let quiet = self.event_latency? / QUIET_PART;
+        if stretch.soon {
+            return Some(now + RETRY_AFTER);
+        }
+        let earliest = stretch.since + quiet.max(self.last_took);
+        let regular = if earliest > now { earliest } else { now + quiet };
+        Some(match due {
+            Some(due) => regular.min(due.max(earliest).max(now + RETRY_AFTER)),
+            None => regular,
+        })
+    }
+
+    /// What a kick leads to that has let nothing in: `waits`: something could enter there;
+    /// `interruptible`: and the guest could be interrupted.
+    pub fn judge(&mut self, waits: bool, interruptible: bool, now: Instant) -> Kicked {
+        let took = self.last_took;
+        let (Some(latency), Some(stretch)) = (self.event_latency, &mut self.stretch) else {
+            return Kicked::RunsOn;
+        };
+        let ran = now.saturating_duration_since(stretch.since);
+        stretch.soon = waits && ran >= (latency / QUIET_PART).max(took);
+        if !stretch.soon || !(interruptible || ran >= CLOSED_TIMES * latency) {
+            return Kicked::RunsOn;
+        }
+        stretch.needed.get_or_insert(now);
+        Kicked::CommonPoint
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LATENCY: Duration = Duration::from_millis(10);
+    const MILLISECOND: Duration = Duration::from_millis(1);
+
+    fn point(exits: u64) -> ExecutionPoint {
+        ExecutionPoint {
+            exits,
+            ..ExecutionPoint::default()
+        }
+    }
+
+    fn begun(latency: Option<Duration>) -> (CommonPoints, Instant) {
+        let now = Instant::now();
+        let mut points = CommonPoints::after(latency);
+        points.runs_from(point(1), now);
+        (points, now)
+    }
+
+    #[test]
+    fn a_guest_that_made_an_exit_lately_is_left_alone() {
+        let (mut points, begun) = begun(Some(LATENCY));
+        assert_eq!(points.judge(true, true, begun + 4 * MILLISECOND), Kicked::RunsOn);
+        points.runs_from(point(2), begun + 4 * MILLISECOND);
+        assert_eq!(points.judge(true, true, begun + 8 * MILLISECOND), Kicked::RunsOn);
+        assert_eq!(
+            points.judge(false, true, begun + 20 * MILLISECOND),
+            Kicked::RunsOn
+        );
+        assert_eq!(
+            points.judge(true, true, begun + 20 * MILLISECOND),
+            Kicked::CommonPoint
+        );
+    }
+
+    #[test]
+    fn without_a_bound_there_is_none() {
+        let (mut points, begun) = begun(None);
+        assert_eq!(points.judge(true, true, begun + 3_600 * LATENCY), Kicked::RunsOn);
+        assert_eq!(points.look_at(None, begun), None);
+    }
+
+    #[test]
+    fn a_guest_with_interrupts_shut_is_waited_for_and_looked_at_soon() {
+        let (mut points, begun) = begun(Some(LATENCY));
+        let later = begun + 9 * LATENCY;
+        assert_eq!(points.judge(true, false, later), Kicked::RunsOn);
+        assert_eq!(points.look_at(None, later), Some(later + RETRY_AFTER));
+        assert_eq!(
+            points.judge(true, false, begun + 10 * LATENCY),
+            Kicked::CommonPoint
+        );
+    }
+
+    #[test]
+    fn one_is_not_made_sooner_after_the_last_than_that_one_took() {
+        let (mut points, begun) = begun(Some(LATENCY));
+        let first = begun + LATENCY;
+        assert_eq!(points.judge(true, true, first), Kicked::CommonPoint);
+        let done = first + 3 * LATENCY;
+        points.runs_from(point(2), done);
+        assert_eq!(points.judge(true, true, done + 2 * LATENCY), Kicked::RunsOn);
+        assert_eq!(points.judge(true, true, done + 3 * LATENCY), Kicked::CommonPoint);
+    }
+
+    #[test]
+    fn it_is_looked_at_when_its_timer_is_due_or_regularly() {
+        let (points, begun) = begun(Some(LATENCY));
+        let after = |milliseconds: u32| Some(begun + milliseconds * MILLISECOND);
+        assert_eq!(points.look_at(None, begun), after(5));
+        assert_eq!(
+            points.look_at(after(7), begun),
+            after(5),
+            "something else may wait by then"
+        );
+        assert_eq!(points.look_at(after(7), begun + 5 * MILLISECOND), after(7));
+        assert_eq!(
+            points.look_at(after(2), begun),
+            after(5),
+            "it may make an exit before"
+        );
+    }
+}
