@@ -58,13 +58,13 @@ fn a_line_of_text_an_entry() {
     assert_eq!(lines.len(), entries().len());
     assert_eq!(
         lines[2],
-        "       2 g1           20+0 value       monotonic 1000000 ns rip 0x401000"
+        "       2 g1           20+0 value        monotonic 1000000 ns rip 0x401000"
     );
     let frame =
-        "event       device 4 frame 20 bytes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… at 2000000 ns rip 0x401000";
+        "event        device 4 frame 20 bytes aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa… at 2000000 ns rip 0x401000";
     assert!(lines[5].ends_with(frame), "{}", lines[5]);
     assert!(
-        lines[11].contains("end         powered_off 3, 1 parts, memory 0707"),
+        lines[11].contains("end          powered_off 3, 1 parts, memory 0707"),
         "{}",
         lines[11]
     );

@@ -8,6 +8,7 @@ mod breakpoints;
 pub mod clock;
 mod saved;
 mod seen;
+mod segments;
 mod settle;
 
 use super::kick::{self, Registration};

@@ -27,6 +27,8 @@ pub struct CameTo {
     /// Those that entered between two exits, at an exact instruction, and again there in the
     /// replay.
     pub exact: u64,
+    /// Common points.
+    pub common_points: u64,
     /// Outputs.
     pub outputs: u64,
     /// Exits of the guest.
@@ -45,10 +47,11 @@ impl fmt::Display for CameTo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             formatter,
-            "{} entries, {} events ({} between exits), {} exits, {:.1} s, replayed in {:.1} s: {}",
+            "{} entries, {} events ({} between exits), {} common points, {} exits, {:.1} s, replayed in {:.1} s: {}",
             self.entries,
             self.events,
             self.exact,
+            self.common_points,
             self.exits,
             self.recorded.as_secs_f64(),
             self.replayed.as_secs_f64(),
@@ -122,6 +125,7 @@ fn count(log: &Path, came_to: &mut CameTo) {
                 came_to.exact += u64::from(entry.point.instructions > 0);
             }
             Body::Output(_) => came_to.outputs += 1,
+            Body::CommonPoint(_) => came_to.common_points += 1,
             _ => (),
         }
     }

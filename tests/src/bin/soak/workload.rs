@@ -37,7 +37,30 @@ const ENTROPY: &str =
 /// for (docs/hosts.md).
 const LOOP: &str = "sources=timer0 landings=1 spin0=100000000";
 
-const ALL: [Workload; 5] = [
+/// A guest that computes without an exit: every interrupt enters at a common point. 1 MiB is few
+/// pages for one, 8 MiB is many.
+const FEW_PAGES: &str = "interrupts=400 pages=256";
+const MANY_PAGES: &str = "interrupts=100 pages=2048";
+
+const ALL: [Workload; 8] = [
+    Workload {
+        guest: Guest::Steady,
+        clock: "none",
+        options: FEW_PAGES,
+        load: Load::None,
+    },
+    Workload {
+        guest: Guest::Steady,
+        clock: "none",
+        options: MANY_PAGES,
+        load: Load::None,
+    },
+    Workload {
+        guest: Guest::Steady,
+        clock: "statistic",
+        options: FEW_PAGES,
+        load: Load::None,
+    },
     Workload {
         guest: Guest::Entropy,
         clock: "none",
@@ -79,7 +102,11 @@ impl fmt::Display for Workload {
             Guest::Steady => "steady",
             Guest::Smoke => "smoke",
         };
-        write!(formatter, "{guest}, clock {}", self.clock)
+        write!(formatter, "{guest}, clock {}", self.clock)?;
+        match self.options {
+            MANY_PAGES => write!(formatter, ", 8 MiB"),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -16,6 +16,7 @@ pub mod devices;
 pub mod divergence;
 pub mod door;
 mod gathering;
+pub mod horizon;
 pub mod image;
 pub mod memory;
 pub mod page_set;

@@ -4,18 +4,20 @@
 //! Between the last entry it has and the next one it does not know whether something enters: it
 //! waits, unless it was told that the recording side has passed that exit.
 
+mod matching;
+
 use super::common::Staged;
 use super::history::History;
 use super::mutant::{self, Mutant};
 use super::recorder::output_digest;
 pub use super::time_floor::TimeFloor;
-use crate::machine::cpu::saved::PROCESSOR_PART;
 use crate::machine::devices::saved::SavedDevice;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Met, NotFollowed, Question, Readiness};
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
+use matching::{answers, as_recorded};
 
 /// Description of a guest that only an event can wake.
 const IDLE: &str = "the guest is idle";
@@ -475,28 +477,5 @@ impl<F: Feed> Replayer<F> {
             }
             None => Ok(()),
         }
-    }
-}
-
-/// The parts that are compared with those of a log: logs of the first release have no digest of
-/// [`PROCESSOR_PART`].
-fn as_recorded<'a>(expected: &[PartDigest], found: &'a [PartDigest]) -> &'a [PartDigest] {
-    match found.split_last() {
-        Some((last, others))
-            if last.part == PROCESSOR_PART && expected.iter().all(|part| part.part != PROCESSOR_PART) =>
-        {
-            others
-        }
-        _ => found,
-    }
-}
-
-fn answers(value: &Value, question: Question) -> bool {
-    match (value, question) {
-        (Value::Tsc(_), Question::Tsc)
-        | (Value::Monotonic(_), Question::Monotonic)
-        | (Value::Wall(_), Question::Wall) => true,
-        (Value::Random(bytes), Question::Random { length_bytes }) => bytes.len() == length_bytes as usize,
-        _ => false,
     }
 }

@@ -11,26 +11,20 @@
 
 use super::super::vm::slot;
 use super::super::{extended, msr};
+use super::segments::{as_loaded, kvm_segment_of, saved_segment};
 use super::{Core, convert, convert_back, failed};
 use kvm_bindings::{
-    KVM_VCPUEVENT_VALID_SHADOW, Msrs, kvm_debugregs, kvm_dtable, kvm_mp_state, kvm_msr_entry, kvm_segment,
-    kvm_sregs, kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcrs,
+    KVM_VCPUEVENT_VALID_SHADOW, Msrs, kvm_debugregs, kvm_dtable, kvm_mp_state, kvm_msr_entry, kvm_sregs,
+    kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcrs,
 };
 use lockstep_core::machine::cpu::saved::{
-    SavedCpu, SavedDebug, SavedEvents, SavedException, SavedInterrupt, SavedSegment, SavedTable, SegmentName,
+    SavedCpu, SavedDebug, SavedEvents, SavedException, SavedInterrupt, SavedTable, SegmentName,
 };
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError};
 use std::path::Path;
 
 /// Exists where the host's KVM is that for AMD processors.
 const AMD_MODULE: &str = "/sys/module/kvm_amd";
-/// A 64-bit task-state segment in TR, as the manuals have it: busy.
-const TASK_BUSY: u8 = 0b1011;
-/// The same as AMD processors hold it after LTR: as it was in the table before LTR marked it there.
-/// Their KVM always reports busy.
-const TASK_AVAILABLE: u8 = 0b1001;
-const KIND_MAX: u8 = 0b1111;
-const PRIVILEGE_MAX: u8 = 3;
 
 impl Core {
     /// All of it but the clock. Completes the pending access, and ends stepping.
@@ -394,132 +388,4 @@ impl Core {
 
 fn list(entries: &[kvm_msr_entry]) -> Result<Msrs, CpuError> {
     Msrs::from_entries(entries).map_err(|why| failed("make an MSR list")(format!("{why:?}")))
-}
-
-fn saved_segment(segment: kvm_segment) -> SavedSegment {
-    let kvm_segment {
-        base,
-        limit,
-        selector,
-        type_,
-        present,
-        dpl,
-        db,
-        s,
-        l,
-        g,
-        avl,
-        unusable,
-        padding: _,
-    } = segment;
-    SavedSegment {
-        selector,
-        base,
-        limit,
-        kind: type_,
-        privilege: dpl,
-        code_or_data: s != 0,
-        present: present != 0,
-        available: avl != 0,
-        long: l != 0,
-        big: db != 0,
-        pages: g != 0,
-        unusable: unusable != 0,
-    }
-}
-
-fn kvm_segment_of(saved: SavedSegment) -> Result<kvm_segment, CpuError> {
-    let SavedSegment {
-        selector,
-        base,
-        limit,
-        kind,
-        privilege,
-        code_or_data,
-        present,
-        available,
-        long,
-        big,
-        pages,
-        unusable,
-    } = saved;
-    if kind > KIND_MAX || privilege > PRIVILEGE_MAX {
-        return Err(failed("set segment registers")(format!(
-            "type {kind:#x} at privilege level {privilege} cannot be"
-        )));
-    }
-    Ok(kvm_segment {
-        base,
-        limit,
-        selector,
-        type_: kind,
-        present: u8::from(present),
-        dpl: privilege,
-        db: u8::from(big),
-        s: u8::from(code_or_data),
-        l: u8::from(long),
-        g: u8::from(pages),
-        avl: u8::from(available),
-        unusable: u8::from(unusable),
-        padding: 0,
-    })
-}
-
-/// TR as the host's processor holds it after LTR: QEMU's emulation of AMD processors refuses every
-/// port to ring 3 where it is not so.
-fn as_loaded(task: SavedSegment, on_amd: bool) -> SavedSegment {
-    let kind = if on_amd && task.kind == TASK_BUSY {
-        TASK_AVAILABLE
-    } else {
-        task.kind
-    };
-    SavedSegment { kind, ..task }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_segment_is_the_same_again() {
-        let segment = kvm_segment {
-            base: 1,
-            limit: 2,
-            selector: 3,
-            type_: 4,
-            present: 1,
-            dpl: 3,
-            db: 0,
-            s: 1,
-            l: 1,
-            g: 0,
-            avl: 1,
-            unusable: 1,
-            padding: 0,
-        };
-        assert_eq!(kvm_segment_of(saved_segment(segment)).unwrap(), segment);
-    }
-
-    #[test]
-    fn a_segment_that_cannot_be_is_refused() {
-        for (kind, privilege) in [(16, 0), (0, 4)] {
-            let saved = SavedSegment {
-                kind,
-                privilege,
-                ..SavedSegment::default()
-            };
-            assert!(kvm_segment_of(saved).is_err());
-        }
-    }
-
-    #[test]
-    fn a_task_segment_is_as_the_processor_loads_it() {
-        let task = |kind| SavedSegment {
-            kind,
-            ..SavedSegment::default()
-        };
-        assert_eq!(as_loaded(task(TASK_BUSY), true), task(TASK_AVAILABLE));
-        assert_eq!(as_loaded(task(TASK_BUSY), false), task(TASK_BUSY));
-        assert_eq!(as_loaded(task(0), true), task(0));
-    }
 }

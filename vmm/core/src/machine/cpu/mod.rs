@@ -9,7 +9,7 @@ pub mod saved;
 
 pub use saved::{ComparedCpu, SavedCpu};
 
-use super::door::Horizon;
+use super::horizon::Horizon;
 use super::page_set::PageSet;
 use serde::{Deserialize, Serialize};
 
