@@ -39,5 +39,6 @@ mod stopping;
 mod storage;
 mod strangers;
 mod terminal;
+mod web;
 mod witness;
 mod writing;
