@@ -1,11 +1,12 @@
-//! A key-value server that speaks the Redis protocol (RESP2): everything but the network and the processor.
+//! A key-value server that speaks the Redis protocol (RESP2): everything but the network and the processor. Those
+//! are in `guest`, which only an image has.
 //!
 //! ```text
 //!  bytes in ─► Session ─► request ─► table ─► commands::* ─► store::Keyspace
 //!  bytes out ◄── Reply ◄──────────────────────────┘
 //! ```
 //!
-//! Nothing here has an effect: bytes and the time come in, bytes go out. Two runs with the same input and the same
+//! Nothing else here has an effect: bytes and the time come in, bytes go out. Two runs with the same input and the same
 //! clock give the same bytes, in the same order; there is no randomness, `SPOP` included.
 //!
 //! Protocol and commands: the Redis serialization protocol specification, version 2, and the command reference of
@@ -25,6 +26,8 @@ mod context;
 mod database;
 mod failure;
 mod glob;
+#[cfg(feature = "image")]
+pub mod guest;
 mod inline;
 mod number;
 mod reply;

@@ -7,11 +7,7 @@
 #![no_std]
 #![no_main]
 
-extern crate alloc;
-
-mod guest;
-
-use guest::{Options, Server};
+use lockstep_guest_key_value::guest::{Options, PORT, Server};
 use lockstep_guest_runtime::{Machine, guest, println};
 
 guest!(main);
@@ -30,7 +26,7 @@ fn main(machine: &Machine) -> u32 {
     match Server::start(&options) {
         Ok(mut server) => {
             println!("key-value: {}", server.limits());
-            println!("key-value: ready on {}, port {}", options.address, guest::PORT);
+            println!("key-value: ready on {}, port {}", options.address, PORT);
             server.run()
         }
         Err(error) => {

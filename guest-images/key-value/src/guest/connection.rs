@@ -5,9 +5,9 @@
 //! ```
 
 use super::limits::Division;
+use crate::{Clock, Database, Next, Session};
 use alloc::vec;
 use alloc::vec::Vec;
-use lockstep_guest_key_value::{Clock, Database, Next, Session};
 use lockstep_guest_runtime::memory;
 use smoltcp::iface::{SocketHandle, SocketSet};
 use smoltcp::socket::tcp::{Socket, SocketBuffer, State};

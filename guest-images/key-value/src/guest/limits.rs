@@ -7,8 +7,8 @@
 
 use super::Options;
 use super::connection;
+use crate::Limits;
 use core::fmt;
-use lockstep_guest_key_value::Limits;
 use lockstep_guest_runtime::memory;
 
 /// More clients than this share one processor badly.

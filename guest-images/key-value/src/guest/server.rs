@@ -7,9 +7,9 @@ use super::device::Device;
 use super::limits::Division;
 use super::writer::Writer;
 use super::{Options, PORT};
+use crate::{Clock, Database, Session};
 use alloc::vec::Vec;
 use core::fmt;
-use lockstep_guest_key_value::{Clock, Database};
 use lockstep_guest_runtime::interrupts::{self, NETWORK_LINE, TIMER_LINE, bit};
 use lockstep_guest_runtime::network::{Network, NetworkError};
 use lockstep_guest_runtime::{clock, port};
@@ -82,18 +82,35 @@ impl Server {
     /// Serves for ever.
     pub fn run(&mut self) -> ! {
         loop {
-            let now_ns = clock::page_ns();
-            let now = Instant::from_micros((now_ns / 1000) as i64);
-            if let Some(writer) = &mut self.writer {
-                writer.turn(now_ns);
-            }
-            self.take_frames(now);
-            let more = self.serve();
-            self.fill_frames(now);
-            self.set_alarm(now, now_ns);
-            let stuck = !self.device.0.transmitter.has_room();
-            self.device.0.exchange(!more && !stuck);
+            self.turn();
         }
+    }
+
+    /// Does what there is to do, and waits for more.
+    pub fn turn(&mut self) {
+        let now_ns = clock::page_ns();
+        let now = Instant::from_micros((now_ns / 1000) as i64);
+        if let Some(writer) = &mut self.writer {
+            writer.turn(now_ns);
+        }
+        self.take_frames(now);
+        let more = self.serve();
+        self.fill_frames(now);
+        self.set_alarm(now, now_ns);
+        let stuck = !self.device.0.transmitter.has_room();
+        self.device.0.exchange(!more && !stuck);
+    }
+
+    /// Carries out a request of the guest's own, and gives the reply.
+    pub fn request(&mut self, bytes: &[u8]) -> Vec<u8> {
+        let (mut own, mut reply) = (Session::new(0), Vec::new());
+        let _ = own.receive(&mut self.database, &mut GuestClock, bytes, &mut reply);
+        reply
+    }
+
+    /// The network device.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.device.0
     }
 
     fn take_frames(&mut self, now: Instant) {
