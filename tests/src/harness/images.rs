@@ -21,16 +21,19 @@ pub enum Guest {
     Steady,
     /// Speaks the Redis protocol.
     KeyValue,
+    /// Reads the host by a hidden instruction.
+    Diverging,
 }
 
 impl Guest {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Smoke,
         Self::Entropy,
         Self::Compute,
         Self::Steady,
         Self::KeyValue,
+        Self::Diverging,
     ];
 
     /// Its image.
@@ -45,6 +48,7 @@ impl Guest {
             Self::Compute => "compute.elf",
             Self::Steady => "steady.elf",
             Self::KeyValue => "key-value.elf",
+            Self::Diverging => "diverging.elf",
         };
         let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");
         let before = (Build::now() == Build::Before).then_some(IMAGES_BEFORE_VARIABLE);

@@ -101,6 +101,7 @@ impl fmt::Display for Workload {
             Guest::Compute => "compute",
             Guest::Steady => "steady",
             Guest::Smoke => "smoke",
+            Guest::Diverging => "diverging",
         };
         write!(formatter, "{guest}, clock {}", self.clock)?;
         match self.options {
