@@ -83,6 +83,8 @@ kinds! {
     Loaded = 266, "loaded";
     /// A newcomer is the backup from now on.
     Armed = 267, "armed";
+    /// A replay differs from the log, and its side leaves.
+    Diverged = 269, "diverged";
 }
 
 impl Kind {
@@ -149,6 +151,7 @@ impl Message {
             Self::Piece(_) => Kind::Piece,
             Self::Loaded => Kind::Loaded,
             Self::Armed(_) => Kind::Armed,
+            Self::Diverged(_) => Kind::Diverged,
         }
     }
 }

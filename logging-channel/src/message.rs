@@ -14,6 +14,7 @@
 //!   | <------ Heartbeat --------> |   both ways
 //!   | <------ Armed ------------- |   where a saved state was loaded: from now on this is the backup
 //!   | <------ Goodbye ----------> |
+//!   | ------- Diverged ---------> |   instead of a Goodbye: the replay differs from the log
 //! ```
 
 use serde::{Deserialize, Serialize};
@@ -91,6 +92,17 @@ pub struct Armed {
     /// Outputs of this entry and of those after it wait for the newcomer's acknowledgement. Those
     /// before it have left.
     pub from: Sequence,
+}
+
+/// The sender's replay differs from the log. It leaves, and claims nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Diverged {
+    /// The log's entry that was not met.
+    pub sequence: Sequence,
+    /// The part of the state that differs, in words.
+    pub part: String,
+    /// The sender joins the machine again, after a rest.
+    pub again: bool,
 }
 
 /// Why one side will not go on with the other.
@@ -184,4 +196,6 @@ pub enum Message {
     Loaded,
     /// Kind 267.
     Armed(Armed),
+    /// Kind 269.
+    Diverged(Diverged),
 }

@@ -7,7 +7,8 @@
 )]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused,
+    Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
@@ -165,6 +166,14 @@ fn messages() -> impl Strategy<Value = Message> {
         vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Piece(Piece { bytes })),
         Just(Message::Loaded),
         any::<u64>().prop_map(|from| Message::Armed(Armed { from: Sequence(from) })),
+        any::<(u64, String, bool)>().prop_map(|(sequence, part, again)| {
+            let sequence = Sequence(sequence);
+            Message::Diverged(Diverged {
+                sequence,
+                part,
+                again,
+            })
+        }),
     ]
 }
 

@@ -2,7 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused, Welcome,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused,
+    Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
@@ -147,6 +148,11 @@ pub fn messages() -> Vec<Message> {
         }),
         Message::Loaded,
         Message::Armed(Armed { from: Sequence(300) }),
+        Message::Diverged(Diverged {
+            sequence: Sequence(300),
+            part: "registers".to_owned(),
+            again: true,
+        }),
         Message::Refused(Refused::Later("full".to_owned())),
     ]
 }

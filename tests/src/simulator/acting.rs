@@ -371,8 +371,9 @@ impl World {
     fn halt(&mut self, side: Side, halt: Halt) {
         self.trace
             .say(self.now_ns, || format!("{side:?} halts: {halt:?}"));
-        self.marks.reach(match (&halt, side) {
+        let mark = match (&halt, side) {
             (Halt::NotArmed, _) => Mark::NotArmed,
+            (Halt::Diverged { again }, _) => self.left_diverged(side, *again),
             (Halt::Fenced, Side::Primary) => Mark::PrimaryFenced,
             (Halt::Fenced, Side::Backup) => Mark::BackupFenced,
             (Halt::Stopped, _) => Mark::Stopped,
@@ -381,7 +382,8 @@ impl World {
                 Mark::EndedByBackup
             }
             (Halt::Ended { .. }, _) => Mark::EndedAlone,
-        });
+        };
+        self.marks.reach(mark);
         self.nodes[side.index()].halted = Some(halt);
         self.ends_joining(side);
         self.close(side);

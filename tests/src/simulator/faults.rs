@@ -54,6 +54,7 @@ impl World {
             Fault::Break { side } => self.break_connection(side),
             Fault::Store { fault, for_ns } => self.store.fail(fault, until(for_ns)),
             Fault::Terminate { side } => self.tell(side, Input::StopRequested),
+            Fault::Diverge { side } => self.diverge(side),
             Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
             Fault::Start { side } => self.start_newcomer(side),
             Fault::StartAfresh => self.start_afresh(),
@@ -254,6 +255,7 @@ impl World {
                 return;
             }
             Cause::Left { .. } => Mark::Left,
+            Cause::Diverged { .. } => Mark::DivergenceTold,
             Cause::TooFar { .. } => Mark::TooFar,
             Cause::Violation { .. } if repeats => Mark::RepeatRefused,
             Cause::LogTooLong { .. } => Mark::LogTooLong,

@@ -43,7 +43,7 @@ impl Source {
             Input::Received(_) | Input::ReceivedEntries(_) | Input::PeerClosed(_) => Self::Peer,
             Input::Claimed { .. } => Self::Answer,
             Input::Witnessed { .. } => Self::Witness,
-            Input::GuestEnded { .. } => Self::Ended,
+            Input::GuestEnded { .. } | Input::Diverged { .. } => Self::Ended,
             Input::StopRequested => Self::Stop,
             _ => Self::Cpu,
         }

@@ -34,6 +34,7 @@ mod check;
 mod clients;
 mod clock;
 mod cpu;
+mod diverging;
 mod faults;
 mod guest;
 mod healing;

@@ -112,6 +112,8 @@ pub enum Fault {
     StartAfresh,
     /// The guest is told to power off.
     PowerOff,
+    /// The replay of this side, if it is one, differs from the log.
+    Diverge { side: Side },
     /// The clock of this side jumps ahead.
     Jump { side: Side, by_ns: u64 },
     /// The wall clock of this side is set back.
@@ -241,6 +243,7 @@ impl Plan {
         plan.keep_one_jump();
         plan.draw_healing(seed);
         plan.draw_witnesses(seed);
+        plan.draw_diverging(seed);
         plan
     }
 

@@ -15,6 +15,7 @@ mod command_line;
 mod damaged_logs;
 mod demo;
 mod divergence;
+mod diverging;
 mod doctor;
 mod failover;
 mod floods;

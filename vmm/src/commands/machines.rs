@@ -287,6 +287,7 @@ impl Found {
             "protected": self.protected(),
             "since": self.since_unix_s().map(utc),
             "why_not": self.why_not(),
+            "divergences": self.published.divergences,
             "sides": self.sides_to_json(),
         })
     }
@@ -304,7 +305,15 @@ impl Found {
             .claim
             .as_ref()
             .map(|claim| format!("generation {}, ", claim.generation));
-        format!("{}{protected}{since}{why}", generation.unwrap_or_default())
+        let divergences = match self.published.divergences {
+            0 => String::new(),
+            1 => "; 1 divergence".to_owned(),
+            count => format!("; {count} divergences"),
+        };
+        format!(
+            "{}{protected}{since}{why}{divergences}",
+            generation.unwrap_or_default()
+        )
     }
 
     fn line(&self) -> String {
@@ -406,6 +415,7 @@ mod tests {
             protected: true,
             since_unix_s: 1_700_000_000,
             why_not: None,
+            divergences: 2,
             sides: vec![
                 Side::of(&fake::party(1), "primary"),
                 Side {
@@ -430,11 +440,14 @@ mod tests {
             (&json["protected"], &json["why_not"]),
             (&json!(true), &Value::Null)
         );
-        assert_eq!(json["sides"][1]["lag_ms"], 3);
+        assert_eq!(
+            (&json["sides"][1]["lag_ms"], &json["divergences"]),
+            (&json!(3), &json!(2))
+        );
         assert_eq!(json["sides"][1]["gone"], false);
         assert_eq!(
             text,
-            "web: generation 2, protected since 2023-11-14T22:13:20Z\n  \
+            "web: generation 2, protected since 2023-11-14T22:13:20Z; 2 divergences\n  \
              primary: host example, process 1, unix:/run/1\n  \
              backup: host example, process 2, unix:/run/2, 3 ms behind\n"
         );

@@ -7,6 +7,8 @@
 //!                                                                    backup:  looks for its primary
 //! ```
 
+use super::diverging::Diverging;
+use super::driver::Over;
 use super::holding::Holding;
 use super::identity::{Identity, Wish};
 use super::joinable::joinable;
@@ -50,6 +52,15 @@ impl Side {
             Self::Primary => "primary",
             Self::Backup => "backup",
             Self::Replica { .. } => "replica",
+        }
+    }
+
+    /// True where the store says whom it joins: then it can join again.
+    fn finds_its_holder(self, settings: &PairSettings) -> bool {
+        match self {
+            Self::Primary => false,
+            Self::Backup => settings.address.is_none(),
+            Self::Replica { .. } => true,
         }
     }
 }
@@ -140,15 +151,23 @@ pub async fn begin(
         welcoming,
         pace: configuration.pair.pace,
         holding: Holding::new(identity.clone(), machine),
+        diverging: Diverging::new(side.finds_its_holder(&settings)),
     };
-    let outcome = launch.run(configuration).await;
-    if matches!(outcome, Err(RunError::NotArmed)) && is_newcomer {
-        replica::not_armed(&identity, generation).await;
-        if matches!(side, Side::Replica { .. }) {
-            return Err(replica::look_again(joining_since).await);
+    match launch.run(configuration).await {
+        Ok(Over::Ended(status)) => Ok(status),
+        Ok(Over::JoinsAgain(again)) => {
+            replica::never_takes_over(&identity, generation).await;
+            Err(replica::begin_again(again.rest, Some(again.variable())).await)
         }
+        Err(RunError::NotArmed) if is_newcomer => {
+            replica::never_takes_over(&identity, generation).await;
+            if matches!(side, Side::Replica { .. }) {
+                return Err(replica::look_again(joining_since).await);
+            }
+            Err(RunError::NotArmed)
+        }
+        Err(why) => Err(why),
     }
-    outcome
 }
 
 /// The identity of the store, and the machine's part of it.

@@ -2,10 +2,12 @@
 //! out.
 
 mod carry_out;
+mod diverged;
 mod halting;
 mod joining;
 
 use super::clock::role_ns;
+use super::diverging::Again;
 use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
 use super::last_text;
@@ -20,6 +22,7 @@ use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
 use crate::outside::propose;
 use lockstep_core::machine::MachineError;
+use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::driving::{Carrying, Hearing, Received, Standing, Turns, telling};
@@ -32,6 +35,15 @@ use lockstep_process::status::Status;
 /// write. A bound, so that they do not keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
 
+/// Outcome of a replica that did not fail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// It is at its end.
+    Ended(Status),
+    /// Its replay has differed from the log, and it joins the machine again.
+    JoinsAgain(Again),
+}
+
 /// The loop's own state.
 pub struct Driver {
     parts: Parts,
@@ -40,6 +52,7 @@ pub struct Driver {
     /// The peer has said Goodbye: it asks the storage for nothing any more.
     peer_left: bool,
     ended: Option<Ended>,
+    diverged: Option<Box<Divergence>>,
     halted: Option<Halt>,
     actions: Vec<Action<Carried, Payload>>,
     carrying: Carrying,
@@ -62,6 +75,7 @@ impl Driver {
             standing,
             peer_left: false,
             ended: None,
+            diverged: None,
             halted: None,
             actions: Vec::new(),
             carrying: Carrying::default(),
@@ -76,7 +90,7 @@ impl Driver {
     ///
     /// # Errors
     /// The machine's, the network's; a divergence is one.
-    pub async fn run(mut self) -> Result<Status, RunError> {
+    pub async fn run(mut self) -> Result<Over, RunError> {
         self.step(Input::Wake)?;
         let outcome = loop {
             if let Some(halt) = self.halted.take() {
@@ -88,11 +102,6 @@ impl Driver {
             }
             self.parts.reporter.statistics();
         };
-        if let Err(RunError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) = &outcome {
-            self.parts.reporter.counters.divergences += 1;
-            let report = serde_json::json!({ "sequence": divergence.sequence.0, "part": divergence.part });
-            self.parts.reporter.event("diverged", report);
-        }
         last_text::written(&mut self.parts.signals).await;
         self.parts.reporter.summary();
         outcome
@@ -103,7 +112,7 @@ impl Driver {
             wake_at_ns: self.wake_at_ns,
             connected: self.standing.connected,
             closing: self.standing.closing,
-            runs: self.ended.is_none(),
+            runs: self.ended.is_none() && self.diverged.is_none(),
         };
         happened::next(Sources::of(&mut self.parts), waits, &mut self.turns).await
     }
@@ -258,7 +267,12 @@ impl Driver {
     }
 
     fn machine_ended(&mut self, outcome: Result<Ended, RunError>) -> Result<(), RunError> {
-        let ended = outcome?;
+        let ended = match outcome {
+            Err(RunError::Machine(MachineError::Door(DoorError::Diverged(divergence)))) => {
+                return self.replay_diverged(divergence);
+            }
+            outcome => outcome?,
+        };
         let reason = ended.reason.clone();
         self.ended = Some(ended);
         telling::ended(self, Input::GuestEnded { reason })

@@ -7,13 +7,17 @@ use crate::machine::transfer::Shown;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::Generation;
-use lockstep_shared_disk::{MachineId, Party};
+use lockstep_shared_disk::{Line, MachineId, Party};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// A replica that is to end within a second gives the record of the machine's end this much of it.
 const RECORD_LIMIT: Duration = Duration::from_millis(300);
+
+/// A store that is slower does not say what the holder before has counted: this side has to give
+/// signs of life.
+const BEFORE_LIMIT: Duration = Duration::from_secs(1);
 
 /// Pause between two questions to the store who the other side is.
 const ASK_PAUSE: Duration = Duration::from_secs(1);
@@ -30,6 +34,8 @@ pub struct Holding {
     asked_at: Option<Instant>,
     /// Reason why no newcomer can connect.
     deaf: Option<String>,
+    /// Why the last backup has left, where its replay has diverged, until another one is there.
+    diverged: Option<String>,
 }
 
 struct Held {
@@ -57,6 +63,7 @@ impl Holding {
             other: watch::Sender::new(None),
             asked_at: None,
             deaf: None,
+            diverged: None,
         }
     }
 
@@ -101,9 +108,44 @@ impl Holding {
         &self.identity
     }
 
+    /// The replay of the other side has differed from the log in `part`. `again`: it joins again.
+    /// Gives how often that was so with this machine.
+    pub fn diverged(&mut self, part: &Line, again: bool) -> u64 {
+        self.diverged = Some(if again {
+            format!("the last one's replay differed from the log in its {part}, and it joins again")
+        } else {
+            format!("the last one's replay differed from the log in its {part}, and it does not join again")
+        });
+        self.published.send_modify(|published| published.divergences += 1);
+        self.published.borrow().divergences
+    }
+
+    /// This side has won `generation`, and holds it from now on. It goes on with what the holder
+    /// before it has counted.
+    pub fn take_over(&mut self, generation: Generation) {
+        let before = self.held.is_none().then(|| generation.0.checked_sub(1)).flatten();
+        let (identity, published) = (self.identity.clone(), self.published.clone());
+        self.hold_after(generation, async move {
+            let Some(before) = before else { return };
+            let seen = identity.machine().seen(Generation(before));
+            let Ok(Ok(Some(seen))) = timeout(BEFORE_LIMIT, seen).await else {
+                return;
+            };
+            let counted = Published::from_json(seen.status())
+                .unwrap_or_default()
+                .divergences;
+            published.send_modify(|published| published.divergences += counted);
+        });
+    }
+
     /// This side holds `generation` from now on.
     pub fn hold(&mut self, generation: Generation) {
-        let seen = self.identity.keep_seen(generation, self.published.subscribe());
+        self.hold_after(generation, async {});
+    }
+
+    fn hold_after(&mut self, generation: Generation, first: impl Future<Output = ()> + Send + 'static) {
+        let published = self.published.subscribe();
+        let seen = self.identity.keep_seen(first, generation, published);
         let (watching, later) = self.identity.watch(generation, SECOND);
         self.held = Some(Held {
             generation,
@@ -147,9 +189,12 @@ impl Holding {
         });
         let sides = std::iter::once(Side::of(self.identity.party(), "primary")).chain(other);
         let (sides, now_unix_s): (Vec<_>, _) = (sides.collect(), process::now_unix_s());
-        let why_not = match (sent, &self.deaf) {
-            (Some(sent), _) => receiving(sent),
-            (None, Some(why)) if protection == Protection::Alone => format!("no backup can join: {why}"),
+        self.diverged.take_if(|_| protected);
+        let alone = why_not(Protection::Alone);
+        let why_not = match (sent, &self.deaf, &self.diverged) {
+            (Some(sent), ..) => receiving(sent),
+            (None, Some(why), _) if protection == Protection::Alone => format!("no backup can join: {why}"),
+            (None, None, Some(why)) if protection == Protection::Alone => format!("{alone}: {why}"),
             _ => why_not(protection).to_owned(),
         };
         self.published.send_modify(|published| {

@@ -1,8 +1,9 @@
 //! Starts the machine and the replica loop of a side that has what it begins with.
 
 use super::asking::Asking;
+use super::diverging::Diverging;
 use super::door::CpuSide;
-use super::driver::Driver;
+use super::driver::{Driver, Over};
 use super::feed;
 use super::holding::Holding;
 use super::journal::{self, Shared};
@@ -87,6 +88,8 @@ pub struct Launch {
     pub pace: Pace,
     /// The machine in the store.
     pub holding: Holding,
+    /// Divergences of this side.
+    pub diverging: Diverging,
 }
 
 impl Launch {
@@ -94,7 +97,7 @@ impl Launch {
     ///
     /// # Errors
     /// [`RunError`].
-    pub async fn run(mut self, configuration: &Configuration) -> Result<Status, RunError> {
+    pub async fn run(mut self, configuration: &Configuration) -> Result<Over, RunError> {
         let Live {
             mut outlets,
             arrivals,
@@ -160,7 +163,7 @@ impl Launch {
             Side::Backup(connection) => {
                 let recording = self.holding.identity().record(config.generation);
                 if unless_stopped(recording, &mut self.signals).await?.is_none() {
-                    return Ok(Status::Success);
+                    return Ok(Over::Ended(Status::Success));
                 }
                 (
                     Replica::backup(config, now_ns()),
@@ -178,7 +181,7 @@ impl Launch {
                 pass(Step::Stands);
                 let recording = self.holding.identity().record(config.generation);
                 if unless_stopped(recording, &mut self.signals).await?.is_none() {
-                    return Ok(Status::Success);
+                    return Ok(Over::Ended(Status::Success));
                 }
                 if let Err(why) = loaded(&mut connection).await {
                     self.reporter.event("not_armed", json!({}));
@@ -229,6 +232,7 @@ impl Launch {
             pace: self.pace,
             holding,
             peer,
+            diverging: self.diverging,
         };
         Driver::new(parts, standing).run().await
     }

@@ -9,6 +9,7 @@
 
 pub mod asking;
 pub mod begin;
+pub mod diverging;
 pub mod door;
 pub mod driver;
 pub mod feed;

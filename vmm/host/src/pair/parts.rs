@@ -1,6 +1,7 @@
 //! Everything that a replica loop works with.
 
 use super::asking::Asking;
+use super::diverging::Diverging;
 use super::feed::Items;
 use super::holding::Holding;
 use super::journal::Shared;
@@ -75,4 +76,6 @@ pub struct Parts {
     pub holding: Holding,
     /// Address that the other side is connected from.
     pub peer: Option<String>,
+    /// Divergences of this side.
+    pub diverging: Diverging,
 }

@@ -293,7 +293,7 @@ async fn wait(
 }
 
 /// This side was recorded as a newcomer, and will never take over.
-pub(super) async fn not_armed(identity: &Identity, generation: Generation) {
+pub(super) async fn never_takes_over(identity: &Identity, generation: Generation) {
     pass(Step::BeforeForget);
     let forgotten = identity.machine().remove_backup(generation, identity.party().id);
     let forgotten = tokio::time::timeout(FORGET_LIMIT, forgotten).await;
@@ -310,13 +310,18 @@ fn rest_after(joining: Duration) -> Duration {
     joining.clamp(AGAIN_PAUSE_MIN, AGAIN_PAUSE_MAX)
 }
 
-/// Begins this program again, with its arguments: what was received is of no use, and the store
-/// says what to do. Comes back only with an error.
+/// Begins this program again after a newcomer was lost.
 ///
 /// It rests before that as long as it has been joining, `since`, so that a newcomer that is too slow
-/// burdens its holder for half of the time at most. A new machine is wanted once: not again.
+/// burdens its holder for half of the time at most.
 pub(super) async fn look_again(since: Instant) -> RunError {
-    let pause = rest_after(since.elapsed());
+    begin_again(rest_after(since.elapsed()), None).await
+}
+
+/// Begins this program again after a rest, with its arguments, and with a `variable` in its
+/// environment: what was received is of no use, and the store says what to do. Comes back only with
+/// an error. A new machine is wanted once: not again.
+pub(super) async fn begin_again(pause: Duration, variable: Option<(&str, &str)>) -> RunError {
     tracing::info!(
         pause_ms = pause.as_millis() as u64,
         "looking into the shared directory again"
@@ -328,7 +333,9 @@ pub(super) async fn look_again(since: Instant) -> RunError {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
     let arguments = arguments.filter(|argument| argument != "--afresh");
-    let why = Command::new("/proc/self/exe").arg0(name).args(arguments).exec();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0(name).args(arguments).envs(variable);
+    let why = command.exec();
     RunError::other("this program cannot be started again")(why)
 }
 

@@ -32,8 +32,10 @@ pub struct Counters {
     pub log_bytes: u64,
     /// Outputs released.
     pub outputs: u64,
-    /// Divergences found.
+    /// Divergences found here.
     pub divergences: u64,
+    /// Divergences that the other sides have reported to this one.
+    pub peer_divergences: u64,
     /// Time that outputs waited, in microseconds.
     pub held_us: Histogram<u64>,
     /// Time by which the backup was behind, in microseconds, sampled.
@@ -64,6 +66,7 @@ impl Counters {
             log_bytes: 0,
             outputs: 0,
             divergences: 0,
+            peer_divergences: 0,
             held_us: histogram()?,
             lag_us: histogram()?,
             round_trip_us: histogram()?,
@@ -78,6 +81,7 @@ impl Counters {
             "log_bytes": self.log_bytes,
             "outputs": self.outputs,
             "divergences": self.divergences,
+            "peer_divergences": self.peer_divergences,
             "held_us_p50": self.held_us.value_at_quantile(0.5),
             "held_us_p99": self.held_us.value_at_quantile(0.99),
             "lag_us_p50": self.lag_us.value_at_quantile(0.5),

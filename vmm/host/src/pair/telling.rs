@@ -3,6 +3,7 @@
 use super::report::Reporter;
 use super::{flowing, witness};
 use lockstep_core::replica::role::{Cause, Report};
+use lockstep_shared_disk::Line;
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -160,6 +161,19 @@ fn cause_text(cause: &Cause) -> String {
         }
         Cause::TooSlow { lag_ns } => format!("it does not catch up: it is {} ms behind", lag_ns / 1_000_000),
         Cause::Here { why } => why.clone(),
+        Cause::Diverged {
+            sequence,
+            part,
+            again,
+        } => {
+            let next = if *again {
+                "it joins again"
+            } else {
+                "it does not join again"
+            };
+            let (sequence, part) = (sequence.0, Line::shortened(part));
+            format!("its replay differs from the log at entry {sequence} in its {part}; {next}")
+        }
         Cause::Left { reason } => format!("it said goodbye: {reason}"),
     }
 }

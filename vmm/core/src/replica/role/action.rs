@@ -18,6 +18,12 @@ pub enum Halt {
     Stopped,
     /// It lost the side that it was about to join before it was armed, and may not claim.
     NotArmed,
+    /// Its replay differs from the log. Exit status 40, where it does not join again.
+    Diverged {
+        /// It is to join again: it wants to, it has asked the store for nothing, and the log goes
+        /// on.
+        again: bool,
+    },
 }
 
 /// An action that a replica wants carried out. Actions are carried out in order.

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use lockstep_logging_channel::Sequence;
-use lockstep_logging_channel::message::{Acknowledge, Armed, Goodbye, Heartbeat, Message};
+use lockstep_logging_channel::message::{Acknowledge, Armed, Diverged, Goodbye, Heartbeat, Message};
 
 use super::claiming::{Claiming, Side};
 use super::going_live::Stored;
@@ -156,6 +156,21 @@ impl Backup {
                 }
                 turn.halt(Halt::Stopped)
             }
+            Input::Diverged {
+                sequence,
+                part,
+                again,
+            } => {
+                let again = again && !self.stored.ends;
+                if !self.broken {
+                    turn.send(Message::Diverged(Diverged {
+                        sequence,
+                        part,
+                        again,
+                    }));
+                }
+                turn.halt(Halt::Diverged { again })
+            }
             Input::Appended { .. } | Input::Ran { .. } | Input::LiveAt { .. } => {
                 defect("a live guest on a backup")
             }
@@ -223,7 +238,7 @@ impl Backup {
             Message::Heartbeat(heartbeat) => return self.heartbeat(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => return self.part(turn, Some(Cause::Left { reason })),
             Message::Armed(armed) => return self.arm(turn, armed),
-            Message::Acknowledge(_) | Message::Loaded => "what only a backup says",
+            Message::Acknowledge(_) | Message::Loaded | Message::Diverged(_) => "what only a backup says",
             Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refused(_)

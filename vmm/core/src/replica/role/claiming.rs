@@ -96,6 +96,7 @@ impl Claiming {
             }
             Input::Wake | Input::Claimed { .. } if mutant::is(Mutant::SkipTestAndSet) => self.won(turn),
             Input::StopRequested => turn.halt(Halt::Stopped),
+            Input::Diverged { .. } => turn.halt(Halt::Diverged { again: false }),
             Input::GuestEnded { reason } => {
                 turn.core.ended = Some(reason);
                 None

@@ -15,6 +15,7 @@ pub(super) fn take<E, O>(turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<
     match input {
         Input::GuestEnded { reason } => turn.halt(Halt::Ended { reason }),
         Input::StopRequested => turn.halt(Halt::Stopped),
+        Input::Diverged { .. } => turn.halt(Halt::Diverged { again: false }),
         _ => None,
     }
 }

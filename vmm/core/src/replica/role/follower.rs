@@ -2,7 +2,7 @@
 //! is certain that it does not act.
 
 use lockstep_logging_channel::Sequence;
-use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat, Message};
+use lockstep_logging_channel::message::{Acknowledge, Diverged, Goodbye, Heartbeat, Message};
 
 use super::flow::Flow;
 use super::link::Link;
@@ -111,6 +111,15 @@ impl<E> Follower<E> {
             Message::Acknowledge(acknowledge) => self.acknowledge(turn, acknowledge),
             Message::Heartbeat(heartbeat) => self.extend_lease(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => Err(Cause::Left { reason }),
+            Message::Diverged(Diverged {
+                sequence,
+                part,
+                again,
+            }) => Err(Cause::Diverged {
+                sequence,
+                part,
+                again,
+            }),
             Message::Hello(_)
             | Message::Welcome(_)
             | Message::Refused(_)

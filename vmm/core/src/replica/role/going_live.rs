@@ -81,6 +81,7 @@ impl GoingLive {
             }
             Input::GuestEnded { reason } => turn.halt(Halt::Ended { reason }),
             Input::StopRequested => turn.halt(Halt::Stopped),
+            Input::Diverged { .. } => turn.halt(Halt::Diverged { again: false }),
             Input::Appended { .. } | Input::Ran { .. } => defect("new entries before going live"),
             _ => None,
         }

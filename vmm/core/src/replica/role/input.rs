@@ -135,6 +135,15 @@ pub enum Input<E, O> {
         /// Reason of the end.
         reason: EndReason,
     },
+    /// The replay differs from the log, and does not go on.
+    Diverged {
+        /// The log's entry that was not met.
+        sequence: Sequence,
+        /// The part of the state that differs.
+        part: String,
+        /// This side joins again, if it may.
+        again: bool,
+    },
     /// A witness has answered: clients that reach it can reach this side.
     Witnessed {
         /// Which, from 0.

@@ -25,6 +25,7 @@
 //!   Protecting                                              Following
 //!
 //!   a later generation exists: any state ---> Halted(Fenced)
+//!   the replay differs from the log: any state that replays ---> Halted(Diverged); the peer is told, and goes on alone
 //!   guest ends: Protecting, until the end entry is acknowledged ---> Halted(Ended)
 //!               Following -- Goodbye, all outputs left --> Finishing -- replay is at the end --> Halted(Ended)
 //!   stop asked: any state ---> Halted(Stopped); the peer is told, and goes on alone

@@ -66,7 +66,9 @@ impl<E> Primary<E> {
             }
             Input::GuestEnded { reason } => turn.core.ended = Some(reason),
             Input::StopRequested => return self.leave(turn, "asked to stop", Halt::Stopped),
-            Input::Replayed { .. } | Input::LiveAt { .. } => defect("a replay on a primary"),
+            Input::Replayed { .. } | Input::LiveAt { .. } | Input::Diverged { .. } => {
+                defect("a replay on a primary")
+            }
         }
         self.backup.send_entries(turn);
         self.release(turn);

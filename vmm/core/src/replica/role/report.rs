@@ -27,6 +27,15 @@ pub enum Cause {
         /// The reason it gave.
         reason: String,
     },
+    /// Its replay differs from the log.
+    Diverged {
+        /// The log's entry that it did not meet.
+        sequence: Sequence,
+        /// The part of the state that differs, in its words.
+        part: String,
+        /// It joins again, after a rest.
+        again: bool,
+    },
     /// The log that is kept for it has become too long.
     LogTooLong {
         /// Length of the log.

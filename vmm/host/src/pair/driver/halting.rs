@@ -1,6 +1,6 @@
 //! The end of a replica.
 
-use super::Driver;
+use super::{Driver, Over};
 use crate::error::RunError;
 use crate::live::Order;
 use crate::outside::conclude;
@@ -26,7 +26,7 @@ impl Driver {
     ///
     /// # Errors
     /// [`DoorError::Fenced`].
-    pub(super) async fn halt(&mut self, halt: Halt) -> Result<Status, RunError> {
+    pub(super) async fn halt(&mut self, halt: Halt) -> Result<Over, RunError> {
         // The last messages are still to be sent, if the peer takes them.
         let (_, mut writing) = self.parts.link.halves();
         if self.standing.connected {
@@ -39,7 +39,7 @@ impl Driver {
         };
         self.parts.control.give(order);
         self.parts.from_cpu.close();
-        if self.ended.is_none() {
+        if self.ended.is_none() && self.diverged.is_none() {
             let _ = timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
         let mut generation = self.parts.replica.generation();
@@ -61,16 +61,17 @@ impl Driver {
                 self.parts.reporter.event("not_armed", serde_json::json!({}));
                 Err(RunError::NotArmed)
             }
+            Halt::Diverged { again } => self.left_diverged(again).await,
             Halt::Stopped => {
                 self.parts.reporter.event("stopped", serde_json::json!({}));
-                Ok(Status::Success)
+                Ok(Over::Ended(Status::Success))
             }
             Halt::Ended { reason } => {
                 self.parts
                     .reporter
                     .event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
                 let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
-                Ok(conclude(&Ended { reason, point }))
+                Ok(Over::Ended(conclude(&Ended { reason, point })))
             }
         }
     }

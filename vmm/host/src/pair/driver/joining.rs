@@ -13,9 +13,10 @@ use crate::pair::newcomers::{Arrival, Place};
 use crate::pair::sending::{Lost, Newcomer, Sending};
 use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::driving::telling;
-use lockstep_core::replica::role::{Input, Report};
+use lockstep_core::replica::role::{Cause, Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
+use lockstep_shared_disk::Line;
 use serde_json::json;
 use std::time::Duration;
 
@@ -112,11 +113,14 @@ impl Driver {
 
     /// Does what follows from a report for the reception and for the transfer to a newcomer.
     pub(super) fn reported(&mut self, report: &Report) {
+        if let Report::Noticed { cause } | Report::NewcomerLost { cause } = report {
+            self.other_diverged(cause);
+        }
         self.publish();
         match report {
             Report::Won { generation } => {
                 // From now on it is this side that others look for.
-                self.parts.holding.hold(*generation);
+                self.parts.holding.take_over(*generation);
             }
             Report::Solo { generation } | Report::Live { generation, .. } => {
                 self.parts.peer = None;
@@ -137,6 +141,24 @@ impl Driver {
             }
             _ => {}
         }
+    }
+
+    fn other_diverged(&mut self, cause: &Cause) {
+        let Cause::Diverged {
+            sequence,
+            part,
+            again,
+        } = cause
+        else {
+            return;
+        };
+        let parts = &mut self.parts;
+        let part = Line::shortened(part);
+        let count = parts.holding.diverged(&part, *again);
+        parts.reporter.counters.peer_divergences += 1;
+        tracing::warn!(count, "a replay of this machine has diverged");
+        let fields = json!({ "sequence": sequence.0, "part": part.as_str(), "again": again, "count": count });
+        parts.reporter.event("peer_diverged", fields);
     }
 
     fn forget_newcomer(&mut self) {

@@ -222,9 +222,15 @@ impl Identity {
         }
     }
 
-    /// Gives a sign of life in `generation` every second, with what is published at that time.
+    /// Gives a sign of life in `generation` every second, with what is published at that time. The
+    /// first one removes those of earlier generations: `first` is done before.
     #[must_use]
-    pub fn keep_seen(&self, generation: Generation, published: watch::Receiver<Published>) -> Kept {
+    pub fn keep_seen(
+        &self,
+        first: impl Future<Output = ()> + Send + 'static,
+        generation: Generation,
+        published: watch::Receiver<Published>,
+    ) -> Kept {
         let (machine, id, mut counter) = (self.machine.clone(), self.party.id, 0);
         let mut told: Option<Instant> = None;
         let ask = move || {
@@ -245,7 +251,10 @@ impl Identity {
             }
             ControlFlow::Continue(())
         };
-        Kept(tokio::spawn(repeat::repeat(SECOND, ask, answered)))
+        Kept(tokio::spawn(async move {
+            first.await;
+            repeat::repeat(SECOND, ask, answered).await;
+        }))
     }
 
     /// Looks every `interval` for a generation later than `generation`, and sends the first that it

@@ -14,6 +14,9 @@ pub struct Published {
     /// Reason why the machine is not protected.
     #[serde(default)]
     pub why_not: Option<String>,
+    /// Number of times that a replay of the machine has differed from its log.
+    #[serde(default)]
+    pub divergences: u64,
     /// Those that take part: the holder, and whoever joins or follows it.
     #[serde(default)]
     pub sides: Vec<Side>,

@@ -49,7 +49,7 @@ async fn afresh_is_refused_beside_a_holder_that_gives_signs_and_not_later() {
     let store = FakeStore::default();
     let (first, _claim) = begun_holder(&store).await;
     let (_published, receiver) = watch::channel(Published::default());
-    let kept = first.keep_seen(FIRST, receiver);
+    let kept = first.keep_seen(async {}, FIRST, receiver);
     let second = identity(&store).await;
     let error = second.start(AFRESH).begin().await.unwrap_err().to_string();
     assert!(error.contains("afresh") && error.contains("is alive"), "{error}");
@@ -63,7 +63,7 @@ async fn what_is_published_is_seen() {
     let store = FakeStore::default();
     let (first, _claim) = begun_holder(&store).await;
     let (publish, receiver) = watch::channel(Published::default());
-    let _kept = first.keep_seen(FIRST, receiver);
+    let _kept = first.keep_seen(async {}, FIRST, receiver);
     publish.send_modify(|published| published.protected = true);
     sleep(Duration::from_millis(2_500)).await;
     let seen = first.machine().seen(FIRST).await.unwrap().unwrap();

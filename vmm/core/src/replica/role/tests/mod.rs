@@ -4,6 +4,7 @@
 mod backup;
 mod channel;
 mod claiming;
+mod diverging;
 mod joining;
 mod kept;
 mod newcomer;
