@@ -161,6 +161,32 @@ fn the_address_of_a_pair_is_refused_to_a_stranger_and_the_pair_keeps_it() {
     assert_eq!(pair.client().call(&["GET", "owner"]), Reply::bulk("pair"));
 }
 
+#[test]
+fn a_machine_whose_guest_has_the_ip_address_of_another_is_told_what_to_change() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let scratch = Scratch::new();
+    let switch = Switch::start_quiet(&scratch);
+    let shared = scratch.directory("shared");
+    let side = |name: &str, mac: &str| {
+        let mut command = lockstep();
+        command.arg("replica").arg(Guest::KeyValue.image());
+        command.args(["--name", name, "--mac", mac, "--memory-mib=32"]);
+        command.arg("--shared-directory").arg(&shared);
+        Process::start(name, command.arg("--network").arg(switch.attachment()))
+    };
+    let _first = side("first", "52:54:00:4c:53:01");
+    assert_eq!(
+        Client::connect(switch.client_address()).call(&["SET", "first", "1"]),
+        Reply::ok()
+    );
+    // No client has anything to do with the second.
+    let second = side("second", "52:54:00:4c:53:02");
+    let advice = "another pair has the address 10.0.2.15: frames that claim it are refused; give each guest an \
+                  address of its own (guests of this project: --command-line ip=ADDRESS)";
+    wait_for_stderr(&second, advice);
+    wait_for_stderr(&switch.process, advice);
+}
+
 /// Resident memory of a process, in KiB.
 fn resident_kib(process: &Process) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", process.id())).unwrap();

@@ -304,12 +304,15 @@ impl fmt::Display for Refusal {
             let [a, b, c, d, e, f] = self.mac;
             write!(
                 formatter,
-                "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}: frames from it are refused; give each pair a --mac of its own"
+                "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}: frames from it are refused; give each \
+                 pair a --mac of its own, and its guest an IP address of its own (guests of this project: \
+                 --command-line ip=ADDRESS)"
             )
         } else {
             write!(
                 formatter,
-                "{}: frames that claim it are refused; give each guest an address of its own",
+                "{}: frames that claim it are refused; give each guest an address of its own (guests of this \
+                 project: --command-line ip=ADDRESS)",
                 self.ip
             )
         }

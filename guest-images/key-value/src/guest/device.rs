@@ -3,12 +3,42 @@
 use lockstep_guest_runtime::network::{FRAME_BYTES_MAX, Network, Receiver, Transmitter};
 use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetFrame, EthernetProtocol, IpProtocol, Ipv4Packet, TcpPacket};
+use smoltcp::wire::{
+    ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
+    IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket,
+};
+
+/// The shortest Ethernet frame, without its check sequence.
+const SHORTEST_FRAME_BYTES: usize = 60;
 
 /// The started device.
 pub struct Device(pub Network);
 
 impl Device {
+    /// Says to everybody that `address` is in use here: an ARP announcement (RFC 5227, section 2.3). Who has the same
+    /// address, or watches over addresses, knows it from the start.
+    pub fn announce(&mut self, address: Ipv4Address) {
+        let own = EthernetAddress(self.0.mac());
+        let header = EthernetRepr {
+            src_addr: own,
+            dst_addr: EthernetAddress::BROADCAST,
+            ethertype: EthernetProtocol::Arp,
+        };
+        let packet = ArpRepr::EthernetIpv4 {
+            operation: ArpOperation::Request,
+            source_hardware_addr: own,
+            source_protocol_addr: address,
+            target_hardware_addr: EthernetAddress([0; 6]),
+            target_protocol_addr: address,
+        };
+        self.0.transmitter.send(SHORTEST_FRAME_BYTES, |bytes| {
+            bytes.fill(0);
+            let mut frame = EthernetFrame::new_unchecked(bytes);
+            header.emit(&mut frame);
+            packet.emit(&mut ArpPacket::new_unchecked(frame.payload_mut()));
+        });
+    }
+
     /// Whether the next frame asks for a connection to `port`.
     pub fn next_opens(&self, port: u16) -> bool {
         self.0

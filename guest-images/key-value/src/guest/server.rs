@@ -60,6 +60,7 @@ impl Server {
             .then(|| Writer::new(options.write_mib, options.write_pages, clock::page_ns()));
         let division = Division::of_heap(options, writer.as_ref().map_or(0, Writer::bytes));
         interrupts::open(bit(NETWORK_LINE) | bit(TIMER_LINE));
+        device.announce(options.address.address());
         Ok(Self {
             device,
             interface,
