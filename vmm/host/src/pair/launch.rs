@@ -260,10 +260,8 @@ fn tell(beginning: &Beginning, reporter: &mut Reporter) {
             tracing::warn!("the machine runs, and is not protected: no backup is there yet");
             reporter.event("alone", json!({}));
         }
-        Beginning::Newcomer(connection, _) => {
-            tracing::info!("joining {}: not its backup yet", connection.peer());
-            reporter.event("joining", json!({}));
-        }
+        // Its lines are that it joins, and that all of the machine is here.
+        Beginning::Newcomer(..) => reporter.event("joining", json!({})),
     }
 }
 

@@ -166,7 +166,12 @@ impl Meeting<'_> {
             beginning: from,
         } = found;
         let beginning = if from.saved_state {
-            tracing::info!(generation = from.generation.0, "joining the machine that runs");
+            tracing::info!(
+                generation = from.generation.0,
+                "joining the machine {}, which runs at {}: not its backup yet",
+                self.identity.name(),
+                connection.peer()
+            );
             let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
             launch::Beginning::Newcomer(connection, Box::new(received))
         } else {

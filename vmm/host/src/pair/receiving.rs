@@ -101,7 +101,10 @@ impl<'a> Progress<'a> {
     }
 
     fn done(&mut self) {
-        tracing::info!("{}; all of it is here", self.line());
+        tracing::info!(
+            "{}; all of it is here, and this side replays what it has missed",
+            self.line()
+        );
         self.report("received");
     }
 

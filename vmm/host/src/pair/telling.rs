@@ -85,7 +85,10 @@ impl Reporter {
                 self.event("live", json!({ "generation": generation.0, "exits": exits }));
             }
             Report::Solo { generation } => {
-                tracing::info!(generation = generation.0, "going on without a backup");
+                tracing::warn!(
+                    generation = generation.0,
+                    "the machine runs on, and is not protected: going on without a backup"
+                );
                 self.event("solo", json!({ "generation": generation.0 }));
             }
         }
