@@ -36,6 +36,14 @@ pub enum StoreError {
         /// The defect in it.
         detail: &'static str,
     },
+    /// The name of a machine is that of something else in the store's place.
+    #[error("{} is {what}, which is not a machine: the name is taken", path.display())]
+    Taken {
+        /// Its path.
+        path: PathBuf,
+        /// Its kind.
+        what: &'static str,
+    },
     /// A file of the store is of another version of its format.
     #[error(
         "shared storage: {} was written by {} Lockstep (version {found} of its format, this one reads {known})",
@@ -60,7 +68,7 @@ impl StoreError {
         match self {
             Self::Unreachable { .. } => true,
             Self::Unusable { source, .. } => source.kind() == std::io::ErrorKind::NotFound,
-            Self::Damaged { .. } | Self::Version { .. } => false,
+            Self::Damaged { .. } | Self::Taken { .. } | Self::Version { .. } => false,
         }
     }
 }
@@ -72,7 +80,7 @@ impl StoreError {
             Self::Unreachable { source, .. } | Self::Unusable { source, .. } => {
                 source.kind() == ErrorKind::NotFound
             }
-            Self::Damaged { .. } | Self::Version { .. } => false,
+            Self::Damaged { .. } | Self::Taken { .. } | Self::Version { .. } => false,
         }
     }
 }

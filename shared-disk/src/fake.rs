@@ -23,7 +23,7 @@ struct Content {
     in_steps: bool,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Remembered {
     claims: BTreeMap<Generation, Claim>,
     seen: BTreeMap<Generation, Seen>,
@@ -119,6 +119,13 @@ impl Store for FakeStore {
         })
     }
 
+    fn expect(&self, name: &MachineName) -> Arc<dyn MachineStore> {
+        Arc::new(FakeMachine {
+            store: self.clone(),
+            name: name.clone(),
+        })
+    }
+
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
         let machine = FakeMachine {
             store: self.clone(),
@@ -147,8 +154,18 @@ impl FakeMachine {
 
     fn ask<T: Send + 'static>(&self, work: impl FnOnce(&mut Remembered) -> T + Send + 'static) -> Asked<T> {
         let name = self.name.clone();
-        self.store
-            .answer(move |content| Ok(work(remembered(content, &name))))
+        self.store.answer(move |content| {
+            if content.machines.contains_key(&name) {
+                return Ok(work(remembered(content, &name)));
+            }
+            let mut fresh = Remembered::default();
+            let answer = work(&mut fresh);
+            // Reading makes nothing.
+            if fresh != Remembered::default() {
+                content.machines.insert(name, fresh);
+            }
+            Ok(answer)
+        })
     }
 }
 
@@ -177,6 +194,10 @@ impl MachineStore for FakeMachine {
     }
 
     fn prepare(&self, _: &Claim) -> Asked<()> {
+        self.ask(|_| ())
+    }
+
+    fn forget_prepared(&self, _: [u8; 16]) -> Asked<()> {
         self.ask(|_| ())
     }
 

@@ -34,6 +34,9 @@ use crate::StoreError;
 /// ones; a sighting a status of 3,072 and four short lines.
 pub(crate) const CONTENT_BYTES_MAX: u64 = 4096;
 
+/// Mark of a temporary file that is whole and synced.
+const PREPARED: &str = "prepared-";
+
 /// Names tried for a temporary file: one for each earlier process of the same number that died on
 /// the way.
 const TEMPORARY_NAMES_MAX: u32 = 1000;
@@ -134,7 +137,13 @@ fn link(from: &Path, path: &Path, probe: Probe<'_>) -> Result<(), StoreError> {
 }
 
 fn prepared_path(directory: &Path, name: &str, owner: &str) -> PathBuf {
-    directory.join(format!("{}prepared-{owner}", temporary_prefix(name)))
+    directory.join(format!("{}{PREPARED}{owner}", temporary_prefix(name)))
+}
+
+/// The name, and the owner, for which a file called `file` was prepared.
+pub(crate) fn prepared_for(file: &str) -> Option<(&str, &str)> {
+    let (name, owner) = file.strip_prefix('.')?.split_once('.')?;
+    Some((name, owner.strip_prefix(PREPARED)?))
 }
 
 pub(crate) fn exists(path: &Path) -> Result<bool, StoreError> {

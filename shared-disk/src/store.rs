@@ -32,6 +32,10 @@ pub trait Store: Send + Sync {
     /// Does there what a claim does, so that a store that cannot take claims is refused now.
     fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>>;
 
+    /// The machine's part of the store, whether it is there or not: until somebody has opened it, it
+    /// reads as one that nobody has claimed, and cannot be written. For a side that only joins.
+    fn expect(&self, name: &MachineName) -> Arc<dyn MachineStore>;
+
     /// The machine's part of the store, if it is there. Changes nothing.
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>>;
 }
@@ -50,6 +54,10 @@ pub trait MachineStore: Send + Sync {
     /// Does beforehand what of a claim decides nothing, so that the claim itself waits less. A
     /// claim that was not prepared does it all.
     fn prepare(&self, claim: &Claim) -> Asked<()>;
+
+    /// Forgets what `party` has prepared: it ends. So it does with what anybody has prepared for a
+    /// generation that is claimed.
+    fn forget_prepared(&self, party: [u8; 16]) -> Asked<()>;
 
     /// The claim of the newest generation.
     fn newest(&self) -> Asked<Option<Claim>>;

@@ -176,6 +176,25 @@ async fn looking_makes_nothing_and_opening_does() {
 }
 
 #[tokio::test]
+async fn what_is_expected_is_not_made_and_is_found_once_somebody_has_opened_it() {
+    for (store, _kept) in every_store() {
+        let expected = store.expect(&name("web"));
+        assert_eq!(expected.newest().await.unwrap(), None);
+        assert_eq!(expected.backups(Generation(1)).await.unwrap(), []);
+        expected.forget_prepared([1; 16]).await.unwrap();
+        assert_eq!(store.names().await.unwrap(), []);
+        let machine = store.open(&name("web")).await.unwrap();
+        let first = claim(Generation(1), 1);
+        assert_eq!(machine.claim(&first).await.unwrap(), Verdict::Won);
+        assert_eq!(expected.newest().await.unwrap(), Some(first));
+        assert_eq!(
+            expected.claim(&claim(Generation(2), 2)).await.unwrap(),
+            Verdict::Won
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_store_keeps_its_first_identity() {
     for (store, _kept) in every_store() {
         assert_eq!(store.identity([1; 16]).await.unwrap(), [1; 16]);

@@ -16,6 +16,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use lockstep_generation::Generation;
@@ -23,7 +24,9 @@ use lockstep_generation::Generation;
 use crate::StoreError;
 use crate::claim::{Backup, Claim, Ended, Seen, Verdict};
 use crate::name::{Hex, MachineName};
-use crate::publish::{Probe, classify, exists, prepare, publish, read_bounded, replace, sync_directory};
+use crate::publish::{
+    Probe, classify, exists, prepare, prepared_for, publish, read_bounded, replace, sync_directory,
+};
 use crate::record::{Identity, NotRead, Record, decode, encode};
 
 /// Files of a machine's folder that are looked through. A machine that is taken over every minute
@@ -53,6 +56,7 @@ impl Folder {
     pub fn open(directory: &Path, name: &MachineName) -> Result<Self, StoreError> {
         refuse_missing(directory)?;
         let path = directory.join(name.as_str());
+        refuse_taken(&path)?;
         match fs::create_dir(&path) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
                 return Err(classify(&path, "create a directory", error));
@@ -72,6 +76,7 @@ impl Folder {
         let found = Self {
             path: directory.join(name.as_str()),
         };
+        refuse_taken(&found.path)?;
         if exists(&found.path.join("machine"))? {
             found.named(name).map(Some)
         } else {
@@ -119,6 +124,12 @@ impl Folder {
         decoded::<Identity>(&directory.join("identity"), &found).map(|identity| identity.0)
     }
 
+    /// The folder of `name` in `directory`, where nobody has opened it yet, is an error of what is asked.
+    pub fn missing<T>(directory: &Path, name: &MachineName) -> Result<T, StoreError> {
+        let path = directory.join(name.as_str());
+        Err(classify(&path, "look up", ErrorKind::NotFound.into()))
+    }
+
     /// Path of the folder.
     #[must_use]
     pub fn path(&self) -> &Path {
@@ -134,6 +145,25 @@ impl Folder {
     pub fn prepare(&self, claim: &Claim, probe: Probe<'_>) -> Result<(), StoreError> {
         let (name, owner) = (claim_name(claim.generation), owner(claim));
         prepare(&self.path, &name, &owner, &encode(claim), probe)
+    }
+
+    /// As [`crate::MachineStore::forget_prepared`].
+    ///
+    /// # Errors
+    /// [`StoreError`]. What cannot be removed is in nobody's way.
+    pub fn forget_prepared(&self, party: [u8; 16]) -> Result<(), StoreError> {
+        let (names, own) = (file_names(&self.path, FILES_MAX)?, Hex(&party).to_string());
+        let newest = names.iter().filter_map(|name| claim_number(name)).max();
+        for file in &names {
+            let Some((name, owner)) = prepared_for(file) else {
+                continue;
+            };
+            let decided = claim_number(name).is_some_and(|generation| Some(generation) <= newest);
+            if owner == own || decided {
+                let _ = fs::remove_file(self.path.join(file));
+            }
+        }
+        Ok(())
     }
 
     /// As [`crate::MachineStore::claim`].
@@ -300,6 +330,25 @@ impl Folder {
         let path = self.path.join(ended_name(generation));
         read_of(&path, generation, |ended: &Ended| ended.generation)
     }
+}
+
+/// The name of a machine may be that of a socket, or of a file of somebody else's.
+fn refuse_taken(path: &Path) -> Result<(), StoreError> {
+    let Ok(kind) = fs::metadata(path).map(|found| found.file_type()) else {
+        // Nothing is there, or what is asked next says what is wrong.
+        return Ok(());
+    };
+    let what = match kind {
+        kind if kind.is_dir() => return Ok(()),
+        kind if kind.is_socket() => "a socket",
+        kind if kind.is_file() => "a file",
+        kind if kind.is_fifo() => "a FIFO",
+        _ => "a device",
+    };
+    Err(StoreError::Taken {
+        path: path.to_owned(),
+        what,
+    })
 }
 
 /// While a machine runs a missing directory may come back; at the start it is a mistake.

@@ -8,7 +8,7 @@ mod folder;
 use folder::Folder;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use lockstep_generation::Generation;
 
@@ -28,7 +28,10 @@ pub struct DirectoryStore {
 
 /// A machine's folder, each question on a thread of its own.
 struct Machine {
-    folder: Arc<Folder>,
+    directory: PathBuf,
+    name: MachineName,
+    /// Empty until the folder is there; from then on nothing makes it again.
+    folder: Arc<OnceLock<Folder>>,
     absolute: Option<PathBuf>,
     observer: Observer,
 }
@@ -76,33 +79,65 @@ impl Store for DirectoryStore {
 
     fn open(&self, name: &MachineName) -> Asked<Arc<dyn MachineStore>> {
         let (name, observer) = (name.clone(), self.observer.clone());
-        self.ask(move |directory| Ok(Machine::shared(Folder::open(directory, &name)?, observer)))
+        self.ask(move |directory| {
+            let folder = Folder::open(directory, &name)?;
+            Ok(Machine::shared(directory, name, Some(folder), observer))
+        })
+    }
+
+    fn expect(&self, name: &MachineName) -> Arc<dyn MachineStore> {
+        Machine::shared(&self.directory, name.clone(), None, self.observer.clone())
     }
 
     fn find(&self, name: &MachineName) -> Asked<Option<Arc<dyn MachineStore>>> {
         let (name, observer) = (name.clone(), self.observer.clone());
         self.ask(move |directory| {
             let found = Folder::find(directory, &name)?;
-            Ok(found.map(|folder| Machine::shared(folder, observer)))
+            Ok(found.map(|folder| Machine::shared(directory, name, Some(folder), observer)))
         })
     }
 }
 
 impl Machine {
-    fn shared(folder: Folder, observer: Observer) -> Arc<dyn MachineStore> {
+    fn shared(
+        directory: &Path,
+        name: MachineName,
+        folder: Option<Folder>,
+        observer: Observer,
+    ) -> Arc<dyn MachineStore> {
+        let absolute = match &folder {
+            Some(folder) => folder.path().canonicalize(),
+            None => std::path::absolute(directory.join(name.as_str())),
+        };
         Arc::new(Self {
-            absolute: folder.path().canonicalize().ok(),
-            folder: Arc::new(folder),
+            directory: directory.to_owned(),
+            name,
+            folder: Arc::new(folder.map(OnceLock::from).unwrap_or_default()),
+            absolute: absolute.ok(),
             observer,
         })
     }
 
+    /// An answer of the folder, or `absent` where nobody has opened it; without one that is an error.
     fn ask<T: Send + 'static>(
         &self,
+        absent: Option<T>,
         question: impl FnOnce(&Folder) -> Result<T, StoreError> + Send + 'static,
     ) -> Asked<T> {
-        let folder = self.folder.clone();
-        on_a_thread(self.folder.path(), move || question(&folder))
+        let (folder, directory, name) = (self.folder.clone(), self.directory.clone(), self.name.clone());
+        on_a_thread(&self.directory, move || {
+            if folder.get().is_none()
+                && let Some(found) = Folder::find(&directory, &name)?
+            {
+                // Another question may have found it, too.
+                let _ = folder.set(found);
+            }
+            match (folder.get(), absent) {
+                (Some(folder), _) => question(folder),
+                (None, Some(absent)) => Ok(absent),
+                (None, None) => Folder::missing(&directory, &name),
+            }
+        })
     }
 }
 
@@ -113,7 +148,7 @@ impl MachineStore for Machine {
 
     fn claim(&self, claim: &Claim) -> Asked<Verdict> {
         let (claim, observer) = (claim.clone(), self.observer.clone());
-        self.ask(move |folder| {
+        self.ask(None, move |folder| {
             let mut probe = |step| {
                 observer(step);
                 Ok(())
@@ -124,46 +159,50 @@ impl MachineStore for Machine {
 
     fn prepare(&self, claim: &Claim) -> Asked<()> {
         let claim = claim.clone();
-        self.ask(move |folder| folder.prepare(&claim, &mut |_| Ok(())))
+        self.ask(None, move |folder| folder.prepare(&claim, &mut |_| Ok(())))
+    }
+
+    fn forget_prepared(&self, party: [u8; 16]) -> Asked<()> {
+        self.ask(Some(()), move |folder| folder.forget_prepared(party))
     }
 
     fn newest(&self) -> Asked<Option<Claim>> {
-        self.ask(Folder::newest)
+        self.ask(Some(None), Folder::newest)
     }
 
     fn history(&self) -> Asked<Vec<Claim>> {
-        self.ask(Folder::history)
+        self.ask(Some(Vec::new()), Folder::history)
     }
 
     fn put_seen(&self, seen: &Seen) -> Asked<()> {
         let seen = seen.clone();
-        self.ask(move |folder| folder.put_seen(&seen))
+        self.ask(None, move |folder| folder.put_seen(&seen))
     }
 
     fn seen(&self, generation: Generation) -> Asked<Option<Seen>> {
-        self.ask(move |folder| folder.seen(generation))
+        self.ask(Some(None), move |folder| folder.seen(generation))
     }
 
     fn put_backup(&self, backup: &Backup) -> Asked<()> {
         let backup = backup.clone();
-        self.ask(move |folder| folder.put_backup(&backup))
+        self.ask(None, move |folder| folder.put_backup(&backup))
     }
 
     fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Asked<()> {
-        self.ask(move |folder| folder.remove_backup(generation, party))
+        self.ask(Some(()), move |folder| folder.remove_backup(generation, party))
     }
 
     fn backups(&self, generation: Generation) -> Asked<Vec<Backup>> {
-        self.ask(move |folder| folder.backups(generation))
+        self.ask(Some(Vec::new()), move |folder| folder.backups(generation))
     }
 
     fn put_ended(&self, ended: &Ended) -> Asked<()> {
         let ended = ended.clone();
-        self.ask(move |folder| folder.put_ended(&ended))
+        self.ask(None, move |folder| folder.put_ended(&ended))
     }
 
     fn ended(&self, generation: Generation) -> Asked<Option<Ended>> {
-        self.ask(move |folder| folder.ended(generation))
+        self.ask(Some(None), move |folder| folder.ended(generation))
     }
 }
 

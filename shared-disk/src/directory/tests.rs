@@ -9,6 +9,8 @@ use crate::fake;
 use crate::publish::{Step, classify};
 use crate::record::encode;
 
+mod leaving;
+
 const GENERATION: Generation = Generation(2);
 
 /// More steps than a claim has.

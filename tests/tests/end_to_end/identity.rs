@@ -171,8 +171,18 @@ fn a_backup_without_an_address_joins_the_holder_that_the_store_names_or_waits_fo
     assert_eq!(backup.event("begun"), None);
     let _ = backup.process.kill();
     primary.wait_for("solo");
+    primary
+        .process
+        .wait_for_stderr("WARN the machine runs on, and is not protected: going on without a backup");
     let mut second = store.start("second", store.side("backup", &[]));
     second.wait_for("armed");
+    let said = second.process.wait_for_stderr("all of it is here");
+    let joining: Vec<_> = said.lines().filter(|line| line.contains(" joining ")).collect();
+    let [line] = joining.as_slice() else {
+        panic!("{joining:?}")
+    };
+    let place = "joining the machine default, which runs at unix:";
+    assert!(line.contains(place) && line.ends_with("generation=2"), "{line}");
     let _ = primary.process.kill();
     second.wait_for("live");
     expect_good_end(second);
@@ -264,7 +274,59 @@ fn newcomers_of_another_build_name_or_image_are_refused_and_each_is_told_at_the_
     let name = store.side("backup", &["--name", "mail", &channel]);
     expect_refused(name, 43, &["machine name: primary `web`, backup `mail`"]);
     holder.process.wait_for_stderr("machine name");
+    assert!(!store.shared().join("mail").exists());
     expect_good_end(holder);
+}
+
+#[test]
+fn a_backup_that_is_stopped_before_it_finds_a_holder_leaves_nothing() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let store = Store::new();
+    let mut backup = store.start("backup", store.side("backup", &["--name", "mail"]));
+    backup.process.wait_for_stderr("nobody holds mail yet");
+    let _ = backup.stop().expect_code(0);
+    assert!(!store.shared().join("mail").exists());
+}
+
+#[test]
+fn a_name_that_something_else_has_in_the_shared_directory_is_said_to_be_taken() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let store = Store::new();
+    let _socket = std::os::unix::net::UnixListener::bind(store.shared().join("switch")).unwrap();
+    let mut status = lockstep();
+    status
+        .args(["status", "switch", "--shared-directory"])
+        .arg(store.shared());
+    expect_refused(status, 3, &["name: ", "switch is a socket", "the name is taken"]);
+    for role in ["replica", "primary", "backup"] {
+        let side = store.side(role, &["--name", "switch"]);
+        expect_refused(side, 3, &["name: ", "switch is a socket", "the name is taken"]);
+    }
+}
+
+#[test]
+fn a_machine_that_has_ended_leaves_no_claim_that_nobody_will_make() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let store = Store::new();
+    let mut first = store.begin("first", "replica", &["--name", "web"]);
+    let mut second = store.start("second", store.side("replica", &["--name", "web"]));
+    second.wait_for("armed");
+    let prepared =
+        |files: &[(String, String)]| files.iter().filter(|(name, _)| name.contains("prepared")).count();
+    wait_until(
+        || (prepared(&store.contents("web")) == 2).then_some(()),
+        || "a claim that each side has prepared".to_owned(),
+    );
+    second.process.signal(Signal::SIGTERM);
+    let _ = second.process.wait().expect_code(0);
+    first.wait_for("solo");
+    expect_good_end(first);
+    assert_eq!(prepared(&store.contents("web")), 0, "{:?}", store.contents("web"));
+    let found = store.status("web");
+    assert_eq!(
+        (&found["condition"], &found["sides"][0]["gone"]),
+        (&"ended".into(), &true.into())
+    );
 }
 
 #[test]

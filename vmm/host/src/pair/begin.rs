@@ -181,7 +181,13 @@ async fn opened(
         listening::before_the_first(store, name, settings.address.as_ref()).await?;
     }
     let storage = storage::identity(store, fresh_name()?, CONNECT_PATIENCE).await?;
-    let identity = Identity::open(store, name, side.name(), CONNECT_PATIENCE).await?;
+    let identity = match side {
+        // One that is refused, or stopped before it has found a holder, leaves nothing.
+        Side::Backup => Identity::expect(store, name, side.name(), CONNECT_PATIENCE)?,
+        Side::Primary | Side::Replica { .. } => {
+            Identity::open(store, name, side.name(), CONNECT_PATIENCE).await?
+        }
+    };
     Ok((storage, identity))
 }
 

@@ -212,6 +212,11 @@ impl Holding {
         let ended = self.identity.ended(generation, self.machine, how, RECORD_LIMIT);
         ended.await;
     }
+
+    /// Forgets what this side has prepared for a later generation: it ends.
+    pub async fn forget_prepared(&self) {
+        self.identity.forget_prepared(RECORD_LIMIT).await;
+    }
 }
 
 /// The state of a machine that is sent to a newcomer.

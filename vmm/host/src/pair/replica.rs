@@ -223,7 +223,6 @@ async fn join(
     if found.environment.pair != holder.machine.0 {
         return Err(NotJoined::Another("another machine of this name".to_owned()));
     }
-    tracing::info!(%address, "joining generation {}, held by {}", holder.generation, holder.party);
     let met = meeting.join(found, reporter).await;
     let met = met.map_err(|why| match why {
         NotReceived::Lost { why } => NotJoined::Silent(why),
@@ -296,7 +295,8 @@ async fn wait(
 pub(super) async fn never_takes_over(identity: &Identity, generation: Generation) {
     pass(Step::BeforeForget);
     let forgotten = identity.machine().remove_backup(generation, identity.party().id);
-    let forgotten = tokio::time::timeout(FORGET_LIMIT, forgotten).await;
+    let forgotten = tokio::time::timeout(FORGET_LIMIT, forgotten);
+    let (forgotten, ()) = tokio::join!(forgotten, identity.forget_prepared(FORGET_LIMIT));
     pass(Step::AfterForget);
     match forgotten {
         Ok(Ok(())) => {}

@@ -158,6 +158,9 @@ pub fn silent(place: &str, open: usize) -> RunError {
 
 /// An error of the store, with its causes.
 pub fn unusable(why: &StoreError) -> RunError {
+    if matches!(why, StoreError::Taken { .. }) {
+        return RunError::setting("name", format!("{why}: give the machine another one"));
+    }
     RunError::setting("shared-directory", with_causes(why))
 }
 

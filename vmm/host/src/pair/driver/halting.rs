@@ -47,14 +47,19 @@ impl Driver {
             generation = self.last_word().await.unwrap_or(generation);
         }
         let holding = &self.parts.holding;
-        match &halt {
-            Halt::Ended { reason } => holding.ended(generation, &how(reason)).await,
+        let ending = match &halt {
+            Halt::Ended { reason } => Some(how(reason)),
             // A Goodbye is the last thing that a side does: nobody is left to go on.
-            Halt::Stopped if self.standing.alone || self.peer_left => {
-                holding.ended(generation, "it was stopped").await;
+            Halt::Stopped if self.standing.alone || self.peer_left => Some("it was stopped".to_owned()),
+            _ => None,
+        };
+        let recording = async {
+            if let Some(how) = &ending {
+                holding.ended(generation, how).await;
             }
-            _ => {}
-        }
+        };
+        // Beside each other: storage that is slow holds the end up once.
+        tokio::join!(recording, holding.forget_prepared());
         match halt {
             Halt::Fenced => Err(MachineError::Door(DoorError::Fenced).into()),
             Halt::NotArmed => {
@@ -67,9 +72,10 @@ impl Driver {
                 Ok(Over::Ended(Status::Success))
             }
             Halt::Ended { reason } => {
-                self.parts
-                    .reporter
-                    .event("ended", serde_json::json!({ "reason": format!("{reason:?}") }));
+                self.parts.reporter.event(
+                    "ended",
+                    serde_json::json!({ "reason": format!("{reason:?}"), "how": how(&reason) }),
+                );
                 let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
                 Ok(Over::Ended(conclude(&Ended { reason, point })))
             }

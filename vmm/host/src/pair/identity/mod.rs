@@ -107,6 +107,36 @@ impl Identity {
         })
     }
 
+    /// The machine's part of `store`, for a side that only joins: it makes nothing there before a
+    /// holder has.
+    ///
+    /// # Errors
+    /// As [`Identity::open`].
+    pub fn expect(
+        store: &dyn Store,
+        name: &MachineName,
+        label: &str,
+        patience: Duration,
+    ) -> Result<Self, RunError> {
+        Ok(Self {
+            machine: store.expect(name),
+            place: store.place(),
+            name: name.clone(),
+            party: process::own(fresh_name()?, label),
+            patience,
+        })
+    }
+
+    /// Forgets what this side has prepared, in so much time: it ends, or begins again as another.
+    pub async fn forget_prepared(&self, limit: Duration) {
+        let forgotten = self.machine.forget_prepared(self.party.id);
+        match tokio::time::timeout(limit, forgotten).await {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => tracing::debug!("a prepared claim is left in the store: {why}"),
+            Err(_) => tracing::debug!("a prepared claim is left in the store: it is slow"),
+        }
+    }
+
     /// The machine's name.
     #[must_use]
     pub fn name(&self) -> &MachineName {
