@@ -55,8 +55,8 @@ pub trait MachineStore: Send + Sync {
     /// claim that was not prepared does it all.
     fn prepare(&self, claim: &Claim) -> Asked<()>;
 
-    /// Forgets what `party` has prepared: it ends. So it does with what anybody has prepared for a
-    /// generation that is claimed.
+    /// Forgets what `party` has prepared: it ends, and what it prepares after that is not. What
+    /// anybody has prepared for a generation that is claimed is forgotten with it.
     fn forget_prepared(&self, party: [u8; 16]) -> Asked<()>;
 
     /// The claim of the newest generation.

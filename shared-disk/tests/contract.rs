@@ -195,6 +195,26 @@ async fn what_is_expected_is_not_made_and_is_found_once_somebody_has_opened_it()
 }
 
 #[tokio::test]
+async fn what_is_prepared_beside_the_end_of_its_party_is_forgotten_and_can_be_claimed() {
+    for (machine, _kept) in every_machine().await {
+        let (own, generation) = (claim(Generation(1), 1), Generation(1));
+        let asked: Vec<_> = (0..8)
+            .flat_map(|_| [machine.prepare(&own), machine.forget_prepared(own.party.id)])
+            .collect();
+        for answer in asked {
+            answer.await.unwrap();
+        }
+        if let Some(folder) = machine.folder() {
+            let names = std::fs::read_dir(folder).unwrap();
+            let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+            assert_eq!(names, ["machine"]);
+        }
+        assert_eq!(machine.claim(&own).await.unwrap(), Verdict::Won);
+        assert_eq!(machine.newest().await.unwrap().unwrap().generation, generation);
+    }
+}
+
+#[tokio::test]
 async fn a_store_keeps_its_first_identity() {
     for (store, _kept) in every_store() {
         assert_eq!(store.identity([1; 16]).await.unwrap(), [1; 16]);

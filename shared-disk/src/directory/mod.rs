@@ -8,7 +8,7 @@ mod folder;
 use folder::Folder;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use lockstep_generation::Generation;
 
@@ -34,6 +34,9 @@ struct Machine {
     folder: Arc<OnceLock<Folder>>,
     absolute: Option<PathBuf>,
     observer: Observer,
+    /// True once this side has ended. Held while something is prepared, so that nothing is prepared
+    /// behind its end.
+    over: Arc<Mutex<bool>>,
 }
 
 impl DirectoryStore {
@@ -115,6 +118,7 @@ impl Machine {
             folder: Arc::new(folder.map(OnceLock::from).unwrap_or_default()),
             absolute: absolute.ok(),
             observer,
+            over: Arc::default(),
         })
     }
 
@@ -158,12 +162,22 @@ impl MachineStore for Machine {
     }
 
     fn prepare(&self, claim: &Claim) -> Asked<()> {
-        let claim = claim.clone();
-        self.ask(None, move |folder| folder.prepare(&claim, &mut |_| Ok(())))
+        let (claim, over) = (claim.clone(), self.over.clone());
+        self.ask(None, move |folder| {
+            let over = over.lock().unwrap_or_else(PoisonError::into_inner);
+            if *over {
+                return Ok(());
+            }
+            folder.prepare(&claim, &mut |_| Ok(()))
+        })
     }
 
     fn forget_prepared(&self, party: [u8; 16]) -> Asked<()> {
-        self.ask(Some(()), move |folder| folder.forget_prepared(party))
+        let over = self.over.clone();
+        self.ask(Some(()), move |folder| {
+            *over.lock().unwrap_or_else(PoisonError::into_inner) = true;
+            folder.forget_prepared(party)
+        })
     }
 
     fn newest(&self) -> Asked<Option<Claim>> {
