@@ -124,6 +124,21 @@ pub enum LogError {
         /// Bytes after the last good entry.
         partial_bytes: u64,
     },
+    /// A log file ends before an entry that was known to be in it.
+    #[error(
+        "log {} is cut off: it has {bytes} bytes, and entry {} begins at byte {offset}",
+        path.display(), entry.0
+    )]
+    TooShort {
+        /// The log file.
+        path: PathBuf,
+        /// Its bytes.
+        bytes: u64,
+        /// The entry.
+        entry: Sequence,
+        /// Byte at which that entry began.
+        offset: u64,
+    },
     /// The log file is there already.
     #[error("log {} exists already: choose another name, or allow it to be overwritten", path.display())]
     Exists {

@@ -24,6 +24,16 @@ impl Order {
         }
     }
 
+    /// The order of the entries of a log from number `next` on, at or behind `position`.
+    #[must_use]
+    pub fn of_log_from(next: Sequence, position: (u64, u64)) -> Self {
+        Self {
+            next: Some(next),
+            position,
+            ..Self::of_stream()
+        }
+    }
+
     /// The order of entries that may begin anywhere.
     #[must_use]
     pub fn of_stream() -> Self {

@@ -122,6 +122,61 @@ fn a_file_that_takes_no_more_is_an_error_and_keeps_what_was_not_written() {
 }
 
 #[test]
+fn a_log_that_is_given_up_before_it_begins_leaves_no_file_that_was_not_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.log");
+    let begun = |existing| {
+        let mut log = LogWriter::create(&path, existing).unwrap();
+        log.append(&entries()[0]).unwrap();
+        log
+    };
+    begun(Existing::Refuse).discard();
+    assert!(!path.exists());
+    fs::write(&path, "before").unwrap();
+    begun(Existing::Overwrite).discard();
+    assert_eq!(fs::read(&path).unwrap(), b"");
+}
+
+#[test]
+fn a_reader_goes_on_at_an_entry_without_those_before_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.log");
+    let entries = entries();
+    let mut log = LogWriter::create(&path, Existing::Refuse).unwrap();
+    let mut offsets = Vec::new();
+    for entry in &entries {
+        offsets.push(log.offset());
+        log.append(entry).unwrap();
+    }
+    let bytes = log.offset();
+    drop(log);
+    assert_eq!(fs::metadata(&path).unwrap().len(), bytes);
+    // What is skipped is not looked at.
+    let mut damaged = fs::read(&path).unwrap();
+    damaged[offsets[1] as usize + 20] ^= 1;
+    fs::write(&path, &damaged).unwrap();
+
+    let last = entries.len() - 1;
+    let skipping = |next: u64, offset: u64| {
+        let mut log = LogReader::open(&path).unwrap();
+        log.next().unwrap().unwrap();
+        log.skip_to(Sequence(next), offset, (0, 0)).map(|()| log)
+    };
+    let mut log = skipping(last as u64, offsets[last]).unwrap();
+    assert_eq!(log.next().unwrap().unwrap(), entries[last]);
+    assert_eq!((log.entries(), log.offset()), (last as u64 + 1, bytes));
+    assert!(log.next().is_none());
+
+    let error = skipping(last as u64, bytes + 1).unwrap_err();
+    assert!(matches!(error, LogError::TooShort { .. }), "{error}");
+    // Another entry begins there, or none.
+    for (next, offset) in [(1, offsets[2]), (2, offsets[2] + 1)] {
+        let error = skipping(next, offset).unwrap().next().unwrap().unwrap_err();
+        assert!(matches!(error, LogError::Damaged { .. }), "{error}");
+    }
+}
+
+#[test]
 fn the_writer_takes_no_entry_out_of_order() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.log");

@@ -1,11 +1,11 @@
 //! Reading a log file.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use crate::codec::{self, HEADER_BYTES};
-use crate::{Entry, LogError, Order};
+use crate::{Entry, LogError, Order, Sequence};
 
 /// Bytes asked of the system at once.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -62,6 +62,12 @@ impl<R: Read> LogReader<R> {
         self.offset
     }
 
+    /// Good entries so far, those that were skipped included.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        self.entries
+    }
+
     fn read_entry(&mut self) -> Result<Option<Entry>, LogError> {
         self.record.clear();
         self.fill(HEADER_BYTES)?;
@@ -111,6 +117,35 @@ impl<R: Read> LogReader<R> {
                 source: Box::new(error),
             },
         }
+    }
+}
+
+impl<R: Read + Seek> LogReader<R> {
+    /// Goes on with entry `next`, which begins at byte `offset` and is not before `position` in the
+    /// execution. Entries before it are not looked at.
+    ///
+    /// # Errors
+    /// [`LogError::TooShort`], [`LogError::File`].
+    pub fn skip_to(&mut self, next: Sequence, offset: u64, position: (u64, u64)) -> Result<(), LogError> {
+        let bytes = self
+            .input
+            .seek(SeekFrom::End(0))
+            .map_err(|why| self.file_error(why))?;
+        if bytes < offset {
+            return Err(LogError::TooShort {
+                path: self.path.clone(),
+                bytes,
+                entry: next,
+                offset,
+            });
+        }
+        let there = self.input.seek(SeekFrom::Start(offset));
+        there.map_err(|why| self.file_error(why))?;
+        self.order = Order::of_log_from(next, position);
+        self.offset = offset;
+        self.entries = next.0;
+        self.finished = false;
+        Ok(())
     }
 }
 

@@ -29,6 +29,12 @@ pub struct LogWriter {
     file: File,
     buffer: Vec<u8>,
     order: Order,
+    /// Bytes given to the system.
+    written: u64,
+    /// The file did not exist before.
+    is_new: bool,
+    /// The system has refused what is in the buffer, and the caller was told.
+    is_refused: bool,
 }
 
 impl LogWriter {
@@ -58,6 +64,9 @@ impl LogWriter {
             file,
             buffer,
             order: Order::of_log(),
+            written: 0,
+            is_new: existing == Existing::Refuse,
+            is_refused: false,
         })
     }
 
@@ -84,7 +93,19 @@ impl LogWriter {
     pub fn flush(&mut self) -> Result<(), LogError> {
         let (written, result) = write_some(&mut self.file, &self.buffer);
         self.buffer.drain(..written);
+        self.written += written as u64;
+        self.is_refused = result.is_err();
         result.map_err(|source| self.error("write", source))
+    }
+
+    /// Gives up a log that could not be begun. Its file is removed where it did not exist before:
+    /// another try would find it.
+    pub fn discard(mut self) {
+        self.buffer.clear();
+        if self.is_new {
+            // Whoever discards a log has an error to report already.
+            let _ = std::fs::remove_file(&self.path);
+        }
     }
 
     /// Flushes, and waits until the disk has it.
@@ -100,6 +121,12 @@ impl LogWriter {
     #[must_use]
     pub fn buffered_bytes(&self) -> usize {
         self.buffer.len()
+    }
+
+    /// Bytes of all entries that are appended: where the next one begins.
+    #[must_use]
+    pub fn offset(&self) -> u64 {
+        self.written + self.buffer.len() as u64
     }
 
     /// The log file.
@@ -119,7 +146,11 @@ impl LogWriter {
 
 impl Drop for LogWriter {
     fn drop(&mut self) {
-        if let Err(error) = self.flush() {
+        // What the caller was told is not told again.
+        let is_told = self.is_refused;
+        if let Err(error) = self.flush()
+            && !is_told
+        {
             let lost_bytes = self.buffer.len();
             tracing::error!(lost_bytes, cause = %source_text(&error), "{error}");
         }
