@@ -14,6 +14,7 @@ pub mod mutant;
 pub mod recorder;
 pub mod replayer;
 pub mod role;
+pub mod snapshot;
 pub mod standby;
 pub mod time_floor;
 pub mod transfer;
