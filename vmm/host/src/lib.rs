@@ -6,6 +6,7 @@
 //! | [`configuration`] | settings of a machine, whoever said them |
 //! | [`machine`] | a machine as configured, its thread, and how it is sent elsewhere |
 //! | [`live`] | surroundings of a live machine: time, arrivals, orders of its operator |
+//! | [`recording`] | log files of machines that run alone, and their replays |
 //! | [`outside`], [`outlets`] | the host's side of a machine: network, console, signals |
 //! | [`pair`] | a replica as a process |
 //! | [`build`], [`error`] | the name of this build; reasons why a machine cannot be run |
@@ -20,3 +21,4 @@ pub mod machine;
 pub mod outlets;
 pub mod outside;
 pub mod pair;
+pub mod recording;

@@ -1,71 +1,18 @@
 //! `lockstep record`: one machine, everything that enters it into a log file.
 
-use lockstep_core::machine::door::{Door, DoorError};
+use lockstep_core::machine::door::Door;
 use lockstep_core::machine::run::Ended;
+use lockstep_core::replica::Recorder;
 use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::TimeFloor;
-use lockstep_core::replica::{Journal, Recorder};
 use lockstep_host::configuration::Configuration;
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
-use lockstep_host::outlets::Outlets;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
-use lockstep_logging_channel::{
-    Body, EndReason, Entry, Environment, ExecutionPoint, Existing, Generation, LogWriter, OutputTarget,
-    Sequence,
-};
+use lockstep_host::recording::FileJournal;
+use lockstep_logging_channel::{EndReason, ExecutionPoint, Existing, Generation, Sequence};
 use lockstep_process::status::Status;
 use std::path::Path;
-
-/// A log file, and the outlets behind it.
-pub struct FileJournal {
-    writer: LogWriter,
-    outlets: Outlets,
-}
-
-impl FileJournal {
-    /// A new log at `path`, beginning with its environment.
-    ///
-    /// # Errors
-    /// [`RunError::Log`].
-    pub fn create(
-        path: &Path,
-        existing: Existing,
-        environment: Environment,
-        outlets: Outlets,
-    ) -> Result<Self, RunError> {
-        let mut writer = LogWriter::create(path, existing)?;
-        writer.append(&Entry {
-            generation: Generation(0),
-            sequence: Sequence(0),
-            point: ExecutionPoint::default(),
-            body: Body::Environment(environment),
-        })?;
-        Ok(Self { writer, outlets })
-    }
-}
-
-impl Journal for FileJournal {
-    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
-        Ok(self.writer.append(entry)?)
-    }
-
-    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        self.writer.append(entry)?;
-        self.outlets.release(std::iter::once((target, bytes.as_slice())))
-    }
-
-    fn passed(&mut self, _exits: u64, idle: bool) -> Result<(), DoorError> {
-        if idle {
-            self.writer.flush()?;
-        }
-        Ok(())
-    }
-
-    fn finish(&mut self) -> Result<(), DoorError> {
-        Ok(self.writer.sync()?)
-    }
-}
 
 /// Runs `image` until it ends, and records it into `log`.
 ///
