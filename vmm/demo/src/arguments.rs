@@ -1,5 +1,6 @@
 //! Arguments of a demonstration.
 
+use lockstep_process::time::parse_time;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -104,9 +105,6 @@ pub struct DemoArguments {
     pub keep: bool,
 }
 
-/// Longest times that make sense here: a day.
-const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
-
 /// Most rounds: every side has a process while it lives, and files to the end.
 const ROUNDS_MAX: u16 = 100;
 
@@ -119,19 +117,6 @@ fn parse_rounds(text: &str) -> Result<u16, String> {
                 "write a number from 1 to {ROUNDS_MAX}: each round takes the time of --duration, and longer"
             )
         })
-}
-
-fn parse_time(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
-        (Some(number), _) => (number, 0.001),
-        (None, Some(number)) => (number, 1.0),
-        (None, None) => (text, 1.0),
-    };
-    let seconds = number.parse::<f64>().ok().map(|number| number * unit);
-    seconds
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
-        .filter(|time| *time <= TIME_MAX)
-        .ok_or_else(|| "write a time up to a day, in seconds or with a unit: 2, 2.5s or 500ms".to_owned())
 }
 
 impl DemoArguments {

@@ -10,6 +10,7 @@
 //! | [`once_a_minute`] | a bound on lines that somebody outside can cause |
 //! | [`clock`] | the clock of roles, and the clock of reports |
 //! | [`status`] | exit statuses |
+//! | [`time`] | times as arguments of a command line |
 //! | [`causes`] | an error and its causes on one line |
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -21,4 +22,5 @@ pub mod descriptors;
 pub mod once_a_minute;
 pub mod signals;
 pub mod status;
+pub mod time;
 pub mod writing;
