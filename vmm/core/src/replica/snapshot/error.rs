@@ -38,6 +38,12 @@ pub enum SnapshotError {
         /// Its value in the machine.
         machine: u64,
     },
+    /// Under the name of another.
+    #[error("its name is that of another snapshot: it begins with entry {entry}")]
+    Misnamed {
+        /// Its first entry.
+        entry: u64,
+    },
     /// A frame of a length that it cannot have.
     #[error("it is damaged: a frame has {bytes} bytes where {bytes_max} are possible")]
     Frame {

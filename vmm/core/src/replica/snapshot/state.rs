@@ -43,25 +43,49 @@ impl Boundary {
 }
 
 /// The first part in which `replayed`, the end of a piece, differs from `snapshot`, the beginning
-/// of the piece behind it, whose first entry is number `entry`.
+/// of the piece behind it, whose first entry is number `entry`. None stands for a machine that
+/// ended before that boundary.
 #[must_use]
-pub fn difference(entry: u64, snapshot: &Boundary, replayed: &Boundary) -> Option<Divergence> {
-    let differs = |part: &str, expected: String, found: String| {
-        Some(Divergence {
-            sequence: Sequence(entry),
-            recorded_at: snapshot.point,
-            found_at: replayed.point,
-            part: part.to_owned(),
-            device: None,
-            device_name: None,
-            expected: format!("{expected}, from its snapshot"),
-            found,
-            before: Vec::new(),
-        })
+pub fn difference(
+    entry: u64,
+    snapshot: Option<&Boundary>,
+    replayed: Option<&Boundary>,
+) -> Option<Divergence> {
+    let point = |state: Option<&Boundary>| state.map(|state| state.point).unwrap_or_default();
+    let (part, expected, found) = first_difference(snapshot, replayed)?;
+    Some(Divergence {
+        sequence: Sequence(entry),
+        recorded_at: point(snapshot),
+        found_at: point(replayed),
+        part,
+        device: None,
+        device_name: None,
+        expected: format!("{expected}, from its snapshot"),
+        found,
+        before: Vec::new(),
+    })
+}
+
+/// The first part that differs: its name, and what each side has.
+fn first_difference(
+    snapshot: Option<&Boundary>,
+    replayed: Option<&Boundary>,
+) -> Option<(String, String, String)> {
+    let (snapshot, replayed) = match (snapshot, replayed) {
+        (Some(snapshot), Some(replayed)) => (snapshot, replayed),
+        (None, None) => return None,
+        (snapshot, replayed) => {
+            let text = |state: Option<&Boundary>| match state {
+                Some(_) => "the machine runs on".to_owned(),
+                None => "the machine ends".to_owned(),
+            };
+            return Some(("end".to_owned(), text(snapshot), text(replayed)));
+        }
     };
     if snapshot.point.position() != replayed.point.position() {
         let text = |point: ExecutionPoint| format!("exit {} + {}", point.exits, point.instructions);
-        return differs("execution point", text(snapshot.point), text(replayed.point));
+        let part = "execution point".to_owned();
+        return Some((part, text(snapshot.point), text(replayed.point)));
     }
     let names = |state: &Boundary| {
         state
@@ -72,13 +96,10 @@ pub fn difference(entry: u64, snapshot: &Boundary, replayed: &Boundary) -> Optio
     };
     if names(snapshot) != names(replayed) {
         let text = |state: &Boundary| format!("{:?}", names(state));
-        return differs("parts", text(snapshot), text(replayed));
+        return Some(("parts".to_owned(), text(snapshot), text(replayed)));
     }
     let mut both = snapshot.parts.iter().zip(&replayed.parts);
     let (expected, found) = both.find(|(expected, found)| expected != found)?;
-    differs(
-        &expected.part,
-        expected.digest.to_string(),
-        found.digest.to_string(),
-    )
+    let (part, expected, found) = (&expected.part, expected.digest, found.digest);
+    Some((part.clone(), expected.to_string(), found.to_string()))
 }

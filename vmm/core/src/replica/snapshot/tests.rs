@@ -197,18 +197,22 @@ fn bytes_behind_the_end_are_refused() {
 fn the_machine_is_compared_part_by_part() {
     let memory = used_memory();
     let one = boundary(&memory, 3);
-    assert_eq!(difference(78, &one, &boundary(&used_memory(), 3)), None);
+    assert_eq!(
+        difference(78, Some(&one), Some(&boundary(&used_memory(), 3))),
+        None
+    );
 
-    let found = difference(78, &one, &boundary(&memory, 4)).unwrap();
+    let found = difference(78, Some(&one), Some(&boundary(&memory, 4))).unwrap();
     assert_eq!((found.part.as_str(), found.sequence.0), ("execution point", 78));
 
     memory
         .write_slice(&[9], GuestAddress(MEMORY_BYTES_MIN - 1))
         .unwrap();
-    assert_eq!(
-        difference(78, &one, &boundary(&memory, 3)).unwrap().part,
-        "memory"
-    );
+    let found = difference(78, Some(&one), Some(&boundary(&memory, 3))).unwrap();
+    assert_eq!(found.part, "memory");
+
+    assert_eq!(difference(78, Some(&one), None).unwrap().part, "end");
+    assert_eq!(difference(78, None, None), None);
 }
 
 proptest! {
