@@ -16,6 +16,7 @@
 //! | `switch` | the streams of attached machines |
 //! | `resp` | what a client of the key-value guest sends |
 //! | `transfer` | the saved machine that a newcomer gets |
+//! | `snapshot` | a snapshot of a recording |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -37,6 +38,7 @@ pub mod mutate;
 pub mod resp;
 pub mod saved;
 pub mod seal;
+pub mod snapshot;
 pub mod switch;
 pub mod transfer;
 
@@ -62,6 +64,7 @@ pub const TARGETS: &[Target] = &[
     of("switch", switch::run, 1_000),
     of("resp", resp::run, 3_000),
     of("transfer", transfer::run, 1_000),
+    of("snapshot", snapshot::run, 1_000),
 ];
 
 const fn of(name: &'static str, run: fn(&[u8]), mutations: usize) -> Target {

@@ -18,13 +18,15 @@ use lockstep_core::replica::transfer::{Capture, Receiver, Round, Sender, Taken};
 use lockstep_logging_channel::Digest;
 use vm_memory::{Bytes, GuestAddress};
 
-const PAIR: [u8; 16] = [1; 16];
-const POSITION: LogPosition = LogPosition {
+pub(super) const PAIR: [u8; 16] = [1; 16];
+pub(super) const POSITION: LogPosition = LogPosition {
     sequence: 9,
     monotonic_ns: 8,
     tsc: 7,
     wall_ns: 6,
 };
+/// Exits of the machine.
+pub(super) const EXITS: u64 = 3;
 /// Bytes before a record's content.
 const HEADER_BYTES: usize = 12;
 
@@ -101,7 +103,7 @@ fn numbered(number: usize, content: &[u8]) -> Vec<u8> {
 }
 
 /// The records of a small machine, and the digest of its memory.
-fn whole() -> (Vec<Vec<u8>>, Digest) {
+pub(super) fn whole() -> (Vec<Vec<u8>>, Digest) {
     let memory = memory::allocate(MEMORY_BYTES_MIN).expect("memory");
     let pages = MEMORY_BYTES_MIN / PAGE_BYTES as u64;
     for page in (0..pages).step_by(8) {
@@ -132,7 +134,7 @@ fn machine() -> SavedMachine {
     SavedMachine {
         memory_bytes: MEMORY_BYTES_MIN,
         position: SavedPosition {
-            exits: 3,
+            exits: EXITS,
             instructions: 0,
             halted: false,
             between: false,

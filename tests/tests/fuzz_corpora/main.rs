@@ -110,6 +110,11 @@ fn transfer() {
     run_all("transfer");
 }
 
+#[test]
+fn snapshot() {
+    run_all("snapshot");
+}
+
 /// Every target has a program for libFuzzer, seeds, and a test here.
 #[test]
 fn every_target_is_driven_from_everywhere() {
