@@ -4,6 +4,7 @@
 #   make bench ONLY=channel                       the lease on a full channel
 #   make bench ONLY=healing                       a newcomer joins (minutes); FULL=1: every cell three times (an hour)
 #   make bench ONLY=healing HEALING="memory=1024 pages=0,10000 mbit=1000 rounds=3 timeout=200"
+#   make bench ONLY=recording                     snapshots of a recording (a minute or two)
 #   make bench BEFORE=lockstep BEFORE_GUESTS=folder [ONLY=channel]     an earlier build and this one in turn
 
 .PHONY: bench
@@ -11,7 +12,7 @@
 BENCH_ARGUMENTS := $(ONLY) $(if $(FULL),full) $(HEALING)
 BENCH_BEFORE := $(if $(BEFORE),LOCKSTEP_BIN_BEFORE=$(BEFORE) LOCKSTEP_GUESTS_BEFORE=$(BEFORE_GUESTS))
 
-bench: build deps ## Measure what protection costs: tables, and bench.json (ONLY=channel or healing, FULL=1, BEFORE=an earlier lockstep)
+bench: build deps ## Measure what protection costs: tables, and bench.json (ONLY=channel, healing or recording, FULL=1, BEFORE=an earlier lockstep)
 ifeq ($(ONLY)$(BEFORE),)
 	cargo bench --locked -p lockstep-logging-channel
 	cargo bench --locked -p lockstep-core --bench gate

@@ -19,6 +19,7 @@ mod healing;
 mod measure;
 mod options;
 mod pair;
+mod recording;
 mod serving;
 
 use lockstep_tests::harness::{Build, Guest};
@@ -54,6 +55,11 @@ fn main() -> ExitCode {
                 let figures = healing::figures(&options.healing);
                 aims::print_healing(&figures);
                 json!({ "healing": figures })
+            }
+            Some(Only::Recording) => {
+                let figures = recording::figures();
+                recording::print(&figures);
+                json!({ "recording": figures })
             }
             None => everything(&options),
         }
@@ -93,10 +99,12 @@ fn everything(options: &Options) -> Value {
         "failover": failover::figures(),
         "channel": channel::figures(),
         "healing": healing::figures(&options.healing),
+        "recording": recording::figures(),
     });
     pair::print(&all["pair"]);
     failover::print(&all["failover"]);
     channel::print(&all["channel"]);
+    recording::print(&all["recording"]);
     aims::print(&all);
     aims::print_healing(&all["healing"]);
     all

@@ -8,6 +8,8 @@ pub enum Only {
     Channel,
     /// A newcomer joins.
     Healing,
+    /// Snapshots of a recording.
+    Recording,
 }
 
 /// Settings of the healing part.
@@ -59,6 +61,10 @@ impl Options {
                 }
                 ("healing", _) => {
                     options.only = Some(Only::Healing);
+                    Some(())
+                }
+                ("recording", _) => {
+                    options.only = Some(Only::Recording);
                     Some(())
                 }
                 (_, Some((name, value))) => options.healing.set(name, value),

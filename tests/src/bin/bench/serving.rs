@@ -92,7 +92,8 @@ pub fn load(pair: &Pair, clients: u32, pipeline: u32, requests: u32) -> Sample {
     benchmark(address, primary, clients, pipeline, requests)
 }
 
-fn benchmark(address: SocketAddr, machine: u32, clients: u32, pipeline: u32, requests: u32) -> Sample {
+/// Loads the guest at `address`, which process `machine` runs.
+pub fn benchmark(address: SocketAddr, machine: u32, clients: u32, pipeline: u32, requests: u32) -> Sample {
     let before = cpu_seconds(machine);
     let output = Command::new("redis-benchmark")
         .args([
