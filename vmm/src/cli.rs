@@ -3,13 +3,31 @@
 use crate::commands::log::LogCommand;
 use crate::commands::machines::StoreArguments;
 use crate::doctor::DoctorArguments;
-use crate::settings::Settings;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use crate::settings::{PAIR_HEADING, Settings};
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum};
+use lockstep_host::recording::pieces::From;
+use lockstep_host::recording::taking::EVERY_MIN;
 use lockstep_logging_channel::FORMAT_VERSION;
+use lockstep_process::time::parse_time;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The flag that asks for settings only: no image and no log are needed for it.
 const PRINT_CONFIG: &str = "print_config";
+
+/// Arguments of a machine that has an outside, and what they are not for.
+const LIVE_ONLY: [(&str, &str); 2] = [
+    (
+        "network",
+        "not for a replay: its frames are in the log, and those it sends go nowhere",
+    ),
+    (
+        "event_latency_ms",
+        "not for a replay: the log says where something enters",
+    ),
+];
 
 const AFTER_HELP: &str = "\
 Exit statuses:
@@ -34,6 +52,21 @@ The shared directory remembers the machine by its name. A start looks there firs
 Try it, twice, in two terminals; then kill one, and start it again:
   lockstep replica --name web key-value.elf --network switch:pair/switch --shared-directory pair
   lockstep status web --shared-directory pair";
+
+const AFTER_RECORD_HELP: &str = "\
+Snapshots are files in the folder LOG.snapshots; `lockstep log info LOG` lists them.
+A snapshot that the disk has no room for is given up, and the recording goes on.
+
+Try it:
+  lockstep record key-value.elf --log log --snapshot-every 10s --network switch:pair/switch
+  lockstep replay key-value.elf --log log --from last";
+
+const AFTER_REPLAY_HELP: &str = "\
+`lockstep log info LOG` lists the snapshots of a recording: the entries that --from finds.";
+
+const AFTER_VERIFY_HELP: &str = "\
+A recording with snapshots is replayed in pieces, one for each processor at a time, as far as there is
+memory for so many guests. At the end of a piece the machine has to be equal to the next snapshot.";
 
 /// Fault tolerance for virtual machines: records and replays a guest in lockstep on stock KVM
 #[derive(Clone, Debug, Parser)]
@@ -103,40 +136,120 @@ pub struct MachineArguments {
     pub print_config: bool,
 }
 
+/// Arguments of a machine without a pair: those that its command does not use are not listed, and
+/// refused. `REPLAYS`: it lives by a log alone.
+#[derive(Clone, Debug)]
+pub struct Alone<A, const REPLAYS: bool = false>(pub A);
+
+impl<A: Args, const REPLAYS: bool> Args for Alone<A, REPLAYS> {
+    fn augment_args(command: clap::Command) -> clap::Command {
+        A::augment_args(command).mut_args(|argument| {
+            let is_hidden = not_used(&argument, REPLAYS).is_some();
+            argument.hide(is_hidden)
+        })
+    }
+
+    fn augment_args_for_update(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+    }
+}
+
+impl<A: Args, const REPLAYS: bool> FromArgMatches for Alone<A, REPLAYS> {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let all = A::augment_args(clap::Command::new("alone"));
+        for argument in all.get_arguments() {
+            let is_given = matches.value_source(argument.get_id().as_str()) == Some(ValueSource::CommandLine);
+            if let Some(why) = not_used(argument, REPLAYS).filter(|_| is_given) {
+                let name = argument.get_long().unwrap_or_default();
+                return Err(clap::Error::raw(
+                    ErrorKind::UnknownArgument,
+                    format!("--{name} is {why}"),
+                ));
+            }
+        }
+        A::from_arg_matches(matches).map(Self)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+/// What an argument is for, where a machine without a pair does not use it.
+fn not_used(argument: &Arg, replays: bool) -> Option<&'static str> {
+    if argument.get_help_heading() == Some(PAIR_HEADING) {
+        Some("for a side of a pair: `lockstep primary`, `backup` or `replica`")
+    } else if replays {
+        let id = argument.get_id().as_str();
+        LIVE_ONLY
+            .iter()
+            .find_map(|(live, why)| (*live == id).then_some(*why))
+    } else {
+        None
+    }
+}
+
+fn parse_interval(text: &str) -> Result<Duration, String> {
+    let every = parse_time(text)?;
+    if every < EVERY_MIN {
+        return Err(format!("write {} ms or more", EVERY_MIN.as_millis()));
+    }
+    Ok(every)
+}
+
 /// The commands.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run a guest, unprotected
-    Run(#[command(flatten)] MachineArguments),
+    Run(#[command(flatten)] Alone<MachineArguments>),
     /// Run a guest and record everything that enters it into a log
+    #[command(after_help = AFTER_RECORD_HELP)]
     Record {
         /// The machine
         #[command(flatten)]
-        machine: MachineArguments,
+        machine: Alone<MachineArguments>,
         /// The log file to write
         #[arg(long, value_name = "FILE", required_unless_present = PRINT_CONFIG)]
         log: Option<PathBuf>,
-        /// Replace the log file if it exists
+        /// Replace the log file if it exists, and its snapshots
         #[arg(long)]
         overwrite: bool,
+        /// Write a snapshot of the machine each so often, in seconds, or with a unit as in 500ms, at
+        /// least 100ms: replays can begin there. Each has the memory that the guest uses, compressed
+        #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+        snapshot_every: Option<Duration>,
     },
     /// Replay a log and compare every output and digest with it
+    #[command(after_help = AFTER_REPLAY_HELP)]
     Replay {
         /// The machine
         #[command(flatten)]
-        machine: MachineArguments,
+        machine: Alone<MachineArguments, true>,
         /// The log file to read
         #[arg(long, value_name = "FILE", required_unless_present = PRINT_CONFIG)]
         log: Option<PathBuf>,
+        /// Begin at the newest snapshot at or before this entry, or at the newest of all with
+        /// `last`. Entries before the snapshot are not looked at
+        #[arg(long, value_name = "ENTRY")]
+        from: Option<From>,
     },
     /// Record a guest once, replay it several times, compare everything
+    #[command(after_help = AFTER_VERIFY_HELP)]
     Verify {
         /// The machine
         #[command(flatten)]
-        machine: MachineArguments,
-        /// Number of replays, 1 or more
-        #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
-        runs: u32,
+        machine: Alone<MachineArguments>,
+        /// Number of replays, 1 or more [default: 3; of a log 1]
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        runs: Option<u32>,
+        /// Verify this log, and record nothing
+        #[arg(long, value_name = "FILE", conflicts_with = "snapshot_every")]
+        log: Option<PathBuf>,
+        /// Write a snapshot each so often while the guest is recorded, as `lockstep record` does,
+        /// and replay the pieces between them at the same time
+        #[arg(long, value_name = "TIME", value_parser = parse_interval)]
+        snapshot_every: Option<Duration>,
     },
     /// Begin a machine and run it as the primary, once its backup is there; refused where somebody
     /// holds the machine already

@@ -15,6 +15,9 @@ use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+/// Heading of the options that only the sides of a pair use.
+pub const PAIR_HEADING: &str = "Pair";
+
 /// Default guest memory.
 const MEMORY_MIB: u64 = 64;
 /// Default silence after which a peer is given up.
@@ -113,46 +116,46 @@ pub struct Settings {
     /// Name of the machine in the shared directory: its sides find each other by it, and a second
     /// machine of this name is never begun beside a living one. Letters, digits, `.`, `_` and `-`,
     /// at most 64 [default: default]
-    #[arg(long, value_name = "NAME", help_heading = "Pair")]
+    #[arg(long, value_name = "NAME", help_heading = PAIR_HEADING)]
     pub name: Option<String>,
     /// Address at which this side can be joined: tcp:HOST:PORT or unix:/path/to/socket. Of a
     /// backup: address of its primary [default: a socket in the machine's folder of the shared
     /// directory, for sides on this host; for a backup, what the shared directory says of the
     /// holder]
-    #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
+    #[arg(long, value_name = "ADDRESS", help_heading = PAIR_HEADING)]
     pub channel: Option<String>,
     /// A replica that begins a machine waits for its backup before the guest runs [default: false]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = PAIR_HEADING)]
     pub wait_for_backup: Option<bool>,
     /// Bandwidth for a machine that is sent to a newcomer while it runs, in Mbit/s; 0 for what the
     /// channel takes [default: 0]
-    #[arg(long, value_name = "MBIT", help_heading = "Pair")]
+    #[arg(long, value_name = "MBIT", help_heading = PAIR_HEADING)]
     pub transfer_mbit: Option<u64>,
     /// Directory on storage that both sides reach: where the test-and-set is made
-    #[arg(long, value_name = "DIRECTORY", help_heading = "Pair")]
+    #[arg(long, value_name = "DIRECTORY", help_heading = PAIR_HEADING)]
     pub shared_directory: Option<PathBuf>,
     /// Silence after which the peer is given up, in milliseconds [default: 200]
-    #[arg(long, value_name = "MS", help_heading = "Pair")]
+    #[arg(long, value_name = "MS", help_heading = PAIR_HEADING)]
     pub timeout_ms: Option<u64>,
     /// Log that may be unreplayed before the primary is slowed, in MiB, at most 16 [default: 16]
-    #[arg(long, value_name = "MIB", help_heading = "Pair")]
+    #[arg(long, value_name = "MIB", help_heading = PAIR_HEADING)]
     pub window_mib: Option<u64>,
     /// Time the backup may be behind before the primary is slowed, in milliseconds [default: 1000]
-    #[arg(long, value_name = "MS", help_heading = "Pair")]
+    #[arg(long, value_name = "MS", help_heading = PAIR_HEADING)]
     pub lag_ms_max: Option<u64>,
     /// A station that clients reach too: a side that none of its witnesses answers waits before it
     /// claims, so that the other goes on. 10.0.2.2 is asked by ARP through the guest's network,
     /// tcp:HOST:PORT by a connection from this host (refused counts: somebody is there). May be
     /// given several times, at most 8; each side has its own
-    #[arg(long, value_name = "ADDRESS", help_heading = "Pair")]
+    #[arg(long, value_name = "ADDRESS", help_heading = PAIR_HEADING)]
     pub witness: Option<Vec<String>>,
     /// On a TAP, a backup that goes live repeats the guest's last acknowledgement on each
     /// connection, so that clients send again at once what died with the primary; those whose TCP
     /// does without SACK do [default: true]
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = "Pair")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", help_heading = PAIR_HEADING)]
     pub ask_for_retransmission: Option<bool>,
     /// Append what happens to this replica, and its statistics, to this file as JSON lines
-    #[arg(long, value_name = "FILE", help_heading = "Pair")]
+    #[arg(long, value_name = "FILE", help_heading = PAIR_HEADING)]
     pub report: Option<PathBuf>,
 }
 

@@ -1,6 +1,8 @@
 //! From the command line to an exit status.
 
-use crate::cli::{Cli, Command, LogFormat, MachineArguments, Talk, full_version};
+use crate::cli::{Alone, Cli, Command, LogFormat, MachineArguments, Talk, full_version};
+use crate::commands::record::Files;
+use crate::commands::verify::Wanted;
 use crate::commands::{log, machines, record, replay, run, verify};
 use crate::printing::print_text;
 use crate::settings::Settings;
@@ -152,15 +154,16 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         descriptors::provide()?;
     }
     match command {
-        Command::Run(machine) => on_machine(machine, async |image, configuration| {
+        Command::Run(Alone(machine)) => on_machine(machine, async |image, configuration| {
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             run::run(&image, &configuration, &mut signals).await
         }),
         Command::Record {
-            machine,
+            machine: Alone(machine),
             log,
             overwrite,
+            snapshot_every,
         } => on_machine(machine, async move |image, configuration| {
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
@@ -169,22 +172,34 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             } else {
                 Existing::Refuse
             };
-            record::record(
-                &image,
-                &log.unwrap_or_default(),
+            let files = Files {
+                log: &log.unwrap_or_default(),
                 existing,
-                &configuration,
-                &mut signals,
-            )
-            .await
+                snapshot_every,
+            };
+            record::record(&image, files, &configuration, &mut signals).await
         }),
-        Command::Replay { machine, log } => on_machine(machine, async move |image, configuration| {
-            replay::replay(&image, &log.unwrap_or_default(), &configuration).await
+        Command::Replay {
+            machine: Alone(machine),
+            log,
+            from,
+        } => on_machine(machine, async move |image, configuration| {
+            replay::replay(&image, &log.unwrap_or_default(), from, &configuration).await
         }),
-        Command::Verify { machine, runs } => on_machine(machine, async move |image, configuration| {
+        Command::Verify {
+            machine: Alone(machine),
+            runs,
+            log,
+            snapshot_every,
+        } => on_machine(machine, async move |image, configuration| {
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
-            verify::verify(&image, runs, &configuration, &mut signals).await
+            let wanted = Wanted {
+                log,
+                runs,
+                snapshot_every,
+            };
+            verify::verify(&image, &wanted, &configuration, &mut signals).await
         }),
         Command::Primary(machine) => on_machine(machine, async |image, configuration| {
             let signals = Signals::listen();

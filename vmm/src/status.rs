@@ -4,6 +4,7 @@ use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::memory::MemoryError;
+use lockstep_core::replica::snapshot::SnapshotError;
 use lockstep_host::error::RunError;
 use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
@@ -33,6 +34,12 @@ pub enum CommandError {
     /// The output of a command cannot be printed.
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
+    /// Arguments that contradict each other.
+    #[error("{why}")]
+    Usage {
+        /// The contradiction.
+        why: String,
+    },
     /// The process may open too few files.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
@@ -59,6 +66,7 @@ impl CommandError {
             Self::Switch(error) => switch_status(error),
             Self::Descriptors(_) => Status::Host,
             Self::Output(_) => Status::Failure,
+            Self::Usage { .. } => Status::Usage,
         }
     }
 
@@ -87,10 +95,13 @@ fn run_status(error: &RunError) -> Status {
         | RunError::Image { .. }
         | RunError::Memory(MemoryError::Size { .. })
         | RunError::Boot(_)
-        | RunError::Channel(_) => Status::Configuration,
+        | RunError::Channel(_)
+        | RunError::NoSnapshot { .. }
+        | RunError::NoEntry { .. } => Status::Configuration,
         RunError::Network(error) => network_status(error),
         RunError::Memory(MemoryError::Map { .. }) | RunError::Host(_) => Status::Host,
         RunError::Log(error) => log_status(error),
+        RunError::Snapshot { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
         RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
         RunError::Machine(
@@ -119,6 +130,12 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
             Some("both sides must run the same lockstep, guest image and machine settings")
         }
         RunError::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
+        RunError::NoSnapshot { .. } => Some(
+            "without --from the replay begins with the recording; `lockstep record --snapshot-every` writes snapshots, `lockstep log info` lists them",
+        ),
+        RunError::Snapshot { .. } => Some(
+            "the log does not need it: without --from the replay begins with the recording; removed, it is in nobody's way",
+        ),
         RunError::Machine(MachineError::Door(DoorError::Diverged(_))) => {
             Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")
         }
@@ -167,6 +184,14 @@ fn log_status(error: &LogError) -> Status {
         LogError::Damaged {
             source, entries: 0, ..
         } => log_status(source),
+        _ => Status::DamagedLog,
+    }
+}
+
+fn snapshot_status(error: &SnapshotError) -> Status {
+    match error {
+        SnapshotError::Read(_) => Status::Configuration,
+        error if error.is_mismatch() => Status::Mismatch,
         _ => Status::DamagedLog,
     }
 }

@@ -61,6 +61,69 @@ fn wrong_usage_is_status_2_and_named() {
 }
 
 #[test]
+fn what_a_command_does_not_use_is_neither_listed_nor_taken() {
+    let image = Guest::Smoke.image().display().to_string();
+    for verb in ["run", "record", "replay", "verify"] {
+        let help = lockstep_with(&[verb, "--help"]).expect_code(0);
+        assert!(!help.stdout.contains("Pair:"), "{help}");
+        let refused = lockstep_with(&[verb, &image, "--log=log", "--name=web"]);
+        if verb == "run" {
+            let _ = refused.expect_code(2);
+        } else {
+            refused.expect_code(2).expect_named(&["--name", "side of a pair"]);
+        }
+        lockstep_with(&[verb, &image, "--print-config", "--report=report"])
+            .expect_code(2)
+            .expect_named(&["--report", "side of a pair"]);
+    }
+    let help = lockstep_with(&["primary", "--help"]).expect_code(0);
+    assert!(help.stdout.contains("Pair:"), "{help}");
+    for live in ["--network=none", "--event-latency-ms=5"] {
+        let name = live.split('=').next().unwrap();
+        lockstep_with(&["replay", &image, "--log=log", live])
+            .expect_code(2)
+            .expect_named(&[name, "not for a replay"]);
+    }
+}
+
+#[test]
+fn a_dump_of_nothing_is_refused() {
+    let scratch = Scratch::new();
+    let log = scratch.write("log", "");
+    let log = log.to_str().unwrap();
+    let cases: [(&[&str], &str); 2] = [
+        (&["--from=3", "--to=1"], "--from 3 is behind --to 1"),
+        (&["--kind=foo"], "foo"),
+    ];
+    for (flags, named) in cases {
+        lockstep_with(&[&["log", "dump", log], flags].concat())
+            .expect_code(2)
+            .expect_named(&[named]);
+    }
+}
+
+#[test]
+fn intervals_that_cannot_be() {
+    let image = Guest::Smoke.image().display().to_string();
+    for (every, named) in [
+        ("50ms", "100 ms or more"),
+        ("soon", "a time"),
+        ("-1", "-1"),
+        ("2d", "a time"),
+    ] {
+        for verb in ["record", "verify"] {
+            let every = format!("--snapshot-every={every}");
+            lockstep_with(&[verb, &image, "--log=log", &every])
+                .expect_code(2)
+                .expect_named(&[named]);
+        }
+    }
+    lockstep_with(&["replay", &image, "--log=log", "--from=first"])
+        .expect_code(2)
+        .expect_named(&["`last` for the newest snapshot"]);
+}
+
+#[test]
 fn the_printed_configuration_is_a_configuration_file() {
     let scratch = Scratch::new();
     let image = Guest::Smoke.image().display().to_string();
@@ -75,14 +138,14 @@ fn the_printed_configuration_is_a_configuration_file() {
         "--shared-directory=/some/where",
         "--lag-ms-max=300",
     ];
-    let printed = lockstep_with(&[&["run", &image, "--print-config"], &flags[..], &pair[..]].concat())
+    let printed = lockstep_with(&[&["primary", &image, "--print-config"], &flags[..], &pair[..]].concat())
         .expect_code(0)
         .stdout;
     let file = scratch.write("config.toml", &printed).display().to_string();
     let again = lockstep_with(&["run", &image, "--print-config", "--config", &file]).expect_code(0);
     assert_eq!(again.stdout, printed);
     let flag = lockstep_with(&[
-        "run",
+        "primary",
         &image,
         "--print-config",
         "--config",

@@ -4,6 +4,7 @@ use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
 use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::memory::MemoryError;
+use lockstep_core::replica::snapshot::SnapshotError;
 use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
 use lockstep_network::NetworkError;
@@ -54,6 +55,32 @@ pub enum RunError {
     /// The log failed.
     #[error(transparent)]
     Log(#[from] LogError),
+    /// A snapshot of a recording cannot be used.
+    #[error("snapshot {} cannot be used", path.display())]
+    Snapshot {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: SnapshotError,
+    },
+    /// There is no snapshot at which a replay can begin.
+    #[error("from: log {} has no snapshot{wanted}", log.display())]
+    NoSnapshot {
+        /// The log.
+        log: PathBuf,
+        /// The limit that was given, in words: empty where any snapshot would do.
+        wanted: String,
+    },
+    /// A log does not have an entry.
+    #[error("from: log {} has no entry {entry}: it has {entries}, counted from 0", log.display())]
+    NoEntry {
+        /// The log.
+        log: PathBuf,
+        /// The entry.
+        entry: u64,
+        /// Entries that it has.
+        entries: u64,
+    },
     /// The machine stopped.
     #[error(transparent)]
     Machine(#[from] MachineError),

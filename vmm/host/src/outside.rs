@@ -3,7 +3,7 @@
 use crate::configuration::Configuration;
 use crate::error::RunError;
 use crate::live::{Arrivals, Control, Entering, GuestTime, Order, World, control::Ordered};
-use crate::machine::thread::{MachineThread, MakeDoor};
+use crate::machine::thread::{MachineThread, MakeDoor, MakeLiveDoor, Origin, start_live};
 use crate::machine::{Plan, start};
 use crate::outlets::Outlets;
 use crossbeam_channel::{Sender, TrySendError, bounded};
@@ -16,6 +16,8 @@ use lockstep_process::console;
 pub use lockstep_process::signals::Signals;
 use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
+use std::convert::Infallible;
+use std::pin::pin;
 
 /// Frames that may wait for the guest: four times its receive ring. At 64 KiB each, 64 MiB at the
 /// very most.
@@ -124,16 +126,42 @@ impl Outsides {
         make_door: MakeDoor,
         signals: &mut Signals,
     ) -> Result<Ended, RunError> {
+        let machine = start(plan, self.ordered.clone(), make_door)?;
+        self.attend(machine, std::future::pending(), signals).await
+    }
+
+    /// The same with a door behind which the machine can be captured; does `beside` meanwhile.
+    ///
+    /// # Errors
+    /// As [`Outsides::run`].
+    pub async fn run_live(
+        self,
+        plan: Plan,
+        make_door: MakeLiveDoor,
+        beside: impl Future<Output = Infallible>,
+        signals: &mut Signals,
+    ) -> Result<Ended, RunError> {
+        let machine = start_live(plan, Origin::Boot, self.ordered.clone(), make_door)?;
+        self.attend(machine, beside, signals).await
+    }
+
+    async fn attend(
+        self,
+        mut machine: MachineThread,
+        beside: impl Future<Output = Infallible>,
+        signals: &mut Signals,
+    ) -> Result<Ended, RunError> {
         let Self {
             control,
-            ordered,
+            ordered: _,
             mut frames,
             frames_in,
             kicks,
         } = self;
-        let mut machine: MachineThread = start(plan, ordered, make_door)?;
+        let mut beside = pin!(beside);
         loop {
             tokio::select! {
+                never = &mut beside => match never {},
                 outcome = machine.outcome() => {
                     machine.join();
                     console_written(signals).await;

@@ -3,14 +3,17 @@
 use crate::printing::{print_text, printed};
 use crate::status::{CommandError, Status};
 use lockstep_host::error::RunError;
-use lockstep_logging_channel::LogReader;
+use lockstep_host::recording::{Folder, Named};
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
 use lockstep_logging_channel::info::LogInfo;
 use lockstep_logging_channel::view::entry_kind_named;
+use lockstep_logging_channel::{Kind, LogReader};
 use lockstep_process::writing::standard::Printer;
+use serde::Serialize;
+use std::fmt;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// What to look at.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -38,8 +41,8 @@ pub enum LogCommand {
         to: u64,
         /// Only entries of this kind (may be given several times): environment, value, event,
         /// output, digests, end
-        #[arg(long = "kind", value_name = "KIND")]
-        kinds: Vec<String>,
+        #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
+        kinds: Vec<Kind>,
     },
     /// The first entry in which two logs differ; status 1 if they do
     Diff {
@@ -69,9 +72,13 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
             } else {
                 DumpFormat::Text
             };
+            if from > to {
+                let why = format!("--from {from} is behind --to {to}: no entry is between them");
+                return Err(CommandError::Usage { why });
+            }
             let filter = DumpFilter {
                 sequences: *from..=*to,
-                kinds: kinds_named(kinds)?,
+                kinds: (!kinds.is_empty()).then(|| kinds.clone()),
             };
             dump_to_stdout(log, format, &filter)
         }
@@ -87,21 +94,93 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
     }
 }
 
-fn kinds_named(names: &[String]) -> Result<Option<Vec<lockstep_logging_channel::Kind>>, CommandError> {
-    let kind = |name: &String| {
-        entry_kind_named(name).ok_or_else(|| {
-            CommandError::setting(
-                "kind",
-                format!("there is no entry kind `{name}`: `lockstep log dump --help` names them"),
-            )
-        })
-    };
-    let kinds = names.iter().map(kind).collect::<Result<Vec<_>, _>>()?;
-    Ok((!kinds.is_empty()).then_some(kinds))
+fn parse_kind(name: &str) -> Result<Kind, String> {
+    entry_kind_named(name)
+        .ok_or_else(|| "there is no such kind of entry: `lockstep log dump --help` names them".to_owned())
 }
 
-fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
-    let info = LogInfo::of(&mut LogReader::open(log)?);
+/// What `lockstep log info` prints.
+#[derive(Serialize)]
+struct Info {
+    #[serde(flatten)]
+    log: LogInfo,
+    snapshots: Vec<SnapshotInfo>,
+}
+
+/// A snapshot of a recording: its header, or why it cannot be used.
+#[derive(Serialize)]
+struct SnapshotInfo {
+    entry: u64,
+    bytes: Option<u64>,
+    exits: Option<u64>,
+    guest_ns: Option<u64>,
+    error: Option<String>,
+}
+
+impl SnapshotInfo {
+    fn of(named: &Named) -> (Self, Option<RunError>) {
+        let header = named.header();
+        let place = header.as_ref().ok().map(|header| header.place);
+        let info = Self {
+            entry: named.entry,
+            bytes: named.path.metadata().ok().map(|file| file.len()),
+            exits: place.map(|place| place.exits),
+            guest_ns: place.map(|place| place.guest_ns),
+            error: header.as_ref().err().map(ToString::to_string),
+        };
+        let error = header.err().map(|source| RunError::Snapshot {
+            path: named.path.clone(),
+            source,
+        });
+        (info, error)
+    }
+}
+
+impl fmt::Display for Info {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.log.fmt(formatter)?;
+        if self.snapshots.is_empty() {
+            return Ok(());
+        }
+        let bytes: u64 = self.snapshots.iter().filter_map(|snapshot| snapshot.bytes).sum();
+        writeln!(
+            formatter,
+            "snapshots     {} in {bytes} bytes",
+            self.snapshots.len()
+        )?;
+        for SnapshotInfo {
+            entry,
+            bytes,
+            exits,
+            guest_ns,
+            error,
+        } in &self.snapshots
+        {
+            let bytes = bytes.unwrap_or_default();
+            match (exits, guest_ns, error) {
+                (Some(exits), Some(ns), None) => {
+                    let (seconds, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
+                    writeln!(
+                        formatter,
+                        "  entry {entry}, exit {exits}, guest time {seconds}.{rest:09} s, {bytes} bytes"
+                    )?;
+                }
+                (.., error) => {
+                    let why = error.as_deref().unwrap_or_default();
+                    writeln!(formatter, "  entry {entry}, {bytes} bytes: {why}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn info(log: &Path, json: bool) -> Result<Status, CommandError> {
+    let (snapshots, errors): (Vec<_>, Vec<_>) = Folder::of(log).list()?.iter().map(SnapshotInfo::of).unzip();
+    let info = Info {
+        log: LogInfo::of(&mut LogReader::open(log)?),
+        snapshots,
+    };
     let text = if json {
         serde_json::to_string(&info).map_err(|why| RunError::Other {
             what: "cannot write JSON".to_owned(),
@@ -111,21 +190,26 @@ fn info(log: &std::path::Path, json: bool) -> Result<Status, CommandError> {
         info.to_string()
     };
     let printed = print_text(&format!("{text}\n"), Status::Success);
-    match info.fault {
+    let damaged = info.log.fault.map(RunError::from);
+    match damaged.or_else(|| errors.into_iter().flatten().next()) {
         Some(why) => Err(why.into()),
         None => printed,
     }
 }
 
-fn dump_to_stdout(
-    log: &std::path::Path,
-    format: DumpFormat,
-    filter: &DumpFilter,
-) -> Result<Status, CommandError> {
+fn dump_to_stdout(log: &Path, format: DumpFormat, filter: &DumpFilter) -> Result<Status, CommandError> {
     let mut stdout = BufWriter::new(Printer::new());
-    let outcome = dump(&mut LogReader::open(log)?, filter, format, &mut stdout);
+    let mut reader = LogReader::open(log)?;
+    let outcome = dump(&mut reader, filter, format, &mut stdout);
     let flushed = stdout.flush();
+    let (entry, entries) = (*filter.sequences.start(), reader.entries());
     match outcome {
+        Ok(_) if entries <= entry => Err(RunError::NoEntry {
+            log: log.to_owned(),
+            entry,
+            entries,
+        }
+        .into()),
         Ok(_) => printed(flushed, Status::Success),
         Err(DumpError::Log(why)) => Err(why.into()),
         Err(DumpError::Output(why)) => printed(Err(why), Status::Success),

@@ -2,31 +2,44 @@
 
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::run::Ended;
-use lockstep_core::replica::Recorder;
 use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::TimeFloor;
+use lockstep_core::replica::snapshot::Recording;
+use lockstep_core::replica::{LiveDoor, Recorder};
 use lockstep_host::configuration::Configuration;
 use lockstep_host::error::RunError;
+use lockstep_host::live::World;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
-use lockstep_host::recording::FileJournal;
+use lockstep_host::recording::{FileJournal, Folder, Snapshots};
 use lockstep_logging_channel::{EndReason, ExecutionPoint, Existing, Generation, Sequence};
 use lockstep_process::status::Status;
 use std::path::Path;
+use std::time::Duration;
 
-/// Runs `image` until it ends, and records it into `log`.
+/// Files of a recording.
+#[derive(Clone, Copy, Debug)]
+pub struct Files<'a> {
+    /// The log.
+    pub log: &'a Path,
+    /// What is done where it is there already.
+    pub existing: Existing,
+    /// Time between two snapshots; none for no snapshot.
+    pub snapshot_every: Option<Duration>,
+}
+
+/// Runs `image` until it ends, and records it.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn record(
     image: &Path,
-    log: &Path,
-    existing: Existing,
+    files: Files<'_>,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
     let plan = Plan::new(image, configuration)?;
-    let ended = record_plan(plan, log, existing, configuration, signals).await?;
+    let ended = record_plan(plan, files, configuration, signals).await?;
     Ok(conclude(&ended))
 }
 
@@ -36,11 +49,17 @@ pub async fn record(
 /// [`RunError`].
 pub async fn record_plan(
     plan: Plan,
-    log: &Path,
-    existing: Existing,
+    files: Files<'_>,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Ended, RunError> {
+    let Files {
+        log,
+        existing,
+        snapshot_every,
+    } = files;
+    let folder = Folder::of(log);
+    folder.check_free(existing)?;
     let entering = plan.entering();
     let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
         return Ok(Ended {
@@ -56,14 +75,29 @@ pub async fn record_plan(
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
     let outlets = outlets.waiting_for_reader();
-    let journal = FileJournal::create(log, existing, plan.environment(name), outlets)?;
-    let make_door = Box::new(move || {
+    let environment = plan.environment(name);
+    let recording = Recording::of(&environment, plan.memory_bytes());
+    let (journal, captured) = FileJournal::create(log, existing, environment, outlets)?;
+    folder.clear()?;
+    let recorder = move || -> Result<Recorder<World, FileJournal>, RunError> {
         let outside = world(TimeFloor::default(), arrivals, ordered, entering)?;
         let start = Start {
             generation: Generation(0),
             sequence: Sequence(1),
         };
-        Ok(Box::new(Recorder::new(outside, journal, start)) as Box<dyn Door>)
-    });
-    outsides.run(plan, make_door, signals).await
+        Ok(Recorder::new(outside, journal, start))
+    };
+    let Some(every) = snapshot_every else {
+        let make_door = Box::new(move || Ok(Box::new(recorder()?) as Box<dyn Door>));
+        return outsides.run(plan, make_door, signals).await;
+    };
+    folder.create()?;
+    let make_door = Box::new(move || Ok(Box::new(recorder()?) as Box<dyn LiveDoor>));
+    let control = outsides.control.clone();
+    let mut snapshots = Snapshots::new(control, recording, folder, every, captured);
+    let ended = outsides
+        .run_live(plan, make_door, snapshots.take(), signals)
+        .await;
+    snapshots.stop().await;
+    ended
 }

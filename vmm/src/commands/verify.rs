@@ -1,18 +1,23 @@
-//! `lockstep verify`: records once, replays many times, compares every output, digest and the final
-//! memory.
+//! `lockstep verify`: records once, or takes a recording; replays it many times, in pieces between
+//! its snapshots; compares every output, digest and the final memory.
 
-use super::record::record_plan;
-use super::replay::replay_plan;
-use lockstep_core::machine::MachineError;
+use super::record::{Files, record_plan};
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::machine::{Ended, MachineError};
 use lockstep_host::configuration::Configuration;
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Signals, conclude, console_written};
-use lockstep_logging_channel::{EndReason, Existing, LogReader};
+use lockstep_host::recording::feed::open_log;
+use lockstep_host::recording::pieces::{Recorded, count_entries};
+use lockstep_logging_channel::{EndReason, Existing};
 use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Replays of a recording that is made for them.
+const RUNS: u32 = 3;
 
 /// The log of a verification: removed when all is well, kept as evidence when not.
 struct Evidence {
@@ -50,44 +55,105 @@ impl Drop for Evidence {
     }
 }
 
-/// Records `image` and replays it `runs` times. A signal ends the verification, whatever it is
-/// doing.
+/// What is verified, and how often.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The recording; none for one that is made.
+    pub log: Option<PathBuf>,
+    /// Replays; none for the default.
+    pub runs: Option<u32>,
+    /// Time between two snapshots of a recording that is made; none for no snapshot.
+    pub snapshot_every: Option<Duration>,
+}
+
+/// Replays a recording of `image`. A signal ends the verification, whatever it is doing.
 ///
 /// # Errors
-/// [`RunError`]; the first divergence is one, and its log is kept.
+/// [`RunError`]; the first divergence is one, and a log that was made is kept.
 pub async fn verify(
     image: &Path,
-    runs: u32,
+    wanted: &Wanted,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
+    if let Some(log) = &wanted.log {
+        let (_, environment) = open_log(log)?;
+        let plan = Plan::for_replay(image, configuration, &environment)?;
+        let runs = wanted.runs.unwrap_or(1);
+        let ended = replay_all(plan, log, runs, signals).await?;
+        let entries = counted(log, signals).await?;
+        let what = format!("verified: {entries} entries of {}", log.display());
+        return said(&what, runs, &ended, signals).await;
+    }
     let plan = Plan::new(image, configuration)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
-    let recorded = record_plan(plan.clone(), &log, Existing::Refuse, configuration, signals).await?;
+    let files = Files {
+        log: &log,
+        existing: Existing::Refuse,
+        snapshot_every: wanted.snapshot_every,
+    };
+    let recorded = record_plan(plan.clone(), files, configuration, signals).await?;
     if recorded.reason == EndReason::Stopped {
         return Err(stopped());
     }
-    for run in 1..=runs {
-        if let Err(error) = replay_plan(plan.clone(), &log, false, signals).await {
-            let is_stopped = matches!(error, RunError::Machine(MachineError::Door(DoorError::Stopped)));
-            evidence.keep = !is_stopped;
-            if !is_stopped {
-                tracing::error!(run, "this replay failed");
-            }
-            return Err(error);
+    let runs = wanted.runs.unwrap_or(RUNS);
+    let ended = match replay_all(plan, &log, runs, signals).await {
+        Ok(ended) => ended,
+        Err(why) => {
+            evidence.keep = !is_stopped(&why);
+            return Err(why);
         }
-        tracing::info!(run, of = runs, "replayed without divergence");
-    }
-    let entries = tokio::select! {
-        entries = tokio::task::spawn_blocking(move || count(&log)) => entries.unwrap_or_else(|why| Err(not_counted(why)))?,
-        () = signals.received() => return Err(stopped()),
     };
-    let text =
-        format!("verified: recorded once, {entries} entries; replayed {runs} times without divergence\n");
+    let entries = counted(&log, signals).await?;
+    let what = format!("verified: recorded once, {entries} entries");
+    said(&what, runs, &ended, signals).await
+}
+
+/// Replays `log` so many times. Gives its end.
+async fn replay_all(plan: Plan, log: &Path, runs: u32, signals: &mut Signals) -> Result<Ended, RunError> {
+    let recorded = Recorded::open(plan, log)?;
+    let mut run = 0;
+    loop {
+        run += 1;
+        let checked = match recorded.check(signals).await {
+            Ok(checked) => checked,
+            Err(why) => {
+                if !is_stopped(&why) {
+                    tracing::error!(run, "this replay failed");
+                }
+                return Err(why);
+            }
+        };
+        let (pieces, at_a_time) = (checked.pieces, checked.at_a_time);
+        if pieces == 1 {
+            tracing::info!(run, of = runs, "replayed without divergence");
+        } else {
+            tracing::info!(run, of = runs, pieces, at_a_time, "replayed without divergence");
+        }
+        if run >= runs {
+            return Ok(checked.ended);
+        }
+    }
+}
+
+async fn counted(log: &Path, signals: &mut Signals) -> Result<u64, RunError> {
+    let log = log.to_owned();
+    tokio::select! {
+        entries = tokio::task::spawn_blocking(move || count_entries(&log)) => entries.unwrap_or_else(|why| Err(not_counted(why))),
+        () = signals.received() => Err(stopped()),
+    }
+}
+
+async fn said(what: &str, runs: u32, ended: &Ended, signals: &mut Signals) -> Result<Status, RunError> {
+    let text = format!("{what}; replayed {runs} times without divergence\n");
     standard::console().push(text.as_bytes());
     console_written(signals).await;
-    Ok(conclude(&recorded))
+    Ok(conclude(ended))
+}
+
+fn is_stopped(why: &RunError) -> bool {
+    matches!(why, RunError::Machine(MachineError::Door(DoorError::Stopped)))
 }
 
 fn stopped() -> RunError {
@@ -99,13 +165,4 @@ fn not_counted(why: tokio::task::JoinError) -> RunError {
         what: "the log cannot be counted".to_owned(),
         source: Box::new(why),
     }
-}
-
-fn count(log: &Path) -> Result<u64, RunError> {
-    let mut entries = 0;
-    for entry in LogReader::open(log)? {
-        entry?;
-        entries += 1;
-    }
-    Ok(entries)
 }

@@ -12,10 +12,10 @@ use lockstep_process::signals;
 use std::thread::{Builder, JoinHandle};
 use tokio::sync::oneshot;
 
-/// A running machine.
-pub struct MachineThread {
+/// A running machine, whose thread gives a `T`.
+pub struct MachineThread<T = Ended> {
     handle: JoinHandle<()>,
-    outcome: oneshot::Receiver<Result<Ended, RunError>>,
+    outcome: oneshot::Receiver<Result<T, RunError>>,
 }
 
 /// Makes a door, on the vCPU thread.
@@ -30,6 +30,19 @@ pub enum Origin {
     Boot,
     /// At the point where it was captured.
     Captured(Box<Received>),
+}
+
+impl Origin {
+    /// Builds the machine. Must be called on the thread that runs it.
+    ///
+    /// # Errors
+    /// [`RunError`] naming what cannot be built.
+    pub fn build(self, plan: &Plan) -> Result<Machine<KvmCpu>, RunError> {
+        match self {
+            Self::Boot => plan.build(),
+            Self::Captured(received) => plan.restore(*received),
+        }
+    }
 }
 
 /// Starts the machine of `plan` behind the door that `make_door` makes.
@@ -63,10 +76,14 @@ pub fn start_live(
     })
 }
 
-fn spawn(
+/// Starts a vCPU thread that does `run`.
+///
+/// # Errors
+/// The host starts no thread.
+pub(super) fn spawn<T: Send + 'static>(
     memory_bytes: u64,
-    run: impl FnOnce() -> Result<Ended, RunError> + Send + 'static,
-) -> Result<MachineThread, RunError> {
+    run: impl FnOnce() -> Result<T, RunError> + Send + 'static,
+) -> Result<MachineThread<T>, RunError> {
     let (send, outcome) = oneshot::channel();
     signals::machine_starts(memory_bytes);
     let handle = Builder::new()
@@ -85,10 +102,7 @@ fn run_live(
     ordered: &Ordered,
     make_door: MakeLiveDoor,
 ) -> Result<Ended, RunError> {
-    let mut machine = match origin {
-        Origin::Boot => plan.build()?,
-        Origin::Captured(received) => plan.restore(*received)?,
-    };
+    let mut machine = origin.build(plan)?;
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
     let mut door = make_door()?;
@@ -122,12 +136,14 @@ impl MachineThread {
         let handle = std::thread::spawn(|| ());
         Self { handle, outcome }
     }
+}
 
+impl<T> MachineThread<T> {
     /// Waits for its end.
     ///
     /// # Errors
     /// The machine's; or that its thread ended without saying why.
-    pub async fn outcome(&mut self) -> Result<Ended, RunError> {
+    pub async fn outcome(&mut self) -> Result<T, RunError> {
         match (&mut self.outcome).await {
             Ok(outcome) => outcome,
             Err(_) => Err(RunError::Defect {

@@ -22,7 +22,7 @@ use lockstep_core::machine::memory::{self, Memory};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::format::LogPosition;
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
-use lockstep_core::machine::saved::{Page, SavedMachine};
+use lockstep_core::machine::saved::{Page, SavedMachine, SavedPosition};
 use lockstep_core::replica::LiveDoor;
 use lockstep_core::replica::transfer::{
     Capture, Copies, Next, NoRoom, PAUSE_PAGES_MAX, Round, Rounds, Sender,
@@ -77,8 +77,10 @@ pub enum NotSent {
 /// A machine that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
-    /// Position at which it was captured.
+    /// Position in its log at which it was captured.
     pub position: LogPosition,
+    /// Position in its execution.
+    pub execution: SavedPosition,
     /// Rounds over the channel while the guest ran.
     pub rounds: u32,
     /// Pages that were sent, each as often as it was.
@@ -257,6 +259,7 @@ impl Sending {
                             drop(logging);
                             let mut sent = Sent {
                                 position: capture.position,
+                                execution: capture.machine.position,
                                 rounds: rounds.made(),
                                 pages: 0,
                                 bytes: 0,

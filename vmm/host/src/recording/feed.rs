@@ -3,6 +3,7 @@
 use crate::error::RunError;
 use crate::live::control::Ordered;
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::snapshot::Place;
 use lockstep_core::replica::{Fed, Feed};
 use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputKind, OutputTarget, Sequence};
 use lockstep_process::writing::standard;
@@ -32,6 +33,24 @@ impl FileFeed {
             environment,
         ))
     }
+}
+
+impl FileFeed {
+    /// Goes on at a snapshot: with the entry that is its first.
+    ///
+    /// # Errors
+    /// [`RunError::Log`]: the log is shorter.
+    pub fn skip_to(&mut self, place: &Place) -> Result<(), RunError> {
+        Ok(skip_to(&mut self.reader, place)?)
+    }
+}
+
+/// Goes on with the first entry behind the snapshot at `place`.
+///
+/// # Errors
+/// [`LogError::TooShort`], [`LogError::File`].
+pub fn skip_to(log: &mut LogReader, place: &Place) -> Result<(), LogError> {
+    log.skip_to(Sequence(place.entry), place.log_offset, (place.exits, 0))
 }
 
 /// Opens a log and takes its environment.

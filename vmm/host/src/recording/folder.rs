@@ -1,0 +1,256 @@
+//! The folder with the snapshots of a recording: `LOG.snapshots` beside the log `LOG`.
+//!
+//! | name | content |
+//! | --- | --- |
+//! | `snapshot-0000001234` | a snapshot; a replay from it begins with entry 1234 |
+//! | `snapshot.partial` | a snapshot that is being written |
+
+use crate::error::RunError;
+use lockstep_core::replica::snapshot::{Header, Recording, SnapshotError, read, read_header};
+use lockstep_core::replica::transfer::Received;
+use lockstep_logging_channel::{Existing, LogError};
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, BufReader};
+use std::path::{Path, PathBuf};
+
+const PREFIX: &str = "snapshot-";
+const PARTIAL: &str = "snapshot.partial";
+/// Digits of a number in a name, at least: so that names are in order up to 10^10 entries.
+const DIGITS: usize = 10;
+/// Bytes asked of the system at once.
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub struct Folder {
+    path: PathBuf,
+    log: PathBuf,
+}
+
+/// A snapshot by its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// Number of its first entry.
+    pub entry: u64,
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// A snapshot whose header was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its header.
+    pub header: Header,
+}
+
+impl Folder {
+    /// The folder of the recording `log`.
+    #[must_use]
+    pub fn of(log: &Path) -> Self {
+        let mut name = OsString::from(log);
+        name.push(".snapshots");
+        Self {
+            path: name.into(),
+            log: log.to_owned(),
+        }
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    /// All snapshots, in the order of their entries. Other files are not looked at.
+    ///
+    /// # Errors
+    /// [`RunError::File`].
+    pub fn list(&self) -> Result<Vec<Named>, RunError> {
+        let failed = |source| RunError::File {
+            action: "read the folder",
+            path: self.path.clone(),
+            source,
+        };
+        let listed = match fs::read_dir(&self.path) {
+            Ok(listed) => listed,
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(why) => return Err(failed(why)),
+        };
+        let mut named = Vec::new();
+        for found in listed {
+            let path = found.map_err(failed)?.path();
+            named.extend(entry_of(&path).map(|entry| Named { entry, path }));
+        }
+        named.sort_by_key(|named| named.entry);
+        Ok(named)
+    }
+
+    /// Refuses to begin a recording that would mix its snapshots with those of another.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`].
+    pub fn check_free(&self, existing: Existing) -> Result<(), RunError> {
+        // Where the log exists too, that is the error.
+        if existing == Existing::Refuse && !self.log.exists() && !self.list()?.is_empty() {
+            let path = self.path.clone();
+            return Err(LogError::Exists { path }.into());
+        }
+        Ok(())
+    }
+
+    /// Removes the snapshots of a recording that is overwritten.
+    ///
+    /// # Errors
+    /// [`RunError::File`].
+    pub fn clear(&self) -> Result<(), RunError> {
+        let partial = self.path.join(PARTIAL);
+        let paths = self.list()?.into_iter().map(|named| named.path);
+        for path in paths.chain(partial.exists().then_some(partial)) {
+            fs::remove_file(&path).map_err(|source| RunError::File {
+                action: "remove",
+                path,
+                source,
+            })?;
+        }
+        self.remove_if_empty();
+        Ok(())
+    }
+
+    /// Creates the folder, where it is not there.
+    ///
+    /// # Errors
+    /// [`RunError::File`].
+    pub fn create(&self) -> Result<(), RunError> {
+        match fs::create_dir(&self.path) {
+            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(RunError::File {
+                action: "create",
+                path: self.path.clone(),
+                source: why,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Removes the folder, where nothing is in it.
+    pub fn remove_if_empty(&self) {
+        // It is not empty, or not there: both are well.
+        let _ = fs::remove_dir(&self.path);
+    }
+
+    /// Begins a file, which is removed with the value unless it becomes a snapshot.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn begin(&self) -> io::Result<(File, Partial)> {
+        let path = self.path.join(PARTIAL);
+        let file = lockstep_regular_file::create_or_empty(&path)?;
+        let folder = self.clone();
+        Ok((file, Partial { path, folder }))
+    }
+}
+
+/// A file that is no snapshot yet.
+#[derive(Debug)]
+pub struct Partial {
+    path: PathBuf,
+    folder: Folder,
+}
+
+impl Partial {
+    /// Makes it the snapshot that begins with `entry`. The log is on disk first: a snapshot does not
+    /// outlive the entries before it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn keep(self, file: &File, entry: u64) -> io::Result<()> {
+        File::open(&self.folder.log)?.sync_data()?;
+        file.sync_all()?;
+        let name = format!("{PREFIX}{entry:0DIGITS$}");
+        fs::rename(&self.path, self.folder.path.join(name))?;
+        File::open(&self.folder.path)?.sync_all()
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // Where it was kept, it has another name.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Named {
+    /// Reads the header, of a snapshot of `recording`.
+    ///
+    /// # Errors
+    /// [`RunError::Snapshot`].
+    pub fn open(self, recording: &Recording) -> Result<Snapshot, RunError> {
+        let header = self.header().and_then(|header| {
+            recording.check(&header)?;
+            Ok(header)
+        });
+        match header {
+            Ok(header) => Ok(Snapshot {
+                path: self.path,
+                header,
+            }),
+            Err(source) => Err(RunError::Snapshot {
+                path: self.path,
+                source,
+            }),
+        }
+    }
+
+    /// The header. Its machine is not looked at.
+    ///
+    /// # Errors
+    /// [`SnapshotError`].
+    pub fn header(&self) -> Result<Header, SnapshotError> {
+        let mut file = lockstep_regular_file::open(&self.path).map_err(SnapshotError::Read)?;
+        let header = read_header(&mut file)?;
+        let entry = header.place.entry;
+        if entry != self.entry {
+            return Err(SnapshotError::Misnamed { entry });
+        }
+        Ok(header)
+    }
+}
+
+impl Snapshot {
+    /// Reads the machine, of a snapshot of `recording`.
+    ///
+    /// # Errors
+    /// [`RunError::Snapshot`]; it is another file now than when its header was read, is one.
+    pub fn read(&self, recording: &Recording) -> Result<Received, RunError> {
+        let file = lockstep_regular_file::open(&self.path).map_err(SnapshotError::Read);
+        let machine = file.and_then(|file| {
+            let mut file = BufReader::with_capacity(BUFFER_BYTES, file);
+            let (header, machine) = read(&mut file, recording)?;
+            if header != self.header {
+                return Err(SnapshotError::Misnamed {
+                    entry: header.place.entry,
+                });
+            }
+            Ok(machine)
+        });
+        machine.map_err(|source| RunError::Snapshot {
+            path: self.path.clone(),
+            source,
+        })
+    }
+}
+
+/// Number in the name of a snapshot.
+fn entry_of(path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+    let is_number = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse().ok()).flatten()
+}
