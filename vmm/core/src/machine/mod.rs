@@ -20,6 +20,7 @@ pub mod horizon;
 pub mod image;
 pub mod memory;
 pub mod page_set;
+mod policy;
 pub mod run;
 pub mod saved;
 

@@ -21,21 +21,13 @@ use super::door::{self, Door, DoorError, Horizon, Readiness, Taker};
 use super::gathering::Gathering;
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::{self, Memory};
+pub use super::policy::Policy;
 use super::saved::SavedError;
 use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, PartDigest};
 
 /// Events that enter before the guest runs on, at most: four times what its largest ring can take,
 /// so that a flood of arrivals slows a guest and never stops it.
 pub const ARRIVALS_MAX: usize = 4 * 256;
-
-/// Settings of the machine's behaviour; the same on both sides, so part of the environment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// Registers and devices are digested every so many exits; 0 for never.
-    pub digest_interval_exits: u64,
-    /// IRQ-window exits are exact on this host, and count as exits.
-    pub window_exits: bool,
-}
 
 /// Why the machine stopped other than by its own end.
 #[derive(Debug, thiserror::Error)]

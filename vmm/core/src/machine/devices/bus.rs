@@ -9,7 +9,7 @@ use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use super::serial::Serial;
 use super::set::DeviceSet;
 use super::virtio::{Mmio, Net};
-use crate::machine::door::{self, Ask, DoorError, Taker, Takes};
+use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget, PartDigest};
 use vm_memory::{Bytes, GuestAddress};
@@ -386,7 +386,7 @@ fn slots<E>(board: &Board, mut device: impl FnMut(&Placed) -> Result<Device, E>)
 
 fn time_for(needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
     match needs {
-        NeedsTime::Yes => door::monotonic(ask),
+        NeedsTime::Yes => asking::monotonic(ask),
         NeedsTime::No => Ok(0),
     }
 }

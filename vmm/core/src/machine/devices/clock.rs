@@ -1,7 +1,7 @@
 //! Clock and entropy registers, and the clock page (docs/guest-interface.md).
 
 use super::saved::Impossible;
-use crate::machine::door::{self, Ask, DoorError};
+use crate::machine::door::{Ask, DoorError, asking};
 use crate::machine::memory::PAGE_BYTES;
 use serde::{Deserialize, Serialize};
 
@@ -44,10 +44,10 @@ impl Clock {
     /// The door's.
     pub fn read(&mut self, offset: u64, ask: Ask<'_>) -> Result<u32, DoorError> {
         Ok(match offset {
-            MONOTONIC => self.answer(door::monotonic(ask)?),
-            WALL => self.answer(door::wall(ask)?),
+            MONOTONIC => self.answer(asking::monotonic(ask)?),
+            WALL => self.answer(asking::wall(ask)?),
             MONOTONIC_HIGH | WALL_HIGH => (self.answered_ns >> 32) as u32,
-            RANDOM => random_of(&door::random(ask, RANDOM_BYTES)?),
+            RANDOM => random_of(&asking::random(ask, RANDOM_BYTES)?),
             _ => u32::MAX,
         })
     }

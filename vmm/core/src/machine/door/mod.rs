@@ -4,7 +4,7 @@
 //! A recorder stands in it on a live machine, a replayer on a backup; the machine cannot tell
 //! which.
 
-mod asking;
+pub mod asking;
 mod readiness;
 
 pub use super::horizon::Horizon;

@@ -25,7 +25,7 @@ use super::cpu::SavedCpu;
 use super::devices::saved::SavedDevice;
 use super::image::sites::{Site, Sites, Trapped};
 use super::memory::MEMORY_BYTES_MAX;
-use super::run::Policy;
+use super::policy::Policy;
 use serde::{Deserialize, Serialize};
 
 /// Rewritten instructions of an image: far more than any has (Debian's kernel: about 160).
