@@ -10,7 +10,6 @@ pub mod divergences;
 pub mod driving;
 pub mod gate;
 pub mod history;
-pub mod mutant;
 pub mod recorder;
 pub mod replayer;
 pub mod role;
@@ -20,6 +19,7 @@ pub mod time_floor;
 pub mod transfer;
 pub mod unprotected;
 
+pub use crate::mutant;
 pub use batcher::{BATCH_BYTES_MAX, BATCH_OUTPUT_BYTES_MAX, Batcher, output_bytes};
 pub use gate::Gate;
 pub use recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt};
