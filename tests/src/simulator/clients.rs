@@ -1,6 +1,6 @@
 //! Clients: each asks, waits for the answer, asks again where none comes, and remembers what it was told.
 
-use super::guest::{Reply, Request};
+use super::requests::{Reply, Request};
 
 /// What a client wants next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -47,6 +47,7 @@ mod node;
 mod order;
 mod plan;
 mod points;
+mod requests;
 pub mod rng;
 mod store;
 mod storing;
