@@ -122,6 +122,22 @@ pub enum Mutant {
     WallFollowsHost,
     /// A replay lets an event in at another device that takes such a thing.
     EnterElsewhere,
+    /// The first of the pages that are taken at a common point is not in it.
+    LeaveOutOfPart,
+    /// The log of written pages is read when the pages of a common point have been taken.
+    ReadWritesLate,
+    /// A common point gives its memory, and the registers stay those of the exit before.
+    KeepRegisters,
+    /// The pages of a part are counted, and the part is not in the log.
+    LosePart,
+    /// The next common point covers parts from before a machine was captured.
+    CountOldParts,
+    /// A replay runs on though a common point may come next.
+    RunPastUnknown,
+    /// A replay runs on though a common point comes next.
+    RunPastCommonPoint,
+    /// A replay lets nothing in at a common point.
+    EnterOnOneSide,
 }
 
 impl Mutant {
@@ -183,6 +199,14 @@ impl Mutant {
         Self::ForgetCounter,
         Self::WallFollowsHost,
         Self::EnterElsewhere,
+        Self::LeaveOutOfPart,
+        Self::ReadWritesLate,
+        Self::KeepRegisters,
+        Self::LosePart,
+        Self::CountOldParts,
+        Self::RunPastUnknown,
+        Self::RunPastCommonPoint,
+        Self::EnterOnOneSide,
     ];
 }
 

@@ -7,10 +7,24 @@
 
 use super::page_set::PageSet;
 
-/// Pages of a share: 1 MiB, which takes about 1 ms to copy, compress and hand over.
-pub const SHARE_PAGES: u64 = 256;
-/// Pages that are taken at the point itself: two shares.
-pub const AT_ONCE_PAGES_MAX: u64 = 2 * SHARE_PAGES;
+/// Sizes of what is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shares {
+    /// Pages of a share.
+    pub pages: u64,
+    /// Pages that are taken at the point itself, at most.
+    pub at_once_max: u64,
+}
+
+impl Shares {
+    /// 1 MiB, which takes about 1 ms to copy, compress and hand over; at the point itself, two
+    /// shares.
+    pub const OF_A_MACHINE: Self = Self {
+        pages: 256,
+        at_once_max: 2 * 256,
+    };
+}
+
 /// How many times all pages that there were at first are taken before the guest has to stand.
 const SWEEPS_MAX: u64 = 2;
 
@@ -24,8 +38,9 @@ pub struct Share {
 }
 
 /// Pages that were written and not taken yet.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Gathering {
+    shares: Shares,
     left: PageSet,
     /// Where the next share begins, so that what is written again and again keeps no page out.
     next: u64,
@@ -35,6 +50,24 @@ pub struct Gathering {
 }
 
 impl Gathering {
+    /// Nothing was written.
+    #[must_use]
+    pub fn new(shares: Shares) -> Self {
+        Self {
+            shares,
+            left: PageSet::default(),
+            next: 0,
+            taken: 0,
+            taken_max: None,
+        }
+    }
+
+    /// True where pages have been taken for a common point that is not made yet.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.taken > 0
+    }
+
     /// Adds pages that were written.
     pub fn add(&mut self, written: &PageSet) {
         self.left.add(written);
@@ -49,14 +82,15 @@ impl Gathering {
     /// The next share.
     pub fn take(&mut self) -> Share {
         let left = self.left.len();
-        if left <= AT_ONCE_PAGES_MAX {
+        let share_pages = self.shares.pages;
+        if left <= self.shares.at_once_max {
             let pages = self.left.iter().collect();
-            *self = Self::default();
+            *self = Self::new(self.shares);
             return Share { pages, is_last: true };
         }
         self.taken_max.get_or_insert(SWEEPS_MAX * left);
-        let mut pages = Vec::with_capacity(SHARE_PAGES as usize);
-        while pages.len() < SHARE_PAGES as usize {
+        let mut pages = Vec::with_capacity(share_pages as usize);
+        while (pages.len() as u64) < share_pages {
             let Some(page) = self.left.next_from(self.next).or_else(|| self.left.next_from(0)) else {
                 break;
             };
@@ -64,7 +98,7 @@ impl Gathering {
             self.next = page + 1;
             pages.push(page);
         }
-        self.taken += SHARE_PAGES;
+        self.taken += share_pages;
         Share {
             pages,
             is_last: false,
@@ -76,22 +110,24 @@ impl Gathering {
 mod tests {
     use super::*;
 
+    const SHARES: Shares = Shares::OF_A_MACHINE;
+
     #[test]
     fn few_pages_are_taken_at_the_point() {
-        let mut gathering = Gathering::default();
-        gathering.add(&PageSet::first(AT_ONCE_PAGES_MAX));
+        let mut gathering = Gathering::new(SHARES);
+        gathering.add(&PageSet::first(SHARES.at_once_max));
         let share = gathering.take();
         assert_eq!(
             (share.pages.len() as u64, share.is_last),
-            (AT_ONCE_PAGES_MAX, true)
+            (SHARES.at_once_max, true)
         );
-        assert_eq!(gathering, Gathering::default());
+        assert_eq!(gathering, Gathering::new(SHARES));
     }
 
     #[test]
     fn every_page_of_many_is_taken_once_in_shares() {
-        let mut gathering = Gathering::default();
-        gathering.add(&PageSet::first(5 * SHARE_PAGES));
+        let mut gathering = Gathering::new(SHARES);
+        gathering.add(&PageSet::first(5 * SHARES.pages));
         let mut taken = Vec::new();
         let shares = (1..10).find(|_| {
             let share = gathering.take();
@@ -99,13 +135,13 @@ mod tests {
             share.is_last
         });
         assert_eq!(shares, Some(4), "the last has two");
-        assert_eq!(taken, (0..5 * SHARE_PAGES).collect::<Vec<_>>());
+        assert_eq!(taken, (0..5 * SHARES.pages).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_guest_that_writes_faster_than_it_is_followed_has_to_stand() {
         let all = PageSet::first(1_000);
-        let mut gathering = Gathering::default();
+        let mut gathering = Gathering::new(SHARES);
         let mut seen = PageSet::default();
         let mut shares = 0;
         while !gathering.stands() {
@@ -117,7 +153,7 @@ mod tests {
                 .for_each(|page| seen.insert(page));
             shares += 1;
         }
-        assert_eq!(shares, (SWEEPS_MAX * 1_000).div_ceil(SHARE_PAGES));
+        assert_eq!(shares, (SWEEPS_MAX * 1_000).div_ceil(SHARES.pages));
         assert_eq!(seen, all, "none is kept out");
         while !gathering.take().is_last {
             assert!(gathering.stands());

@@ -11,11 +11,12 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod boot;
+pub mod common;
 pub mod cpu;
 pub mod devices;
 pub mod divergence;
 pub mod door;
-mod gathering;
+pub mod gathering;
 pub mod horizon;
 pub mod image;
 pub mod memory;

@@ -70,6 +70,8 @@ pub struct FakeCpu {
     pub logs_writes: bool,
     /// Pages that are found written when this is next asked.
     pub written: PageSet,
+    /// Pages that each run writes.
+    pub writes: PageSet,
     /// Pages that may be other than zeros.
     pub given: PageSet,
     interruptible: bool,
@@ -121,6 +123,7 @@ impl Vcpu for &mut FakeCpu {
     fn run(&mut self, entry: Entry) -> Result<Exit, CpuError> {
         self.finish();
         self.entries.push(entry);
+        self.written.add(&self.writes);
         let over = || CpuError {
             action: "follow its script",
             why: "the script is over".to_owned(),

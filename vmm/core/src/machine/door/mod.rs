@@ -36,7 +36,7 @@ pub enum Kicked {
 }
 
 /// Content of a common point.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Met {
     /// Memory pages that may be other than here.
     pub pages: Vec<Page>,

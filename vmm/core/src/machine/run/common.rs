@@ -1,21 +1,14 @@
-//! Common points: a point of the execution without an exit, made on a live machine and met by one
-//! that replays (docs/determinism.md, Common points).
-//!
-//! ```text
-//!   live:      exit n --runs--> kick: parts, machine --> exit n + 1
-//!   replaying: exit n -----------------------------> takes their content: exit n + 1
-//! ```
-//!
-//! The replaying machine does not run from exit n: pages that were written on the live one since
-//! they were last sent are in the parts, with what they contain at the common point; all others are
-//! the same on both. Devices change only at exits, and are compared.
+//! Common points of the machine: its kicks, and what making and meeting take of it.
 
 use super::{Machine, MachineError, Step};
+use crate::machine::common::{self, Still};
 use crate::machine::cpu::Vcpu;
 use crate::machine::devices::DeviceSet;
+use crate::machine::devices::saved::SavedDevice;
 use crate::machine::door::{Door, Kick, Kicked, Readiness};
-use crate::machine::saved::pages::PAGES_PER_PART;
+use crate::machine::page_set::PageSet;
 use crate::machine::saved::{Page, SavedMachine};
+use lockstep_logging_channel::ExecutionPoint;
 
 impl<V: Vcpu> Machine<V> {
     /// A kick found the guest between two execution points. What waits outside may enter only at
@@ -40,55 +33,70 @@ impl<V: Vcpu> Machine<V> {
 
     /// Makes a common point, or takes the next pages for it and lets the guest run on.
     pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
-        if !door.is_followed() {
-            // Nobody has to come here by another way.
-            self.gathering = None;
-            self.vcpu.log_writes(false)?;
-            self.pass_exit()?;
-            return Ok(Step::Continues);
-        }
-        let mut gathering = match self.gathering.take() {
-            Some(gathering) => gathering,
-            None => {
-                self.vcpu.log_writes(true)?;
-                let mut gathering = super::Gathering::default();
-                gathering.add(&self.vcpu.given_pages());
-                gathering
-            }
-        };
-        gathering.add(&self.vcpu.written_pages()?);
-        let share = gathering.take();
-        self.gathering = Some(gathering);
-        let point = self.point();
-        for indices in share.pages.chunks(PAGES_PER_PART) {
-            // A page beyond the end is in no memory: the set has a bit for it, no more.
-            let pages = indices.iter().filter_map(|index| Page::of(&self.memory, *index));
-            door.part(point, pages.collect())?;
-        }
-        if share.is_last {
-            self.pass_exit()?;
-            let machine = self.save()?;
-            door.common_point(self.point(), machine)?;
-        }
+        let mut gathering = self.gathering.take();
+        common::make(self, &mut gathering, door)?;
+        self.gathering = gathering;
         Ok(Step::Continues)
+    }
+
+    /// Meets the common point that comes next.
+    pub(super) fn meet_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
+        // First, because it completes the pending access, which may write to memory.
+        self.vcpu.settle()?;
+        common::meet(self, door)?;
+        Ok(Step::Continues)
+    }
+
+    fn is_at_exit(&mut self, exits: u64) {
+        self.exits = exits;
+        self.instructions = 0;
+        self.between = false;
+        self.expired = DeviceSet::default();
+    }
+}
+
+impl<V: Vcpu> Still for Machine<V> {
+    type Error = MachineError;
+
+    fn point(&mut self) -> ExecutionPoint {
+        Self::point(self)
+    }
+
+    fn log_writes(&mut self, on: bool) -> Result<(), MachineError> {
+        Ok(self.vcpu.log_writes(on)?)
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, MachineError> {
+        Ok(self.vcpu.written_pages()?)
+    }
+
+    fn given_pages(&self) -> PageSet {
+        self.vcpu.given_pages()
+    }
+
+    fn page(&self, index: u64) -> Option<Page> {
+        Page::of(&self.memory, index)
     }
 
     fn pass_exit(&mut self) -> Result<(), MachineError> {
         self.vcpu.count_exit()?;
-        self.exits += 1;
-        self.instructions = 0;
-        self.between = false;
-        self.expired = DeviceSet::default();
+        self.is_at_exit(self.exits + 1);
         Ok(())
     }
 
-    /// Meets the common point that comes next: the guest does not run there, it is put there.
-    pub(super) fn meet_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
-        // First, because it completes the pending access, which may write to memory.
-        self.vcpu.settle()?;
-        let devices = self.devices.saved()?;
-        let point = self.point();
-        let met = door.meet(point, &devices)?;
+    fn save(&mut self) -> Result<SavedMachine, MachineError> {
+        Self::save(self)
+    }
+
+    fn devices(&self) -> Result<Vec<SavedDevice>, MachineError> {
+        Ok(self.devices.saved()?)
+    }
+
+    fn put(&mut self, page: &Page) -> Result<(), MachineError> {
+        Ok(page.put(&self.memory)?)
+    }
+
+    fn load(&mut self, machine: SavedMachine) -> Result<(), MachineError> {
         let SavedMachine {
             memory_bytes: _,
             position,
@@ -97,15 +105,9 @@ impl<V: Vcpu> Machine<V> {
             // Compared.
             devices: _,
             sites: _,
-        } = *met.machine;
-        for page in &met.pages {
-            page.put(&self.memory)?;
-        }
+        } = machine;
         self.vcpu.load(&cpu)?;
-        self.exits = position.exits;
-        self.instructions = 0;
-        self.between = false;
-        self.expired = DeviceSet::default();
-        Ok(Step::Continues)
+        self.is_at_exit(position.exits);
+        Ok(())
     }
 }

@@ -1,6 +1,7 @@
 //! The machine with a scripted vCPU and a scripted door: what enters where, and what is asked and
 //! said at which point.
 
+mod common;
 mod execution;
 mod interrupts;
 mod refused;
@@ -11,8 +12,9 @@ use super::Machine;
 use super::cpu::Exit;
 use super::cpu::fake::{FakeCpu, Turn};
 use super::devices::board::small;
+use super::devices::saved::SavedDevice;
 use super::devices::{Board, Devices};
-use super::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
+use super::door::{Door, DoorError, Horizon, Kick, Kicked, Met, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
 use super::run::{Ended, MachineError, Policy};
@@ -65,6 +67,10 @@ pub struct FakeDoor {
     pub kicks: Vec<(bool, bool)>,
     pub parts: Vec<(Position, Vec<u64>)>,
     pub common: Vec<(Position, SavedMachine)>,
+    /// Common points that come next there.
+    pub meets: VecDeque<(Position, Met)>,
+    /// Devices that the machine had where it met them.
+    pub met_with: Vec<Vec<SavedDevice>>,
     pub asked: Vec<(Position, Question)>,
     pub ready: Vec<(Position, Ready)>,
     pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
@@ -137,8 +143,18 @@ impl Door for FakeDoor {
         }
     }
 
-    fn horizon(&mut self, _point: ExecutionPoint) -> Result<Horizon, DoorError> {
-        Ok(Horizon::Kick)
+    fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
+        let next = self.meets.front();
+        Ok(if next.is_some_and(|(at, _)| *at == point.position()) {
+            Horizon::CommonPoint
+        } else {
+            Horizon::Kick
+        })
+    }
+
+    fn meet(&mut self, _: ExecutionPoint, devices: &[SavedDevice]) -> Result<Met, DoorError> {
+        self.met_with.push(devices.to_vec());
+        Ok(self.meets.pop_front().unwrap().1)
     }
 
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
