@@ -10,7 +10,7 @@ use crate::machine::saved::format::{HEADER_BYTES, Header, Kind, Section};
 use crate::machine::saved::pages::PAGE_BYTES;
 use crate::machine::saved::{Page, SavedError, SavedMachine};
 use crate::replica::transfer::RAW_BYTES_MAX;
-use lockstep_logging_channel::{CommonPoint, Digest, Part, Sequence};
+use lockstep_logging_channel::{CommonPoint, Digest, ExecutionPoint, Generation, Part, Sequence};
 use std::collections::BTreeMap;
 
 /// How many times as many pages as the machine has may come before a common point: the sender
@@ -72,6 +72,8 @@ fn part(raw: &[u8]) -> Part {
 #[derive(Debug)]
 pub struct Staged {
     pages_max: u64,
+    /// Where parts come from. Whoever goes on in another generation begins anew.
+    generation: Generation,
     pages: BTreeMap<u64, Box<Page>>,
     machine: Option<Box<SavedMachine>>,
     /// Pages that have come, each as often as it came.
@@ -94,6 +96,7 @@ impl Staged {
     pub fn of_memory(memory_bytes: u64) -> Self {
         Self {
             pages_max: memory_bytes / PAGE_BYTES as u64,
+            generation: Generation::default(),
             pages: BTreeMap::new(),
             machine: None,
             come: 0,
@@ -102,11 +105,23 @@ impl Staged {
         }
     }
 
-    /// Takes the part that is entry `sequence`.
+    /// Takes the part that is entry `sequence` of `generation`.
     ///
     /// # Errors
     /// [`SavedError`].
-    pub fn take(&mut self, sequence: Sequence, part: &Part) -> Result<(), SavedError> {
+    pub fn take(
+        &mut self,
+        generation: Generation,
+        sequence: Sequence,
+        part: &Part,
+    ) -> Result<(), SavedError> {
+        if self.generation != generation {
+            let memory_bytes = self.pages_max * PAGE_BYTES as u64;
+            *self = Self {
+                generation,
+                ..Self::of_memory(memory_bytes)
+            };
+        }
         let malformed = SavedError::Malformed { section: PART };
         let raw_bytes = part.raw_bytes as usize;
         if raw_bytes == 0 || raw_bytes > RAW_BYTES_MAX {
@@ -169,11 +184,11 @@ impl Staged {
         Ok(())
     }
 
-    /// Takes the entry that ends them.
+    /// Takes the entry that ends them, which is at `point`.
     ///
     /// # Errors
-    /// [`SavedError`]: it does not end exactly what has come.
-    pub fn finish(&mut self, common: &CommonPoint) -> Result<Met, SavedError> {
+    /// [`SavedError`]: it does not end exactly what has come, or the machine is not at that point.
+    pub fn finish(&mut self, point: ExecutionPoint, common: &CommonPoint) -> Result<Met, SavedError> {
         let damaged = || SavedError::Damaged {
             section: COMMON_POINT,
         };
@@ -191,6 +206,11 @@ impl Staged {
         let machine = self.machine.take().ok_or(SavedError::Cut {
             section: Kind::Machine.name(),
         })?;
+        let position = &machine.position;
+        if point.position() != (position.exits, position.instructions) {
+            let why = "it is not at the point of its entry";
+            return Err(SavedError::Position { why });
+        }
         self.sections.clear();
         self.come = 0;
         let pages = std::mem::take(&mut self.pages).into_values();

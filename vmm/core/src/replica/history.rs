@@ -1,6 +1,6 @@
 //! The entries before a divergence.
 
-use lockstep_logging_channel::Entry;
+use lockstep_logging_channel::{Body, Entry};
 use std::collections::VecDeque;
 
 /// Entries before the differing one that a report shows.
@@ -17,6 +17,13 @@ impl History {
             self.0.pop_front();
         }
         self.0.push_back(entry);
+    }
+
+    /// True where the newest is a common point.
+    #[must_use]
+    pub fn ends_with_common_point(&self) -> bool {
+        let newest = self.0.back();
+        newest.is_some_and(|entry| matches!(entry.body, Body::CommonPoint(_)))
     }
 
     /// The entries, oldest first.

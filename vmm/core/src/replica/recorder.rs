@@ -2,6 +2,7 @@
 //! outputs to the gate.
 
 use super::common::Parts;
+use super::mutant::{self, Mutant};
 use super::time_floor::TimeFloor;
 use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
 use crate::machine::saved::{Page, SavedMachine};
@@ -157,7 +158,9 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
         // Entry 0 is the environment: there is always one before.
         let sequence = Sequence(self.sequence.0.saturating_sub(1));
         self.journal.saved_at(sequence, exits)?;
-        self.parts.captured();
+        if !mutant::is(Mutant::CountOldParts) {
+            self.parts.captured();
+        }
         let floor = self.floor;
         Ok(Some(SavedAt { sequence, floor }))
     }
@@ -200,6 +203,9 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
 
     fn part(&mut self, point: ExecutionPoint, pages: Vec<Page>) -> Result<(), DoorError> {
         let part = self.parts.pages(self.sequence, pages);
+        if mutant::is(Mutant::LosePart) {
+            return Ok(());
+        }
         self.append(point, Body::Part(part))
     }
 

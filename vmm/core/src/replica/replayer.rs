@@ -173,7 +173,7 @@ impl<F: Feed> Replayer<F> {
                 // It changes nothing before the common point comes.
                 Body::Part(part) => {
                     let sequence = entry.sequence;
-                    let taken = self.staged.take(sequence, part);
+                    let taken = self.staged.take(entry.generation, sequence, part);
                     taken.map_err(|why| DoorError::Part { sequence, why })?;
                     self.last = sequence;
                     self.feed.replayed(sequence, entry.point.exits)?;
@@ -340,7 +340,11 @@ impl<F: Feed> Replayer<F> {
             );
             return Err(self.diverged(&entry, point, "event", expected, found));
         }
+        let at_common_point = self.history.ends_with_common_point();
         self.met(entry)?;
+        if at_common_point && mutant::is(Mutant::EnterOnOneSide) {
+            return Ok(None);
+        }
         if mutant::is(Mutant::EnterElsewhere) {
             let mut takers = readiness.takers.iter();
             let other = takers.find(|taker| taker.device != event.device && taker.takes.fits(&event.kind));
@@ -356,13 +360,18 @@ impl<F: Feed> Replayer<F> {
     pub fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, ReplayStop> {
         let counts_instructions = self.counts_instructions;
         // Nothing may run past a common point.
-        let Some(next) = self.look(point.exits + 1)? else {
+        let known_until = point.exits + u64::from(!mutant::is(Mutant::RunPastUnknown));
+        let Some(next) = self.look(known_until)? else {
             return Ok(Horizon::Exit);
         };
         let (body, next) = (&next.body, next.point);
         let is_within = next.exits == point.exits && next.instructions > point.instructions;
         Ok(match body {
-            Body::CommonPoint(_) if next.exits == point.exits + 1 => Horizon::CommonPoint,
+            Body::CommonPoint(_)
+                if next.exits == point.exits + 1 && !mutant::is(Mutant::RunPastCommonPoint) =>
+            {
+                Horizon::CommonPoint
+            }
             _ if counts_instructions && is_within => Horizon::Instructions(next.instructions),
             _ => Horizon::Exit,
         })
@@ -379,7 +388,7 @@ impl<F: Feed> Replayer<F> {
             return Err(DoorError::from(NotFollowed).into());
         };
         let sequence = entry.sequence;
-        let met = self.staged.finish(common);
+        let met = self.staged.finish(entry.point, common);
         let met = met.map_err(|why| DoorError::Part { sequence, why })?;
         let digests = |devices: &[SavedDevice]| devices.iter().map(SavedDevice::digest).collect::<Vec<_>>();
         let (expected, found) = (digests(&met.machine.devices), digests(devices));

@@ -2,9 +2,19 @@
 //! digest of everything it was told and of where it was told. So whatever reaches it differently
 //! shows in what it says.
 
+use super::parts::machine;
 use super::*;
+use crate::machine::common::{self, Still};
+use crate::machine::devices::saved::SavedDevice;
 use crate::machine::door::Door;
+use crate::machine::gathering::{Gathering, Shares};
+use crate::machine::page_set::PageSet;
+use crate::machine::saved::pages::PAGE_BYTES;
+use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::Digest;
+
+/// Pages of its memory, each with a digest at its beginning.
+const PAGES: usize = 6;
 
 /// Action of a guest at an exit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,12 +32,20 @@ pub enum Does {
 pub struct Script {
     pub does: Vec<Does>,
     pub kicks: Vec<Vec<u64>>,
+    /// Steps behind each exit in which it computes: kicks find it between them, where nothing can
+    /// be counted.
+    pub steps: Vec<u64>,
 }
 
 /// The guest in its run.
 pub struct Guest<'a> {
     script: &'a Script,
     state: Digest,
+    /// Steps that are left of this stretch.
+    steps: u64,
+    memory: [Digest; PAGES],
+    written: PageSet,
+    gathering: Option<Gathering>,
     point: ExecutionPoint,
     /// Everything it was told, in order.
     pub told: Vec<(ExecutionPoint, Body)>,
@@ -38,6 +56,10 @@ impl<'a> Guest<'a> {
         Self {
             script,
             state: Digest::default(),
+            steps: 0,
+            memory: [Digest::default(); PAGES],
+            written: PageSet::default(),
+            gathering: None,
             point: ExecutionPoint::default(),
             told: Vec::new(),
         }
@@ -49,6 +71,7 @@ impl<'a> Guest<'a> {
             self.go_to(self.point.exits + 1, 0);
             self.exit(&self.script.does[index], door)?;
             self.arrivals(self.script.does[index] == Does::Halt, door)?;
+            self.steps = self.script.steps[index];
             self.run_on(&self.script.kicks[index], door)?;
         }
         self.go_to(self.point.exits + 1, 0);
@@ -101,14 +124,23 @@ impl<'a> Guest<'a> {
         loop {
             let stop = match door.horizon(self.point)? {
                 Horizon::Exit => None,
-                Horizon::CommonPoint => unreachable!("its recordings have none"),
+                Horizon::CommonPoint => {
+                    common::meet(self, door)?;
+                    self.arrivals(false, door)?;
+                    continue;
+                }
                 Horizon::Instructions(instructions) => Some(instructions),
                 Horizon::Kick => kicks
                     .iter()
                     .find(|kick| **kick > self.point.instructions)
                     .copied(),
             };
-            let Some(instructions) = stop else { return Ok(()) };
+            let Some(instructions) = stop else {
+                if self.step(door)? {
+                    continue;
+                }
+                return Ok(());
+            };
             self.go_to(self.point.exits, instructions);
             self.arrivals(false, door)?;
         }
@@ -118,5 +150,103 @@ impl<'a> Guest<'a> {
         let said = format!("{:?} {:?} {body:?}", self.state, self.point.position());
         self.state = Digest::of(said.as_bytes());
         self.told.push((self.point, body));
+    }
+
+    /// Makes a step, or a common point; whether there was any.
+    fn step(&mut self, door: &mut dyn Door) -> Result<bool, DoorError> {
+        let stands = self.gathering.as_ref().is_some_and(Gathering::stands);
+        if !stands {
+            if self.steps == 0 {
+                return Ok(false);
+            }
+            self.compute();
+            if self.steps == 0 || door.kicked(KICK)? == Kicked::RunsOn {
+                return Ok(true);
+            }
+        }
+        let exits = self.point.exits;
+        let mut gathering = self.gathering.take();
+        common::make(self, &mut gathering, door)?;
+        self.gathering = gathering;
+        if self.point.exits > exits {
+            self.arrivals(false, door)?;
+        }
+        Ok(true)
+    }
+
+    fn compute(&mut self) {
+        let place = |state: Digest| usize::from(state.0[0]) % PAGES;
+        self.steps -= 1;
+        let read = self.memory[place(self.state)];
+        self.state = Digest::of(&[self.state.0, read.0].concat());
+        let place = place(self.state);
+        self.memory[place] = self.state;
+        self.written.insert(place as u64);
+    }
+}
+
+impl Still for Guest<'_> {
+    type Error = DoorError;
+
+    const SHARES: Shares = Shares {
+        pages: 1,
+        at_once_max: 2,
+    };
+
+    fn point(&mut self) -> ExecutionPoint {
+        self.point
+    }
+
+    fn log_writes(&mut self, _: bool) -> Result<(), DoorError> {
+        self.written = PageSet::default();
+        Ok(())
+    }
+
+    fn written_pages(&mut self) -> Result<PageSet, DoorError> {
+        Ok(std::mem::take(&mut self.written))
+    }
+
+    fn given_pages(&self) -> PageSet {
+        PageSet::first(PAGES as u64)
+    }
+
+    fn page(&self, index: u64) -> Option<Page> {
+        let mut bytes = [0; PAGE_BYTES];
+        bytes[..16].copy_from_slice(&self.memory.get(index as usize)?.0);
+        Some(Page { index, bytes })
+    }
+
+    fn pass_exit(&mut self) -> Result<(), DoorError> {
+        self.go_to(self.point.exits + 1, 0);
+        Ok(())
+    }
+
+    fn save(&mut self) -> Result<SavedMachine, DoorError> {
+        let mut machine = machine(self.point.exits, 0);
+        machine.cpu.vector.xmm[0] = self.state.0;
+        machine.cpu.registers.rcx = self.steps;
+        machine.devices = self.devices()?;
+        Ok(machine)
+    }
+
+    fn devices(&self) -> Result<Vec<SavedDevice>, DoorError> {
+        Ok(vec![SavedDevice {
+            name: "told".to_owned(),
+            state: vec![self.told.len() as u8],
+        }])
+    }
+
+    fn put(&mut self, page: &Page) -> Result<(), DoorError> {
+        self.memory[page.index as usize]
+            .0
+            .copy_from_slice(&page.bytes[..16]);
+        Ok(())
+    }
+
+    fn load(&mut self, machine: SavedMachine) -> Result<(), DoorError> {
+        self.state = Digest(machine.cpu.vector.xmm[0]);
+        self.steps = machine.cpu.registers.rcx;
+        self.go_to(machine.position.exits, 0);
+        Ok(())
     }
 }

@@ -2,7 +2,9 @@
 //! memory.
 
 mod addressed;
+mod common_points;
 mod guest;
+mod parts;
 mod properties;
 mod recording;
 mod replaying;
@@ -58,6 +60,8 @@ pub struct FakeOutside {
     pub arrivals: VecDeque<Option<EventKind>>,
     /// Arrivals may interrupt between exits.
     pub kicks: bool,
+    /// Whether each kick leads to a common point; at the end none does.
+    pub common_points: VecDeque<bool>,
 }
 
 impl FakeOutside {
@@ -100,7 +104,12 @@ impl Outside for FakeOutside {
     }
 
     fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
-        Ok(Kicked::RunsOn)
+        let makes = self.common_points.pop_front().unwrap_or(false);
+        Ok(if makes {
+            Kicked::CommonPoint
+        } else {
+            Kicked::RunsOn
+        })
     }
 }
 
