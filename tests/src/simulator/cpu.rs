@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness};
+use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
 use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
@@ -17,10 +17,12 @@ use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
 use lockstep_core::replica::role::Input;
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
-    DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
+    Body, DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
 };
 
+use super::computing::MEMORY_BYTES;
 use super::guest::{CONSOLES, NETWORK};
+use super::marks::{Mark, Marks};
 use super::rng::Rng;
 
 /// Frames that wait for the guest; more are lost, as on a network card.
@@ -35,6 +37,9 @@ const TYPED_MAX: usize = 32;
 /// Frames that may enter before a typed byte does: one that is taken when it comes, and one whose
 /// turn it is.
 const OVERTAKEN_MAX: u32 = 2;
+
+/// What waits for a guest that makes no exit enters at a common point after so long.
+const EVENT_LATENCY_NS: u64 = 500_000;
 
 /// Lowest time that wall clocks show in the beginning.
 const WALL_NS: u64 = 10_000_000_000;
@@ -83,8 +88,10 @@ pub struct Cpu {
     pub history: Vec<(Sequence, Vec<u8>)>,
     /// The wall clock was behind what the guest had been told.
     pub wall_went_back: bool,
-    /// A batch was cut.
-    pub was_cut: bool,
+    /// Paths taken.
+    pub marks: Marks,
+    /// The log ends with parts of a common point.
+    has_parts: bool,
     /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
@@ -123,7 +130,8 @@ impl Cpu {
             passed_exits: 0,
             history: Vec::new(),
             wall_went_back: false,
-            was_cut: false,
+            marks: Marks::default(),
+            has_parts: false,
             wrong: None,
             frames: VecDeque::new(),
             typed: VecDeque::new(),
@@ -173,6 +181,18 @@ impl Cpu {
         }
     }
 
+    /// An entry is logged, or comes from the log.
+    fn see(&mut self, entry: &Entry, common_point: Mark) {
+        match entry.body {
+            Body::Part(_) => self.has_parts = true,
+            Body::CommonPoint(_) => {
+                self.marks.reach(common_point);
+                self.has_parts = false;
+            }
+            _ => (),
+        }
+    }
+
     /// An idle guest's log is with its loop.
     fn judge_idle(&mut self) {
         if self.appended > self.handed {
@@ -212,6 +232,21 @@ struct End(Shared);
 struct World {
     end: Shared,
     taking: Taking,
+    /// Exits so far, and the time at which the guest was first seen to run on from there.
+    runs_since: (u64, u64),
+}
+
+impl World {
+    fn something_waits(&self, readiness: Readiness<'_>) -> bool {
+        let cpu = self.end.borrow();
+        let typed_for = |device| cpu.typed.iter().any(|(console, _)| *console == device);
+        let mut takers = readiness.takers.iter();
+        takers.any(|taker| match taker.takes {
+            Takes::Frames { max } => max > 0 && !cpu.frames.is_empty(),
+            Takes::ConsoleInput { bytes_max } => bytes_max > 0 && typed_for(taker.device),
+            Takes::Expiry { deadline_ns, .. } => deadline_ns.is_some_and(|at_ns| at_ns <= cpu.monotonic_ns()),
+        })
+    }
 }
 
 impl Outside for World {
@@ -253,12 +288,23 @@ impl Outside for World {
         }
     }
 
-    fn horizon(&mut self, _: ExecutionPoint) -> Horizon {
+    fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
+        if self.runs_since.0 != point.exits {
+            self.runs_since = (point.exits, self.end.borrow().clock_ns);
+        }
         Horizon::Exit
     }
 
-    fn kicked(&mut self, _: Kick<'_>) -> Result<Kicked, DoorError> {
-        Ok(Kicked::RunsOn)
+    fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
+        let ran_ns = self.end.borrow().clock_ns.saturating_sub(self.runs_since.1);
+        if ran_ns < EVENT_LATENCY_NS || !self.something_waits(kick.readiness) {
+            return Ok(Kicked::RunsOn);
+        }
+        let mut cpu = self.end.borrow_mut();
+        if cpu.alone {
+            cpu.marks.reach(Mark::CommonPointAlone);
+        }
+        Ok(Kicked::CommonPoint)
     }
 }
 
@@ -330,14 +376,20 @@ impl<T: Journal> Watched<T> {
         let before = self.end.borrow().told.len();
         append(&mut self.inner)?;
         let mut cpu = self.end.borrow_mut();
-        cpu.was_cut |= cpu.told.len() > before;
+        if cpu.told.len() > before {
+            cpu.marks.reach(Mark::BatchCut);
+        }
         Ok(())
     }
 }
 
 impl<T: Journal> Journal for Watched<T> {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
-        self.end.borrow_mut().appended = entry.sequence;
+        {
+            let mut cpu = self.end.borrow_mut();
+            cpu.appended = entry.sequence;
+            cpu.see(entry, Mark::CommonPointMade);
+        }
         self.cut_by(|journal| journal.append(entry))
     }
 
@@ -345,6 +397,10 @@ impl<T: Journal> Journal for Watched<T> {
         self.note_output(entry.sequence, &bytes);
         self.end.borrow_mut().appended = entry.sequence;
         self.cut_by(|journal| journal.output(entry, target, bytes))
+    }
+
+    fn is_followed(&self) -> bool {
+        self.inner.is_followed()
     }
 
     fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
@@ -358,13 +414,23 @@ impl<T: Journal> Journal for Watched<T> {
 
 impl<T: CaptureJournal> CaptureJournal for Watched<T> {
     fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
+        {
+            let cpu = &mut *self.end.borrow_mut();
+            if std::mem::take(&mut cpu.has_parts) {
+                cpu.marks.reach(Mark::CapturedAmongParts);
+            }
+        }
         self.inner.saved_at(sequence, exits)
     }
 }
 
 impl<T: Feed> Feed for Watched<T> {
     fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
-        self.inner.next(exits)
+        let fed = self.inner.next(exits)?;
+        if let Fed::Entry(entry) = &fed {
+            self.end.borrow_mut().see(entry, Mark::CommonPointMet);
+        }
+        Ok(fed)
     }
 
     fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
@@ -391,6 +457,7 @@ fn recorder(end: &Shared, start: Start) -> Live {
     let outside = World {
         end: end.clone(),
         taking: Taking::default(),
+        runs_since: (u64::MAX, 0),
     };
     let journal = Watched {
         inner: BatchingJournal::new(End(end.clone())),
@@ -415,13 +482,16 @@ pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
     let end = cpu.clone();
     let go_live = move |taken_over| Ok(take_over(&end, taken_over));
     let SavedAt { sequence, floor } = from;
-    let replayer = Replayer::from_capture(feed, false, sequence, floor);
+    let replayer = Replayer::from_capture(feed, false, sequence, floor).of_memory(MEMORY_BYTES);
     Box::new(Standby::new(replayer, Some(Box::new(go_live))))
 }
 
 fn take_over(end: &Shared, taken_over: TakenOver) -> Live {
     let cpu = &mut *end.borrow_mut();
     cpu.told.push_back(taken_over.live_at());
+    if std::mem::take(&mut cpu.has_parts) {
+        cpu.marks.reach(Mark::LiveBehindParts);
+    }
     cpu.live = true;
     cpu.time = GuestTime::starting_at(taken_over.floor, cpu.clock_ns);
     cpu.wall_ns = taken_over.floor.wall_ns;

@@ -16,6 +16,7 @@ use lockstep_logging_channel::{
     DeviceId, Digest, End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
 
+use super::computing::{Memory, STEPS_MAX};
 use super::requests::{Reply, Request};
 use super::rng::mix;
 
@@ -38,14 +39,16 @@ const FRAMES_MAX: usize = 16;
 const TIMER_NS: u64 = 7_000_000;
 
 /// Entries of its log in a page.
-const PAGE_ENTRIES: usize = 4;
+pub const PAGE_ENTRIES: usize = 4;
 
 /// Exits between digests.
 const DIGEST_EXITS: u64 = 64;
 
 /// What the guest does at one exit.
 #[derive(Clone, Copy, Debug)]
-enum Work {
+pub enum Work {
+    /// On the way there: it computes for so many steps.
+    Stretch(u64),
     AskTime,
     AskTsc,
     AskWall,
@@ -59,9 +62,14 @@ enum Work {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
-    Arrivals { entered: bool },
-    Run,
+pub enum Phase {
+    Arrivals {
+        entered: bool,
+    },
+    /// `between`: a kick has found it there.
+    Run {
+        between: bool,
+    },
     Work(Work),
     Digests,
     Ended,
@@ -74,6 +82,8 @@ pub enum Progress {
     Exit,
     /// It is on its way to the next.
     Between,
+    /// It has computed for a step.
+    Step,
     /// It has powered off.
     Ended,
 }
@@ -81,31 +91,41 @@ pub enum Progress {
 /// The guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    exits: u64,
-    phase: Phase,
-    frames: VecDeque<Vec<u8>>,
-    work: VecDeque<Work>,
-    chain: u64,
+    pub(super) exits: u64,
+    pub(super) phase: Phase,
+    pub(super) frames: VecDeque<Vec<u8>>,
+    pub(super) work: VecDeque<Work>,
+    pub(super) chain: u64,
+    /// Steps of its stretch that are left.
+    pub(super) steps: u64,
+    pub(super) memory: Memory,
+    /// It computes without exits at times.
+    stretches: bool,
     time_ns: u64,
     tsc: u64,
     wall_ns: u64,
-    timer_at_ns: u64,
+    pub(super) timer_at_ns: u64,
     /// What was written: client and number.
-    log: Vec<(u8, u32)>,
+    pub(super) log: Vec<(u8, u32)>,
     /// Each client's newest request, and the place of what it wrote.
     newest: [(u32, u32); CLIENTS_MAX],
     /// What a correct host never lets happen.
-    wrong: Option<&'static str>,
+    pub(super) wrong: Option<&'static str>,
 }
 
-impl Default for Guest {
-    fn default() -> Self {
+impl Guest {
+    /// A guest at its beginning, which computes without exits at times, or never.
+    #[must_use]
+    pub fn new(stretches: bool) -> Self {
         Self {
             exits: 0,
             phase: Phase::Arrivals { entered: false },
             frames: VecDeque::new(),
             work: VecDeque::new(),
             chain: 0,
+            steps: 0,
+            memory: Memory::default(),
+            stretches,
             time_ns: 0,
             tsc: 0,
             wall_ns: 0,
@@ -115,9 +135,7 @@ impl Default for Guest {
             wrong: None,
         }
     }
-}
 
-impl Guest {
     /// Exits so far.
     #[must_use]
     pub fn exits(&self) -> u64 {
@@ -133,7 +151,21 @@ impl Guest {
     /// True if it is between two exits, and nothing has entered since the last.
     #[must_use]
     pub fn is_at_a_pause(&self) -> bool {
-        matches!(self.phase, Phase::Arrivals { entered: false })
+        matches!(self.phase, Phase::Arrivals { entered: false }) || self.is_in_a_stretch()
+    }
+
+    /// True if a kick has found it between two exits.
+    #[must_use]
+    pub fn is_in_a_stretch(&self) -> bool {
+        matches!(self.phase, Phase::Run { between: true })
+    }
+
+    /// The guest as it is built again in another process.
+    #[must_use]
+    pub fn captured(&self) -> Self {
+        let mut captured = self.clone();
+        captured.memory.forget_writes();
+        captured
     }
 
     /// The number of the page in which it writes next: its log is its memory.
@@ -169,7 +201,7 @@ impl Guest {
         self.wrong
     }
 
-    fn point(&self) -> ExecutionPoint {
+    pub(super) fn point(&self) -> ExecutionPoint {
         ExecutionPoint {
             exits: self.exits,
             instructions: 0,
@@ -214,12 +246,7 @@ impl Guest {
     pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         match self.phase {
             Phase::Arrivals { entered } => self.arrive(door, entered),
-            Phase::Run => {
-                door.horizon(self.point())?;
-                self.exits += 1;
-                self.phase = self.work.pop_front().map_or(Phase::Digests, Phase::Work);
-                Ok(Progress::Between)
-            }
+            Phase::Run { .. } => self.run(door),
             Phase::Work(work) => self.work(door, work),
             Phase::Digests => {
                 if self.exits.is_multiple_of(DIGEST_EXITS) {
@@ -237,7 +264,8 @@ impl Guest {
         }
     }
 
-    fn arrive(&mut self, door: &mut dyn Door, entered: bool) -> Result<Progress, DoorError> {
+    /// Its devices that take arrivals.
+    pub(super) fn takers(&self) -> [Taker; 4] {
         let expiry = Takes::Expiry {
             deadline_ns: Some(self.timer_at_ns),
             entered: false,
@@ -247,10 +275,15 @@ impl Guest {
         };
         let [one, other] = CONSOLES.map(|console| (console, Takes::ConsoleInput { bytes_max: 1 }));
         let takers = [(TIMER, expiry), one, other, (NETWORK, frames)];
+        takers.map(|(device, takes)| Taker { device, takes })
+    }
+
+    fn arrive(&mut self, door: &mut dyn Door, entered: bool) -> Result<Progress, DoorError> {
+        let computes = self.steps > 0 || !self.work.is_empty() || !self.frames.is_empty();
         let readiness = Readiness {
             closed: false,
-            idle: !entered && self.work.is_empty() && self.frames.is_empty(),
-            takers: &takers.map(|(device, takes)| Taker { device, takes }),
+            idle: !entered && !computes,
+            takers: &self.takers(),
         };
         match door.arrival(self.point(), readiness)? {
             Some(event) => {
@@ -260,7 +293,7 @@ impl Guest {
             }
             None => {
                 self.plan_work();
-                self.phase = Phase::Run;
+                self.phase = Phase::Run { between: false };
             }
         }
         Ok(Progress::Between)
@@ -290,9 +323,18 @@ impl Guest {
     }
 
     fn plan_work(&mut self) {
-        if !self.work.is_empty() {
-            return;
+        if self.work.is_empty() {
+            self.plan_reply();
         }
+        if self.steps == 0
+            && let Some(Work::Stretch(steps)) = self.work.front()
+        {
+            self.steps = *steps;
+            self.work.pop_front();
+        }
+    }
+
+    fn plan_reply(&mut self) {
         let Some(frame) = self.frames.pop_front() else {
             return;
         };
@@ -301,6 +343,10 @@ impl Guest {
             return;
         };
         self.work.push_back(Work::AskTime);
+        if self.stretches && (self.chain >> 12).is_multiple_of(2) {
+            let steps = 1 + (self.chain >> 16) % STEPS_MAX;
+            self.work.push_back(Work::Stretch(steps));
+        }
         let computing = self.chain % 3;
         self.work.extend((0..computing).map(|_| Work::Compute));
         match self.chain % 8 {
@@ -345,7 +391,8 @@ impl Guest {
                 }
                 _ => self.wrong = Some("another answer than was asked for"),
             },
-            Work::Compute => self.fold(2),
+            // It has none left of one that it begins here.
+            Work::Stretch(_) | Work::Compute => self.fold(2),
             Work::Reply(request, length) => self.reply(door, request, length)?,
             Work::Tick => {
                 let mut bytes = vec![u8::MAX];
@@ -406,6 +453,7 @@ impl Guest {
             if number != newest + 1 {
                 self.wrong = Some("a write that was acknowledged is gone");
             }
+            self.memory.note_entry(self.log.len());
             self.log.push((client, number));
             if let Some(entry) = self.newest.get_mut(usize::from(client)) {
                 *entry = (number, index);

@@ -120,6 +120,15 @@ marks! {
     FifthGeneration = "a machine came to its fifth generation",
     TenthGeneration = "a machine came to its tenth generation",
     EndedWithNewcomer = "the guest ended, or its process was stopped, while a newcomer was with it",
+    // Common points.
+    CommonPointMade = "a common point was made",
+    CommonPointMet = "a common point was met",
+    CommonPointAlone = "a guest that nobody followed was stopped at a common point",
+    RanBetweenParts = "a guest ran on between two parts",
+    CapturedInStretch = "a machine was captured where it made no exit",
+    CapturedAmongParts = "a machine was captured behind parts of a common point",
+    LiveInStretch = "a backup went live where it made no exit",
+    LiveBehindParts = "a backup went live behind parts of a common point that never came",
     // Clients and the network outside.
     SaidTwice = "an output of the dead primary was said again",
     SaidByBackup = "an output was first said by the backup that took over",

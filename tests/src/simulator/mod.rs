@@ -33,6 +33,7 @@ mod batch;
 mod check;
 mod clients;
 mod clock;
+mod computing;
 mod cpu;
 mod diverging;
 mod faults;

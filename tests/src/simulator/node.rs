@@ -16,6 +16,7 @@ use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
 use super::guest::{Guest, Progress};
 use super::inbox::Inbox;
 use super::joining::Image;
+use super::marks::Mark;
 use super::network::Decoder;
 use super::plan::{Plan, Side};
 use super::points::Step;
@@ -27,6 +28,9 @@ const EXITS_A_TURN: u32 = 8;
 
 /// Time an exit takes.
 const EXIT_NS: u64 = 2_000;
+
+/// Time from one kick of a guest that computes to the next, however slow its processor is.
+const STEP_NS: u64 = 100_000;
 
 /// State of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,7 +203,7 @@ impl Node {
             life: Life::Running,
             replica,
             cpu,
-            guest: Guest::default(),
+            guest: Guest::new(plan.stretches),
             door,
             image: None,
             inbox: Inbox::default(),
@@ -308,6 +312,8 @@ impl Node {
         self.cpu.borrow_mut().clock_ns = self.clock.read(now_ns);
         let throttled = self.cpu.borrow().throttled;
         let mut exits = 0;
+        let mut computing_ns = 0;
+        let was_live = self.cpu.borrow().live;
         let turn = loop {
             if exits == EXITS_A_TURN {
                 break Turn::Again { after_ns: 0 };
@@ -321,6 +327,11 @@ impl Node {
                     exits += 1;
                     let leader = self.leader.filter(|_| !self.cpu.borrow().live);
                     checker.exit(self.process, leader, &self.guest);
+                }
+                Ok(Progress::Step) => {
+                    self.mark_stretch(was_live);
+                    computing_ns = STEP_NS;
+                    break Turn::Again { after_ns: STEP_NS };
                 }
                 Ok(Progress::Ended) => {
                     self.guest_over = true;
@@ -337,7 +348,7 @@ impl Node {
             }
         };
         let slow = if now_ns < self.slow.1 { self.slow.0 } else { 1 };
-        self.cpu_busy_until_ns = now_ns + u64::from(exits) * EXIT_NS * slow;
+        self.cpu_busy_until_ns = now_ns + u64::from(exits) * EXIT_NS * slow + computing_ns;
         if throttled && exits > 1 {
             checker.fail(|| format!("the guest of the {:?} ran on when it was told to wait", self.side));
         }
@@ -347,6 +358,16 @@ impl Node {
         let told = std::mem::take(&mut self.cpu.borrow_mut().told);
         told.into_iter().for_each(|told| self.inbox.put(told));
         turn
+    }
+
+    fn mark_stretch(&self, was_live: bool) {
+        let cpu = &mut *self.cpu.borrow_mut();
+        if cpu.live && !was_live {
+            cpu.marks.reach(Mark::LiveInStretch);
+        }
+        if self.guest.runs_between_parts() {
+            cpu.marks.reach(Mark::RanBetweenParts);
+        }
     }
 
     /// Saves the state, where it is wanted and the guest is at a pause.
@@ -361,8 +382,11 @@ impl Node {
         let cpu = &mut *self.cpu.borrow_mut();
         // Entries that are logged from here on are for somebody.
         (cpu.capture, cpu.alone) = (false, false);
+        if self.guest.is_in_a_stretch() {
+            cpu.marks.reach(Mark::CapturedInStretch);
+        }
         self.image = Some(Image {
-            guest: self.guest.clone(),
+            guest: self.guest.captured(),
             saved_at,
             history: cpu.history.clone(),
             leader: self.process,

@@ -177,6 +177,8 @@ pub struct Plan {
     pub heals: bool,
     /// The primary starts alone.
     pub alone: bool,
+    /// The guest computes without exits at times.
+    pub stretches: bool,
     /// The sides that have a witness.
     pub witnesses: [bool; 2],
     /// What it is certain to lead to.
@@ -222,6 +224,7 @@ impl Plan {
             kept_bytes_max: lockstep_core::replica::role::KEPT_BYTES_MAX,
             heals: false,
             alone: false,
+            stretches: false,
             witnesses: [false; 2],
             expected: None,
             faults: Vec::new(),
@@ -244,6 +247,7 @@ impl Plan {
         plan.draw_healing(seed);
         plan.draw_witnesses(seed);
         plan.draw_diverging(seed);
+        plan.draw_stretches(seed);
         plan
     }
 

@@ -256,9 +256,7 @@ impl World {
         let turn = node.run(now_ns, &mut self.checker);
         self.after_turn(side);
         let node = &mut self.nodes[side.index()];
-        if node.cpu.borrow().was_cut {
-            self.marks.reach(Mark::BatchCut);
-        }
+        self.marks.add(node.cpu.borrow().marks);
         let ended = node.guest_over;
         if let Turn::Again { after_ns } = turn {
             self.poke_cpu(side, after_ns);
