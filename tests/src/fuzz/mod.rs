@@ -17,6 +17,7 @@
 //! | `resp` | what a client of the key-value guest sends |
 //! | `transfer` | the saved machine that a newcomer gets |
 //! | `snapshot` | a snapshot of a recording |
+//! | `parts` | the parts of a common point |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -35,6 +36,7 @@ pub mod image;
 pub mod input;
 pub mod log;
 pub mod mutate;
+pub mod parts;
 pub mod resp;
 pub mod saved;
 pub mod seal;
@@ -65,6 +67,7 @@ pub const TARGETS: &[Target] = &[
     of("resp", resp::run, 3_000),
     of("transfer", transfer::run, 1_000),
     of("snapshot", snapshot::run, 1_000),
+    of("parts", parts::run, 1_000),
 ];
 
 const fn of(name: &'static str, run: fn(&[u8]), mutations: usize) -> Target {

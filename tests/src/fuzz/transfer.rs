@@ -129,7 +129,7 @@ fn digest(memory: &Memory) -> Digest {
     memory::digest(memory).expect("memory can be read")
 }
 
-fn machine() -> SavedMachine {
+pub(super) fn machine() -> SavedMachine {
     let board = Board::small([2, 0, 0, 0, 0, 1]).expect("a board");
     SavedMachine {
         memory_bytes: MEMORY_BYTES_MIN,

@@ -115,6 +115,11 @@ fn snapshot() {
     run_all("snapshot");
 }
 
+#[test]
+fn parts() {
+    run_all("parts");
+}
+
 /// Every target has a program for libFuzzer, seeds, and a test here.
 #[test]
 fn every_target_is_driven_from_everywhere() {
