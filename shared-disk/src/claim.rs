@@ -153,6 +153,19 @@ pub struct Backup {
     pub party: Party,
 }
 
+/// A request that the holder of a generation hands its machine over to its backup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Switchover {
+    /// The generation of the holder that is asked.
+    pub generation: Generation,
+    /// Random; tells requests apart.
+    pub id: [u8; 16],
+    /// Description of who asks.
+    pub by: Line,
+    /// Wall time, in seconds since 1970. For people: never compared.
+    pub at_unix_s: u64,
+}
+
 /// The end of a machine: nobody goes on with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ended {

@@ -9,7 +9,9 @@ use std::task::Poll;
 use lockstep_generation::Generation;
 
 use crate::store::{Asked, MachineStore, Store};
-use crate::{Backup, Claim, Ended, Line, MachineId, MachineName, Party, Process, Seen, StoreError, Verdict};
+use crate::{
+    Backup, Claim, Ended, Line, MachineId, MachineName, Party, Process, Seen, StoreError, Switchover, Verdict,
+};
 
 /// A store whose content ends with its last clone.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +30,7 @@ struct Remembered {
     claims: BTreeMap<Generation, Claim>,
     seen: BTreeMap<Generation, Seen>,
     backups: BTreeMap<(Generation, [u8; 16]), Backup>,
+    asked: BTreeMap<Generation, Switchover>,
     ended: BTreeMap<Generation, Ended>,
 }
 
@@ -237,6 +240,19 @@ impl MachineStore for FakeMachine {
                 .map(|(_, backup)| backup.clone())
                 .collect()
         })
+    }
+
+    fn ask_switchover(&self, asked: &Switchover) -> Asked<Switchover> {
+        let asked = asked.clone();
+        self.ask(|machine| machine.asked.entry(asked.generation).or_insert(asked).clone())
+    }
+
+    fn switchover(&self, generation: Generation) -> Asked<Option<Switchover>> {
+        self.ask(move |machine| machine.asked.get(&generation).cloned())
+    }
+
+    fn remove_switchover(&self, generation: Generation) -> Asked<()> {
+        self.ask(move |machine| drop(machine.asked.remove(&generation)))
     }
 
     fn put_ended(&self, ended: &Ended) -> Asked<()> {

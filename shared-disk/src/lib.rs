@@ -17,7 +17,7 @@ mod publish;
 mod record;
 mod store;
 
-pub use claim::{Backup, Claim, Ended, Party, Process, STATUS_BYTES_MAX, Seen, Verdict};
+pub use claim::{Backup, Claim, Ended, Party, Process, STATUS_BYTES_MAX, Seen, Switchover, Verdict};
 pub use directory::DirectoryStore;
 pub use error::StoreError;
 pub use lockstep_generation::Generation;

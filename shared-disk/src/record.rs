@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use lockstep_generation::Generation;
 
-use crate::claim::{Backup, Claim, Ended, Party, Process, Seen};
+use crate::claim::{Backup, Claim, Ended, Party, Process, Seen, Switchover};
 use crate::name::{Hex, Line, MachineId, MachineName, from_hex};
 
 /// Stands for an address where there is none.
@@ -205,6 +205,32 @@ impl Record for Seen {
         let (generation, holder) = (fields.generation()?, fields.bytes("id")?);
         let counter = fields.number("counter")?;
         Self::new(generation, holder, counter, fields.value("status")?)
+    }
+}
+
+impl Record for Switchover {
+    const MAGIC: &str = "lockstep-switchover 1";
+
+    fn write(&self, text: &mut String) {
+        let Self {
+            generation,
+            id,
+            by,
+            at_unix_s,
+        } = self;
+        put(text, "generation", generation);
+        put(text, "id", Hex(id));
+        put(text, "by", by);
+        put(text, "written", at_unix_s);
+    }
+
+    fn read(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            generation: fields.generation()?,
+            id: fields.bytes("id")?,
+            by: fields.line("by")?,
+            at_unix_s: fields.number("written")?,
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use lockstep_generation::Generation;
 
-use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Verdict};
+use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Switchover, Verdict};
 
 /// An answer on its way. An error means that the answer is unknown: ask again.
 pub type Asked<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -79,6 +79,16 @@ pub trait MachineStore: Send + Sync {
 
     /// The newcomers that are recorded with `generation`.
     fn backups(&self, generation: Generation) -> Asked<Vec<Backup>>;
+
+    /// Asks the holder of a generation to hand its machine over. Returns the request that it will
+    /// find, which is another one where that was made before.
+    fn ask_switchover(&self, asked: &Switchover) -> Asked<Switchover>;
+
+    /// The request to the holder of `generation`.
+    fn switchover(&self, generation: Generation) -> Asked<Option<Switchover>>;
+
+    /// Forgets the request to the holder of `generation`: it was refused, or is given up.
+    fn remove_switchover(&self, generation: Generation) -> Asked<()>;
 
     /// Records the end of a machine, durably. The first record of a generation stays.
     fn put_ended(&self, ended: &Ended) -> Asked<()>;

@@ -7,6 +7,7 @@
 //! <directory>/<name>/seen-0000000002       the newest sign of life of its holder; replaced, never synced
 //! <directory>/<name>/backup-0000000002-<id, 32 digits>
 //!                                          a newcomer that may have become that holder's backup
+//! <directory>/<name>/switchover-0000000002 a request that its holder hands the machine over
 //! <directory>/<name>/ended-0000000002      the end of the machine, if it ended in that generation
 //! ```
 //!
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use lockstep_generation::Generation;
 
 use crate::StoreError;
-use crate::claim::{Backup, Claim, Ended, Seen, Verdict};
+use crate::claim::{Backup, Claim, Ended, Seen, Switchover, Verdict};
 use crate::name::{Hex, MachineName};
 use crate::publish::{
     Probe, classify, exists, prepare, prepared_for, publish, read_bounded, replace, sync_directory,
@@ -235,23 +236,21 @@ impl Folder {
     pub fn put_seen(&self, seen: &Seen) -> Result<(), StoreError> {
         replace(&self.path, &seen_name(seen.generation()), &encode(seen))?;
         if seen.counter() <= 1 {
-            self.sweep_seen(seen.generation());
+            self.sweep_before(seen.generation());
         }
         Ok(())
     }
 
-    /// Removes the signs of life of earlier holders. What cannot be removed is in nobody's way.
-    fn sweep_seen(&self, newest: Generation) {
+    /// Removes the signs of life of earlier holders, and requests to them. What cannot be removed is
+    /// in nobody's way.
+    fn sweep_before(&self, newest: Generation) {
         for name in file_names(&self.path, FILES_MAX).unwrap_or_default() {
-            let earlier = name
-                .trim_start_matches('.')
+            let visible = name.trim_start_matches('.');
+            let rest = visible
                 .strip_prefix("seen-")
-                .is_some_and(|rest| {
-                    rest.get(..10)
-                        .and_then(|digits| digits.parse().ok())
-                        .is_some_and(|number: u32| number < newest.0)
-                });
-            if earlier {
+                .or_else(|| visible.strip_prefix("switchover-"));
+            let number = rest.and_then(|rest| rest.get(..10)?.parse().ok());
+            if number.is_some_and(|number: u32| number < newest.0) {
                 let _ = fs::remove_file(self.path.join(name));
             }
         }
@@ -283,11 +282,7 @@ impl Folder {
     /// # Errors
     /// [`StoreError`].
     pub fn remove_backup(&self, generation: Generation, party: [u8; 16]) -> Result<(), StoreError> {
-        let path = self.path.join(backup_name(generation, party));
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(classify(&path, "remove", error)),
-            _ => Ok(()),
-        }
+        self.remove(&backup_name(generation, party))
     }
 
     /// As [`crate::MachineStore::backups`].
@@ -311,6 +306,45 @@ impl Folder {
         }
         backups.sort_by_key(|backup| backup.party.id);
         Ok(backups)
+    }
+
+    /// As [`crate::MachineStore::ask_switchover`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn ask_switchover(&self, asked: &Switchover) -> Result<Switchover, StoreError> {
+        let name = switchover_name(asked.generation);
+        let found = publish(&self.path, &name, None, &encode(asked), &mut |_| Ok(()))?;
+        let path = self.path.join(name);
+        decoded_of(&path, &found, asked.generation, |asked: &Switchover| {
+            asked.generation
+        })
+    }
+
+    /// As [`crate::MachineStore::switchover`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn switchover(&self, generation: Generation) -> Result<Option<Switchover>, StoreError> {
+        let path = self.path.join(switchover_name(generation));
+        read_of(&path, generation, |asked: &Switchover| asked.generation)
+    }
+
+    /// As [`crate::MachineStore::remove_switchover`].
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn remove_switchover(&self, generation: Generation) -> Result<(), StoreError> {
+        self.remove(&switchover_name(generation))
+    }
+
+    /// Removes the file `name`, if it is there.
+    fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.path.join(name);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(classify(&path, "remove", error)),
+            _ => Ok(()),
+        }
     }
 
     /// As [`crate::MachineStore::put_ended`].
@@ -457,6 +491,10 @@ fn seen_name(generation: Generation) -> String {
 
 fn backup_name(generation: Generation, party: [u8; 16]) -> String {
     format!("backup-{:010}-{}", generation.0, Hex(&party))
+}
+
+fn switchover_name(generation: Generation) -> String {
+    format!("switchover-{:010}", generation.0)
 }
 
 fn ended_name(generation: Generation) -> String {

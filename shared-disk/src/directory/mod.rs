@@ -14,7 +14,7 @@ use lockstep_generation::Generation;
 
 use crate::publish::Step;
 use crate::store::{Asked, MachineStore, Store};
-use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Verdict};
+use crate::{Backup, Claim, Ended, MachineName, Seen, StoreError, Switchover, Verdict};
 
 /// Told of each system call of a claim when it has been made.
 type Observer = Arc<dyn Fn(Step) + Send + Sync>;
@@ -208,6 +208,19 @@ impl MachineStore for Machine {
 
     fn backups(&self, generation: Generation) -> Asked<Vec<Backup>> {
         self.ask(Some(Vec::new()), move |folder| folder.backups(generation))
+    }
+
+    fn ask_switchover(&self, asked: &Switchover) -> Asked<Switchover> {
+        let asked = asked.clone();
+        self.ask(move |folder| folder.ask_switchover(&asked))
+    }
+
+    fn switchover(&self, generation: Generation) -> Asked<Option<Switchover>> {
+        self.ask(move |folder| folder.switchover(generation))
+    }
+
+    fn remove_switchover(&self, generation: Generation) -> Asked<()> {
+        self.ask(move |folder| folder.remove_switchover(generation))
     }
 
     fn put_ended(&self, ended: &Ended) -> Asked<()> {

@@ -52,6 +52,13 @@ fn every_record_is_read_as_it_was_written() {
         at_unix_s: 5,
     };
     assert_eq!(decode(&encode(&ended)), Ok(ended));
+    let asked = Switchover {
+        generation: Generation(3),
+        id: [5; 16],
+        by: Line::shortened("host example, process 1"),
+        at_unix_s: 5,
+    };
+    assert_eq!(decode(&encode(&asked)), Ok(asked));
     let name: MachineName = "web".parse().unwrap();
     assert_eq!(decode(&encode(&name)), Ok(name));
 }
