@@ -113,6 +113,7 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<(), LogErr
         Message::Piece(body) => encode(header, kind, body, out),
         Message::Loaded => encode(header, kind, &(), out),
         Message::Armed(body) => encode(header, kind, body, out),
+        Message::Handover(body) => encode(header, kind, body, out),
         Message::Diverged(body) => encode(header, kind, body, out),
     }
 }
@@ -345,6 +346,7 @@ fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Messa
             Message::Loaded
         }
         Kind::Armed => Message::Armed(decode_body(kind, body)?),
+        Kind::Handover => Message::Handover(decode_body(kind, body)?),
         Kind::Diverged => Message::Diverged(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {

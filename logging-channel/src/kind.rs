@@ -83,6 +83,8 @@ kinds! {
     Loaded = 266, "loaded";
     /// A newcomer is the backup from now on.
     Armed = 267, "armed";
+    /// The live side has stopped its guest, and the backup is to go on.
+    Handover = 268, "handover";
     /// A replay differs from the log, and its side leaves.
     Diverged = 269, "diverged";
 }
@@ -151,6 +153,7 @@ impl Message {
             Self::Piece(_) => Kind::Piece,
             Self::Loaded => Kind::Loaded,
             Self::Armed(_) => Kind::Armed,
+            Self::Handover(_) => Kind::Handover,
             Self::Diverged(_) => Kind::Diverged,
         }
     }

@@ -13,6 +13,7 @@
 //!   | ------- Acknowledge ------> |   cumulative
 //!   | <------ Heartbeat --------> |   both ways
 //!   | <------ Armed ------------- |   where a saved state was loaded: from now on this is the backup
+//!   | <------ Handover ---------- |   a switchover: the machine is the backup's, if it claims it
 //!   | <------ Goodbye ----------> |
 //!   | ------- Diverged ---------> |   instead of a Goodbye: the replay differs from the log
 //! ```
@@ -92,6 +93,14 @@ pub struct Armed {
     /// Outputs of this entry and of those after it wait for the newcomer's acknowledgement. Those
     /// before it have left.
     pub from: Sequence,
+}
+
+/// The live side has stopped its guest for good, as far as this generation goes, and the backup is to
+/// go on with it. Comes behind every entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// The last entry. Its output and those of all before it have left.
+    pub after: Sequence,
 }
 
 /// The sender's replay differs from the log. It leaves, and claims nothing.
@@ -196,6 +205,8 @@ pub enum Message {
     Loaded,
     /// Kind 267.
     Armed(Armed),
+    /// Kind 268.
+    Handover(Handover),
     /// Kind 269.
     Diverged(Diverged),
 }

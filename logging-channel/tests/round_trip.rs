@@ -7,7 +7,7 @@
 )]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe, Refused,
     Welcome,
 };
 use lockstep_logging_channel::{
@@ -166,6 +166,9 @@ fn messages() -> impl Strategy<Value = Message> {
         vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Piece(Piece { bytes })),
         Just(Message::Loaded),
         any::<u64>().prop_map(|from| Message::Armed(Armed { from: Sequence(from) })),
+        any::<u64>().prop_map(|after| Message::Handover(Handover {
+            after: Sequence(after)
+        })),
         any::<(u64, String, bool)>().prop_map(|(sequence, part, again)| {
             let sequence = Sequence(sequence);
             Message::Diverged(Diverged {

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Heartbeat, Hello, Measured, Piece, Probe, Refused,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe, Refused,
     Welcome,
 };
 use lockstep_logging_channel::{
@@ -148,6 +148,7 @@ pub fn messages() -> Vec<Message> {
         }),
         Message::Loaded,
         Message::Armed(Armed { from: Sequence(300) }),
+        Message::Handover(Handover { after: Sequence(300) }),
         Message::Diverged(Diverged {
             sequence: Sequence(300),
             part: "registers".to_owned(),
