@@ -7,8 +7,8 @@
 )]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe, Refused,
-    Welcome,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe,
+    Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,

@@ -40,6 +40,24 @@ pub enum CommandError {
         /// The contradiction.
         why: String,
     },
+    /// A machine is where it was.
+    #[error("{name} is not switched over: {why}")]
+    Switchover {
+        /// Its name.
+        name: String,
+        /// The reason.
+        why: String,
+    },
+    /// A machine was switched over, and is not protected.
+    #[error("{name} was switched over to {holder}, and is not protected: {why}")]
+    Unprotected {
+        /// Its name.
+        name: String,
+        /// The side that has taken over.
+        holder: String,
+        /// The reason.
+        why: String,
+    },
     /// The process may open too few files.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
@@ -65,7 +83,7 @@ impl CommandError {
             Self::Run(error) => run_status(error),
             Self::Switch(error) => switch_status(error),
             Self::Descriptors(_) => Status::Host,
-            Self::Output(_) => Status::Failure,
+            Self::Switchover { .. } | Self::Unprotected { .. } | Self::Output(_) => Status::Failure,
             Self::Usage { .. } => Status::Usage,
         }
     }
@@ -76,6 +94,9 @@ impl CommandError {
         match self {
             Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
             Self::Run(error) => run_hint(error),
+            Self::Switchover { .. } | Self::Unprotected { .. } => Some(
+                "`lockstep status NAME` shows who takes part; `lockstep replica` makes a side that can take over",
+            ),
             _ => None,
         }
     }
@@ -111,6 +132,7 @@ fn run_status(error: &RunError) -> Status {
             | MachineError::Saved(_),
         )
         | RunError::NotArmed
+        | RunError::SwitchedOver
         | RunError::Defect { .. }
         | RunError::Other { .. } => Status::Failure,
     }

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe, Refused,
-    Welcome,
+    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe,
+    Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,

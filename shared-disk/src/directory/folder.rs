@@ -326,7 +326,12 @@ impl Folder {
     /// # Errors
     /// [`StoreError`].
     pub fn switchover(&self, generation: Generation) -> Result<Option<Switchover>, StoreError> {
-        let path = self.path.join(switchover_name(generation));
+        let name = switchover_name(generation);
+        // A network file system may remember for a minute that the file was not there.
+        if !file_names(&self.path, FILES_MAX)?.contains(&name) {
+            return Ok(None);
+        }
+        let path = self.path.join(name);
         read_of(&path, generation, |asked: &Switchover| asked.generation)
     }
 

@@ -168,12 +168,16 @@ impl World {
         }
         match action {
             Action::Send(message) => {
+                let step = match message {
+                    Message::Handover(_) => Step::Handover,
+                    _ => Step::Send,
+                };
                 let mut bytes = Vec::new();
                 if let Err(why) = codec::encode_message(&message, &mut bytes) {
                     self.checker
                         .fail(|| format!("a message that cannot be sent: {why}"));
                 }
-                self.send_if_connected(side, Step::Send, bytes);
+                self.send_if_connected(side, step, bytes);
             }
             Action::SendEntries(batch) => {
                 if let Carried::Encoded(entries) = batch.entries {
@@ -202,6 +206,7 @@ impl World {
             }
             Action::GoLive { generation, .. } => self.go_live(side, generation),
             Action::Throttle(throttled) => self.throttle(side, throttled),
+            Action::Stand(stands) => self.stand(side, stands),
             Action::WakeAt { at_ns } => {
                 node.wake_at_ns = Some(at_ns);
                 let at_ns = node.clock.when(at_ns).max(now_ns);
@@ -374,6 +379,7 @@ impl World {
         let mark = match (&halt, side) {
             (Halt::NotArmed, _) => Mark::NotArmed,
             (Halt::Diverged { again }, _) => self.left_diverged(side, *again),
+            (Halt::SwitchedOver, _) => Mark::SwitchedOver,
             (Halt::Fenced, Side::Primary) => Mark::PrimaryFenced,
             (Halt::Fenced, Side::Backup) => Mark::BackupFenced,
             (Halt::Stopped, _) => Mark::Stopped,
@@ -384,6 +390,7 @@ impl World {
             (Halt::Ended { .. }, _) => Mark::EndedAlone,
         };
         self.marks.reach(mark);
+        self.joins_after_switchover(side, &halt);
         self.nodes[side.index()].halted = Some(halt);
         self.ends_joining(side);
         self.close(side);

@@ -72,6 +72,10 @@ pub struct Cpu {
     pub live: bool,
     /// It has to wait.
     pub throttled: bool,
+    /// It is to stand at its next pause.
+    pub stand: bool,
+    /// It stands.
+    pub stands: bool,
     /// There is no peer: entries need no encoding.
     pub alone: bool,
     /// Its state is wanted, at the next pause.
@@ -122,6 +126,8 @@ impl Cpu {
             clock_ns,
             live,
             throttled: false,
+            stand: false,
+            stands: false,
             alone: false,
             capture: false,
             won: Generation::default(),

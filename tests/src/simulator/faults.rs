@@ -56,6 +56,7 @@ impl World {
             Fault::Terminate { side } => self.tell(side, Input::StopRequested),
             Fault::Diverge { side } => self.diverge(side),
             Fault::PowerOff => self.agenda.at(now_ns, Happening::PowerOff),
+            Fault::SwitchOver { side } => self.tell(side, Input::SwitchOver),
             Fault::Start { side } => self.start_newcomer(side),
             Fault::StartAfresh => self.start_afresh(),
             Fault::Jump { side, by_ns } => self.jump(side, by_ns),
@@ -215,6 +216,9 @@ impl World {
                 return self.mark_cause(side, cause);
             }
             Report::Overtaken { .. } => Mark::SawLaterGeneration,
+            Report::HandedOver { .. } => self.handed_over(side),
+            Report::TakingOver { .. } => Mark::TakingOver,
+            Report::Solo { .. } if self.nodes[side.index()].handed_over => Mark::KeptAfterHandover,
             Report::StorageSilent { .. } => Mark::StoreSilent,
             Report::Held { .. } => Mark::HeldTold,
             Report::Flows { .. } => Mark::FlowsTold,

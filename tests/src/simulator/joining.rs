@@ -234,8 +234,15 @@ impl World {
         self.joinings.now.take_if(|joining| joining.holder == side);
     }
 
+    /// True where a process joins this side.
+    pub(super) fn joins(&self, holder: Side) -> bool {
+        let joining = self.joinings.now.as_ref();
+        joining.is_some_and(|joining| joining.holder == holder)
+    }
+
     /// Translates an input that a side receives while a state is under way from it.
     pub(super) fn while_sending(&mut self, side: Side, told: FromCpu) -> FromCpu {
+        self.saved_for_nobody(side, &told);
         let node = &mut self.nodes[side.index()];
         if !node.sends_state {
             return told;

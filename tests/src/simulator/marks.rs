@@ -129,6 +129,13 @@ marks! {
     CapturedAmongParts = "a machine was captured behind parts of a common point",
     LiveInStretch = "a backup went live where it made no exit",
     LiveBehindParts = "a backup went live behind parts of a common point that never came",
+    // Switchovers.
+    HandedOver = "a primary handed over to its backup",
+    TakingOver = "a backup was handed over to",
+    SwitchedOver = "a side lost the machine in a switchover, and began anew",
+    KeptAfterHandover = "a primary that had handed over went on, because its backup had not claimed",
+    GuestWentOn = "a guest that stood for a switchover went on, because the backup was lost",
+    HandedBack = "a side that had taken over handed over",
     // Clients and the network outside.
     SaidTwice = "an output of the dead primary was said again",
     SaidByBackup = "an output was first said by the backup that took over",

@@ -19,7 +19,8 @@
 //! switch, to which each side has a connection of its own: what they say there overtakes each other
 //! ([`switch`]). A side can lose the clients, and with them its witness ([`witness`]). Whoever is
 //! gone can be started again, and joins the machine that runs ([`healing`], [`joining`]): many
-//! generations in one run.
+//! generations in one run. Sides are asked to switch over, and struck at any step of it
+//! ([`switching`]).
 //!
 //! Not modelled: a process stopped between its last look at the clock and the system call that
 //! writes (`docs/failover.md`); the handshake, after which a run, and a newcomer's part in it,
@@ -53,6 +54,7 @@ pub mod rng;
 mod store;
 mod storing;
 mod switch;
+mod switching;
 mod trace;
 mod witness;
 mod world;

@@ -64,6 +64,8 @@ pub struct Node {
     pub leader: Option<u32>,
     /// It has been a backup from the start, or was armed, or is live.
     pub armed: bool,
+    /// It has handed the machine over.
+    pub handed_over: bool,
     /// A state is under way from here to one that wants to join.
     pub sends_state: bool,
     /// True if it acted alone when it let out the outputs of this step.
@@ -196,6 +198,7 @@ impl Node {
             process: side as u32,
             leader: (!live).then_some(Side::Primary as u32),
             armed: true,
+            handed_over: false,
             sends_state: false,
             alone_in_step: false,
             throttled_since_ns: 0,
@@ -318,6 +321,11 @@ impl Node {
             if exits == EXITS_A_TURN {
                 break Turn::Again { after_ns: 0 };
             }
+            match self.stand_still() {
+                Ok(true) => break Turn::Waits,
+                Ok(false) => (),
+                Err(why) => checker.fail(|| format!("the {:?} does not stand: {why}", self.side)),
+            }
             if let Err(why) = self.capture() {
                 checker.fail(|| format!("the {:?} was not captured: {why}", self.side));
             }
@@ -368,6 +376,21 @@ impl Node {
         if self.guest.runs_between_parts() {
             cpu.marks.reach(Mark::RanBetweenParts);
         }
+    }
+
+    /// True where the guest is to stand, and is at a pause: it says so once.
+    fn stand_still(&mut self) -> Result<bool, DoorError> {
+        let (stand, stands) = (self.cpu.borrow().stand, self.cpu.borrow().stands);
+        if !stand || !self.guest.is_at_a_pause() {
+            return Ok(false);
+        }
+        if !stands && let Some(saved_at) = self.door.saved_at(self.guest.exits())? {
+            let cpu = &mut *self.cpu.borrow_mut();
+            cpu.stands = true;
+            let sequence = saved_at.sequence;
+            cpu.told.push_back(Input::Stands { sequence });
+        }
+        Ok(self.cpu.borrow().stands)
     }
 
     /// Saves the state, where it is wanted and the guest is at a pause.

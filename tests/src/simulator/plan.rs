@@ -108,6 +108,8 @@ pub enum Fault {
     Terminate { side: Side },
     /// A process is started on this side, if there is none, which is to join the machine.
     Start { side: Side },
+    /// Somebody wants the backup to become the primary, and says so to this side.
+    SwitchOver { side: Side },
     /// An operator starts the machine afresh elsewhere, though somebody acts alone.
     StartAfresh,
     /// The guest is told to power off.
@@ -248,6 +250,7 @@ impl Plan {
         plan.draw_witnesses(seed);
         plan.draw_diverging(seed);
         plan.draw_stretches(seed);
+        plan.draw_switchovers(seed);
         plan
     }
 
@@ -314,11 +317,14 @@ impl Plan {
 
     /// Any point of the protocol; those that a pair passes all the time, at any of many times.
     pub(super) fn draw_strike(rng: &mut Rng, for_ns: u64) -> Fault {
-        let step = Step::ALL[rng.below(Step::ALL.len() as u64) as usize];
+        let step = Step::ALL[rng.below(Step::UNASKED) as usize];
         let (rare, middle) = match step {
             Step::Claim => (true, true),
             Step::Send | Step::SendEntries => (false, true),
-            Step::Disconnect | Step::Announce | Step::GoLive | Step::Throttle | Step::Halt => (true, false),
+            Step::Disconnect | Step::Announce | Step::GoLive | Step::Throttle | Step::Stand | Step::Halt => {
+                (true, false)
+            }
+            Step::Handover => (true, true),
             Step::Deliver | Step::Advance | Step::Release | Step::LetOut | Step::WakeAt | Step::Report => {
                 (false, false)
             }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use lockstep_core::replica::driving::carrying::Next;
 use lockstep_core::replica::role::Action;
+use lockstep_logging_channel::Message;
 
 /// Step of a loop, whatever it carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,11 +25,16 @@ pub enum Step {
     Report,
     Halt,
     LetOut,
+    Stand,
+    Handover,
 }
 
 impl Step {
+    /// Of [`Step::ALL`], the first that a pair passes without being asked to switch over.
+    pub const UNASKED: u64 = 14;
+
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Send,
         Self::SendEntries,
         Self::Disconnect,
@@ -43,6 +49,8 @@ impl Step {
         Self::Report,
         Self::Halt,
         Self::LetOut,
+        Self::Stand,
+        Self::Handover,
     ];
 
     /// The step that is next. A new kind of action does not compile until it has one.
@@ -53,6 +61,7 @@ impl Step {
             Next::LetOut => return Self::LetOut,
         };
         match action {
+            Action::Send(Message::Handover(_)) => Self::Handover,
             Action::Send(_) => Self::Send,
             Action::SendEntries(_) => Self::SendEntries,
             Action::Disconnect => Self::Disconnect,
@@ -63,6 +72,7 @@ impl Step {
             Action::Announce { .. } => Self::Announce,
             Action::GoLive { .. } => Self::GoLive,
             Action::Throttle(_) => Self::Throttle,
+            Action::Stand(_) => Self::Stand,
             Action::WakeAt { .. } => Self::WakeAt,
             Action::Report(_) => Self::Report,
             Action::Halt(_) => Self::Halt,
@@ -122,7 +132,10 @@ impl Point {
     pub fn exists(self) -> bool {
         match self.moment {
             Moment::Before => true,
-            Moment::Halfway => matches!(self.step, Step::Send | Step::SendEntries | Step::Claim),
+            Moment::Halfway => matches!(
+                self.step,
+                Step::Send | Step::SendEntries | Step::Handover | Step::Claim
+            ),
             Moment::After => self.step != Step::Halt,
         }
     }

@@ -89,6 +89,12 @@ pub enum Mutant {
     KeepLostNewcomer,
     /// A replica that acts alone goes on though a later generation exists.
     IgnoreLaterGeneration,
+    /// A primary that has handed over goes on, whatever the store says.
+    ActAfterHandingOver,
+    /// A primary hands over before everything was acknowledged and has left.
+    HandOverUnacknowledged,
+    /// A primary that has handed over does not look whether its backup goes on.
+    HandOverForEver,
     /// An entry that does not fit its batch is in none.
     LoseAtBorder,
     /// An entry that does not fit its batch is in this one and in the next.
@@ -183,6 +189,9 @@ impl Mutant {
         Self::LogOneBatchLate,
         Self::KeepLostNewcomer,
         Self::IgnoreLaterGeneration,
+        Self::ActAfterHandingOver,
+        Self::HandOverUnacknowledged,
+        Self::HandOverForEver,
         Self::LoseAtBorder,
         Self::RepeatAtBorder,
         Self::KeepWhenIdle,

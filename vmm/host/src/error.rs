@@ -105,6 +105,9 @@ pub enum RunError {
         "the machine that this side was joining was lost before this side was its backup: it may not go on with it"
     )]
     NotArmed,
+    /// In a switchover the machine has become the other side's.
+    #[error("the machine was handed over to its other side, and this side was not started again")]
+    SwitchedOver,
     /// A part of Lockstep itself failed.
     #[error("{what}: this is a defect of Lockstep")]
     Defect {

@@ -159,6 +159,7 @@ pub async fn begin(
             replica::never_takes_over(&identity, generation).await;
             Err(replica::begin_again(again.rest, Some(again.variable())).await)
         }
+        Err(RunError::SwitchedOver) => Err(replica::join_again()),
         Err(RunError::NotArmed) if is_newcomer => {
             replica::never_takes_over(&identity, generation).await;
             if matches!(side, Side::Replica { .. }) {

@@ -5,11 +5,13 @@ mod carry_out;
 mod diverged;
 mod halting;
 mod joining;
+mod switching;
 
 use super::clock::role_ns;
 use super::diverging::Again;
 use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
+use super::holding::Noticed;
 use super::last_text;
 use super::link::was_reset;
 use super::newcomers::Place;
@@ -137,7 +139,8 @@ impl Driver {
                 Ok(())
             }
             Happened::Transferred(Transferred::Over(outcome)) => self.sent(outcome),
-            Happened::Later(generation) => self.step(Input::LaterGeneration { generation }),
+            Happened::Noticed(Noticed::Later(generation)) => self.step(Input::LaterGeneration { generation }),
+            Happened::Noticed(Noticed::Asked(asked)) => self.switchover_asked(&asked),
             // What cannot be closed is closed already.
             Happened::Flushed(_) if self.standing.closing => {
                 self.standing.closed();
@@ -236,7 +239,10 @@ impl Driver {
     fn take_message(&mut self, message: Message) -> Result<(), RunError> {
         let acknowledges = matches!(message, Message::Acknowledge(_));
         let arms = matches!(message, Message::Armed(_));
-        if acknowledges {
+        let hands_over = matches!(message, Message::Handover(_));
+        if hands_over {
+            pass(Step::HandoverRead);
+        } else if acknowledges {
             pass(Step::BeforeAcknowledge);
         } else if arms {
             pass(Step::BeforeArmed);

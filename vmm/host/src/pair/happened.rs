@@ -2,7 +2,7 @@
 
 use super::FromCpu;
 use super::clock::role_ns;
-use super::holding::Holding;
+use super::holding::{Holding, Noticed};
 use super::link::Link;
 use super::newcomers::{Arrival, Newcomers};
 use super::parts::Parts;
@@ -15,8 +15,8 @@ use crate::machine::MachineThread;
 use crate::outside::Signals;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::driving::Turns;
+use lockstep_logging_channel::Record;
 use lockstep_logging_channel::transport::ChannelError;
-use lockstep_logging_channel::{Generation, Record};
 use lockstep_network::NetworkReceiver;
 use std::future::pending;
 use std::pin::pin;
@@ -43,8 +43,8 @@ pub enum Happened {
     Arrival(Arrival),
     /// The transfer to a newcomer has gone on, or is over.
     Transferred(Transferred),
-    /// The store has a later generation than the one that is held.
-    Later(Generation),
+    /// The store shows something to the holder of a generation.
+    Noticed(Noticed),
     /// The machine has ended.
     Ended(Result<Ended, RunError>),
     /// The bytes queued for the peer are written, or cannot be.
@@ -137,9 +137,9 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
             None => pending().await,
         }
     });
-    let later = pin!(async {
+    let noticed = pin!(async {
         match sources.holding {
-            Some(holding) => Happened::Later(holding.later().await),
+            Some(holding) => Happened::Noticed(holding.notices().await),
             None => pending().await,
         }
     });
@@ -151,7 +151,7 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
         biased;
         outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, transferred, later, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, transferred, noticed, stop]) => happened,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The holder of a machine at the store while it runs: it keeps signs of life there, with
-//! what `lockstep status` shows, and looks for a later generation, in which somebody else acts.
+//! what `lockstep status` shows, looks for a later generation, in which somebody else acts, and for
+//! a request to hand the machine over.
 
 use super::identity::published::{Published, Side};
 use super::identity::{Identity, Kept, SECOND, process};
@@ -7,7 +8,7 @@ use crate::machine::transfer::Shown;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::Generation;
-use lockstep_shared_disk::{Line, MachineId, Party};
+use lockstep_shared_disk::{Line, MachineId, Party, Switchover};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, timeout};
@@ -43,6 +44,17 @@ struct Held {
     _seen: Kept,
     _watching: Kept,
     later: mpsc::Receiver<Generation>,
+    _listening: Kept,
+    asked: mpsc::Receiver<Switchover>,
+}
+
+/// Something that the store shows to the holder of a generation.
+#[derive(Debug)]
+pub enum Noticed {
+    /// Somebody holds a later one.
+    Later(Generation),
+    /// Somebody wants the holder to hand its machine over.
+    Asked(Switchover),
 }
 
 impl Holding {
@@ -147,23 +159,38 @@ impl Holding {
         let published = self.published.subscribe();
         let seen = self.identity.keep_seen(first, generation, published);
         let (watching, later) = self.identity.watch(generation, SECOND);
+        let (listening, asked) = self.identity.watch_requests(generation);
         self.held = Some(Held {
             generation,
             _seen: seen,
             _watching: watching,
             later,
+            _listening: listening,
+            asked,
         });
     }
 
-    /// A generation later than the one that is held. Cancel-safe.
-    pub async fn later(&mut self) -> Generation {
-        match &mut self.held {
-            Some(held) => match held.later.recv().await {
-                Some(generation) => generation,
-                None => std::future::pending().await,
-            },
-            None => std::future::pending().await,
+    /// What the store shows next. Cancel-safe.
+    pub async fn notices(&mut self) -> Noticed {
+        let Some(held) = &mut self.held else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            biased;
+            Some(generation) = held.later.recv() => Noticed::Later(generation),
+            Some(asked) = held.asked.recv() => Noticed::Asked(asked),
+            else => std::future::pending().await,
         }
+    }
+
+    /// Forgets a request that nobody can be handed over to.
+    pub fn refuse(&self, asked: &Switchover) {
+        let forgotten = self.identity.machine().remove_switchover(asked.generation);
+        tokio::spawn(async move {
+            if let Err(why) = forgotten.await {
+                tracing::debug!("the request for a switchover is left in the store: {why}");
+            }
+        });
     }
 
     /// Publishes how the machine is. `peer`: where the other side is connected from; `sent`: progress

@@ -18,6 +18,9 @@ const THROTTLED_LOOK: Duration = Duration::from_millis(10);
 pub struct Shared {
     throttled: Mutex<bool>,
     changed: Condvar,
+    changed_stand: Condvar,
+    /// The vCPU, at its next pause or at one already, stands.
+    stands: Mutex<bool>,
     /// Exits that the live vCPU has passed, with every entry up to them in the loop's channel.
     passed_exits: AtomicU64,
     /// There is no peer: entries need no encoding.
@@ -30,6 +33,29 @@ impl Shared {
         // A flag cannot be left half changed.
         *self.throttled.lock().unwrap_or_else(PoisonError::into_inner) = on;
         self.changed.notify_all();
+    }
+
+    /// Makes the vCPU stand once it is at a pause, or go on.
+    pub fn stand(&self, on: bool) {
+        *self.stands.lock().unwrap_or_else(PoisonError::into_inner) = on;
+        self.changed_stand.notify_all();
+    }
+
+    /// True where the vCPU is to stand.
+    pub fn stands(&self) -> bool {
+        *self.stands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stands, on the vCPU thread, until it may go on or is given an order.
+    pub fn stand_still(&self, ordered: &Ordered) {
+        let mut stands = self.stands.lock().unwrap_or_else(PoisonError::into_inner);
+        while *stands && ordered.obey().is_ok() {
+            stands = self
+                .changed_stand
+                .wait_timeout(stands, THROTTLED_LOOK)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
     }
 
     /// Entries go nowhere from now on, until a machine is captured for a newcomer.

@@ -110,6 +110,7 @@ impl Launch {
         let won = Arc::new(OnceLock::new());
         let (to_loop, from_cpu) = journal::to_loop();
         let (entering, mac) = (self.plan.entering(), self.plan.mac());
+        let (loop_itself, orders) = (to_loop.clone(), ordered.clone());
         let cpu_side = CpuSide {
             to_loop,
             shared: shared.clone(),
@@ -206,6 +207,8 @@ impl Launch {
             replica: replica.map_err(|why| RunError::setting("pair settings", why.to_string()))?,
             link,
             from_cpu,
+            to_loop: loop_itself,
+            ordered: orders,
             shared,
             items,
             won,

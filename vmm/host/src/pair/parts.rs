@@ -14,6 +14,7 @@ use super::witness::Witnesses;
 use super::{Carried, FromCpu, Payload};
 use crate::configuration::Pace;
 use crate::live::Control;
+use crate::live::control::Ordered;
 use crate::machine::MachineThread;
 use crate::outlets::Outlets;
 use crate::outside::Signals;
@@ -32,6 +33,10 @@ pub struct Parts {
     pub link: Link,
     /// From the vCPU thread.
     pub from_cpu: mpsc::Receiver<FromCpu>,
+    /// To the loop itself, for what the vCPU thread says at a pause.
+    pub to_loop: mpsc::Sender<FromCpu>,
+    /// Orders, as the vCPU thread sees them.
+    pub ordered: Ordered,
     /// State that journal and loop share.
     pub shared: Arc<Shared>,
     /// To the replaying vCPU; a primary has none.

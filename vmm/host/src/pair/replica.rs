@@ -28,6 +28,7 @@ use lockstep_process::writing::standard;
 use lockstep_shared_disk::Claim;
 use lockstep_shared_disk::decision::Sighting;
 use serde_json::json;
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -327,11 +328,23 @@ pub(super) async fn begin_again(pause: Duration, variable: Option<(&str, &str)>)
         "looking into the shared directory again"
     );
     sleep(pause).await;
+    again(std::env::args_os().collect(), variable)
+}
+
+/// Begins this program again, as a `replica`, after a switchover: the other side goes on, and this
+/// one joins it at once. Comes back only with an error.
+pub(super) fn join_again() -> RunError {
+    tracing::info!("joining the side that goes on");
+    again(as_replica(std::env::args_os().collect()), None)
+}
+
+fn again(arguments: Vec<OsString>, variable: Option<(&str, &str)>) -> RunError {
     pass(Step::BeforeAgain);
     console::restore();
     standard::flush();
-    let mut arguments = std::env::args_os();
+    let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
+    // A new machine is wanted once.
     let arguments = arguments.filter(|argument| argument != "--afresh");
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).args(arguments).envs(variable);
@@ -339,9 +352,37 @@ pub(super) async fn begin_again(pause: Duration, variable: Option<(&str, &str)>)
     RunError::other("this program cannot be started again")(why)
 }
 
+/// The arguments of a `replica` of the same machine. `primary` and `backup` are what a side began as:
+/// nothing before the command can have one of these values.
+fn as_replica(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    let command = arguments.iter_mut().find(|argument| {
+        ["primary", "backup", "replica"]
+            .iter()
+            .any(|name| argument == name)
+    });
+    if let Some(command) = command {
+        *command = "replica".into();
+    }
+    arguments
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_side_that_was_switched_over_joins_as_a_replica() {
+        let replica = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(OsString::from).collect();
+            as_replica(arguments).join(" ".as_ref())
+        };
+        assert_eq!(
+            replica(&["--log-format", "json", "primary", "--name", "primary", "k.elf"]),
+            "--log-format json replica --name primary k.elf"
+        );
+        assert_eq!(replica(&["backup", "k.elf"]), "replica k.elf");
+        assert_eq!(replica(&["replica", "k.elf"]), "replica k.elf");
+    }
 
     #[test]
     fn a_newcomer_that_was_lost_rests_as_long_as_it_has_burdened_its_holder() {

@@ -118,11 +118,22 @@ pub enum Step {
     BeforeArmed,
     /// This side is armed. Newcomer.
     AfterArmed,
+
+    /// The guest is about to be asked to stand, for a switchover. Holder.
+    BeforeStand,
+    /// The guest stands, and the role machine may not know. Holder.
+    GuestStands,
+    /// The backup is about to be told that it may go on. Holder.
+    BeforeHandover,
+    /// The backup is told, and the message may not have left. Holder.
+    AfterHandover,
+    /// The message by which this side may go on was read, and nothing has followed from it. Backup.
+    HandoverRead,
 }
 
 impl Step {
     /// Every one, by its name.
-    pub const NAMES: [(&str, Self); 50] = [
+    pub const NAMES: [(&str, Self); 55] = [
         ("log-entry", Self::LogEntry),
         ("before-send", Self::BeforeSend),
         ("after-send", Self::AfterSend),
@@ -173,6 +184,11 @@ impl Step {
         ("after-loaded", Self::AfterLoaded),
         ("before-armed", Self::BeforeArmed),
         ("after-armed", Self::AfterArmed),
+        ("before-stand", Self::BeforeStand),
+        ("guest-stands", Self::GuestStands),
+        ("before-handover", Self::BeforeHandover),
+        ("after-handover", Self::AfterHandover),
+        ("handover-read", Self::HandoverRead),
     ];
 }
 

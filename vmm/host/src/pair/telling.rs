@@ -76,6 +76,10 @@ impl Reporter {
             | Report::Armed { .. }
             | Report::NewcomerLost { .. }
             | Report::Overtaken { .. } => self.joining(report),
+            Report::SwitchingOver
+            | Report::HandedOver { .. }
+            | Report::TakingOver { .. }
+            | Report::SwitchedOver { .. } => self.switchover(report),
             Report::Replayed { sequence } => {
                 tracing::info!(entry = sequence.0, "replayed everything received");
                 self.event("replayed", json!({ "sequence": sequence.0 }));
@@ -137,6 +141,34 @@ impl Reporter {
                 tracing::warn!(generation, discarded, "a later generation exists: fenced");
                 let overtaken = json!({ "generation": generation, "discarded": discarded });
                 self.event("overtaken", overtaken);
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Reporter {
+    /// Tells of a switchover.
+    fn switchover(&mut self, report: &Report) {
+        match report {
+            Report::SwitchingOver => {
+                tracing::info!("a switchover is asked for: the backup is to go on");
+                self.event("switching_over", json!({}));
+            }
+            Report::HandedOver { after, stood_ns } => {
+                let stood_us = stood_ns / 1_000;
+                tracing::info!(entry = after.0, stood_us, "handed over: the guest stands here");
+                let fields = json!({ "sequence": after.0, "stood_ns": stood_ns });
+                self.event("handed_over", fields);
+            }
+            Report::TakingOver { after } => {
+                tracing::info!(entry = after.0, "the primary hands over");
+                self.event("taking_over", json!({ "sequence": after.0 }));
+            }
+            Report::SwitchedOver { generation } => {
+                let generation = generation.0;
+                tracing::info!(generation, "switched over: the other side goes on");
+                self.event("switched_over", json!({ "generation": generation }));
             }
             _ => {}
         }

@@ -80,6 +80,12 @@ impl<V: Vcpu> Machine<V> {
         })
     }
 
+    /// Exits that the guest has made.
+    #[must_use]
+    pub fn exits(&self) -> u64 {
+        self.exits
+    }
+
     /// Its vCPU.
     pub fn vcpu(&self) -> &V {
         &self.vcpu

@@ -24,6 +24,9 @@ pub enum Halt {
         /// on.
         again: bool,
     },
+    /// In a switchover the machine has become the other side's. This process may begin anew, and
+    /// join it.
+    SwitchedOver,
 }
 
 /// An action that a replica wants carried out. Actions are carried out in order.
@@ -73,6 +76,9 @@ pub enum Action<E, O> {
     },
     /// The live vCPU must wait (`true`), or may run (`false`).
     Throttle(bool),
+    /// The live vCPU must stand still at its next pause (`true`), and answers with
+    /// [`super::Input::Stands`]; or may go on (`false`), whether it stands or not yet.
+    Stand(bool),
     /// Step again at this time at the latest. Replaces the one before.
     WakeAt {
         /// On the replica's clock, in nanoseconds.

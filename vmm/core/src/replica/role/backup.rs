@@ -4,7 +4,9 @@
 use std::collections::VecDeque;
 
 use lockstep_logging_channel::Sequence;
-use lockstep_logging_channel::message::{Acknowledge, Armed, Diverged, Goodbye, Heartbeat, Message};
+use lockstep_logging_channel::message::{
+    Acknowledge, Armed, Diverged, Goodbye, Handover, Heartbeat, Message,
+};
 
 use super::claiming::{Claiming, Side};
 use super::going_live::Stored;
@@ -123,9 +125,11 @@ impl Backup {
 
     pub fn take<E, O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
         match input {
-            Input::Wake | Input::Claimed { .. } | Input::Witnessed { .. } | Input::LaterGeneration { .. } => {
-                None
-            }
+            Input::Wake
+            | Input::Claimed { .. }
+            | Input::Witnessed { .. }
+            | Input::SwitchOver
+            | Input::LaterGeneration { .. } => None,
             Input::ReceivedEntries(_) | Input::Received(_) if self.broken => None,
             Input::ReceivedEntries(batch) => self.store(turn, batch),
             Input::Received(message) => self.receive(turn, message),
@@ -171,7 +175,7 @@ impl Backup {
                 }
                 turn.halt(Halt::Diverged { again })
             }
-            Input::Appended { .. } | Input::Ran { .. } | Input::LiveAt { .. } => {
+            Input::Appended { .. } | Input::Ran { .. } | Input::Stands { .. } | Input::LiveAt { .. } => {
                 defect("a live guest on a backup")
             }
             Input::SavedAt { .. } | Input::Joined | Input::NewcomerLost { .. } => {
@@ -238,6 +242,7 @@ impl Backup {
             Message::Heartbeat(heartbeat) => return self.heartbeat(turn, heartbeat),
             Message::Goodbye(Goodbye { reason }) => return self.part(turn, Some(Cause::Left { reason })),
             Message::Armed(armed) => return self.arm(turn, armed),
+            Message::Handover(handover) => return self.take_over(turn, handover),
             Message::Acknowledge(_) | Message::Loaded | Message::Diverged(_) => "what only a backup says",
             Message::Hello(_)
             | Message::Welcome(_)
@@ -269,6 +274,26 @@ impl Backup {
         let took_ns = turn.now_ns() - self.started_at_ns;
         turn.report(Report::Armed { from, took_ns });
         None
+    }
+
+    /// The primary has stopped its guest after the newest entry, whose output and all before it have
+    /// left, and goes on only where this side does not.
+    fn take_over<E, O>(&mut self, turn: &mut Turn<'_, E, O>, handover: Handover) -> Next<E> {
+        let Handover { after } = handover;
+        let why = if self.is_newcomer() {
+            Some("handed over to a newcomer that is not armed")
+        } else if after != self.stored.received || self.stored.ends {
+            Some("handed over behind other entries than it says")
+        } else {
+            None
+        };
+        if let Some(why) = why {
+            return self.cut(turn, Cause::Violation { why: why.to_owned() });
+        }
+        self.left = after;
+        turn.core.gate.forget(after);
+        turn.report(Report::TakingOver { after });
+        Claiming::begin_in_switchover(turn, Side::Backup(self.stored))
     }
 
     /// True where it is a newcomer that has not been armed.

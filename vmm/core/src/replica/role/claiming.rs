@@ -53,6 +53,8 @@ struct Questions {
 #[derive(Debug)]
 pub(super) struct Claiming {
     side: Side,
+    /// The primary has handed over: whoever loses may begin anew.
+    switchover: bool,
     generation: Generation,
     attempts: u32,
     pause_ns: u64,
@@ -63,14 +65,34 @@ impl Claiming {
     /// Asks the store, or waits first where no witness is reached. [`Claiming::finish`] sends the
     /// question.
     pub fn begin<E, O>(turn: &mut Turn<'_, E, O>, side: Side) -> Next<E> {
+        let wait_ns = turn.core.witnesses.wait_ns(turn.now_ns());
+        Self::begin_after(turn, side, false, wait_ns)
+    }
+
+    /// The same where the primary has handed over. A backup does not wait for a witness then: its
+    /// primary lives, and goes on only if this side does not.
+    pub fn begin_in_switchover<E, O>(turn: &mut Turn<'_, E, O>, side: Side) -> Next<E> {
+        let wait_ns = match side {
+            Side::Primary => turn.core.witnesses.wait_ns(turn.now_ns()),
+            Side::Backup(_) => None,
+        };
+        Self::begin_after(turn, side, true, wait_ns)
+    }
+
+    fn begin_after<E, O>(
+        turn: &mut Turn<'_, E, O>,
+        side: Side,
+        switchover: bool,
+        wait_ns: Option<u64>,
+    ) -> Next<E> {
         let generation = Generation(turn.core.generation.0 + 1);
         let now_ns = turn.now_ns();
-        let wait_ns = turn.core.witnesses.wait_ns(now_ns);
         if let Some(wait_ns) = wait_ns {
             turn.report(Report::WaitingForWitness { wait_ns });
         }
         Some(State::Claiming(Self {
             side,
+            switchover,
             generation,
             attempts: 0,
             pause_ns: RETRY_NS_MIN,
@@ -82,6 +104,11 @@ impl Claiming {
                 silence_ns: ASK_AGAIN_NS_MIN,
             },
         }))
+    }
+
+    /// True where the primary has handed over.
+    pub fn is_switchover(&self) -> bool {
+        self.switchover
     }
 
     /// The generation that is asked for.
@@ -114,6 +141,8 @@ impl Claiming {
             | Input::SavedAt { .. }
             | Input::Joined
             | Input::NewcomerLost { .. }
+            | Input::SwitchOver
+            | Input::Stands { .. }
             | Input::LaterGeneration { .. } => None,
         }
     }
@@ -148,6 +177,11 @@ impl Claiming {
                 self.questions.ask_at_ns = turn.now_ns();
                 None
             }
+            Outcome::Lost if self.switchover && mutant::is(Mutant::ActAfterHandingOver) => self.won(turn),
+            Outcome::Lost if self.switchover => {
+                turn.report(Report::SwitchedOver { generation });
+                turn.halt(Halt::SwitchedOver)
+            }
             Outcome::Lost => {
                 let discarded = turn.core.gate.held();
                 turn.report(Report::Lost {
@@ -169,6 +203,13 @@ impl Claiming {
     }
 
     fn won<E, O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
+        if self.switchover {
+            turn.act(match self.side {
+                Side::Primary => Action::Stand(false),
+                // The former primary asks the store then, and finds that it has lost.
+                Side::Backup(_) => Action::Disconnect,
+            });
+        }
         turn.act_alone(self.generation);
         if let Some(reason) = turn.core.ended.clone() {
             return turn.halt(Halt::Ended { reason });

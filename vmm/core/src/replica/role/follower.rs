@@ -127,7 +127,9 @@ impl<E> Follower<E> {
             | Message::Measured(_)
             | Message::Beginning(_) => Err(violation("a second handshake")),
             Message::Loaded => Err(violation("loaded once more")),
-            Message::Piece(_) | Message::Armed(_) => Err(violation("what only a live side says")),
+            Message::Piece(_) | Message::Armed(_) | Message::Handover(_) => {
+                Err(violation("what only a live side says"))
+            }
         }
     }
 
@@ -203,10 +205,14 @@ impl<E> Follower<E> {
         }));
     }
 
+    /// When it counts as silent.
+    pub fn silent_at_ns(&self, config: &Config) -> u64 {
+        self.heard_at_ns + config.primary_timeout_ns()
+    }
+
     /// When the next heartbeat is due, or it counts as silent.
     pub fn due_at_ns(&self, config: &Config) -> u64 {
-        let silent_at_ns = self.heard_at_ns + config.primary_timeout_ns();
-        silent_at_ns.min(self.link.due_at_ns)
+        self.silent_at_ns(config).min(self.link.due_at_ns)
     }
 
     /// Until when it is certain that it does not act.

@@ -82,7 +82,9 @@ impl GoingLive {
             Input::GuestEnded { reason } => turn.halt(Halt::Ended { reason }),
             Input::StopRequested => turn.halt(Halt::Stopped),
             Input::Diverged { .. } => turn.halt(Halt::Diverged { again: false }),
-            Input::Appended { .. } | Input::Ran { .. } => defect("new entries before going live"),
+            Input::Appended { .. } | Input::Ran { .. } | Input::Stands { .. } => {
+                defect("new entries before going live")
+            }
             _ => None,
         }
     }

@@ -160,6 +160,15 @@ pub enum Input<E, O> {
         /// Exits so far.
         exits: u64,
     },
+    /// Somebody wants the other side to become the primary, and this one its backup. Asked again
+    /// while it is under way, or of a side that has no backup, it changes nothing.
+    SwitchOver,
+    /// The live vCPU stands still, as [`super::Action::Stand`] asks, and everything up to its last
+    /// entry was appended.
+    Stands {
+        /// The last entry.
+        sequence: Sequence,
+    },
     /// The newcomer has loaded the state, and its machine stands: its connection is this replica's
     /// from now on.
     Joined,

@@ -24,6 +24,16 @@
 //!     v  gate closes at Q, Armed { Q } is sent                v  Armed { Q } comes
 //!   Protecting                                              Following
 //!
+//!   a switchover is asked for
+//!
+//!   Protecting                                          Following
+//!     the guest stands, everything has left               |
+//!     v   Handover is sent, behind everything             v  Handover comes
+//!   HandedOver                                          Claiming generation g+1
+//!     |  connection closed, silence
+//!     v
+//!   Claiming generation g+1                             who loses: Halted(SwitchedOver)
+//!
 //!   a later generation exists: any state ---> Halted(Fenced)
 //!   the replay differs from the log: any state that replays ---> Halted(Diverged); the peer is told, and goes on alone
 //!   guest ends: Protecting, until the end entry is acknowledged ---> Halted(Ended)
@@ -60,6 +70,7 @@ mod report;
 mod round_trip;
 mod solo;
 mod standstill;
+mod switchover;
 mod turn;
 mod witness;
 
@@ -68,6 +79,7 @@ use self::claiming::Claiming;
 use self::going_live::GoingLive;
 use self::primary::Primary;
 use self::solo::Solo;
+use self::switchover::HandedOver;
 use self::turn::{Core, Turn};
 use super::mutant::{self, Mutant};
 use lockstep_logging_channel::Generation;
@@ -84,6 +96,7 @@ pub use witness::WITNESSES_MAX;
 #[derive(Debug)]
 enum State<E> {
     Protecting(Box<Primary<E>>),
+    HandedOver(Box<HandedOver<E>>),
     Following(Backup),
     Claiming(Claiming),
     GoingLive(GoingLive),
@@ -189,7 +202,11 @@ impl<E, O> Replica<E, O> {
         match &self.state {
             State::Protecting(primary) => primary.lease_until_ns(),
             State::GoingLive(_) | State::Solo(_) => u64::MAX,
-            State::Following(_) | State::Claiming(_) | State::Finishing | State::Halted => 0,
+            State::HandedOver(_)
+            | State::Following(_)
+            | State::Claiming(_)
+            | State::Finishing
+            | State::Halted => 0,
         }
     }
 
@@ -213,7 +230,7 @@ impl<E, O> Replica<E, O> {
             State::Protecting(primary) => primary.statistics(self.core.now_ns, gate),
             State::Following(backup) => backup.statistics(self.core.now_ns, gate),
             State::Solo(solo) => solo.statistics(self.core.now_ns, gate),
-            State::Claiming(_) => of(Protection::Undecided),
+            State::HandedOver(_) | State::Claiming(_) => of(Protection::Undecided),
             State::GoingLive(_) => gate,
             State::Finishing | State::Halted => of(Protection::Over),
         }
@@ -224,6 +241,7 @@ impl<E> State<E> {
     fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
         match self {
             Self::Protecting(primary) => primary.look_at_the_time(turn),
+            Self::HandedOver(handed_over) => handed_over.look_at_the_time(turn),
             Self::Following(backup) => backup.look_at_the_time(turn),
             Self::Solo(solo) => solo.look_at_the_time(turn),
             _ => None,
@@ -236,6 +254,7 @@ impl<E> State<E> {
         }
         match self {
             Self::Protecting(primary) => primary.take(turn, input),
+            Self::HandedOver(handed_over) => handed_over.take(turn, input),
             Self::Following(backup) => backup.take(turn, input),
             Self::Claiming(claiming) => claiming.take(turn, input),
             Self::GoingLive(going_live) => going_live.take(turn, input),
@@ -256,6 +275,15 @@ impl<E> State<E> {
         if generation <= own || mutant::is(Mutant::IgnoreLaterGeneration) {
             return None;
         }
+        let switchover = match self {
+            Self::HandedOver(_) => true,
+            Self::Claiming(claiming) => claiming.is_switchover(),
+            _ => false,
+        };
+        if switchover {
+            turn.report(Report::SwitchedOver { generation });
+            return turn.halt(Halt::SwitchedOver);
+        }
         let discarded = turn.core.gate.held();
         turn.report(Report::Overtaken {
             generation,
@@ -271,6 +299,7 @@ impl<E> State<E> {
     fn finish<O>(&mut self, turn: &mut Turn<'_, E, O>) {
         let (throttle, wake_at_ns) = match self {
             Self::Protecting(primary) => primary.finish(turn),
+            Self::HandedOver(handed_over) => handed_over.finish(turn),
             Self::Following(backup) => backup.finish(turn),
             Self::Claiming(claiming) => claiming.finish(turn),
             Self::Solo(solo) => solo.finish(turn),

@@ -5,6 +5,7 @@ use lockstep_logging_channel::Sequence;
 
 use super::claiming::{Claiming, Side};
 use super::follower::Follower;
+use super::switchover::Handing;
 use super::turn::{Turn, defect};
 use super::{Action, Cause, Config, Halt, HeldBy, Input, Next, Protection, Report, Statistics};
 use crate::replica::mutant::{self, Mutant};
@@ -12,11 +13,13 @@ use crate::replica::mutant::{self, Mutant};
 /// A primary with a backup.
 #[derive(Debug)]
 pub(super) struct Primary<E> {
-    backup: Follower<E>,
+    pub backup: Follower<E>,
     /// Every output up to here has left.
-    released: Sequence,
+    pub released: Sequence,
     /// Bytes released since the backup was last told.
     untold_bytes: usize,
+    /// A switchover that is wanted.
+    pub handing: Option<Handing>,
 }
 
 impl<E> Primary<E> {
@@ -25,6 +28,7 @@ impl<E> Primary<E> {
             backup: Follower::new(config, config.common, now_ns),
             released: config.common,
             untold_bytes: 0,
+            handing: None,
         }
     }
 
@@ -34,12 +38,13 @@ impl<E> Primary<E> {
             backup,
             released,
             untold_bytes: 0,
+            handing: None,
         }
     }
 
     pub fn look_at_the_time<O>(&mut self, turn: &mut Turn<'_, E, O>) -> Next<E> {
         let cause = self.backup.gone(turn)?;
-        part(turn, cause)
+        self.part(turn, cause)
     }
 
     pub fn take<O>(&mut self, turn: &mut Turn<'_, E, O>, input: Input<E, O>) -> Next<E> {
@@ -61,10 +66,12 @@ impl<E> Primary<E> {
                     turn.core.gate.close();
                 }
                 if let Err(cause) = self.backup.hear(turn, input) {
-                    return part(turn, cause);
+                    return self.part(turn, cause);
                 }
             }
             Input::GuestEnded { reason } => turn.core.ended = Some(reason),
+            Input::SwitchOver => self.want_switchover(turn),
+            Input::Stands { sequence } => self.stands(sequence),
             Input::StopRequested => return self.leave(turn, "asked to stop", Halt::Stopped),
             Input::Replayed { .. } | Input::LiveAt { .. } | Input::Diverged { .. } => {
                 defect("a replay on a primary")
@@ -72,7 +79,8 @@ impl<E> Primary<E> {
         }
         self.backup.send_entries(turn);
         self.release(turn);
-        self.leave_if_over(turn)
+        let over = self.leave_if_over(turn);
+        over.or_else(|| self.hand_over(turn))
     }
 
     fn release<O>(&mut self, turn: &mut Turn<'_, E, O>) {
@@ -114,6 +122,14 @@ impl<E> Primary<E> {
         (throttle, Some(self.backup.due_at_ns(&config)))
     }
 
+    /// The backup is gone, or as good as gone: nothing leaves until the store has decided.
+    fn part<O>(&mut self, turn: &mut Turn<'_, E, O>, cause: Cause) -> Next<E> {
+        turn.report(Report::Noticed { cause });
+        turn.act(Action::Disconnect);
+        self.keep(turn);
+        Claiming::begin(turn, Side::Primary)
+    }
+
     pub fn lease_until_ns(&self) -> u64 {
         self.backup.lease_until_ns()
     }
@@ -149,11 +165,4 @@ impl<E> Primary<E> {
             ..self.backup.statistics(now_ns, gate)
         }
     }
-}
-
-/// The backup is gone, or as good as gone: nothing leaves until the store has decided.
-fn part<E, O>(turn: &mut Turn<'_, E, O>, cause: Cause) -> Next<E> {
-    turn.report(Report::Noticed { cause });
-    turn.act(Action::Disconnect);
-    Claiming::begin(turn, Side::Primary)
 }

@@ -211,6 +211,26 @@ pub enum Report {
         /// Why.
         cause: Cause,
     },
+    /// A switchover was asked for. The guest runs on until the backup is close.
+    SwitchingOver,
+    /// The guest stands, all of the log is at the backup, every output has left, and the backup was
+    /// told that it may go on.
+    HandedOver {
+        /// The last entry.
+        after: Sequence,
+        /// Time since the guest was asked to stand, in nanoseconds.
+        stood_ns: u64,
+    },
+    /// The primary has handed the machine over to this side, which is about to claim it.
+    TakingOver {
+        /// The last entry.
+        after: Sequence,
+    },
+    /// In a switchover the machine has become the other side's.
+    SwitchedOver {
+        /// In this generation.
+        generation: Generation,
+    },
     /// Somebody else has won a later generation; outputs that waited are gone.
     Overtaken {
         /// Which.

@@ -51,15 +51,20 @@ impl Driver {
                 if matches!(message, Message::Acknowledge(_)) {
                     pass(Step::BeforeAcknowledge);
                 }
+                let hands_over = matches!(message, Message::Handover(_));
                 let arms = matches!(message, Message::Armed(_));
                 if arms {
                     pass(Step::BeforeArming);
+                } else if hands_over {
+                    pass(Step::BeforeHandover);
                 }
                 if let Some(Err(error)) = parts.link.writer().map(|writer| writer.queue(&message)) {
                     tracing::warn!("not sent: {error}");
                 }
                 if arms {
                     pass(Step::AfterArming);
+                } else if hands_over {
+                    pass(Step::AfterHandover);
                 }
             }
             Action::SendEntries(batch) => return self.send(&batch),
@@ -106,6 +111,11 @@ impl Driver {
                 self.hand(Item::GoLive);
             }
             Action::Throttle(on) => parts.shared.throttle(on),
+            Action::Stand(true) => {
+                pass(Step::BeforeStand);
+                self.stand();
+            }
+            Action::Stand(false) => parts.shared.stand(false),
             Action::WakeAt { at_ns } => self.wake_at_ns = Some(at_ns),
             Action::Report(report) => {
                 parts.reporter.role(&report);

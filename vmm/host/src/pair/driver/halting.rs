@@ -32,7 +32,7 @@ impl Driver {
         if self.standing.connected {
             let _ = timeout(Duration::from_millis(100), writing.flush(false)).await;
         }
-        let order = if halt == Halt::Fenced {
+        let order = if matches!(halt, Halt::Fenced | Halt::SwitchedOver) {
             Order::Fence
         } else {
             Order::Stop
@@ -67,6 +67,7 @@ impl Driver {
                 Err(RunError::NotArmed)
             }
             Halt::Diverged { again } => self.left_diverged(again).await,
+            Halt::SwitchedOver => Err(RunError::SwitchedOver),
             Halt::Stopped => {
                 self.parts.reporter.event("stopped", serde_json::json!({}));
                 Ok(Over::Ended(Status::Success))

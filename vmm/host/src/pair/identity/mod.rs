@@ -21,7 +21,8 @@ use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Address;
 use lockstep_shared_disk::decision::{self, Decision, Reading, Refusal, Sighting, Starter, Waiting};
 use lockstep_shared_disk::{
-    Asked, Backup, Claim, Ended, Line, MachineId, MachineName, MachineStore, Party, Seen, Store, Verdict,
+    Asked, Backup, Claim, Ended, Line, MachineId, MachineName, MachineStore, Party, Seen, Store, Switchover,
+    Verdict,
 };
 use published::Published;
 use std::collections::BTreeSet;
@@ -303,6 +304,26 @@ impl Identity {
         };
         let task = repeat::repeat(interval, move || Some(machine.newest()), answered);
         (Kept(tokio::spawn(task)), receiver)
+    }
+
+    /// Looks every second for a request to hand over what is held in `generation`, and sends it for
+    /// as long as it is there.
+    #[must_use]
+    pub fn watch_requests(&self, generation: Generation) -> (Kept, mpsc::Receiver<Switchover>) {
+        let machine = self.machine.clone();
+        let (asked, receiver) = mpsc::channel(1);
+        let answered = move |found: Result<Option<Switchover>, _>| {
+            if let Ok(Some(found)) = found {
+                // One that waits to be taken is as good as two.
+                let _ = asked.try_send(found);
+            }
+            ControlFlow::Continue(())
+        };
+        let ask = move || Some(machine.switchover(generation));
+        (
+            Kept(tokio::spawn(repeat::repeat(SECOND, ask, answered))),
+            receiver,
+        )
     }
 }
 

@@ -11,6 +11,7 @@ mod newcomer;
 mod pair;
 mod primary;
 mod slow_newcomer;
+mod switchover;
 mod witness;
 
 use lockstep_logging_channel::message::{Acknowledge, Goodbye, Heartbeat};
