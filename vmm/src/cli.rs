@@ -2,6 +2,7 @@
 
 use crate::commands::log::LogCommand;
 use crate::commands::machines::StoreArguments;
+use crate::commands::switchover::SwitchoverArguments;
 use crate::doctor::DoctorArguments;
 use crate::settings::{PAIR_HEADING, Settings};
 use clap::error::ErrorKind;
@@ -67,6 +68,16 @@ const AFTER_REPLAY_HELP: &str = "\
 const AFTER_VERIFY_HELP: &str = "\
 A recording with snapshots is replayed in pieces, one for each processor at a time, as far as there is
 memory for so many guests. At the end of a piece the machine has to be equal to the next snapshot.";
+
+const AFTER_SWITCHOVER_HELP: &str = "\
+The backup becomes the primary, and the primary its backup, without a hand on either side:
+  the guest stands for some milliseconds, everything that it has said has left, and the backup goes on
+  what has been the primary joins anew; until it is armed, the loss of the new primary is the end of the guest
+If the backup is lost on the way, the primary goes on. Both sides must run.
+
+Empty a host of its primaries, then stop what is left there, and look after the host:
+  lockstep switchover web --shared-directory pair
+  lockstep status web --shared-directory pair";
 
 /// Fault tolerance for virtual machines: records and replays a guest in lockstep on stock KVM
 #[derive(Clone, Debug, Parser)]
@@ -278,6 +289,9 @@ pub enum Command {
         #[command(flatten)]
         store: StoreArguments,
     },
+    /// Make the backup of a machine its primary, and the primary its backup
+    #[command(after_help = AFTER_SWITCHOVER_HELP)]
+    Switchover(#[command(flatten)] SwitchoverArguments),
     /// The network between a pair and its clients, outside the fault domain
     Switch(lockstep_switch::SwitchArguments),
     /// See a protected machine lose its processes under load, one after another, and its clients

@@ -3,7 +3,7 @@
 use crate::cli::{Alone, Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use crate::commands::record::Files;
 use crate::commands::verify::Wanted;
-use crate::commands::{log, machines, record, replay, run, verify};
+use crate::commands::{log, machines, record, replay, run, switchover, verify};
 use crate::printing::print_text;
 use crate::settings::Settings;
 use crate::status::{CommandError, Status};
@@ -143,6 +143,7 @@ fn given_up(command: &Command) -> Status {
         | Command::Doctor(_)
         | Command::List(_)
         | Command::Status { .. }
+        | Command::Switchover(_)
         | Command::Log(_) => Status::Failure,
     }
 }
@@ -218,6 +219,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         }),
         Command::List(store) => in_runtime(machines::list(&store)),
         Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
+        Command::Switchover(arguments) => in_runtime(switchover::switchover(&arguments)),
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),

@@ -21,7 +21,7 @@ const SIGN_LIMIT: Duration = Duration::from_millis(3_000);
 /// Pause between two looks for it.
 const SIGN_PAUSE: Duration = Duration::from_millis(100);
 /// A store that does not answer has this long in all.
-const STORE_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const STORE_LIMIT: Duration = Duration::from_secs(10);
 /// Machines that are looked at together, each with a few threads for the storage.
 const TOGETHER_MAX: usize = 16;
 
@@ -41,7 +41,7 @@ pub struct StoreArguments {
 
 /// Condition of a machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Condition {
+pub(super) enum Condition {
     /// Its holder was seen.
     Seen,
     /// Its holder was not seen for [`SIGN_LIMIT`].
@@ -67,10 +67,10 @@ impl Condition {
 }
 
 /// Everything that is known of a machine.
-struct Found {
+pub(super) struct Found {
     name: MachineName,
-    condition: Condition,
-    claim: Option<Claim>,
+    pub(super) condition: Condition,
+    pub(super) claim: Option<Claim>,
     ended: Option<Ended>,
     published: Published,
 }
@@ -129,9 +129,7 @@ pub async fn list(arguments: &StoreArguments) -> Result<Status, CommandError> {
 /// # Errors
 /// [`CommandError::Setting`]: the store cannot be used, or does not know the machine.
 pub async fn status(name: &str, arguments: &StoreArguments) -> Result<Status, CommandError> {
-    let name: MachineName = name
-        .parse()
-        .map_err(|why| CommandError::setting("name", format!("{why}")))?;
+    let name = named(name)?;
     let store = storage::at(&arguments.shared_directory);
     let found = look(&*store, &name).await?;
     let text = if arguments.json {
@@ -142,8 +140,14 @@ pub async fn status(name: &str, arguments: &StoreArguments) -> Result<Status, Co
     print_text(&text, Status::Success)
 }
 
+/// The name of a machine, as an operator gives it.
+pub(super) fn named(name: &str) -> Result<MachineName, CommandError> {
+    name.parse()
+        .map_err(|why| CommandError::setting("name", format!("{why}")))
+}
+
 /// An answer of the store, which has a while for it.
-async fn answer<T>(
+pub(super) async fn answer<T>(
     store: &dyn Store,
     asked: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, RunError> {
@@ -153,7 +157,7 @@ async fn answer<T>(
     }
 }
 
-async fn look(store: &dyn Store, name: &MachineName) -> Result<Found, CommandError> {
+pub(super) async fn look(store: &dyn Store, name: &MachineName) -> Result<Found, CommandError> {
     let Some(machine) = answer(store, store.find(name)).await? else {
         let why = format!(
             "no machine is called {name} in {}: `lockstep list` names those that there are",
@@ -216,11 +220,17 @@ async fn signs(
 
 impl Found {
     /// True where a backup that may take over follows, as far as this can be known.
-    fn protected(&self) -> bool {
+    pub(super) fn protected(&self) -> bool {
         self.published.protected && self.condition == Condition::Seen
     }
 
-    fn why_not(&self) -> Option<String> {
+    /// True where the holder has found out who its backup is.
+    pub(super) fn names_its_backup(&self) -> bool {
+        let backup = self.published.sides.iter().find(|side| side.role != PRIMARY);
+        backup.is_some_and(|backup| backup.process != 0)
+    }
+
+    pub(super) fn why_not(&self) -> Option<String> {
         match (self.condition, &self.claim, &self.ended) {
             (Condition::Unclaimed, ..) | (_, None, _) => Some("it was never started".to_owned()),
             (Condition::Ended, _, ended) => {
@@ -278,7 +288,7 @@ impl Found {
         sides.collect()
     }
 
-    fn to_json(&self) -> Value {
+    pub(super) fn to_json(&self) -> Value {
         json!({
             "name": self.name.as_str(),
             "generation": self.claim.as_ref().map(|claim| claim.generation.0),
@@ -320,7 +330,7 @@ impl Found {
         format!("{}: {}\n", self.name, self.headline())
     }
 
-    fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = self.line();
         for side in &self.published.sides {
             let address = side.address.as_deref().unwrap_or("no address");

@@ -5,4 +5,5 @@ pub mod machines;
 pub mod record;
 pub mod replay;
 pub mod run;
+pub mod switchover;
 pub mod verify;
