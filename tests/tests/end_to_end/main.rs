@@ -41,6 +41,7 @@ mod steady;
 mod stopping;
 mod storage;
 mod strangers;
+mod switchover;
 mod terminal;
 mod web;
 mod witness;
