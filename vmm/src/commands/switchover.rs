@@ -253,3 +253,6 @@ impl Asking<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
