@@ -6,8 +6,10 @@ use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
 use lockstep_host::error::RunError;
+use lockstep_host::machine::plan::BUILD_FIELD;
 use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
+use lockstep_logging_channel::handshake::HandshakeError;
 use lockstep_network::NetworkError;
 use lockstep_process::descriptors::TooFewDescriptors;
 pub use lockstep_process::status::Status;
@@ -151,6 +153,9 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         RunError::Mismatch { .. } => {
             Some("both sides must run the same lockstep, guest image and machine settings")
         }
+        RunError::Peer(why) if differs_in_build(why.as_ref()) => Some(
+            "a machine keeps the build of Lockstep with which it began: start this side with that one; docs/upgrading.md",
+        ),
         RunError::Log(LogError::Exists { .. }) => Some("--overwrite replaces it"),
         RunError::NoSnapshot { .. } => Some(
             "without --from the replay begins with the recording; `lockstep record --snapshot-every` writes snapshots, `lockstep log info` lists them",
@@ -163,6 +168,15 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// True where the two sides are not of the same version, or not of the same build.
+fn differs_in_build(why: &(dyn std::error::Error + 'static)) -> bool {
+    let fields = [BUILD_FIELD, "software version", "log format version"];
+    matches!(
+        why.downcast_ref(),
+        Some(HandshakeError::Differs { field, .. }) if fields.contains(&field.as_str())
+    )
 }
 
 fn host_hint(error: &HostError) -> Option<&'static str> {
@@ -265,6 +279,23 @@ mod tests {
             source: closed(),
         };
         assert_eq!(run_status(&RunError::Network(absent)), Status::Configuration);
+    }
+
+    #[test]
+    fn a_side_of_another_build_is_told_which_one_it_needs() {
+        let differs = |field: &str| {
+            RunError::Peer(Box::new(HandshakeError::Differs {
+                field: field.to_owned(),
+                primary: None,
+                backup: None,
+            }))
+        };
+        for field in [BUILD_FIELD, "software version"] {
+            let hint = run_hint(&differs(field)).unwrap();
+            assert!(hint.contains("keeps the build"), "{hint}");
+        }
+        assert_eq!(run_hint(&differs("window in bytes")), None);
+        assert_eq!(run_status(&differs(BUILD_FIELD)), Status::Mismatch);
     }
 
     #[test]

@@ -12,8 +12,9 @@
 
 use super::reception::{Reception, ReceptionError};
 use super::terms::{HANDSHAKE_LIMIT, is_near_enough, measured};
+use crate::machine::plan::BUILD_FIELD;
 use lockstep_core::replica::role::Config;
-use lockstep_logging_channel::handshake::put_off;
+use lockstep_logging_channel::handshake::{HandshakeError, put_off};
 use lockstep_logging_channel::message::Beginning;
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection};
 use lockstep_logging_channel::{Environment, Generation};
@@ -189,7 +190,13 @@ impl Receiving {
             let candidate = match reception.candidate().await {
                 Ok(candidate) => candidate,
                 Err(ReceptionError::Differs(why)) => {
-                    let line = self.refusals.note(&why.to_string());
+                    let keeps = match &why {
+                        HandshakeError::Differs { field, .. } if field == BUILD_FIELD => {
+                            ": a machine keeps the build with which it began"
+                        }
+                        _ => "",
+                    };
+                    let line = self.refusals.note(&format!("{why}{keeps}"));
                     line.iter().for_each(|line| tracing::warn!("{line}"));
                     continue;
                 }
