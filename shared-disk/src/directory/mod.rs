@@ -212,15 +212,15 @@ impl MachineStore for Machine {
 
     fn ask_switchover(&self, asked: &Switchover) -> Asked<Switchover> {
         let asked = asked.clone();
-        self.ask(move |folder| folder.ask_switchover(&asked))
+        self.ask(None, move |folder| folder.ask_switchover(&asked))
     }
 
     fn switchover(&self, generation: Generation) -> Asked<Option<Switchover>> {
-        self.ask(move |folder| folder.switchover(generation))
+        self.ask(Some(None), move |folder| folder.switchover(generation))
     }
 
     fn remove_switchover(&self, generation: Generation) -> Asked<()> {
-        self.ask(move |folder| folder.remove_switchover(generation))
+        self.ask(Some(()), move |folder| folder.remove_switchover(generation))
     }
 
     fn put_ended(&self, ended: &Ended) -> Asked<()> {
