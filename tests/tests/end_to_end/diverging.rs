@@ -205,6 +205,43 @@ fn a_backup_that_names_its_channel_ends_and_the_primary_goes_on() {
 }
 
 #[test]
+fn a_backup_that_dies_while_it_rests_is_replaced() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = web();
+    let mut holder = web.begin();
+    let mut backup = web.join("second", &mut holder);
+    let load = web.load();
+    diverge(&mut Client::connect(web.switch.client_address()), "registers");
+    backup.process.wait_for_stderr("pause_ms=1000");
+    let _ = backup.process.kill();
+    holder.wait_for("solo");
+    let mut third = web.start("third");
+    third.wait_for("armed");
+    expect_status(&web, true, 1);
+    take_over(&mut holder, &mut third, &load);
+    load.stop_and_check();
+    let _ = third.stop().expect_code(0);
+}
+
+#[test]
+fn a_holder_that_dies_while_its_backup_rests_takes_the_machine_with_it() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = web();
+    let mut holder = web.begin();
+    let mut backup = web.join("second", &mut holder);
+    diverge(&mut Client::connect(web.switch.client_address()), "registers");
+    backup.process.wait_for_stderr("pause_ms=1000");
+    let _ = holder.process.kill();
+    // Nobody is left who could have taken over: another machine begins, and says so.
+    let begun = backup.wait_for("begun");
+    backup.process.wait_for_stderr("is gone, with its memory");
+    assert!(begun["generation"].as_u64() > Some(1));
+    backup.wait_for("listening");
+    expect_status(&web, false, 0);
+    let _ = backup.stop().expect_code(0);
+}
+
+#[test]
 fn a_side_that_rests_before_it_joins_again_stops_at_once() {
     let Some(_kvm) = kvm::alone() else { return };
     let web = web();

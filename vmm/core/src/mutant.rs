@@ -99,6 +99,10 @@ pub enum Mutant {
     LoseAtBorder,
     /// An entry that does not fit its batch is in this one and in the next.
     RepeatAtBorder,
+    /// A backup whose replay differs claims, as if it had lost its primary.
+    ClaimDiverged,
+    /// One that differs when it has won joins again.
+    JoinAgainThoughWon,
     /// A batch is not handed over when the guest idles.
     KeepWhenIdle,
     /// A guest that was told to wait runs on.
@@ -194,6 +198,8 @@ impl Mutant {
         Self::HandOverForEver,
         Self::LoseAtBorder,
         Self::RepeatAtBorder,
+        Self::ClaimDiverged,
+        Self::JoinAgainThoughWon,
         Self::KeepWhenIdle,
         Self::IgnoreThrottle,
         Self::AdvanceOvertakes,

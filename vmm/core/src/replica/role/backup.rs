@@ -165,6 +165,9 @@ impl Backup {
                 part,
                 again,
             } => {
+                if mutant::is(Mutant::ClaimDiverged) {
+                    return Claiming::begin(turn, Side::Backup(self.stored));
+                }
                 let again = again && !self.stored.ends;
                 if !self.broken {
                     turn.send(Message::Diverged(Diverged {

@@ -81,7 +81,10 @@ impl GoingLive {
             }
             Input::GuestEnded { reason } => turn.halt(Halt::Ended { reason }),
             Input::StopRequested => turn.halt(Halt::Stopped),
-            Input::Diverged { .. } => turn.halt(Halt::Diverged { again: false }),
+            Input::Diverged { .. } => {
+                let again = mutant::is(Mutant::JoinAgainThoughWon);
+                turn.halt(Halt::Diverged { again })
+            }
             Input::Appended { .. } | Input::Ran { .. } | Input::Stands { .. } => {
                 defect("new entries before going live")
             }
