@@ -300,10 +300,12 @@ fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
 pub(super) fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
     for (name, said) in &evidence.said {
         outcome.fenced += u64::from(said.code == Some(41));
+        // A side that has diverged begins its program again, and goes on with the same report.
         let diverged = said
-            .event("summary")
-            .and_then(|summary| summary["divergences"].as_u64())
-            .unwrap_or(0);
+            .events
+            .iter()
+            .filter(|line| line["event"] == "diverged")
+            .count() as u64;
         outcome.divergences += diverged;
         if diverged > 0 || said.code == Some(40) {
             outcome.failures.push(format!("the {name} reports a divergence"));

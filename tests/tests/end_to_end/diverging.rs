@@ -159,14 +159,14 @@ fn a_guest_that_diverges_again_and_again_is_left_alone_with_an_error() {
 fn a_backup_from_the_start_joins_again_as_a_newcomer() {
     let Some(_kvm) = kvm::alone() else { return };
     let web = web();
-    let start = |name: &str| {
-        let mut command = web.command(name);
-        command.arg("--wait-for-backup");
+    let start = |verb: &str, name: &str| {
+        let command = web.command_of(verb, Guest::Diverging, name);
         web.start_by(name, command)
     };
-    let mut first = start("first");
+    let mut first = start("primary", "first");
     first.wait_for("listening");
-    let mut second = start("second");
+    // It looks into the store for its primary.
+    let mut second = start("backup", "second");
     first.wait_for("protected");
     let load = web.load();
     let mut client = Client::connect(web.switch.client_address());

@@ -59,7 +59,7 @@ pub fn take_over(holder: &mut Replica, newcomer: &mut Replica, load: &Load) -> s
 
 pub fn expect_good_end(survivor: &mut Replica) {
     let _ = survivor.stop().expect_code(0);
-    assert_eq!(survivor.summary()["divergences"], 0);
+    assert_eq!(count(survivor, "diverged"), 0);
 }
 
 /// The same, with the load that it has served.
@@ -97,9 +97,14 @@ impl Web {
     }
 
     pub fn command_with(&self, guest: Guest, name: &str) -> Command {
+        self.command_of("replica", guest, name)
+    }
+
+    /// The command `verb` for a side.
+    pub fn command_of(&self, verb: &str, guest: Guest, name: &str) -> Command {
         let mut command = lockstep();
         command
-            .arg("replica")
+            .arg(verb)
             .arg(guest.image())
             .args([
                 "--name",

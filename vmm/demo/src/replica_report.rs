@@ -44,8 +44,6 @@ pub(super) struct Statistics {
     pub(super) log_entries: u64,
     /// Bytes of the log.
     pub(super) log_bytes: u64,
-    /// Divergences found.
-    pub(super) divergences: u64,
     /// Outputs that have left.
     pub(super) outputs: u64,
     /// Median of the time outputs waited, in microseconds.
@@ -108,9 +106,10 @@ impl ReplicaReport {
         self.events.iter().rev().find(is_wanted)
     }
 
-    /// The counters as written last.
-    pub(super) fn statistics(&self) -> Statistics {
-        self.statistics_until(u64::MAX)
+    /// Divergences found. A replica that has diverged begins its program again, with counters of its
+    /// own, and goes on with the same report.
+    pub(super) fn divergences(&self) -> u64 {
+        self.all_since("diverged", 0).count() as u64
     }
 
     /// The counters as written last before a time.
@@ -182,7 +181,7 @@ mod tests {
 {"at_ns":20,"event":"statistics","log_entries":5,"log_bytes":500,"held_us_p50":7}
 {"at_ns":30,"event":"noticed","cause":"it closed the connection"}
 {"at_ns":40,"event":"won","generation":2}
-{"at_ns":50,"event":"summary","log_entries":9,"log_bytes":900,"divergences":1,"held_us_p50":8,"held_us_p99":80,"lag_us_p50":3}
+{"at_ns":50,"event":"summary","log_entries":9,"log_bytes":900,"held_us_p50":8,"held_us_p99":80,"lag_us_p50":3}
 {"at_ns":60,"event":"summ"#;
 
     #[test]
@@ -202,19 +201,27 @@ mod tests {
     }
 
     #[test]
+    fn divergences_of_every_life_of_the_process_count() {
+        let life = r#"{"at_ns":1,"event":"diverged","sequence":7,"part":"registers"}
+{"at_ns":2,"event":"summary","divergences":1}
+"#;
+        let report = ReplicaReport::from(format!("{life}{life}{REPORT}").as_str());
+        assert_eq!(report.divergences(), 2);
+        assert_eq!(ReplicaReport::from(REPORT).divergences(), 0);
+    }
+
+    #[test]
     fn the_last_counters_count() {
-        let whole = ReplicaReport::from(REPORT).statistics();
-        assert_eq!(
-            (whole.log_entries, whole.divergences, whole.held_us_p99),
-            (9, 1, 80)
-        );
-        let killed = ReplicaReport::from(REPORT.split_once("{\"at_ns\":50").unwrap().0).statistics();
+        let whole = ReplicaReport::from(REPORT).statistics_until(u64::MAX);
+        assert_eq!((whole.log_entries, whole.held_us_p99), (9, 80));
+        let killed =
+            ReplicaReport::from(REPORT.split_once("{\"at_ns\":50").unwrap().0).statistics_until(u64::MAX);
         assert_eq!(
             (killed.log_entries, killed.held_us_p50, killed.held_us_p99),
             (5, 7, 0)
         );
         assert_eq!(
-            ReplicaReport::read(Path::new("/nowhere")).statistics(),
+            ReplicaReport::read(Path::new("/nowhere")).statistics_until(u64::MAX),
             Statistics::default()
         );
     }

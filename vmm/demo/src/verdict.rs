@@ -138,10 +138,7 @@ impl Verdict {
         let holder = holder
             .map(|report| report.statistics_until(protected_until))
             .unwrap_or_default();
-        let divergences = evidence
-            .reports
-            .iter()
-            .map(|report| report.statistics().divergences);
+        let divergences = evidence.reports.iter().map(ReplicaReport::divergences);
         let load = evidence.load;
         let mut verdict = Self {
             ok: false,
