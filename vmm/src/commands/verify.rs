@@ -8,6 +8,7 @@ use lockstep_host::configuration::Configuration;
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Signals, conclude, console_written};
+use lockstep_host::recording::checking::check;
 use lockstep_host::recording::feed::open_log;
 use lockstep_host::recording::pieces::{Recorded, count_entries};
 use lockstep_logging_channel::{EndReason, Existing};
@@ -116,7 +117,7 @@ async fn replay_all(plan: Plan, log: &Path, runs: u32, signals: &mut Signals) ->
     let mut run = 0;
     loop {
         run += 1;
-        let checked = match recorded.check(signals).await {
+        let checked = match check(&recorded, signals).await {
             Ok(checked) => checked,
             Err(why) => {
                 if !is_stopped(&why) {

@@ -82,7 +82,7 @@ impl Folder {
         };
         let listed = match fs::read_dir(&self.path) {
             Ok(listed) => listed,
-            Err(why) if why.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(why) if is_none(&why) => return Ok(Vec::new()),
             Err(why) => return Err(failed(why)),
         };
         let mut named = Vec::new();
@@ -131,10 +131,10 @@ impl Folder {
     /// [`RunError::File`].
     pub fn create(&self) -> Result<(), RunError> {
         match fs::create_dir(&self.path) {
-            Err(why) if why.kind() != io::ErrorKind::AlreadyExists => Err(RunError::File {
-                action: "create",
+            Err(source) if !self.path.is_dir() => Err(RunError::File {
+                action: "create the folder",
                 path: self.path.clone(),
-                source: why,
+                source,
             }),
             _ => Ok(()),
         }
@@ -248,9 +248,91 @@ impl Snapshot {
     }
 }
 
+/// True where there is no folder, or something else of its name.
+fn is_none(why: &io::Error) -> bool {
+    matches!(why.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+}
+
 /// Number in the name of a snapshot.
 fn entry_of(path: &Path) -> Option<u64> {
     let digits = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
     let is_number = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn snapshots_are_known_by_their_names_and_come_in_order() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder::of(&scratch.path().join("log"));
+        assert_eq!(folder.list().unwrap(), []);
+        folder.create().unwrap();
+        let names = [
+            "snapshot-0000000012",
+            "snapshot-0000000003",
+            "snapshot-10000000000",
+            "snapshot-7",
+            "snapshot-000000001x",
+            "snapshot-+000000001",
+            "snapshot.partial",
+            "notes",
+        ];
+        for name in names {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let entries = |folder: &Folder| {
+            folder
+                .list()
+                .unwrap()
+                .iter()
+                .map(|named| named.entry)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(entries(&folder), [3, 12, 10_000_000_000]);
+        folder.clear().unwrap();
+        assert!(entries(&folder).is_empty());
+        let mut left: Vec<_> = fs::read_dir(folder.path())
+            .unwrap()
+            .map(|found| found.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(
+            left,
+            [
+                "notes",
+                "snapshot-+000000001",
+                "snapshot-000000001x",
+                "snapshot-7"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_not_kept_is_removed() {
+        let scratch = tempfile::tempdir().unwrap();
+        let log = scratch.path().join("log");
+        let folder = Folder::of(&log);
+        folder.create().unwrap();
+        fs::write(&log, "").unwrap();
+        let (_, partial) = folder.begin().unwrap();
+        drop(partial);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+        let (file, partial) = folder.begin().unwrap();
+        partial.keep(&file, 5).unwrap();
+        assert!(folder.path().join("snapshot-0000000005").exists());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_is_an_error_of_the_recording_alone() {
+        let scratch = tempfile::tempdir().unwrap();
+        let folder = Folder::of(&scratch.path().join("log"));
+        fs::write(folder.path(), "").unwrap();
+        assert_eq!(folder.list().unwrap(), []);
+        let why = folder.create().unwrap_err().to_string();
+        assert!(why.contains("log.snapshots"), "{why}");
+    }
 }

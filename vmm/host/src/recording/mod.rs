@@ -5,8 +5,10 @@
 //! | [`journal`], [`feed`] | the log: written by a recording, read by a replay |
 //! | [`folder`] | snapshots, by their names |
 //! | [`taking`] | snapshots while a guest runs |
-//! | [`pieces`] | replays: whole, from a snapshot, in pieces |
+//! | [`pieces`] | replays: whole, from a snapshot, between two |
+//! | [`checking`] | all pieces at the same time, compared where they meet |
 
+pub mod checking;
 pub mod feed;
 pub mod folder;
 pub mod journal;

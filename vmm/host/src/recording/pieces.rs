@@ -1,14 +1,4 @@
-//! A recording that is replayed: whole, from a snapshot, or in pieces between snapshots at the same
-//! time.
-//!
-//! ```text
-//!   log:       entry 1 .......... snapshot .......... snapshot .......... end
-//!   pieces:    |-------- 1 --------|--------- 2 --------|-------- 3 --------|
-//!   compared:                     1 with 2             2 with 3
-//! ```
-//!
-//! What is reported is what the pieces one after the other would have reported: the first error of
-//! the first piece that has one, or the first boundary at which a machine differs from the snapshot.
+//! A recording that is replayed: whole, from a snapshot, or one of its pieces between snapshots.
 
 use super::feed::{FileFeed, open_log, same_environment, skip_to};
 use super::folder::{Folder, Snapshot};
@@ -20,25 +10,14 @@ use crate::machine::Plan;
 use crate::machine::piece::{Beginning, Checked, Ends, Finish, Position, start_piece};
 use crate::machine::thread::{MachineThread, Origin};
 use crate::outside::Signals;
-use lockstep_core::machine::door::{Door, DoorError};
-use lockstep_core::machine::{Ended, MachineError};
-use lockstep_core::replica::snapshot::{Boundary, Place, Recording, difference};
+use lockstep_core::machine::Ended;
+use lockstep_core::machine::door::Door;
+use lockstep_core::replica::snapshot::{Place, Recording};
 use lockstep_core::replica::transfer::Received;
 use lockstep_core::replica::{Replayer, Standby};
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::{Body, End, EndReason, Entry, LogReader, Sequence};
-use lockstep_process::writing::standard;
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use tokio::task::JoinSet;
-
-/// Between two lines of progress on a terminal.
-const LINES_ON_TERMINAL: Duration = Duration::from_secs(1);
-/// The same elsewhere: a log file wants few.
-const LINES_ELSEWHERE: Duration = Duration::from_secs(10);
-/// Memory of a piece beside its guest's: page tables, the log's buffers, a section of its snapshot.
-const PIECE_BYTES: u64 = 32 << 20;
 
 /// Entry from which a replay is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +52,25 @@ pub struct Recorded {
 
 /// A part of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Piece {
-    snapshot: Option<Snapshot>,
-    until: Option<Place>,
+pub struct Piece {
+    /// Where it begins; none for the beginning.
+    pub snapshot: Option<Snapshot>,
+    /// Place of the next snapshot; none for the end.
+    pub until: Option<Place>,
 }
 
 impl Piece {
     /// Number of its first entry.
-    fn entry(&self) -> u64 {
+    #[must_use]
+    pub fn entry(&self) -> u64 {
         self.snapshot
             .as_ref()
             .map_or(1, |snapshot| snapshot.header.place.entry)
     }
 
-    fn ends(&self) -> Ends {
+    /// What it is compared at.
+    #[must_use]
+    pub fn ends(&self) -> Ends {
         let position = |place: Place| -> Position { (place.exits, place.instructions) };
         Ends {
             from: self
@@ -188,7 +172,11 @@ impl Recorded {
         }
     }
 
-    fn start(
+    /// Starts the replay of `piece`.
+    ///
+    /// # Errors
+    /// [`RunError`].
+    pub fn start(
         &self,
         piece: &Piece,
         ends: Ends,
@@ -222,8 +210,17 @@ impl Recorded {
         Ok((machine, control))
     }
 
+    /// Bytes of its guest's memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> u64 {
+        self.plan.memory_bytes()
+    }
+
     /// The pieces between the snapshots: one, where there is none.
-    fn pieces(&self) -> Result<Vec<Piece>, RunError> {
+    ///
+    /// # Errors
+    /// [`RunError::Snapshot`].
+    pub fn pieces(&self) -> Result<Vec<Piece>, RunError> {
         let mut pieces = vec![Piece::default()];
         for named in self.folder.list()? {
             let snapshot = named.open(&self.recording)?;
@@ -236,147 +233,6 @@ impl Recorded {
             });
         }
         Ok(pieces)
-    }
-
-    /// Replays all pieces, as many at a time as there are processors and memory for. A signal ends
-    /// it.
-    ///
-    /// # Errors
-    /// [`RunError`]; the first divergence is one.
-    pub async fn check(&self, signals: &mut Signals) -> Result<AllChecked, RunError> {
-        let pieces = self.pieces()?;
-        let at_a_time = at_a_time(self.plan.memory_bytes()).min(pieces.len());
-        let mut checking = Checking {
-            recorded: self,
-            running: JoinSet::new(),
-            controls: BTreeMap::new(),
-            done: BTreeMap::new(),
-            next: 0,
-            end: pieces.len(),
-            progress: Progress::begin(pieces.len()),
-        };
-        loop {
-            while checking.running.len() < at_a_time && checking.next < checking.end {
-                checking.start_next(&pieces);
-            }
-            tokio::select! {
-                finished = checking.running.join_next() => match finished {
-                    None => break,
-                    Some(Ok((index, outcome))) => checking.take(index, outcome),
-                    Some(Err(why)) => return Err(RunError::other("a piece was not replayed")(why.into())),
-                },
-                () = signals.received() => checking.stop_from(0),
-            }
-        }
-        let ended = conclusion(&pieces, checking.done)?;
-        Ok(AllChecked {
-            ended,
-            pieces: pieces.len(),
-            at_a_time,
-        })
-    }
-}
-
-/// Outcome of a verification.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllChecked {
-    /// End of the recording.
-    pub ended: Ended,
-    /// Pieces that were replayed.
-    pub pieces: usize,
-    /// How many at the same time.
-    pub at_a_time: usize,
-}
-
-type Outcome = Result<Checked, RunError>;
-
-/// Pieces that are being replayed.
-struct Checking<'a> {
-    recorded: &'a Recorded,
-    running: JoinSet<(usize, Outcome)>,
-    controls: BTreeMap<usize, Control>,
-    done: BTreeMap<usize, Outcome>,
-    next: usize,
-    /// The piece before which all have to be replayed: the first that has failed, or their number.
-    end: usize,
-    progress: Progress,
-}
-
-impl Checking<'_> {
-    fn start_next(&mut self, pieces: &[Piece]) {
-        let index = self.next;
-        self.next += 1;
-        let Some(piece) = pieces.get(index) else {
-            return;
-        };
-        match self.recorded.start(piece, piece.ends(), false) {
-            Ok((mut machine, control)) => {
-                self.controls.insert(index, control);
-                self.running.spawn(async move {
-                    let outcome = machine.outcome().await;
-                    machine.join();
-                    (index, outcome)
-                });
-            }
-            Err(why) => self.take(index, Err(why)),
-        }
-    }
-
-    fn take(&mut self, index: usize, outcome: Outcome) {
-        self.controls.remove(&index);
-        if !matches!(&outcome, Ok(Checked { finish: Ok(_), .. })) {
-            // Those before may have an earlier error; what those behind find is of no interest.
-            self.stop_from(index + 1);
-        } else {
-            self.progress.one_more();
-        }
-        self.done.insert(index, outcome);
-    }
-
-    fn stop_from(&mut self, index: usize) {
-        self.end = self.end.min(index);
-        self.controls
-            .range(index..)
-            .for_each(|(_, control)| control.give(Order::Stop));
-    }
-}
-
-/// The end of the recording, or the first thing that is wrong.
-fn conclusion(pieces: &[Piece], mut done: BTreeMap<usize, Outcome>) -> Result<Ended, RunError> {
-    let mut before: Option<Finish> = None;
-    for (index, piece) in pieces.iter().enumerate() {
-        // Not started: the verification was stopped.
-        let checked = done.remove(&index).unwrap_or_else(|| Err(stopped()))?;
-        let Checked { began, finish } = checked;
-        if let Some(before) = &before {
-            let reached = match before {
-                Finish::Reached(state) => Some(state),
-                Finish::Ended(_) => None,
-            };
-            check_boundary(piece, began.as_ref(), reached, &finish)?;
-        }
-        before = Some(finish?);
-    }
-    match before {
-        Some(Finish::Ended(ended)) => Ok(ended),
-        _ => Err(no_end()),
-    }
-}
-
-/// Compares the beginning of `piece` with the end of the one before.
-fn check_boundary(
-    piece: &Piece,
-    began: Option<&Boundary>,
-    reached: Option<&Boundary>,
-    finish: &Result<Finish, MachineError>,
-) -> Result<(), RunError> {
-    // A piece that failed on the way to its boundary says more itself.
-    if began.is_none() && finish.is_err() {
-        return Ok(());
-    }
-    match difference(piece.entry(), began, reached) {
-        None => Ok(()),
-        Some(divergence) => Err(MachineError::Door(DoorError::Diverged(Box::new(divergence))).into()),
     }
 }
 
@@ -405,36 +261,6 @@ fn door(replayer: Replayer<FileFeed>) -> Box<dyn Door> {
     Box::new(Standby::<_, World, FileJournal>::new(replayer, None))
 }
 
-fn stopped() -> RunError {
-    MachineError::Door(DoorError::Stopped).into()
-}
-
-fn no_end() -> RunError {
-    RunError::Defect {
-        what: "a replay was over before its end".to_owned(),
-    }
-}
-
-/// Pieces to be replayed at the same time: one for each processor, and no more than there is memory
-/// for.
-fn at_a_time(memory_bytes: u64) -> usize {
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let available = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| available_bytes(&text));
-    let fit = available.map_or(1, |bytes| bytes / (memory_bytes + PIECE_BYTES));
-    processors.min(usize::try_from(fit).unwrap_or(usize::MAX)).max(1)
-}
-
-/// Memory that can be had without swapping, of the text of `/proc/meminfo`.
-fn available_bytes(meminfo: &str) -> Option<u64> {
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    kib.checked_mul(1 << 10)
-}
-
 /// Number of entries of a log.
 ///
 /// # Errors
@@ -445,34 +271,24 @@ pub fn count_entries(log: &Path) -> Result<u64, RunError> {
     Ok(log.entries())
 }
 
-/// Progress over pieces, for people.
-struct Progress {
-    done: usize,
-    all: usize,
-    line_at: Instant,
-    lines: Duration,
+/// Error where a replay has no end.
+#[must_use]
+pub fn no_end() -> RunError {
+    RunError::Defect {
+        what: "a replay was over before its end".to_owned(),
+    }
 }
 
-impl Progress {
-    fn begin(all: usize) -> Self {
-        let lines = if standard::error_is_terminal() {
-            LINES_ON_TERMINAL
-        } else {
-            LINES_ELSEWHERE
-        };
-        Self {
-            done: 0,
-            all,
-            line_at: Instant::now() + lines,
-            lines,
-        }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    fn one_more(&mut self) {
-        self.done += 1;
-        if self.done < self.all && Instant::now() >= self.line_at {
-            self.line_at = Instant::now() + self.lines;
-            tracing::info!(replayed = self.done, of = self.all, "pieces");
+    #[test]
+    fn an_entry_is_a_number_or_the_last() {
+        assert_eq!("17".parse(), Ok(From::Entry(17)));
+        assert_eq!("last".parse(), Ok(From::Last));
+        for text in ["", "-1", "first", "1.5"] {
+            assert!(text.parse::<From>().is_err(), "{text}");
         }
     }
 }
