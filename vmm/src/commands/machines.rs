@@ -282,7 +282,9 @@ impl Found {
     fn sides_to_json(&self) -> Vec<Value> {
         let sides = self.published.sides.iter().map(|side| {
             let mut value = json!(side);
-            value["gone"] = json!(self.gone(side));
+            if let Some(keys) = value.as_object_mut() {
+                keys.insert("gone".to_owned(), json!(self.gone(side)));
+            }
             value
         });
         sides.collect()

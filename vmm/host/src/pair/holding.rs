@@ -248,7 +248,7 @@ impl Holding {
 
 /// The state of a machine that is sent to a newcomer.
 fn receiving(sent: Shown) -> String {
-    let mebibytes = |pages: u64| pages * PAGE_BYTES >> 20;
+    let mebibytes = |pages: u64| (pages * PAGE_BYTES) >> 20;
     format!(
         "{}: {} MiB of memory sent, {} MiB left in round {}",
         why_not(Protection::Loading),
