@@ -41,6 +41,8 @@ pub struct Script {
 pub struct Guest<'a> {
     script: &'a Script,
     state: Digest,
+    /// Of everything it was told: what its devices remember.
+    heard: Digest,
     /// Steps that are left of this stretch.
     steps: u64,
     memory: [Digest; PAGES],
@@ -56,6 +58,7 @@ impl<'a> Guest<'a> {
         Self {
             script,
             state: Digest::default(),
+            heard: Digest::default(),
             steps: 0,
             memory: [Digest::default(); PAGES],
             written: PageSet::default(),
@@ -149,6 +152,7 @@ impl<'a> Guest<'a> {
     fn hear(&mut self, body: Body) {
         let said = format!("{:?} {:?} {body:?}", self.state, self.point.position());
         self.state = Digest::of(said.as_bytes());
+        self.heard = Digest::of(format!("{:?} {body:?}", self.heard).as_bytes());
         self.told.push((self.point, body));
     }
 
@@ -232,7 +236,7 @@ impl Still for Guest<'_> {
     fn devices(&self) -> Result<Vec<SavedDevice>, DoorError> {
         Ok(vec![SavedDevice {
             name: "told".to_owned(),
-            state: vec![self.told.len() as u8],
+            state: self.heard.0.to_vec(),
         }])
     }
 

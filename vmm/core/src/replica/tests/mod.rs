@@ -208,7 +208,7 @@ impl Feed for FakeFeed {
     }
 
     fn kicked(&mut self) -> Result<(), DoorError> {
-        match self.items.pop_front() {
+        match self.items.pop_front_if(|item| item.is_err()) {
             Some(Err(order)) => Err(order),
             _ => Ok(()),
         }
