@@ -10,20 +10,19 @@ use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, R
 use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
-use lockstep_core::replica::recorder::{
-    CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start,
-};
-use lockstep_core::replica::replayer::{Fed, Feed, Replayer, TimeFloor};
+use lockstep_core::replica::recorder::{LiveDoor, Outside, Recorder, SavedAt, Start};
+use lockstep_core::replica::replayer::{Replayer, TimeFloor};
 use lockstep_core::replica::role::Input;
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
-    Body, DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget, Sequence, Value,
+    Body, DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, Sequence, Value,
 };
 
 use super::computing::MEMORY_BYTES;
 use super::guest::{CONSOLES, NETWORK};
 use super::marks::{Mark, Marks};
 use super::rng::Rng;
+use super::watched::Watched;
 
 /// Frames that wait for the guest; more are lost, as on a network card.
 const FRAMES_MAX: usize = 32;
@@ -95,7 +94,7 @@ pub struct Cpu {
     /// Paths taken.
     pub marks: Marks,
     /// The log ends with parts of a common point.
-    has_parts: bool,
+    pub(super) has_parts: bool,
     /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
@@ -104,7 +103,7 @@ pub struct Cpu {
     /// Frames that entered while typed bytes waited and could have.
     overtook: u32,
     /// The newest entry appended, and the newest handed over.
-    appended: Sequence,
+    pub(super) appended: Sequence,
     handed: Sequence,
     time: GuestTime,
     /// Wall time that the guest was told last.
@@ -188,7 +187,7 @@ impl Cpu {
     }
 
     /// An entry is logged, or comes from the log.
-    fn see(&mut self, entry: &Entry, common_point: Mark) {
+    pub(super) fn see(&mut self, entry: &Entry, common_point: Mark) {
         match entry.body {
             Body::Part(_) => self.has_parts = true,
             Body::CommonPoint(_) => {
@@ -364,99 +363,6 @@ impl FeedHost for End {
     }
 }
 
-/// A journal or feed, and a judge's eye on what passes through it.
-struct Watched<T> {
-    inner: T,
-    end: Shared,
-}
-
-impl<T> Watched<T> {
-    fn note_output(&self, sequence: Sequence, bytes: &[u8]) {
-        self.end.borrow_mut().history.push((sequence, bytes.to_vec()));
-    }
-}
-
-impl<T: Journal> Watched<T> {
-    /// Appends, and notes a cut: anything that is handed over meanwhile was cut from the entry.
-    fn cut_by(&mut self, append: impl FnOnce(&mut T) -> Result<(), DoorError>) -> Result<(), DoorError> {
-        let before = self.end.borrow().told.len();
-        append(&mut self.inner)?;
-        let mut cpu = self.end.borrow_mut();
-        if cpu.told.len() > before {
-            cpu.marks.reach(Mark::BatchCut);
-        }
-        Ok(())
-    }
-}
-
-impl<T: Journal> Journal for Watched<T> {
-    fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
-        {
-            let mut cpu = self.end.borrow_mut();
-            cpu.appended = entry.sequence;
-            cpu.see(entry, Mark::CommonPointMade);
-        }
-        self.cut_by(|journal| journal.append(entry))
-    }
-
-    fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        self.note_output(entry.sequence, &bytes);
-        self.end.borrow_mut().appended = entry.sequence;
-        self.cut_by(|journal| journal.output(entry, target, bytes))
-    }
-
-    fn is_followed(&self) -> bool {
-        self.inner.is_followed()
-    }
-
-    fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
-        self.inner.passed(exits, idle)
-    }
-
-    fn finish(&mut self) -> Result<(), DoorError> {
-        self.inner.finish()
-    }
-}
-
-impl<T: CaptureJournal> CaptureJournal for Watched<T> {
-    fn saved_at(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
-        {
-            let cpu = &mut *self.end.borrow_mut();
-            if std::mem::take(&mut cpu.has_parts) {
-                cpu.marks.reach(Mark::CapturedAmongParts);
-            }
-        }
-        self.inner.saved_at(sequence, exits)
-    }
-}
-
-impl<T: Feed> Feed for Watched<T> {
-    fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
-        let fed = self.inner.next(exits)?;
-        if let Fed::Entry(entry) = &fed {
-            self.end.borrow_mut().see(entry, Mark::CommonPointMet);
-        }
-        Ok(fed)
-    }
-
-    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError> {
-        self.inner.replayed(sequence, exits)
-    }
-
-    fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
-        self.note_output(sequence, &bytes);
-        self.inner.output(sequence, target, bytes)
-    }
-
-    fn finish(&mut self) -> Result<(), DoorError> {
-        self.inner.finish()
-    }
-
-    fn kicked(&mut self) -> Result<(), DoorError> {
-        self.inner.kicked()
-    }
-}
-
 type Live = Recorder<World, Watched<BatchingJournal<End>>>;
 
 fn recorder(end: &Shared, start: Start) -> Live {
@@ -465,10 +371,7 @@ fn recorder(end: &Shared, start: Start) -> Live {
         taking: Taking::default(),
         runs_since: (u64::MAX, 0),
     };
-    let journal = Watched {
-        inner: BatchingJournal::new(End(end.clone())),
-        end: end.clone(),
-    };
+    let journal = Watched::new(BatchingJournal::new(End(end.clone())), end);
     Recorder::new(outside, journal, start)
 }
 
@@ -481,10 +384,7 @@ pub fn live_door(cpu: &Shared, start: Start) -> Box<dyn LiveDoor> {
 /// The door of a guest that replays from there on, and may go live.
 #[must_use]
 pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
-    let feed = Watched {
-        inner: QueuedFeed::new(End(cpu.clone())),
-        end: cpu.clone(),
-    };
+    let feed = Watched::new(QueuedFeed::new(End(cpu.clone())), cpu);
     let end = cpu.clone();
     let go_live = move |taken_over| Ok(take_over(&end, taken_over));
     let SavedAt { sequence, floor } = from;

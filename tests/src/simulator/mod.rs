@@ -51,11 +51,13 @@ mod plan;
 mod points;
 mod requests;
 pub mod rng;
+mod side;
 mod store;
 mod storing;
 mod switch;
 mod switching;
 mod trace;
+mod watched;
 mod witness;
 mod world;
 

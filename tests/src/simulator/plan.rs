@@ -3,50 +3,13 @@
 
 use super::points::{Blow, Moment, Point, Step};
 use super::rng::Rng;
+pub use super::side::Side;
 use super::witness::Expected;
 
 /// Nanoseconds in a microsecond.
 pub const US: u64 = 1_000;
 /// Nanoseconds in a millisecond.
 pub const MS: u64 = 1_000_000;
-
-/// One of the two replicas.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Side {
-    /// The one that starts live.
-    Primary,
-    /// The one that starts replaying.
-    Backup,
-}
-
-impl Side {
-    /// Both.
-    pub const BOTH: [Self; 2] = [Self::Primary, Self::Backup];
-
-    /// The other one.
-    #[must_use]
-    pub fn other(self) -> Self {
-        match self {
-            Self::Primary => Self::Backup,
-            Self::Backup => Self::Primary,
-        }
-    }
-
-    /// As it is written.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Primary => "primary",
-            Self::Backup => "backup",
-        }
-    }
-
-    /// Where its things are in an array.
-    #[must_use]
-    pub fn index(self) -> usize {
-        self as usize
-    }
-}
 
 /// How the store fails while it fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
