@@ -90,6 +90,7 @@ pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
         Body::End(body) => encode(header, kind, body, out),
         Body::Part(body) => encode(header, kind, body, out),
         Body::CommonPoint(body) => encode(header, kind, body, out),
+        Body::HeldOutput(body) => encode(header, kind, body, out),
     }
 }
 
@@ -306,6 +307,7 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
         Kind::End => Body::End(decode_body(kind, body)?),
         Kind::Part => Body::Part(decode_body(kind, body)?),
         Kind::CommonPoint => Body::CommonPoint(decode_body(kind, body)?),
+        Kind::HeldOutput => Body::HeldOutput(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a log entry",

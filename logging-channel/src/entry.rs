@@ -247,6 +247,17 @@ pub struct CommonPoint {
     pub sections: Digest,
 }
 
+/// Something that left a guest whose backup does not replay it: the backup cannot compute its
+/// bytes. It leaves with the next [`CommonPoint`], or with the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldOutput {
+    /// Where it goes.
+    pub target: OutputTarget,
+    /// The bytes.
+    #[serde(with = "serde_bytes")]
+    pub bytes: Vec<u8>,
+}
+
 /// Why a log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
@@ -286,6 +297,8 @@ pub enum Body {
     Part(Part),
     /// Kind 10.
     CommonPoint(CommonPoint),
+    /// Kind 11.
+    HeldOutput(HeldOutput),
 }
 
 impl Body {
@@ -295,6 +308,7 @@ impl Body {
         match self {
             Self::Event(event) => Some(event.device),
             Self::Output(output) => Some(output.target.device),
+            Self::HeldOutput(output) => Some(output.target.device),
             Self::Environment(_)
             | Self::Value(_)
             | Self::Digests(_)

@@ -59,6 +59,8 @@ kinds! {
     Part = 9, "part";
     /// A point at which the machine is what parts say.
     CommonPoint = 10, "common point";
+    /// Something that leaves with the next common point.
+    HeldOutput = 11, "held output";
     /// The backup's opening.
     Hello = 256, "hello";
     /// The primary's consent.
@@ -132,6 +134,7 @@ impl Body {
             Self::End(_) => Kind::End,
             Self::Part(_) => Kind::Part,
             Self::CommonPoint(_) => Kind::CommonPoint,
+            Self::HeldOutput(_) => Kind::HeldOutput,
         }
     }
 }

@@ -52,6 +52,11 @@ pub(crate) enum BodyView {
         pages: u64,
         sections: String,
     },
+    HeldOutput {
+        device: u8,
+        target: &'static str,
+        bytes: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -141,6 +146,11 @@ impl From<&Body> for BodyView {
                 first: common.first.0,
                 pages: common.pages,
                 sections: common.sections.to_string(),
+            },
+            Body::HeldOutput(output) => Self::HeldOutput {
+                device: output.target.device.0,
+                target: target_name(output.target.kind),
+                bytes: hex(&output.bytes),
             },
         }
     }
@@ -285,6 +295,14 @@ impl fmt::Display for BodyView {
                     formatter,
                     "of parts from {first} on, {pages} pages, digest {sections}"
                 )
+            }
+            Self::HeldOutput {
+                device,
+                target,
+                bytes,
+            } => {
+                write!(formatter, "device {device} ")?;
+                show_bytes(formatter, target, bytes)
             }
         }
     }

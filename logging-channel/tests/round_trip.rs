@@ -12,8 +12,8 @@ use lockstep_logging_channel::message::{
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
-    EventKind, ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, Part, PartDigest, Record,
-    Sequence, Value, codec,
+    EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest, OutputTarget, Part, PartDigest,
+    Record, Sequence, Value, codec,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -99,6 +99,10 @@ fn entries() -> impl Strategy<Value = Entry> {
                 pages,
                 sections: Digest(digest),
             })
+        }),
+        any::<(u8, Vec<u8>)>().prop_map(|(device, bytes)| {
+            let target = OutputTarget::console(DeviceId(device));
+            Body::HeldOutput(HeldOutput { target, bytes })
         }),
     ];
     (any::<(u32, u64, u64, u64, u64)>(), bodies).prop_map(|(header, body)| {

@@ -7,8 +7,8 @@ use lockstep_logging_channel::message::{
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
-    EventKind, ExecutionPoint, Generation, Message, OutputDigest, OutputTarget, Part, PartDigest, Sequence,
-    Value, codec,
+    EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest, OutputTarget, Part, PartDigest,
+    Sequence, Value, codec,
 };
 
 pub fn field(name: &str, value: &str) -> EnvironmentField {
@@ -103,7 +103,11 @@ pub fn later_entries() -> Vec<Entry> {
         pages: 2,
         sections: Digest([5; 16]),
     });
-    vec![entry(11, 110, part), entry(12, 120, common)]
+    let held = Body::HeldOutput(HeldOutput {
+        target: OutputTarget::console(DeviceId(3)),
+        bytes: b"text\n".to_vec(),
+    });
+    vec![entry(11, 110, part), entry(12, 120, common), entry(13, 130, held)]
 }
 
 /// Every kind of message.

@@ -153,6 +153,7 @@ fn alter_body(body: &mut Body) {
         Body::Digests(parts) | Body::End(End { parts, .. }) => parts[0].digest.0[3] ^= 1,
         Body::Part(part) => part.raw_bytes ^= 1,
         Body::CommonPoint(common) => common.pages ^= 1,
+        Body::HeldOutput(output) => output.bytes.push(0),
     }
 }
 
