@@ -126,6 +126,10 @@ impl Guest {
         };
         match door.kicked(kick)? {
             Kicked::CommonPoint => self.make_common_point(door),
+            Kicked::Exit => {
+                self.pass_exit()?;
+                Ok(Progress::Exit)
+            }
             Kicked::RunsOn => Ok(Progress::Step),
         }
     }

@@ -94,7 +94,11 @@ pub fn make<M: Still>(
     if !reads_late {
         gathering.add(&machine.written_pages()?);
     }
-    let share = gathering.take();
+    let share = if door.has_epochs() {
+        gathering.take_all()
+    } else {
+        gathering.take()
+    };
     if reads_late {
         gathering.add(&machine.written_pages()?);
     }

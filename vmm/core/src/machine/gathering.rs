@@ -79,14 +79,19 @@ impl Gathering {
         self.taken_max.is_some_and(|max| self.taken >= max)
     }
 
+    /// All that there is, as the last share.
+    pub fn take_all(&mut self) -> Share {
+        let pages = self.left.iter().collect();
+        *self = Self::new(self.shares);
+        Share { pages, is_last: true }
+    }
+
     /// The next share.
     pub fn take(&mut self) -> Share {
         let left = self.left.len();
         let share_pages = self.shares.pages;
         if left <= self.shares.at_once_max {
-            let pages = self.left.iter().collect();
-            *self = Self::new(self.shares);
-            return Share { pages, is_last: true };
+            return self.take_all();
         }
         self.taken_max.get_or_insert(SWEEPS_MAX * left);
         let mut pages = Vec::with_capacity(share_pages as usize);
@@ -120,6 +125,18 @@ mod tests {
         assert_eq!(
             (share.pages.len() as u64, share.is_last),
             (SHARES.at_once_max, true)
+        );
+        assert_eq!(gathering, Gathering::new(SHARES));
+    }
+
+    #[test]
+    fn all_of_many_pages_are_taken_where_the_guest_stands_for_them() {
+        let mut gathering = Gathering::new(SHARES);
+        gathering.add(&PageSet::first(5 * SHARES.pages));
+        let share = gathering.take_all();
+        assert_eq!(
+            (share.pages.len() as u64, share.is_last),
+            (5 * SHARES.pages, true)
         );
         assert_eq!(gathering, Gathering::new(SHARES));
     }

@@ -10,6 +10,7 @@
 //! execution points that a replay finds again. A kick alone changes nothing.
 
 mod common;
+mod following;
 mod saved;
 
 use super::cpu::saved::PROCESSOR_PART;
@@ -194,6 +195,10 @@ impl<V: Vcpu> Machine<V> {
     }
 
     fn step(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
+        let point = self.point();
+        if door.is_common_point_due(point)? && self.vcpu.is_whole()? {
+            return self.make_common_point(door);
+        }
         let interrupt = if self.between { None } else { self.enter(door)? };
         if interrupt.is_some() {
             self.halted = false;

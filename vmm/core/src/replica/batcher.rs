@@ -33,6 +33,7 @@ const _: () = assert!(FRAME_BYTES_MAX as u64 + OUTPUT_BYTES_MIN <= BATCH_OUTPUT_
 pub fn output_bytes(entry: &Entry) -> u64 {
     match &entry.body {
         Body::Output(output) => OUTPUT_BYTES_MIN + u64::from(output.length),
+        Body::HeldOutput(output) => OUTPUT_BYTES_MIN + output.bytes.len() as u64,
         _ => 0,
     }
 }
@@ -103,7 +104,7 @@ impl<O> Batcher<O> {
         Ok(full.flatten())
     }
 
-    /// Takes the output of the entry that was appended last.
+    /// Takes an output of the entry that was appended last.
     pub fn output(&mut self, output: Output<O>) {
         self.outputs.push(output);
     }

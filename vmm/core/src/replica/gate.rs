@@ -9,8 +9,8 @@
 //!      +----discard-----+--> shut: nothing leaves ever again (fenced, stopped)
 //! ```
 //!
-//! Invariants, asserted: outputs come in the order of their entries; they leave in that order, each
-//! once; while holding, none leaves before its entry is acknowledged; once shut, none leaves. Pure:
+//! Invariants, asserted: outputs come in the order of their entries, of which one may have several;
+//! they leave in that order, each once; while holding, none leaves before its entry is acknowledged; once shut, none leaves. Pure:
 //! no clock, no thread. What is held is the caller's business ([`Gate`] is generic over it).
 
 use std::collections::VecDeque;
@@ -62,11 +62,11 @@ impl<T> Gate<T> {
     /// Takes the output of entry `sequence`. Gives it back where it may leave at once.
     ///
     /// # Panics
-    /// If an output of the same or a later entry came before.
+    /// If an output of a later entry came before.
     #[must_use = "an output that is given back leaves now"]
     pub fn hold(&mut self, sequence: Sequence, bytes: usize, payload: T) -> Option<T> {
         assert!(
-            self.newest < Some(sequence),
+            self.newest <= Some(sequence),
             "output of {sequence:?} after that of {:?}",
             self.newest
         );
@@ -148,7 +148,7 @@ impl<T> Gate<T> {
             "output of {sequence:?} left a shut gate"
         );
         assert!(
-            self.gone < Some(sequence),
+            self.gone <= Some(sequence),
             "output of {sequence:?} left after {:?}",
             self.gone
         );

@@ -8,6 +8,8 @@ pub mod common;
 pub mod cpu;
 pub mod divergences;
 pub mod driving;
+pub mod epochs;
+pub mod following;
 pub mod gate;
 pub mod history;
 pub mod recorder;

@@ -2,13 +2,14 @@
 //! outputs to the gate.
 
 use super::common::Parts;
+use super::epochs::Epoch;
 use super::mutant::{self, Mutant};
 use super::time_floor::TimeFloor;
-use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
+use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, NotFollowed, Question, Readiness};
 use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
-    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, OutputDigest, OutputTarget, PartDigest,
-    Sequence, Value,
+    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, HeldOutput, OutputDigest, OutputTarget,
+    PartDigest, Sequence, Value,
 };
 
 /// The world as a live machine meets it. The shell's.
@@ -33,6 +34,18 @@ pub trait Outside {
     /// # Errors
     /// As [`Outside::arrival`].
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError>;
+
+    /// An epoch begins, unless one runs. While it does, an idle machine is waited for until it is
+    /// over, and [`Outside::arrival`] gives nothing then.
+    fn begin_epoch(&mut self) {}
+
+    /// The epoch ends.
+    fn end_epoch(&mut self) {}
+
+    /// True where an epoch runs and its time is over.
+    fn epoch_is_over(&mut self) -> bool {
+        false
+    }
 }
 
 /// Destination of the log, and of the outputs that wait for it. The shell's.
@@ -48,6 +61,14 @@ pub trait Journal {
     /// # Errors
     /// [`DoorError`].
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
+
+    /// Takes an output that was held until entry `sequence`, which was appended last.
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn held(&mut self, _sequence: Sequence, _: OutputTarget, _bytes: Vec<u8>) -> Result<(), DoorError> {
+        Err(NotFollowed.into())
+    }
 
     /// True where somebody follows by the entries.
     fn is_followed(&self) -> bool {
@@ -114,6 +135,8 @@ pub struct Recorder<O, J> {
     sequence: Sequence,
     floor: TimeFloor,
     parts: Parts,
+    /// Who follows does not run, and has to be told states instead of what leads to them.
+    epoch: Option<Epoch>,
 }
 
 impl<O: Outside, J: Journal> Recorder<O, J> {
@@ -126,7 +149,15 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
             sequence: start.sequence,
             floor: TimeFloor::default(),
             parts: Parts::default(),
+            epoch: None,
         }
+    }
+
+    /// The same for a machine whose backup does not run.
+    #[must_use]
+    pub fn in_epochs(self) -> Self {
+        let epoch = Some(Epoch::default());
+        Self { epoch, ..self }
     }
 
     /// The same, where the log before has told of guest times up to `floor`.
@@ -151,10 +182,74 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
         let entry = self.entry(point, body);
         self.journal.append(&entry)
     }
+
+    /// The epoch, where somebody follows.
+    fn followed_epoch(&mut self) -> Option<&mut Epoch> {
+        let followed = self.journal.is_followed();
+        self.epoch.as_mut().filter(|_| followed)
+    }
+
+    /// Appends what enters the guest, where who follows needs it.
+    fn enters(&mut self, point: ExecutionPoint, body: Body) -> Result<(), DoorError> {
+        if self.changes() {
+            self.floor.raise(&body);
+            return Ok(());
+        }
+        self.append(point, body)
+    }
+
+    /// The machine changes. False where this is not counted.
+    fn changes(&mut self) -> bool {
+        let Some(epoch) = self.followed_epoch() else {
+            return false;
+        };
+        epoch.runs = true;
+        self.outside.begin_epoch();
+        true
+    }
+
+    /// The epoch is over with entry `sequence`, which was appended last.
+    fn end_epoch(&mut self, sequence: Sequence) -> Result<(), DoorError> {
+        self.outside.end_epoch();
+        let Some(epoch) = &mut self.epoch else {
+            return Ok(());
+        };
+        epoch.runs = false;
+        for (target, bytes) in epoch.held.take() {
+            self.journal.held(sequence, target, bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Nobody follows any more: what is held waits for nothing.
+    fn let_go(&mut self, point: ExecutionPoint) -> Result<(), DoorError> {
+        let held = self.epoch.as_mut().map(|epoch| epoch.held.take());
+        for (target, bytes) in held.unwrap_or_default() {
+            self.say(point, target, bytes)?;
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        let entry = self.entry(point, Body::Output(output_digest(target, &bytes)));
+        self.journal.output(&entry, target, bytes)
+    }
 }
 
 impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
     fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError> {
+        if self.followed_epoch().is_none() {
+            // Who goes on from here would not have what is held, and nobody else waits for it.
+            let point = ExecutionPoint {
+                exits,
+                ..ExecutionPoint::default()
+            };
+            self.let_go(point)?;
+        }
+        if let Some(epoch) = &mut self.epoch {
+            (epoch.runs, epoch.followed) = (false, true);
+            self.outside.end_epoch();
+        }
         // Entry 0 is the environment: there is always one before.
         let sequence = Sequence(self.sequence.0.saturating_sub(1));
         self.journal.saved_at(sequence, exits)?;
@@ -169,7 +264,7 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
 impl<O: Outside, J: Journal> Door for Recorder<O, J> {
     fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, DoorError> {
         let value = self.outside.answer(question)?;
-        self.append(point, Body::Value(value.clone()))?;
+        self.enters(point, Body::Value(value.clone()))?;
         Ok(value)
     }
 
@@ -183,18 +278,44 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         }
         let event = self.outside.arrival(readiness)?;
         if let Some(event) = &event {
-            self.append(point, Body::Event(event.clone()))?;
+            self.enters(point, Body::Event(event.clone()))?;
         }
         Ok(event)
     }
 
     fn horizon(&mut self, point: ExecutionPoint) -> Result<Horizon, DoorError> {
         self.journal.passed(point.exits, false)?;
+        self.changes();
         Ok(self.outside.horizon(point))
     }
 
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
-        self.outside.kicked(kick)
+        let kicked = self.outside.kicked(kick)?;
+        // Who follows does not come to this place.
+        let counts = kicked == Kicked::CommonPoint && self.followed_epoch().is_some();
+        Ok(if counts { Kicked::Exit } else { kicked })
+    }
+
+    fn has_epochs(&self) -> bool {
+        self.epoch.is_some()
+    }
+
+    fn is_common_point_due(&mut self, point: ExecutionPoint) -> Result<bool, DoorError> {
+        let followed = self.journal.is_followed();
+        let Some(epoch) = &mut self.epoch else {
+            return Ok(false);
+        };
+        let was_followed = std::mem::replace(&mut epoch.followed, followed);
+        if followed {
+            return Ok(epoch.runs && (epoch.is_full() || self.outside.epoch_is_over()));
+        }
+        if was_followed {
+            epoch.runs = false;
+            self.outside.end_epoch();
+            self.let_go(point)?;
+        }
+        // The machine need not see what it writes any more.
+        Ok(was_followed)
     }
 
     fn is_followed(&self) -> bool {
@@ -206,15 +327,28 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         if mutant::is(Mutant::LosePart) {
             return Ok(());
         }
-        self.append(point, Body::Part(part))
+        self.append(point, Body::Part(part))?;
+        if self.epoch.is_some() {
+            // The guest stands for as long as the backup needs.
+            self.journal.passed(point.exits.saturating_sub(1), false)?;
+        }
+        Ok(())
     }
 
     fn common_point(&mut self, point: ExecutionPoint, machine: SavedMachine) -> Result<(), DoorError> {
+        if self.epoch.is_some() {
+            // The log has no others.
+            for value in self.floor.values() {
+                self.append(point, Body::Value(value))?;
+            }
+        }
         let (parts, common) = self.parts.last(self.sequence, machine);
         for part in parts {
             self.append(point, Body::Part(part))?;
         }
-        self.append(point, Body::CommonPoint(common))
+        let entry = self.entry(point, Body::CommonPoint(common));
+        self.journal.append(&entry)?;
+        self.end_epoch(entry.sequence)
     }
 
     fn output(
@@ -223,16 +357,28 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         target: OutputTarget,
         bytes: Vec<u8>,
     ) -> Result<(), DoorError> {
-        let entry = self.entry(point, Body::Output(output_digest(target, &bytes)));
-        self.journal.output(&entry, target, bytes)
+        let Some(epoch) = self.followed_epoch() else {
+            self.let_go(point)?;
+            return self.say(point, target, bytes);
+        };
+        epoch.held.put(target, bytes.clone());
+        self.append(point, Body::HeldOutput(HeldOutput { target, bytes }))
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
+        if self.followed_epoch().is_some() {
+            return Ok(());
+        }
         self.append(point, Body::Digests(parts))
     }
 
     fn end(&mut self, point: ExecutionPoint, end: End) -> Result<(), DoorError> {
-        self.append(point, Body::End(end))?;
+        if self.followed_epoch().is_none() {
+            self.let_go(point)?;
+        }
+        let entry = self.entry(point, Body::End(end));
+        self.journal.append(&entry)?;
+        self.end_epoch(entry.sequence)?;
         self.journal.finish()
     }
 }

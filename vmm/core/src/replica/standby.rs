@@ -8,12 +8,15 @@
 //! The change happens inside one use of the door: the machine cannot tell. Without a way to go live
 //! (offline replay), a log that is over before the run is [`DoorError::Exhausted`].
 
+use super::following::Following;
 use super::mutant::{self, Mutant};
 use super::recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, SavedAt, Start};
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
 use super::role::Input;
 use crate::machine::devices::saved::SavedDevice;
-use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Met, NotFollowed, Question, Readiness};
+use crate::machine::door::{
+    Door, DoorError, Followed, Horizon, Kick, Kicked, Met, NotFollowed, Question, Readiness,
+};
 use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
     End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
@@ -55,6 +58,7 @@ pub type GoLive<O, J> = Box<dyn FnOnce(TakenOver) -> Result<Recorder<O, J>, Door
 
 enum Stage<F, O, J> {
     Replaying(Replayer<F>),
+    Following(Following<F>),
     Live(Recorder<O, J>),
 }
 
@@ -73,11 +77,36 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
         }
     }
 
+    /// A backup that follows without running first.
+    pub fn following(following: Following<F>, go_live: GoLive<O, J>) -> Self {
+        Self {
+            stage: Stage::Following(following),
+            go_live: Some(go_live),
+        }
+    }
+
+    /// Takes over behind entry `last`, with the machine at `point`.
+    fn go_live(&mut self, last: Sequence, floor: TimeFloor, point: ExecutionPoint) -> Result<(), DoorError> {
+        let go_live = self.go_live.take().ok_or(DoorError::Exhausted)?;
+        let floor = if mutant::is(Mutant::ForgetTime) {
+            TimeFloor::default()
+        } else {
+            floor
+        };
+        let taken_over = TakenOver {
+            sequence: last.next(),
+            floor,
+            point,
+        };
+        self.stage = Stage::Live(go_live(taken_over)?.after(floor));
+        Ok(())
+    }
+
     /// The recorder: only a live machine makes common points.
     fn live(&mut self) -> Result<&mut Recorder<O, J>, DoorError> {
         match &mut self.stage {
             Stage::Live(recorder) => Ok(recorder),
-            Stage::Replaying(_) => Err(NotFollowed.into()),
+            Stage::Replaying(_) | Stage::Following(_) => Err(NotFollowed.into()),
         }
     }
 
@@ -93,25 +122,14 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
                 Ok(served) => return Ok(served),
                 Err(ReplayStop::Refused(error)) => return Err(error),
                 Err(ReplayStop::Exhausted) => {
-                    let go_live = self.go_live.take().ok_or(DoorError::Exhausted)?;
-                    let sequence = replayer.last().next();
-                    let floor = if mutant::is(Mutant::ForgetTime) {
-                        TimeFloor::default()
-                    } else {
-                        replayer.floor()
-                    };
-                    let taken_over = TakenOver {
-                        sequence,
-                        floor,
-                        point,
-                    };
-                    self.stage = Stage::Live(go_live(taken_over)?.after(floor));
+                    let (last, floor) = (replayer.last(), replayer.floor());
+                    self.go_live(last, floor, point)?;
                 }
             }
         }
         match &mut self.stage {
             Stage::Live(recorder) => live(recorder),
-            Stage::Replaying(_) => Err(DoorError::Exhausted),
+            Stage::Replaying(_) | Stage::Following(_) => Err(DoorError::Exhausted),
         }
     }
 }
@@ -119,7 +137,7 @@ impl<F: Feed, O: Outside, J: Journal> Standby<F, O, J> {
 impl<F: Feed, O: Outside, J: CaptureJournal> LiveDoor for Standby<F, O, J> {
     fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError> {
         match &mut self.stage {
-            Stage::Replaying(_) => Ok(None),
+            Stage::Replaying(_) | Stage::Following(_) => Ok(None),
             Stage::Live(recorder) => recorder.saved_at(exits),
         }
     }
@@ -157,14 +175,44 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError> {
         match &mut self.stage {
             Stage::Replaying(replayer) => replayer.kicked().map(|()| Kicked::RunsOn),
+            Stage::Following(_) => Err(NotFollowed.into()),
             Stage::Live(recorder) => recorder.kicked(kick),
         }
     }
 
     fn is_followed(&self) -> bool {
         match &self.stage {
-            Stage::Replaying(_) => false,
+            Stage::Replaying(_) | Stage::Following(_) => false,
             Stage::Live(recorder) => recorder.is_followed(),
+        }
+    }
+
+    fn has_epochs(&self) -> bool {
+        match &self.stage {
+            Stage::Replaying(_) | Stage::Following(_) => false,
+            Stage::Live(recorder) => recorder.has_epochs(),
+        }
+    }
+
+    fn is_common_point_due(&mut self, point: ExecutionPoint) -> Result<bool, DoorError> {
+        match &mut self.stage {
+            Stage::Replaying(_) | Stage::Following(_) => Ok(false),
+            Stage::Live(recorder) => recorder.is_common_point_due(point),
+        }
+    }
+
+    fn follow(&mut self, point: ExecutionPoint) -> Result<Followed, DoorError> {
+        let Stage::Following(following) = &mut self.stage else {
+            return Ok(Followed::Live);
+        };
+        match following.next_common_point() {
+            Ok(followed) => Ok(followed),
+            Err(ReplayStop::Refused(error)) => Err(error),
+            Err(ReplayStop::Exhausted) => {
+                let (last, floor) = (following.last(), following.floor());
+                self.go_live(last, floor, point)?;
+                Ok(Followed::Live)
+            }
         }
     }
 
@@ -183,7 +231,7 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
                 Err(ReplayStop::Refused(error)) => Err(error),
                 Err(ReplayStop::Exhausted) => Err(NotFollowed.into()),
             },
-            Stage::Live(_) => Err(NotFollowed.into()),
+            Stage::Following(_) | Stage::Live(_) => Err(NotFollowed.into()),
         }
     }
 

@@ -31,6 +31,21 @@ impl From<LogPosition> for TimeFloor {
 }
 
 impl TimeFloor {
+    /// The times as answers, for a log that does not have those that the guest was given.
+    #[must_use]
+    pub fn values(&self) -> [Value; 3] {
+        let Self {
+            monotonic_ns,
+            tsc,
+            wall_ns,
+        } = *self;
+        [
+            Value::Monotonic(monotonic_ns),
+            Value::Tsc(tsc),
+            Value::Wall(wall_ns),
+        ]
+    }
+
     /// Takes in what an entry tells.
     pub fn raise(&mut self, body: &Body) {
         match body {

@@ -13,7 +13,7 @@ pub use readiness::{Readiness, Taker, Takes};
 
 use super::devices::saved::SavedDevice;
 use super::saved::{Page, SavedMachine};
-use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
+use lockstep_logging_channel::{End, EndReason, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
 
 /// Description of a guest that a kick has found between two execution points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +31,8 @@ pub struct Kick<'a> {
 pub enum Kicked {
     /// The guest runs on.
     RunsOn,
+    /// The place counts as an exit: nobody has to find it again.
+    Exit,
     /// A common point is to be made there.
     CommonPoint,
 }
@@ -42,6 +44,17 @@ pub struct Met {
     pub pages: Vec<Page>,
     /// The machine without its memory.
     pub machine: Box<SavedMachine>,
+}
+
+/// What a machine that follows another one without running meets next.
+#[derive(Clone, Debug)]
+pub enum Followed {
+    /// A common point.
+    Met(Met),
+    /// Nothing: it runs live from where it is.
+    Live,
+    /// The end of the machine that it follows, and its execution point.
+    Ended(EndReason, ExecutionPoint),
 }
 
 /// Refusal of a door that has announced no common point, and wants none.
@@ -83,6 +96,22 @@ pub trait Door {
     /// True where somebody follows this machine, so that common points have to say where it is.
     fn is_followed(&self) -> bool {
         false
+    }
+
+    /// True where the machine that follows does not run: each common point then has everything that
+    /// was written since the last, and is made at once.
+    fn has_epochs(&self) -> bool {
+        false
+    }
+
+    /// True where a common point is due at `point`, wherever the guest stands.
+    fn is_common_point_due(&mut self, _point: ExecutionPoint) -> Result<bool, DoorError> {
+        Ok(false)
+    }
+
+    /// What comes next where the machine at `point` follows without running. Waits for it.
+    fn follow(&mut self, _point: ExecutionPoint) -> Result<Followed, DoorError> {
+        Ok(Followed::Live)
     }
 
     /// Takes pages for the next common point, [`PAGES_PER_PART`](super::saved::pages::PAGES_PER_PART)

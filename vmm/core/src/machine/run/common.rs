@@ -27,7 +27,11 @@ impl<V: Vcpu> Machine<V> {
         };
         match door.kicked(kick)? {
             Kicked::CommonPoint if self.vcpu.is_whole()? => self.make_common_point(door),
-            Kicked::CommonPoint | Kicked::RunsOn => Ok(Step::Continues),
+            Kicked::Exit if self.vcpu.is_whole()? => {
+                self.pass_exit()?;
+                Ok(Step::Continues)
+            }
+            Kicked::CommonPoint | Kicked::Exit | Kicked::RunsOn => Ok(Step::Continues),
         }
     }
 
@@ -45,6 +49,31 @@ impl<V: Vcpu> Machine<V> {
         self.vcpu.settle()?;
         common::meet(self, door)?;
         Ok(Step::Continues)
+    }
+
+    /// Who goes on from the state of this moment has all of memory: where it follows without
+    /// running, the next common point has what is written from now on.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), MachineError> {
+        if door.has_epochs() {
+            self.vcpu.log_writes(true)?;
+            let _before = self.vcpu.written_pages()?;
+            self.gathering = Some(super::Gathering::new(Self::SHARES));
+        }
+        Ok(())
+    }
+
+    /// Brings whoever follows without running to this moment, at which the guest is to stand.
+    ///
+    /// # Errors
+    /// The host's failure, or the door's.
+    pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
+        if door.has_epochs() && door.is_followed() {
+            self.make_common_point(door)?;
+        }
+        Ok(())
     }
 
     fn is_at_exit(&mut self, exits: u64) {

@@ -10,7 +10,7 @@ use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sit
 /// The greatest count of exits or instructions: what counts on from there never overflows.
 const COUNT_MAX: u64 = 1 << 62;
 
-fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError> {
+pub(super) fn check(position: &SavedPosition, clock: &SavedClock) -> Result<(), SavedError> {
     let SavedPosition {
         exits,
         instructions,

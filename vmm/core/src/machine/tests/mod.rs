@@ -3,6 +3,7 @@
 
 mod common;
 mod execution;
+mod following;
 mod interrupts;
 mod refused;
 mod saved;
@@ -63,6 +64,11 @@ pub struct FakeDoor {
     /// Every kick leads to a common point, and somebody follows it.
     pub makes_common_points: bool,
     pub is_followed: bool,
+    /// Who follows does not run; a common point is due at each of these positions.
+    pub has_epochs: bool,
+    pub due_at: Vec<Position>,
+    /// A kick's place counts as an exit.
+    pub counts_kicks: bool,
     /// Whether each could take an interrupt, and had one.
     pub kicks: Vec<(bool, bool)>,
     pub parts: Vec<(Position, Vec<u64>)>,
@@ -164,6 +170,8 @@ impl Door for FakeDoor {
         self.kicks.push((kick.interruptible, kick.interrupt_pending));
         Ok(if self.makes_common_points {
             Kicked::CommonPoint
+        } else if self.counts_kicks {
+            Kicked::Exit
         } else {
             Kicked::RunsOn
         })
@@ -171,6 +179,15 @@ impl Door for FakeDoor {
 
     fn is_followed(&self) -> bool {
         self.is_followed
+    }
+
+    fn has_epochs(&self) -> bool {
+        self.has_epochs
+    }
+
+    fn is_common_point_due(&mut self, point: ExecutionPoint) -> Result<bool, DoorError> {
+        let due = self.due_at.iter().position(|at| *at == point.position());
+        Ok(due.map(|due| self.due_at.remove(due)).is_some())
     }
 
     fn part(&mut self, point: ExecutionPoint, pages: Vec<Page>) -> Result<(), DoorError> {

@@ -96,6 +96,11 @@ impl<H: JournalHost> Journal for BatchingJournal<H> {
         Ok(())
     }
 
+    fn held(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.batcher.output(output(sequence, target, bytes));
+        Ok(())
+    }
+
     fn is_followed(&self) -> bool {
         !self.host.acts_alone()
     }

@@ -32,7 +32,8 @@ pub type FromCpu = Input<Carried, Payload>;
 
 /// Messages of the vCPU thread that may wait for the replica loop. A batch is at most 64 KiB
 /// ([`super::BATCH_BYTES_MAX`]), or one record of at most 128, and has outputs of at most 128 KiB:
-/// 32 to 64 MiB.
+/// 32 to 64 MiB. A common point has those of its epoch, at most
+/// [`super::epochs::HELD_BYTES_MAX`]; the guest waits while more is held than the gate may.
 pub const FROM_CPU_WAITING_MAX: usize = 256;
 
 /// An output as the role machine takes it.

@@ -64,9 +64,22 @@ fn what_is_not_taken_from_the_gate_stays() {
 }
 
 #[test]
+fn outputs_of_one_entry_leave_together_in_their_order() {
+    let mut gate = Gate::default();
+    for (sequence, text) in [(2, "a"), (2, "b"), (3, "c")] {
+        assert_eq!(gate.hold(Sequence(sequence), 1, text), None);
+    }
+    let left: Vec<_> = gate.acknowledge(Sequence(2)).map(|(_, text)| text).collect();
+    assert_eq!((left, gate.held()), (vec!["a", "b"], 1));
+    gate.forget(Sequence(3));
+    assert_eq!(gate.hold(Sequence(3), 1, "d"), None);
+    assert_eq!(gate.held(), 0);
+}
+
+#[test]
 #[should_panic(expected = "after that of")]
 fn an_output_out_of_order_is_a_defect() {
-    let _ = holding(&[2, 2]);
+    let _ = holding(&[3, 2]);
 }
 
 /// One use of the gate.

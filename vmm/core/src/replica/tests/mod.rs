@@ -3,13 +3,14 @@
 
 mod addressed;
 mod common_points;
+mod epochs;
 mod guest;
 mod parts;
 mod properties;
 mod recording;
 mod replaying;
 
-use super::recorder::{Journal, Outside, Recorder, Start};
+use super::recorder::{CaptureJournal, Journal, Outside, Recorder, Start};
 use super::replayer::{Fed, Feed, Replayer, TimeFloor};
 use super::standby::{GoLive, Standby};
 use crate::machine::devices::board::small;
@@ -19,7 +20,7 @@ use lockstep_logging_channel::{
     Body, DeviceId, End, EndReason, Entry, Event, EventKind, ExecutionPoint, Generation, OutputTarget,
     PartDigest, Sequence, Value,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -62,6 +63,8 @@ pub struct FakeOutside {
     pub kicks: bool,
     /// Whether each kick leads to a common point; at the end none does.
     pub common_points: VecDeque<bool>,
+    /// An epoch runs; and its time is over.
+    pub epoch: Rc<Cell<(bool, bool)>>,
 }
 
 impl FakeOutside {
@@ -111,6 +114,18 @@ impl Outside for FakeOutside {
             Kicked::RunsOn
         })
     }
+
+    fn begin_epoch(&mut self) {
+        self.epoch.set((true, self.epoch.get().1));
+    }
+
+    fn end_epoch(&mut self) {
+        self.epoch.set((false, false));
+    }
+
+    fn epoch_is_over(&mut self) -> bool {
+        self.epoch.get() == (true, true)
+    }
 }
 
 /// Data that a journal was given.
@@ -120,7 +135,10 @@ pub struct Written {
     pub outputs: Vec<(OutputTarget, Vec<u8>)>,
     /// Exits said to be passed, and whether the guest was idle.
     pub passed: Vec<(u64, bool)>,
+    /// Outputs that were held, each with the entry that lets it go.
+    pub held: Vec<(Sequence, Vec<u8>)>,
     pub finished: bool,
+    pub acts_alone: bool,
 }
 
 /// A journal in memory, which its test still reads when the recorder has it.
@@ -150,6 +168,15 @@ impl Journal for FakeJournal {
         Ok(())
     }
 
+    fn held(&mut self, sequence: Sequence, _: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.written.borrow_mut().held.push((sequence, bytes));
+        Ok(())
+    }
+
+    fn is_followed(&self) -> bool {
+        !self.written.borrow().acts_alone
+    }
+
     fn passed(&mut self, exits: u64, idle: bool) -> Result<(), DoorError> {
         self.written.borrow_mut().passed.push((exits, idle));
         Ok(())
@@ -157,6 +184,12 @@ impl Journal for FakeJournal {
 
     fn finish(&mut self) -> Result<(), DoorError> {
         self.written.borrow_mut().finished = true;
+        Ok(())
+    }
+}
+
+impl CaptureJournal for FakeJournal {
+    fn saved_at(&mut self, _: Sequence, _exits: u64) -> Result<(), DoorError> {
         Ok(())
     }
 }

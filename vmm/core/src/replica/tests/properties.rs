@@ -77,6 +77,7 @@ fn outside() -> impl Strategy<Value = FakeOutside> {
         arrivals: arrivals.into(),
         kicks,
         common_points: common_points.into(),
+        ..FakeOutside::default()
     })
 }
 

@@ -1,0 +1,61 @@
+//! The epochs of a machine whose backup does not run: from one common point to the next. What the
+//! guest says waits for the one that ends its epoch (docs/determinism.md, Checkpoint mode).
+
+use super::batcher::{BATCH_OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN};
+use crate::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep_logging_channel::OutputTarget;
+
+/// Bytes of output, each with [`OUTPUT_BYTES_MIN`] of its own, at which an epoch ends early: what a
+/// batch of the log may have.
+pub const EPOCH_OUTPUT_BYTES_MAX: u64 = BATCH_OUTPUT_BYTES_MAX as u64;
+
+/// Bytes of output that an epoch can have: what ends it, and one notification more, which sends a
+/// ring of frames at most: 128 KiB + 256 × (65,550 + 128) bytes, about 16 MiB.
+pub const HELD_BYTES_MAX: u64 =
+    EPOCH_OUTPUT_BYTES_MAX + QUEUE_SIZE as u64 * (FRAME_BYTES_MAX as u64 + OUTPUT_BYTES_MIN);
+
+/// Outputs of an epoch, in order.
+#[derive(Debug, Default)]
+pub struct Held {
+    outputs: Vec<(OutputTarget, Vec<u8>)>,
+    bytes: u64,
+}
+
+impl Held {
+    /// Takes an output.
+    pub fn put(&mut self, target: OutputTarget, bytes: Vec<u8>) {
+        self.bytes += OUTPUT_BYTES_MIN + bytes.len() as u64;
+        self.outputs.push((target, bytes));
+    }
+
+    /// Everything there is.
+    pub fn take(&mut self) -> Vec<(OutputTarget, Vec<u8>)> {
+        self.bytes = 0;
+        std::mem::take(&mut self.outputs)
+    }
+
+    /// Bytes, each output with its own.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+/// The epoch of a live machine.
+#[derive(Debug, Default)]
+pub struct Epoch {
+    /// What waits for its end.
+    pub held: Held,
+    /// Something has changed since the last common point.
+    pub runs: bool,
+    /// Somebody followed when this was looked at last.
+    pub followed: bool,
+}
+
+impl Epoch {
+    /// True where so much waits that it ends early.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.held.bytes() >= EPOCH_OUTPUT_BYTES_MAX
+    }
+}

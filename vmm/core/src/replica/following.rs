@@ -1,0 +1,129 @@
+//! The log as a machine takes it that follows without running: the common points, the outputs that
+//! each of them lets go, and guest times. Nothing counts before the common point behind it, or the
+//! end.
+
+use super::common::Staged;
+use super::epochs::{HELD_BYTES_MAX, Held};
+use super::replayer::{Fed, Feed, ReplayStop};
+use super::time_floor::TimeFloor;
+use crate::machine::door::{DoorError, Followed};
+use crate::machine::saved::SavedError;
+use lockstep_logging_channel::{Body, Entry, LogError, Sequence};
+
+/// Name of what waits, in messages.
+const HELD: &str = "output before a common point";
+
+/// The following side of the door.
+pub struct Following<F> {
+    feed: F,
+    staged: Staged,
+    held: Held,
+    floor: TimeFloor,
+    last: Sequence,
+}
+
+impl<F: Feed> Following<F> {
+    /// One that has everything up to entry `last`, for a machine with `memory_bytes` bytes of
+    /// memory; guest times go on from `floor`.
+    pub fn new(feed: F, memory_bytes: u64, last: Sequence, floor: TimeFloor) -> Self {
+        Self {
+            feed,
+            staged: Staged::of_memory(memory_bytes),
+            held: Held::default(),
+            floor,
+            last,
+        }
+    }
+
+    /// Number of the last entry taken.
+    #[must_use]
+    pub fn last(&self) -> Sequence {
+        self.last
+    }
+
+    /// The latest guest times in the log so far.
+    #[must_use]
+    pub fn floor(&self) -> TimeFloor {
+        self.floor
+    }
+
+    /// Waits for the next common point, or for the end.
+    ///
+    /// # Errors
+    /// [`ReplayStop::Exhausted`]: nothing comes any more. What has come behind the last common point
+    /// is dropped.
+    pub fn next_common_point(&mut self) -> Result<Followed, ReplayStop> {
+        loop {
+            match self.feed.next(u64::MAX)? {
+                Fed::Entry(entry) => {
+                    if let Some(followed) = self.take(*entry)? {
+                        return Ok(followed);
+                    }
+                }
+                Fed::Passed(_) => {}
+                Fed::Exhausted => return Err(ReplayStop::Exhausted),
+            }
+        }
+    }
+
+    fn take(&mut self, entry: Entry) -> Result<Option<Followed>, DoorError> {
+        let Entry {
+            sequence,
+            point,
+            body,
+            generation,
+        } = entry;
+        let part = |why| DoorError::Part { sequence, why };
+        self.floor.raise(&body);
+        let followed = match body {
+            Body::Value(_) => None,
+            Body::Part(piece) => {
+                self.staged.take(generation, sequence, &piece).map_err(part)?;
+                None
+            }
+            Body::HeldOutput(output) => {
+                self.held.put(output.target, output.bytes);
+                let bytes = self.held.bytes();
+                if bytes > HELD_BYTES_MAX {
+                    return Err(part(SavedError::Length {
+                        section: HELD,
+                        bytes,
+                        bytes_max: HELD_BYTES_MAX,
+                    }));
+                }
+                None
+            }
+            Body::CommonPoint(common) => {
+                let met = self.staged.finish(point, &common).map_err(part)?;
+                self.let_go(sequence)?;
+                Some(Followed::Met(met))
+            }
+            Body::End(end) => {
+                self.let_go(sequence)?;
+                Some(Followed::Ended(end.reason, point))
+            }
+            body @ (Body::Environment(_) | Body::Event(_) | Body::Output(_) | Body::Digests(_)) => {
+                return Err(LogError::Misplaced {
+                    expected: "an entry of a machine in checkpoint mode",
+                    found: body.kind(),
+                }
+                .into());
+            }
+        };
+        self.last = sequence;
+        self.feed.replayed(sequence, point.exits)?;
+        if matches!(followed, Some(Followed::Ended(..))) {
+            self.feed.finish()?;
+        }
+        Ok(followed)
+    }
+
+    /// What waited is of entry `sequence`. It is given before that is reported, so that a report has
+    /// all of it.
+    fn let_go(&mut self, sequence: Sequence) -> Result<(), DoorError> {
+        for (target, bytes) in self.held.take() {
+            self.feed.output(sequence, target, bytes)?;
+        }
+        Ok(())
+    }
+}
