@@ -32,6 +32,11 @@ const DIGEST_INTERVAL_EXITS: u64 = 4_096;
 const EVENT_LATENCY_MS: u64 = 10;
 /// The longest time that it may be made to wait.
 const EVENT_LATENCY_MS_MAX: u64 = 10_000;
+/// Default for the time from one common point to the next, in checkpoint mode.
+const EPOCH_MS: u64 = 20;
+/// Bounds of it: a common point takes milliseconds, and what a guest says waits for one.
+const EPOCH_MS_MIN: u64 = 5;
+const EPOCH_MS_MAX: u64 = 10_000;
 /// The longest configuration file: every setting in it once, the longest of them 4 KiB, in under 64
 /// KiB.
 const FILE_BYTES_MAX: u64 = 64 << 10;
@@ -75,6 +80,18 @@ impl std::fmt::Display for ClockChoice {
     }
 }
 
+/// How a backup follows its primary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// It replays what entered the guest.
+    #[default]
+    Replay,
+    /// It is told the guest's state again and again, and does not run: for guests that cannot be
+    /// replayed.
+    Checkpoint,
+}
+
 /// Settings as the user said them, in a file or by flags.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
@@ -113,6 +130,14 @@ pub struct Settings {
     /// for as long as the guest likes, 10000 at most [default: 10]
     #[arg(long, value_name = "MS", help_heading = "Machine")]
     pub event_latency_ms: Option<u64>,
+    /// How a backup follows: by replay, or by checkpoints for a guest that cannot be replayed. Both
+    /// sides the same [default: replay]
+    #[arg(long, value_enum, value_name = "MODE", help_heading = PAIR_HEADING)]
+    pub mode: Option<Mode>,
+    /// Time from one checkpoint to the next, for which the guest's output waits, in milliseconds: 5
+    /// to 10000 [default: 20]
+    #[arg(long, value_name = "MS", help_heading = PAIR_HEADING)]
+    pub epoch_ms: Option<u64>,
     /// Name of the machine in the shared directory: its sides find each other by it, and a second
     /// machine of this name is never begun beside a living one. Letters, digits, `.`, `_` and `-`,
     /// at most 64 [default: default]
@@ -190,6 +215,8 @@ impl Settings {
             window_exits: self.window_exits.or(lower.window_exits),
             digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
             event_latency_ms: self.event_latency_ms.or(lower.event_latency_ms),
+            mode: self.mode.or(lower.mode),
+            epoch_ms: self.epoch_ms.or(lower.epoch_ms),
             name: self.name.or(lower.name),
             channel: self.channel.or(lower.channel),
             wait_for_backup: self.wait_for_backup.or(lower.wait_for_backup),
@@ -216,6 +243,8 @@ impl Settings {
             window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
             event_latency_ms: Some(EVENT_LATENCY_MS),
+            mode: Some(Mode::Replay),
+            epoch_ms: Some(EPOCH_MS),
             name: Some(MachineName::default().to_string()),
             channel: None,
             wait_for_backup: Some(false),
@@ -253,6 +282,12 @@ impl Settings {
             );
             return Err(CommandError::setting("window-exits", why));
         }
+        let epoch = epoch(all.mode.unwrap_or_default(), all.epoch_ms.unwrap_or(EPOCH_MS))?;
+        if epoch.is_some() && has_clock {
+            let why =
+                format!("checkpoint needs no instruction clock, and `{clock}` costs speed: leave it out");
+            return Err(CommandError::setting("mode", why));
+        }
         let network: Attachment = network
             .parse()
             .map_err(|why| CommandError::setting("network", format!("{why}")))?;
@@ -268,6 +303,7 @@ impl Settings {
             requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
             event_latency: event_latency(all.event_latency_ms.unwrap_or(EVENT_LATENCY_MS))?,
+            epoch,
             pair: PairConfiguration {
                 name: machine_name(&all.name.unwrap_or_default())?,
                 channel: all.channel,
@@ -295,6 +331,15 @@ fn event_latency(milliseconds: u64) -> Result<Option<Duration>, CommandError> {
         return Err(CommandError::setting("event-latency-ms", why));
     }
     Ok((milliseconds > 0).then(|| Duration::from_millis(milliseconds)))
+}
+
+/// The time from one common point to the next in checkpoint mode.
+fn epoch(mode: Mode, milliseconds: u64) -> Result<Option<Duration>, CommandError> {
+    if !(EPOCH_MS_MIN..=EPOCH_MS_MAX).contains(&milliseconds) {
+        let why = format!("{milliseconds} is not from {EPOCH_MS_MIN} to {EPOCH_MS_MAX}");
+        return Err(CommandError::setting("epoch-ms", why));
+    }
+    Ok((mode == Mode::Checkpoint).then(|| Duration::from_millis(milliseconds)))
 }
 
 fn machine_name(text: &str) -> Result<MachineName, CommandError> {
@@ -388,6 +433,31 @@ mod tests {
         }
         for clock in [ClockChoice::Auto, ClockChoice::None] {
             assert_eq!(with(clock).resolve().unwrap().window_exits, Some(true));
+        }
+    }
+
+    #[test]
+    fn a_mode_has_epochs_or_none_and_their_length_has_bounds() {
+        let with = |mode, epoch_ms, clock| Settings {
+            mode,
+            epoch_ms,
+            clock,
+            ..Settings::default()
+        };
+        let epoch = |settings: Settings| settings.resolve().unwrap().epoch;
+        assert_eq!(epoch(with(None, Some(50), None)), None);
+        let checkpoints = Some(Mode::Checkpoint);
+        assert_eq!(
+            epoch(with(checkpoints, None, None)),
+            Some(Duration::from_millis(EPOCH_MS))
+        );
+        for (epoch_ms, clock, name) in [
+            (Some(4), None, "epoch-ms"),
+            (Some(10_001), None, "epoch-ms"),
+            (None, Some(ClockChoice::Step), "mode"),
+        ] {
+            let why = with(checkpoints, epoch_ms, clock).resolve().unwrap_err();
+            assert!(why.to_string().contains(name), "{why}");
         }
     }
 

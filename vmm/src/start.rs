@@ -166,6 +166,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             overwrite,
             snapshot_every,
         } => on_machine(machine, async move |image, configuration| {
+            refuse_checkpoints("record", &configuration)?;
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             let existing = if overwrite {
@@ -185,6 +186,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             log,
             from,
         } => on_machine(machine, async move |image, configuration| {
+            refuse_checkpoints("replay", &configuration)?;
             replay::replay(&image, &log.unwrap_or_default(), from, &configuration).await
         }),
         Command::Verify {
@@ -193,6 +195,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
             log,
             snapshot_every,
         } => on_machine(machine, async move |image, configuration| {
+            refuse_checkpoints("verify", &configuration)?;
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
             let wanted = Wanted {
@@ -224,6 +227,17 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),
         Command::Log(command) => log::log(&command),
+    }
+}
+
+/// Refuses the mode in which a log has no replay.
+fn refuse_checkpoints(command: &str, configuration: &Configuration) -> Result<(), RunError> {
+    match configuration.epoch {
+        None => Ok(()),
+        Some(_) => {
+            let why = format!("there is nothing to {command} in mode checkpoint: only a pair has it");
+            Err(RunError::setting("mode", why))
+        }
     }
 }
 

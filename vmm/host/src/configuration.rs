@@ -28,6 +28,9 @@ pub struct Configuration {
     pub digest_interval_exits: u64,
     /// How long what arrives waits for a guest that makes no exit; none for however long.
     pub event_latency: Option<Duration>,
+    /// Time from one common point to the next of a machine whose backup does not run (checkpoint
+    /// mode); none where it replays.
+    pub epoch: Option<Duration>,
     /// Settings of a pair.
     pub pair: PairConfiguration,
 }

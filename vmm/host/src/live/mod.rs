@@ -2,6 +2,7 @@
 
 mod common_points;
 pub mod control;
+mod epochs;
 pub mod time;
 pub mod world;
 

@@ -3,6 +3,7 @@
 
 use super::common_points::{CommonPoints, RETRY_AFTER};
 use super::control::Ordered;
+use super::epochs::Epochs;
 use super::time::GuestTime;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
 use lockstep_core::machine::devices::board::small;
@@ -49,6 +50,8 @@ pub struct Entering {
     /// At a common point, where a guest has run for so long without an execution point and
     /// something waits. None: it waits however long.
     pub event_latency: Option<Duration>,
+    /// Time from one common point to the next, where whoever follows does not run. None: it replays.
+    pub epoch: Option<Duration>,
 }
 
 /// The outside of a live machine.
@@ -65,6 +68,7 @@ pub struct World {
     /// A kick found the guest where nothing can enter.
     missed: bool,
     common_points: CommonPoints,
+    epochs: Epochs,
 }
 
 impl World {
@@ -78,9 +82,13 @@ impl World {
         ordered: Ordered,
         entering: Entering,
     ) -> std::io::Result<Self> {
-        let Entering { clock, event_latency } = entering;
+        let Entering {
+            clock,
+            event_latency,
+            epoch,
+        } = entering;
         let interrupts_between_exits = clock != ClockKind::None;
-        let timer = if interrupts_between_exits || event_latency.is_some() {
+        let timer = if interrupts_between_exits || event_latency.is_some() || epoch.is_some() {
             Some(KickTimer::for_this_thread()?)
         } else {
             None
@@ -96,10 +104,12 @@ impl World {
             taking: Taking::default(),
             missed: false,
             common_points: CommonPoints::after(event_latency),
+            epochs: Epochs::of(epoch),
         })
     }
 
-    /// Waits until something may be there, an order was given, or a timer is due.
+    /// Waits until something may be there, an order was given, or a timer or the end of an epoch is
+    /// due.
     fn wait(&self, readiness: Readiness<'_>) {
         let mut select = Select::new();
         select.recv(self.ordered.woken());
@@ -108,12 +118,15 @@ impl World {
                 select.recv(proposed);
             }
         }
-        let Some(deadline_ns) = readiness.waits_until_ns() else {
+        let expires = readiness
+            .waits_until_ns()
+            .map(|deadline_ns| self.time.host_instant(deadline_ns));
+        let Some(until) = expires.into_iter().chain(self.epochs.ends()).min() else {
             select.ready();
             return;
         };
         // Due or not, the caller looks again.
-        let _ = select.ready_deadline(self.time.host_instant(deadline_ns));
+        let _ = select.ready_deadline(until);
     }
 
     fn kick_at(&mut self, at: Instant, now: Instant) {
@@ -158,6 +171,16 @@ impl World {
             self.kick_at(wanted, now);
         }
     }
+
+    /// Kicks a guest that makes no exit when its epoch is over.
+    fn arm_for_epoch(&mut self, now: Instant) {
+        let Some(ends) = self.epochs.ends() else { return };
+        // A kick that has come was taken, wherever it found the guest.
+        self.kicks_at = self.kicks_at.filter(|at| *at > now);
+        if self.kicks_at.is_none_or(|at| at > ends) {
+            self.kick_at(ends, now);
+        }
+    }
 }
 
 impl Outside for World {
@@ -190,7 +213,7 @@ impl Outside for World {
                 }));
             }
             // A machine that is to pause is not idle: it does so behind this step.
-            if !readiness.idle || self.ordered.pause_asked() {
+            if !readiness.idle || self.ordered.pause_asked() || self.epoch_is_over() {
                 return Ok(None);
             }
             self.wait(readiness);
@@ -201,6 +224,7 @@ impl Outside for World {
     fn horizon(&mut self, point: ExecutionPoint) -> Horizon {
         let now = Instant::now();
         self.common_points.runs_from(point, now);
+        self.arm_for_epoch(now);
         if self.interrupts_between_exits {
             self.arm_between_exits(now);
             return Horizon::Kick;
@@ -219,6 +243,18 @@ impl Outside for World {
         }
         let waits = kick.interrupt_pending || self.missed;
         Ok(self.common_points.judge(waits, kick.interruptible, now))
+    }
+
+    fn begin_epoch(&mut self) {
+        self.epochs.begin(Instant::now());
+    }
+
+    fn end_epoch(&mut self) {
+        self.epochs.end(Instant::now());
+    }
+
+    fn epoch_is_over(&mut self) -> bool {
+        self.epochs.ends().is_some_and(|ends| ends <= Instant::now())
     }
 }
 

@@ -30,6 +30,9 @@ const PLACES_SAID_MAX: usize = 40;
 /// compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
+/// Name of the field that says how a backup follows.
+const MODE_FIELD: &str = "mode";
+
 /// Everything that a machine is built from.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -41,6 +44,7 @@ pub struct Plan {
     board: Board,
     digest_interval_exits: u64,
     event_latency: Option<Duration>,
+    epoch: Option<Duration>,
     qualification: Qualification,
 }
 
@@ -84,6 +88,7 @@ impl Plan {
             board: board(configuration.mac)?,
             digest_interval_exits: configuration.digest_interval_exits,
             event_latency: configuration.event_latency,
+            epoch: configuration.epoch,
             qualification: qualify(request, configuration.requalify)?,
         })
     }
@@ -100,6 +105,7 @@ impl Plan {
         Entering {
             clock: self.clock(),
             event_latency: self.event_latency,
+            epoch: self.epoch,
         }
     }
 
@@ -120,6 +126,12 @@ impl Plan {
     #[must_use]
     pub fn mac(&self) -> [u8; 6] {
         self.mac
+    }
+
+    /// Its board.
+    #[must_use]
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 
     /// Builds the machine. Must be called on the thread that runs it.
@@ -177,7 +189,7 @@ impl Plan {
             .flat_map(u32::to_le_bytes)
             .collect();
         let [a, b, c, d, e, f] = self.mac;
-        let compared = vec![
+        let mut compared = vec![
             // Raised with every change that makes an old log replay differently. Which build made a
             // log is only said, below: a later one of the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -194,6 +206,10 @@ impl Plan {
             field(WINDOW_FIELD, self.policy().window_exits.to_string()),
             field("digest interval in exits", self.digest_interval_exits.to_string()),
         ];
+        // Where it is left out, the machine is replayed: logs that have none stay as they are.
+        if self.epoch.is_some() {
+            compared.push(field(MODE_FIELD, "checkpoint".to_owned()));
+        }
         let mut informative = vec![
             field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
             field("guest image", self.image_path.display().to_string()),

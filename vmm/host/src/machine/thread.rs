@@ -106,6 +106,9 @@ fn run_live(
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
     let mut door = make_door()?;
+    if let Some(ended) = machine.follow(door.as_mut(), plan.board())? {
+        return Ok(ended);
+    }
     Ok(run_pausing(&mut machine, door.as_mut(), ordered)?)
 }
 

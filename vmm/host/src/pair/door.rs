@@ -8,6 +8,7 @@ use crate::machine::thread::MakeLiveDoor;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::saved::format::LogPosition;
+use lockstep_core::replica::following::Following;
 use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::standby::TakenOver;
@@ -61,6 +62,14 @@ impl CpuSide {
             // Nobody waits for it where the replay begins with the machine.
             let _ = stands.send(());
             let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone());
+            if self.entering.epoch.is_some() {
+                let (last, floor) = captured.map_or_else(Default::default, |position| {
+                    (Sequence(position.sequence), position.into())
+                });
+                let following = Following::new(feed, self.memory_bytes, last, floor);
+                let go_live = Box::new(move |taken_over| self.taken_over(taken_over));
+                return Ok(Box::new(Standby::following(following, go_live)) as Box<dyn LiveDoor>);
+            }
             let counts = self.entering.clock != ClockKind::None;
             let replayer = match captured {
                 None => Replayer::new(feed, counts),
@@ -89,6 +98,11 @@ impl CpuSide {
                 what: "kick timer",
                 why: why.to_string(),
             })?;
-        Ok(Recorder::new(outside, journal, first))
+        let recorder = Recorder::new(outside, journal, first);
+        Ok(if self.entering.epoch.is_some() {
+            recorder.in_epochs()
+        } else {
+            recorder
+        })
     }
 }

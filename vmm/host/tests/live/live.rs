@@ -226,6 +226,7 @@ fn run(
     let entering = Entering {
         clock: guest.clock,
         event_latency: guest.event_latency,
+        epoch: None,
     };
     let outside = World::new(time, Arrivals { frames, console }, ordered.clone(), entering).unwrap();
     let start = Start {

@@ -35,6 +35,9 @@ impl Driver {
                 return;
             }
             // Where it cannot say where it stands, it does not: the guest runs on.
+            if machine.bring_along(door).is_err() {
+                return;
+            }
             let Ok(Some(saved_at)) = door.saved_at(machine.exits()) else {
                 return;
             };
