@@ -10,6 +10,7 @@
 
 mod assembled;
 mod bad_input;
+mod checkpoints;
 mod clocks;
 mod command_line;
 mod damaged_logs;
