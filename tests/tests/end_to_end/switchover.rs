@@ -184,7 +184,7 @@ fn what_cannot_be_switched_over_is_named() {
     let refused = |name: &str, code: i32, named: &[&str]| {
         let mut command = command(name, &web.scratch.join("shared"), &[]);
         let mut asking = Process::start("switchover", &mut command);
-        let _ = asking.wait().expect_code(code).expect_named(named);
+        asking.wait().expect_code(code).expect_named(named);
     };
     refused("web", 3, &["no machine is called web"]);
     let mut holder = web.begin();

@@ -27,7 +27,7 @@ pub struct Parts {
     /// Number of the first part since the last common point, or since the machine was captured.
     first: Option<Sequence>,
     pages: u64,
-    sections: blake3::Hasher,
+    sections: Box<blake3::Hasher>,
 }
 
 impl Parts {

@@ -138,7 +138,7 @@ impl Driver {
                 self.publish();
                 Ok(())
             }
-            Happened::Transferred(Transferred::Over(outcome)) => self.sent(outcome),
+            Happened::Transferred(Transferred::Over(outcome)) => self.sent(*outcome),
             Happened::Noticed(Noticed::Later(generation)) => self.step(Input::LaterGeneration { generation }),
             Happened::Noticed(Noticed::Asked(asked)) => self.switchover_asked(&asked),
             // What cannot be closed is closed already.

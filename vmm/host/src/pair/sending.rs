@@ -94,7 +94,7 @@ pub enum Transferred {
     /// It goes on, and its progress is to be shown.
     Further,
     /// The newcomer has said that its machine stands, or is lost. Nothing follows.
-    Over(Result<Newcomer, Lost>),
+    Over(Box<Result<Newcomer, Lost>>),
 }
 
 impl Drop for Sending {
@@ -131,7 +131,8 @@ impl Sending {
                 return Transferred::Further;
             }
         };
-        Transferred::Over(outcome.unwrap_or_else(|why| Err(format!("its transfer ended: {why}"))))
+        let outcome = outcome.unwrap_or_else(|why| Err(format!("its transfer ended: {why}")));
+        Transferred::Over(Box::new(outcome))
     }
 }
 
