@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 
 use lockstep_generation::Generation;
 
+use super::names::{backup_name, claim_name, claim_number, ended_name, seen_name, switchover_name};
 use crate::StoreError;
 use crate::claim::{Backup, Claim, Ended, Seen, Switchover, Verdict};
 use crate::name::{Hex, MachineName};
@@ -478,32 +479,6 @@ fn read_of<R: Record>(
     let text = read(path)?;
     text.map(|text| decoded_of(path, &text, generation, of))
         .transpose()
-}
-
-fn claim_name(generation: Generation) -> String {
-    format!("generation-{:010}", generation.0)
-}
-
-/// The generation whose claim has this name.
-fn claim_number(name: &str) -> Option<Generation> {
-    let generation = Generation(name.strip_prefix("generation-")?.parse().ok()?);
-    (claim_name(generation) == name).then_some(generation)
-}
-
-fn seen_name(generation: Generation) -> String {
-    format!("seen-{:010}", generation.0)
-}
-
-fn backup_name(generation: Generation, party: [u8; 16]) -> String {
-    format!("backup-{:010}-{}", generation.0, Hex(&party))
-}
-
-fn switchover_name(generation: Generation) -> String {
-    format!("switchover-{:010}", generation.0)
-}
-
-fn ended_name(generation: Generation) -> String {
-    format!("ended-{:010}", generation.0)
 }
 
 fn owner(claim: &Claim) -> String {

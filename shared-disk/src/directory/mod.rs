@@ -4,6 +4,7 @@
 //! question has a thread of its own, from the pool of the tokio runtime in which it is asked.
 
 mod folder;
+mod names;
 
 use folder::Folder;
 

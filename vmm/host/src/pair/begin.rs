@@ -10,7 +10,8 @@
 use super::diverging::Diverging;
 use super::driver::Over;
 use super::holding::Holding;
-use super::identity::{Identity, Wish};
+use super::identity::Identity;
+use super::identity::start::Wish;
 use super::joinable::joinable;
 use super::launch::{Beginning, Launch};
 use super::listening;

@@ -9,8 +9,9 @@
 //! ```
 
 use super::holding::Holding;
+use super::identity::Identity;
 use super::identity::published::Published;
-use super::identity::{Begun, Identity, Start, Wish};
+use super::identity::start::{Begun, Start, Wish};
 use super::launch::Beginning;
 use super::meeting::{Meeting, Met, NotFound, look_for_primary, wait_for_backup};
 use super::receiving::NotReceived;

@@ -1,6 +1,8 @@
 use super::published::Side;
+use super::start::{Begun, Wish};
 use super::*;
 use lockstep_shared_disk::fake::{self, FakeStore};
+use tokio::time::sleep;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const ANYTHING: Wish = Wish::Anything { afresh: false };
