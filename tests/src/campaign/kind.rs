@@ -161,14 +161,12 @@ const PROTECTED: [(Side, &str); 10] = [
     (Side::Backup, "after-send"),
 ];
 
+/// The step at which a claim is made.
+pub const CLAIM_LINKED: &str = "claim-linked";
+
 /// Steps of either side's way to acting alone.
 const BEFORE_THE_VERDICT: [&str; 2] = ["before-claim", "after-claim"];
-const AFTER_WINNING: [&str; 4] = [
-    "claim-linked",
-    "before-announce",
-    "after-announce",
-    "output-alone",
-];
+const AFTER_WINNING: [&str; 4] = [CLAIM_LINKED, "before-announce", "after-announce", "output-alone"];
 /// Steps that only a backup has.
 const GOING_LIVE: [&str; 2] = ["going-live", "live"];
 

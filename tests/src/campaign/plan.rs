@@ -1,7 +1,7 @@
 //! Plan of a round of one pair, drawn from a seed: a fault, the point at which it comes, and how
 //! long it lasts.
 
-use super::kind::{Fault, Kind, Place, Side};
+use super::kind::{CLAIM_LINKED, Fault, Kind, Place, Side};
 use crate::simulator::rng::{Rng, mix};
 
 /// The reason for which a side asks for the right to go on, where the fault comes while it does.
@@ -116,7 +116,9 @@ impl Plan {
             Fault::Kill(killed) if killed == side => "KILL".to_owned(),
             _ => "STOP".to_owned(),
         };
-        Some((side, format!("{step}:{}:{what}", self.ordinal)))
+        // The primary of a pair has claimed once when it begins.
+        let before = u64::from((side, step) == (Side::Primary, CLAIM_LINKED));
+        Some((side, format!("{step}:{}:{what}", before + self.ordinal)))
     }
 
     /// True if only one thread of the side rests at its point.
@@ -300,6 +302,13 @@ mod tests {
         let (side, point) = plan("kill-primary@backup:after-send").stop_point().unwrap();
         assert!(side == Side::Backup && point.ends_with(":STOP"), "{point}");
         assert_eq!(plan("kill-primary@time").stop_point(), None);
+        let ordinal = plan("kill-primary@primary:claim-linked").ordinal;
+        let (_, point) = plan("kill-primary@primary:claim-linked").stop_point().unwrap();
+        assert_eq!(
+            point,
+            format!("claim-linked:{}:KILL", ordinal + 1),
+            "not its first claim"
+        );
     }
 
     #[test]
