@@ -16,6 +16,7 @@ use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::cpu::saved::{COMPONENTS_MAX, SavedComponent, SavedVector};
 use std::arch::x86_64::__cpuid_count;
 use std::ops::Range;
+use std::sync::LazyLock;
 
 const WORD_BYTES: usize = 4;
 /// XSTATE_BV, the first word of the header: a bit for each component that is not in its initial
@@ -47,8 +48,9 @@ pub(super) fn save(vcpu: &VcpuFd, vm: &VmFd) -> Result<(SavedVector, Vec<SavedCo
     let area = read(vcpu, vm)?;
     let present = u64::from_le_bytes(area.bytes(PRESENT)?);
     let mut components = Vec::new();
-    for (number, place) in places() {
-        let bytes = area.0.get(place).unwrap_or_default();
+    for (number, place) in PLACES.iter() {
+        let number = *number;
+        let bytes = area.0.get(place.clone()).unwrap_or_default();
         if present & 1 << number != 0 && bytes.iter().any(|byte| *byte != 0) {
             components.push(SavedComponent {
                 number,
@@ -60,7 +62,9 @@ pub(super) fn save(vcpu: &VcpuFd, vm: &VmFd) -> Result<(SavedVector, Vec<SavedCo
         rest & !(1 << component.number)
     });
     // What is told as present but is nowhere in the area cannot be carried.
-    let known = places().fold(0, |known, (number, _)| known | 1_u64 << number);
+    let known = PLACES
+        .iter()
+        .fold(0, |known, (number, _)| known | 1_u64 << number);
     if unplaced & !known != 0 {
         return Err(failed("save extended state")(format!(
             "components {unplaced:#x} have no place in it"
@@ -94,7 +98,8 @@ pub(super) fn restore(
     for component in components {
         let SavedComponent { number, bytes } = component;
         let lacks = || failed("set extended state")(format!("this host has no component {number} of it"));
-        let (_, place) = places().find(|(known, _)| known == number).ok_or_else(lacks)?;
+        let mut places = PLACES.iter();
+        let (_, place) = places.find(|(known, _)| known == number).ok_or_else(lacks)?;
         if place.len() != bytes.len() {
             return Err(failed("set extended state")(format!(
                 "component {number} has {} bytes here and {} there",
@@ -102,7 +107,10 @@ pub(super) fn restore(
                 bytes.len()
             )));
         }
-        area.0.get_mut(place).ok_or_else(lacks)?.copy_from_slice(bytes);
+        area.0
+            .get_mut(place.clone())
+            .ok_or_else(lacks)?
+            .copy_from_slice(bytes);
         present |= 1 << number;
     }
     area.put(PRESENT, &present.to_le_bytes())?;
@@ -126,14 +134,19 @@ impl Area {
     }
 }
 
-/// Numbers of the components beside x87 and SSE that the host has, and where each is.
-fn places() -> impl Iterator<Item = (u8, Range<usize>)> {
-    (FIRST_COMPONENT..=COMPONENTS_MAX as u8).filter_map(|number| {
+/// Numbers of the components beside x87 and SSE that the host has, and where each is. Asked once:
+/// inside a virtual machine each CPUID costs a visit to its host, and a vCPU is saved at each common
+/// point.
+static PLACES: LazyLock<Vec<(u8, Range<usize>)>> = LazyLock::new(|| {
+    let place = |number: u8| {
         let found = __cpuid_count(EXTENDED_LEAF, number.into());
         let (bytes, offset, is_supervisor) = (found.eax as usize, found.ebx as usize, found.ecx & 1 != 0);
         (bytes != 0 && !is_supervisor).then_some((number, offset..offset + bytes))
-    })
-}
+    };
+    (FIRST_COMPONENT..=COMPONENTS_MAX as u8)
+        .filter_map(place)
+        .collect()
+});
 
 /// An area of the size that this VM's vCPUs have.
 fn empty(vm: &VmFd) -> Result<Xsave, CpuError> {

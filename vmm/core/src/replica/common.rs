@@ -6,7 +6,8 @@
 
 use crate::machine::door::Met;
 use crate::machine::memory::MEMORY_BYTES_MAX;
-use crate::machine::saved::format::{HEADER_BYTES, Header, Kind, Section};
+use crate::machine::saved::arriving::Arriving;
+use crate::machine::saved::format::{Kind, Section};
 use crate::machine::saved::pages::PAGE_BYTES;
 use crate::machine::saved::{Page, SavedError, SavedMachine};
 use crate::replica::transfer::RAW_BYTES_MAX;
@@ -80,8 +81,7 @@ pub struct Staged {
     come: u64,
     /// Number, pages and digest of each section.
     sections: Vec<(Sequence, u64, Digest)>,
-    /// Bytes of a section that is not complete.
-    partial: Vec<u8>,
+    arriving: Arriving,
 }
 
 impl Default for Staged {
@@ -101,7 +101,7 @@ impl Staged {
             machine: None,
             come: 0,
             sections: Vec::new(),
-            partial: Vec::new(),
+            arriving: Arriving::default(),
         }
     }
 
@@ -127,30 +127,16 @@ impl Staged {
         if raw_bytes == 0 || raw_bytes > RAW_BYTES_MAX {
             return Err(malformed);
         }
-        let begun = self.partial.len();
-        self.partial.resize(begun + raw_bytes, 0);
-        let raw = self.partial.get_mut(begun..).unwrap_or_default();
-        match lz4_flex::block::decompress_into(&part.block, raw) {
+        let mut raw = vec![0; raw_bytes];
+        match lz4_flex::block::decompress_into(&part.block, &mut raw) {
             Ok(bytes) if bytes == raw_bytes => {}
             _ => return Err(malformed),
         }
-        while let Some(section) = self.next_section()? {
+        self.arriving.put(&raw);
+        while let Some(section) = self.arriving.take()? {
             self.put(sequence, section)?;
         }
         Ok(())
-    }
-
-    fn next_section(&mut self) -> Result<Option<(Section, Digest)>, SavedError> {
-        let Some((header, rest)) = self.partial.split_first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let header = Header::decode(*header)?;
-        let Some(body) = rest.get(..header.body_bytes) else {
-            return Ok(None);
-        };
-        let section = Section::decode(&header, body)?;
-        self.partial.drain(..HEADER_BYTES + header.body_bytes);
-        Ok(Some((section, header.digest)))
     }
 
     fn put(&mut self, sequence: Sequence, (section, digest): (Section, Digest)) -> Result<(), SavedError> {
@@ -200,7 +186,7 @@ impl Staged {
             hasher.update(&digest.0);
         }
         let sections = Digest::from_hash(&hasher.finalize());
-        if (pages, sections) != (common.pages, common.sections) || !self.partial.is_empty() {
+        if (pages, sections) != (common.pages, common.sections) || !self.arriving.is_empty() {
             return Err(damaged());
         }
         let machine = self.machine.take().ok_or(SavedError::Cut {

@@ -13,6 +13,7 @@
 //! it neither panics nor allocates more than its own bounds, and a machine exists only if all of it
 //! was accepted.
 
+pub mod arriving;
 mod error;
 pub mod format;
 pub mod pages;

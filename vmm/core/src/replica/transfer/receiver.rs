@@ -5,7 +5,8 @@ use super::{
     MAGIC, RAW_BYTES_MAX, RECORD_HEADER_BYTES, START, START_BYTES, TransferError, VERSION, sender::start,
 };
 use crate::machine::memory::Memory;
-use crate::machine::saved::format::{End, HEADER_BYTES, Header, Kind, LogPosition, Section};
+use crate::machine::saved::arriving::Arriving;
+use crate::machine::saved::format::{End, Kind, LogPosition, Section};
 use crate::machine::saved::pages::PAGE_BYTES;
 use crate::machine::saved::{Loading, SavedError, SavedMachine};
 use lockstep_logging_channel::Digest;
@@ -50,8 +51,7 @@ pub struct Receiver {
     memory: Option<Loading>,
     pages: u64,
     sections: blake3::Hasher,
-    /// Bytes of a section that is not complete.
-    partial: Vec<u8>,
+    arriving: Arriving,
 }
 
 impl Receiver {
@@ -66,7 +66,7 @@ impl Receiver {
             memory: None,
             pages: 0,
             sections: blake3::Hasher::new(),
-            partial: Vec::new(),
+            arriving: Arriving::default(),
         }
     }
 
@@ -102,8 +102,8 @@ impl Receiver {
             self.begin(&raw)?;
             return Ok(Taken::More);
         }
-        self.partial.extend_from_slice(&raw);
-        while let Some(section) = self.next_section()? {
+        self.arriving.put(&raw);
+        while let Some(section) = self.arriving.take()? {
             if let Some(received) = self.put(section)? {
                 return Ok(Taken::All(Box::new(received)));
             }
@@ -189,20 +189,6 @@ impl Receiver {
         Ok(())
     }
 
-    /// The first section of what has come, if all of it has.
-    fn next_section(&mut self) -> Result<Option<(Section, Digest)>, TransferError> {
-        let Some((header, rest)) = self.partial.split_first_chunk::<HEADER_BYTES>() else {
-            return Ok(None);
-        };
-        let header = Header::decode(*header)?;
-        let Some(body) = rest.get(..header.body_bytes) else {
-            return Ok(None);
-        };
-        let section = Section::decode(&header, body)?;
-        self.partial.drain(..HEADER_BYTES + header.body_bytes);
-        Ok(Some((section, header.digest)))
-    }
-
     /// Takes a section; the last one completes the machine.
     fn put(&mut self, (section, digest): (Section, Digest)) -> Result<Option<Received>, TransferError> {
         let name = section.kind().name();
@@ -257,7 +243,7 @@ impl Receiver {
             let section = Kind::End.name();
             return Err(SavedError::Damaged { section }.into());
         }
-        if !self.partial.is_empty() {
+        if !self.arriving.is_empty() {
             return Err(TransferError::BehindEnd);
         }
         let memory = self.memory.take().ok_or(TransferError::BehindEnd)?.finish();
