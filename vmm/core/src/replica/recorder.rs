@@ -35,6 +35,9 @@ pub trait Outside {
     /// As [`Outside::arrival`].
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError>;
 
+    /// A common point was made, for which the guest had written so many pages.
+    fn made_common_point(&mut self, _pages: u64) {}
+
     /// An epoch begins, unless one runs. While it does, an idle machine is waited for until it is
     /// over, and [`Outside::arrival`] gives nothing then.
     fn begin_epoch(&mut self) {}
@@ -343,6 +346,9 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
             }
         }
         let (parts, common) = self.parts.last(self.sequence, machine);
+        if self.epoch.is_none() {
+            self.outside.made_common_point(common.pages);
+        }
         for part in parts {
             self.append(point, Body::Part(part))?;
         }

@@ -245,6 +245,10 @@ impl Outside for World {
         Ok(self.common_points.judge(waits, kick.interruptible, now))
     }
 
+    fn made_common_point(&mut self, pages: u64) {
+        self.common_points.made(pages);
+    }
+
     fn begin_epoch(&mut self) {
         self.epochs.begin(Instant::now());
     }
