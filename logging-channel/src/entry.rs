@@ -206,7 +206,7 @@ impl OutputTarget {
 /// What left the guest, without its bytes: a backup computes those itself, and compares.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OutputDigest {
-    /// Where it goes.
+    /// Its destination.
     pub target: OutputTarget,
     /// Bytes in it.
     pub length: u32,
@@ -251,7 +251,7 @@ pub struct CommonPoint {
 /// bytes. It leaves with the next [`CommonPoint`], or with the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldOutput {
-    /// Where it goes.
+    /// Its destination.
     pub target: OutputTarget,
     /// The bytes.
     #[serde(with = "serde_bytes")]

@@ -187,7 +187,7 @@ impl<A: Args, const REPLAYS: bool> FromArgMatches for Alone<A, REPLAYS> {
     }
 }
 
-/// What an argument is for, where a machine without a pair does not use it.
+/// Purpose of an argument, where a machine without a pair does not use it.
 fn not_used(argument: &Arg, replays: bool) -> Option<&'static str> {
     if argument.get_help_heading() == Some(PAIR_HEADING) {
         Some("for a side of a pair: `lockstep primary`, `backup` or `replica`")

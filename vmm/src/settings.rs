@@ -80,7 +80,7 @@ impl std::fmt::Display for ClockChoice {
     }
 }
 
-/// How a backup follows its primary.
+/// Method by which a backup follows its primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
@@ -125,7 +125,7 @@ pub struct Settings {
     /// Digest registers and devices every so many exits; 0 for never [default: 4096]
     #[arg(long, value_name = "EXITS", help_heading = "Machine")]
     pub digest_interval_exits: Option<u64>,
-    /// How long what arrives may wait for a guest that computes without an exit, in milliseconds: a
+    /// Time that events may wait for a guest that computes without an exit, in milliseconds: a
     /// common point is then made for it, which sends what the guest has written to its backup. 0
     /// for as long as the guest likes, 10000 at most [default: 10]
     #[arg(long, value_name = "MS", help_heading = "Machine")]

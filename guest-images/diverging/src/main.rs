@@ -1,12 +1,13 @@
-//! A guest that cannot be replayed: it reads the host's time-stamp counter by an instruction that the scan of an image
-//! does not find, and puts it where its options say.
+//! A guest that cannot be replayed: it reads the host's time-stamp counter by an instruction that
+//! the scan of an image does not find, and puts it where its options say.
 //!
-//! `part=` is the part of the state: `registers`, `vector`, `x87`, `msr`, `memory`, `pic`, `timer`, `serial`, `clock`,
-//! `network`, `frame`, `console`, `execution` (exits), `question` or `end`. It is there for `exits=N` exits (default
-//! 5000, more than there are between two digests), and then the guest powers off.
+//! `part=` is the part of the state: `registers`, `vector`, `x87`, `msr`, `memory`, `pic`, `timer`,
+//! `serial`, `clock`, `network`, `frame`, `console`, `execution` (exits), `question` or `end`. It
+//! is there for `exits=N` exits (default 5000, more than there are between two digests), and then
+//! the guest powers off.
 //!
-//! Without `part=` it is the key-value server, with its options, and diverges when a client sets the key `diverge` to
-//! the name of a part: it says `diverging: NAME` then, and serves on.
+//! Without `part=` it is the key-value server, with its options, and diverges when a client sets
+//! the key `diverge` to the name of a part: it says `diverging: NAME` then, and serves on.
 #![no_std]
 #![no_main]
 

@@ -55,7 +55,8 @@ static mut DIFFERENT: u64 = 0;
 /// Calls a routine in ring 3.
 fn call(routine: ring0::Routine, argument: u64) -> u64 {
     let answer: u64;
-    // SAFETY: the routines of this file change what is declared lost, and the memory that their argument names.
+    // SAFETY: the routines of this file change what is declared lost, and the memory that their
+    // argument names.
     unsafe {
         asm!(
             "call {routine}",
@@ -95,7 +96,8 @@ pub fn diverge(part: &str, exits: u64, network: Option<&mut Network>) -> bool {
         "vector" => call_plainly(diverging_vector, exits),
         "x87" => call_plainly(diverging_x87, exits),
         "msr" => {
-            // SAFETY: the routines change registers that are declared lost, and a model-specific one that nobody uses.
+            // SAFETY: the routines change registers that are declared lost, and a model-specific
+            // one that nobody uses.
             unsafe { ring0::call(diverging_msr, [0; 3]) };
             hold();
             // SAFETY: as above.

@@ -1,5 +1,5 @@
-//! Affine maps of 64-bit numbers, x -> factor * x + summand modulo 2^64: what one step of the computation does to each
-//! of its values, and by composition what any number of steps does.
+//! Affine maps of 64-bit numbers, x -> factor * x + summand modulo 2^64: what one step of the
+//! computation does to each of its values, and by composition what any number of steps does.
 
 /// One map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

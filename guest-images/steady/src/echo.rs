@@ -1,6 +1,8 @@
-//! Answers to frames of the network, made in place: address questions (ARP), ICMP echo requests, UDP to port 7.
+//! Answers to frames of the network, made in place: address questions (ARP), ICMP echo requests,
+//! UDP to port 7.
 //!
-//! Exchanging addresses or ports leaves the sums over them as they are (RFC 1071: a sum does not depend on the order).
+//! Exchanging addresses or ports leaves the sums over them as they are (RFC 1071: a sum does not
+//! depend on the order).
 
 const ETHERNET_BYTES: usize = 14;
 const ETHERTYPE: usize = 12;

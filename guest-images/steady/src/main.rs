@@ -1,15 +1,16 @@
-//! Computes in ring 3 and makes no exit, while the timer interrupts every 10 ms: what arrives can enter only where the
-//! machine itself stops the guest.
+//! Computes in ring 3 and makes no exit, while the timer interrupts every 10 ms: what arrives can
+//! enter only where the machine itself stops the guest.
 //!
-//! The loop notices interrupts by memory that their handlers change. A handler looks at the frame of the interrupted
-//! program and takes the time from the clock page, which costs no exit either. At the end everything is compared with
-//! what the number of passes makes of it.
+//! The loop notices interrupts by memory that their handlers change. A handler looks at the frame
+//! of the interrupted program and takes the time from the clock page, which costs no exit either.
+//! At the end everything is compared with what the number of passes makes of it.
 //!
-//! Options: `interrupts=N` (timer interrupts to end at, default 100; 0 for no end), `pages=N` (pages that each pass
-//! changes, default 16), `passes=N` (where it gives up waiting, default 50,000,000 visits of a page for each interrupt),
-//! `clock=ask` (the handler asks the clock: two exits an interrupt), `exit_passes=N` (makes an exit after each N
-//! passes, for comparison), `echo=console,network` (echoes what is typed, until Ctrl-C; answers ARP, ping and UDP port 7
-//! at `ip=10.0.2.15`).
+//! Options: `interrupts=N` (timer interrupts to end at, default 100; 0 for no end), `pages=N`
+//! (pages that each pass changes, default 16), `passes=N` (where it gives up waiting, default
+//! 50,000,000 visits of a page for each interrupt), `clock=ask` (the handler asks the clock: two
+//! exits an interrupt), `exit_passes=N` (makes an exit after each N passes, for comparison),
+//! `echo=console,network` (echoes what is typed, until Ctrl-C; answers ARP, ping and UDP port 7 at
+//! `ip=10.0.2.15`).
 #![no_std]
 #![no_main]
 

@@ -1,15 +1,15 @@
-//! What the command line says.
+//! Options of the command line.
 
 use core::fmt;
 use core::net::Ipv4Addr;
 use lockstep_guest_runtime::command_line::CommandLine;
 
 const ADDRESS: &str = "10.0.2.15";
-/// Visits of a page, per interrupt that is waited for, after which it gives up: some seconds where an interrupt is due
-/// each 10 ms.
+/// Visits of a page, per interrupt that is waited for, after which it gives up: some seconds where
+/// an interrupt is due each 10 ms.
 const VISITS_PER_INTERRUPT: u64 = 50_000_000;
 
-/// How it is to compute.
+/// Bounds of the computation.
 pub struct Options {
     /// Timer interrupts to end at.
     pub interrupts: u64,
@@ -31,7 +31,7 @@ pub struct Options {
     pub end: End,
 }
 
-/// When it ends by itself.
+/// Event that ends it.
 pub struct End(u64);
 
 impl fmt::Display for End {

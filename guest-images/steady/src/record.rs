@@ -1,4 +1,4 @@
-//! What the interrupt handlers note, and what ring 3 reads of it.
+//! Notes of the interrupt handlers, and ring 3's reading of them.
 #![allow(unsafe_code)]
 
 use alloc::vec::Vec;

@@ -1,7 +1,8 @@
 //! The state of the computation, its steps in assembly, and its check.
 //!
-//! A pass visits every page once. A visit steps one word of the page, seven vector registers, one general register and
-//! the x87 stack, each by its own affine map. The word of a page moves on with the passes, so that whole pages change.
+//! A pass visits every page once. A visit steps one word of the page, seven vector registers, one
+//! general register and the x87 stack, each by its own affine map. The word of a page moves on with
+//! the passes, so that whole pages change.
 #![allow(unsafe_code)]
 
 use crate::affine::Affine;
@@ -23,9 +24,11 @@ const SHIFT: u32 = 13;
 /// Knuth's MMIX generator.
 const FACTOR: u64 = 6_364_136_223_846_793_005;
 const SUMMAND: u64 = 1_442_695_040_888_963_407;
-/// An odd number (2^64 divided by the golden ratio), from which first values and summands are derived.
+/// An odd number (2^64 divided by the golden ratio), from which first values and summands are
+/// derived.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
-/// SSE control while it computes: every exception masked, rounding toward zero. Not what a processor begins with.
+/// SSE control while it computes: every exception masked, rounding toward zero. Not what a
+/// processor begins with.
 const SSE_CONTROL: u32 = 0x7f80;
 /// x87 control while it computes: 64-bit mantissa, every exception masked, rounding toward zero.
 const X87_CONTROL: u32 = 0x0f7f;
@@ -61,7 +64,7 @@ unsafe extern "C" {
     fn steady_compute(registers: *mut Registers);
 }
 
-/// What is in registers while it computes.
+/// Content of the registers while it computes.
 #[derive(Debug)]
 #[repr(C, align(16))]
 struct Registers {
@@ -161,13 +164,15 @@ impl Work {
         }
     }
 
-    /// Computes on until [`ATTENTION`] is set or `passes_max` have been made, and for one pass at least. No exit is made.
+    /// Computes on until [`ATTENTION`] is set or `passes_max` have been made, and for one pass at
+    /// least. No exit is made.
     pub fn compute(&mut self, passes_max: u64) {
         let range = self.pages.as_mut_ptr_range();
         self.registers.passes_max = passes_max;
         self.registers.pages = range.start;
         self.registers.pages_end = range.end;
-        // SAFETY: the routine changes these registers' values and words of these pages, and nothing else.
+        // SAFETY: the routine changes these registers' values and words of these pages, and nothing
+        // else.
         unsafe { steady_compute(&raw mut self.registers) };
     }
 

@@ -245,11 +245,11 @@ fn says_all(plan: &Plan, evidence: &Evidence) -> bool {
     killed && plan.trigger.is_none() && evidence.winner == Some(Side::Backup)
 }
 
-/// Number of frames that the old machine may still say: docs/failover.md, "What is left". One that was stopped
-/// between its look at the clock and the system call says that one frame. A closing that neither
-/// side made forges the proof of silence, which a channel is assumed not to do: what was
-/// acknowledged may leave until the old machine reads of it. Every such frame is held against the
-/// log all the same.
+/// Number of frames that the old machine may still say: docs/failover.md, "What is left". One that
+/// was stopped between its look at the clock and the system call says that one frame. A closing
+/// that neither side made forges the proof of silence, which a channel is assumed not to do: what
+/// was acknowledged may leave until the old machine reads of it. Every such frame is held against
+/// the log all the same.
 fn late_frames_allowed(plan: &Plan) -> u64 {
     let goes_through = plan.kind.place.step().map(|(side, _)| side);
     match plan.kind.fault {

@@ -243,7 +243,7 @@ impl Still for Guest {
         })
     }
 
-    /// What waits in its queues, and its timer.
+    /// State of its queues and its timer.
     fn devices(&self) -> Result<Vec<SavedDevice>, DoorError> {
         let state = [self.frames.len() as u64, self.work.len() as u64, self.timer_at_ns];
         Ok(vec![SavedDevice {

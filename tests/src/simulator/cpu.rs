@@ -37,7 +37,7 @@ const TYPED_MAX: usize = 32;
 /// turn it is.
 const OVERTAKEN_MAX: u32 = 2;
 
-/// What waits for a guest that makes no exit enters at a common point after so long.
+/// Time after which a guest that makes no exit is given a common point for what waits.
 const EVENT_LATENCY_NS: u64 = 500_000;
 
 /// Lowest time that wall clocks show in the beginning.

@@ -3,7 +3,7 @@
 /// Bytes of a request without a payload: client, wish, number.
 const REQUEST_BYTES: usize = 6;
 
-/// What a client asks for.
+/// Request of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The client.
@@ -38,7 +38,7 @@ impl Request {
     }
 }
 
-/// What the guest answers.
+/// Answer of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reply {
     /// To whom.
@@ -66,7 +66,7 @@ impl Reply {
         bytes
     }
 
-    /// What these bytes say.
+    /// The answer in these bytes.
     #[must_use]
     pub fn of_bytes(bytes: &[u8]) -> Option<Self> {
         let (&[client], rest) = bytes.split_first_chunk::<1>()?;

@@ -31,7 +31,7 @@ impl Side {
         }
     }
 
-    /// Where its things are in an array.
+    /// Its index in an array of both.
     #[must_use]
     pub fn index(self) -> usize {
         self as usize

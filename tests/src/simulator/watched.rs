@@ -1,4 +1,4 @@
-//! What passes through the journal and the feed of a virtual CPU, seen by the judges.
+//! Journal and feed of a virtual CPU, under the eyes of the judges.
 
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::recorder::{CaptureJournal, Journal};

@@ -26,7 +26,7 @@ pub struct Configuration {
     pub requalify: bool,
     /// Spacing of digests, in exits.
     pub digest_interval_exits: u64,
-    /// How long what arrives waits for a guest that makes no exit; none for however long.
+    /// Time that events wait for a guest that makes no exit; none for however long.
     pub event_latency: Option<Duration>,
     /// Time from one common point to the next of a machine whose backup does not run (checkpoint
     /// mode); none where it replays.

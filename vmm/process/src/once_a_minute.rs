@@ -16,6 +16,26 @@ pub struct OnceAMinute {
     quiet_until: Option<Instant>,
 }
 
+/// Bound on a line that is not worth counting, for a thread of its own: what is not said is forgotten.
+#[derive(Debug, Default)]
+pub struct Seldom {
+    said: Option<std::time::Instant>,
+}
+
+impl Seldom {
+    /// True where the line may be written at `now`: a minute after the last.
+    #[must_use]
+    pub fn may(&mut self, now: std::time::Instant) -> bool {
+        let is_quiet = self
+            .said
+            .is_some_and(|said| now.saturating_duration_since(said) < INTERVAL);
+        if !is_quiet {
+            self.said = Some(now);
+        }
+        !is_quiet
+    }
+}
+
 impl OnceAMinute {
     /// Takes an event; true if it has a line of its own, else it is counted.
     #[must_use]
@@ -44,5 +64,18 @@ impl OnceAMinute {
         let count = std::mem::take(&mut self.counted);
         self.quiet_until = (count > 0).then(|| Instant::now() + INTERVAL);
         (count > 0).then_some(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_is_said_seldom_is_said_at_once_and_then_a_minute_later() {
+        let mut seldom = Seldom::default();
+        let now = std::time::Instant::now();
+        let said = [0, 1, 59, 60, 61].map(|seconds| seldom.may(now + Duration::from_secs(seconds)));
+        assert_eq!(said, [true, false, false, true, false]);
     }
 }

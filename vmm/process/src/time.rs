@@ -8,7 +8,7 @@ const TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A time in seconds, or with a unit: `2`, `2.5s`, `500ms`.
 ///
 /// # Errors
-/// What may be written instead.
+/// Text that says which forms a time may have.
 pub fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match (text.strip_suffix("ms"), text.strip_suffix('s')) {
         (Some(number), _) => (number, 0.001),

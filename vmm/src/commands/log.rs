@@ -99,7 +99,7 @@ fn parse_kind(name: &str) -> Result<Kind, String> {
         .ok_or_else(|| "there is no such kind of entry: `lockstep log dump --help` names them".to_owned())
 }
 
-/// What `lockstep log info` prints.
+/// Output of `lockstep log info`.
 #[derive(Serialize)]
 struct Info {
     #[serde(flatten)]

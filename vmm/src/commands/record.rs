@@ -22,7 +22,7 @@ use std::time::Duration;
 pub struct Files<'a> {
     /// The log.
     pub log: &'a Path,
-    /// What is done where it is there already.
+    /// Treatment of one that is there already.
     pub existing: Existing,
     /// Time between two snapshots; none for no snapshot.
     pub snapshot_every: Option<Duration>,

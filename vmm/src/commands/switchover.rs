@@ -18,7 +18,7 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// about once a second.
 const NAMED_LOOKS_MAX: u32 = 4;
 
-/// What is to be switched over, and how long that may take.
+/// Machine that is to be switched over, and the time that this may take.
 #[derive(Clone, Debug, clap::Args)]
 pub struct SwitchoverArguments {
     /// Name of the machine

@@ -56,7 +56,7 @@ impl Drop for Evidence {
     }
 }
 
-/// What is verified, and how often.
+/// Description of a verification.
 #[derive(Clone, Debug)]
 pub struct Wanted {
     /// The recording; none for one that is made.

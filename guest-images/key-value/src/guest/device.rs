@@ -15,8 +15,8 @@ const SHORTEST_FRAME_BYTES: usize = 60;
 pub struct Device(pub Network);
 
 impl Device {
-    /// Says to everybody that `address` is in use here: an ARP announcement (RFC 5227, section 2.3). Who has the same
-    /// address, or watches over addresses, knows it from the start.
+    /// Says to everybody that `address` is in use here: an ARP announcement (RFC 5227, section
+    /// 2.3). Who has the same address, or watches over addresses, knows it from the start.
     pub fn announce(&mut self, address: Ipv4Address) {
         let own = EthernetAddress(self.0.mac());
         let header = EthernetRepr {

@@ -1,4 +1,4 @@
-//! What snapshots of a recording cost, and how soon they bring a replay to its end.
+//! Cost of the snapshots of a recording, and the time in which they bring a replay to its end.
 
 use super::measure::{Sample, median};
 use super::serving;

@@ -31,7 +31,7 @@ use lockstep_logging_channel::ExecutionPoint;
 pub trait Still {
     type Error: From<DoorError>;
 
-    /// How its pages are shared out.
+    /// Sizes of the shares of its pages.
     const SHARES: Shares = Shares::OF_A_MACHINE;
 
     /// The last execution point.

@@ -25,7 +25,7 @@ impl Shares {
     };
 }
 
-/// How many times all pages that there were at first are taken before the guest has to stand.
+/// Sweeps over all pages that there were at first, before the guest has to stand.
 const SWEEPS_MAX: u64 = 2;
 
 /// Pages to be taken now.
@@ -42,7 +42,7 @@ pub struct Share {
 pub struct Gathering {
     shares: Shares,
     left: PageSet,
-    /// Where the next share begins, so that what is written again and again keeps no page out.
+    /// Page with which the next share begins, so that what is written again and again keeps none out.
     next: u64,
     /// Pages taken since the last common point, and the number after which the guest stands.
     taken: u64,

@@ -1,4 +1,4 @@
-//! How far a machine runs before it asks again.
+//! Limit of a run.
 
 /// Limit up to which the machine may run before it must ask for arrivals again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,4 @@
-//! What a machine does beside executing its guest.
+//! Tasks of a machine beside executing its guest.
 
 /// Settings of the machine's behaviour; the same on both sides, so part of the environment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

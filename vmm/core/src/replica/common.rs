@@ -73,7 +73,7 @@ fn part(raw: &[u8]) -> Part {
 #[derive(Debug)]
 pub struct Staged {
     pages_max: u64,
-    /// Where parts come from. Whoever goes on in another generation begins anew.
+    /// Generation that parts are of. Whoever goes on in another generation begins anew.
     generation: Generation,
     pages: BTreeMap<u64, Box<Page>>,
     machine: Option<Box<SavedMachine>>,

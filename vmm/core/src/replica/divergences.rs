@@ -1,4 +1,4 @@
-//! What a side does whose replay has differed from the log: it joins the machine again after a rest,
+//! Decision of a side whose replay has differed from the log: it joins the machine again after a rest,
 //! or gives up, because this guest cannot be replayed there.
 
 const SECOND_NS: u64 = 1_000_000_000;
@@ -16,7 +16,7 @@ pub const REST_NS_MIN: u64 = SECOND_NS;
 /// Longest rest: a machine whose newcomers need long is not unprotected for hours.
 pub const REST_NS_MAX: u64 = 60 * SECOND_NS;
 
-/// What a side does after a divergence.
+/// Decision after a divergence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// It joins the machine again.

@@ -44,7 +44,7 @@ impl Held {
 /// The epoch of a live machine.
 #[derive(Debug, Default)]
 pub struct Epoch {
-    /// What waits for its end.
+    /// Outputs that wait for its end.
     pub held: Held,
     /// Something has changed since the last common point.
     pub runs: bool,

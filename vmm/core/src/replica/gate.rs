@@ -10,8 +10,9 @@
 //! ```
 //!
 //! Invariants, asserted: outputs come in the order of their entries, of which one may have several;
-//! they leave in that order, each once; while holding, none leaves before its entry is acknowledged; once shut, none leaves. Pure:
-//! no clock, no thread. What is held is the caller's business ([`Gate`] is generic over it).
+//! they leave in that order, each once; while holding, none leaves before its entry is
+//! acknowledged; once shut, none leaves. Pure: no clock, no thread. What is held is the caller's
+//! business ([`Gate`] is generic over it).
 
 use std::collections::VecDeque;
 

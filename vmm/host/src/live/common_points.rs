@@ -1,13 +1,13 @@
-//! When a live machine makes a common point: something waits to enter, and the guest has made no exit
-//! for long (docs/determinism.md, Common points).
+//! Decision to make a common point: something waits to enter, and the guest has made no exit for
+//! long (docs/determinism.md, Common points).
 
 use lockstep_core::machine::door::Kicked;
 use lockstep_logging_channel::ExecutionPoint;
-use lockstep_process::once_a_minute::INTERVAL;
+use lockstep_process::once_a_minute::Seldom;
 use std::time::{Duration, Instant};
 
-/// When a kick found no execution point, or one at which the guest cannot be interrupted, the next
-/// comes after this time: long enough for a clock to see what it needs, and for some hundred steps.
+/// Time from a kick that found no execution point, or one at which the guest cannot be interrupted,
+/// to the next: long enough for a clock to see what it needs, and for some hundred steps.
 pub const RETRY_AFTER: Duration = Duration::from_millis(1);
 
 /// A guest that cannot be interrupted is waited for so many times as long as one that can, before
@@ -31,7 +31,7 @@ struct Stretch {
     since: Instant,
     /// A common point is being made, or waits for the guest to open interrupts: looked at soon.
     soon: bool,
-    /// When it was found that one is needed.
+    /// Time at which it was found that one is needed.
     needed: Option<Instant>,
 }
 
@@ -45,8 +45,7 @@ pub struct CommonPoints {
     pages: u64,
     /// Time that the guest has before the next: half of what passes until then is its own.
     rest: Duration,
-    /// When it was last said that they take long.
-    told: Option<Instant>,
+    told: Seldom,
 }
 
 impl CommonPoints {
@@ -58,7 +57,7 @@ impl CommonPoints {
             stretch: None,
             pages: 0,
             rest: Duration::ZERO,
-            told: None,
+            told: Seldom::default(),
         }
     }
 
@@ -93,13 +92,9 @@ impl CommonPoints {
 
     /// Says that events wait longer than they are to.
     fn warn(&mut self, took: Duration, now: Instant) {
-        let is_quiet = self
-            .told
-            .is_some_and(|told| now.saturating_duration_since(told) < INTERVAL);
         if let Some(latency) = self.event_latency.filter(|latency| self.rest > *latency)
-            && !is_quiet
+            && self.told.may(now)
         {
-            self.told = Some(now);
             tracing::warn!(
                 event_latency_ms = latency.as_millis(),
                 took_ms = took.as_millis(),
@@ -110,7 +105,7 @@ impl CommonPoints {
         }
     }
 
-    /// When to look at the guest, if it makes no exit before; `due`: when its timer expires.
+    /// Time to look at the guest, if it makes no exit before; `due`: the expiry of its timer.
     #[must_use]
     pub fn look_at(&self, due: Option<Instant>, now: Instant) -> Option<Instant> {
         let stretch = self.stretch?;
@@ -126,7 +121,7 @@ impl CommonPoints {
         })
     }
 
-    /// What a kick leads to that has let nothing in: `waits`: something could enter there;
+    /// Consequence of a kick that has let nothing in: `waits`: something could enter there;
     /// `interruptible`: and the guest could be interrupted.
     pub fn judge(&mut self, waits: bool, interruptible: bool, now: Instant) -> Kicked {
         let rest = self.rest;

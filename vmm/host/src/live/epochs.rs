@@ -1,7 +1,6 @@
-//! When the epoch of a live machine is over whose backup does not run (docs/determinism.md,
-//! Checkpoint mode).
+//! Epochs of a live machine whose backup does not run (docs/determinism.md, Checkpoint mode).
 
-use lockstep_process::once_a_minute::INTERVAL;
+use lockstep_process::once_a_minute::Seldom;
 use std::time::{Duration, Instant};
 
 /// The clock of the epochs.
@@ -9,10 +8,9 @@ use std::time::{Duration, Instant};
 pub struct Epochs {
     /// None: the backup replays, and there are none.
     length: Option<Duration>,
-    /// When the one that runs is over.
+    /// End of the one that runs.
     ends: Option<Instant>,
-    /// When it was last said that common points take long.
-    told: Option<Instant>,
+    told: Seldom,
 }
 
 impl Epochs {
@@ -22,7 +20,7 @@ impl Epochs {
         Self {
             length,
             ends: None,
-            told: None,
+            told: Seldom::default(),
         }
     }
 
@@ -40,7 +38,7 @@ impl Epochs {
         }
     }
 
-    /// When the one that runs is over.
+    /// End of the one that runs.
     #[must_use]
     pub fn ends(&self) -> Option<Instant> {
         self.ends
@@ -48,11 +46,7 @@ impl Epochs {
 
     /// Says that a common point took longer than an epoch.
     fn warn(&mut self, length: Duration, took: Duration, now: Instant) {
-        let is_quiet = self
-            .told
-            .is_some_and(|told| now.saturating_duration_since(told) < INTERVAL);
-        if took > length && !is_quiet {
-            self.told = Some(now);
+        if took > length && self.told.may(now) {
             tracing::warn!(
                 epoch_ms = length.as_millis(),
                 took_ms = took.as_millis(),

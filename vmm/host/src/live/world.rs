@@ -42,7 +42,7 @@ impl Arrivals {
     }
 }
 
-/// Where events may enter a live machine.
+/// Places at which events may enter a live machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entering {
     /// At exits, and at exact instructions where there is a clock for them.
@@ -61,7 +61,7 @@ pub struct World {
     ordered: Ordered,
     interrupts_between_exits: bool,
     timer: Option<KickTimer>,
-    /// When the timer kicks, as far as is known.
+    /// Time at which the timer kicks, as far as is known.
     kicks_at: Option<Instant>,
     timer_deadline_ns: Option<u64>,
     taking: Taking,

@@ -18,7 +18,7 @@ use lockstep_kvm::{Kicker, KvmCpu};
 /// Exits, and instructions since the last one.
 pub type Position = (u64, u64);
 
-/// What a piece is to be compared at.
+/// Place at which a piece is compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ends {
     /// Position of its snapshot, where its state behind it is wanted.

@@ -99,7 +99,7 @@ impl Plan {
         self.qualification.strategy.clock
     }
 
-    /// Where events enter the machine.
+    /// Places at which events enter the machine.
     #[must_use]
     pub fn entering(&self) -> Entering {
         Entering {

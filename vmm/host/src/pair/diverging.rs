@@ -22,7 +22,8 @@ const FILE_PREFIX: &str = "divergence-";
 /// Reports kept of a machine: those of three sides that gave up, and one more. With
 /// [`REPORT_BYTES_MAX`] each they take 1 MiB.
 const REPORTS_MAX: usize = 16;
-/// Bytes of a report, beside the line that says whose it is. The entries before a divergence are in it, each of which may have 128 KiB.
+/// Bytes of a report, beside the line that says whose it is. The entries before a divergence are in
+/// it, each of which may have 128 KiB.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 /// Entries of the machine's folder that are looked at for reports that are to be removed.
 const FILES_MAX: usize = 10_000;

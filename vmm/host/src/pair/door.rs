@@ -31,7 +31,7 @@ pub struct CpuSide {
     pub arrivals: Arrivals,
     /// Orders.
     pub ordered: Ordered,
-    /// Where events enter it.
+    /// Places at which events enter it.
     pub entering: Entering,
     /// Bytes of its memory.
     pub memory_bytes: u64,

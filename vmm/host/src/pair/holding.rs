@@ -170,7 +170,7 @@ impl Holding {
         });
     }
 
-    /// What the store shows next. Cancel-safe.
+    /// Waits for what the store shows next. Cancel-safe.
     pub async fn notices(&mut self) -> Noticed {
         let Some(held) = &mut self.held else {
             return std::future::pending().await;

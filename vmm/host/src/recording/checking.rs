@@ -75,7 +75,7 @@ pub struct AllChecked {
     pub ended: Ended,
     /// Pieces that were replayed.
     pub pieces: usize,
-    /// How many at the same time.
+    /// Pieces at the same time.
     pub at_a_time: usize,
 }
 

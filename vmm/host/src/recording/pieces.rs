@@ -53,7 +53,7 @@ pub struct Recorded {
 /// A part of a recording.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Piece {
-    /// Where it begins; none for the beginning.
+    /// Its first snapshot; none for the beginning.
     pub snapshot: Option<Snapshot>,
     /// Place of the next snapshot; none for the end.
     pub until: Option<Place>,
@@ -68,7 +68,7 @@ impl Piece {
             .map_or(1, |snapshot| snapshot.header.place.entry)
     }
 
-    /// What it is compared at.
+    /// Place at which it is compared.
     #[must_use]
     pub fn ends(&self) -> Ends {
         let position = |place: Place| -> Position { (place.exits, place.instructions) };

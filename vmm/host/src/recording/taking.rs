@@ -195,7 +195,7 @@ impl Snapshots {
     }
 }
 
-/// What the writing thread has.
+/// State of the writing thread.
 struct Writing {
     transfer: Transfer,
     arriving: mpsc::Receiver<Vec<u8>>,

@@ -11,7 +11,7 @@ fn web() -> MachineName {
     "web".parse().unwrap()
 }
 
-/// What a holder does about a request.
+/// Answer of a holder to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Does {
     Nothing,

@@ -1,4 +1,4 @@
-//! What is asked through the door, and why it may not be served.
+//! Questions through the door, and reasons for which they are not served.
 
 use crate::machine::divergence::Divergence;
 use crate::machine::saved::SavedError;

@@ -46,7 +46,7 @@ pub struct Met {
     pub machine: Box<SavedMachine>,
 }
 
-/// What a machine that follows another one without running meets next.
+/// Next thing that a machine meets which follows another one without running.
 #[derive(Clone, Debug)]
 pub enum Followed {
     /// A common point.
@@ -109,7 +109,7 @@ pub trait Door {
         Ok(false)
     }
 
-    /// What comes next where the machine at `point` follows without running. Waits for it.
+    /// Gives what comes next where the machine at `point` follows without running. Waits for it.
     fn follow(&mut self, _point: ExecutionPoint) -> Result<Followed, DoorError> {
         Ok(Followed::Live)
     }

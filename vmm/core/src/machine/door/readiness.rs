@@ -1,4 +1,4 @@
-//! What a machine is ready to take.
+//! Readiness of a machine to take arrivals.
 
 use lockstep_logging_channel::{DeviceId, Event, EventKind};
 

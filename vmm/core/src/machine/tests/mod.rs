@@ -69,7 +69,7 @@ pub struct FakeDoor {
     pub due_at: Vec<Position>,
     /// A kick's place counts as an exit.
     pub counts_kicks: bool,
-    /// Whether each could take an interrupt, and had one.
+    /// For each, that it could take an interrupt, and that it had one.
     pub kicks: Vec<(bool, bool)>,
     pub parts: Vec<(Position, Vec<u64>)>,
     pub common: Vec<(Position, SavedMachine)>,

@@ -1,4 +1,4 @@
-//! What is compared with what: parts of digests, and answers with questions.
+//! Comparison of parts of digests, and of answers with questions.
 
 use crate::machine::cpu::saved::PROCESSOR_PART;
 use crate::machine::door::Question;

@@ -205,7 +205,7 @@ impl<E> Follower<E> {
         }));
     }
 
-    /// When it counts as silent.
+    /// Time from which it counts as silent.
     pub fn silent_at_ns(&self, config: &Config) -> u64 {
         self.heard_at_ns + config.primary_timeout_ns()
     }

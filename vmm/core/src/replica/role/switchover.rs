@@ -155,7 +155,7 @@ impl<E> HandedOver<E> {
         }
     }
 
-    /// When the backup counts as silent.
+    /// Time from which the backup counts as silent.
     pub fn finish<O>(&self, turn: &Turn<'_, E, O>) -> (bool, Option<u64>) {
         (false, Some(self.backup.silent_at_ns(&turn.core.config)))
     }

@@ -61,7 +61,7 @@ pub struct FakeOutside {
     pub arrivals: VecDeque<Option<EventKind>>,
     /// Arrivals may interrupt between exits.
     pub kicks: bool,
-    /// Whether each kick leads to a common point; at the end none does.
+    /// Answers to kicks, true for a common point; at the end there is none.
     pub common_points: VecDeque<bool>,
     /// An epoch runs; and its time is over.
     pub epoch: Rc<Cell<(bool, bool)>>,

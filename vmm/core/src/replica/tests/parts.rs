@@ -84,7 +84,7 @@ fn sample() -> (Vec<(Sequence, Part)>, CommonPoint) {
     made(&pages, 20)
 }
 
-/// What [`sample`] says.
+/// Content of [`sample`].
 fn sampled() -> Met {
     Met {
         pages: vec![page(1, 4), page(2, 3), page(7, 2), page(15, 5)],
