@@ -222,7 +222,10 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         }),
         Command::List(store) => in_runtime(machines::list(&store)),
         Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
-        Command::Switchover(arguments) => in_runtime(switchover::switchover(&arguments)),
+        Command::Switchover(arguments) => in_runtime(async {
+            let mut signals = Signals::listen();
+            switchover::switchover(&arguments, &mut signals).await
+        }),
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),

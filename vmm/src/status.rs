@@ -97,7 +97,7 @@ impl CommandError {
             Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
             Self::Run(error) => run_hint(error),
             Self::Switchover { .. } | Self::Unprotected { .. } => Some(
-                "`lockstep status NAME` shows who takes part; `lockstep replica` makes a side that can take over",
+                "`lockstep status` with this name and directory shows who takes part; `lockstep replica` makes a side that can take over",
             ),
             _ => None,
         }

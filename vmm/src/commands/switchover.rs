@@ -6,7 +6,9 @@ use crate::printing::print_text;
 use crate::status::{CommandError, Status};
 use lockstep_host::pair::identity::process;
 use lockstep_host::pair::{storage, terms};
+use lockstep_process::signals::Signals;
 use lockstep_shared_disk::{Claim, Line, MachineName, MachineStore, Store, Switchover};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -17,6 +19,9 @@ const LOOK_PAUSE: Duration = Duration::from_millis(100);
 /// Looks at a machine that is protected, until its holder names its backup: it asks the store for it
 /// about once a second.
 const NAMED_LOOKS_MAX: u32 = 4;
+
+/// Time for taking a request back when a signal has come: the process is ended a little later.
+const STOP_LIMIT: Duration = Duration::from_millis(500);
 
 /// Machine that is to be switched over, and the time that this may take.
 #[derive(Clone, Debug, clap::Args)]
@@ -50,11 +55,14 @@ struct Asking<'a> {
 /// # Errors
 /// [`CommandError::Setting`]: the store cannot be used, or does not know the machine.
 /// [`CommandError::Switchover`]: it is not made, or the machine is not protected after it.
-pub async fn switchover(arguments: &SwitchoverArguments) -> Result<Status, CommandError> {
+pub async fn switchover(
+    arguments: &SwitchoverArguments,
+    signals: &mut Signals,
+) -> Result<Status, CommandError> {
     let name = named(&arguments.name)?;
     let store = storage::at(&arguments.store.shared_directory);
     let limit = Duration::from_secs(arguments.timeout);
-    let found = switched_over(&*store, &name, limit, arguments.no_wait).await?;
+    let found = switched_over(&*store, &name, limit, arguments.no_wait, signals.received()).await?;
     let text = if arguments.store.json {
         format!("{}\n", found.to_json())
     } else {
@@ -68,9 +76,13 @@ async fn switched_over(
     name: &MachineName,
     limit: Duration,
     no_wait: bool,
+    stopped: impl Future<Output = ()>,
 ) -> Result<Found, CommandError> {
-    let deadline = Instant::now() + limit;
-    let found = look(store, name).await?;
+    let mut stopped = pin!(stopped);
+    let found = tokio::select! {
+        found = look(store, name) => found?,
+        () = &mut stopped => return Err(not(name, "a signal has stopped this, and nobody was asked")),
+    };
     let Some(holder) = found.claim.clone().filter(|_| found.protected()) else {
         let why = found.why_not().unwrap_or_default();
         return Err(not(name, why));
@@ -83,17 +95,23 @@ async fn switched_over(
         machine,
         name,
         holder,
-        deadline,
+        deadline: Instant::now() + limit,
         limit,
     };
     asking.ask().await?;
-    let claim = asking.taken_over().await?;
+    let claim = tokio::select! {
+        claim = asking.taken_over() => claim?,
+        () = &mut stopped => return Err(asking.stopped().await),
+    };
     tracing::info!(
         "{name}: {} holds it, in generation {}",
         claim.party,
         claim.generation
     );
-    asking.settled(&claim, no_wait).await
+    tokio::select! {
+        found = asking.settled(&claim, no_wait) => found,
+        () = &mut stopped => Err(asking.unprotected(&claim, "a signal has ended the wait for that")),
+    }
 }
 
 fn not(name: &MachineName, why: impl Into<String>) -> CommandError {
@@ -185,19 +203,28 @@ impl Asking<'_> {
         Ok(claim)
     }
 
-    /// Takes the request back.
+    /// Takes the request back, and says where it could not. A holder that has found it may still
+    /// carry it out, and forgets it otherwise.
+    async fn take_back(&self, limit: Duration) -> &'static str {
+        let removed = self.machine.remove_switchover(self.holder.generation);
+        match tokio::time::timeout(limit, removed).await {
+            Ok(Ok(())) => "",
+            _ => ", and the request could not be taken back",
+        }
+    }
+
+    /// A signal has come.
+    async fn stopped(&self) -> CommandError {
+        let left = self.take_back(STOP_LIMIT).await;
+        self.not(format!("a signal has stopped this{left}"))
+    }
+
+    /// The time is over.
     async fn give_up(&self) -> CommandError {
         let Claim {
             generation, party, ..
         } = &self.holder;
-        let removed = self.machine.remove_switchover(*generation);
-        // A holder that has found it may still carry it out, and forgets it otherwise.
-        let removed = tokio::time::timeout(STORE_LIMIT, removed).await;
-        let left = if matches!(removed, Ok(Ok(()))) {
-            ""
-        } else {
-            ", and the request could not be taken back"
-        };
+        let left = self.take_back(STORE_LIMIT).await;
         let is = if process::is_dead(party) {
             "is dead"
         } else {

@@ -89,9 +89,18 @@ impl Holder {
     }
 
     async fn asked(&self, no_wait: bool) -> Result<Found, CommandError> {
+        self.asked_until(no_wait, std::future::pending()).await
+    }
+
+    /// The same, until a signal comes.
+    async fn asked_until(
+        &self,
+        no_wait: bool,
+        stopped: impl Future<Output = ()>,
+    ) -> Result<Found, CommandError> {
         let name = web();
         tokio::select! {
-            outcome = switched_over(&self.store, &name, LIMIT, no_wait) => outcome,
+            outcome = switched_over(&self.store, &name, LIMIT, no_wait, stopped) => outcome,
             () = self.run() => unreachable!("a holder never ends"),
         }
     }
@@ -156,6 +165,48 @@ async fn a_request_that_is_given_up_is_taken_back() {
     let holder = Holder::new(Does::Nothing).await;
     assert!(holder.asked(false).await.is_err());
     assert_eq!(holder.machine.switchover(HELD).await.unwrap(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_signal_takes_the_request_back() {
+    let holder = Holder::new(Does::Nothing).await;
+    let asked_for = async {
+        while holder.machine.switchover(HELD).await.unwrap().is_none() {
+            sleep(LOOK_PAUSE).await;
+        }
+    };
+    let why = holder
+        .asked_until(false, asked_for)
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert_eq!(why, "web is not switched over: a signal has stopped this");
+    assert_eq!(holder.machine.switchover(HELD).await.unwrap(), None);
+
+    let why = holder
+        .asked_until(false, async {})
+        .await
+        .err()
+        .unwrap()
+        .to_string();
+    assert!(why.ends_with("and nobody was asked"), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_begins_with_the_request() {
+    let mut holder = Holder::new(Does::Claimed(2, 9)).await;
+    holder.again = false;
+    let begun = Instant::now();
+    let name = web();
+    let second = Duration::from_secs(1);
+    let outcome = tokio::select! {
+        outcome = switched_over(&holder.store, &name, second, false, std::future::pending()) => outcome,
+        () = holder.run() => unreachable!("a holder never ends"),
+    };
+    let why = outcome.err().unwrap().to_string();
+    assert!(why.starts_with("web was switched over"), "{why}");
+    assert!(begun.elapsed() > second, "it was looked at first");
 }
 
 #[tokio::test(start_paused = true)]
