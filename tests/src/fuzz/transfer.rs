@@ -7,13 +7,12 @@
 //! number and compression, 4 a section of this kind and these bytes with a fitting digest.
 
 use super::input::Input;
-use lockstep_core::machine::cpu::SavedCpu;
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::format::LogPosition;
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
-use lockstep_core::machine::saved::{SavedMachine, SavedPolicy, SavedPosition};
+use lockstep_core::machine::saved::{SavedMachine, SavedPosition};
 use lockstep_core::replica::transfer::{Capture, Receiver, Round, Sender, Taken};
 use lockstep_logging_channel::Digest;
 use vm_memory::{Bytes, GuestAddress};
@@ -135,22 +134,13 @@ pub(super) fn machine() -> SavedMachine {
         memory_bytes: MEMORY_BYTES_MIN,
         position: SavedPosition {
             exits: EXITS,
-            instructions: 0,
-            halted: false,
-            between: false,
-            digest_due: false,
-            expired: 0,
+            ..SavedPosition::default()
         },
-        policy: SavedPolicy {
-            digest_interval_exits: 0,
-            window_exits: false,
-        },
-        cpu: SavedCpu::default(),
         devices: Devices::new(&board)
             .expect("devices")
             .saved()
             .expect("devices have a saved form"),
-        sites: Vec::new(),
+        ..SavedMachine::default()
     }
 }
 

@@ -12,7 +12,7 @@ use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Readi
 use lockstep_core::machine::gathering::{Gathering, Shares};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
-use lockstep_core::machine::saved::{Page, SavedMachine, SavedPolicy, SavedPosition};
+use lockstep_core::machine::saved::{Page, SavedMachine, SavedPosition};
 use lockstep_logging_channel::ExecutionPoint;
 
 use super::guest::{Guest, PAGE_ENTRIES, Phase, Progress};
@@ -220,15 +220,7 @@ impl Still for Guest {
             memory_bytes: MEMORY_BYTES,
             position: SavedPosition {
                 exits: self.exits,
-                instructions: 0,
-                halted: false,
-                between: false,
-                digest_due: false,
-                expired: 0,
-            },
-            policy: SavedPolicy {
-                digest_interval_exits: 0,
-                window_exits: false,
+                ..SavedPosition::default()
             },
             cpu: SavedCpu {
                 registers: Registers {
@@ -239,7 +231,7 @@ impl Still for Guest {
                 ..SavedCpu::default()
             },
             devices: self.devices()?,
-            sites: Vec::new(),
+            ..SavedMachine::default()
         })
     }
 

@@ -34,7 +34,7 @@ pub const SITES_MAX: usize = 1 << 16;
 const REGISTER_MAX: u8 = 15;
 
 /// Position of the machine in its execution.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPosition {
     /// Exits so far.
     pub exits: u64,
@@ -52,7 +52,7 @@ pub struct SavedPosition {
 }
 
 /// Settings of the machine's behaviour.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedPolicy {
     /// Exits between two digests; 0 for never.
     pub digest_interval_exits: u64,
@@ -76,7 +76,7 @@ enum SavedTrapped {
 }
 
 /// A machine without its memory.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedMachine {
     /// Bytes of its memory.
     pub memory_bytes: u64,

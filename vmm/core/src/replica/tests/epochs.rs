@@ -9,7 +9,7 @@ use super::*;
 use crate::machine::door::{Door, Followed};
 use crate::machine::memory::MEMORY_BYTES_MIN;
 use crate::machine::saved::pages::PAGE_BYTES;
-use crate::machine::saved::{Page, SavedMachine, SavedPolicy, SavedPosition};
+use crate::machine::saved::{Page, SavedMachine, SavedPosition};
 use lockstep_logging_channel::{HeldOutput, Kind};
 
 fn machine(exits: u64) -> SavedMachine {
@@ -17,19 +17,9 @@ fn machine(exits: u64) -> SavedMachine {
         memory_bytes: MEMORY_BYTES_MIN,
         position: SavedPosition {
             exits,
-            instructions: 0,
-            halted: false,
-            between: false,
-            digest_due: false,
-            expired: 0,
+            ..SavedPosition::default()
         },
-        policy: SavedPolicy {
-            digest_interval_exits: 0,
-            window_exits: false,
-        },
-        cpu: crate::machine::cpu::SavedCpu::default(),
-        devices: Vec::new(),
-        sites: Vec::new(),
+        ..SavedMachine::default()
     }
 }
 

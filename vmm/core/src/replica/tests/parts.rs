@@ -5,7 +5,7 @@ use crate::machine::cpu::SavedCpu;
 use crate::machine::cpu::saved::SavedComponent;
 use crate::machine::door::Met;
 use crate::machine::saved::pages::PAGE_BYTES;
-use crate::machine::saved::{Page, SavedError, SavedMachine, SavedPolicy, SavedPosition};
+use crate::machine::saved::{Page, SavedError, SavedMachine, SavedPosition};
 use crate::replica::common::{Parts, Staged};
 use crate::replica::transfer::RAW_BYTES_MAX;
 use lockstep_logging_channel::{CommonPoint, Part};
@@ -26,22 +26,13 @@ pub fn machine(exits: u64, components: u8) -> SavedMachine {
         memory_bytes: MEMORY_BYTES,
         position: SavedPosition {
             exits,
-            instructions: 0,
-            halted: false,
-            between: false,
-            digest_due: false,
-            expired: 0,
-        },
-        policy: SavedPolicy {
-            digest_interval_exits: 0,
-            window_exits: false,
+            ..SavedPosition::default()
         },
         cpu: SavedCpu {
             components: (2..2 + components).map(component).collect(),
             ..SavedCpu::default()
         },
-        devices: Vec::new(),
-        sites: Vec::new(),
+        ..SavedMachine::default()
     }
 }
 
