@@ -1,6 +1,6 @@
 //! Opens files whose paths come from outside, without waiting for what is not a file.
 
-use std::fs::{self, File, FileType, Metadata, OpenOptions};
+use std::fs::{self, File, FileType, Metadata, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -22,10 +22,11 @@ pub fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Opens the regular file `path` for writing, empty, and creates it where it does not exist.
+/// Opens the regular file `path` for writing, empty, and creates it where it does not exist. What
+/// another process writes by this or [`lock`] stays as it is.
 ///
 /// # Errors
-/// Those of [`open`].
+/// Those of [`open`] and [`lock`].
 pub fn create_or_empty(path: &Path) -> io::Result<File> {
     match fs::metadata(path) {
         Ok(found) => refuse_others(&found)?,
@@ -33,7 +34,7 @@ pub fn create_or_empty(path: &Path) -> io::Result<File> {
         Err(error) => return Err(error),
     }
     let mut options = OpenOptions::new();
-    options.write(true).create(true).truncate(true);
+    options.write(true).create(true);
     let nonblocking = options
         .clone()
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
@@ -44,7 +45,24 @@ pub fn create_or_empty(path: &Path) -> io::Result<File> {
         _ => Err(error),
     })?;
     refuse_others(&file.metadata()?)?;
+    lock(&file)?;
+    file.set_len(0)?;
     Ok(file)
+}
+
+/// Takes a file that is open for writing for its own until it is closed. A file system without locks
+/// has none.
+///
+/// # Errors
+/// [`ErrorKind::ResourceBusy`]: another process has it.
+pub fn lock(file: &File) -> io::Result<()> {
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(
+            ErrorKind::ResourceBusy,
+            "another process writes it",
+        )),
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
 }
 
 /// Reads the regular file `path`, which may have `bytes_max` bytes.
@@ -166,5 +184,19 @@ mod tests {
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         let opened = open_nonblocking(&fifo).unwrap();
         assert!(refuse_others(&opened.metadata().unwrap()).is_err());
+    }
+
+    #[test]
+    fn a_file_that_somebody_writes_is_not_emptied() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut first = create_or_empty(&path).unwrap();
+        std::io::Write::write_all(&mut first, b"text").unwrap();
+        let refused = create_or_empty(&path).unwrap_err();
+        assert_eq!(refused.to_string(), "another process writes it");
+        assert_eq!(fs::read(&path).unwrap(), b"text");
+        drop(first);
+        assert!(create_or_empty(&path).is_ok());
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 }

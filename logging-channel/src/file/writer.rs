@@ -44,7 +44,10 @@ impl LogWriter {
     /// [`LogError::Exists`], [`LogError::File`].
     pub fn create(path: &Path, existing: Existing) -> Result<Self, LogError> {
         let opened = match existing {
-            Existing::Refuse => OpenOptions::new().write(true).create_new(true).open(path),
+            Existing::Refuse => {
+                let created = OpenOptions::new().write(true).create_new(true).open(path);
+                created.and_then(|file| lockstep_regular_file::lock(&file).map(|()| file))
+            }
             // A FIFO would wait for its reader, and neither it nor a device can be synced.
             Existing::Overwrite => lockstep_regular_file::create_or_empty(path),
         };
