@@ -8,6 +8,7 @@ pub mod error;
 pub mod load;
 pub mod rewrite;
 pub mod sites;
+pub mod trap_ports;
 
 pub use error::{IMAGE_ADDRESS_MIN, ImageError};
 pub use load::{LoadedImage, load};
