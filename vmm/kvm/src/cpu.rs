@@ -6,17 +6,19 @@ use super::host::HostError;
 use super::vcpu::clock::{ClockKind, InstructionClock};
 use super::vcpu::{Core, convert, convert_back};
 use super::vm::Vm;
+use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::cpuid::Leaf;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::page_set::PageSet;
 
 impl Vm {
-    /// Its vCPU, about to execute at `entry` (docs/guest-interface.md). Must be called on the
-    /// thread that will run it.
+    /// Its vCPU with this CPUID table, in the state `entry`. Must be called on the thread that will
+    /// run it.
     ///
     /// # Errors
     /// [`HostError`].
-    pub fn cpu(self, entry: u64, clock: ClockKind) -> Result<KvmCpu, HostError> {
-        let mut core = self.core_in_ring_0(entry)?;
+    pub fn cpu(self, entry: &EntryState, cpuid: &[Leaf], clock: ClockKind) -> Result<KvmCpu, HostError> {
+        let mut core = self.core(entry, cpuid, 0)?;
         let clock = clock::open(clock, core.vcpu())?;
         Ok(KvmCpu::new(core, clock))
     }

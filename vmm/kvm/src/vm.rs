@@ -5,14 +5,14 @@
 use super::hidden;
 use super::host::{Host, HostError};
 use super::msr;
-use super::vcpu::Core;
+use super::vcpu::{Core, convert_back};
 use kvm_bindings::{
-    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_regs, kvm_segment, kvm_sregs,
+    CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, kvm_cpuid_entry2, kvm_segment, kvm_sregs,
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
-use lockstep_core::machine::boot;
-use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::boot::{Descriptors, EntryState};
+use lockstep_core::machine::cpu::cpuid::Leaf;
 use lockstep_core::machine::memory::Memory;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 
@@ -51,30 +51,17 @@ impl Vm {
         Ok(Self { vm, memory })
     }
 
-    /// Its vCPU without a clock, about to execute at `entry` in ring 0. Must be called on the
-    /// thread that will run it.
+    /// Its vCPU without a clock, with this CPUID table, in the state `entry` but for its ring. Must
+    /// be called on the thread that will run it.
     ///
     /// # Errors
     /// [`HostError`].
-    pub(super) fn core_in_ring_0(self, entry: u64) -> Result<Core, HostError> {
-        self.core(entry, 0)
-    }
-
-    /// A vCPU without a clock, about to execute at `entry` in ring 3: for asking what this host's
-    /// KVM does there.
-    ///
-    /// # Errors
-    /// [`HostError`].
-    pub(super) fn core_in_ring_3(self, entry: u64) -> Result<Core, HostError> {
-        self.core(entry, 3)
-    }
-
-    fn core(self, entry: u64, ring: u8) -> Result<Core, HostError> {
+    pub(super) fn core(self, entry: &EntryState, cpuid: &[Leaf], ring: u8) -> Result<Core, HostError> {
         let vcpu = self
             .vm
             .create_vcpu(0)
             .map_err(HostError::failed("create a virtual CPU"))?;
-        set_cpuid(&vcpu)?;
+        set_cpuid(&vcpu, cpuid)?;
         hidden::hypercalls(&vcpu, &self.vm)?;
         set_entry_state(&vcpu, entry, ring)?;
         Core::new(vcpu, self.vm, self.memory)
@@ -100,8 +87,8 @@ pub(super) fn slot(
     })
 }
 
-fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {
-    let entries: Vec<kvm_cpuid_entry2> = cpuid::TABLE
+fn set_cpuid(vcpu: &VcpuFd, table: &[Leaf]) -> Result<(), HostError> {
+    let entries: Vec<kvm_cpuid_entry2> = table
         .iter()
         .map(|leaf| {
             let [eax, ebx, ecx, edx] = leaf.registers;
@@ -131,28 +118,32 @@ fn set_cpuid(vcpu: &VcpuFd) -> Result<(), HostError> {
         .map_err(HostError::failed("set the CPUID table"))
 }
 
-fn set_entry_state(vcpu: &VcpuFd, entry: u64, ring: u8) -> Result<(), HostError> {
+fn set_entry_state(vcpu: &VcpuFd, entry: &EntryState, ring: u8) -> Result<(), HostError> {
     let mut sregs = vcpu
         .get_sregs()
         .map_err(HostError::failed("read system registers"))?;
-    set_long_mode(&mut sregs, ring);
+    set_long_mode(&mut sregs, entry, ring);
     vcpu.set_sregs(&sregs)
         .map_err(HostError::failed("set system registers"))?;
-    let registers = kvm_regs {
-        rip: entry,
-        rsp: boot::STACK_TOP,
-        rdi: boot::INFORMATION_ADDRESS,
-        rflags: 1 << 1,
-        ..Default::default()
-    };
-    vcpu.set_regs(&registers)
+    vcpu.set_regs(&convert_back(&entry.registers))
         .map_err(HostError::failed("set registers"))
 }
 
 /// APIC base register: the APIC is enabled.
 const APIC_ENABLED: u64 = 1 << 11;
 
-fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
+fn set_long_mode(sregs: &mut kvm_sregs, entry: &EntryState, ring: u8) {
+    let EntryState {
+        registers: _,
+        descriptors:
+            Descriptors {
+                address,
+                limit,
+                code,
+                data,
+            },
+        control: [cr0, cr2, cr3, cr4, efer],
+    } = *entry;
     let flat = kvm_segment {
         base: 0,
         limit: 0xffff_ffff,
@@ -163,26 +154,29 @@ fn set_long_mode(sregs: &mut kvm_sregs, ring: u8) {
         ..Default::default()
     };
     let requested = u16::from(ring);
-    let code = kvm_segment {
-        selector: 0x08 | requested,
+    let code_segment = kvm_segment {
+        selector: code | requested,
         type_: 0b1011,
         l: 1,
         ..flat
     };
-    let data = kvm_segment {
-        selector: 0x10 | requested,
+    let data_segment = kvm_segment {
+        selector: data | requested,
         type_: 0b0011,
         db: 1,
         ..flat
     };
-    (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (code, data, data, data, data, data);
-    sregs.gdt.base = boot::GDT_ADDRESS;
-    sregs.gdt.limit = (size_of_val(&boot::GDT) - 1) as u16;
+    (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (
+        code_segment,
+        data_segment,
+        data_segment,
+        data_segment,
+        data_segment,
+        data_segment,
+    );
+    (sregs.gdt.base, sregs.gdt.limit) = (address, limit);
     sregs.idt.limit = 0;
-    sregs.cr0 = boot::CR0;
-    sregs.cr3 = boot::PAGE_TABLE_ADDRESS;
-    sregs.cr4 = boot::CR4;
-    sregs.efer = boot::EFER;
+    (sregs.cr0, sregs.cr2, sregs.cr3, sregs.cr4, sregs.efer) = (cr0, cr2, cr3, cr4, efer);
     // There is none; while it counts as enabled, upstream KVM adds its bit to the CPUID table it
     // was given.
     sregs.apic_base &= !APIC_ENABLED;

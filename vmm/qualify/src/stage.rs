@@ -96,7 +96,7 @@ pub enum StageError {
 /// [`StageError`].
 pub fn set(program: &[u8]) -> Result<Memory, StageError> {
     let memory = memory::allocate(MEMORY_BYTES_MIN)?;
-    boot::write(&memory, "", 0)?;
+    boot::small::write(&memory, "", 0)?;
     write_words(&memory, GDT, &GDT_WORDS)?;
     write_words(&memory, TSS + 4, &[INTERRUPT_STACK])?;
     memory.write_slice(&(TSS_BYTES as u16).to_le_bytes(), GuestAddress(TSS + 0x66))?;

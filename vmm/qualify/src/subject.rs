@@ -7,6 +7,7 @@ use kvm_bindings::{
     kvm_sregs,
 };
 use lockstep_core::machine::boot;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
 use lockstep_core::machine::page_set::PageSet;
@@ -99,7 +100,11 @@ struct KvmSubject {
 
 impl KvmSubject {
     fn new(host: Rc<Host>, memory: Memory, setup: Setup, task_type: u8) -> Result<Self, ProbeError> {
-        let cpu = Vm::new(&host, memory.clone())?.cpu(stage::PROGRAM, setup.clock)?;
+        let cpu = Vm::new(&host, memory.clone())?.cpu(
+            &boot::small::entry_state(stage::PROGRAM),
+            &cpuid::TABLE,
+            setup.clock,
+        )?;
         let timer = KickTimer::for_this_thread().map_err(|why| HostError::Failed {
             action: "make a timer",
             why: why.to_string(),
@@ -302,9 +307,9 @@ fn set_system_registers(sregs: &mut kvm_sregs, ring: Ring, tsc_forbidden: bool, 
     (sregs.gdt.base, sregs.gdt.limit) = (stage::GDT, size_of_val(&stage::GDT_WORDS) as u16 - 1);
     (sregs.idt.base, sregs.idt.limit) = (stage::IDT, stage::IDT_BYTES as u16 - 1);
     sregs.cr4 = if tsc_forbidden {
-        boot::CR4 | TIME_STAMP_DISABLE
+        boot::small::CR4 | TIME_STAMP_DISABLE
     } else {
-        boot::CR4
+        boot::small::CR4
     };
 }
 

@@ -176,7 +176,7 @@ fn prelude() -> Vec<u8> {
 fn write_tables(put: &dyn Fn(u64, &[u8])) {
     let task_low = TASK_SEGMENT_LIMIT & 0xffff | (TASK_STATE & 0xff_ffff) << 16 | 0x89 << 40;
     let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-    let gdt = [boot::GDT.as_slice(), &user, &[task_low, TASK_STATE >> 32]].concat();
+    let gdt = [boot::small::GDT.as_slice(), &user, &[task_low, TASK_STATE >> 32]].concat();
     let bytes: Vec<u8> = gdt.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
     put(GDT, &bytes);
     put(GDT_POINTER.into(), &pointer(bytes.len(), GDT));

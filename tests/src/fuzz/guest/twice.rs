@@ -3,6 +3,7 @@
 use super::layout::{self, CODE, ENTRY, MEMORY_BYTES, SLOT_BYTES};
 use super::outside::RandomOutside;
 use super::pieces::Chooser;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::image::{Sites, rewrite};
@@ -75,7 +76,7 @@ impl Case {
 
     /// The machine, ready to run.
     fn machine(&self, host: &Host, memory: Memory) -> Machine<lockstep_kvm::KvmCpu> {
-        boot::write(&memory, "", 1_000_000).expect("boot structures");
+        boot::small::write(&memory, "", 1_000_000).expect("boot structures");
         layout::write(&memory, self.slots.len());
         let mut sites = Sites::default();
         for (slot, address) in self.slots.iter().zip((CODE..).step_by(SLOT_BYTES)) {
@@ -90,7 +91,7 @@ impl Case {
             }
         }
         let cpu = Vm::new(host, memory.clone())
-            .and_then(|vm| vm.cpu(ENTRY, self.clock))
+            .and_then(|vm| vm.cpu(&boot::small::entry_state(ENTRY), &cpuid::TABLE, self.clock))
             .expect("a vCPU");
         let policy = Policy {
             digest_interval_exits: self.digest_interval_exits,

@@ -140,7 +140,7 @@ impl Plan {
     /// [`RunError`] naming what cannot be built.
     pub fn build(&self) -> Result<Machine<KvmCpu>, RunError> {
         let memory = memory::allocate(self.memory_bytes)?;
-        boot::write(&memory, &self.command_line, TSC_KHZ)?;
+        boot::small::write(&memory, &self.command_line, TSC_KHZ)?;
         let loaded = image::load(&self.image, &memory).map_err(|source| RunError::Image {
             path: self.image_path.clone(),
             source,
@@ -154,7 +154,11 @@ impl Plan {
             "rewritten outside every function with a size: data, if it is data, is changed (docs/guest-interface.md, Code and data)",
         );
         tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
-        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(loaded.entry, self.clock())?;
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(
+            &boot::small::entry_state(loaded.entry),
+            &cpuid::TABLE,
+            self.clock(),
+        )?;
         let devices = Devices::new(&self.board).map_err(|why| RunError::Other {
             what: "the devices cannot be made".to_owned(),
             source: Box::new(why),
@@ -169,7 +173,11 @@ impl Plan {
     pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, RunError> {
         let Received { machine, memory, .. } = received;
         // The vCPU gets its whole state from the capture, the entry point included.
-        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(0, self.clock())?;
+        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(
+            &boot::small::entry_state(0),
+            &cpuid::TABLE,
+            self.clock(),
+        )?;
         Machine::restore(cpu, memory, &self.board, &machine).map_err(|why| RunError::Other {
             what: "the machine that was received cannot be built".to_owned(),
             source: Box::new(why),
@@ -236,7 +244,7 @@ fn board(mac: [u8; 6]) -> Result<Board, RunError> {
 
 fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), RunError> {
     let memory = memory::allocate(configuration.memory_bytes)?;
-    boot::write(&memory, &configuration.command_line, TSC_KHZ)?;
+    boot::small::write(&memory, &configuration.command_line, TSC_KHZ)?;
     image::load(image, &memory).map_err(|source| RunError::Image {
         path: image_path.to_owned(),
         source,

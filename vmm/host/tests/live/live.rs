@@ -3,6 +3,7 @@
 
 use crate::guest::write_tables;
 use crate::moving::board;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Policy;
@@ -130,14 +131,14 @@ pub struct Guest {
 impl Guest {
     fn build(&self, host: &Host) -> Machine<KvmCpu> {
         let memory = memory::allocate(self.memory_bytes).unwrap();
-        boot::write(&memory, &self.command_line, TSC_KHZ).unwrap();
+        boot::small::write(&memory, &self.command_line, TSC_KHZ).unwrap();
         if self.tables {
             write_tables(&memory);
         }
         let loaded = image::load(&self.image, &memory).unwrap();
         let cpu = Vm::new(host, memory.clone())
             .unwrap()
-            .cpu(loaded.entry, self.clock)
+            .cpu(&boot::small::entry_state(loaded.entry), &cpuid::TABLE, self.clock)
             .unwrap();
         let policy = Policy {
             digest_interval_exits: DIGEST_INTERVAL_EXITS,
@@ -287,7 +288,10 @@ pub fn replay(clock: ClockKind, received: Received, items: &[Item]) -> (Ended, D
         position.into(),
     );
     let mut door: Standby<Rest, World, Log> = Standby::new(replayer, None);
-    let cpu = Vm::new(&host, memory.clone()).unwrap().cpu(0, clock).unwrap();
+    let cpu = Vm::new(&host, memory.clone())
+        .unwrap()
+        .cpu(&boot::small::entry_state(0), &cpuid::TABLE, clock)
+        .unwrap();
     let mut machine = Machine::restore(cpu, memory, &board(), &machine).unwrap();
     let ended = machine.run(&mut door).unwrap();
     let digest = memory::digest(machine.memory()).unwrap();

@@ -8,6 +8,7 @@ use crate::host::{Host, HostError};
 use crate::vcpu::Ran;
 use crate::vm::Vm;
 use lockstep_core::machine::boot;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -27,11 +28,12 @@ pub fn steps_ring_3() -> Result<bool, HostError> {
         why,
     };
     let memory = memory::allocate(MEMORY_BYTES_MIN).map_err(|why| failed(why.to_string()))?;
-    boot::write(&memory, "", 0).map_err(|why| failed(why.to_string()))?;
+    boot::small::write(&memory, "", 0).map_err(|why| failed(why.to_string()))?;
     memory
         .write_slice(&CODE, GuestAddress(CODE_ADDRESS))
         .map_err(|why| failed(why.to_string()))?;
-    let mut core = Vm::new(&Host::open()?, memory)?.core_in_ring_3(CODE_ADDRESS)?;
+    let mut core =
+        Vm::new(&Host::open()?, memory)?.core(&boot::small::entry_state(CODE_ADDRESS), &cpuid::TABLE, 3)?;
     for step in 1..=STEPS {
         core.set_stepping(true).map_err(|why| failed(why.to_string()))?;
         let ran = core.run_once().map_err(|why| failed(why.to_string()))?;

@@ -9,6 +9,7 @@
 
 use crate::code::{Code, Register};
 use crate::moving::{Mover, board, run_to_end};
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
 use lockstep_core::machine::memory::Memory;
@@ -272,13 +273,13 @@ fn run_moving_digested(
         FLAGS_INTERRUPTIBLE
     };
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
-    boot::write(&memory, "", 1_000_000).unwrap();
+    boot::small::write(&memory, "", 1_000_000).unwrap();
     write_tables(&memory);
     let program = elf(&prelude(ring, flags).raw(&code.0).0);
     let loaded = image::load(&program, &memory).unwrap();
     let cpu = Vm::new(host, memory.clone())
         .unwrap()
-        .cpu(loaded.entry, clock)
+        .cpu(&boot::small::entry_state(loaded.entry), &cpuid::TABLE, clock)
         .unwrap();
     let policy = Policy {
         digest_interval_exits,
@@ -354,7 +355,7 @@ pub fn write_tables(memory: &Memory) {
     let put = |address: u64, bytes: &[u8]| memory.write_slice(bytes, GuestAddress(address)).unwrap();
     let task_low = TASK_SEGMENT_LIMIT & 0xffff | (TASK_STATE & 0xff_ffff) << 16 | 0x89 << 40;
     let user = [0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff];
-    let gdt = [boot::GDT.as_slice(), &user, &[task_low, TASK_STATE >> 32]].concat();
+    let gdt = [boot::small::GDT.as_slice(), &user, &[task_low, TASK_STATE >> 32]].concat();
     put(
         GDT,
         &gdt.iter()

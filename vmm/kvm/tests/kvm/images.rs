@@ -2,6 +2,7 @@
 
 use crate::guest::{asks_for_address, host, skip, stop_if, watched};
 use crate::moving::{Kicks, Mover, board, run_to_end};
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::devices::board::small;
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
@@ -123,11 +124,15 @@ fn run(host: &Host, name: &str, command_line: &str, mover: &mut dyn Mover) -> Op
         return None;
     };
     let memory = memory::allocate(MEMORY_BYTES).unwrap();
-    boot::write(&memory, command_line, TSC_KHZ).unwrap();
+    boot::small::write(&memory, command_line, TSC_KHZ).unwrap();
     let loaded = image::load(&bytes, &memory).unwrap();
     let cpu = Vm::new(host, memory.clone())
         .unwrap()
-        .cpu(loaded.entry, ClockKind::None)
+        .cpu(
+            &boot::small::entry_state(loaded.entry),
+            &cpuid::TABLE,
+            ClockKind::None,
+        )
         .unwrap();
     let policy = Policy {
         digest_interval_exits: DIGEST_INTERVAL_EXITS,

@@ -1,6 +1,8 @@
 //! Kicks at every time of a vCPU's life.
 
 use crate::guest::host;
+use lockstep_core::machine::boot;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::memory;
 use lockstep_kvm::{ClockKind, Kicker, Vm};
 use std::sync::{Arc, Mutex};
@@ -25,7 +27,11 @@ fn those_that_come_while_it_goes_away_are_harmless() {
         let memory = memory::allocate(MEMORY_BYTES).unwrap();
         Vm::new(&host, memory)
             .unwrap()
-            .cpu(0x10_0000, ClockKind::None)
+            .cpu(
+                &boot::small::entry_state(0x10_0000),
+                &cpuid::TABLE,
+                ClockKind::None,
+            )
             .unwrap()
     };
     // The first one installs the handler.

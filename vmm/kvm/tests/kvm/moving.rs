@@ -1,5 +1,7 @@
 //! Moving a machine: saved, written, read, and built again over a virtual machine of its own.
 
+use lockstep_core::machine::boot;
+use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::door::Door;
 use lockstep_core::machine::run::Pause;
@@ -46,7 +48,10 @@ fn moved(host: &Host, clock: ClockKind, mut machine: Machine<KvmCpu>) -> Machine
     // A thread's kicks reach one vCPU only: the old one has to go first.
     drop(machine);
     let (read, memory) = stream::read(&mut bytes.as_slice(), memory_bytes).unwrap();
-    let cpu = Vm::new(host, memory.clone()).unwrap().cpu(0, clock).unwrap();
+    let cpu = Vm::new(host, memory.clone())
+        .unwrap()
+        .cpu(&boot::small::entry_state(0), &cpuid::TABLE, clock)
+        .unwrap();
     let mut machine = Machine::restore(cpu, memory, &board(), &read).unwrap();
     assert_eq!(
         machine.save().unwrap(),
