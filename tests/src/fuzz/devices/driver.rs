@@ -10,7 +10,8 @@
 //! ```
 
 use lockstep_core::machine::devices::board::small::NETWORK_ADDRESS;
-use lockstep_core::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use lockstep_core::machine::devices::virtio::net::FRAME_BYTES_MAX;
+use lockstep_core::machine::devices::virtio::queue::QUEUE_SIZE;
 use lockstep_core::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
 

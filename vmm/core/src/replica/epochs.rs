@@ -2,7 +2,8 @@
 //! guest says waits for the one that ends its epoch (docs/determinism.md, Checkpoint mode).
 
 use super::batcher::{BATCH_OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN};
-use crate::machine::devices::virtio::net::{FRAME_BYTES_MAX, QUEUE_SIZE};
+use crate::machine::devices::virtio::net::FRAME_BYTES_MAX;
+use crate::machine::devices::virtio::queue::QUEUE_SIZE;
 use lockstep_logging_channel::OutputTarget;
 
 /// Bytes of output, each with [`OUTPUT_BYTES_MIN`] of its own, at which an epoch ends early: what a

@@ -8,7 +8,7 @@ use super::pit::{NeedsTime, Pit};
 use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use super::serial::Serial;
 use super::set::DeviceSet;
-use super::virtio::{Mmio, Net};
+use super::virtio::{Mmio, Net, Virtio};
 use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget, PartDigest};
@@ -38,7 +38,7 @@ enum Device {
     IntervalTimer(Pit),
     Clock(Clock),
     SerialConsole(Serial),
-    Network(Mmio),
+    Network(Mmio<Net>),
     PowerOff,
 }
 
@@ -212,7 +212,9 @@ impl Devices {
             Device::Network(net) => {
                 let target = OutputTarget::network(device);
                 let mut send = |frame| effects.push(Effect::Output(target, frame));
-                net.write(offset, value, memory, &mut send);
+                if let Some(queue) = net.write(offset, value) {
+                    net.transmit(queue, memory, &mut send);
+                }
                 set_line(pic, slot.line, net);
             }
             Device::PowerOff => effects.push(Effect::PowerOff(value)),
@@ -403,9 +405,9 @@ fn raise(pic: &mut Pic, line: Option<u8>, serial: &mut Serial) {
     }
 }
 
-fn set_line(pic: &mut Pic, line: Option<u8>, net: &Mmio) {
+fn set_line<D: Virtio>(pic: &mut Pic, line: Option<u8>, device: &Mmio<D>) {
     if let Some(line) = line {
-        pic.set_line(line, net.line());
+        pic.set_line(line, device.line());
     }
 }
 

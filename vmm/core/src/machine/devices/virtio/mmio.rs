@@ -1,8 +1,8 @@
-//! The MMIO transport, version 2 (VIRTIO 1.2, 4.2.2), of a network device.
+//! The MMIO transport, version 2 (VIRTIO 1.2, 4.2.2), of a device.
 
-use super::net::{self, Net};
+use super::Virtio;
+use super::queue::{Notify, QUEUE_SIZE};
 use crate::machine::devices::saved::Impossible;
-use crate::machine::memory::Memory;
 use serde::{Deserialize, Serialize};
 use virtio_bindings::virtio_config::{
     VIRTIO_CONFIG_S_DRIVER_OK, VIRTIO_CONFIG_S_FEATURES_OK, VIRTIO_CONFIG_S_NEEDS_RESET, VIRTIO_F_VERSION_1,
@@ -37,17 +37,17 @@ struct Registers {
     queue_select: u32,
 }
 
-/// A network device on the MMIO bus.
-pub struct Mmio {
+/// A device on the MMIO bus.
+pub struct Mmio<D> {
     registers: Registers,
-    net: Net,
+    pub(super) device: D,
 }
 
 /// The state of both.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedMmio {
+pub struct SavedMmio<S> {
     registers: SavedRegisters,
-    net: net::SavedNet,
+    device: S,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,13 +60,13 @@ struct SavedRegisters {
     queue_select: u32,
 }
 
-impl Mmio {
-    /// The transport of `net`.
+impl<D: Virtio> Mmio<D> {
+    /// The transport of `device`.
     #[must_use]
-    pub fn new(net: Net) -> Self {
+    pub fn new(device: D) -> Self {
         Self {
             registers: Registers::default(),
-            net,
+            device,
         }
     }
 
@@ -76,7 +76,7 @@ impl Mmio {
         self.registers.interrupt_status != 0
     }
 
-    fn is_live(&self) -> bool {
+    pub(super) fn is_live(&self) -> bool {
         self.registers.status & VIRTIO_CONFIG_S_DRIVER_OK != 0
             && self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET == 0
     }
@@ -88,7 +88,7 @@ impl Mmio {
             return 0;
         };
         if let Some(at) = offset.checked_sub(VIRTIO_MMIO_CONFIG) {
-            return self.net.read_configuration(at, size_bytes);
+            return self.device.read_configuration(at, size_bytes);
         }
         u64::from(self.read_register(offset))
     }
@@ -98,19 +98,19 @@ impl Mmio {
         match offset {
             VIRTIO_MMIO_MAGIC_VALUE => MAGIC,
             VIRTIO_MMIO_VERSION => TRANSPORT_VERSION,
-            VIRTIO_MMIO_DEVICE_ID => net::DEVICE_ID,
+            VIRTIO_MMIO_DEVICE_ID => D::DEVICE_ID,
             VIRTIO_MMIO_VENDOR_ID => VENDOR,
             VIRTIO_MMIO_DEVICE_FEATURES => match registers.device_features_select {
-                0 => self.net.features() as u32,
-                1 => (self.net.features() >> 32) as u32,
+                0 => self.device.features() as u32,
+                1 => (self.device.features() >> 32) as u32,
                 _ => 0,
             },
             VIRTIO_MMIO_QUEUE_NUM_MAX => self
-                .net
+                .device
                 .queue(registers.queue_select)
-                .map_or(0, |_| u32::from(net::QUEUE_SIZE)),
+                .map_or(0, |_| u32::from(QUEUE_SIZE)),
             VIRTIO_MMIO_QUEUE_READY => self
-                .net
+                .device
                 .queue(registers.queue_select)
                 .map_or(0, |queue| u32::from(queue.ready())),
             VIRTIO_MMIO_INTERRUPT_STATUS => registers.interrupt_status,
@@ -120,20 +120,23 @@ impl Mmio {
         }
     }
 
-    /// Writes the register at `offset`. Frames that the guest sends by it are given to `send`.
-    pub fn write(&mut self, offset: u64, value: u32, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) {
-        let Ok(offset) = u32::try_from(offset) else { return };
+    /// Writes the register at `offset`. Gives the queue in which the guest says that there is
+    /// something for the device.
+    #[must_use]
+    pub fn write(&mut self, offset: u64, value: u32) -> Option<u32> {
+        let offset = u32::try_from(offset).ok()?;
         let registers = &mut self.registers;
         match offset {
             VIRTIO_MMIO_DEVICE_FEATURES_SEL => registers.device_features_select = value,
             VIRTIO_MMIO_DRIVER_FEATURES_SEL => registers.driver_features_select = value,
             VIRTIO_MMIO_DRIVER_FEATURES => self.write_features(value),
             VIRTIO_MMIO_QUEUE_SEL => registers.queue_select = value,
-            VIRTIO_MMIO_QUEUE_NOTIFY => self.notify(value, memory, send),
+            VIRTIO_MMIO_QUEUE_NOTIFY => return self.is_live().then_some(value),
             VIRTIO_MMIO_INTERRUPT_ACK => registers.interrupt_status &= !value,
             VIRTIO_MMIO_STATUS => self.write_status(value),
             _ => self.write_queue(offset, value),
         }
+        None
     }
 
     fn write_features(&mut self, value: u32) {
@@ -149,10 +152,10 @@ impl Mmio {
     fn write_status(&mut self, value: u32) {
         if value == 0 {
             self.registers = Registers::default();
-            self.net.reset();
+            self.device.reset();
             return;
         }
-        let unknown = self.registers.driver_features & !self.net.features();
+        let unknown = self.registers.driver_features & !self.device.features();
         let modern = self.registers.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;
         let refused = unknown != 0 || !modern;
         let needs_reset = self.registers.status & VIRTIO_CONFIG_S_NEEDS_RESET;
@@ -168,7 +171,7 @@ impl Mmio {
 
     fn write_queue(&mut self, offset: u32, value: u32) {
         let live = self.is_live();
-        let Some(queue) = self.net.queue_mut(self.registers.queue_select) else {
+        let Some(queue) = self.device.queue_mut(self.registers.queue_select) else {
             return;
         };
         if live {
@@ -187,35 +190,11 @@ impl Mmio {
         }
     }
 
-    fn notify(&mut self, queue: u32, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) {
-        if self.is_live() && queue == net::TRANSMIT_QUEUE {
-            let outcome = self.net.transmit(memory, send);
-            self.finish(outcome);
-        }
-    }
-
-    /// Receive buffers the guest has given.
-    #[must_use]
-    pub fn receive_buffers(&self, memory: &Memory) -> usize {
-        if self.is_live() {
-            self.net.receive_buffers(memory)
-        } else {
-            0
-        }
-    }
-
-    /// Takes a frame from the network.
-    pub fn receive(&mut self, frame: &[u8], memory: &Memory) {
-        if self.is_live() {
-            let outcome = self.net.receive(frame, memory);
-            self.finish(outcome);
-        }
-    }
-
-    fn finish(&mut self, outcome: Result<net::Notify, virtio_queue::Error>) {
+    /// Takes what the device did with a queue.
+    pub(super) fn finish(&mut self, outcome: Result<Notify, virtio_queue::Error>) {
         match outcome {
-            Ok(net::Notify::Yes) => self.registers.interrupt_status |= VIRTIO_MMIO_INT_VRING,
-            Ok(net::Notify::No) => {}
+            Ok(Notify::Yes) => self.registers.interrupt_status |= VIRTIO_MMIO_INT_VRING,
+            Ok(Notify::No) => {}
             // The guest broke its own queue: the device stops until it is reset (2.1.2).
             Err(_) => self.registers.status |= VIRTIO_CONFIG_S_NEEDS_RESET,
         }
@@ -223,8 +202,8 @@ impl Mmio {
 
     /// The state as a value.
     #[must_use]
-    pub fn saved(&self) -> SavedMmio {
-        let Self { registers, net } = self;
+    pub fn saved(&self) -> SavedMmio<D::Saved> {
+        let Self { registers, device } = self;
         let Registers {
             status,
             interrupt_status,
@@ -242,17 +221,16 @@ impl Mmio {
                 driver_features,
                 queue_select,
             },
-            net: net.saved(),
+            device: device.saved(),
         }
     }
 
-    /// The device with Ethernet address `mac` in a saved state. Whatever the registers are, a guest
-    /// could have written them.
+    /// The device in a saved state. Whatever the registers are, a guest could have written them.
     ///
     /// # Errors
     /// [`Impossible`] for a value that it never has.
-    pub fn restore(saved: SavedMmio, mac: [u8; 6]) -> Result<Self, Impossible> {
-        let SavedMmio { registers, net } = saved;
+    pub fn restore(saved: SavedMmio<D::Saved>, made: D::Made) -> Result<Self, Impossible> {
+        let SavedMmio { registers, device } = saved;
         let SavedRegisters {
             status,
             interrupt_status,
@@ -270,7 +248,7 @@ impl Mmio {
                 driver_features,
                 queue_select,
             },
-            net: Net::restore(net, mac)?,
+            device: D::restore(device, made)?,
         })
     }
 }

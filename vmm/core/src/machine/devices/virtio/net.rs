@@ -1,19 +1,16 @@
 //! The network device (VIRTIO 1.2, 5.1): one pair of queues, no offloads.
 
+use super::queue::{self, Notify, QUEUE_SIZE, SavedQueue, is_too_long, next_chain, notify, waiting_chains};
+use super::{Mmio, Virtio};
 use crate::machine::devices::saved::Impossible;
 use crate::machine::memory::Memory;
 use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
-use std::sync::atomic::Ordering;
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
 use virtio_bindings::virtio_net::VIRTIO_NET_F_MAC;
-use virtio_queue::{DescriptorChain, Error, Queue, QueueOwnedT, QueueState, QueueT};
+use virtio_queue::{DescriptorChain, Error, Queue, QueueT};
 
-/// Virtio device type.
-pub const DEVICE_ID: u32 = VIRTIO_ID_NET;
-/// Entries in each queue.
-pub const QUEUE_SIZE: u16 = 256;
 /// The queue the guest sends from.
 pub const TRANSMIT_QUEUE: u32 = 1;
 /// The longest frame: 65,536 bytes and an Ethernet header; VIRTIO 1.2, 5.1.6.
@@ -24,33 +21,12 @@ const HEADER_BYTES: usize = 12;
 const DROPPED_FRAMES_MAX: u64 = 1 << 62;
 const NUM_BUFFERS_OFFSET: usize = 10;
 
-/// The guest's wish to be notified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Notify {
-    /// Interrupt.
-    Yes,
-    /// Do not.
-    No,
-}
-
 /// The device.
 pub struct Net {
     mac: [u8; 6],
     receive: Queue,
     transmit: Queue,
     dropped_frames: u64,
-}
-
-/// State of a queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SavedQueue {
-    next_available: u16,
-    next_used: u16,
-    size: u16,
-    ready: bool,
-    descriptor_table: u64,
-    available_ring: u64,
-    used_ring: u64,
 }
 
 /// State of the device.
@@ -60,64 +36,6 @@ pub struct SavedNet {
     receive: SavedQueue,
     transmit: SavedQueue,
     dropped_frames: u64,
-}
-
-fn saved_queue(queue: &Queue) -> SavedQueue {
-    let QueueState {
-        // The same for every device, and a feature that is not offered.
-        max_size: _,
-        event_idx_enabled: _,
-        next_avail,
-        next_used,
-        size,
-        ready,
-        desc_table,
-        avail_ring,
-        used_ring,
-    } = queue.state();
-    SavedQueue {
-        next_available: next_avail,
-        next_used,
-        size,
-        ready,
-        descriptor_table: desc_table,
-        available_ring: avail_ring,
-        used_ring,
-    }
-}
-
-/// The queue library refuses what a guest could not have set.
-fn restore_queue(saved: SavedQueue) -> Result<Queue, Impossible> {
-    let SavedQueue {
-        next_available,
-        next_used,
-        size,
-        ready,
-        descriptor_table,
-        available_ring,
-        used_ring,
-    } = saved;
-    let refused = |why| match why {
-        Error::InvalidSize => ("the size of a queue", u64::from(size)),
-        Error::InvalidDescTableAlign => ("the address of a descriptor table", descriptor_table),
-        Error::InvalidAvailRingAlign => ("the address of an available ring", available_ring),
-        _ => ("the address of a used ring", used_ring),
-    };
-    Queue::try_from(QueueState {
-        max_size: QUEUE_SIZE,
-        event_idx_enabled: false,
-        next_avail: next_available,
-        next_used,
-        size,
-        ready,
-        desc_table: descriptor_table,
-        avail_ring: available_ring,
-        used_ring,
-    })
-    .map_err(|why| {
-        let (field, value) = refused(why);
-        Impossible { field, value }
-    })
 }
 
 impl Net {
@@ -131,46 +49,6 @@ impl Net {
             receive: Queue::new(QUEUE_SIZE)?,
             transmit: Queue::new(QUEUE_SIZE)?,
             dropped_frames: 0,
-        })
-    }
-
-    /// Feature bits offered.
-    #[must_use]
-    pub fn features(&self) -> u64 {
-        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_NET_F_MAC
-    }
-
-    /// Forgets the driver.
-    pub fn reset(&mut self) {
-        self.receive.reset();
-        self.transmit.reset();
-    }
-
-    /// Queue 0 (receive) or 1 (transmit).
-    #[must_use]
-    pub fn queue(&self, number: u32) -> Option<&Queue> {
-        match number {
-            0 => Some(&self.receive),
-            TRANSMIT_QUEUE => Some(&self.transmit),
-            _ => None,
-        }
-    }
-
-    /// The same, to be set up.
-    pub fn queue_mut(&mut self, number: u32) -> Option<&mut Queue> {
-        match number {
-            0 => Some(&mut self.receive),
-            TRANSMIT_QUEUE => Some(&mut self.transmit),
-            _ => None,
-        }
-    }
-
-    /// Reads `size_bytes` of the configuration: the address, then zeros.
-    #[must_use]
-    pub fn read_configuration(&self, at: u32, size_bytes: u8) -> u64 {
-        let byte = |index: u32| self.mac.get(index as usize).copied().unwrap_or(0);
-        (0..u32::from(size_bytes.min(8))).fold(0, |value, index| {
-            value | u64::from(byte(at.saturating_add(index))) << (8 * index)
         })
     }
 
@@ -197,15 +75,7 @@ impl Net {
     /// Receive buffers the guest has given; 0 when its ring cannot be read.
     #[must_use]
     pub fn receive_buffers(&self, memory: &Memory) -> usize {
-        if !self.receive.ready() {
-            return 0;
-        }
-        let available = self
-            .receive
-            .avail_idx(memory, Ordering::Acquire)
-            .map(|index| index.0);
-        let waiting = available.map_or(0, |index| index.wrapping_sub(self.receive.next_avail()));
-        usize::from(waiting.min(self.receive.size()))
+        waiting_chains(&self.receive, memory)
     }
 
     /// Puts a frame into the guest's next receive buffer; drops it where there is none or it does
@@ -226,10 +96,46 @@ impl Net {
         self.receive.add_used(memory, head, written_bytes)?;
         notify(&mut self.receive, memory)
     }
+}
 
-    /// The state as a value.
-    #[must_use]
-    pub fn saved(&self) -> SavedNet {
+impl Virtio for Net {
+    const DEVICE_ID: u32 = VIRTIO_ID_NET;
+    type Made = [u8; 6];
+    type Saved = SavedNet;
+
+    fn features(&self) -> u64 {
+        1 << VIRTIO_F_VERSION_1 | 1 << VIRTIO_NET_F_MAC
+    }
+
+    fn reset(&mut self) {
+        self.receive.reset();
+        self.transmit.reset();
+    }
+
+    fn queue(&self, number: u32) -> Option<&Queue> {
+        match number {
+            0 => Some(&self.receive),
+            TRANSMIT_QUEUE => Some(&self.transmit),
+            _ => None,
+        }
+    }
+
+    fn queue_mut(&mut self, number: u32) -> Option<&mut Queue> {
+        match number {
+            0 => Some(&mut self.receive),
+            TRANSMIT_QUEUE => Some(&mut self.transmit),
+            _ => None,
+        }
+    }
+
+    fn read_configuration(&self, at: u32, size_bytes: u8) -> u64 {
+        let byte = |index: u32| self.mac.get(index as usize).copied().unwrap_or(0);
+        (0..u32::from(size_bytes.min(8))).fold(0, |value, index| {
+            value | u64::from(byte(at.saturating_add(index))) << (8 * index)
+        })
+    }
+
+    fn saved(&self) -> SavedNet {
         let Self {
             mac,
             receive,
@@ -238,17 +144,13 @@ impl Net {
         } = self;
         SavedNet {
             mac: *mac,
-            receive: saved_queue(receive),
-            transmit: saved_queue(transmit),
+            receive: queue::saved(receive),
+            transmit: queue::saved(transmit),
             dropped_frames: *dropped_frames,
         }
     }
 
-    /// The device with Ethernet address `mac` in a saved state.
-    ///
-    /// # Errors
-    /// [`Impossible`] for a value that it never has.
-    pub fn restore(saved: SavedNet, mac: [u8; 6]) -> Result<Self, Impossible> {
+    fn restore(saved: SavedNet, mac: [u8; 6]) -> Result<Self, Impossible> {
         let SavedNet {
             mac: found,
             receive,
@@ -265,50 +167,39 @@ impl Net {
         )?;
         Ok(Self {
             mac,
-            receive: restore_queue(receive)?,
-            transmit: restore_queue(transmit)?,
+            receive: queue::restore(receive)?,
+            transmit: queue::restore(transmit)?,
             dropped_frames,
         })
     }
 }
 
-fn next_chain<'a>(
-    queue: &mut Queue,
-    memory: &'a Memory,
-) -> Result<Option<DescriptorChain<&'a Memory>>, Error> {
-    if !queue.ready() {
-        return Ok(None);
+impl Mmio<Net> {
+    /// Frames that the guest sends, where `queue` has been notified, are given to `send`.
+    pub fn transmit(&mut self, queue: u32, memory: &Memory, send: &mut impl FnMut(Vec<u8>)) {
+        if queue == TRANSMIT_QUEUE {
+            let outcome = self.device.transmit(memory, send);
+            self.finish(outcome);
+        }
     }
-    if !queue.is_valid(memory) {
-        return Err(Error::InvalidDescriptorIndex);
-    }
-    Ok(queue.iter(memory)?.next())
-}
 
-/// True where a chain has more descriptors than a queue, which no driver may make (2.7.5.3.1). An
-/// indirect table, which is not offered but which the queue library follows, may claim 65,535 of
-/// them: 256 such chains hold the vCPU thread for seconds.
-fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
-    chain.clone().nth(usize::from(QUEUE_SIZE)).is_some()
-}
-
-fn notify(queue: &mut Queue, memory: &Memory) -> Result<Notify, Error> {
-    Ok(
-        if queue.needs_notification(memory)? && !interrupts_suppressed(queue, memory) {
-            Notify::Yes
+    /// Receive buffers the guest has given.
+    #[must_use]
+    pub fn receive_buffers(&self, memory: &Memory) -> usize {
+        if self.is_live() {
+            self.device.receive_buffers(memory)
         } else {
-            Notify::No
-        },
-    )
-}
+            0
+        }
+    }
 
-/// `VIRTQ_AVAIL_F_NO_INTERRUPT` (2.7.7), which the queue library leaves to the device.
-fn interrupts_suppressed(queue: &Queue, memory: &Memory) -> bool {
-    use vm_memory::{Bytes, GuestAddress};
-    const NO_INTERRUPT: u16 = 1;
-    memory
-        .read_obj::<u16>(GuestAddress(queue.avail_ring()))
-        .is_ok_and(|flags| u16::from_le(flags) & NO_INTERRUPT != 0)
+    /// Takes a frame from the network.
+    pub fn receive(&mut self, frame: &[u8], memory: &Memory) {
+        if self.is_live() {
+            let outcome = self.device.receive(frame, memory);
+            self.finish(outcome);
+        }
+    }
 }
 
 /// The frame behind the header, or none where the chain holds no frame that may be sent.
