@@ -1,17 +1,17 @@
 //! The bus: finds the device at an address, and gives it what arrives and collects what leaves.
 
+mod state;
+
 use super::addresses::{Addresses, Register};
-use super::board::{Board, Model, Placed};
 use super::clock::Clock;
 use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
-use super::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use super::serial::Serial;
 use super::set::DeviceSet;
 use super::virtio::{Mmio, Net, Virtio};
 use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
-use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget, PartDigest};
+use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget};
 use vm_memory::{Bytes, GuestAddress};
 
 /// An effect that a device requests as the result of an access. Several are given in order.
@@ -59,41 +59,6 @@ pub struct Devices {
 }
 
 impl Devices {
-    /// The devices of this board, as they are when power comes on.
-    ///
-    /// # Errors
-    /// Never for the constant queue size of a network device; the queue library's signature.
-    pub fn new(board: &Board) -> Result<Self, virtio_queue::Error> {
-        let mut pic = Pic::default();
-        let level = board
-            .devices()
-            .iter()
-            .filter(|placed| placed.model.is_level_triggered());
-        for line in level.filter_map(|placed| placed.line) {
-            pic.wire_level(line);
-        }
-        let slots = slots(board, |placed| {
-            Ok(match placed.model {
-                Model::InterruptController => Device::InterruptController,
-                Model::IntervalTimer => Device::IntervalTimer(Pit::default()),
-                Model::Clock => Device::Clock(Clock::default()),
-                Model::SerialConsole => Device::SerialConsole(Serial::default()),
-                Model::Network { mac } => Device::Network(Mmio::new(Net::new(mac)?)),
-                Model::PowerOff => Device::PowerOff,
-            })
-        })?;
-        Ok(Self::wired(board, pic, slots))
-    }
-
-    fn wired(board: &Board, pic: Pic, slots: Vec<Slot>) -> Self {
-        Self {
-            pic,
-            slots,
-            ports: board.ports().clone(),
-            memory: board.memory().clone(),
-        }
-    }
-
     /// True where an interrupt waits for the vCPU.
     #[must_use]
     pub fn interrupt_pending(&self) -> bool {
@@ -306,84 +271,6 @@ impl Devices {
         let timers = devices.filter(|(slot, _)| matches!(slot.device, Device::IntervalTimer(_)));
         timers.map(|(_, device)| device)
     }
-
-    /// Each device that has a state in its saved form, in the order of the board.
-    ///
-    /// # Errors
-    /// [`NoDigest`].
-    pub fn saved(&self) -> Result<Vec<SavedDevice>, NoDigest> {
-        let Self {
-            pic,
-            slots,
-            // The board's.
-            ports: _,
-            memory: _,
-        } = self;
-        let mut saved = Vec::with_capacity(slots.len());
-        for Slot {
-            name,
-            // The board's.
-            line: _,
-            device,
-        } in slots
-        {
-            saved.push(match device {
-                Device::InterruptController => SavedDevice::new(name, &pic.saved())?,
-                Device::IntervalTimer(pit) => SavedDevice::new(name, &pit.saved())?,
-                Device::Clock(clock) => SavedDevice::new(name, &clock.saved())?,
-                Device::SerialConsole(serial) => SavedDevice::new(name, &serial.saved())?,
-                Device::Network(net) => SavedDevice::new(name, &net.saved())?,
-                Device::PowerOff => continue,
-            });
-        }
-        Ok(saved)
-    }
-
-    /// The devices of this board in a saved state.
-    ///
-    /// # Errors
-    /// [`DeviceError`] unless every device is there once, in a state that it can have, and no
-    /// other.
-    pub fn restore(board: &Board, saved: &[SavedDevice]) -> Result<Self, DeviceError> {
-        let mut taken = Taken::from(saved);
-        let mut pic = Pic::default();
-        let slots = slots(board, |&Placed { name, model, .. }| {
-            Ok(match model {
-                Model::InterruptController => {
-                    pic = taken.device(name, Pic::restore)?;
-                    Device::InterruptController
-                }
-                Model::IntervalTimer => Device::IntervalTimer(taken.device(name, Pit::restore)?),
-                Model::Clock => Device::Clock(taken.device(name, Clock::restore)?),
-                Model::SerialConsole => Device::SerialConsole(taken.device(name, Serial::restore)?),
-                Model::Network { mac } => {
-                    Device::Network(taken.device(name, |saved| Mmio::restore(saved, mac))?)
-                }
-                Model::PowerOff => Device::PowerOff,
-            })
-        })?;
-        taken.finish()?;
-        Ok(Self::wired(board, pic, slots))
-    }
-
-    /// Digest of each device's saved form, in the order of the board.
-    ///
-    /// # Errors
-    /// [`NoDigest`].
-    pub fn digests(&self) -> Result<Vec<PartDigest>, NoDigest> {
-        Ok(self.saved()?.iter().map(SavedDevice::digest).collect())
-    }
-}
-
-fn slots<E>(board: &Board, mut device: impl FnMut(&Placed) -> Result<Device, E>) -> Result<Vec<Slot>, E> {
-    let slot = |placed: &Placed| {
-        Ok(Slot {
-            name: placed.name,
-            line: placed.line,
-            device: device(placed)?,
-        })
-    };
-    board.devices().iter().map(slot).collect()
 }
 
 fn time_for(needs: NeedsTime, ask: Ask<'_>) -> Result<u64, DoorError> {
