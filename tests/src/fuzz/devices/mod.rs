@@ -240,6 +240,7 @@ impl Subject {
                 format!("{target:?} {} bytes {}; ", bytes.len(), Digest::of(bytes))
             }
             Effect::PowerOff(status) => format!("off {status}; "),
+            Effect::Reset => "reset; ".to_owned(),
         }
     }
 

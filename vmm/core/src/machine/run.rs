@@ -357,6 +357,8 @@ impl<V: Vcpu> Machine<V> {
             match effect {
                 Effect::Output(target, bytes) => door.output(self.point(), target, bytes)?,
                 Effect::PowerOff(status) => ends_with = Some(status),
+                // A reset ends the machine.
+                Effect::Reset => ends_with = Some(0),
             }
         }
         self.effects = effects;

@@ -5,19 +5,40 @@
 //! it. A board that exists can be built: [`Board::new`] refuses one whose parts are in each other's
 //! way.
 
+pub mod pc;
 pub mod small;
 
 use super::addresses::{Addresses, Register};
 use super::virtio::mmio;
-use super::{clock, pic, pit, serial};
+use super::{clock, cmos, pic, pit, power, serial};
 use crate::machine::image::sites::TRAP_PORT;
+use crate::machine::image::trap_ports::KernelTrap;
 use crate::machine::memory::MEMORY_BYTES_MAX;
 use lockstep_logging_channel::DeviceId;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The most devices on a board; the small one has 6.
+/// The most devices on a board; the small one has 6, and that of a PC 7.
 pub const DEVICES_MAX: usize = 64;
+
+/// A kind of board, which says where rewritten instructions lead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The small one: to one port, which is read.
+    Small,
+    /// That of a PC: to the ports of a kernel's traps, which are written.
+    Pc,
+}
+
+impl Kind {
+    /// True where `port` is the machine's own.
+    fn has_trap_at(self, port: u16) -> bool {
+        match self {
+            Self::Small => port == u16::from(TRAP_PORT),
+            Self::Pc => KernelTrap::at(port).is_some(),
+        }
+    }
+}
 
 /// A kind of device, and what it is made with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +49,8 @@ pub enum Model {
     IntervalTimer,
     /// Clock, entropy, and the clock page.
     Clock,
+    /// The real-time clock of a PC, and its memory.
+    Cmos,
     /// A 16550A.
     SerialConsole,
     /// A virtio network device.
@@ -35,8 +58,12 @@ pub enum Model {
         /// Its Ethernet address.
         mac: [u8; 6],
     },
+    /// A virtio entropy device.
+    Entropy,
     /// Ends the machine when it is written.
     PowerOff,
+    /// The registers of ACPI: sleep, timer, reset.
+    PowerManagement,
 }
 
 impl Model {
@@ -47,14 +74,16 @@ impl Model {
             Self::IntervalTimer => pit::REGISTERS,
             Self::Clock => clock::REGISTERS,
             Self::SerialConsole => serial::REGISTERS,
-            Self::Network { .. } => mmio::REGISTERS,
+            Self::Cmos => cmos::REGISTERS,
+            Self::Network { .. } | Self::Entropy => mmio::REGISTERS,
             Self::PowerOff => 1,
+            Self::PowerManagement => power::REGISTERS,
         }
     }
 
     /// True where its interrupt line is level-triggered.
-    pub(super) fn is_level_triggered(self) -> bool {
-        matches!(self, Self::Network { .. })
+    pub(crate) fn is_level_triggered(self) -> bool {
+        matches!(self, Self::Network { .. } | Self::Entropy | Self::PowerManagement)
     }
 }
 
@@ -107,11 +136,13 @@ pub enum BoardError {
         /// Ports on the board.
         found: u64,
     },
-    /// The port to which rewritten instructions lead.
-    #[error("the board has `{name}` at port {TRAP_PORT:#x}, which is the machine's own")]
+    /// A port to which rewritten instructions lead.
+    #[error("the board has `{name}` at port {port:#x}, which is the machine's own")]
     TrapPort {
         /// The device.
         name: &'static str,
+        /// The port.
+        port: u16,
     },
     /// Device memory where guest memory may be, or where there are no addresses.
     #[error("the board has `{name}` at {address:#x}, which cannot be device memory")]
@@ -154,17 +185,18 @@ pub enum BoardError {
 /// Devices at addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Board {
+    kind: Kind,
     devices: Vec<Placed>,
     ports: Addresses,
     memory: Addresses,
 }
 
 impl Board {
-    /// A board with these devices, which are numbered in this order from 0.
+    /// A board of this kind with these devices, which are numbered in this order from 0.
     ///
     /// # Errors
     /// [`BoardError`].
-    pub fn new(devices: Vec<Placed>) -> Result<Self, BoardError> {
+    pub fn new(kind: Kind, devices: Vec<Placed>) -> Result<Self, BoardError> {
         let found = devices.len();
         if found > DEVICES_MAX {
             return Err(BoardError::Devices { found });
@@ -175,6 +207,7 @@ impl Board {
             return Err(BoardError::Controllers { found });
         }
         let mut board = Self {
+            kind,
             devices,
             ports: Addresses::default(),
             memory: Addresses::default(),
@@ -195,6 +228,7 @@ impl Board {
 
     fn give_addresses(&mut self, index: usize) -> Result<(), BoardError> {
         let Self {
+            kind,
             devices,
             ports,
             memory,
@@ -217,8 +251,8 @@ impl Board {
             At::Ports(ranges) => {
                 let mut offset = 0;
                 for range in ranges {
-                    if range.contains(&TRAP_PORT.into()) {
-                        return Err(BoardError::TrapPort { name });
+                    if let Some(port) = range.clone().find(|port| kind.has_trap_at(*port)) {
+                        return Err(BoardError::TrapPort { name, port });
                     }
                     let (first, last) = (u64::from(*range.start()), u64::from(*range.end()));
                     ports
@@ -248,8 +282,14 @@ impl Board {
         Ok(())
     }
 
+    /// Its kind.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// The devices, in the order of their numbers.
-    pub(super) fn devices(&self) -> &[Placed] {
+    pub(crate) fn devices(&self) -> &[Placed] {
         &self.devices
     }
 
@@ -261,6 +301,27 @@ impl Board {
     /// Their registers in device memory.
     pub(super) fn memory(&self) -> &Addresses {
         &self.memory
+    }
+}
+
+/// A device at ports.
+fn at_ports(name: &'static str, model: Model, ports: &[RangeInclusive<u16>], line: Option<u8>) -> Placed {
+    let at = At::Ports(ports.to_vec());
+    Placed {
+        name,
+        model,
+        at,
+        line,
+    }
+}
+
+/// A device in device memory.
+fn in_memory(name: &'static str, model: Model, address: u64, line: u8) -> Placed {
+    Placed {
+        name,
+        model,
+        at: At::Memory(address),
+        line: Some(line),
     }
 }
 

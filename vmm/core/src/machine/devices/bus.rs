@@ -3,12 +3,15 @@
 mod state;
 
 use super::addresses::{Addresses, Register};
+use super::board::Kind;
 use super::clock::Clock;
+use super::cmos::Cmos;
 use super::pic::Pic;
 use super::pit::{NeedsTime, Pit};
+use super::power::Power;
 use super::serial::Serial;
 use super::set::DeviceSet;
-use super::virtio::{Mmio, Net, Virtio};
+use super::virtio::{Entropy, Mmio, Net, Virtio};
 use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget};
@@ -21,6 +24,8 @@ pub enum Effect {
     Output(OutputTarget, Vec<u8>),
     /// The guest ends itself with this status.
     PowerOff(u32),
+    /// The guest wants to begin anew.
+    Reset,
 }
 
 /// An event whose device is none that takes such a thing.
@@ -37,9 +42,12 @@ enum Device {
     InterruptController,
     IntervalTimer(Pit),
     Clock(Clock),
+    Cmos(Cmos),
     SerialConsole(Serial),
     Network(Mmio<Net>),
+    Entropy(Mmio<Entropy>),
     PowerOff,
+    PowerManagement(Power),
 }
 
 /// A device in its place.
@@ -51,6 +59,7 @@ struct Slot {
 
 /// All devices of a machine.
 pub struct Devices {
+    kind: Kind,
     pic: Pic,
     /// By their numbers on the board.
     slots: Vec<Slot>,
@@ -59,6 +68,12 @@ pub struct Devices {
 }
 
 impl Devices {
+    /// Kind of their board.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// True where an interrupt waits for the vCPU.
     #[must_use]
     pub fn interrupt_pending(&self) -> bool {
@@ -138,13 +153,16 @@ impl Devices {
                 pit.read(offset, now_ns).into()
             }
             Device::Clock(clock) => clock.read(offset, ask)?.into(),
+            Device::Cmos(cmos) => cmos.read(offset, ask)?.into(),
             Device::SerialConsole(serial) => {
                 let value = serial.read(offset as u8);
                 raise(pic, slot.line, serial);
                 value.into()
             }
             Device::Network(net) => net.read(offset, size_bytes),
+            Device::Entropy(entropy) => entropy.read(offset, size_bytes),
             Device::PowerOff => u64::MAX,
+            Device::PowerManagement(power) => power.read(offset, ask)?.into(),
         })
     }
 
@@ -168,6 +186,7 @@ impl Devices {
                 pit.write(offset, byte, now_ns);
             }
             Device::Clock(clock) => clock.write(offset, value),
+            Device::Cmos(cmos) => cmos.write(offset, byte),
             Device::SerialConsole(serial) => {
                 let text = serial.write(offset as u8, byte);
                 raise(pic, slot.line, serial);
@@ -182,7 +201,14 @@ impl Devices {
                 }
                 set_line(pic, slot.line, net);
             }
+            Device::Entropy(entropy) => {
+                if let Some(queue) = entropy.write(offset, value) {
+                    entropy.fill(queue, memory, ask)?;
+                }
+                set_line(pic, slot.line, entropy);
+            }
             Device::PowerOff => effects.push(Effect::PowerOff(value)),
+            Device::PowerManagement(power) => effects.extend(power.write(offset, value)),
         }
         Ok(())
     }
@@ -213,7 +239,12 @@ impl Devices {
                 Device::Network(net) => Takes::Frames {
                     max: net.receive_buffers(memory),
                 },
-                Device::InterruptController | Device::Clock(_) | Device::PowerOff => continue,
+                Device::InterruptController
+                | Device::Clock(_)
+                | Device::Cmos(_)
+                | Device::Entropy(_)
+                | Device::PowerOff
+                | Device::PowerManagement(_) => continue,
             };
             takers.push(Taker { device, takes });
         }

@@ -4,7 +4,7 @@
 use super::*;
 use crate::machine::cpu::Exit;
 use crate::machine::cpu::fake::{FakeCpu, Turn};
-use crate::machine::devices::board::{At, Model, Placed};
+use crate::machine::devices::board::{At, Kind, Model, Placed};
 use crate::machine::devices::{Board, Devices};
 use crate::machine::image::Sites;
 use crate::machine::memory::{self, Memory};
@@ -48,17 +48,20 @@ fn board() -> Board {
         placed(name, Model::IntervalTimer, ports, Some(line))
     };
     let controller = At::Ports(vec![0x20..=0x21, 0xa0..=0xa1, 0x4d0..=0x4d1]);
-    Board::new(vec![
-        placed("controller", Model::InterruptController, controller, None),
-        timer("first timer", 0x40, 0),
-        timer("second timer", 0x50, 1),
-        console("first console", 0, 4),
-        console("second console", 1, 3),
-        network("first network", 0, 5),
-        network("second network", 1, 6),
-        placed("clock", Model::Clock, At::Memory(CLOCK_ADDRESS), None),
-        placed("power", Model::PowerOff, At::Ports(vec![0xf4..=0xf4]), None),
-    ])
+    Board::new(
+        Kind::Small,
+        vec![
+            placed("controller", Model::InterruptController, controller, None),
+            timer("first timer", 0x40, 0),
+            timer("second timer", 0x50, 1),
+            console("first console", 0, 4),
+            console("second console", 1, 3),
+            network("first network", 0, 5),
+            network("second network", 1, 6),
+            placed("clock", Model::Clock, At::Memory(CLOCK_ADDRESS), None),
+            placed("power", Model::PowerOff, At::Ports(vec![0xf4..=0xf4]), None),
+        ],
+    )
     .unwrap()
 }
 

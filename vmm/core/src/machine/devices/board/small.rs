@@ -1,9 +1,8 @@
 //! The small board: what [docs/guest-interface.md](../../../../../../docs/guest-interface.md)
 //! lists.
 
-use super::{At, Board, BoardError, Model, Placed};
+use super::{Board, BoardError, Kind, Model, at_ports, in_memory};
 use lockstep_logging_channel::DeviceId;
-use std::ops::RangeInclusive;
 
 /// Its interval timer.
 pub const TIMER: DeviceId = DeviceId(1);
@@ -21,7 +20,7 @@ impl Board {
     /// Never: its parts are constants, and a test builds it.
     pub fn small(mac: [u8; 6]) -> Result<Self, BoardError> {
         let network = Model::Network { mac };
-        Self::new(vec![
+        let devices = vec![
             at_ports(
                 "interrupt controller",
                 Model::InterruptController,
@@ -36,23 +35,9 @@ impl Board {
             ),
             at_ports("clock", Model::Clock, &[0x508..=0x523], None),
             at_ports("serial console", Model::SerialConsole, &[0x3f8..=0x3ff], Some(4)),
-            Placed {
-                name: "network device",
-                model: network,
-                at: At::Memory(NETWORK_ADDRESS),
-                line: Some(5),
-            },
+            in_memory("network device", network, NETWORK_ADDRESS, 5),
             at_ports("power", Model::PowerOff, &[0xf4..=0xf4], None),
-        ])
-    }
-}
-
-fn at_ports(name: &'static str, model: Model, ports: &[RangeInclusive<u16>], line: Option<u8>) -> Placed {
-    let at = At::Ports(ports.to_vec());
-    Placed {
-        name,
-        model,
-        at,
-        line,
+        ];
+        Self::new(Kind::Small, devices)
     }
 }

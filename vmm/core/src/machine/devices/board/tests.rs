@@ -30,7 +30,7 @@ fn network(name: &'static str, address: u64, line: u8) -> Placed {
 /// The error of a board with a controller and these.
 fn refused<const N: usize>(devices: [Placed; N]) -> BoardError {
     let devices = std::iter::once(controller()).chain(devices).collect();
-    Board::new(devices).expect_err("it is a board")
+    Board::new(Kind::Small, devices).expect_err("it is a board")
 }
 
 #[test]
@@ -95,8 +95,55 @@ fn two_devices_at_one_address_of_memory_are_refused() {
 fn the_port_of_rewritten_instructions_is_no_device_s() {
     assert_eq!(
         refused([console("console", 0xdc, 4)]),
-        BoardError::TrapPort { name: "console" }
+        BoardError::TrapPort {
+            name: "console",
+            port: 0xe0
+        }
     );
+}
+
+#[test]
+fn the_ports_of_a_kernel_s_traps_are_no_device_s_of_a_pc() {
+    let board = |kind, first| Board::new(kind, vec![controller(), console("console", first, 4)]);
+    for (first, port) in [
+        (0xb0, 0xb0),
+        (0xb9, 0xb9),
+        (0xcf, 0xcf),
+        (0xdf, 0xdf),
+        (0xe2, 0xe4),
+    ] {
+        let name = "console";
+        assert_eq!(board(Kind::Pc, first), Err(BoardError::TrapPort { name, port }));
+    }
+    assert_eq!(board(Kind::Pc, 0xe8).unwrap().kind(), Kind::Pc);
+    assert_eq!(board(Kind::Small, 0xb9).unwrap().kind(), Kind::Small);
+}
+
+#[test]
+fn the_board_of_a_pc_is_one_and_says_where_everything_is() {
+    let board = Board::pc(pc::Configuration { mac: MAC }).unwrap();
+    assert_eq!(board.kind(), Kind::Pc);
+    assert_eq!(
+        board.to_string(),
+        "0 interrupt controller at ports 0x20-0x21 0xa0-0xa1 0x4d0-0x4d1, \
+         1 interval timer at ports 0x40-0x43 0x61-0x61 line 0, \
+         2 real-time clock at ports 0x70-0x71, \
+         3 serial console at ports 0x3f8-0x3ff line 4, \
+         4 network device in memory at 0xd0000000 line 5, \
+         5 power management at ports 0x600-0x60b 0xcf9-0xcf9 line 9, \
+         6 entropy device in memory at 0xd0001000 line 10"
+    );
+}
+
+/// Who finds a console or a network by its number finds it on either board.
+#[test]
+fn the_devices_that_both_boards_have_are_under_one_number() {
+    let (small, pc) = (Board::small(MAC), Board::pc(pc::Configuration { mac: MAC }));
+    let (small, pc) = (small.unwrap(), pc.unwrap());
+    for device in [small::TIMER, small::CONSOLE, small::NETWORK] {
+        let index = usize::from(device.0);
+        assert_eq!(small.devices()[index], pc.devices()[index]);
+    }
 }
 
 #[test]
@@ -129,7 +176,7 @@ fn device_memory_is_where_no_guest_memory_can_be() {
         );
     }
     let highest = network("network", u64::MAX - 0xfff, 5);
-    Board::new(vec![controller(), highest]).unwrap();
+    Board::new(Kind::Small, vec![controller(), highest]).unwrap();
 }
 
 #[test]
@@ -155,7 +202,10 @@ fn a_line_is_one_of_the_controller_s_and_one_device_s() {
 
 #[test]
 fn a_board_has_one_controller_and_names_that_differ() {
-    assert_eq!(Board::new(Vec::new()), Err(BoardError::Controllers { found: 0 }));
+    assert_eq!(
+        Board::new(Kind::Small, Vec::new()),
+        Err(BoardError::Controllers { found: 0 })
+    );
     assert_eq!(refused([controller()]), BoardError::Controllers { found: 2 });
     assert_eq!(
         refused([console("one", 0x3f8, 4), console("one", 0x2f8, 3)]),
@@ -167,5 +217,8 @@ fn a_board_has_one_controller_and_names_that_differ() {
 fn a_board_has_no_more_devices_than_their_numbers_reach() {
     let device = |index| placed("power", Model::PowerOff, At::Ports(vec![index..=index]), None);
     let devices: Vec<_> = (0..=DEVICES_MAX as u16).map(device).collect();
-    assert_eq!(Board::new(devices), Err(BoardError::Devices { found: 65 }));
+    assert_eq!(
+        Board::new(Kind::Small, devices),
+        Err(BoardError::Devices { found: 65 })
+    );
 }

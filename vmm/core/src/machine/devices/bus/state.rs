@@ -3,18 +3,20 @@
 use super::{Device, Devices, Slot};
 use crate::machine::devices::board::{Board, Model, Placed};
 use crate::machine::devices::clock::Clock;
+use crate::machine::devices::cmos::Cmos;
 use crate::machine::devices::pic::Pic;
 use crate::machine::devices::pit::Pit;
+use crate::machine::devices::power::Power;
 use crate::machine::devices::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use crate::machine::devices::serial::Serial;
-use crate::machine::devices::virtio::{Mmio, Net};
+use crate::machine::devices::virtio::{Entropy, Mmio, Net};
 use lockstep_logging_channel::PartDigest;
 
 impl Devices {
     /// The devices of this board, as they are when power comes on.
     ///
     /// # Errors
-    /// Never for the constant queue size of a network device; the queue library's signature.
+    /// Never for the constant queue size of virtio devices; the queue library's signature.
     pub fn new(board: &Board) -> Result<Self, virtio_queue::Error> {
         let mut pic = Pic::default();
         let level = board
@@ -29,9 +31,12 @@ impl Devices {
                 Model::InterruptController => Device::InterruptController,
                 Model::IntervalTimer => Device::IntervalTimer(Pit::default()),
                 Model::Clock => Device::Clock(Clock::default()),
+                Model::Cmos => Device::Cmos(Cmos::default()),
                 Model::SerialConsole => Device::SerialConsole(Serial::default()),
                 Model::Network { mac } => Device::Network(Mmio::new(Net::new(mac)?)),
+                Model::Entropy => Device::Entropy(Mmio::new(Entropy::new()?)),
                 Model::PowerOff => Device::PowerOff,
+                Model::PowerManagement => Device::PowerManagement(Power::default()),
             })
         })?;
         Ok(Self::wired(board, pic, slots))
@@ -39,6 +44,7 @@ impl Devices {
 
     fn wired(board: &Board, pic: Pic, slots: Vec<Slot>) -> Self {
         Self {
+            kind: board.kind(),
             pic,
             slots,
             ports: board.ports().clone(),
@@ -52,6 +58,8 @@ impl Devices {
     /// [`NoDigest`].
     pub fn saved(&self) -> Result<Vec<SavedDevice>, NoDigest> {
         let Self {
+            // The board's.
+            kind: _,
             pic,
             slots,
             // The board's.
@@ -70,9 +78,12 @@ impl Devices {
                 Device::InterruptController => SavedDevice::new(name, &pic.saved())?,
                 Device::IntervalTimer(pit) => SavedDevice::new(name, &pit.saved())?,
                 Device::Clock(clock) => SavedDevice::new(name, &clock.saved())?,
+                Device::Cmos(cmos) => SavedDevice::new(name, &cmos.saved())?,
                 Device::SerialConsole(serial) => SavedDevice::new(name, &serial.saved())?,
                 Device::Network(net) => SavedDevice::new(name, &net.saved())?,
+                Device::Entropy(entropy) => SavedDevice::new(name, &entropy.saved())?,
                 Device::PowerOff => continue,
+                Device::PowerManagement(power) => SavedDevice::new(name, &power.saved())?,
             });
         }
         Ok(saved)
@@ -94,11 +105,14 @@ impl Devices {
                 }
                 Model::IntervalTimer => Device::IntervalTimer(taken.device(name, Pit::restore)?),
                 Model::Clock => Device::Clock(taken.device(name, Clock::restore)?),
+                Model::Cmos => Device::Cmos(taken.device(name, Cmos::restore)?),
                 Model::SerialConsole => Device::SerialConsole(taken.device(name, Serial::restore)?),
                 Model::Network { mac } => {
                     Device::Network(taken.device(name, |saved| Mmio::restore(saved, mac))?)
                 }
+                Model::Entropy => Device::Entropy(taken.device(name, |saved| Mmio::restore(saved, ()))?),
                 Model::PowerOff => Device::PowerOff,
+                Model::PowerManagement => Device::PowerManagement(taken.device(name, Power::restore)?),
             })
         })?;
         taken.finish()?;

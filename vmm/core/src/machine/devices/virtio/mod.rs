@@ -1,14 +1,16 @@
 //! Virtio devices: the MMIO transport, and the devices behind it.
 //!
-//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network).
+//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network), 5.4 (entropy).
 
 use super::saved::Impossible;
 use virtio_queue::Queue;
 
+pub mod entropy;
 pub mod mmio;
 pub mod net;
 pub mod queue;
 
+pub use entropy::Entropy;
 pub use mmio::Mmio;
 pub use net::Net;
 
