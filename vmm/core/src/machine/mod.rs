@@ -10,6 +10,7 @@
 
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
+pub mod acpi;
 pub mod boot;
 pub mod common;
 pub mod cpu;
