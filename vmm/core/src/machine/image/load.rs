@@ -3,20 +3,15 @@
 //! Format: System V ABI, ELF-64 object file format; AMD64 supplement for `e_machine`.
 
 use super::code::Declared;
-use super::error::{IMAGE_ADDRESS_MIN, ImageError};
+use super::error::ImageError;
 use super::rewrite;
+use super::segments::{Executable, Segment};
 use super::sites::Sites;
 use crate::machine::memory::{self, Memory};
 use linux_loader::loader::KernelLoader;
-use object::Endianness;
-use object::elf::{EM_X86_64, ET_EXEC, FileHeader64, PF_X, PT_LOAD};
-use object::read::elf::{FileHeader, ProgramHeader};
 use std::io::Cursor;
 use std::ops::Range;
 use vm_memory::{Bytes, GuestAddress};
-
-/// More program headers than any linker writes for a static image.
-const SEGMENTS_MAX: u16 = 64;
 
 /// An image that was loaded.
 #[derive(Debug)]
@@ -35,18 +30,17 @@ pub struct LoadedImage {
     pub unclaimed: Vec<u64>,
 }
 
-struct Segment {
-    range: Range<u64>,
-    file_bytes: u64,
-    executable: bool,
-}
-
 /// Loads `image` into guest memory and rewrites it.
 ///
 /// # Errors
 /// [`ImageError`]; guest memory may be partly written then.
 pub fn load(image: &[u8], memory: &Memory) -> Result<LoadedImage, ImageError> {
-    let (entry, segments, declared) = check(image, memory::size_bytes(memory))?;
+    let executable = Executable::read(image, memory::size_bytes(memory))?;
+    let declared = Declared::read(image, executable.header, executable.endian)?;
+    let entry = executable.entry;
+    if declared.is_data(entry) {
+        return Err(ImageError::Entry { entry });
+    }
     linux_loader::loader::elf::Elf::load(memory, None, &mut Cursor::new(image), None)
         .map_err(|why| ImageError::NotElf { why: why.to_string() })?;
     let mut loaded = LoadedImage {
@@ -56,7 +50,7 @@ pub fn load(image: &[u8], memory: &Memory) -> Result<LoadedImage, ImageError> {
         suspicious: Vec::new(),
         unclaimed: Vec::new(),
     };
-    for segment in segments.iter().filter(|segment| segment.executable) {
+    for segment in executable.segments.iter().filter(|segment| segment.executable) {
         rewrite_segment(memory, segment, &declared, &mut loaded)?;
     }
     Ok(loaded)
@@ -95,107 +89,9 @@ fn rewrite_segment(
     memory.write_slice(&code, GuestAddress(address)).map_err(outside)
 }
 
-fn check(image: &[u8], memory_bytes: u64) -> Result<(u64, Vec<Segment>, Declared), ImageError> {
-    let not_elf = |why: object::read::Error| ImageError::NotElf { why: why.to_string() };
-    let header = FileHeader64::<Endianness>::parse(image).map_err(not_elf)?;
-    let endian = header.endian().map_err(not_elf)?;
-    if endian != Endianness::Little {
-        return Err(ImageError::NotElf {
-            why: "it is big-endian".to_owned(),
-        });
-    }
-    let machine = header.e_machine(endian);
-    if machine != EM_X86_64 {
-        return Err(ImageError::Machine { machine: machine.0 });
-    }
-    let kind = header.e_type(endian);
-    if kind != ET_EXEC {
-        return Err(ImageError::Kind { kind: kind.0 });
-    }
-    // The field, not what a section header may say instead: the loader below knows the field only.
-    let count = header.e_phnum(endian);
-    if count > SEGMENTS_MAX {
-        return Err(ImageError::NotElf {
-            why: format!("it has {count} program headers, the most is {SEGMENTS_MAX}"),
-        });
-    }
-    let headers = header.program_headers(endian, image).map_err(not_elf)?;
-    let segments: Vec<Segment> = headers
-        .iter()
-        .filter(|header| header.p_type(endian) == PT_LOAD)
-        .map(|header| segment(header, endian, image, memory_bytes))
-        .collect::<Result<_, _>>()?;
-    check_apart(&segments)?;
-    let entry = header.e_entry(endian);
-    if !segments
-        .iter()
-        .any(|segment| segment.executable && segment.range.contains(&entry))
-    {
-        return Err(ImageError::Entry { entry });
-    }
-    let declared = Declared::read(image, header, endian)?;
-    if declared.is_data(entry) {
-        return Err(ImageError::Entry { entry });
-    }
-    Ok((entry, segments, declared))
-}
-
-/// A rewritten instruction must not be another segment's data, or the middle of another's
-/// instruction.
-fn check_apart(segments: &[Segment]) -> Result<(), ImageError> {
-    let mut ranges: Vec<&Range<u64>> = segments
-        .iter()
-        .map(|segment| &segment.range)
-        .filter(|range| !range.is_empty())
-        .collect();
-    ranges.sort_by_key(|range| range.start);
-    let overlap = ranges
-        .iter()
-        .zip(ranges.iter().skip(1))
-        .find(|(one, next)| next.start < one.end);
-    overlap.map_or(Ok(()), |(_, next)| {
-        Err(ImageError::Overlap { address: next.start })
-    })
-}
-
-fn segment<H: ProgramHeader<Endian = Endianness>>(
-    header: &H,
-    endian: Endianness,
-    image: &[u8],
-    memory_bytes: u64,
-) -> Result<Segment, ImageError>
-where
-    H::Word: Into<u64>,
-{
-    let start: u64 = header.p_paddr(endian).into();
-    let length: u64 = header.p_memsz(endian).into();
-    let file_bytes: u64 = header.p_filesz(endian).into();
-    let end = start.saturating_add(length.max(file_bytes));
-    if start < IMAGE_ADDRESS_MIN || end > memory_bytes {
-        return Err(ImageError::Segment {
-            start,
-            end,
-            limit: memory_bytes,
-        });
-    }
-    let offset: u64 = header.p_offset(endian).into();
-    if header.data(endian, image).is_err() {
-        return Err(ImageError::NotElf {
-            why: format!(
-                "its segment at {start:#x} takes {file_bytes} bytes from byte {offset} of the file, which has {} bytes",
-                image.len()
-            ),
-        });
-    }
-    Ok(Segment {
-        range: start..end,
-        file_bytes,
-        executable: header.p_flags(endian).contains(PF_X),
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::error::IMAGE_ADDRESS_MIN;
     use super::*;
     use crate::machine::memory::MEMORY_BYTES_MIN;
 

@@ -7,6 +7,7 @@ pub mod code;
 pub mod error;
 pub mod load;
 pub mod rewrite;
+mod segments;
 pub mod sites;
 pub mod trap_ports;
 
