@@ -16,6 +16,8 @@ const SEGMENTS_MAX: u16 = 64;
 pub struct Segment {
     /// Its physical addresses.
     pub range: Range<u64>,
+    /// Its first byte in the file.
+    pub file_offset: u64,
     /// Bytes of it that the file has; the rest are zero.
     pub file_bytes: u64,
     /// True if it holds instructions.
@@ -143,6 +145,7 @@ fn segment(
     }
     Ok(Segment {
         range: start..end,
+        file_offset,
         file_bytes,
         executable: header.p_flags(endian).contains(PF_X),
     })
