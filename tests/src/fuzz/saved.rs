@@ -6,7 +6,10 @@
 //! 2, the rest is the sections of one, with digests made right.
 
 use super::input::Input;
-use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::{
+    ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
+};
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::image::sites::{Site, Sites, Trapped};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
@@ -67,6 +70,18 @@ impl Vcpu for Held {
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
         self.0.registers = *registers;
         Ok(())
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        unreachable!("it runs no kernel")
+    }
+
+    fn power_on(&mut self, _entry: &EntryState) -> Result<(), CpuError> {
+        unreachable!("it runs no kernel")
+    }
+
+    fn set_cr4(&mut self, _value: u64) -> Result<(), CpuError> {
+        unreachable!("it runs no kernel")
     }
 
     fn compared(&mut self) -> Result<ComparedCpu, CpuError> {

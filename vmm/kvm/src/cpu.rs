@@ -8,7 +8,9 @@ use super::vcpu::{Core, convert, convert_back};
 use super::vm::Vm;
 use lockstep_core::machine::boot::EntryState;
 use lockstep_core::machine::cpu::cpuid::Leaf;
-use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{
+    ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
+};
 use lockstep_core::machine::page_set::PageSet;
 
 impl Vm {
@@ -19,14 +21,20 @@ impl Vm {
     /// [`HostError`].
     pub fn cpu(self, entry: &EntryState, cpuid: &[Leaf], clock: ClockKind) -> Result<KvmCpu, HostError> {
         let mut core = self.core(entry, cpuid, 0)?;
+        let fresh = core.save().map_err(|why| HostError::Failed {
+            action: why.action,
+            why: why.why,
+        })?;
         let clock = clock::open(clock, core.vcpu())?;
-        Ok(KvmCpu::new(core, clock))
+        Ok(KvmCpu::new(core, fresh, clock))
     }
 }
 
 /// The vCPU with its instruction clock.
 pub struct KvmCpu {
     core: Core,
+    /// State before it has run.
+    fresh: SavedCpu,
     clock: Box<dyn InstructionClock>,
     // Declared before the log that it is of: it switches that off.
     logging: Option<Logging>,
@@ -34,10 +42,11 @@ pub struct KvmCpu {
 }
 
 impl KvmCpu {
-    fn new(core: Core, clock: Box<dyn InstructionClock>) -> Self {
+    fn new(core: Core, fresh: SavedCpu, clock: Box<dyn InstructionClock>) -> Self {
         let (vm, memory) = core.vm_and_memory();
         Self {
             core,
+            fresh,
             clock,
             logging: None,
             dirty_log: DirtyLog::new(vm, memory),
@@ -107,6 +116,20 @@ impl Vcpu for KvmCpu {
         self.core.settle()?;
         self.core.set_registers(convert_back(registers));
         Ok(())
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        self.core.system_registers()
+    }
+
+    fn power_on(&mut self, entry: &EntryState) -> Result<(), CpuError> {
+        self.core.load(&self.fresh)?;
+        self.core.set_entry_state(entry)?;
+        self.clock.restore(self.fresh.clock)
+    }
+
+    fn set_cr4(&mut self, value: u64) -> Result<(), CpuError> {
+        self.core.set_cr4(value)
     }
 
     fn compared(&mut self) -> Result<ComparedCpu, CpuError> {

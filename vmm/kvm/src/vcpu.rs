@@ -15,10 +15,11 @@ use super::kick::{self, Registration};
 use crate::host::HostError;
 use kvm_bindings::{
     KVM_EXIT_IO, KVM_EXIT_IO_IN, KVM_GUESTDBG_ENABLE, KVM_GUESTDBG_SINGLESTEP, KVM_SYNC_X86_REGS,
-    kvm_guest_debug, kvm_interrupt, kvm_regs,
+    kvm_guest_debug, kvm_interrupt, kvm_regs, kvm_sregs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
-use lockstep_core::machine::cpu::{CpuError, Exit, Registers};
+use lockstep_core::machine::cpu::saved::SavedTable;
+use lockstep_core::machine::cpu::{CpuError, Exit, Registers, SystemRegisters};
 use lockstep_core::machine::memory::Memory;
 use std::io;
 use std::sync::Arc;
@@ -304,6 +305,29 @@ impl Core {
             .map_err(failed("read system registers"))?
             .ss
             .dpl)
+    }
+
+    /// System registers, as far as the machine has to know them. Completes the pending access.
+    pub(super) fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        self.settle()?;
+        let system = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
+        Ok(SystemRegisters {
+            cr3: system.cr3,
+            interrupts: SavedTable {
+                base: system.idt.base,
+                limit: system.idt.limit,
+            },
+            ring: system.ss.dpl,
+        })
+    }
+
+    /// Replaces CR4. Completes the pending access.
+    pub(super) fn set_cr4(&mut self, value: u64) -> Result<(), CpuError> {
+        self.settle()?;
+        let system = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
+        self.vcpu
+            .set_sregs(&kvm_sregs { cr4: value, ..system })
+            .map_err(failed("set CR4"))
     }
 
     /// The VM and its memory, which the dirty log watches.

@@ -12,6 +12,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{VcpuFd, VmFd};
 use lockstep_core::machine::boot::{Descriptors, EntryState};
+use lockstep_core::machine::cpu::CpuError;
 use lockstep_core::machine::cpu::cpuid::Leaf;
 use lockstep_core::machine::memory::Memory;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
@@ -116,6 +117,19 @@ fn set_cpuid(vcpu: &VcpuFd, table: &[Leaf]) -> Result<(), HostError> {
     })?;
     vcpu.set_cpuid2(&table)
         .map_err(HostError::failed("set the CPUID table"))
+}
+
+impl Core {
+    /// Puts a vCPU that has not run yet, or is in the state of one, into the state `entry`.
+    pub(super) fn set_entry_state(&mut self, entry: &EntryState) -> Result<(), CpuError> {
+        let failed = |why: HostError| CpuError {
+            action: "enter a guest",
+            why: why.to_string(),
+        };
+        set_entry_state(self.vcpu(), entry, 0).map_err(failed)?;
+        self.set_registers(convert_back(&entry.registers));
+        Ok(())
+    }
 }
 
 fn set_entry_state(vcpu: &VcpuFd, entry: &EntryState, ring: u8) -> Result<(), HostError> {

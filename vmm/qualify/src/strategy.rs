@@ -6,6 +6,7 @@
 //! | `none` | exits | the same |
 //! | `step`, `statistic` | that clock | the same, and the clock right in ring 0, and in ring 3 right or silent |
 //! | window exits | exits, and IRQ windows as exits | the same, and windows exact in both rings |
+//! | a kernel | exits | the same, and that its instructions run in ring 0 |
 //!
 //! `auto` takes no clock: each that there is makes every exit dearer (docs/hosts.md), and binds
 //! what is recorded to hosts that have it too.
@@ -23,6 +24,8 @@ pub struct Request {
     pub reach: Option<Reach>,
     /// IRQ-window exits count as exits.
     pub window_exits: bool,
+    /// The guest is an ordinary kernel.
+    pub kernel: bool,
 }
 
 /// In which rings an instruction clock finds positions.
@@ -104,6 +107,9 @@ impl Request {
         if self.window_exits {
             properties.extend(Ring::BOTH.map(Property::Window));
         }
+        if self.kernel {
+            properties.push(Property::Instructions);
+        }
         properties
     }
 
@@ -114,6 +120,9 @@ impl Request {
     pub fn choose(&self, findings: &[Finding]) -> Result<Strategy, HostError> {
         need(findings, Property::PortsOfRing3, &[Judgement::Yes], "every guest")?;
         need(findings, Property::Determinism, &[Judgement::Yes], "every guest")?;
+        if self.kernel {
+            need(findings, Property::Instructions, &[Judgement::Yes], "--kernel")?;
+        }
         if self.window_exits {
             for ring in Ring::BOTH {
                 need(

@@ -7,8 +7,11 @@ use kvm_bindings::{
     kvm_sregs,
 };
 use lockstep_core::machine::boot;
+use lockstep_core::machine::boot::EntryState;
 use lockstep_core::machine::cpu::cpuid;
-use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::cpu::{
+    ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
+};
 use lockstep_core::machine::memory::{self, Memory, PAGE_BYTES};
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_kvm::KvmCpu;
@@ -364,6 +367,18 @@ impl Vcpu for KvmSubject {
 
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
         self.cpu.set_registers(registers)
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        self.cpu.system_registers()
+    }
+
+    fn power_on(&mut self, entry: &EntryState) -> Result<(), CpuError> {
+        self.cpu.power_on(entry)
+    }
+
+    fn set_cr4(&mut self, value: u64) -> Result<(), CpuError> {
+        self.cpu.set_cr4(value)
     }
 
     fn compared(&mut self) -> Result<ComparedCpu, CpuError> {

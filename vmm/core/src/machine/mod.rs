@@ -22,6 +22,7 @@ pub mod horizon;
 pub mod image;
 pub mod memory;
 pub mod page_set;
+pub mod paging;
 mod policy;
 pub mod run;
 pub mod saved;

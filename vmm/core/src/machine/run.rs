@@ -11,8 +11,11 @@
 
 mod common;
 mod following;
+mod kernel;
+mod restarting;
 mod saved;
 
+use super::boot::Firmware;
 use super::cpu::saved::PROCESSOR_PART;
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::bus::{Effect, NotTaken};
@@ -45,6 +48,9 @@ pub enum MachineError {
     /// A part of the state cannot be seen, so it cannot be compared.
     #[error(transparent)]
     NoDigest(#[from] NoDigest),
+    /// The guest could not be put into memory again.
+    #[error("the guest cannot restart: {0}")]
+    Restart(String),
     /// The log has a page that this machine does not.
     #[error(transparent)]
     Saved(#[from] SavedError),
@@ -75,6 +81,8 @@ pub struct Machine<V> {
     devices: Devices,
     sites: Sites,
     policy: Policy,
+    /// What the guest begins from, where it may restart itself.
+    firmware: Option<Box<dyn Firmware>>,
     exits: u64,
     instructions: u64,
     halted: bool,
@@ -111,6 +119,7 @@ impl<V: Vcpu> Machine<V> {
             devices,
             sites,
             policy,
+            firmware: None,
             exits: 0,
             instructions: 0,
             halted: false,
@@ -120,6 +129,15 @@ impl<V: Vcpu> Machine<V> {
             gathering: None,
             takers: Vec::new(),
             effects: Vec::new(),
+        }
+    }
+
+    /// The machine, whose guest may restart itself from `firmware`.
+    #[must_use]
+    pub fn restarting(self, firmware: Box<dyn Firmware>) -> Self {
+        Self {
+            firmware: Some(firmware),
+            ..self
         }
     }
 
@@ -296,6 +314,13 @@ impl<V: Vcpu> Machine<V> {
     fn handle(&mut self, exit: Exit, door: &mut dyn Door) -> Result<Step, MachineError> {
         match exit {
             Exit::PortRead { port, size_bytes } => self.read_port(port, size_bytes, door)?,
+            Exit::PortWrite { port, size_bytes, .. }
+                if let Some((trap, interrupt_return)) = self.sites.kernel_trap(port, size_bytes) =>
+            {
+                if let Step::Ended(reason) = self.answer_kernel(trap, interrupt_return, door)? {
+                    return Ok(Step::Ended(reason));
+                }
+            }
             Exit::PortWrite { port, value, .. } => {
                 let point = self.point();
                 let mut ask = |question| door.answer(point, question);
@@ -335,8 +360,15 @@ impl<V: Vcpu> Machine<V> {
             }
             Exit::Fault(why) => return self.ended(EndReason::GuestFault(why), door),
         }
-        if let Some(status) = self.carry_out(door)? {
-            return self.ended(EndReason::PoweredOff(status), door);
+        match self.carry_out(door)? {
+            None => {}
+            Some(Effect::Reset) => {
+                if let Step::Ended(reason) = self.restart(door)? {
+                    return Ok(Step::Ended(reason));
+                }
+            }
+            Some(Effect::PowerOff(status)) => return self.ended(EndReason::PoweredOff(status), door),
+            Some(Effect::Output(..)) => {}
         }
         self.digest_at_interval(door)?;
         Ok(Step::Continues)
@@ -348,17 +380,15 @@ impl<V: Vcpu> Machine<V> {
         Ok(Step::Ended(reason))
     }
 
-    /// Carries out what devices want done, in order. Gives the status with which the guest ends
-    /// itself, if it does.
-    fn carry_out(&mut self, door: &mut dyn Door) -> Result<Option<u32>, MachineError> {
+    /// Carries out what devices want done, in order. Gives the last by which the guest ends or
+    /// restarts itself, if it does.
+    fn carry_out(&mut self, door: &mut dyn Door) -> Result<Option<Effect>, MachineError> {
         let mut ends_with = None;
         let mut effects = std::mem::take(&mut self.effects);
         for effect in effects.drain(..) {
             match effect {
                 Effect::Output(target, bytes) => door.output(self.point(), target, bytes)?,
-                Effect::PowerOff(status) => ends_with = Some(status),
-                // A reset ends the machine.
-                Effect::Reset => ends_with = Some(0),
+                ends @ (Effect::PowerOff(_) | Effect::Reset) => ends_with = Some(ends),
             }
         }
         self.effects = effects;
@@ -462,24 +492,7 @@ fn set_random(registers: &mut Registers, number: u8, size_bytes: u8, bytes: &[u8
         .rev()
         .fold(0, |value, byte| value << 8 | u64::from(*byte));
     registers.rflags = registers.rflags & !CLEARED | CARRY;
-    let target = match number {
-        0 => &mut registers.rax,
-        1 => &mut registers.rcx,
-        2 => &mut registers.rdx,
-        3 => &mut registers.rbx,
-        4 => &mut registers.rsp,
-        5 => &mut registers.rbp,
-        6 => &mut registers.rsi,
-        7 => &mut registers.rdi,
-        8 => &mut registers.r8,
-        9 => &mut registers.r9,
-        10 => &mut registers.r10,
-        11 => &mut registers.r11,
-        12 => &mut registers.r12,
-        13 => &mut registers.r13,
-        14 => &mut registers.r14,
-        _ => &mut registers.r15,
-    };
+    let target = registers.general_mut(number);
     *target = match size_bytes {
         2 => *target & !0xffff | random & 0xffff,
         4 => random & 0xffff_ffff,

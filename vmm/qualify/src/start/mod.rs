@@ -60,6 +60,7 @@ impl Request {
             clock,
             reach: None,
             window_exits: window_exits.unwrap_or(false),
+            kernel: false,
         }
     }
 
@@ -77,6 +78,7 @@ impl Request {
             clock: Some(clock.unwrap_or(recorded_clock)),
             reach: clock.is_none_or(|said| said == recorded_clock).then_some(reach),
             window_exits: window_exits.unwrap_or(windows),
+            kernel: false,
         }
     }
 }

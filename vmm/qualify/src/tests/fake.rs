@@ -8,7 +8,10 @@ use crate::programs;
 use crate::programs::instructions::{FORBIDDEN_TSC, HIDDEN, Outcome, RING_0, Trial};
 use crate::stage;
 use iced_x86::Mnemonic;
-use lockstep_core::machine::cpu::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::{
+    ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
+};
 use lockstep_core::machine::door::Horizon;
 use lockstep_core::machine::memory::{self, Memory};
 use lockstep_core::machine::page_set::PageSet;
@@ -254,6 +257,18 @@ impl Vcpu for FakeSubject {
         self.finish();
         self.cpu.registers = *registers;
         Ok(())
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        unreachable!("it runs no kernel")
+    }
+
+    fn power_on(&mut self, _entry: &EntryState) -> Result<(), CpuError> {
+        unreachable!("it runs no kernel")
+    }
+
+    fn set_cr4(&mut self, _value: u64) -> Result<(), CpuError> {
+        unreachable!("it runs no kernel")
     }
 
     fn compared(&mut self) -> Result<ComparedCpu, CpuError> {

@@ -3,9 +3,11 @@
 //! Page-table entries: Intel SDM volume 3A, 4.5. Accessed and dirty are set beforehand, so that
 //! walking never writes.
 
+pub mod linux;
 pub mod small;
 
 use super::cpu::Registers;
+use super::devices::Devices;
 use super::memory::{Memory, PAGE_BYTES};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
 
@@ -20,9 +22,38 @@ pub enum BootError {
         /// The greatest length.
         max: usize,
     },
+    /// There is no room for the initial ramdisk.
+    #[error(
+        "the initial ramdisk has {bytes} bytes, and behind the kernel there is room for {room}; more memory helps"
+    )]
+    Initrd {
+        /// Its length.
+        bytes: u64,
+        /// Bytes that there are.
+        room: u64,
+    },
+    /// Guest memory ends before the zero page.
+    #[error("guest memory does not hold the zero page")]
+    ZeroPage,
     /// Guest memory ends before them.
     #[error("guest memory does not hold the boot structures")]
     Memory(#[from] GuestMemoryError),
+}
+
+/// Puts a guest into memory, again where it restarts itself.
+pub trait Firmware: Send {
+    /// Writes what the guest begins with into `memory`, which is all zeros, and gives the state in
+    /// which it is entered.
+    ///
+    /// # Errors
+    /// Description of what does not fit; never where the same has fitted before.
+    fn boot(&self, memory: &Memory) -> Result<EntryState, String>;
+
+    /// The devices, as they are when power comes on.
+    ///
+    /// # Errors
+    /// Description; never for boards that have been made before.
+    fn devices(&self) -> Result<Devices, String>;
 }
 
 /// State in which a vCPU is entered, in 64-bit mode, ring 0, with flat segments.

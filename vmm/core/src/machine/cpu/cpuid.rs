@@ -1,4 +1,4 @@
-//! The CPUID table every guest sees: one fixed baseline (x86-64-v2), on every host.
+//! The CPUID tables that guests see: one fixed baseline (x86-64-v2), on every host.
 //!
 //! A feature is in it only when it is deterministic. Left out on purpose: RDRAND and RDSEED, TSC
 //! deadline, x2APIC and APIC (there is none), MONITOR/MWAIT and UMWAIT, XSAVE and what follows from
@@ -57,7 +57,7 @@ pub const FEATURES_EXTENDED_ECX: u32 = 1;
 /// Leaf 0x8000_0001 EDX: SYSCALL, NX, RDTSCP, long mode.
 pub const FEATURES_EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29;
 
-/// The table, in ascending order of function.
+/// The table of guests that were written for Lockstep, in ascending order of function.
 pub const TABLE: [Leaf; 9] = [
     // The vendor's name stands in EBX, EDX, ECX.
     leaf(0, 1, text(b"Lock"), text(b"Base"), text(b"step")),
@@ -98,6 +98,57 @@ pub const TABLE: [Leaf; 9] = [
     leaf(0x8000_0008, 0x0000_3028, 0, 0, 0),
 ];
 
+/// Leaf 1 EDX that kernels see: the same without TSC, MCE and MCA. A kernel that knows of no
+/// time-stamp counter reads it least often; programs that use it all the same are answered.
+pub const KERNEL_FEATURES_1_EDX: u32 = FEATURES_1_EDX & !(1 << 4 | 1 << 7 | 1 << 14);
+/// Leaf 0x8000_0001 EDX that kernels see: SYSCALL, NX, long mode.
+pub const KERNEL_FEATURES_EXTENDED_EDX: u32 = FEATURES_EXTENDED_EDX & !(1 << 27);
+/// Signature of an early Zen: glibc refuses processors whose vendor it does not know.
+const KERNEL_SIGNATURE: u32 = 0x0080_0f12;
+
+/// The table of kernels, in ascending order of function.
+pub const KERNEL_TABLE: [Leaf; 8] = [
+    leaf(0, 1, text(b"Auth"), text(b"cAMD"), text(b"enti")),
+    leaf(
+        1,
+        KERNEL_SIGNATURE,
+        0x0001_0800,
+        FEATURES_1_ECX,
+        KERNEL_FEATURES_1_EDX,
+    ),
+    leaf(
+        0x8000_0000,
+        0x8000_0008,
+        text(b"Auth"),
+        text(b"cAMD"),
+        text(b"enti"),
+    ),
+    leaf(
+        0x8000_0001,
+        KERNEL_SIGNATURE,
+        0,
+        FEATURES_EXTENDED_ECX,
+        KERNEL_FEATURES_EXTENDED_EDX,
+    ),
+    leaf(
+        0x8000_0002,
+        text(b"Lock"),
+        text(b"step"),
+        text(b" vCP"),
+        text(b"U, x"),
+    ),
+    leaf(
+        0x8000_0003,
+        text(b"86-6"),
+        text(b"4-v2"),
+        text(b" bas"),
+        text(b"elin"),
+    ),
+    leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
+    // 40 physical and 48 linear address bits.
+    leaf(0x8000_0008, 0x0000_3028, 0, 0, 0),
+];
+
 /// EAX, EBX, ECX, EDX for a CPUID instruction; zeros for a leaf that is not there.
 #[must_use]
 pub fn lookup(function: u32, _index: u32) -> [u32; 4] {
@@ -115,6 +166,19 @@ mod tests {
     fn the_vendor_is_spelled_as_processors_spell_it() {
         let [_, ebx, ecx, edx] = lookup(0, 0);
         assert_eq!([ebx, edx, ecx].map(u32::to_le_bytes).concat(), b"LockstepBase");
+    }
+
+    #[test]
+    fn kernels_see_no_counter_and_a_vendor_that_programs_know() {
+        let row = |function| KERNEL_TABLE.iter().find(|leaf| leaf.function == function);
+        let [_, ebx, ecx, edx] = row(0).unwrap().registers;
+        assert_eq!([ebx, edx, ecx].map(u32::to_le_bytes).concat(), b"AuthenticAMD");
+        let [_, _, _, features] = row(1).unwrap().registers;
+        assert_eq!(features & (1 << 4), 0, "TSC");
+        let [_, _, _, extended] = row(0x8000_0001).unwrap().registers;
+        assert_eq!(extended & (1 << 27), 0, "RDTSCP");
+        // The same in all else that must be hidden.
+        assert_eq!(row(7).or(row(6)).or(row(10)).or(row(0x4000_0000)), None);
     }
 
     #[test]

@@ -5,7 +5,8 @@
 //! pointer known, and only then has a port read changed RAX.
 
 use super::saved::SavedEvents;
-use super::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, Vcpu};
+use super::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu};
+use crate::machine::boot::EntryState;
 use crate::machine::page_set::PageSet;
 use std::collections::VecDeque;
 
@@ -64,6 +65,10 @@ pub struct FakeCpu {
     pub supplied: Vec<u64>,
     /// Its general registers.
     pub registers: Registers,
+    /// Its system registers.
+    pub system: SystemRegisters,
+    /// CR4 as it was last set.
+    pub cr4: u64,
     /// Times that a saved state was put into it.
     pub loaded: u32,
     /// Writes to memory are logged.
@@ -175,6 +180,24 @@ impl Vcpu for &mut FakeCpu {
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError> {
         self.settle()?;
         self.registers = *registers;
+        Ok(())
+    }
+
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError> {
+        self.settle()?;
+        Ok(self.system)
+    }
+
+    fn power_on(&mut self, entry: &EntryState) -> Result<(), CpuError> {
+        self.settle()?;
+        self.registers = entry.registers;
+        self.loaded += 1;
+        Ok(())
+    }
+
+    fn set_cr4(&mut self, value: u64) -> Result<(), CpuError> {
+        self.settle()?;
+        self.cr4 = value;
         Ok(())
     }
 

@@ -9,6 +9,8 @@ pub mod saved;
 
 pub use saved::{ComparedCpu, SavedCpu};
 
+use self::saved::SavedTable;
+use super::boot::EntryState;
 use super::horizon::Horizon;
 use super::page_set::PageSet;
 use serde::{Deserialize, Serialize};
@@ -108,6 +110,47 @@ pub struct Registers {
     pub rflags: u64,
 }
 
+impl Registers {
+    /// The general register `number`, as instructions encode it: 0 = RAX, 1 = RCX, to 15 = R15.
+    pub fn general_mut(&mut self, number: u8) -> &mut u64 {
+        match number {
+            0 => &mut self.rax,
+            1 => &mut self.rcx,
+            2 => &mut self.rdx,
+            3 => &mut self.rbx,
+            4 => &mut self.rsp,
+            5 => &mut self.rbp,
+            6 => &mut self.rsi,
+            7 => &mut self.rdi,
+            8 => &mut self.r8,
+            9 => &mut self.r9,
+            10 => &mut self.r10,
+            11 => &mut self.r11,
+            12 => &mut self.r12,
+            13 => &mut self.r13,
+            14 => &mut self.r14,
+            _ => &mut self.r15,
+        }
+    }
+
+    /// Its value.
+    #[must_use]
+    pub fn general(mut self, number: u8) -> u64 {
+        *self.general_mut(number)
+    }
+}
+
+/// What a machine has to know of the system registers to see memory as its guest does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SystemRegisters {
+    /// CR3.
+    pub cr3: u64,
+    /// The interrupt descriptor table.
+    pub interrupts: SavedTable,
+    /// Privilege level.
+    pub ring: u8,
+}
+
 /// A failure of the host's side of the vCPU. Never the guest's doing.
 #[derive(Debug, thiserror::Error)]
 #[error("the host's vCPU failed to {action}: {why}")]
@@ -166,6 +209,24 @@ pub trait Vcpu {
     /// # Errors
     /// The host's failure.
     fn set_registers(&mut self, registers: &Registers) -> Result<(), CpuError>;
+
+    /// System registers. Settles.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn system_registers(&mut self) -> Result<SystemRegisters, CpuError>;
+
+    /// Replaces CR4. Settles first.
+    ///
+    /// # Errors
+    /// The host's failure, or its refusal of the value.
+    fn set_cr4(&mut self, value: u64) -> Result<(), CpuError>;
+
+    /// Puts the vCPU into the state that it has when power comes on, to be entered as `entry` says.
+    ///
+    /// # Errors
+    /// The host's failure.
+    fn power_on(&mut self, entry: &EntryState) -> Result<(), CpuError>;
 
     /// The part that the digest `processor` covers, as [`SavedCpu::compared`] gives it. Settles,
     /// and changes nothing else: digests are taken while the guest is stepped.

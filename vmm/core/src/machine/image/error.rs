@@ -131,6 +131,9 @@ pub enum ImageError {
     /// A kernel without section headers: nothing says which of its bytes are instructions.
     #[error("its ELF file has no section headers for code: which bytes are instructions is not known")]
     NoSections,
+    /// A kernel in whose entry text no return from interrupts was found.
+    #[error("its entry code has no IRETQ: a program's RDTSC could not be answered")]
+    NoInterruptReturn,
     /// A kernel that guest memory does not hold.
     #[error("it needs {needs} bytes of guest memory, and {limit} are the most it can have")]
     TooLarge {

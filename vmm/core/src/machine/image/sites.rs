@@ -1,5 +1,6 @@
 //! The table of rewritten instructions: what stood where.
 
+use super::trap_ports::{KernelTrap, TRAP_SIZE_BYTES};
 use std::collections::BTreeMap;
 
 /// The port that rewritten instructions read.
@@ -37,12 +38,38 @@ pub struct Site {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sites {
     by_return_address: BTreeMap<u64, Site>,
+    /// Address of an IRETQ of the kernel, where the image is one: its traps are told by their
+    /// ports.
+    interrupt_return: Option<u64>,
 }
 
 /// Bytes of the `IN EAX, imm8` that replaces the start of an instruction.
 pub const TRAP_BYTES: u64 = 2;
 
 impl Sites {
+    /// Those of a kernel, which has an IRETQ at `interrupt_return`.
+    #[must_use]
+    pub fn of_kernel(interrupt_return: u64) -> Self {
+        Self {
+            interrupt_return: Some(interrupt_return),
+            ..Self::default()
+        }
+    }
+
+    /// Address of a kernel's IRETQ.
+    #[must_use]
+    pub fn interrupt_return(&self) -> Option<u64> {
+        self.interrupt_return
+    }
+
+    /// The trap that a write of this port is, and the address of an IRETQ, where a kernel makes it.
+    #[must_use]
+    pub fn kernel_trap(&self, port: u16, size_bytes: u8) -> Option<(KernelTrap, u64)> {
+        let interrupt_return = self.interrupt_return?;
+        let trap = KernelTrap::at(port).filter(|_| size_bytes == TRAP_SIZE_BYTES)?;
+        Some((trap, interrupt_return))
+    }
+
     /// Adds a site.
     pub fn insert(&mut self, site: Site) {
         self.by_return_address.insert(site.address + TRAP_BYTES, site);

@@ -51,6 +51,8 @@ impl<V: Vcpu> Machine<V> {
             devices,
             sites,
             policy,
+            // The plan's.
+            firmware: _,
             exits,
             instructions,
             halted,
@@ -136,6 +138,7 @@ impl<V: Vcpu> Machine<V> {
             devices,
             sites,
             policy: (*policy).into(),
+            firmware: None,
             exits,
             instructions,
             halted,

@@ -71,8 +71,13 @@ pub struct SavedSite {
 enum SavedTrapped {
     Tsc,
     TscAndProcessor,
-    Random { register: u8, size_bytes: u8 },
+    Random {
+        register: u8,
+        size_bytes: u8,
+    },
     Cpuid,
+    /// Nothing was rewritten here: the image is a kernel, and this an IRETQ of it.
+    InterruptReturn,
 }
 
 /// A machine without its memory.
@@ -131,7 +136,11 @@ pub fn save_sites(sites: &Sites) -> Vec<SavedSite> {
         };
         SavedSite { address, trapped }
     };
-    sites.iter().map(saved).collect()
+    let interrupt_return = sites.interrupt_return().map(|address| SavedSite {
+        address,
+        trapped: SavedTrapped::InterruptReturn,
+    });
+    sites.iter().map(saved).chain(interrupt_return).collect()
 }
 
 /// Sites from their saved form.
@@ -139,26 +148,35 @@ pub fn save_sites(sites: &Sites) -> Vec<SavedSite> {
 /// # Errors
 /// [`SavedError::Site`] for what the rewriter never makes.
 pub fn restore_sites(saved: &[SavedSite]) -> Result<Sites, SavedError> {
+    if let [
+        SavedSite {
+            address,
+            trapped: SavedTrapped::InterruptReturn,
+        },
+    ] = *saved
+    {
+        return Ok(Sites::of_kernel(address));
+    }
     let mut sites = Sites::default();
     let mut free_from = 0;
     for site in saved {
         let SavedSite { address, trapped } = *site;
-        let possible = match trapped {
-            SavedTrapped::Random { register, size_bytes } => {
-                register <= REGISTER_MAX && matches!(size_bytes, 2 | 4 | 8)
-            }
-            SavedTrapped::Tsc | SavedTrapped::TscAndProcessor | SavedTrapped::Cpuid => true,
-        };
-        if !possible || address < free_from || address >= MEMORY_BYTES_MAX || sites.len() == SITES_MAX {
-            return Err(SavedError::Site { address });
-        }
-        free_from = address + 1;
         let trapped = match trapped {
-            SavedTrapped::Tsc => Trapped::Tsc,
-            SavedTrapped::TscAndProcessor => Trapped::TscAndProcessor,
-            SavedTrapped::Random { register, size_bytes } => Trapped::Random { register, size_bytes },
-            SavedTrapped::Cpuid => Trapped::Cpuid,
+            SavedTrapped::Tsc => Some(Trapped::Tsc),
+            SavedTrapped::TscAndProcessor => Some(Trapped::TscAndProcessor),
+            SavedTrapped::Random { register, size_bytes }
+                if register <= REGISTER_MAX && matches!(size_bytes, 2 | 4 | 8) =>
+            {
+                Some(Trapped::Random { register, size_bytes })
+            }
+            SavedTrapped::Cpuid => Some(Trapped::Cpuid),
+            SavedTrapped::Random { .. } | SavedTrapped::InterruptReturn => None,
         };
+        let is_possible = (free_from..MEMORY_BYTES_MAX).contains(&address) && sites.len() < SITES_MAX;
+        let trapped = trapped
+            .filter(|_| is_possible)
+            .ok_or(SavedError::Site { address })?;
+        free_from = address + 1;
         sites.insert(Site { address, trapped });
     }
     Ok(sites)

@@ -5,7 +5,9 @@ mod common;
 mod execution;
 mod following;
 mod interrupts;
+mod kernel;
 mod refused;
+mod restarting;
 mod saved;
 mod trapped;
 
@@ -18,6 +20,7 @@ use super::devices::{Board, Devices};
 use super::door::{Door, DoorError, Horizon, Kick, Kicked, Met, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
+use super::page_set::PageSet;
 use super::run::{Ended, MachineError, Policy};
 use super::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{

@@ -36,7 +36,7 @@ const ENTRY_TEXT_ALIGNMENT: u64 = 2 << 20;
 const BEFORE_IRETQ: [u8; 6] = [0xf6, 0x44, 0x24, 0x20, 0x04, 0x75];
 
 /// A kernel that was loaded.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct LoadedKernel {
     /// Physical address of its 64-bit entry.
     pub entry: u64,
