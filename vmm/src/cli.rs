@@ -127,12 +127,19 @@ pub enum LogFormat {
     Json,
 }
 
-/// A machine: its image and settings.
+/// A machine: its guest and settings.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArguments {
-    /// The guest image (ELF64)
-    #[arg(required_unless_present = PRINT_CONFIG)]
+    /// The guest: an image that was written for Lockstep (ELF64)
+    #[arg(required_unless_present_any = [PRINT_CONFIG, "kernel"], conflicts_with = "kernel")]
     pub image: Option<PathBuf>,
+    /// The guest: a kernel of Linux as a distribution ships it (bzImage or vmlinux), in place of an
+    /// image; needs a host whose KVM runs kernels in ring 0 (`lockstep doctor`)
+    #[arg(long, value_name = "FILE", help_heading = "Machine")]
+    pub kernel: Option<PathBuf>,
+    /// Initial ramdisk of the kernel
+    #[arg(long, value_name = "FILE", requires = "kernel", help_heading = "Machine")]
+    pub initrd: Option<PathBuf>,
     /// Flags
     #[command(flatten)]
     pub settings: Settings,

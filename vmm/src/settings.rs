@@ -20,6 +20,8 @@ pub const PAIR_HEADING: &str = "Pair";
 
 /// Default guest memory.
 const MEMORY_MIB: u64 = 64;
+/// The same of a kernel of Linux: one of Debian takes 60 MiB, and unpacks its initial ramdisk.
+const KERNEL_MEMORY_MIB: u64 = 512;
 /// Default silence after which a peer is given up.
 pub(super) const TIMEOUT_MS: u64 = 200;
 /// Default for the log that may be on its way to the backup and not replayed.
@@ -96,10 +98,10 @@ pub enum Mode {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::Args)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Guest memory in MiB [default: 64]
+    /// Guest memory in MiB [default: 64; with --kernel 512]
     #[arg(long, value_name = "MIB", help_heading = "Machine")]
     pub memory_mib: Option<u64>,
-    /// Command line handed to the guest
+    /// Command line handed to the guest; a kernel gets it behind what it needs here
     #[arg(
         long,
         value_name = "TEXT",
@@ -228,6 +230,15 @@ impl Settings {
             witness: self.witness.or(lower.witness),
             ask_for_retransmission: self.ask_for_retransmission.or(lower.ask_for_retransmission),
             report: self.report.or(lower.report),
+        }
+    }
+
+    /// Defaults of kernels, where they differ from those of all guests.
+    #[must_use]
+    pub fn of_kernels() -> Self {
+        Self {
+            memory_mib: Some(KERNEL_MEMORY_MIB),
+            ..Self::default()
         }
     }
 

@@ -10,7 +10,7 @@ use crate::status::{CommandError, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
 use lockstep_demo::{DemoArguments, DemoError};
-use lockstep_host::configuration::Configuration;
+use lockstep_host::configuration::{Configuration, GuestFiles};
 use lockstep_host::error::RunError;
 use lockstep_host::pair::begin::{Side, begin};
 use lockstep_kvm::Host;
@@ -155,17 +155,17 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         descriptors::provide()?;
     }
     match command {
-        Command::Run(Alone(machine)) => on_machine(machine, async |image, configuration| {
+        Command::Run(Alone(machine)) => on_machine(machine, async |guest, configuration| {
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
-            run::run(&image, &configuration, &mut signals).await
+            run::run(&guest, &configuration, &mut signals).await
         }),
         Command::Record {
             machine: Alone(machine),
             log,
             overwrite,
             snapshot_every,
-        } => on_machine(machine, async move |image, configuration| {
+        } => on_machine(machine, async move |guest, configuration| {
             refuse_checkpoints("record", &configuration)?;
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
@@ -179,22 +179,22 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
                 existing,
                 snapshot_every,
             };
-            record::record(&image, files, &configuration, &mut signals).await
+            record::record(&guest, files, &configuration, &mut signals).await
         }),
         Command::Replay {
             machine: Alone(machine),
             log,
             from,
-        } => on_machine(machine, async move |image, configuration| {
+        } => on_machine(machine, async move |guest, configuration| {
             refuse_checkpoints("replay", &configuration)?;
-            replay::replay(&image, &log.unwrap_or_default(), from, &configuration).await
+            replay::replay(&guest, &log.unwrap_or_default(), from, &configuration).await
         }),
         Command::Verify {
             machine: Alone(machine),
             runs,
             log,
             snapshot_every,
-        } => on_machine(machine, async move |image, configuration| {
+        } => on_machine(machine, async move |guest, configuration| {
             refuse_checkpoints("verify", &configuration)?;
             let mut signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
@@ -203,22 +203,22 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
                 runs,
                 snapshot_every,
             };
-            verify::verify(&image, &wanted, &configuration, &mut signals).await
+            verify::verify(&guest, &wanted, &configuration, &mut signals).await
         }),
-        Command::Primary(machine) => on_machine(machine, async |image, configuration| {
+        Command::Primary(machine) => on_machine(machine, async |guest, configuration| {
             let signals = Signals::listen();
             let _terminal = TerminalGuard::new(true);
-            begin(Side::Primary, &image, &configuration, signals).await
+            begin(Side::Primary, &guest, &configuration, signals).await
         }),
-        Command::Backup(machine) => on_machine(machine, async |image, configuration| {
+        Command::Backup(machine) => on_machine(machine, async |guest, configuration| {
             let signals = Signals::listen();
             let _terminal = TerminalGuard::new(false);
-            begin(Side::Backup, &image, &configuration, signals).await
+            begin(Side::Backup, &guest, &configuration, signals).await
         }),
-        Command::Replica { machine, afresh } => on_machine(machine, async move |image, configuration| {
+        Command::Replica { machine, afresh } => on_machine(machine, async move |guest, configuration| {
             let signals = Signals::listen();
             let _terminal = TerminalGuard::new(false);
-            begin(Side::Replica { afresh }, &image, &configuration, signals).await
+            begin(Side::Replica { afresh }, &guest, &configuration, signals).await
         }),
         Command::List(store) => in_runtime(machines::list(&store)),
         Command::Status { name, store } => in_runtime(machines::status(&name, &store)),
@@ -265,10 +265,10 @@ fn demo(arguments: &DemoArguments) -> Result<Status, CommandError> {
     Ok(given(lockstep_demo::run(arguments)))
 }
 
-/// Resolves the settings, and runs a command on the image and what holds.
+/// Resolves the settings, and runs a command on the guest and what holds.
 fn on_machine<F>(
     machine: MachineArguments,
-    command: impl FnOnce(std::path::PathBuf, Configuration) -> F,
+    command: impl FnOnce(GuestFiles, Configuration) -> F,
 ) -> Result<Status, CommandError>
 where
     F: Future<Output = Result<Status, RunError>>,
@@ -280,6 +280,10 @@ where
         .transpose()?
         .unwrap_or_default();
     let settings = machine.settings.over(file);
+    let settings = match machine.kernel {
+        Some(_) => settings.over(Settings::of_kernels()),
+        None => settings,
+    };
     if machine.print_config {
         let text = settings.over(Settings::defaults()).to_toml()?;
         return print_text(&text, Status::Success);
@@ -288,8 +292,15 @@ where
         requalify: machine.requalify,
         ..settings.resolve()?
     };
-    // The command line is refused without an image, unless it asks for the settings only.
-    in_runtime(command(machine.image.unwrap_or_default(), configuration))
+    let guest = match machine.kernel {
+        Some(kernel) => {
+            let initrd = machine.initrd;
+            GuestFiles::Linux { kernel, initrd }
+        }
+        // The command line is refused without either, unless it asks for the settings only.
+        None => GuestFiles::Image(machine.image.unwrap_or_default()),
+    };
+    in_runtime(command(guest, configuration))
 }
 
 fn in_runtime<E: Into<CommandError>>(

@@ -117,6 +117,7 @@ fn run_status(error: &RunError) -> Status {
         | RunError::File { .. }
         | RunError::Image { .. }
         | RunError::Memory(MemoryError::Size { .. })
+        | RunError::CommandLine(_)
         | RunError::Boot(_)
         | RunError::Channel(_)
         | RunError::NoSnapshot { .. }
@@ -131,7 +132,8 @@ fn run_status(error: &RunError) -> Status {
             MachineError::Cpu(_)
             | MachineError::NotTaken(_)
             | MachineError::NoDigest(_)
-            | MachineError::Saved(_),
+            | MachineError::Saved(_)
+            | MachineError::Restart(_),
         )
         | RunError::NotArmed
         | RunError::SwitchedOver

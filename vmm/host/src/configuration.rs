@@ -7,6 +7,20 @@ use lockstep_shared_disk::MachineName;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// Files from which a guest begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GuestFiles {
+    /// An image that was written for Lockstep.
+    Image(PathBuf),
+    /// A kernel of Linux.
+    Linux {
+        /// The kernel, as a distribution ships it.
+        kernel: PathBuf,
+        /// Its initial ramdisk.
+        initrd: Option<PathBuf>,
+    },
+}
+
 /// Settings of a machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Configuration {

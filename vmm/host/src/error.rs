@@ -2,6 +2,7 @@
 
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
+use lockstep_core::machine::boot::linux::Contradiction;
 use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
@@ -9,6 +10,7 @@ use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
 use lockstep_network::NetworkError;
 use lockstep_qualify::start::QualifyError;
+use std::error::Error;
 use std::path::PathBuf;
 
 /// Reason why a machine cannot be run, or did not run on.
@@ -40,6 +42,9 @@ pub enum RunError {
         /// The reason.
         source: ImageError,
     },
+    /// The command line asks a kernel for what there is not.
+    #[error("the machine cannot be built")]
+    CommandLine(#[from] Contradiction),
     /// The machine cannot be built as configured.
     #[error("the machine cannot be built")]
     Memory(#[from] MemoryError),
@@ -96,10 +101,10 @@ pub enum RunError {
     },
     /// The logging channel cannot be opened.
     #[error(transparent)]
-    Channel(Box<dyn std::error::Error + Send + Sync>),
+    Channel(Box<dyn Error + Send + Sync>),
     /// The peer cannot be worked with.
     #[error(transparent)]
-    Peer(Box<dyn std::error::Error + Send + Sync>),
+    Peer(Box<dyn Error + Send + Sync>),
     /// The machine that was joined is gone, and this side was not its backup yet.
     #[error(
         "the machine that this side was joining was lost before this side was its backup: it may not go on with it"
@@ -120,13 +125,13 @@ pub enum RunError {
         /// The action that failed.
         what: String,
         /// The reason.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
 }
 
 impl RunError {
     /// A failure without a type of its own.
-    pub fn other(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+    pub fn other<E: Error + Send + Sync + 'static>(what: impl Into<String>) -> impl FnOnce(E) -> Self {
         let what = what.into();
         move |why| Self::Other {
             what,

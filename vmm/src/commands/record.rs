@@ -6,7 +6,7 @@ use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::snapshot::Recording;
 use lockstep_core::replica::{LiveDoor, Recorder};
-use lockstep_host::configuration::Configuration;
+use lockstep_host::configuration::{Configuration, GuestFiles};
 use lockstep_host::error::RunError;
 use lockstep_host::live::World;
 use lockstep_host::machine::Plan;
@@ -28,17 +28,17 @@ pub struct Files<'a> {
     pub snapshot_every: Option<Duration>,
 }
 
-/// Runs `image` until it ends, and records it.
+/// Runs `guest` until it ends, and records it.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn record(
-    image: &Path,
+    guest: &GuestFiles,
     files: Files<'_>,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
-    let plan = Plan::new(image, configuration)?;
+    let plan = Plan::new(guest, configuration)?;
     let ended = record_plan(plan, files, configuration, signals).await?;
     Ok(conclude(&ended))
 }

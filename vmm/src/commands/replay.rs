@@ -1,7 +1,7 @@
 //! `lockstep replay`: a log file once more, on a machine of its own, compared entry by entry.
 
 use lockstep_core::machine::run::Ended;
-use lockstep_host::configuration::Configuration;
+use lockstep_host::configuration::{Configuration, GuestFiles};
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Signals, conclude, console_written};
@@ -10,18 +10,18 @@ use lockstep_host::recording::pieces::{From, Recorded};
 use lockstep_process::status::Status;
 use std::path::Path;
 
-/// Replays `log` of `image`, all of it or `from` a snapshot on.
+/// Replays `log` of `guest`, all of it or `from` a snapshot on.
 ///
 /// # Errors
 /// [`RunError`]; a divergence is one.
 pub async fn replay(
-    image: &Path,
+    guest: &GuestFiles,
     log: &Path,
     from: Option<From>,
     configuration: &Configuration,
 ) -> Result<Status, RunError> {
     let (_, environment) = open_log(log)?;
-    let plan = Plan::for_replay(image, configuration, &environment)?;
+    let plan = Plan::for_replay(guest, configuration, &environment)?;
     let recorded = Recorded::open(plan, log)?;
     let snapshot = from.map(|from| recorded.snapshot(from)).transpose()?;
     if let Some(snapshot) = &snapshot {

@@ -3,23 +3,22 @@
 use lockstep_core::machine::door::Door;
 use lockstep_core::replica::Unprotected;
 use lockstep_core::replica::replayer::TimeFloor;
-use lockstep_host::configuration::Configuration;
+use lockstep_host::configuration::{Configuration, GuestFiles};
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
 use lockstep_process::status::Status;
-use std::path::Path;
 
-/// Runs `image` until it ends.
+/// Runs `guest` until it ends.
 ///
 /// # Errors
 /// [`RunError`].
 pub async fn run(
-    image: &Path,
+    guest: &GuestFiles,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
-    let plan = Plan::new(image, configuration)?;
+    let plan = Plan::new(guest, configuration)?;
     let entering = plan.entering();
     let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
         return Ok(Status::Success);

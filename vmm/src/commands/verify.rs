@@ -4,7 +4,7 @@
 use super::record::{Files, record_plan};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::{Ended, MachineError};
-use lockstep_host::configuration::Configuration;
+use lockstep_host::configuration::{Configuration, GuestFiles};
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Signals, conclude, console_written};
@@ -67,26 +67,26 @@ pub struct Wanted {
     pub snapshot_every: Option<Duration>,
 }
 
-/// Replays a recording of `image`. A signal ends the verification, whatever it is doing.
+/// Replays a recording of `guest`. A signal ends the verification, whatever it is doing.
 ///
 /// # Errors
 /// [`RunError`]; the first divergence is one, and a log that was made is kept.
 pub async fn verify(
-    image: &Path,
+    guest: &GuestFiles,
     wanted: &Wanted,
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
     if let Some(log) = &wanted.log {
         let (_, environment) = open_log(log)?;
-        let plan = Plan::for_replay(image, configuration, &environment)?;
+        let plan = Plan::for_replay(guest, configuration, &environment)?;
         let runs = wanted.runs.unwrap_or(1);
         let ended = replay_all(plan, log, runs, signals).await?;
         let entries = counted(log, signals).await?;
         let what = format!("verified: {entries} entries of {}", log.display());
         return said(&what, runs, &ended, signals).await;
     }
-    let plan = Plan::new(image, configuration)?;
+    let plan = Plan::new(guest, configuration)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
     let files = Files {

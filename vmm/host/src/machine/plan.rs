@@ -1,14 +1,16 @@
 //! Everything a machine is built from, and what of it the other side must have the same.
 
+use super::guest::Guest;
 use crate::build;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, GuestFiles};
 use crate::error::RunError;
 use crate::live::Entering;
 use crate::live::time::TSC_KHZ;
-use lockstep_core::machine::cpu::cpuid;
+use lockstep_core::machine::boot::EntryState;
 use lockstep_core::machine::devices::{Board, Devices};
+use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::Policy;
-use lockstep_core::machine::{Machine, boot, image, memory};
+use lockstep_core::machine::{Machine, boot, memory};
 use lockstep_core::replica::transfer::Received;
 use lockstep_kvm::kernel_file::first_line;
 use lockstep_kvm::processor::processor;
@@ -16,15 +18,8 @@ use lockstep_kvm::{ClockKind, Host, KvmCpu, Vm};
 use lockstep_logging_channel::{Digest, Environment, EnvironmentField};
 use lockstep_qualify::Request;
 use lockstep_qualify::start::{CLOCK_FIELD, Qualification, WINDOW_FIELD, qualify};
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
-
-/// No image is larger than the memory it is loaded into.
-const IMAGE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
-
-/// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
-/// number.
-const PLACES_SAID_MAX: usize = 40;
 
 /// Name of the field that says which build made a log. Only between the two sides of a pair is it
 /// compared.
@@ -36,10 +31,8 @@ const MODE_FIELD: &str = "mode";
 /// Everything that a machine is built from.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    image_path: PathBuf,
-    image: Vec<u8>,
+    guest: Arc<Guest>,
     memory_bytes: u64,
-    command_line: String,
     mac: [u8; 6],
     board: Board,
     digest_interval_exits: u64,
@@ -54,9 +47,9 @@ impl Plan {
     ///
     /// # Errors
     /// [`RunError`] naming what cannot be built, or what the host lacks.
-    pub fn new(image_path: &Path, configuration: &Configuration) -> Result<Self, RunError> {
+    pub fn new(guest: &GuestFiles, configuration: &Configuration) -> Result<Self, RunError> {
         let request = Request::said(configuration.clock, configuration.window_exits);
-        Self::qualified(image_path, configuration, &request)
+        Self::qualified(guest, configuration, request)
     }
 
     /// The same for a replay: what `configuration` leaves open is as it was `recorded`.
@@ -64,32 +57,33 @@ impl Plan {
     /// # Errors
     /// As [`Plan::new`].
     pub fn for_replay(
-        image_path: &Path,
+        guest: &GuestFiles,
         configuration: &Configuration,
         recorded: &Environment,
     ) -> Result<Self, RunError> {
         let request = Request::of_replay(configuration.clock, configuration.window_exits, recorded);
-        Self::qualified(image_path, configuration, &request)
+        Self::qualified(guest, configuration, request)
     }
 
     fn qualified(
-        image_path: &Path,
+        guest: &GuestFiles,
         configuration: &Configuration,
-        request: &Request,
+        request: Request,
     ) -> Result<Self, RunError> {
-        let image = read_image(image_path)?;
-        check(image_path, &image, configuration)?;
+        let guest = Guest::read(guest, configuration)?;
+        let board = guest.board(configuration.mac)?;
+        guest.boot(&memory::allocate(configuration.memory_bytes)?, &board)?;
+        Host::open()?;
+        let request = guest.request(request)?;
         Ok(Self {
-            image_path: image_path.to_owned(),
-            image,
+            guest: Arc::new(guest),
             memory_bytes: configuration.memory_bytes,
-            command_line: configuration.command_line.clone(),
             mac: configuration.mac,
-            board: board(configuration.mac)?,
+            board,
             digest_interval_exits: configuration.digest_interval_exits,
             event_latency: configuration.event_latency,
             epoch: configuration.epoch,
-            qualification: qualify(request, configuration.requalify)?,
+            qualification: qualify(&request, configuration.requalify)?,
         })
     }
 
@@ -140,30 +134,11 @@ impl Plan {
     /// [`RunError`] naming what cannot be built.
     pub fn build(&self) -> Result<Machine<KvmCpu>, RunError> {
         let memory = memory::allocate(self.memory_bytes)?;
-        boot::small::write(&memory, &self.command_line, TSC_KHZ)?;
-        let loaded = image::load(&self.image, &memory).map_err(|source| RunError::Image {
-            path: self.image_path.clone(),
-            source,
-        })?;
-        say_places(
-            &loaded.suspicious,
-            "bytes of a trapped instruction inside another, left as they are",
-        );
-        say_places(
-            &loaded.unclaimed,
-            "rewritten outside every function with a size: data, if it is data, is changed (docs/guest-interface.md, Code and data)",
-        );
-        tracing::debug!(sites = loaded.sites.len(), "instructions rewritten to exit");
-        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(
-            &boot::small::entry_state(loaded.entry),
-            &cpuid::TABLE,
-            self.clock(),
-        )?;
-        let devices = Devices::new(&self.board).map_err(|why| RunError::Other {
-            what: "the devices cannot be made".to_owned(),
-            source: Box::new(why),
-        })?;
-        Ok(Machine::new(cpu, memory, devices, loaded.sites, self.policy()))
+        let booted = self.guest.boot(&memory, &self.board)?;
+        booted.say();
+        let cpu = self.cpu(&memory, &booted.entry)?;
+        let devices = Devices::new(&self.board).map_err(RunError::other("the devices cannot be made"))?;
+        Ok(self.restarting(Machine::new(cpu, memory, devices, booted.sites, self.policy())))
     }
 
     /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.
@@ -173,15 +148,22 @@ impl Plan {
     pub fn restore(&self, received: Received) -> Result<Machine<KvmCpu>, RunError> {
         let Received { machine, memory, .. } = received;
         // The vCPU gets its whole state from the capture, the entry point included.
-        let cpu = Vm::new(&Host::open()?, memory.clone())?.cpu(
-            &boot::small::entry_state(0),
-            &cpuid::TABLE,
-            self.clock(),
-        )?;
-        Machine::restore(cpu, memory, &self.board, &machine).map_err(|why| RunError::Other {
-            what: "the machine that was received cannot be built".to_owned(),
-            source: Box::new(why),
-        })
+        let cpu = self.cpu(&memory, &boot::small::entry_state(0))?;
+        let restored = Machine::restore(cpu, memory, &self.board, &machine)
+            .map_err(RunError::other("the machine that was received cannot be built"))?;
+        Ok(self.restarting(restored))
+    }
+
+    fn restarting(&self, machine: Machine<KvmCpu>) -> Machine<KvmCpu> {
+        match Guest::firmware(&self.guest, &self.board) {
+            Some(firmware) => machine.restarting(firmware),
+            None => machine,
+        }
+    }
+
+    fn cpu(&self, memory: &Memory, entry: &EntryState) -> Result<KvmCpu, RunError> {
+        let vm = Vm::new(&Host::open()?, memory.clone())?;
+        Ok(vm.cpu(entry, self.guest.cpuid(), self.clock())?)
     }
 
     /// Everything that a log of this machine depends on.
@@ -191,7 +173,9 @@ impl Plan {
             name: name.to_owned(),
             value,
         };
-        let table: Vec<u8> = cpuid::TABLE
+        let table: Vec<u8> = self
+            .guest
+            .cpuid()
             .iter()
             .flat_map(|leaf| [leaf.function, leaf.index].into_iter().chain(leaf.registers))
             .flat_map(u32::to_le_bytes)
@@ -201,9 +185,9 @@ impl Plan {
             // Raised with every change that makes an old log replay differently. Which build made a
             // log is only said, below: a later one of the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
-            field("guest image digest", Digest::of(&self.image).to_string()),
+            field("guest image digest", self.guest.digest().to_string()),
             field("guest memory in bytes", self.memory_bytes.to_string()),
-            field("guest command line", self.command_line.clone()),
+            field("guest command line", self.guest.command_line().to_owned()),
             field(
                 "network device address",
                 format!("{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{f:02x}"),
@@ -214,13 +198,16 @@ impl Plan {
             field(WINDOW_FIELD, self.policy().window_exits.to_string()),
             field("digest interval in exits", self.digest_interval_exits.to_string()),
         ];
+        if let Some(digest) = self.guest.initrd_digest() {
+            compared.push(field("initial ramdisk digest", digest.to_string()));
+        }
         // Where it is left out, the machine is replayed: logs that have none stay as they are.
         if self.epoch.is_some() {
             compared.push(field(MODE_FIELD, "checkpoint".to_owned()));
         }
         let mut informative = vec![
             field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),
-            field("guest image", self.image_path.display().to_string()),
+            field("guest image", self.guest.path().display().to_string()),
             // Events and outputs in the log name devices by their places on it.
             field("board", self.board.to_string()),
             field("kernel", first_line("/proc/sys/kernel/osrelease")),
@@ -232,41 +219,5 @@ impl Plan {
             compared,
             informative,
         }
-    }
-}
-
-fn board(mac: [u8; 6]) -> Result<Board, RunError> {
-    Board::small(mac).map_err(|why| RunError::Other {
-        what: "the board cannot be made".to_owned(),
-        source: Box::new(why),
-    })
-}
-
-fn check(image_path: &Path, image: &[u8], configuration: &Configuration) -> Result<(), RunError> {
-    let memory = memory::allocate(configuration.memory_bytes)?;
-    boot::small::write(&memory, &configuration.command_line, TSC_KHZ)?;
-    image::load(image, &memory).map_err(|source| RunError::Image {
-        path: image_path.to_owned(),
-        source,
-    })?;
-    Host::open()?;
-    Ok(())
-}
-
-fn read_image(path: &Path) -> Result<Vec<u8>, RunError> {
-    lockstep_regular_file::read(path, IMAGE_BYTES_MAX).map_err(|source| RunError::File {
-        action: "read the guest image",
-        path: path.to_owned(),
-        source,
-    })
-}
-
-/// Names places of an image at `-v`.
-fn say_places(places: &[u64], what: &str) {
-    for address in places.iter().take(PLACES_SAID_MAX) {
-        tracing::debug!(address = format!("{address:#x}"), "{what}");
-    }
-    if let Some(more) = places.len().checked_sub(PLACES_SAID_MAX + 1) {
-        tracing::debug!(more = more + 1, "{what}");
     }
 }

@@ -23,14 +23,13 @@ use super::stop_point;
 use super::storage::{self, Storage};
 use super::terms::{self, CONNECT_PATIENCE, fresh_name};
 use super::witness::Witnesses;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, GuestFiles};
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::outside::{Outsides, Signals, unless_stopped};
 use lockstep_core::replica::role::Config;
 use lockstep_process::status::Status;
 use lockstep_shared_disk::MachineId;
-use std::path::Path;
 use std::time::Instant;
 
 /// Role in which a side of a pair begins.
@@ -72,13 +71,13 @@ impl Side {
 /// [`RunError`].
 pub async fn begin(
     side: Side,
-    image: &Path,
+    guest: &GuestFiles,
     configuration: &Configuration,
     mut signals: Signals,
 ) -> Result<Status, RunError> {
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
-    let plan = Plan::new(image, configuration)?;
+    let plan = Plan::new(guest, configuration)?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config);
     let Some(witnesses) = unless_stopped(witnesses, &mut signals).await? else {

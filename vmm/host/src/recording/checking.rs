@@ -55,7 +55,7 @@ pub async fn check(recorded: &Recorded, signals: &mut Signals) -> Result<AllChec
             finished = checking.running.join_next() => match finished {
                 None => break,
                 Some(Ok((index, outcome))) => checking.take(index, outcome),
-                Some(Err(why)) => return Err(RunError::other("a piece was not replayed")(why.into())),
+                Some(Err(why)) => return Err(RunError::other("a piece was not replayed")(std::io::Error::other(why))),
             },
             () = signals.received() => checking.stop_from(0),
         }
