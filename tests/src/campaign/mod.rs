@@ -12,7 +12,8 @@
 //!   summary, picture  of many rounds
 //!
 //!   scenario          which sort of round comes when
-//!   web, chain        one machine that heals and is struck again, ten generations deep
+//!   web, healing      one machine that heals, watched and judged
+//!   chain             it is struck again and again, ten generations deep
 //!   starts            starts of the same machine in any order, killed between any two steps
 //! ```
 #![allow(
@@ -31,6 +32,7 @@ pub mod evidence;
 pub mod faults;
 #[cfg(test)]
 mod fixtures;
+pub mod healing;
 pub mod history;
 pub mod kind;
 pub mod linearizability;

@@ -1,16 +1,16 @@
-//! Judgement of a chain: one machine, one speaker a generation, no output without its
+//! Judgement of a machine that heals: one machine, one speaker a generation, no output without its
 //! acknowledgement from arming on, and clients that saw one history over all generations.
 
-use super::plan::Plan;
 use super::wire;
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
 use crate::campaign::outcome::{Outcome, Points, judge_clients, judge_processes};
+use crate::campaign::plan::Title;
 use crate::campaign::web::Claimed;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-/// Observations while a chain ran.
+/// Observations while a round ran.
 #[derive(Debug, Default)]
 pub struct Course {
     /// Everything that did not go as it must.
@@ -30,10 +30,10 @@ pub struct Course {
     pub points: Points,
 }
 
-/// Judges a chain. `claims`: those of the store at its end.
+/// Judges a round. `claims`: those of the store at its end.
 #[must_use]
 pub fn judge(
-    plan: &Plan,
+    title: Title,
     course: Course,
     standing: Option<Standing>,
     claims: &[Claimed],
@@ -47,7 +47,7 @@ pub fn judge(
         failures: course.failures,
         early: course.early,
         took,
-        ..Outcome::failed(plan.title(), "")
+        ..Outcome::failed(title, "")
     };
     judge_clients(evidence, serves, &mut outcome);
     judge_processes(evidence, &mut outcome);
@@ -82,12 +82,12 @@ fn unseen(frames: &BTreeMap<u32, u64>, struck: &BTreeSet<u32>) -> Vec<String> {
         })
         .collect();
     if frames.is_empty() {
-        complaints.push("no frame of the chain was held against a log".to_owned());
+        complaints.push("no frame of the machine was held against a log".to_owned());
     }
     complaints
 }
 
-/// A chain is one machine: its claims name no other, and none of them is missing.
+/// It is one machine: its claims name no other, and none of them is missing.
 fn two_machines(claims: &[Claimed]) -> Vec<String> {
     let Some(first) = claims.first() else {
         return vec!["nobody has claimed the machine".to_owned()];
@@ -102,7 +102,7 @@ fn two_machines(claims: &[Claimed]) -> Vec<String> {
         }
         if claim.machine != first.machine {
             complaints.push(format!(
-                "generation {} is of machine {}, and the chain is of {}",
+                "generation {} is of machine {}, and the first is of {}",
                 claim.generation, claim.machine, first.machine
             ));
         }

@@ -1,4 +1,4 @@
-//! Traffic on the wires of a chain, held against the Output Rule, generation by generation.
+//! Traffic on the wires of a machine that heals, held against the Output Rule, generation by generation.
 
 use crate::campaign::wire::{Findings, Outputs, check_acknowledgements, own};
 use crate::harness::proxy::{Passing, Traffic};
@@ -6,7 +6,7 @@ use crate::harness::switch::Frame;
 use lockstep_logging_channel::Sequence;
 use std::collections::BTreeMap;
 
-/// Findings of the wires of a chain. The numbers are of each generation that has any.
+/// Findings of the wires. The numbers are of each generation that has any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Found {
     /// Frames of an armed holder that were looked up.

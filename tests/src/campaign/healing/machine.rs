@@ -1,0 +1,184 @@
+//! A machine that heals, watched while a round runs: its sides, who holds it in which generation,
+//! and the wires to it.
+
+use super::bridge::Bridge;
+use crate::campaign::clients::Clients;
+use crate::campaign::web::Web;
+use crate::harness::Proxy;
+use crate::harness::proxy::Traffic;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Between two looks at everything.
+const LOOK: Duration = Duration::from_millis(3);
+/// Longest time until a newcomer is armed, or until it is clear who goes on.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// The wires to a machine, of all its holders.
+#[derive(Debug, Default)]
+pub struct Wires {
+    /// The holder of each.
+    bridges: Vec<(usize, Bridge)>,
+}
+
+impl Wires {
+    /// Those to the side that listened last.
+    #[must_use]
+    pub fn newest(&self) -> Vec<Arc<Proxy>> {
+        self.bridges
+            .last()
+            .map(|(_, bridge)| bridge.wires())
+            .unwrap_or_default()
+    }
+
+    /// Traffic on all of them, in the generations of their holders.
+    #[must_use]
+    pub fn traffic(&self) -> Vec<(u32, Traffic)> {
+        self.bridges
+            .iter()
+            .flat_map(|(_, bridge)| {
+                bridge
+                    .wires()
+                    .into_iter()
+                    .map(|wire| (bridge.generation, wire.traffic()))
+            })
+            .collect()
+    }
+}
+
+/// A machine, and the clients that it serves.
+pub struct Machine<'a> {
+    /// Its environment.
+    pub web: Web,
+    /// Its clients.
+    pub clients: &'a Clients,
+    /// Number of the side that holds it.
+    pub holder: usize,
+    /// The newest generation that was claimed.
+    pub generation: u32,
+    /// The wires to it.
+    pub wires: Wires,
+    /// Of each side: how often it had listened when its newest bridge was opened.
+    listened: BTreeMap<usize, usize>,
+    /// Of each side: how often it had armed a newcomer when its newest bridge was closed.
+    armed: BTreeMap<usize, usize>,
+}
+
+impl<'a> Machine<'a> {
+    /// The machine that the first side of `web` has begun.
+    #[must_use]
+    pub fn new(web: Web, clients: &'a Clients) -> Self {
+        Self {
+            web,
+            clients,
+            holder: 0,
+            generation: 1,
+            wires: Wires::default(),
+            listened: BTreeMap::new(),
+            armed: BTreeMap::new(),
+        }
+    }
+
+    /// Keeps what has to be kept up all the time: sides go on whose time has come, and each holder
+    /// has its bridge. A side that has stopped itself goes on at once: a point is met once, and a
+    /// program that begins again meets it again.
+    pub fn look(&mut self) {
+        self.web.look_at_the_time();
+        for number in self.web.stopped_by_themselves() {
+            self.web.go_on_after(number, 0);
+        }
+        self.look_at_the_holder();
+    }
+
+    /// Finds out who holds it, and gives that side its bridge.
+    pub fn look_at_the_holder(&mut self) {
+        self.look_at_the_claims();
+        if !self.web.is_running(self.holder) {
+            return;
+        }
+        let armed = self.web.count(self.holder, "armed");
+        let known = self.armed.entry(self.holder).or_default();
+        if armed > *known {
+            *known = armed;
+            self.close_bridge();
+        }
+        let holder = self.holder;
+        let listened = self.web.count(holder, "listening");
+        let known = self.listened.entry(holder).or_default();
+        if listened > *known {
+            *known = listened;
+            // It listens for the generation that it has claimed before, maybe since the look above.
+            self.look_at_the_claims();
+            let path = self.web.sides[holder].channel.clone();
+            let bridge = Bridge::open(&path, listened, self.generation);
+            self.wires.bridges.push((holder, bridge));
+        }
+    }
+
+    fn look_at_the_claims(&mut self) {
+        if let Some((holder, claim)) = self.web.holder()
+            && claim.generation > self.generation
+        {
+            (self.holder, self.generation) = (holder, claim.generation);
+        }
+    }
+
+    /// Waits until `found`.
+    ///
+    /// # Panics
+    /// It does not come to that, or a client's connection breaks before.
+    pub fn wait(&mut self, what: &str, mut found: impl FnMut(&mut Self) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !found(self) {
+            assert!(Instant::now() < deadline, "{what}: it does not come to that");
+            assert!(!self.clients.any_broken(), "{what}: a client's connection broke");
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Lets so much time pass.
+    pub fn pass(&mut self, ms: u64) {
+        let until = Instant::now() + Duration::from_millis(ms);
+        while Instant::now() < until {
+            self.look();
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// Waits until each client has had `answers` more.
+    pub fn served(&mut self, answers: u64) {
+        let enough = self.clients.fewest_answers() + answers;
+        self.wait("clients are served", |machine| {
+            machine.look();
+            machine.clients.fewest_answers() >= enough
+        });
+    }
+
+    /// True if a side acts alone, in the generation that it holds.
+    #[must_use]
+    pub fn acts(&self, number: usize) -> bool {
+        let events = self.web.sides[number].replica.events();
+        events.iter().any(|line| {
+            (line["event"] == "live" || line["event"] == "solo") && line["generation"] == self.generation
+        })
+    }
+
+    /// The holder may listen where its bridge is.
+    fn close_bridge(&mut self) {
+        let path = self.web.sides[self.holder].channel.clone();
+        for (holder, bridge) in &self.wires.bridges {
+            if *holder == self.holder {
+                bridge.close(&path);
+            }
+        }
+    }
+
+    /// Messages and reports of every side, for a round that fails.
+    #[must_use]
+    pub fn account(&self) -> String {
+        let accounts = self.web.sides.iter().map(|side| side.replica.account());
+        accounts.collect()
+    }
+}
