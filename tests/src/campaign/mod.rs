@@ -14,6 +14,7 @@
 //!   scenario          which sort of round comes when
 //!   web, healing      one machine that heals, watched and judged
 //!   chain             it is struck again and again, ten generations deep
+//!   switchover        it is switched over and back, struck at a step of the way
 //!   starts            starts of the same machine in any order, killed between any two steps
 //! ```
 #![allow(
@@ -44,6 +45,7 @@ pub mod scenario;
 pub mod session;
 pub mod starts;
 pub mod summary;
+pub mod switchover;
 pub mod web;
 pub mod wire;
 

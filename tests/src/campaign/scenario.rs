@@ -3,7 +3,7 @@
 use super::kind::Kind;
 use super::outcome::Outcome;
 use super::plan::Title;
-use super::{Evidence, chain, plan, round, starts};
+use super::{Evidence, chain, plan, round, starts, switchover};
 use std::fmt;
 use std::str::FromStr;
 
@@ -11,6 +11,8 @@ use std::str::FromStr;
 const CHAIN_ONE_IN: u64 = 12;
 /// One round in so many is of starts.
 const STARTS_ONE_IN: u64 = 10;
+/// One round in so many is a switchover.
+const SWITCHOVERS_ONE_IN: u64 = 10;
 
 /// The plan of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +23,8 @@ pub enum Scenario {
     Chain(chain::Plan),
     /// Starts of one machine.
     Starts(starts::Plan),
+    /// A switchover that is struck.
+    Switchover(switchover::Plan),
 }
 
 /// The choice that `--only` fixes.
@@ -32,6 +36,8 @@ pub enum Only {
     Chain(Option<chain::plan::Only>),
     /// Starts.
     Starts,
+    /// Switchovers, struck by this or by each in turn.
+    Switchover(Option<switchover::Strike>),
 }
 
 impl Scenario {
@@ -42,8 +48,12 @@ impl Scenario {
             Some(Only::Pair(kind)) => Self::Pair(plan::Plan::draw(seed, round, Some(kind))),
             Some(Only::Chain(only)) => Self::Chain(chain::Plan::draw(seed, round, only)),
             Some(Only::Starts) => Self::Starts(starts::Plan::draw(seed, round)),
+            Some(Only::Switchover(strike)) => Self::Switchover(switched_over(seed, round, round, strike)),
             None if round % CHAIN_ONE_IN == 7 => Self::Chain(chain::Plan::draw(seed, round, None)),
             None if round % STARTS_ONE_IN == 4 => Self::Starts(starts::Plan::draw(seed, round)),
+            None if round % SWITCHOVERS_ONE_IN == 8 => {
+                Self::Switchover(switched_over(seed, round, round / SWITCHOVERS_ONE_IN, None))
+            }
             None => Self::Pair(plan::Plan::draw(seed, round, None)),
         }
     }
@@ -55,6 +65,7 @@ impl Scenario {
             Self::Pair(plan) => round::run(plan, mutant),
             Self::Chain(plan) => chain::run(plan, mutant),
             Self::Starts(plan) => starts::run(plan, mutant),
+            Self::Switchover(plan) => switchover::run(plan, mutant),
         }
     }
 
@@ -65,8 +76,21 @@ impl Scenario {
             Self::Pair(plan) => plan.title(),
             Self::Chain(plan) => plan.title(),
             Self::Starts(plan) => plan.title(),
+            Self::Switchover(plan) => plan.title(),
         }
     }
+}
+
+/// The switchover of `round`, struck by `strike`, or by the `turn`-th: so that all come in turn, and
+/// the first few of a campaign are always the same.
+fn switched_over(seed: u64, round: u64, turn: u64, strike: Option<switchover::Strike>) -> switchover::Plan {
+    let strike = strike.unwrap_or_else(|| in_turn(switchover::Strike::all(), turn));
+    switchover::Plan::draw(seed, round, strike)
+}
+
+fn in_turn<T>(mut all: Vec<T>, turn: u64) -> T {
+    let index = turn as usize % all.len();
+    all.swap_remove(index)
 }
 
 impl Only {
@@ -76,7 +100,13 @@ impl Only {
         let pairs = Kind::all().into_iter().map(Self::Pair);
         let chains = chain::plan::Only::all().into_iter().map(Some);
         let chains = std::iter::once(None).chain(chains).map(Self::Chain);
-        pairs.chain(chains).chain([Self::Starts]).collect()
+        let strikes = switchover::Strike::all().into_iter().map(Some);
+        let switchovers = std::iter::once(None).chain(strikes).map(Self::Switchover);
+        pairs
+            .chain(chains)
+            .chain([Self::Starts])
+            .chain(switchovers)
+            .collect()
     }
 }
 
@@ -87,6 +117,8 @@ impl fmt::Display for Only {
             Self::Chain(None) => formatter.write_str("chain"),
             Self::Chain(Some(only)) => write!(formatter, "chain:{only}"),
             Self::Starts => formatter.write_str("starts"),
+            Self::Switchover(None) => formatter.write_str("switchover"),
+            Self::Switchover(Some(strike)) => write!(formatter, "switchover:{strike}"),
         }
     }
 }
@@ -95,10 +127,13 @@ impl FromStr for Only {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.strip_prefix("chain") {
-            Some("") => Ok(Self::Chain(None)),
-            Some(rest) if rest.starts_with(':') => Ok(Self::Chain(Some(rest[1..].parse()?))),
-            _ if text == "starts" => Ok(Self::Starts),
+        let (sort, what) = text
+            .split_once(':')
+            .map_or((text, None), |(sort, what)| (sort, Some(what)));
+        match (sort, what) {
+            ("chain", what) => Ok(Self::Chain(what.map(str::parse).transpose()?)),
+            ("starts", None) => Ok(Self::Starts),
+            ("switchover", what) => Ok(Self::Switchover(what.map(str::parse).transpose()?)),
             _ => Ok(Self::Pair(text.parse()?)),
         }
     }
@@ -107,12 +142,17 @@ impl FromStr for Only {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn every_sort_of_round_is_named_and_found_by_its_name() {
         for only in Only::all() {
             assert_eq!(only.to_string().parse(), Ok(only));
-            assert_eq!(Scenario::draw(1, 1, Some(only)).title().kind, only.to_string());
+            let kind = Scenario::draw(1, 1, Some(only)).title().kind;
+            let is_in_turn = only == Only::Switchover(None);
+            let expected = if is_in_turn { "switchover" } else { &kind };
+            assert!(kind.starts_with(expected), "{kind}");
+            assert_eq!(kind == only.to_string(), !is_in_turn, "{kind}");
         }
         assert!("chain:nothing-of-that".parse::<Only>().is_err());
     }
@@ -120,14 +160,15 @@ mod tests {
     #[test]
     fn fifty_rounds_have_all_sorts_in_their_share() {
         let rounds = (0..50).map(|round| Scenario::draw(9, round, None));
-        let (mut chains, mut starts) = (0, 0);
+        let (mut chains, mut starts, mut switchovers) = (0, 0, BTreeSet::new());
         for scenario in rounds {
             match scenario {
                 Scenario::Pair(_) => {}
                 Scenario::Chain(_) => chains += 1,
                 Scenario::Starts(_) => starts += 1,
+                Scenario::Switchover(plan) => drop(switchovers.insert(plan.strike)),
             }
         }
-        assert_eq!((chains, starts), (4, 5));
+        assert_eq!((chains, starts, switchovers.len()), (4, 5, 5));
     }
 }

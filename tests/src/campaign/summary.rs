@@ -10,7 +10,7 @@ use std::time::Duration;
 /// Columns of the table of faults, and the points that each counts.
 const COLUMNS: [(&str, &[&str]); 8] = [
     ("time", &["time"]),
-    ("of its own", &["chain", "starts", "replay"]),
+    ("of its own", &["chain", "starts", "switchover", "replay"]),
     ("log entry", &["log-entry"]),
     ("send", &["before-send", "after-send"]),
     ("acknowledge", &["before-acknowledge", "after-acknowledge"]),

@@ -4,7 +4,7 @@
 use super::evidence::{Said, files_of};
 use super::plan::TIMEOUT_MS;
 use crate::harness::clock::monotonic_ns;
-use crate::harness::{Guest, Replica, Scratch, Switch, lockstep};
+use crate::harness::{Guest, Process, Replica, Scratch, Switch, lockstep};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -165,6 +165,15 @@ impl Web {
         command
     }
 
+    /// Asks for a switchover; `more` of its options.
+    #[must_use]
+    pub fn switch_over(&self, more: &[&str]) -> Process {
+        let mut command = lockstep();
+        command.args(["switchover", NAME, "--shared-directory"]);
+        command.arg(self.scratch.join("shared")).args(more);
+        Process::start("switchover", &mut command)
+    }
+
     /// The output of `lockstep status`, if it has any.
     #[must_use]
     pub fn status(&self) -> Option<serde_json::Value> {
@@ -253,6 +262,12 @@ impl Web {
         stat.rsplit(')')
             .next()
             .is_some_and(|rest| rest.trim_start().starts_with('T'))
+    }
+
+    /// True if a side has come to its stop point, and stands there or is gone.
+    pub fn is_at_its_point(&mut self, number: usize) -> bool {
+        let reached = self.sides[number].replica.process.stderr().contains(REACHED);
+        reached && (self.is_stopped(number) || !self.is_running(number))
     }
 
     /// Sides that have stopped themselves, and for which nothing is planned.

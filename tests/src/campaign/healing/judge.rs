@@ -26,6 +26,8 @@ pub struct Course {
     /// Generations in which an armed holder had answered every client when it or its backup was
     /// struck.
     pub struck: BTreeSet<u32>,
+    /// The last generation of the machine, where it is gone: what was claimed later is another.
+    pub last_generation: Option<u32>,
     /// Points of the plan.
     pub points: Points,
 }
@@ -51,7 +53,10 @@ pub fn judge(
     };
     judge_clients(evidence, serves, &mut outcome);
     judge_processes(evidence, &mut outcome);
-    outcome.failures.extend(two_machines(claims));
+    let is_of_the_machine =
+        |claim: &&Claimed| course.last_generation.is_none_or(|last| claim.generation <= last);
+    let claims: Vec<Claimed> = claims.iter().filter(is_of_the_machine).cloned().collect();
+    outcome.failures.extend(two_machines(&claims));
     let found = wire::check(&evidence.frames, &evidence.wires);
     outcome.frames = found.frames.values().sum();
     outcome.late = found.late.values().sum();

@@ -3,7 +3,7 @@
 
 use super::bridge::Bridge;
 use crate::campaign::clients::Clients;
-use crate::campaign::web::Web;
+use crate::campaign::web::{Starting, Web};
 use crate::harness::Proxy;
 use crate::harness::proxy::Traffic;
 use std::collections::BTreeMap;
@@ -15,6 +15,10 @@ use std::time::{Duration, Instant};
 const LOOK: Duration = Duration::from_millis(3);
 /// Longest time until a newcomer is armed, or until it is clear who goes on.
 const PATIENCE: Duration = Duration::from_secs(40);
+/// Between two questions for the status.
+const STATUS_PAUSE: Duration = Duration::from_millis(200);
+/// Newcomers that may be started until one is armed: some are lost because the host is busy.
+const NEWCOMERS_MAX: usize = 4;
 
 /// The wires to a machine, of all its holders.
 #[derive(Debug, Default)]
@@ -153,6 +157,38 @@ impl<'a> Machine<'a> {
         self.wait("clients are served", |machine| {
             machine.look();
             machine.clients.fewest_answers() >= enough
+        });
+    }
+
+    /// Starts a newcomer with this stop point, and waits until it is armed.
+    pub fn join(&mut self, point: Option<String>) -> usize {
+        let holder = self.holder;
+        let armed = self.web.count(holder, "armed");
+        let newcomer = self.web.start(&Starting::replica(point));
+        self.wait("a newcomer is armed", |machine| {
+            machine.look();
+            machine.web.count(holder, "armed") > armed && machine.web.count(newcomer, "armed") > 0
+        });
+        newcomer
+    }
+
+    /// Waits until the store says that the machine is protected by two sides that run. Where nobody
+    /// is left to join it, a newcomer is started.
+    pub fn heal(&mut self) {
+        let (mut started, mut asked_at) = (0, None::<Instant>);
+        self.wait("the machine is protected", |machine| {
+            machine.look();
+            if machine.web.running().len() < 2 {
+                assert!(started < NEWCOMERS_MAX, "nobody joins: {}", machine.account());
+                started += 1;
+                let _ = machine.web.start(&Starting::replica(None));
+            }
+            if asked_at.is_some_and(|at| at.elapsed() < STATUS_PAUSE) {
+                return false;
+            }
+            asked_at = Some(Instant::now());
+            let status = machine.web.status().unwrap_or_default();
+            status["protected"] == true && status["generation"] == machine.generation
         });
     }
 

@@ -1,0 +1,200 @@
+//! A switchover that is struck, drawn from a seed.
+
+use crate::campaign::kind::{Fault, Place, Side};
+use crate::campaign::plan::{TIMEOUT_MS, Title};
+use crate::simulator::rng::{Rng, mix};
+use std::fmt;
+use std::str::FromStr;
+
+/// Steps of a switchover, of the side that passes each. The product's stop points have these names.
+const HANDING_OVER: [(Side, &str); 5] = [
+    (Side::Primary, "before-stand"),
+    (Side::Primary, "guest-stands"),
+    (Side::Primary, "before-handover"),
+    (Side::Primary, "after-handover"),
+    (Side::Backup, "handover-read"),
+];
+
+/// What is done at these steps. Either side is lost, or stops for a while.
+const FAULTS: [Fault; 4] = [
+    Fault::Kill(Side::Primary),
+    Fault::Stop(Side::Backup),
+    Fault::Kill(Side::Backup),
+    Fault::Stop(Side::Primary),
+];
+
+/// Steps behind the handover, at which the side that passes them is lost or stops.
+const GOING_ON: [(Side, &str); 9] = [
+    (Side::Backup, "before-claim"),
+    (Side::Backup, "claim-linked"),
+    (Side::Backup, "after-claim"),
+    (Side::Backup, "before-announce"),
+    (Side::Backup, "after-announce"),
+    (Side::Backup, "going-live"),
+    (Side::Backup, "live"),
+    (Side::Primary, "before-claim"),
+    (Side::Primary, "before-again"),
+];
+
+/// A fault at a step of a switchover, or none. The side that is the primary before the switchover
+/// is called so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Strike(pub Option<(Fault, Side, &'static str)>);
+
+impl Strike {
+    /// Every one. The first five have each step of a switchover, and each fault, once at least.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        let turned = (0..FAULTS.len()).flat_map(|turn| {
+            let faults = FAULTS.into_iter().cycle().skip(turn);
+            HANDING_OVER
+                .into_iter()
+                .zip(faults)
+                .map(|((side, step), fault)| Self(Some((fault, side, step))))
+        });
+        let own = GOING_ON.into_iter().flat_map(|(side, step)| {
+            [Fault::Kill(side), Fault::Stop(side)].map(|fault| Self(Some((fault, side, step))))
+        });
+        turned.chain(own).chain([Self(None)]).collect()
+    }
+
+    /// The fault.
+    #[must_use]
+    pub fn fault(self) -> Option<Fault> {
+        self.0.map(|(fault, ..)| fault)
+    }
+
+    /// The side that stops or dies by itself at its step, and the point that it is given.
+    #[must_use]
+    pub fn point(self) -> Option<(Side, String)> {
+        let (fault, side, step) = self.0?;
+        let what = if fault == Fault::Kill(side) {
+            "KILL"
+        } else {
+            "STOP"
+        };
+        Some((side, format!("{step}:1:{what}")))
+    }
+}
+
+impl fmt::Display for Strike {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            None => formatter.write_str("nothing"),
+            Some((fault, side, step)) => write!(formatter, "{fault}@{}", Place::Step(side, step)),
+        }
+    }
+}
+
+impl FromStr for Strike {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let known = Self::all().into_iter().find(|one| one.to_string() == text);
+        known.ok_or_else(|| format!("no switchover has `{text}`; --list names them"))
+    }
+}
+
+/// The plan of a round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Seed of the campaign.
+    pub seed: u64,
+    /// The round.
+    pub round: u64,
+    /// What is done to the first switchover. The second one is left alone.
+    pub strike: Strike,
+    /// Time for which a side that stops stays so.
+    pub lasts_ms: u64,
+    /// Time from being protected to the first switchover.
+    pub protected_ms: u64,
+    /// Clients.
+    pub clients: usize,
+}
+
+impl Plan {
+    /// The switchover of `round` in the campaign `seed`, with this strike.
+    #[must_use]
+    pub fn draw(seed: u64, round: u64, strike: Strike) -> Self {
+        let mut rng = Rng::new(mix(mix(seed ^ 0x5317) ^ round));
+        Self {
+            seed,
+            round,
+            strike,
+            lasts_ms: match rng.below(2) {
+                0 => rng.within(5, TIMEOUT_MS / 2),
+                _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
+            },
+            protected_ms: rng.within(0, 200),
+            clients: rng.within(3, 5) as usize,
+        }
+    }
+
+    /// The point of one side, if it has one.
+    #[must_use]
+    pub fn point_of(&self, side: Side) -> Option<String> {
+        let (own, point) = self.strike.point()?;
+        (own == side).then_some(point)
+    }
+
+    /// The names of the round.
+    #[must_use]
+    pub fn title(&self) -> Title {
+        let lasts = match self.strike.fault() {
+            Some(Fault::Stop(_)) => format!(", for {} ms", self.lasts_ms),
+            _ => String::new(),
+        };
+        Title {
+            seed: self.seed,
+            round: self.round,
+            kind: format!("switchover:{}", self.strike),
+            plan: format!("switchover with {}{lasts}, and back", self.strike),
+            fault: "switchover".to_owned(),
+            point: "switchover".to_owned(),
+            step: "switchover",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::fixtures::expect_names;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_strike_has_a_name_of_its_own() {
+        expect_names(Strike::all());
+    }
+
+    #[test]
+    fn the_first_five_have_each_step_and_each_fault() {
+        let first: Vec<_> = Strike::all()
+            .into_iter()
+            .take(5)
+            .filter_map(|one| one.0)
+            .collect();
+        let steps: BTreeSet<_> = first.iter().map(|(_, side, step)| (*side, *step)).collect();
+        let faults: BTreeSet<_> = first.iter().map(|(fault, ..)| *fault).collect();
+        assert_eq!((steps.len(), faults.len()), (HANDING_OVER.len(), FAULTS.len()));
+    }
+
+    #[test]
+    fn either_side_is_killed_and_stopped_at_each_step_of_a_switchover() {
+        let all: BTreeSet<_> = Strike::all().into_iter().filter_map(|one| one.0).collect();
+        for (side, step) in HANDING_OVER {
+            for fault in FAULTS {
+                assert!(all.contains(&(fault, side, step)), "{fault}@{step}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_side_kills_itself_where_it_passes_the_step_and_stops_otherwise() {
+        let point = |text: &str| text.parse::<Strike>().unwrap().point().unwrap();
+        let own = point("kill-primary@primary:guest-stands");
+        assert_eq!(own, (Side::Primary, "guest-stands:1:KILL".to_owned()));
+        let other = point("kill-backup@primary:guest-stands");
+        assert_eq!(other, (Side::Primary, "guest-stands:1:STOP".to_owned()));
+    }
+}
