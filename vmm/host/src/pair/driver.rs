@@ -18,7 +18,7 @@ use super::newcomers::Place;
 use super::parts::Parts;
 use super::received;
 use super::sending::Transferred;
-use super::stop_point::{self, Step, pass};
+use super::stop_point::{self, Step, common_point, pass};
 use super::witness::{self, Due};
 use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
@@ -148,6 +148,7 @@ impl Driver {
             }
             Happened::Flushed(Ok(())) => {
                 pass(Step::AfterSend);
+                common_point::sent();
                 Ok(())
             }
             Happened::Flushed(Err(error)) => self.connection_broke(&error),
@@ -164,7 +165,12 @@ impl Driver {
     fn take_from_cpu(&mut self, message: FromCpu) -> Result<(), RunError> {
         match &message {
             Input::Appended { batch, .. } => self.count(batch),
-            Input::Replayed { outputs, .. } => self.parts.asking.replayed(outputs, role_ns()),
+            Input::Replayed {
+                sequence, outputs, ..
+            } => {
+                common_point::met(*sequence);
+                self.parts.asking.replayed(outputs, role_ns());
+            }
             Input::LiveAt { .. } => pass(Step::Live),
             _ => {}
         }
@@ -229,6 +235,7 @@ impl Driver {
                 Received::Message(message) => self.take_message(message)?,
                 Received::Entries(batch) => {
                     self.count(&batch);
+                    common_point::received(&batch);
                     self.step(Input::ReceivedEntries(batch))?;
                 }
             }
@@ -237,6 +244,9 @@ impl Driver {
     }
 
     fn take_message(&mut self, message: Message) -> Result<(), RunError> {
+        if let Message::Acknowledge(acknowledge) = &message {
+            common_point::acknowledged(acknowledge.received);
+        }
         let acknowledges = matches!(message, Message::Acknowledge(_));
         let arms = matches!(message, Message::Armed(_));
         let hands_over = matches!(message, Message::Handover(_));

@@ -129,11 +129,22 @@ pub enum Step {
     AfterHandover,
     /// The message by which this side may go on was read, and nothing has followed from it. Backup.
     HandoverRead,
+
+    /// A part of a common point is with the system. Holder.
+    PartSent,
+    /// A common point is with the system. Holder.
+    CommonPointSent,
+    /// An acknowledgement of a common point was read, and nothing has followed from it. Holder.
+    CommonPointAcknowledged,
+    /// A common point was read, and nothing has followed from it. Backup.
+    CommonPointReceived,
+    /// The vCPU has met a common point, and the role machine does not know. Backup.
+    CommonPointMet,
 }
 
 impl Step {
     /// Every one, by its name.
-    pub const NAMES: [(&str, Self); 55] = [
+    pub const NAMES: [(&str, Self); 60] = [
         ("log-entry", Self::LogEntry),
         ("before-send", Self::BeforeSend),
         ("after-send", Self::AfterSend),
@@ -189,6 +200,11 @@ impl Step {
         ("before-handover", Self::BeforeHandover),
         ("after-handover", Self::AfterHandover),
         ("handover-read", Self::HandoverRead),
+        ("part-sent", Self::PartSent),
+        ("common-point-sent", Self::CommonPointSent),
+        ("common-point-acknowledged", Self::CommonPointAcknowledged),
+        ("common-point-received", Self::CommonPointReceived),
+        ("common-point-met", Self::CommonPointMet),
     ];
 }
 
@@ -210,10 +226,34 @@ mod off {
 
     /// Nothing happens here.
     pub const fn pass_several(_: Step, _: u64) {}
+
+    /// What passes the steps of a common point.
+    pub mod common_point {
+        use crate::pair::Carried;
+        use lockstep_core::replica::role::Batch;
+        use lockstep_logging_channel::Sequence;
+
+        /// Nothing happens here.
+        pub const fn queued(_: &[u8]) {}
+
+        /// Nothing happens here.
+        pub const fn sent() {}
+
+        /// Nothing happens here.
+        pub const fn acknowledged(_: Sequence) {}
+
+        /// Nothing happens here.
+        pub const fn received(_: &Batch<Carried>) {}
+
+        /// Nothing happens here.
+        pub const fn met(_: Sequence) {}
+    }
 }
 #[cfg(not(feature = "crash-points"))]
-pub use off::{arm, pass, pass_several};
+pub use off::{arm, common_point, pass, pass_several};
 
+#[cfg(feature = "crash-points")]
+pub mod common_point;
 #[cfg(feature = "crash-points")]
 mod on;
 #[cfg(feature = "crash-points")]

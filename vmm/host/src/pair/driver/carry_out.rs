@@ -4,7 +4,7 @@ use super::Driver;
 use crate::error::RunError;
 use crate::outside::propose;
 use crate::pair::asking::Asking;
-use crate::pair::stop_point::{Step, pass, pass_several};
+use crate::pair::stop_point::{Step, common_point, pass, pass_several};
 use crate::pair::{Carried, Payload};
 use lockstep_core::machine::MachineError;
 use lockstep_core::replica::cpu::Item;
@@ -143,7 +143,11 @@ impl Driver {
             .writer()
             .map(|writer| writer.queue_encoded_entries(records));
         match queued {
-            None | Some(Ok(())) => Ok(()),
+            None => Ok(()),
+            Some(Ok(())) => {
+                common_point::queued(records);
+                Ok(())
+            }
             // The window is smaller than the queue; were it not, the log would have a gap: part
             // from the peer.
             Some(Err(error)) => self.connection_broke(&error),

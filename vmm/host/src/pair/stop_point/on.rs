@@ -102,6 +102,11 @@ fn activate_mutant() -> Result<(), RunError> {
     Ok(())
 }
 
+/// True if the point is at one of `steps`.
+pub(super) fn is_armed_at(steps: &[Step]) -> bool {
+    ARMED.get().is_some_and(|armed| steps.contains(&armed.point.step))
+}
+
 /// The replica passes `step`.
 pub fn pass(step: Step) {
     pass_several(step, 1);
