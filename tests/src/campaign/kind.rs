@@ -1,4 +1,5 @@
-//! Kinds of rounds: which fault, at which point. Written `FAULT@POINT`.
+//! Kinds of rounds: which fault, at which point. Written `FAULT@POINT`, in checkpoint mode
+//! `checkpoint:FAULT@POINT`.
 
 pub use crate::simulator::Side;
 use std::fmt;
@@ -161,6 +162,35 @@ const PROTECTED: [(Side, &str); 10] = [
     (Side::Backup, "after-send"),
 ];
 
+/// Steps of a common point, of the side that passes each.
+pub const COMMON_POINT: [(Side, &str); 5] = [
+    (Side::Primary, "part-sent"),
+    (Side::Primary, "common-point-sent"),
+    (Side::Primary, "common-point-acknowledged"),
+    (Side::Backup, "common-point-received"),
+    (Side::Backup, "common-point-met"),
+];
+
+/// Losses of a side, for a while or for ever, one of each first.
+pub const LOSSES: [Fault; 4] = [
+    Fault::Kill(Side::Primary),
+    Fault::Stop(Side::Primary),
+    Fault::Kill(Side::Backup),
+    Fault::Stop(Side::Backup),
+];
+
+/// Every loss at each of `steps`, so that the first few have each step, and each loss, once.
+pub fn in_turn(steps: &[(Side, &'static str)]) -> Vec<(Fault, Place)> {
+    let turned = (0..LOSSES.len()).flat_map(|turn| {
+        let losses = LOSSES.into_iter().cycle().skip(turn);
+        steps
+            .iter()
+            .zip(losses)
+            .map(|((side, step), fault)| (fault, Place::Step(*side, step)))
+    });
+    turned.collect()
+}
+
 /// The step at which a claim is made.
 pub const CLAIM_LINKED: &str = "claim-linked";
 
@@ -206,9 +236,20 @@ impl fmt::Display for Place {
     }
 }
 
+/// Way in which a backup follows its primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// It replays.
+    Replay,
+    /// It is brought from one common point to the next.
+    Checkpoint,
+}
+
 /// What, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Kind {
+    /// Way in which the backup follows.
+    pub mode: Mode,
     /// What is done.
     pub fault: Fault,
     /// When.
@@ -216,38 +257,70 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Every kind there is: any fault at any point of a pair that protects, but for those that need
-    /// hosts or begin a while before, which come at a time; in a failover, the loss of the side
-    /// that goes through it, and of the storage before it is asked.
+    /// Every kind there is.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));
-        let mut all: Vec<Self> = early
-            .flat_map(|place| Fault::ALL.map(|fault| Self { fault, place }))
-            .filter(|kind| kind.place == Place::Time || !kind.fault.needs_hosts())
-            .collect();
-        for side in Side::BOTH {
-            let own: &[&str] = if side == Side::Backup { &GOING_LIVE } else { &[] };
-            for step in BEFORE_THE_VERDICT.iter().chain(&AFTER_WINNING).chain(own) {
-                let place = Place::Step(side, step);
-                all.extend([Fault::Kill(side), Fault::Stop(side)].map(|fault| Self { fault, place }));
-            }
-            let (fault, place) = (Fault::StorageAway, Place::Step(side, "before-claim"));
-            all.push(Self { fault, place });
-        }
-        let place = Place::Time;
-        all.extend(Fault::SLOW.map(|fault| Self { fault, place }));
-        all.push(Self {
-            fault: Fault::HoldReplayKillPrimary,
-            place: Place::Step(Side::Backup, "replay"),
-        });
-        all
+        [Self::replaying(), Self::in_checkpoint_mode()].concat()
     }
+
+    /// Any fault at any point of a pair that protects, but for those that need hosts or begin a
+    /// while before, which come at a time; in a failover, the loss of the side that goes through it,
+    /// and of the storage before it is asked.
+    #[must_use]
+    pub fn replaying() -> Vec<Self> {
+        let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));
+        let mut all: Vec<(Fault, Place)> = early
+            .flat_map(|place| Fault::ALL.map(|fault| (fault, place)))
+            .filter(|(fault, place)| *place == Place::Time || !fault.needs_hosts())
+            .collect();
+        all.extend(in_failover());
+        for side in Side::BOTH {
+            all.push((Fault::StorageAway, Place::Step(side, "before-claim")));
+        }
+        all.extend(Fault::SLOW.map(|fault| (fault, Place::Time)));
+        all.push((Fault::HoldReplayKillPrimary, Place::Step(Side::Backup, "replay")));
+        Self::of(Mode::Replay, all)
+    }
+
+    /// In checkpoint mode: the loss of either side at any step, those of a common point first; any
+    /// fault at a time.
+    #[must_use]
+    pub fn in_checkpoint_mode() -> Vec<Self> {
+        let mut all = in_turn(&COMMON_POINT);
+        all.extend(in_turn(&PROTECTED));
+        all.extend(in_failover());
+        all.push((Fault::HoldReplayKillPrimary, Place::Step(Side::Backup, "replay")));
+        let faults = Fault::ALL.into_iter().filter(|fault| !fault.needs_hosts());
+        all.extend(faults.chain(Fault::SLOW).map(|fault| (fault, Place::Time)));
+        Self::of(Mode::Checkpoint, all)
+    }
+
+    fn of(mode: Mode, all: Vec<(Fault, Place)>) -> Vec<Self> {
+        let of = |(fault, place)| Self { mode, fault, place };
+        all.into_iter().map(of).collect()
+    }
+}
+
+/// The side that goes through a failover is lost at any step of it.
+fn in_failover() -> Vec<(Fault, Place)> {
+    let mut all = Vec::new();
+    for side in Side::BOTH {
+        let own: &[&str] = if side == Side::Backup { &GOING_LIVE } else { &[] };
+        for step in BEFORE_THE_VERDICT.iter().chain(&AFTER_WINNING).chain(own) {
+            let place = Place::Step(side, step);
+            all.extend([Fault::Kill(side), Fault::Stop(side)].map(|fault| (fault, place)));
+        }
+    }
+    all
 }
 
 impl fmt::Display for Kind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}@{}", self.fault, self.place)
+        let mode = match self.mode {
+            Mode::Replay => "",
+            Mode::Checkpoint => "checkpoint:",
+        };
+        write!(formatter, "{mode}{}@{}", self.fault, self.place)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Plan of a round of one pair, drawn from a seed: a fault, the point at which it comes, and how
 //! long it lasts.
 
-use super::kind::{CLAIM_LINKED, Fault, Kind, Place, Side};
+use super::kind::{CLAIM_LINKED, COMMON_POINT, Fault, Kind, Mode, Place, Side};
 use crate::simulator::rng::{Rng, mix};
 
 /// The reason for which a side asks for the right to go on, where the fault comes while it does.
@@ -171,7 +171,10 @@ impl Plan {
             round: self.round,
             kind: self.kind.to_string(),
             plan: self.describe(),
-            fault: self.kind.fault.to_string(),
+            fault: match self.kind.mode {
+                Mode::Replay => self.kind.fault.to_string(),
+                Mode::Checkpoint => format!("checkpoint:{}", self.kind.fault),
+            },
             point: self.kind.place.to_string(),
             step: self.kind.place.step().map_or("time", |(_, step)| step),
         }
@@ -212,7 +215,7 @@ impl Plan {
 /// A quarter of the rounds at a time, half at a step of the protected pair, a quarter in a
 /// failover.
 fn draw_kind(rng: &mut Rng) -> Kind {
-    let all = Kind::all();
+    let all = Kind::replaying();
     let class = rng.below(4);
     let is_in_class = |kind: &&Kind| match kind.place {
         Place::Time => class == 0,
@@ -249,6 +252,8 @@ fn draw_ordinal(rng: &mut Rng, place: Place) -> u64 {
             _ => 1,
         },
         Place::Step(_, "log-entry") => bits(rng, 5, 11),
+        // There are fifty common points a second.
+        Place::Step(side, step) if COMMON_POINT.contains(&(side, step)) => bits(rng, 0, 5),
         Place::Step(..) => bits(rng, 1, 8),
     }
 }
@@ -290,7 +295,7 @@ mod tests {
         let drawn: BTreeSet<String> = (0..5_000)
             .map(|round| Plan::draw(1, round, None).kind.to_string())
             .collect();
-        let all: BTreeSet<String> = Kind::all().iter().map(Kind::to_string).collect();
+        let all: BTreeSet<String> = Kind::replaying().iter().map(Kind::to_string).collect();
         assert_eq!(drawn, all);
     }
 

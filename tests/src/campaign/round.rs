@@ -6,7 +6,7 @@ use super::course::{Course, Standing};
 use super::evidence::Evidence;
 use super::faults::Subject;
 use super::history::Record;
-use super::kind::{Fault, Place, Side};
+use super::kind::{Fault, Mode, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
 use super::web::{MUTANT, STOP_POINT};
@@ -108,6 +108,9 @@ fn start(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> crate::har
     let mut spec = PairSpec::new(Guest::KeyValue)
         .setting("memory-mib", "16")
         .setting("timeout-ms", &TIMEOUT_MS.to_string());
+    if plan.kind.mode == Mode::Checkpoint {
+        spec = spec.setting("mode", "checkpoint");
+    }
     if let Some((side, point)) = plan.stop_point() {
         spec = spec.variable(side.name(), STOP_POINT, &point);
     }

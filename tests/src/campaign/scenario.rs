@@ -13,6 +13,8 @@ const CHAIN_ONE_IN: u64 = 12;
 const STARTS_ONE_IN: u64 = 10;
 /// One round in so many is a switchover.
 const SWITCHOVERS_ONE_IN: u64 = 10;
+/// One round in so many is of a pair in checkpoint mode.
+const CHECKPOINTS_ONE_IN: u64 = 10;
 
 /// The plan of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +55,10 @@ impl Scenario {
             None if round % STARTS_ONE_IN == 4 => Self::Starts(starts::Plan::draw(seed, round)),
             None if round % SWITCHOVERS_ONE_IN == 8 => {
                 Self::Switchover(switched_over(seed, round, round / SWITCHOVERS_ONE_IN, None))
+            }
+            None if round % CHECKPOINTS_ONE_IN == 2 => {
+                let kind = in_turn(Kind::in_checkpoint_mode(), round / CHECKPOINTS_ONE_IN);
+                Self::Pair(plan::Plan::draw(seed, round, Some(kind)))
             }
             None => Self::Pair(plan::Plan::draw(seed, round, None)),
         }

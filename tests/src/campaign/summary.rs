@@ -8,13 +8,23 @@ use std::fmt::Write;
 use std::time::Duration;
 
 /// Columns of the table of faults, and the points that each counts.
-const COLUMNS: [(&str, &[&str]); 8] = [
+const COLUMNS: [(&str, &[&str]); 9] = [
     ("time", &["time"]),
     ("of its own", &["chain", "starts", "switchover", "replay"]),
     ("log entry", &["log-entry"]),
     ("send", &["before-send", "after-send"]),
     ("acknowledge", &["before-acknowledge", "after-acknowledge"]),
     ("release", &["before-release", "after-release"]),
+    (
+        "common point",
+        &[
+            "part-sent",
+            "common-point-sent",
+            "common-point-acknowledged",
+            "common-point-received",
+            "common-point-met",
+        ],
+    ),
     ("claim", &["before-claim", "claim-linked", "after-claim"]),
     (
         "go live",
@@ -261,20 +271,20 @@ impl Summary {
                 row[column] += 1;
             }
         }
-        let mut text = format!("{:<28}", "rounds by fault and point");
+        let mut text = format!("{:<34}", "rounds by fault and point");
         for (name, _) in COLUMNS {
-            let _ = write!(text, " {name:>11}");
+            let _ = write!(text, " {name:>12}");
         }
         text.push('\n');
         for (fault, row) in rows {
-            let _ = write!(text, "{fault:<28}");
+            let _ = write!(text, "{fault:<34}");
             for count in row {
                 let count = if count == 0 {
                     "-".to_owned()
                 } else {
                     count.to_string()
                 };
-                let _ = write!(text, " {count:>11}");
+                let _ = write!(text, " {count:>12}");
             }
             text.push('\n');
         }

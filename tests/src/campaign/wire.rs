@@ -8,7 +8,7 @@
 
 use crate::harness::proxy::{Passing, Traffic};
 use crate::harness::switch::Frame;
-use lockstep_logging_channel::{Body, Digest, OutputKind, Sequence};
+use lockstep_logging_channel::{Body, Digest, Entry, OutputKind, Sequence};
 use std::collections::BTreeSet;
 
 /// Findings of the wires of a pair.
@@ -137,7 +137,7 @@ pub(super) struct Outputs {
 impl Outputs {
     /// Those of the log that was passed on, whose frames are held back from entry `from` on.
     pub(super) fn of(traffic: &Traffic, from: Sequence) -> Self {
-        let all: Vec<(Sequence, Digest)> = traffic.entries.iter().filter_map(network_output).collect();
+        let all = network_outputs(&traffic.entries);
         let gated = all.partition_point(|(sequence, _)| *sequence < from);
         Self {
             all,
@@ -209,8 +209,10 @@ pub fn unsaid(frames: &[Frame], traffic: &Traffic) -> Option<String> {
         .filter(|frame| !frame.is_from_host)
         .map(|frame| Digest::of(&frame.bytes).0)
         .collect();
-    let outputs = traffic.entries.iter().filter_map(network_output);
+    let outputs = network_outputs(&traffic.entries);
     let unsaid: Vec<Sequence> = outputs
+        .into_iter()
+        .filter(|(explained, _)| *explained != NEVER)
         .filter(|(_, digest)| !said.contains(&digest.0))
         .map(|(sequence, _)| sequence)
         .collect();
@@ -222,13 +224,29 @@ pub fn unsaid(frames: &[Frame], traffic: &Traffic) -> Option<String> {
     ))
 }
 
-fn network_output(entry: &lockstep_logging_channel::Entry) -> Option<(Sequence, Digest)> {
-    match &entry.body {
-        Body::Output(output) if output.target.kind == OutputKind::Frame => {
-            Some((entry.sequence, output.digest))
+/// Stands for the entry behind an output that the log does not have.
+const NEVER: Sequence = Sequence(u64::MAX);
+
+/// Frames of the log, each with the entry whose acknowledgement lets it go: its own, or, where the
+/// backup does not run the guest, the common point behind it, or the end.
+fn network_outputs(entries: &[Entry]) -> Vec<(Sequence, Digest)> {
+    let (mut all, mut held) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match &entry.body {
+            Body::Output(output) if output.target.kind == OutputKind::Frame => {
+                all.push((entry.sequence, output.digest));
+            }
+            Body::HeldOutput(output) if output.target.kind == OutputKind::Frame => {
+                held.push(Digest::of(&output.bytes));
+            }
+            Body::CommonPoint(_) | Body::End(_) => {
+                all.extend(held.drain(..).map(|digest| (entry.sequence, digest)));
+            }
+            _ => {}
         }
-        _ => None,
     }
+    all.extend(held.into_iter().map(|digest| (NEVER, digest)));
+    all
 }
 
 fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
@@ -242,6 +260,9 @@ fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)>
 mod tests {
     use super::*;
     use crate::campaign::fixtures::{HOST, announcement, frame, traffic};
+    use lockstep_logging_channel::{
+        CommonPoint, DeviceId, ExecutionPoint, Generation, HeldOutput, OutputTarget,
+    };
 
     const PRIMARY: u32 = 1;
     const BACKUP: u32 = 2;
@@ -403,6 +424,57 @@ mod tests {
         let all: Vec<Frame> = opening().into_iter().chain(frames).collect();
         let findings = check(&all, &traffic(&["one"]));
         assert_eq!((findings.late, findings.complaints.len()), (2, 1), "{findings:?}");
+    }
+
+    /// The log of [`traffic`], whose frames are held until a common point behind each, but the last.
+    fn held_traffic(texts: &[&str]) -> Traffic {
+        let mut traffic = Traffic::default();
+        for (text, number) in texts.iter().zip(1..) {
+            let output = Body::HeldOutput(HeldOutput {
+                target: OutputTarget::network(DeviceId(4)),
+                bytes: frame(HOST, 0, text).bytes,
+            });
+            let point = Body::CommonPoint(CommonPoint {
+                first: Sequence(2 * number),
+                pages: 0,
+                sections: Digest::of(&[]),
+            });
+            for (sequence, body) in [(2 * number - 1, output), (2 * number, point)] {
+                traffic.entries.push(Entry {
+                    generation: Generation(1),
+                    sequence: Sequence(sequence),
+                    point: ExecutionPoint::default(),
+                    body,
+                });
+                let passed = [
+                    (sequence * 100, Passing::Entry(Sequence(sequence))),
+                    (sequence * 100 + 50, Passing::Acknowledged(Sequence(sequence))),
+                ];
+                traffic.passed.extend(passed);
+            }
+        }
+        traffic.entries.pop();
+        traffic
+    }
+
+    #[test]
+    fn a_frame_that_left_before_the_common_point_behind_it_was_acknowledged_is_found() {
+        let traffic = held_traffic(&["one", "two"]);
+        let in_time = complaints(vec![frame(PRIMARY, 250, "one")], &traffic);
+        assert_eq!(in_time, Vec::<String>::new());
+        let early = complaints(vec![frame(PRIMARY, 249, "one")], &traffic);
+        assert!(early[0].contains("acknowledged at 250"), "{early:?}");
+        let never = complaints(vec![frame(PRIMARY, 900, "two")], &traffic);
+        assert!(never[0].contains("never"), "{never:?}");
+    }
+
+    #[test]
+    fn what_has_no_common_point_behind_it_need_not_be_said() {
+        let mut frames = opening();
+        let traffic = held_traffic(&["one", "two"]);
+        assert!(unsaid(&frames, &traffic).unwrap().contains("that of entry 2"));
+        frames.push(frame(PRIMARY, 250, "one"));
+        assert_eq!(unsaid(&frames, &traffic), None);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A switchover that is struck, drawn from a seed.
 
-use crate::campaign::kind::{Fault, Place, Side};
+use crate::campaign::kind::{Fault, Place, Side, in_turn};
 use crate::campaign::plan::{TIMEOUT_MS, Title};
 use crate::simulator::rng::{Rng, mix};
 use std::fmt;
@@ -13,14 +13,6 @@ const HANDING_OVER: [(Side, &str); 5] = [
     (Side::Primary, "before-handover"),
     (Side::Primary, "after-handover"),
     (Side::Backup, "handover-read"),
-];
-
-/// What is done at these steps. Either side is lost, or stops for a while.
-const FAULTS: [Fault; 4] = [
-    Fault::Kill(Side::Primary),
-    Fault::Stop(Side::Backup),
-    Fault::Kill(Side::Backup),
-    Fault::Stop(Side::Primary),
 ];
 
 /// Steps behind the handover, at which the side that passes them is lost or stops.
@@ -45,13 +37,9 @@ impl Strike {
     /// Every one. The first five have each step of a switchover, and each fault, once at least.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        let turned = (0..FAULTS.len()).flat_map(|turn| {
-            let faults = FAULTS.into_iter().cycle().skip(turn);
-            HANDING_OVER
-                .into_iter()
-                .zip(faults)
-                .map(|((side, step), fault)| Self(Some((fault, side, step))))
-        });
+        let turned = in_turn(&HANDING_OVER).into_iter();
+        let turned =
+            turned.filter_map(|(fault, place)| place.step().map(|at| Self(Some((fault, at.0, at.1)))));
         let own = GOING_ON.into_iter().flat_map(|(side, step)| {
             [Fault::Kill(side), Fault::Stop(side)].map(|fault| Self(Some((fault, side, step))))
         });
@@ -160,6 +148,7 @@ impl Plan {
 mod tests {
     use super::*;
     use crate::campaign::fixtures::expect_names;
+    use crate::campaign::kind::LOSSES;
     use std::collections::BTreeSet;
 
     #[test]
@@ -176,14 +165,14 @@ mod tests {
             .collect();
         let steps: BTreeSet<_> = first.iter().map(|(_, side, step)| (*side, *step)).collect();
         let faults: BTreeSet<_> = first.iter().map(|(fault, ..)| *fault).collect();
-        assert_eq!((steps.len(), faults.len()), (HANDING_OVER.len(), FAULTS.len()));
+        assert_eq!((steps.len(), faults.len()), (HANDING_OVER.len(), LOSSES.len()));
     }
 
     #[test]
     fn either_side_is_killed_and_stopped_at_each_step_of_a_switchover() {
         let all: BTreeSet<_> = Strike::all().into_iter().filter_map(|one| one.0).collect();
         for (side, step) in HANDING_OVER {
-            for fault in FAULTS {
+            for fault in LOSSES {
                 assert!(all.contains(&(fault, side, step)), "{fault}@{step}");
             }
         }
