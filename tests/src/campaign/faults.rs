@@ -3,6 +3,7 @@
 
 use super::kind::{Fault, Side};
 use super::plan::{FAR_BEFORE_MS, FAR_GROWS_MS, FAR_MS, SLOW_BEFORE_MS, SLOW_MS};
+use super::web::{REACHED, is_stopped};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{Cable, Hosts};
 use crate::harness::proxy::Toward;
@@ -63,6 +64,13 @@ impl<'a> Subject<'a> {
     /// True if a side's process is there, stopped or not.
     pub fn is_running(&mut self, side: Side) -> bool {
         self.side(side).process.is_running()
+    }
+
+    /// True if a side has come to its stop point, and stands there or is gone.
+    pub fn is_at_its_point(&mut self, side: Side) -> bool {
+        let id = self.side(side).process.id();
+        let reached = self.side(side).process.stderr().contains(REACHED);
+        reached && (is_stopped(id) || !self.is_running(side))
     }
 
     /// Sends a signal to a side, if it is still there.

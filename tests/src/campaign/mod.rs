@@ -15,6 +15,8 @@
 //!   web, healing      one machine that heals, watched and judged
 //!   chain             it is struck again and again, ten generations deep
 //!   switchover        it is switched over and back, struck at a step of the way
+//!   diverging         its replay differs, and it is struck while it recovers
+//!   steady            a pair whose guest makes no exit, struck at a step of a common point
 //!   starts            starts of the same machine in any order, killed between any two steps
 //! ```
 #![allow(
@@ -29,6 +31,7 @@
 pub mod chain;
 pub mod clients;
 pub mod course;
+pub mod diverging;
 pub mod evidence;
 pub mod faults;
 #[cfg(test)]
@@ -44,6 +47,7 @@ pub mod round;
 pub mod scenario;
 pub mod session;
 pub mod starts;
+pub mod steady;
 pub mod summary;
 pub mod switchover;
 pub mod web;

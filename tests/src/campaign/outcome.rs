@@ -76,7 +76,7 @@ pub struct Outcome {
     pub wrong: u64,
     /// Connections of clients that broke.
     pub broken: u64,
-    /// Divergences that replicas reported.
+    /// Divergences that replicas reported and that the plan has not made.
     pub divergences: u64,
     /// Machines that were fenced.
     pub fenced: u64,
@@ -180,7 +180,7 @@ pub fn judge(plan: &Plan, course: Course, evidence: &Evidence, serves: bool, too
     };
     judge_clients(evidence, serves, &mut outcome);
     judge_wire(plan, evidence, &mut outcome);
-    judge_processes(evidence, &mut outcome);
+    judge_processes(evidence, 0, &mut outcome);
     // Where nobody was lost, the claim that is found was made when the round ended its pair.
     if let (Some(fault_ns), Some(Standing::Alone(winner))) = (course.fault_ns, course.standing) {
         take_times(plan, fault_ns, winner, evidence, &mut outcome);
@@ -297,7 +297,8 @@ fn judge_wire(plan: &Plan, evidence: &Evidence, outcome: &mut Outcome) {
     }
 }
 
-pub(super) fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
+/// Judges what processes say of themselves, of which so many divergences are the plan's.
+pub(super) fn judge_processes(evidence: &Evidence, divergences: u64, outcome: &mut Outcome) {
     for (name, said) in &evidence.said {
         outcome.fenced += u64::from(said.code == Some(41));
         // A side that has diverged begins its program again, and goes on with the same report.
@@ -307,7 +308,7 @@ pub(super) fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
             .filter(|line| line["event"] == "diverged")
             .count() as u64;
         outcome.divergences += diverged;
-        if diverged > 0 || said.code == Some(40) {
+        if diverged > divergences || said.code == Some(40) {
             outcome.failures.push(format!("the {name} reports a divergence"));
         }
         if said.stderr.contains("panicked at") {
@@ -319,6 +320,13 @@ pub(super) fn judge_processes(evidence: &Evidence, outcome: &mut Outcome) {
                 .push(format!("the {name} has won, and was fenced"));
         }
     }
+    if outcome.divergences < divergences {
+        outcome.failures.push(format!(
+            "{} divergences were reported, and {divergences} were made",
+            outcome.divergences
+        ));
+    }
+    outcome.divergences = outcome.divergences.saturating_sub(divergences);
 }
 
 fn take_times(plan: &Plan, fault_ns: u64, winner: Side, evidence: &Evidence, outcome: &mut Outcome) {

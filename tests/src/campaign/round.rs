@@ -9,7 +9,7 @@ use super::history::Record;
 use super::kind::{Fault, Mode, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
-use super::web::{MUTANT, STOP_POINT};
+use super::web::{MUTANT, REACHED, STOP_POINT};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{self, ARP_WITNESS, Hosts};
 use crate::harness::{Guest, PairSpec};
@@ -208,16 +208,8 @@ fn apply(subject: &mut Subject<'_>, plan: &Plan) {
 
 /// True if a side has come to its stop point, and stands there or is gone.
 fn has_stopped(subject: &mut Subject<'_>, side: Side, plan: &Plan) -> bool {
-    let id = subject.side(side).process.id();
-    let is_stopped = || {
-        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        // proc(5): the state follows the name, which stands in parentheses.
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('T'))
-    };
-    let reached = subject.side(side).process.stderr().contains("stop point reached");
-    reached && (plan.holds() || is_stopped() || !subject.is_running(side))
+    let holds = plan.holds() && subject.side(side).process.stderr().contains(REACHED);
+    holds || subject.is_at_its_point(side)
 }
 
 fn reached_ns(subject: &mut Subject<'_>, side: Side) -> Option<u64> {

@@ -3,18 +3,15 @@
 use super::kind::Kind;
 use super::outcome::Outcome;
 use super::plan::Title;
-use super::{Evidence, chain, plan, round, starts, switchover};
+use super::{Evidence, chain, diverging, plan, round, starts, steady, switchover};
 use std::fmt;
 use std::str::FromStr;
 
 /// One round in so many is a chain.
 const CHAIN_ONE_IN: u64 = 12;
-/// One round in so many is of starts.
-const STARTS_ONE_IN: u64 = 10;
-/// One round in so many is a switchover.
-const SWITCHOVERS_ONE_IN: u64 = 10;
-/// One round in so many is of a pair in checkpoint mode.
-const CHECKPOINTS_ONE_IN: u64 = 10;
+/// Of so many rounds, one is of each sort that is struck by one thing after another: so all come in
+/// turn, and the first few of a campaign are the same for every seed. None of them is a chain's.
+const IN_TURN: u64 = 10;
 
 /// The plan of a round.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +24,10 @@ pub enum Scenario {
     Starts(starts::Plan),
     /// A switchover that is struck.
     Switchover(switchover::Plan),
+    /// A pair whose guest makes no exit, struck once.
+    Steady(steady::Plan),
+    /// A machine whose guest diverges, struck while it recovers.
+    Diverging(diverging::Plan),
 }
 
 /// The choice that `--only` fixes.
@@ -40,6 +41,12 @@ pub enum Only {
     Starts,
     /// Switchovers, struck by this or by each in turn.
     Switchover(Option<switchover::Strike>),
+    /// Guests without exits, struck by this or by each in turn.
+    Steady(Option<steady::Strike>),
+    /// Guests that diverge, struck by this or by each in turn.
+    Diverging(Option<diverging::Strike>),
+    /// Pairs in checkpoint mode, each kind in turn.
+    Checkpoint,
 }
 
 impl Scenario {
@@ -47,20 +54,42 @@ impl Scenario {
     #[must_use]
     pub fn draw(seed: u64, round: u64, only: Option<Only>) -> Self {
         match only {
-            Some(Only::Pair(kind)) => Self::Pair(plan::Plan::draw(seed, round, Some(kind))),
-            Some(Only::Chain(only)) => Self::Chain(chain::Plan::draw(seed, round, only)),
-            Some(Only::Starts) => Self::Starts(starts::Plan::draw(seed, round)),
-            Some(Only::Switchover(strike)) => Self::Switchover(switched_over(seed, round, round, strike)),
-            None if round % CHAIN_ONE_IN == 7 => Self::Chain(chain::Plan::draw(seed, round, None)),
-            None if round % STARTS_ONE_IN == 4 => Self::Starts(starts::Plan::draw(seed, round)),
-            None if round % SWITCHOVERS_ONE_IN == 8 => {
-                Self::Switchover(switched_over(seed, round, round / SWITCHOVERS_ONE_IN, None))
+            Some(only) => Self::of(only, seed, round, round),
+            None if round % CHAIN_ONE_IN == 7 => Self::of(Only::Chain(None), seed, round, round),
+            None => {
+                let (of_ten, turn) = (round % IN_TURN, round / IN_TURN);
+                match of_ten {
+                    0 => Self::of(Only::Diverging(None), seed, round, turn),
+                    2 => Self::of(Only::Checkpoint, seed, round, turn),
+                    4 => Self::of(Only::Starts, seed, round, turn),
+                    6 => Self::of(Only::Steady(None), seed, round, turn),
+                    8 => Self::of(Only::Switchover(None), seed, round, turn),
+                    _ => Self::Pair(plan::Plan::draw(seed, round, None)),
+                }
             }
-            None if round % CHECKPOINTS_ONE_IN == 2 => {
-                let kind = in_turn(Kind::in_checkpoint_mode(), round / CHECKPOINTS_ONE_IN);
-                Self::Pair(plan::Plan::draw(seed, round, Some(kind)))
+        }
+    }
+
+    /// The plan of `round`. Kinds and strikes that `only` leaves open come in turn.
+    fn of(only: Only, seed: u64, round: u64, turn: u64) -> Self {
+        let in_checkpoint_mode = || in_turn(Kind::in_checkpoint_mode(), turn);
+        match only {
+            Only::Pair(kind) => Self::Pair(plan::Plan::draw(seed, round, Some(kind))),
+            Only::Checkpoint => Self::Pair(plan::Plan::draw(seed, round, Some(in_checkpoint_mode()))),
+            Only::Chain(only) => Self::Chain(chain::Plan::draw(seed, round, only)),
+            Only::Starts => Self::Starts(starts::Plan::draw(seed, round)),
+            Only::Switchover(strike) => {
+                let strike = strike.unwrap_or_else(|| in_turn(switchover::Strike::all(), turn));
+                Self::Switchover(switchover::Plan::draw(seed, round, strike))
             }
-            None => Self::Pair(plan::Plan::draw(seed, round, None)),
+            Only::Steady(strike) => {
+                let strike = strike.unwrap_or_else(|| in_turn(steady::Strike::all(), turn));
+                Self::Steady(steady::Plan::draw(seed, round, strike))
+            }
+            Only::Diverging(strike) => {
+                let strike = strike.unwrap_or_else(|| in_turn(diverging::Strike::all(), turn));
+                Self::Diverging(diverging::Plan::draw(seed, round, strike))
+            }
         }
     }
 
@@ -72,6 +101,8 @@ impl Scenario {
             Self::Chain(plan) => chain::run(plan, mutant),
             Self::Starts(plan) => starts::run(plan, mutant),
             Self::Switchover(plan) => switchover::run(plan, mutant),
+            Self::Steady(plan) => steady::run(plan, mutant),
+            Self::Diverging(plan) => diverging::run(plan, mutant),
         }
     }
 
@@ -83,17 +114,13 @@ impl Scenario {
             Self::Chain(plan) => plan.title(),
             Self::Starts(plan) => plan.title(),
             Self::Switchover(plan) => plan.title(),
+            Self::Steady(plan) => plan.title(),
+            Self::Diverging(plan) => plan.title(),
         }
     }
 }
 
-/// The switchover of `round`, struck by `strike`, or by the `turn`-th: so that all come in turn, and
-/// the first few of a campaign are always the same.
-fn switched_over(seed: u64, round: u64, turn: u64, strike: Option<switchover::Strike>) -> switchover::Plan {
-    let strike = strike.unwrap_or_else(|| in_turn(switchover::Strike::all(), turn));
-    switchover::Plan::draw(seed, round, strike)
-}
-
+/// The one of `all` whose turn it is.
 fn in_turn<T>(mut all: Vec<T>, turn: u64) -> T {
     let index = turn as usize % all.len();
     all.swap_remove(index)
@@ -106,14 +133,26 @@ impl Only {
         let pairs = Kind::all().into_iter().map(Self::Pair);
         let chains = chain::plan::Only::all().into_iter().map(Some);
         let chains = std::iter::once(None).chain(chains).map(Self::Chain);
-        let strikes = switchover::Strike::all().into_iter().map(Some);
-        let switchovers = std::iter::once(None).chain(strikes).map(Self::Switchover);
-        pairs
-            .chain(chains)
-            .chain([Self::Starts])
-            .chain(switchovers)
-            .collect()
+        let mut all: Vec<Self> = pairs.chain(chains).collect();
+        all.extend([Self::Starts, Self::Checkpoint]);
+        all.extend(open_and_each(switchover::Strike::all()).map(Self::Switchover));
+        all.extend(open_and_each(steady::Strike::all()).map(Self::Steady));
+        all.extend(open_and_each(diverging::Strike::all()).map(Self::Diverging));
+        all
     }
+
+    /// True if what is left open comes in turn.
+    #[must_use]
+    pub fn is_in_turn(self) -> bool {
+        matches!(
+            self,
+            Self::Checkpoint | Self::Switchover(None) | Self::Steady(None) | Self::Diverging(None)
+        )
+    }
+}
+
+fn open_and_each<T>(each: Vec<T>) -> impl Iterator<Item = Option<T>> {
+    std::iter::once(None).chain(each.into_iter().map(Some))
 }
 
 impl fmt::Display for Only {
@@ -123,8 +162,13 @@ impl fmt::Display for Only {
             Self::Chain(None) => formatter.write_str("chain"),
             Self::Chain(Some(only)) => write!(formatter, "chain:{only}"),
             Self::Starts => formatter.write_str("starts"),
+            Self::Checkpoint => formatter.write_str("checkpoint"),
             Self::Switchover(None) => formatter.write_str("switchover"),
             Self::Switchover(Some(strike)) => write!(formatter, "switchover:{strike}"),
+            Self::Steady(None) => formatter.write_str("steady"),
+            Self::Steady(Some(strike)) => write!(formatter, "steady:{strike}"),
+            Self::Diverging(None) => formatter.write_str("diverging"),
+            Self::Diverging(Some(strike)) => write!(formatter, "diverging:{strike}"),
         }
     }
 }
@@ -139,7 +183,10 @@ impl FromStr for Only {
         match (sort, what) {
             ("chain", what) => Ok(Self::Chain(what.map(str::parse).transpose()?)),
             ("starts", None) => Ok(Self::Starts),
+            ("checkpoint", None) => Ok(Self::Checkpoint),
             ("switchover", what) => Ok(Self::Switchover(what.map(str::parse).transpose()?)),
+            ("steady", what) => Ok(Self::Steady(what.map(str::parse).transpose()?)),
+            ("diverging", what) => Ok(Self::Diverging(what.map(str::parse).transpose()?)),
             _ => Ok(Self::Pair(text.parse()?)),
         }
     }
@@ -155,26 +202,23 @@ mod tests {
         for only in Only::all() {
             assert_eq!(only.to_string().parse(), Ok(only));
             let kind = Scenario::draw(1, 1, Some(only)).title().kind;
-            let is_in_turn = only == Only::Switchover(None);
-            let expected = if is_in_turn { "switchover" } else { &kind };
-            assert!(kind.starts_with(expected), "{kind}");
-            assert_eq!(kind == only.to_string(), !is_in_turn, "{kind}");
+            assert!(kind.starts_with(&only.to_string()), "{kind}");
+            assert_eq!(kind == only.to_string(), !only.is_in_turn(), "{kind}");
         }
         assert!("chain:nothing-of-that".parse::<Only>().is_err());
     }
 
     #[test]
     fn fifty_rounds_have_all_sorts_in_their_share() {
-        let rounds = (0..50).map(|round| Scenario::draw(9, round, None));
-        let (mut chains, mut starts, mut switchovers) = (0, 0, BTreeSet::new());
-        for scenario in rounds {
-            match scenario {
-                Scenario::Pair(_) => {}
-                Scenario::Chain(_) => chains += 1,
-                Scenario::Starts(_) => starts += 1,
-                Scenario::Switchover(plan) => drop(switchovers.insert(plan.strike)),
-            }
+        let titles = (0..50).map(|round| Scenario::draw(9, round, None).title());
+        let kinds: Vec<String> = titles.map(|title| title.kind).collect();
+        let of = |sort: &str| {
+            let kinds = kinds.iter().filter(|kind| kind.starts_with(sort));
+            (kinds.clone().count(), kinds.collect::<BTreeSet<_>>().len())
+        };
+        assert_eq!((of("chain").0, of("starts").0), (4, 5));
+        for sort in ["switchover:", "checkpoint:", "steady:", "diverging:"] {
+            assert_eq!(of(sort), (5, 5), "{sort}");
         }
-        assert_eq!((chains, starts, switchovers.len()), (4, 5, 5));
     }
 }

@@ -10,7 +10,10 @@ use std::time::Duration;
 /// Columns of the table of faults, and the points that each counts.
 const COLUMNS: [(&str, &[&str]); 9] = [
     ("time", &["time"]),
-    ("of its own", &["chain", "starts", "switchover", "replay"]),
+    (
+        "of its own",
+        &["chain", "starts", "switchover", "diverging", "replay"],
+    ),
     ("log entry", &["log-entry"]),
     ("send", &["before-send", "after-send"]),
     ("acknowledge", &["before-acknowledge", "after-acknowledge"]),

@@ -21,7 +21,7 @@ pub const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
 /// A defect that a process is to have.
 pub const MUTANT: &str = "LOCKSTEP_MUTANT";
 /// Printed by a process that passes its stop point.
-const REACHED: &str = "stop point reached";
+pub const REACHED: &str = "stop point reached";
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -86,6 +86,9 @@ pub struct Web {
     pub sides: Vec<Side>,
     /// The files.
     pub scratch: Scratch,
+    guest: Guest,
+    /// More of each side's command line.
+    settings: &'static [&'static str],
     mutant: Option<String>,
 }
 
@@ -102,7 +105,19 @@ impl Web {
             switches,
             sides: Vec::new(),
             scratch,
+            guest: Guest::KeyValue,
+            settings: &[],
             mutant: mutant.map(ToOwned::to_owned),
+        }
+    }
+
+    /// The same with another guest, and more of each side's command line.
+    #[must_use]
+    pub fn with(self, guest: Guest, settings: &'static [&'static str]) -> Self {
+        Self {
+            guest,
+            settings,
+            ..self
         }
     }
 
@@ -151,14 +166,15 @@ impl Web {
         let mut command = lockstep();
         command
             .arg(starting.role)
-            .arg(Guest::KeyValue.image())
+            .arg(self.guest.image())
             .args(["--name", NAME, "--memory-mib=16"])
             .arg(format!("--timeout-ms={TIMEOUT_MS}"))
             .arg(format!("--lag-ms-max={LAG_MS_MAX}"))
             .arg("--network")
             .arg(self.switches[starting.switch].attachment())
             .arg("--shared-directory")
-            .arg(self.scratch.join("shared"));
+            .arg(self.scratch.join("shared"))
+            .args(self.settings);
         if let Some(mutant) = &self.mutant {
             command.env(MUTANT, mutant);
         }
@@ -256,12 +272,7 @@ impl Web {
     /// True if a side stands still, by its stop point or by the plan.
     #[must_use]
     pub fn is_stopped(&self, number: usize) -> bool {
-        let id = self.sides[number].replica.process.id();
-        let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        // proc(5): the state follows the name, which is in parentheses.
-        stat.rsplit(')')
-            .next()
-            .is_some_and(|rest| rest.trim_start().starts_with('T'))
+        is_stopped(self.sides[number].replica.process.id())
     }
 
     /// True if a side has come to its stop point, and stands there or is gone.
@@ -333,6 +344,16 @@ impl Web {
             .chain([("claims.txt".to_owned(), claims.into_bytes())])
             .collect()
     }
+}
+
+/// True if a process stands still.
+#[must_use]
+pub fn is_stopped(id: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    // proc(5): the state follows the name, which is in parentheses.
+    stat.rsplit(')')
+        .next()
+        .is_some_and(|rest| rest.trim_start().starts_with('T'))
 }
 
 /// The claim that `text` is.

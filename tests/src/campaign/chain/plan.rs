@@ -10,7 +10,7 @@ use std::str::FromStr;
 pub const LINKS: usize = 10;
 
 /// Steps of a side that joins. The product's stop points have these names.
-const JOINING: [&str; 11] = [
+pub const JOINING: [&str; 11] = [
     "found",
     "after-piece",
     "all-received",
@@ -25,7 +25,7 @@ const JOINING: [&str; 11] = [
 ];
 
 /// Steps of a holder that is joined.
-const HOLDING: [&str; 13] = [
+pub const HOLDING: [&str; 13] = [
     "before-seen",
     "after-seen",
     "welcomed",

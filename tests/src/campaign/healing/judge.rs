@@ -28,6 +28,10 @@ pub struct Course {
     pub struck: BTreeSet<u32>,
     /// The last generation of the machine, where it is gone: what was claimed later is another.
     pub last_generation: Option<u32>,
+    /// Divergences that the plan has made.
+    pub divergences: u64,
+    /// Points that were met, where a process passes its own more than once.
+    pub points_met: Option<usize>,
     /// Points of the plan.
     pub points: Points,
 }
@@ -52,7 +56,7 @@ pub fn judge(
         ..Outcome::failed(title, "")
     };
     judge_clients(evidence, serves, &mut outcome);
-    judge_processes(evidence, &mut outcome);
+    judge_processes(evidence, course.divergences, &mut outcome);
     let is_of_the_machine =
         |claim: &&Claimed| course.last_generation.is_none_or(|last| claim.generation <= last);
     let claims: Vec<Claimed> = claims.iter().filter(is_of_the_machine).cloned().collect();

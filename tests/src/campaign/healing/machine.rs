@@ -192,6 +192,16 @@ impl<'a> Machine<'a> {
         });
     }
 
+    /// True if it is clear who goes on from generation `before`: somebody acts in a later one, or
+    /// both `sides` are as they were.
+    #[must_use]
+    pub fn goes_on(&mut self, before: u32, sides: [usize; 2]) -> bool {
+        if self.generation > before {
+            return self.web.is_running(self.holder) && self.acts(self.holder);
+        }
+        sides.iter().all(|side| self.web.is_running(*side))
+    }
+
     /// True if a side acts alone, in the generation that it holds.
     #[must_use]
     pub fn acts(&self, number: usize) -> bool {

@@ -72,7 +72,7 @@ pub fn run(
     };
     course.points = Points {
         planned: frame.points,
-        met: web.points_met(),
+        met: course.points_met.unwrap_or_else(|| web.points_met()),
     };
     let standing = serves.then_some(Standing::Healed(generation));
     let standing = standing.or(course.gone.then_some(Standing::Down));

@@ -87,7 +87,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         took: began.elapsed(),
         ..Outcome::failed(plan.title(), "")
     };
-    judge_processes(&evidence, &mut outcome);
+    judge_processes(&evidence, 0, &mut outcome);
     (outcome, Some(evidence))
 }
 

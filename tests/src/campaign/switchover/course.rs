@@ -85,12 +85,8 @@ impl Switching<'_, '_> {
                 course.gone = true;
                 course.last_generation = Some(before + 1);
             }
-            let goes_on = if machine.generation > before {
-                machine.web.is_running(machine.holder) && machine.acts(machine.holder)
-            } else {
-                sides.iter().all(|side| machine.web.is_running(*side))
-            };
-            course.gone || (goes_on && !asking.is_running() && machine.web.is_settled())
+            let is_over = machine.goes_on(before, *sides) && !asking.is_running();
+            course.gone || (is_over && machine.web.is_settled())
         });
         let ended = asking.wait();
         let refused = ended.code() == Some(1) && is_struck;
