@@ -193,10 +193,16 @@ impl Web {
     /// The output of `lockstep status`, if it has any.
     #[must_use]
     pub fn status(&self) -> Option<serde_json::Value> {
+        let ended = self.ask_for_status().wait();
+        serde_json::from_str(&ended.stdout).ok()
+    }
+
+    /// Asks for the status.
+    #[must_use]
+    pub fn ask_for_status(&self) -> Process {
         let mut command = lockstep();
         command.args(["status", NAME, "--json", "--shared-directory"]);
-        let output = command.arg(self.scratch.join("shared")).output().ok()?;
-        serde_json::from_slice(&output.stdout).ok()
+        Process::start("status", command.arg(self.scratch.join("shared")))
     }
 
     /// The claims of all generations, in order.

@@ -7,9 +7,12 @@ use crate::campaign::kind::{Fault, Side};
 use crate::campaign::outcome::Outcome;
 use crate::campaign::web::Web;
 use crate::harness::{Client, Guest, Reply};
+use std::time::{Duration, Instant};
 
 /// Answers to each client before the divergence, and after each step of the round.
 const ANSWERS: u64 = 10;
+/// How long after a side was armed its point, or the holder's, may still be met.
+const POINT_PATIENCE: Duration = Duration::from_secs(2);
 /// Digests are compared often, and a difference lasts for longer than from one to the next.
 const SETTINGS: [&str; 2] = ["--digest-interval-exits=64", "--command-line=exits=200"];
 
@@ -82,6 +85,7 @@ impl Diverging<'_, '_> {
             Strike::Armed(_) => None,
         };
         let (armed, generation) = (machine.web.count(*backup, "armed"), machine.generation);
+        let mut armed_at = None;
         machine.wait("the side that has diverged joins again", |machine| {
             machine.web.look_at_the_time();
             let has_diverged = machine.web.count(*holder, "peer_diverged") > 0;
@@ -99,7 +103,16 @@ impl Diverging<'_, '_> {
                 }
             }
             machine.look();
-            let is_over = course.points_met == Some(1) || machine.web.count(*backup, "armed") > armed;
+            if armed_at.is_none() && machine.web.count(*backup, "armed") > armed {
+                armed_at = Some(Instant::now());
+            }
+            let patience = if stops.is_some() {
+                POINT_PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            let is_armed = armed_at.is_some_and(|at| at.elapsed() >= patience);
+            let is_over = course.points_met == Some(1) || is_armed;
             has_diverged && machine.generation > generation && is_over && machine.web.is_settled()
         });
     }

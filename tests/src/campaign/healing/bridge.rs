@@ -6,6 +6,7 @@
 
 use crate::harness::Proxy;
 use std::fs;
+use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,14 +27,18 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Takes the place of the holder that listens at `path`, for the `number`-th time.
+    /// Takes the place of the holder that listens at `path`, for the `number`-th time; nothing where
+    /// it does not any more, because a newcomer was there before.
     ///
     /// # Panics
     /// The host gives no socket.
     #[must_use]
-    pub fn open(path: &Path, number: usize, generation: u32) -> Self {
+    pub fn open(path: &Path, number: usize, generation: u32) -> Option<Self> {
         let holder = path.with_extension(format!("holder-{number}"));
-        fs::rename(path, &holder).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
+        match fs::rename(path, &holder) {
+            Err(why) if why.kind() == io::ErrorKind::NotFound => return None,
+            renamed => renamed.unwrap_or_else(|why| panic!("{}: {why}", path.display())),
+        }
         let listener = UnixListener::bind(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         listener.set_nonblocking(true).expect("a listener");
         let bridge = Self {
@@ -53,7 +58,7 @@ impl Bridge {
                 }
             }
         });
-        bridge
+        Some(bridge)
     }
 
     /// Nobody comes any more: the holder may listen at `path` again. Wires stay as they are.

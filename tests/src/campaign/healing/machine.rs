@@ -4,8 +4,9 @@
 use super::bridge::Bridge;
 use crate::campaign::clients::Clients;
 use crate::campaign::web::{Starting, Web};
-use crate::harness::Proxy;
 use crate::harness::proxy::Traffic;
+use crate::harness::{Process, Proxy};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
@@ -117,7 +118,7 @@ impl<'a> Machine<'a> {
             self.look_at_the_claims();
             let path = self.web.sides[holder].channel.clone();
             let bridge = Bridge::open(&path, listened, self.generation);
-            self.wires.bridges.push((holder, bridge));
+            self.wires.bridges.extend(bridge.map(|bridge| (holder, bridge)));
         }
     }
 
@@ -175,21 +176,32 @@ impl<'a> Machine<'a> {
     /// Waits until the store says that the machine is protected by two sides that run. Where nobody
     /// is left to join it, a newcomer is started.
     pub fn heal(&mut self) {
-        let (mut started, mut asked_at) = (0, None::<Instant>);
+        let (mut started, mut asking, mut asked_at) = (0, None::<Process>, Instant::now());
         self.wait("the machine is protected", |machine| {
             machine.look();
-            if machine.web.running().len() < 2 {
+            if machine.web.running().len() < 2 && machine.has_bridge() {
                 assert!(started < NEWCOMERS_MAX, "nobody joins: {}", machine.account());
                 started += 1;
                 let _ = machine.web.start(&Starting::replica(None));
             }
-            if asked_at.is_some_and(|at| at.elapsed() < STATUS_PAUSE) {
+            let asked = asking.get_or_insert_with(|| {
+                asked_at = Instant::now();
+                machine.web.ask_for_status()
+            });
+            if asked.is_running() || asked_at.elapsed() < STATUS_PAUSE {
                 return false;
             }
-            asked_at = Some(Instant::now());
-            let status = machine.web.status().unwrap_or_default();
+            let text = asked.wait().stdout;
+            asking = None;
+            let status: Value = serde_json::from_str(&text).unwrap_or_default();
             status["protected"] == true && status["generation"] == machine.generation
         });
+    }
+
+    /// True if whoever comes to the holder comes over a bridge.
+    fn has_bridge(&self) -> bool {
+        let newest = self.wires.bridges.last();
+        newest.is_some_and(|(holder, bridge)| (*holder, bridge.generation) == (self.holder, self.generation))
     }
 
     /// True if it is clear who goes on from generation `before`: somebody acts in a later one, or

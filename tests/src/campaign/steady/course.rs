@@ -59,7 +59,9 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         evidence.files.push((name, words.text.clone().into_bytes()));
     }
     failures.extend(judge::words(plan, &words, evidence.winner));
-    failures.extend(judge::traffic(evidence.traffic.as_ref(), met));
+    if let Some(traffic) = &evidence.traffic {
+        failures.extend(judge::traffic(plan, traffic, evidence.winner));
+    }
     let standing = match evidence.winner {
         _ if !failures.is_empty() => None,
         Some(winner) => Some(Standing::Alone(winner)),

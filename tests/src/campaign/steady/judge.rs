@@ -3,7 +3,7 @@
 use super::plan::Plan;
 use crate::campaign::kind::Side;
 use crate::harness::proxy::Traffic;
-use lockstep_logging_channel::Body;
+use lockstep_logging_channel::{Body, Entry};
 use std::collections::BTreeMap;
 
 /// Exit status of a side that was fenced.
@@ -68,14 +68,14 @@ pub fn words(plan: &Plan, words: &BTreeMap<Side, Words>, winner: Option<Side>) -
     complaints
 }
 
-/// Complaints about what went over the channel: interrupts enter at common points.
+/// Complaints about what went over the channel, where nobody was lost: each interrupt has entered at
+/// a common point.
 #[must_use]
-pub fn traffic(traffic: Option<&Traffic>, met: bool) -> Option<String> {
-    let entries = &traffic?.entries;
-    let is_common_point =
-        |entry: &&lockstep_logging_channel::Entry| matches!(entry.body, Body::CommonPoint(_));
-    let points = entries.iter().filter(is_common_point).count();
-    (met && points == 0).then(|| format!("{} entries, and no common point among them", entries.len()))
+pub fn traffic(plan: &Plan, traffic: &Traffic, winner: Option<Side>) -> Option<String> {
+    let is_common_point = |entry: &&Entry| matches!(entry.body, Body::CommonPoint(_));
+    let points = traffic.entries.iter().filter(is_common_point).count() as u64;
+    let too_few = winner.is_none() && points < plan.interrupts;
+    too_few.then(|| format!("{points} common points, and {} interrupts", plan.interrupts))
 }
 
 #[cfg(test)]
@@ -118,6 +118,17 @@ mod tests {
         assert_eq!(complaints(BEGINNING, &fewer, 0), 1);
         let wrong = END.replace("are as computed", "differ");
         assert_eq!(complaints(BEGINNING, &wrong, 0), 1);
+    }
+
+    #[test]
+    fn a_guest_whose_interrupts_did_not_enter_at_common_points_is_found() {
+        let nothing = Traffic::default();
+        assert!(traffic(&plan(), &nothing, None).is_some());
+        assert_eq!(
+            traffic(&plan(), &nothing, Some(Side::Backup)),
+            None,
+            "it was lost early"
+        );
     }
 
     #[test]

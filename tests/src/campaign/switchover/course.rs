@@ -6,6 +6,7 @@ use crate::campaign::healing::{Course, Machine, round};
 use crate::campaign::kind::{Fault, Side};
 use crate::campaign::outcome::Outcome;
 use crate::campaign::web::Web;
+use crate::harness::Guest;
 
 /// Answers to each client before a switchover, and after each.
 const ANSWERS: u64 = 10;
@@ -30,7 +31,13 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         first_point: plan.point_of(Side::Primary),
         clients: plan.clients,
     };
-    round::run(&frame, Web::new(1, mutant), |machine, course| {
+    let web = Web::new(1, mutant);
+    let web = if plan.in_checkpoint_mode {
+        web.with(Guest::KeyValue, &["--mode=checkpoint"])
+    } else {
+        web
+    };
+    round::run(&frame, web, |machine, course| {
         machine.look();
         let backup = machine.join(plan.point_of(Side::Backup));
         let sides = [machine.holder, backup];

@@ -92,6 +92,8 @@ pub struct Plan {
     pub round: u64,
     /// What is done to the first switchover. The second one is left alone.
     pub strike: Strike,
+    /// The backup is brought from one common point to the next, and does not replay.
+    pub in_checkpoint_mode: bool,
     /// Time for which a side that stops stays so.
     pub lasts_ms: u64,
     /// Time from being protected to the first switchover.
@@ -109,6 +111,7 @@ impl Plan {
             seed,
             round,
             strike,
+            in_checkpoint_mode: rng.once_in(4),
             lasts_ms: match rng.below(2) {
                 0 => rng.within(5, TIMEOUT_MS / 2),
                 _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
@@ -132,11 +135,16 @@ impl Plan {
             Some(Fault::Stop(_)) => format!(", for {} ms", self.lasts_ms),
             _ => String::new(),
         };
+        let mode = if self.in_checkpoint_mode {
+            " in checkpoint mode"
+        } else {
+            ""
+        };
         Title {
             seed: self.seed,
             round: self.round,
             kind: format!("switchover:{}", self.strike),
-            plan: format!("switchover with {}{lasts}, and back", self.strike),
+            plan: format!("switchover{mode} with {}{lasts}, and back", self.strike),
             fault: "switchover".to_owned(),
             point: "switchover".to_owned(),
             step: "switchover",
