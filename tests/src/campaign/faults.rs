@@ -3,7 +3,7 @@
 
 use super::kind::{Fault, Side};
 use super::plan::{FAR_BEFORE_MS, FAR_GROWS_MS, FAR_MS, SLOW_BEFORE_MS, SLOW_MS};
-use super::web::{REACHED, is_stopped};
+use super::stop_point::{REACHED, is_stopped};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{Cable, Hosts};
 use crate::harness::proxy::Toward;

@@ -48,6 +48,7 @@ pub mod scenario;
 pub mod session;
 pub mod starts;
 pub mod steady;
+pub mod stop_point;
 pub mod summary;
 pub mod switchover;
 pub mod web;

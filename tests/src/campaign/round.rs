@@ -9,7 +9,8 @@ use super::history::Record;
 use super::kind::{Fault, Mode, Place, Side};
 use super::outcome::{Outcome, judge};
 use super::plan::{Plan, TIMEOUT_MS, Trigger};
-use super::web::{MUTANT, REACHED, STOP_POINT};
+use super::stop_point::{self, REACHED};
+use super::web::MUTANT;
 use crate::harness::clock::monotonic_ns;
 use crate::harness::hosts::{self, ARP_WITNESS, Hosts};
 use crate::harness::{Guest, PairSpec};
@@ -112,7 +113,7 @@ fn start(hosts: Option<&Hosts>, plan: &Plan, mutant: Option<&str>) -> crate::har
         spec = spec.setting("mode", "checkpoint");
     }
     if let Some((side, point)) = plan.stop_point() {
-        spec = spec.variable(side.name(), STOP_POINT, &point);
+        spec = spec.variable(side.name(), stop_point::VARIABLE, &point);
     }
     for side in Side::BOTH {
         if let Some(mutant) = mutant {

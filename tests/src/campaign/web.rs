@@ -3,6 +3,7 @@
 
 use super::evidence::{Said, files_of};
 use super::plan::TIMEOUT_MS;
+use super::stop_point::{self, REACHED, is_stopped};
 use crate::harness::clock::monotonic_ns;
 use crate::harness::{Guest, Process, Replica, Scratch, Switch, lockstep};
 use nix::sys::signal::Signal;
@@ -16,12 +17,8 @@ use std::process::Command;
 const NAME: &str = "web";
 /// Time by which a backup may be behind: as long as a round may take.
 const LAG_MS_MAX: &str = "60000";
-/// Variable that tells a process its stop point, as the product names it.
-pub const STOP_POINT: &str = "LOCKSTEP_STOP_POINT";
 /// A defect that a process is to have.
 pub const MUTANT: &str = "LOCKSTEP_MUTANT";
-/// Printed by a process that passes its stop point.
-pub const REACHED: &str = "stop point reached";
 
 const NS_PER_MS: u64 = 1_000_000;
 
@@ -144,7 +141,7 @@ impl Web {
             .arg("--report")
             .arg(&report);
         if let Some(point) = &starting.point {
-            command.env(STOP_POINT, point);
+            command.env(stop_point::VARIABLE, point);
         }
         let dies_at_point = starting
             .point
@@ -350,16 +347,6 @@ impl Web {
             .chain([("claims.txt".to_owned(), claims.into_bytes())])
             .collect()
     }
-}
-
-/// True if a process stands still.
-#[must_use]
-pub fn is_stopped(id: u32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-    // proc(5): the state follows the name, which is in parentheses.
-    stat.rsplit(')')
-        .next()
-        .is_some_and(|rest| rest.trim_start().starts_with('T'))
 }
 
 /// The claim that `text` is.

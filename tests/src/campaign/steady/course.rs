@@ -9,7 +9,8 @@ use crate::campaign::kind::{Fault, Place, Side};
 use crate::campaign::outcome::{Outcome, Points, judge_processes};
 use crate::campaign::plan::TIMEOUT_MS;
 use crate::campaign::round::text_of;
-use crate::campaign::web::{MUTANT, STOP_POINT};
+use crate::campaign::stop_point;
+use crate::campaign::web::MUTANT;
 use crate::harness::{Guest, Pair, PairSpec};
 use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
@@ -87,7 +88,7 @@ fn start(plan: &Plan, mutant: Option<&str>) -> Pair {
         .setting("timeout-ms", &TIMEOUT_MS.to_string())
         .setting("command-line", &plan.options());
     if let Some((side, point)) = plan.point() {
-        spec = spec.variable(side.name(), STOP_POINT, &point);
+        spec = spec.variable(side.name(), stop_point::VARIABLE, &point);
     }
     for side in Side::BOTH {
         if let Some(mutant) = mutant {
