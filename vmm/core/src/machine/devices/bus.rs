@@ -1,6 +1,8 @@
 //! The bus: finds the device at an address, and gives it what arrives and collects what leaves.
 
 mod state;
+#[cfg(test)]
+mod tests;
 
 use super::addresses::{Addresses, Register};
 use super::board::Kind;
@@ -143,6 +145,7 @@ impl Devices {
 
     /// Reads a register; all ones where there is none.
     fn read(&mut self, register: Option<Register>, size_bytes: u8, ask: Ask<'_>) -> Result<u64, DoorError> {
+        let kind = self.kind;
         let Some((pic, slot, Register { offset, .. })) = self.at(register) else {
             return Ok(u64::MAX);
         };
@@ -156,7 +159,7 @@ impl Devices {
             Device::Cmos(cmos) => cmos.read(offset, ask)?.into(),
             Device::SerialConsole(serial) => {
                 let value = serial.read(offset as u8);
-                raise(pic, slot.line, serial);
+                raise(kind, pic, slot.line, serial);
                 value.into()
             }
             Device::Network(net) => net.read(offset, size_bytes),
@@ -175,6 +178,7 @@ impl Devices {
         ask: Ask<'_>,
         effects: &mut Vec<Effect>,
     ) -> Result<(), DoorError> {
+        let kind = self.kind;
         let Some((pic, slot, Register { device, offset })) = self.at(register) else {
             return Ok(());
         };
@@ -189,7 +193,7 @@ impl Devices {
             Device::Cmos(cmos) => cmos.write(offset, byte),
             Device::SerialConsole(serial) => {
                 let text = serial.write(offset as u8, byte);
-                raise(pic, slot.line, serial);
+                raise(kind, pic, slot.line, serial);
                 let target = OutputTarget::console(device);
                 effects.extend(text.map(|text| Effect::Output(target, text)));
             }
@@ -255,7 +259,7 @@ impl Devices {
     /// # Errors
     /// [`NotTaken`]: its device is none that takes such a thing. Nothing has changed then.
     pub fn event(&mut self, event: &Event, memory: &Memory) -> Result<(), NotTaken> {
-        let Self { pic, slots, .. } = self;
+        let Self { kind, pic, slots, .. } = self;
         let not_taken = NotTaken { device: event.device };
         let Slot { line, device, .. } = slots.get_mut(usize::from(event.device.0)).ok_or(not_taken)?;
         match (device, &event.kind) {
@@ -270,7 +274,7 @@ impl Devices {
             }
             (Device::SerialConsole(serial), EventKind::ConsoleInput(bytes)) => {
                 serial.receive(bytes);
-                raise(pic, *line, serial);
+                raise(*kind, pic, *line, serial);
             }
             _ => return Err(not_taken),
         }
@@ -317,9 +321,19 @@ fn pulse(pic: &mut Pic, line: Option<u8>) {
     }
 }
 
-fn raise(pic: &mut Pic, line: Option<u8>, serial: &mut Serial) {
+fn raise(kind: Kind, pic: &mut Pic, line: Option<u8>, serial: &mut Serial) {
     if serial.take_interrupt() {
         pulse(pic, line);
+    } else if kind == Kind::Pc && serial.is_quiet() {
+        // As the wire does: what the guest has read from the UART interrupts no more. The small
+        // board keeps the request, as logs of it do.
+        lower(pic, line);
+    }
+}
+
+fn lower(pic: &mut Pic, line: Option<u8>) {
+    if let Some(line) = line {
+        pic.set_line(line, false);
     }
 }
 

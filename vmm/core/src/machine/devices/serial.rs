@@ -16,6 +16,9 @@ pub const REGISTERS: u64 = 8;
 /// A longer line leaves in parts.
 pub const LINE_BYTES_MAX: usize = 256;
 
+/// The bit of the interrupt identification that is set while no interrupt is.
+const NOTHING_PENDING: u8 = 1;
+
 /// Remembers that the UART asked for an interrupt. Shared only with the UART it is in.
 #[derive(Clone, Debug, Default)]
 struct Asked(Arc<AtomicBool>);
@@ -92,6 +95,12 @@ impl Serial {
     /// True if an interrupt was asked for since the last call.
     pub fn take_interrupt(&mut self) -> bool {
         self.asked.0.swap(false, Ordering::Relaxed)
+    }
+
+    /// True while nothing is pending: the interrupt output of the UART is low.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        self.uart.state().interrupt_identification & NOTHING_PENDING != 0
     }
 
     /// The state as a value.
@@ -180,46 +189,4 @@ impl Serial {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_leave_whole() {
-        let mut serial = Serial::default();
-        let lines: Vec<Vec<u8>> = b"one\ntwo"
-            .iter()
-            .filter_map(|byte| serial.write(0, *byte))
-            .collect();
-        assert_eq!(lines, [b"one\n".to_vec()]);
-        assert_eq!(serial.flush(), Some(b"two".to_vec()));
-        assert_eq!(serial.flush(), None);
-    }
-
-    #[test]
-    fn a_long_line_leaves_in_parts() {
-        let mut serial = Serial::default();
-        let parts: Vec<usize> = (0..600)
-            .filter_map(|_| serial.write(0, b'x'))
-            .map(|part| part.len())
-            .collect();
-        assert_eq!(parts, [LINE_BYTES_MAX, LINE_BYTES_MAX]);
-    }
-
-    #[test]
-    fn input_is_read_back_and_interrupts_when_enabled() {
-        let mut serial = Serial::default();
-        serial.write(1, 1);
-        serial.receive(b"k");
-        assert!(serial.take_interrupt());
-        assert_eq!(serial.read(0), b'k');
-    }
-
-    #[test]
-    fn input_beyond_the_room_is_dropped() {
-        let mut serial = Serial::default();
-        let room = serial.input_bytes_free();
-        serial.receive(&vec![7; room]);
-        serial.receive(b"more");
-        assert_eq!(serial.input_bytes_free(), 0);
-    }
-}
+mod tests;
