@@ -2,14 +2,16 @@
 //! machine that is accepted and restored saves to what it was restored from, and to the same bytes
 //! every time.
 //!
-//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one;
-//! 2, the rest is the sections of one, with digests made right.
+//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one; 2,
+//! the rest is the sections of one, with digests made right; 3 is as 1, of a machine with the board
+//! of a PC.
 
 use super::input::Input;
 use lockstep_core::machine::boot::EntryState;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
 };
+use lockstep_core::machine::devices::board::pc;
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::image::sites::{Site, Sites, Trapped};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
@@ -122,13 +124,14 @@ impl Vcpu for Held {
 pub fn run(bytes: &[u8]) {
     match bytes.split_first() {
         None | Some((0, [])) => {}
-        Some((0, rest)) => check(rest),
-        Some((1, rest)) => check(&changed(&mut Input::new(rest))),
-        Some((_, rest)) => check(&built(&mut Input::new(rest))),
+        Some((0, rest)) => check(&small(), rest),
+        Some((1, rest)) => check(&small(), &changed(&small(), &mut Input::new(rest))),
+        Some((3, rest)) => check(&pc(), &changed(&pc(), &mut Input::new(rest))),
+        Some((_, rest)) => check(&small(), &built(&mut Input::new(rest))),
     }
 }
 
-fn check(file: &[u8]) {
+fn check(board: &Board, file: &[u8]) {
     let Ok((saved, memory)) = stream::read(&mut &*file, MEMORY_BYTES_MIN) else {
         return;
     };
@@ -137,7 +140,7 @@ fn check(file: &[u8]) {
         stream::read(&mut &*written, MEMORY_BYTES_MIN).expect("what was written is read");
     assert_eq!(again, saved, "written and read again");
     assert_eq!(bytes_of(again, &memory_again), written, "the same bytes again");
-    let Ok(mut machine) = Machine::restore(Held::default(), memory, &board(), &saved) else {
+    let Ok(mut machine) = Machine::restore(Held::default(), memory, board, &saved) else {
         return;
     };
     assert_eq!(
@@ -153,7 +156,7 @@ fn bytes_of(machine: SavedMachine, memory: &Memory) -> Vec<u8> {
 }
 
 /// A state as a machine saves it, with two pages.
-fn sound() -> Vec<u8> {
+fn sound(board: &Board) -> Vec<u8> {
     let memory = memory::allocate(MEMORY_BYTES_MIN).expect("memory");
     for address in [0x1000, MEMORY_BYTES_MIN - 8] {
         memory
@@ -176,14 +179,20 @@ fn sound() -> Vec<u8> {
         digest_interval_exits: 64,
         window_exits: false,
     };
-    let devices = Devices::new(&board()).expect("devices");
+    let devices = Devices::new(board).expect("devices");
     let mut machine = Machine::new(Held::default(), memory, devices, sites, policy);
     let saved = machine.save().expect("a fresh machine is saved");
     bytes_of(saved, machine.memory())
 }
 
-fn board() -> Board {
-    Board::small([2, 0, 0, 0, 0, 1]).expect("a board")
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+fn small() -> Board {
+    Board::small(MAC).expect("a board")
+}
+
+fn pc() -> Board {
+    Board::pc(pc::Configuration { mac: MAC }).expect("a board")
 }
 
 /// The body of the first section of `state`.
@@ -194,8 +203,8 @@ fn machine_of(state: &[u8]) -> &[u8] {
 }
 
 /// A sound state with some bytes of its machine changed, and its digests right.
-fn changed(input: &mut Input<'_>) -> Vec<u8> {
-    let sound = sound();
+fn changed(board: &Board, input: &mut Input<'_>) -> Vec<u8> {
+    let sound = sound(board);
     let mut body = machine_of(&sound).to_vec();
     while !input.is_empty() {
         let at = usize::from(input.word()) % (body.len() + 1);
@@ -214,7 +223,7 @@ fn changed(input: &mut Input<'_>) -> Vec<u8> {
 
 /// Sections of any kind, order and body, with their digests right.
 fn built(input: &mut Input<'_>) -> Vec<u8> {
-    let sound = sound();
+    let sound = sound(&small());
     let mut state = State::new(&sound[..START_BYTES]);
     while !input.is_empty() {
         match input.byte() % 5 {
@@ -289,9 +298,9 @@ mod tests {
 
     #[test]
     fn a_sound_state_is_accepted_and_restored() {
-        let file = sound();
+        let file = sound(&small());
         let (saved, memory) = stream::read(&mut &*file, MEMORY_BYTES_MIN).unwrap();
-        let mut machine = Machine::restore(Held::default(), memory, &board(), &saved).unwrap();
+        let mut machine = Machine::restore(Held::default(), memory, board, &saved).unwrap();
         assert_eq!(machine.save().unwrap(), saved);
         check(&file);
     }

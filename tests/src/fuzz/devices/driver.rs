@@ -1,4 +1,4 @@
-//! The guest's side of the network device: rings at fixed places, filled with good and bad
+//! The guest's side of a virtio device: rings at fixed places, filled with good and bad
 //! descriptors (VIRTIO 1.2, 2.7).
 //!
 //! ```text
@@ -9,7 +9,9 @@
 //!   0xA000 to 0x20000   buffers
 //! ```
 
+use lockstep_core::machine::devices::board::Kind;
 use lockstep_core::machine::devices::board::small::NETWORK_ADDRESS;
+use lockstep_core::machine::devices::virtio::mmio;
 use lockstep_core::machine::devices::virtio::net::FRAME_BYTES_MAX;
 use lockstep_core::machine::devices::virtio::queue::QUEUE_SIZE;
 use lockstep_core::machine::memory::Memory;
@@ -20,8 +22,11 @@ use super::super::input::Input;
 /// Memory that holds everything here.
 pub const MEMORY_BYTES: usize = 0x2_0000;
 
-/// The register by which the driver tells of chains.
-pub const NOTIFY: u64 = NETWORK_ADDRESS + 0x50;
+/// Address of the entropy device of a PC.
+const ENTROPY_ADDRESS: u64 = NETWORK_ADDRESS + mmio::REGISTERS;
+
+/// Offset of the register by which the driver tells of chains.
+pub const NOTIFY: u64 = 0x50;
 
 const INDIRECT_TABLE: u64 = 0x9000;
 const BUFFERS: u64 = 0xa000;
@@ -43,21 +48,29 @@ fn used_ring(queue: u64) -> u64 {
     table(queue) + 0x2000
 }
 
-/// A register of the device, or near to one.
-pub fn register(input: &mut Input<'_>) -> u64 {
+/// Address of the device that an access is to: on the small board there is only one.
+pub fn device(kind: Kind, input: &mut Input<'_>) -> u64 {
+    match kind {
+        Kind::Small => NETWORK_ADDRESS,
+        Kind::Pc => input.pick(&[NETWORK_ADDRESS, ENTROPY_ADDRESS]),
+    }
+}
+
+/// A register of the device at `address`, or near to one.
+pub fn register(address: u64, input: &mut Input<'_>) -> u64 {
     const REGISTERS: [u64; 28] = [
         0x00, 0x04, 0x08, 0x0c, 0x10, 0x14, 0x20, 0x24, 0x30, 0x34, 0x38, 0x44, 0x50, 0x60, 0x64, 0x70, 0x80,
         0x84, 0x90, 0x94, 0xa0, 0xa4, 0xfc, 0x100, 0x104, 0x105, 0xfff, 0x1000,
     ];
     match input.byte() {
-        0xff => NETWORK_ADDRESS + u64::from(input.word()),
-        choice => NETWORK_ADDRESS + REGISTERS[usize::from(choice) % REGISTERS.len()],
+        0xff => address + u64::from(input.word()),
+        choice => address + REGISTERS[usize::from(choice) % REGISTERS.len()],
     }
 }
 
 /// The register writes by which a driver begins: status, features, both queues. `true` where a ring
 /// is elsewhere.
-pub fn configuration(input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
+pub fn configuration(address: u64, input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
     let faults = input.byte();
     let has = |bit: u8| faults & 1 << bit != 0;
     let mut writes = vec![
@@ -67,7 +80,7 @@ pub fn configuration(input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
         (0x24, 1),
         (0x20, 1),
         (0x24, 0),
-        (0x20, 1 << 5),
+        (0x20, if address == NETWORK_ADDRESS { 1 << 5 } else { 0 }),
     ];
     if has(0) {
         writes.extend([
@@ -98,7 +111,7 @@ pub fn configuration(input: &mut Input<'_>) -> (Vec<(u64, u64)>, bool) {
     (
         writes
             .into_iter()
-            .map(|(offset, value)| (NETWORK_ADDRESS + offset, value))
+            .map(|(offset, value)| (address + offset, value))
             .collect(),
         has(3),
     )

@@ -6,6 +6,7 @@
 mod driver;
 mod outside;
 
+use lockstep_core::machine::devices::board::{Kind, pc};
 use lockstep_core::machine::devices::bus::{Devices, Effect};
 use lockstep_core::machine::devices::serial;
 use lockstep_core::machine::devices::virtio::mmio;
@@ -26,25 +27,37 @@ const STEPS_MAX: usize = 256;
 /// Bytes sent by one input after which it is over: a few full queues of the longest frames.
 const SENT_BYTES_MAX: usize = 48 << 20;
 
-/// Ports that are something, and some that are nothing.
+/// Ports of the small board that are something, and some that are nothing.
 const PORTS: [u16; 28] = [
     0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x3f8, 0x3f9, 0x3fa, 0x3fb, 0x3fc,
     0x3fd, 0x3fe, 0x3ff, 0x508, 0x50c, 0x510, 0x514, 0x518, 0x520, 0xe0, 0xf4, 0xffff,
 ];
 
-/// Runs the target.
+/// The same of the board of a PC, with those of a kernel's traps.
+const PC_PORTS: [u16; 36] = [
+    0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x4d1, 0x40, 0x41, 0x42, 0x43, 0x61, 0x60, 0x64, 0x70, 0x71, 0x3f8, 0x3f9,
+    0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x600, 0x602, 0x603, 0x604, 0x605, 0x606, 0x608, 0x60b, 0x60c,
+    0xcf9, 0xb4, 0xe0, 0xffff,
+];
+
+/// Runs the target: what bytes do on either board.
 pub fn run(bytes: &[u8]) {
-    let (first, second) = (play(bytes), play(bytes));
+    run_on(Kind::Small, bytes);
+    run_on(Kind::Pc, bytes);
+}
+
+fn run_on(kind: Kind, bytes: &[u8]) {
+    let (first, second) = (play(kind, bytes), play(kind, bytes));
     for (step, (one, other)) in first.iter().zip(&second).enumerate() {
-        assert_eq!(one, other, "step {step} differs the second time");
+        assert_eq!(one, other, "step {step} differs the second time ({kind:?})");
     }
     assert_eq!(first.len(), second.len());
 }
 
 /// What each step of `bytes` came to, and at last the state.
-fn play(bytes: &[u8]) -> Vec<String> {
+fn play(kind: Kind, bytes: &[u8]) -> Vec<String> {
     let mut input = Input::new(bytes);
-    let mut subject = Subject::new();
+    let mut subject = Subject::new(kind);
     let mut results = Vec::new();
     while !input.is_empty() && results.len() < STEPS_MAX && subject.sent_bytes < SENT_BYTES_MAX {
         results.push(subject.step(&mut input));
@@ -65,8 +78,13 @@ struct Subject {
 }
 
 impl Subject {
-    fn new() -> Self {
-        let board = Board::small([2, 0, 0, 0, 0, 1]).expect("a board");
+    fn new(kind: Kind) -> Self {
+        let mac = [2, 0, 0, 0, 0, 1];
+        let board = match kind {
+            Kind::Small => Board::small(mac),
+            Kind::Pc => Board::pc(pc::Configuration { mac }),
+        };
+        let board = board.expect("a board");
         Self {
             devices: Devices::new(&board).expect("devices"),
             memory: memory::allocate(MEMORY_BYTES_MIN).expect("guest memory"),
@@ -82,7 +100,10 @@ impl Subject {
             0 => self.read_port(input),
             1 | 2 => self.write_port(input),
             3 => self.read_mmio(input),
-            4 => self.write_mmio(driver::register(input), u64::from(input.long())),
+            4 => {
+                let address = driver::register(self.device(input), input);
+                self.write_mmio(address, u64::from(input.long()))
+            }
             5 => self.write_mmio(input.quad(), input.quad()),
             6 => self.configure(input),
             7 => self.poke(input),
@@ -105,8 +126,20 @@ impl Subject {
         }
     }
 
+    fn device(&self, input: &mut Input<'_>) -> u64 {
+        driver::device(self.devices.kind(), input)
+    }
+
+    fn port(&self, input: &mut Input<'_>) -> u16 {
+        match (input.byte(), self.devices.kind()) {
+            (0xff, _) => input.word(),
+            (choice, Kind::Small) => PORTS[usize::from(choice) % PORTS.len()],
+            (choice, Kind::Pc) => PC_PORTS[usize::from(choice) % PC_PORTS.len()],
+        }
+    }
+
     fn read_port(&mut self, input: &mut Input<'_>) -> String {
-        let (port, size_bytes) = (port(input), input.pick(&[1, 2, 4]));
+        let (port, size_bytes) = (self.port(input), input.pick(&[1, 2, 4]));
         let read = self
             .devices
             .read_port(port, size_bytes, &mut |question| self.outside.answer(question));
@@ -114,7 +147,7 @@ impl Subject {
     }
 
     fn write_port(&mut self, input: &mut Input<'_>) -> String {
-        let (port, value) = (port(input), input.long());
+        let (port, value) = (self.port(input), input.long());
         let mut effects = Vec::new();
         let mut ask = |question| self.outside.answer(question);
         let written = self
@@ -127,7 +160,7 @@ impl Subject {
     }
 
     fn read_mmio(&mut self, input: &mut Input<'_>) -> String {
-        let (address, size_bytes) = (driver::register(input), input.byte());
+        let (address, size_bytes) = (driver::register(self.device(input), input), input.byte());
         let read = self
             .devices
             .read_mmio(address, size_bytes, &mut |question| self.outside.answer(question));
@@ -135,8 +168,12 @@ impl Subject {
     }
 
     fn write_mmio(&mut self, address: u64, value: u64) -> String {
-        let mut effects = Vec::new();
-        let mut ask = |question| self.outside.answer(question);
+        let (mut effects, mut asked) = (Vec::new(), 0);
+        let mut ask = |question| {
+            asked += 1;
+            assert!(asked <= QUEUE_SIZE, "questions of one access");
+            self.outside.answer(question)
+        };
         let written = self
             .devices
             .write_mmio(address, value, &self.memory, &mut ask, &mut effects);
@@ -148,7 +185,7 @@ impl Subject {
 
     /// A driver's beginning, with rings where [`driver`] keeps them, or where the guest says.
     fn configure(&mut self, input: &mut Input<'_>) -> String {
-        let (writes, strays) = driver::configuration(input);
+        let (writes, strays) = driver::configuration(self.device(input), input);
         self.strayed |= strays;
         writes
             .into_iter()
@@ -180,7 +217,8 @@ impl Subject {
                 .write_slice(&value, GuestAddress(address))
                 .expect("a ring in memory");
         }
-        self.write_mmio(driver::NOTIFY, queue)
+        let notify = self.device(input) + driver::NOTIFY;
+        self.write_mmio(notify, queue)
     }
 
     fn receive(&mut self, input: &mut Input<'_>) -> String {
@@ -267,13 +305,6 @@ impl Subject {
             Digest::of(&used)
         };
         format!("{:?} memory {memory}", self.devices.digests().expect("digests"))
-    }
-}
-
-fn port(input: &mut Input<'_>) -> u16 {
-    match input.byte() {
-        0xff => input.word(),
-        choice => PORTS[usize::from(choice) % PORTS.len()],
     }
 }
 
