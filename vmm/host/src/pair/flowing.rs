@@ -37,6 +37,15 @@ fn held_by(why: &HeldBy) -> String {
     }
 }
 
+/// What has waited for so long: outputs, or the guest itself, where none of them waits.
+fn waiting(outputs: usize, waited_ms: u64) -> String {
+    match outputs {
+        0 => format!("the guest has been made to wait for {waited_ms} ms"),
+        1 => format!("1 output has been held for {waited_ms} ms"),
+        _ => format!("{outputs} outputs are held, the oldest for {waited_ms} ms"),
+    }
+}
+
 /// Tells of the channel, or of outputs that wait; of nothing else.
 pub fn tell(reporter: &mut Reporter, report: &Report) {
     match report {
@@ -63,15 +72,31 @@ pub fn tell(reporter: &mut Reporter, report: &Report) {
             outputs,
             why,
         } => {
-            let (waited_ms, why) = (ms(*stood_ns), held_by(why));
-            tracing::warn!("{outputs} outputs are held, the oldest for {waited_ms} ms: {why}");
+            let (waiting, why) = (waiting(*outputs, ms(*stood_ns)), held_by(why));
+            tracing::warn!("{waiting}: {why}");
             let fields = json!({ "waited_ns": stood_ns, "outputs": outputs, "why": why });
             reporter.event("held", fields);
         }
         Report::Flows { stood_ns } => {
-            tracing::info!("output flows again, after {} ms", ms(*stood_ns));
+            tracing::info!("nothing waits any longer, after {} ms", ms(*stood_ns));
             reporter.event("flows", json!({ "waited_ns": stood_ns }));
         }
         _ => (),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_waits_is_named_and_counted() {
+        for (outputs, expected) in [
+            (0, "the guest has been made to wait for 208 ms"),
+            (1, "1 output has been held for 208 ms"),
+            (2, "2 outputs are held, the oldest for 208 ms"),
+        ] {
+            assert_eq!(waiting(outputs, 208), expected);
+        }
     }
 }
