@@ -99,6 +99,23 @@ pub(crate) struct EndView {
     parts: Vec<PartView>,
 }
 
+/// The kind and the content of an entry in words, as [`EntryView`] shows them: of bounded length
+/// however many bytes there are.
+#[must_use]
+pub fn described(body: &Body) -> String {
+    format!("{} {}", body.kind().name(), BodyView::from(body))
+}
+
+/// The end of a guest in words, as [`EntryView`] shows it.
+#[must_use]
+pub fn described_end(reason: &EndReason) -> String {
+    let view = EndView::from(&End {
+        reason: reason.clone(),
+        parts: Vec::new(),
+    });
+    view.reason_in_words()
+}
+
 impl From<&Entry> for EntryView {
     fn from(entry: &Entry) -> Self {
         Self {
@@ -182,6 +199,17 @@ impl From<&Value> for ValueView {
             Value::Monotonic(ns) => Self::Monotonic { ns: *ns },
             Value::Wall(ns) => Self::Wall { ns: *ns },
             Value::Random(bytes) => Self::Random { bytes: hex(bytes) },
+        }
+    }
+}
+
+impl EndView {
+    fn reason_in_words(&self) -> String {
+        let reason = self.reason;
+        match (self.status, &self.fault) {
+            (Some(status), _) => format!("{reason} {status}"),
+            (None, Some(fault)) => format!("{reason} ({})", fault.escape_debug()),
+            (None, None) => reason.to_owned(),
         }
     }
 }
@@ -338,14 +366,7 @@ impl fmt::Display for EventView {
 
 impl fmt::Display for EndView {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}", self.reason)?;
-        if let Some(status) = self.status {
-            write!(formatter, " {status}")?;
-        }
-        if let Some(fault) = &self.fault {
-            write!(formatter, " ({})", fault.escape_debug())?;
-        }
-        write!(formatter, ", ")?;
+        write!(formatter, "{}, ", self.reason_in_words())?;
         show_parts(formatter, &self.parts)
     }
 }

@@ -127,6 +127,7 @@ fn run_status(error: &RunError) -> Status {
         RunError::Log(error) => log_status(error),
         RunError::Snapshot { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
+        RunError::BackupDiverged { .. } => Status::Divergence,
         RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
         RunError::Machine(
             MachineError::Cpu(_)
@@ -168,6 +169,12 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         RunError::Machine(MachineError::Door(DoorError::Diverged(_))) => {
             Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")
         }
+        RunError::BackupDiverged { kept: Some(_), .. } => Some(
+            "a backup keeps no log: this report, with the entries before it, is the evidence; the machine runs on without this side",
+        ),
+        RunError::BackupDiverged { kept: None, .. } => Some(
+            "a backup keeps no log, and the report is in no file: keep these lines; the machine runs on without this side",
+        ),
         _ => None,
     }
 }
@@ -249,6 +256,8 @@ fn door_status(error: &DoorError) -> Status {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_core::machine::divergence::Divergence;
+    use lockstep_logging_channel::{ExecutionPoint, Sequence};
     use std::io::{Error, ErrorKind};
 
     fn closed() -> Error {
@@ -298,6 +307,37 @@ mod tests {
         }
         assert_eq!(run_hint(&differs("window in bytes")), None);
         assert_eq!(run_status(&differs(BUILD_FIELD)), Status::Mismatch);
+    }
+
+    #[test]
+    fn a_backup_that_diverged_is_told_of_its_report_and_of_no_log() {
+        let divergence = Divergence {
+            sequence: Sequence(7),
+            recorded_at: ExecutionPoint::default(),
+            found_at: ExecutionPoint::default(),
+            part: "registers".to_owned(),
+            device: None,
+            devices: Vec::new(),
+            expected: "1".to_owned(),
+            found: "2".to_owned(),
+            before: Vec::new(),
+        };
+        let of_a_pair = |kept: Option<&str>| RunError::BackupDiverged {
+            divergence: Box::new(divergence.clone()),
+            kept: kept.map(PathBuf::from),
+        };
+        let offline = DoorError::Diverged(Box::new(divergence.clone()));
+        let offline = RunError::Machine(MachineError::Door(offline));
+        assert!(run_hint(&offline).unwrap().contains("log dump LOG"));
+        for error in [of_a_pair(None), of_a_pair(Some("/shared/web/divergence-1"))] {
+            assert_eq!(run_status(&error), Status::Divergence);
+            assert!(!run_hint(&error).unwrap().contains("LOG"), "{error}");
+        }
+        let text = of_a_pair(Some("/shared/web/divergence-1")).to_string();
+        assert!(
+            text.ends_with("this report is kept as /shared/web/divergence-1"),
+            "{text}"
+        );
     }
 
     #[test]

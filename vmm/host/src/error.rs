@@ -3,6 +3,7 @@
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
 use lockstep_core::machine::boot::linux::Contradiction;
+use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
@@ -89,6 +90,14 @@ pub enum RunError {
     /// The machine stopped.
     #[error(transparent)]
     Machine(#[from] MachineError),
+    /// The replay of a backup differs from the log, and this side joins no more.
+    #[error("divergence: {divergence}{}", kept_as(kept.as_ref()))]
+    BackupDiverged {
+        /// The report.
+        divergence: Box<Divergence>,
+        /// File in which it is kept.
+        kept: Option<PathBuf>,
+    },
     /// The log was made in another environment.
     #[error("{name} differs: {recorded} in the log, {here} here")]
     Mismatch {
@@ -127,6 +136,11 @@ pub enum RunError {
         /// The reason.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+fn kept_as(path: Option<&PathBuf>) -> String {
+    path.map(|path| format!("\n  this report is kept as {}", path.display()))
+        .unwrap_or_default()
 }
 
 impl RunError {

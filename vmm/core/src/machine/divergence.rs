@@ -1,6 +1,7 @@
 //! The report of a divergence: which entry, which part, expected and found, and the entries before
 //! it.
 
+use lockstep_logging_channel::view::EntryView;
 use lockstep_logging_channel::{DeviceId, Entry, ExecutionPoint, Sequence};
 use std::fmt;
 
@@ -18,14 +19,22 @@ pub struct Divergence {
     pub part: String,
     /// The device of the log's entry, where that is an event or an output.
     pub device: Option<DeviceId>,
-    /// Its name. The machine gives it: a replayer knows devices by their numbers.
-    pub device_name: Option<&'static str>,
+    /// Names of the board's devices, by their numbers. The machine gives them: a replayer knows
+    /// numbers only.
+    pub devices: Vec<&'static str>,
     /// Description of what the log has.
     pub expected: String,
     /// Description of what the replay has.
     pub found: String,
     /// The entries before it, oldest first.
     pub before: Vec<Entry>,
+}
+
+impl Divergence {
+    fn name(&self, device: DeviceId) -> &'static str {
+        let name = self.devices.get(usize::from(device.0));
+        name.copied().unwrap_or("not on the board")
+    }
 }
 
 impl fmt::Display for Divergence {
@@ -42,22 +51,21 @@ impl fmt::Display for Divergence {
             self.sequence.0, self.part
         )?;
         if let Some(device) = self.device {
-            let name = self.device_name.unwrap_or("not on the board");
-            write!(formatter, " ({device}, {name})")?;
+            write!(formatter, " ({device}, {})", self.name(device))?;
         }
         writeln!(formatter)?;
         writeln!(formatter, "  expected: {}", self.expected)?;
         writeln!(formatter, "  found:    {}", self.found)?;
         writeln!(formatter, "  recorded at {}", point(&self.recorded_at))?;
         write!(formatter, "  replayed at {}", point(&self.found_at))?;
+        if !self.before.is_empty() {
+            write!(formatter, "\n  before it:")?;
+        }
         for entry in &self.before {
-            write!(
-                formatter,
-                "\n  before it: entry {} at {}: {:?}",
-                entry.sequence.0,
-                point(&entry.point),
-                entry.body
-            )?;
+            write!(formatter, "\n  {}", EntryView::from(entry))?;
+            if let Some(device) = entry.body.device() {
+                write!(formatter, " ({})", self.name(device))?;
+            }
         }
         Ok(())
     }

@@ -187,7 +187,7 @@ impl<V: Vcpu> Machine<V> {
                     return self.end(door, EndReason::Stopped, parts).map(Some);
                 }
                 Err(MachineError::Door(DoorError::Diverged(mut report))) => {
-                    report.device_name = report.device.and_then(|device| self.devices.name(device));
+                    report.devices = self.devices.names();
                     return Err(DoorError::Diverged(report).into());
                 }
                 Err(error) => return Err(error),

@@ -14,10 +14,11 @@ pub use super::time_floor::TimeFloor;
 use crate::machine::devices::saved::SavedDevice;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Met, NotFollowed, Question, Readiness};
+use lockstep_logging_channel::view::{described, described_end};
 use lockstep_logging_channel::{
     Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
-use matching::{answers, as_recorded};
+use matching::{answers, as_recorded, asked, names};
 
 /// Description of a guest that only an event can wake.
 const IDLE: &str = "the guest is idle";
@@ -222,7 +223,7 @@ impl<F: Feed> Replayer<F> {
             found_at: point,
             part: "execution point".to_owned(),
             device: None,
-            device_name: None,
+            devices: Vec::new(),
             expected: format!("no entry up to exit {}", self.passed_exits.unwrap_or(0)),
             found,
             before: self.history.entries(),
@@ -251,7 +252,7 @@ impl<F: Feed> Replayer<F> {
             found_at: at,
             part: part.to_owned(),
             device: entry.body.device(),
-            device_name: None,
+            devices: Vec::new(),
             expected,
             found,
             before: self.history.entries(),
@@ -262,7 +263,7 @@ impl<F: Feed> Replayer<F> {
     /// where both know it.
     fn check_point(&self, entry: &Entry, point: ExecutionPoint, doing: Doing<'_>) -> Result<(), ReplayStop> {
         if entry.point.position() != point.position() {
-            let expected = format!("{:?}", entry.body);
+            let expected = described(&entry.body);
             return Err(self.diverged(entry, point, "execution point", expected, doing()));
         }
         if entry.point.rip != 0 && point.rip != 0 && entry.point.rip != point.rip {
@@ -277,13 +278,13 @@ impl<F: Feed> Replayer<F> {
     /// # Errors
     /// [`ReplayStop`].
     pub fn answer(&mut self, point: ExecutionPoint, question: Question) -> Result<Value, ReplayStop> {
-        let doing = || format!("the guest asks for {question:?}");
+        let doing = || format!("the guest asks for {}", asked(question));
         let entry = self.expect(point, &doing)?;
         self.check_point(&entry, point, &doing)?;
         let value = match &entry.body {
             Body::Value(value) if answers(value, question) => value.clone(),
             other => {
-                let (expected, found) = (format!("{other:?}"), format!("{question:?}"));
+                let (expected, found) = (described(other), asked(question));
                 return Err(self.diverged(&entry, point, "question", expected, found));
             }
         };
@@ -322,7 +323,7 @@ impl<F: Feed> Replayer<F> {
                 } else {
                     "the guest has run on"
                 };
-                let expected = format!("{:?}", entry.body);
+                let expected = described(&entry.body);
                 return Err(self.diverged(&entry, point, "execution point", expected, found.to_owned()));
             }
             _ => return Ok(None),
@@ -334,10 +335,8 @@ impl<F: Feed> Replayer<F> {
             return Ok(None);
         };
         if !readiness.fits(&event) {
-            let (expected, found) = (
-                format!("{event:?}"),
-                format!("{} takes no such event", event.device),
-            );
+            let found = format!("{} takes no such event", event.device);
+            let expected = described(&entry.body);
             return Err(self.diverged(&entry, point, "event", expected, found));
         }
         let at_common_point = self.history.ends_with_common_point();
@@ -408,11 +407,11 @@ impl<F: Feed> Replayer<F> {
         bytes: Vec<u8>,
     ) -> Result<(), ReplayStop> {
         let found = Body::Output(output_digest(target, &bytes));
-        let doing = || format!("the guest sends {found:?}");
+        let doing = || format!("the guest sends {}", described(&found));
         let entry = self.expect(point, &doing)?;
         self.check_point(&entry, point, &doing)?;
         if entry.body != found {
-            let (expected, found) = (format!("{:?}", entry.body), format!("{found:?}"));
+            let (expected, found) = (described(&entry.body), described(&found));
             return Err(self.diverged(&entry, point, "output", expected, found));
         }
         let sequence = entry.sequence;
@@ -429,7 +428,7 @@ impl<F: Feed> Replayer<F> {
         let entry = self.expect(point, &doing)?;
         self.check_point(&entry, point, &doing)?;
         let Body::Digests(expected) = &entry.body else {
-            let expected = format!("{:?}", entry.body);
+            let expected = described(&entry.body);
             return Err(self.diverged(&entry, point, "execution point", expected, doing()));
         };
         self.compare_parts(&entry, point, expected, parts)?;
@@ -444,15 +443,14 @@ impl<F: Feed> Replayer<F> {
         if self.stopped {
             return Err(DoorError::Stopped.into());
         }
-        let text = |reason: &EndReason| format!("{reason:?}");
-        let doing = || text(&end.reason);
+        let doing = || described_end(&end.reason);
         let entry = self.expect(point, &doing)?;
         let Body::End(expected) = &entry.body else {
-            let expected = format!("{:?}", entry.body);
-            return Err(self.diverged(&entry, point, "execution point", expected, text(&end.reason)));
+            let expected = described(&entry.body);
+            return Err(self.diverged(&entry, point, "execution point", expected, doing()));
         };
         if expected.reason != end.reason {
-            return Err(self.diverged(&entry, point, "end", text(&expected.reason), text(&end.reason)));
+            return Err(self.diverged(&entry, point, "end", described_end(&expected.reason), doing()));
         }
         self.check_point(&entry, point, &doing)?;
         if !expected.parts.is_empty() {
@@ -470,10 +468,9 @@ impl<F: Feed> Replayer<F> {
         found: &[PartDigest],
     ) -> Result<(), ReplayStop> {
         let found = as_recorded(expected, found);
-        let names = |parts: &[PartDigest]| parts.iter().map(|part| part.part.clone()).collect::<Vec<_>>();
-        if names(expected) != names(found) {
-            let (expected, found) = (format!("{:?}", names(expected)), format!("{:?}", names(found)));
-            return Err(self.diverged(entry, point, "parts", expected, found));
+        let (names, others) = (names(expected), names(found));
+        if names != others {
+            return Err(self.diverged(entry, point, "parts", names, others));
         }
         match expected
             .iter()

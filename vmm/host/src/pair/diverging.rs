@@ -22,8 +22,8 @@ const FILE_PREFIX: &str = "divergence-";
 /// Reports kept of a machine: those of three sides that gave up, and one more. With
 /// [`REPORT_BYTES_MAX`] each they take 1 MiB.
 const REPORTS_MAX: usize = 16;
-/// Bytes of a report, beside the line that says whose it is. The entries before a divergence are in
-/// it, each of which may have 128 KiB.
+/// Bytes of a report, beside the line that says whose it is. A line of text for each of the entries
+/// before a divergence is far less; the text of a fault may be longer.
 const REPORT_BYTES_MAX: usize = 64 << 10;
 /// Entries of the machine's folder that are looked at for reports that are to be removed.
 const FILES_MAX: usize = 10_000;
@@ -162,7 +162,7 @@ pub fn keep(folder: &Path, party: &Party, now_unix_s: u64, report: &str) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, Entry, Event, EventKind, ExecutionPoint, Sequence};
+    use lockstep_logging_channel::{Body, DeviceId, Entry, Event, EventKind, ExecutionPoint, Sequence};
     use lockstep_shared_disk::fake;
 
     const SECOND_NS: u64 = 1_000_000_000;
@@ -222,34 +222,54 @@ mod tests {
         assert!(folder.path().join("machine").is_file());
     }
 
-    #[test]
-    fn a_report_says_who_and_is_bounded() {
-        let entry = |bytes| Entry {
+    fn divergence(found: String, frame_bytes: usize) -> Divergence {
+        let frame = Entry {
             generation: Generation(4),
             sequence: Sequence(6),
             point: ExecutionPoint::default(),
             body: Body::Event(Event {
-                device: lockstep_logging_channel::DeviceId(4),
-                monotonic_ns: 0,
-                kind: EventKind::Frame(vec![0xab; bytes]),
+                device: DeviceId(1),
+                monotonic_ns: 9,
+                kind: EventKind::Frame(vec![0xab; frame_bytes]),
             }),
         };
-        let divergence = |bytes| Divergence {
+        Divergence {
             sequence: Sequence(7),
             recorded_at: ExecutionPoint::default(),
             found_at: ExecutionPoint::default(),
             part: "registers".to_owned(),
             device: None,
-            device_name: None,
+            devices: vec!["interval timer", "network device"],
             expected: "1".to_owned(),
-            found: "2".to_owned(),
-            before: vec![entry(bytes)],
-        };
-        let text = report(&divergence(3), &fake::party(1), Generation(4));
-        for part in ["process 1", "generation 4", "at entry 7: registers", "entry 6"] {
+            found,
+            before: vec![frame],
+        }
+    }
+
+    #[test]
+    fn a_report_says_who_and_is_bounded() {
+        let text = report(&divergence("2".to_owned(), 3), &fake::party(1), Generation(4));
+        for part in [
+            "process 1",
+            "generation 4",
+            "at entry 7: registers",
+            " 6 g4 ",
+            "device 1 frame 3 bytes ababab at 9 ns (network device)",
+        ] {
             assert!(text.contains(part), "{part}: {text}");
         }
-        let text = report(&divergence(1 << 16), &fake::party(1), Generation(4));
+        let long = "x".repeat(REPORT_BYTES_MAX);
+        let text = report(&divergence(long, 3), &fake::party(1), Generation(4));
         assert!(text.ends_with("(cut here)\n") && text.len() < REPORT_BYTES_MAX + 128);
+    }
+
+    #[test]
+    fn a_whole_frame_takes_a_line_of_a_report() {
+        let text = bounded(&divergence("2".to_owned(), 1 << 16));
+        let line = text.lines().last().unwrap();
+        assert!(
+            line.len() < 160 && line.contains("frame 65536 bytes ababab"),
+            "{line}"
+        );
     }
 }

@@ -294,10 +294,10 @@ impl Devices {
         }
     }
 
-    /// Name of a device.
+    /// Names of the devices, by their numbers.
     #[must_use]
-    pub fn name(&self, device: DeviceId) -> Option<&'static str> {
-        self.slots.get(usize::from(device.0)).map(|slot| slot.name)
+    pub fn names(&self) -> Vec<&'static str> {
+        self.slots.iter().map(|slot| slot.name).collect()
     }
 
     /// The timers.

@@ -17,6 +17,22 @@ pub(super) fn as_recorded<'a>(expected: &[PartDigest], found: &'a [PartDigest]) 
     }
 }
 
+/// Names of the parts, to be compared and to be shown.
+pub(super) fn names(parts: &[PartDigest]) -> String {
+    let names: Vec<_> = parts.iter().map(|part| part.part.as_str()).collect();
+    names.join(", ")
+}
+
+/// The question in words.
+pub(super) fn asked(question: Question) -> String {
+    match question {
+        Question::Tsc => "tsc".to_owned(),
+        Question::Monotonic => "monotonic".to_owned(),
+        Question::Wall => "wall".to_owned(),
+        Question::Random { length_bytes } => format!("random {length_bytes} bytes"),
+    }
+}
+
 /// True if this is an answer to that question.
 pub(super) fn answers(value: &Value, question: Question) -> bool {
     match (value, question) {

@@ -59,7 +59,7 @@ pub fn difference(
         found_at: point(replayed),
         part,
         device: None,
-        device_name: None,
+        devices: Vec::new(),
         expected: format!("{expected}, from its snapshot"),
         found,
         before: Vec::new(),
@@ -95,7 +95,7 @@ fn first_difference(
             .collect::<Vec<_>>()
     };
     if names(snapshot) != names(replayed) {
-        let text = |state: &Boundary| format!("{:?}", names(state));
+        let text = |state: &Boundary| names(state).join(", ");
         return Some(("parts".to_owned(), text(snapshot), text(replayed)));
     }
     let mut both = snapshot.parts.iter().zip(&replayed.parts);

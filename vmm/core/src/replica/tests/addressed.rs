@@ -360,7 +360,8 @@ fn an_output_by_another_device_is_a_divergence_that_names_both() {
 
     assert!(report.contains("output (device 4, second console)"), "{report}");
     assert!(
-        report.contains("found:    Output(OutputDigest { target: OutputTarget { device: DeviceId(3)"),
+        report.contains("expected: output device 4 console 2 bytes")
+            && report.contains("found:    output device 3 console 2 bytes"),
         "{report}"
     );
 }

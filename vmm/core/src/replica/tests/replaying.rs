@@ -54,7 +54,7 @@ fn another_question_differs_as_a_question() {
     assert_eq!(report.part, "question");
     assert_eq!(
         (report.expected.as_str(), report.found.as_str()),
-        ("Value(Tsc(77))", "Wall")
+        ("value tsc 0x4d", "wall")
     );
 }
 
@@ -203,7 +203,7 @@ fn a_guest_that_ends_early_differs_in_its_execution_point() {
 
     assert_eq!(
         (report.part.as_str(), report.found.as_str()),
-        ("execution point", "PoweredOff(0)")
+        ("execution point", "powered_off 0")
     );
 }
 
@@ -297,7 +297,7 @@ fn an_exit_that_the_recording_has_passed_without_what_the_guest_does_there_diffe
     assert_eq!([&asked.part, &idle.part, &said.part], ["execution point"; 3]);
     assert_eq!(
         (asked.expected.as_str(), asked.found.as_str()),
-        ("no entry up to exit 9", "the guest asks for Tsc")
+        ("no entry up to exit 9", "the guest asks for tsc")
     );
     assert_eq!(idle.found, "the guest is idle");
 }

@@ -5,13 +5,12 @@ use super::{Driver, Over};
 use crate::error::RunError;
 use crate::pair::diverging::{self, Again};
 use crate::pair::identity::process;
-use lockstep_core::machine::MachineError;
 use lockstep_core::machine::divergence::Divergence;
-use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::Input;
 use lockstep_process::clock::role_ns;
 use serde_json::json;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
 
@@ -50,7 +49,7 @@ impl Driver {
                 what: "a replay without a report has diverged".to_owned(),
             });
         };
-        self.keep(&divergence).await;
+        let kept = self.keep(&divergence).await;
         let next = self.again().filter(|_| again);
         if let Some(again) = next {
             tracing::error!("{}", diverging::bounded(&divergence));
@@ -64,23 +63,25 @@ impl Driver {
             tracing::warn!("{why}");
             self.parts.reporter.event("gave_up", json!({ "why": why }));
         }
-        Err(MachineError::Door(DoorError::Diverged(divergence)).into())
+        Err(RunError::BackupDiverged { divergence, kept })
     }
 
-    /// Keeps the report where the other side finds it too.
-    async fn keep(&self, divergence: &Divergence) {
+    /// Keeps the report where the other side finds it too. Gives its file.
+    async fn keep(&self, divergence: &Divergence) -> Option<PathBuf> {
         let identity = self.parts.holding.identity();
-        let Some(folder) = identity.machine().folder() else {
-            return;
-        };
+        let folder = identity.machine().folder()?;
         let party = identity.party().clone();
         let report = diverging::report(divergence, &party, self.parts.replica.generation());
         let now_unix_s = process::now_unix_s();
         let keeping = move || diverging::keep(&folder, &party, now_unix_s, &report);
         match timeout(KEEP_LIMIT, tokio::task::spawn_blocking(keeping)).await {
-            Ok(Ok(Ok(path))) => tracing::info!("the report is kept in {}", path.display()),
+            Ok(Ok(Ok(path))) => {
+                tracing::info!("the report is kept as {}", path.display());
+                return Some(path);
+            }
             Ok(Ok(Err(why))) => tracing::warn!("the report is not kept in the store: {why}"),
             Ok(Err(_)) | Err(_) => tracing::warn!("the report is not kept in the store: it is slow"),
         }
+        None
     }
 }
