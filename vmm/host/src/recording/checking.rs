@@ -6,8 +6,10 @@
 //!   compared:                     1 with 2             2 with 3
 //! ```
 //!
-//! What is reported is what the pieces one after the other would have reported: the first error of
-//! the first piece that has one, or the first boundary at which a machine differs from the snapshot.
+//! What is reported is the earliest difference in the recording, whichever thread finds one first:
+//! the first error of the first piece that has one, or the first boundary at which a machine differs
+//! from the snapshot. A piece that differs before it has left its snapshot behind is such a boundary:
+//! the piece before has replayed the same entries without an error.
 
 use super::pieces::{Piece, Recorded, no_end};
 use crate::error::RunError;
@@ -17,7 +19,7 @@ use crate::machine::piece::{Checked, Finish};
 use crate::outside::Signals;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::{Ended, MachineError};
-use lockstep_core::replica::snapshot::{Boundary, difference};
+use lockstep_core::replica::snapshot::{Boundary, difference, from_the_snapshot};
 use lockstep_process::writing::standard;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -161,11 +163,15 @@ fn check_boundary(
     reached: Option<&Boundary>,
     finish: &Result<Finish, MachineError>,
 ) -> Result<(), RunError> {
-    // A piece that failed on the way to its boundary says more itself.
-    if began.is_none() && finish.is_err() {
-        return Ok(());
-    }
-    match difference(piece.entry(), began, reached) {
+    let differs = match (began, finish) {
+        (None, Err(MachineError::Door(DoorError::Diverged(divergence)))) => {
+            Some(from_the_snapshot(piece.entry(), divergence))
+        }
+        // It was stopped on its way, or the host has failed.
+        (None, Err(_)) => None,
+        _ => difference(piece.entry(), began, reached),
+    };
+    match differs {
         None => Ok(()),
         Some(divergence) => Err(MachineError::Door(DoorError::Diverged(Box::new(divergence))).into()),
     }
@@ -230,7 +236,8 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{EndReason, ExecutionPoint};
+    use lockstep_core::machine::divergence::Divergence;
+    use lockstep_logging_channel::{EndReason, ExecutionPoint, Sequence};
 
     #[test]
     fn what_is_available_is_read_in_bytes() {
@@ -274,5 +281,44 @@ mod tests {
         assert!(why.contains("second"), "{why}");
         let why = concluded(vec![Some(ended()), None, Some(failed("third"))]);
         assert_eq!(why, stopped().to_string());
+    }
+
+    /// The machine from the snapshot has another memory than the end of the log, and no execution
+    /// point is between the two.
+    #[test]
+    fn a_piece_that_differs_before_it_has_left_its_snapshot_is_a_difference_of_the_snapshot() {
+        let divergence = Divergence {
+            sequence: Sequence(9),
+            recorded_at: ExecutionPoint::default(),
+            found_at: ExecutionPoint::default(),
+            part: "memory".to_owned(),
+            device: None,
+            devices: Vec::new(),
+            expected: "of the log".to_owned(),
+            found: "of the machine".to_owned(),
+            before: Vec::new(),
+        };
+        let diverged = || DoorError::Diverged(Box::new(divergence.clone()));
+        let from_snapshot = || {
+            Ok(Checked {
+                began: None,
+                finish: Err(MachineError::Door(diverged())),
+            })
+        };
+        let why = concluded(vec![Some(ended()), Some(from_snapshot())]);
+        for part in [
+            "at entry 1: memory",
+            "expected: of the machine, from its snapshot",
+            "found:    of the log",
+        ] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        let first = Ok(Checked {
+            began: None,
+            finish: Err(MachineError::Door(diverged())),
+        });
+        let why = concluded(vec![Some(first), Some(from_snapshot())]);
+        assert!(why.contains("at entry 9: memory"), "the run itself: {why}");
+        assert!(!why.contains("snapshot"), "{why}");
     }
 }

@@ -20,7 +20,7 @@ mod writer;
 pub use error::SnapshotError;
 pub use header::{HEADER_BYTES, Header, Place};
 pub use reader::{Recording, read, read_header};
-pub use state::{Boundary, difference};
+pub use state::{Boundary, difference, from_the_snapshot};
 pub use writer::Writer;
 
 use lockstep_logging_channel::{Digest, Environment};

@@ -60,10 +60,28 @@ pub fn difference(
         part,
         device: None,
         devices: Vec::new(),
-        expected: format!("{expected}, from its snapshot"),
+        expected: from_its_snapshot(&expected),
         found,
         before: Vec::new(),
     })
+}
+
+/// The same where the machine from the snapshot has differed from the log, as `divergence` says,
+/// before a boundary behind it, and the piece before has not: that one has what the log has.
+#[must_use]
+pub fn from_the_snapshot(entry: u64, divergence: &Divergence) -> Divergence {
+    Divergence {
+        sequence: Sequence(entry),
+        recorded_at: divergence.found_at,
+        found_at: divergence.recorded_at,
+        expected: from_its_snapshot(&divergence.found),
+        found: divergence.expected.clone(),
+        ..divergence.clone()
+    }
+}
+
+fn from_its_snapshot(text: &str) -> String {
+    format!("{text}, from its snapshot")
 }
 
 /// The first part that differs: its name, and what each side has.
