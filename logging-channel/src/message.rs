@@ -4,7 +4,7 @@
 //! backup                      primary
 //!   | ------- Hello ------------> |   version and environment, compared there
 //!   | <------ Welcome ----------- |   environment with the pair's name, compared here (or Refused)
-//!   | <------ Beginning --------- |   the generation, and whether a saved state follows
+//!   | <------ Beginning --------- |   the generation, whether a saved state follows, and the mode
 //!   | <------ Probe ------------> |   sent back at once, a few times
 //!   | <------ Measured ---------- |   the shortest round trip of them; both sides decide by it
 //!   | <------ Piece ------------- |   where a saved state follows: all of it, piece by piece
@@ -45,6 +45,25 @@ pub struct Welcome {
     pub environment: Environment,
 }
 
+/// Method by which a backup follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FollowsBy {
+    /// It replays what entered the guest.
+    #[default]
+    Replay,
+    /// It is told states, and does not run.
+    Checkpoints,
+}
+
+impl std::fmt::Display for FollowsBy {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Replay => "replay",
+            Self::Checkpoints => "checkpoint",
+        })
+    }
+}
+
 /// Starting point of the backup. Comes right behind the welcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Beginning {
@@ -53,24 +72,28 @@ pub struct Beginning {
     /// The machine runs already: its saved state follows, and the backup may not claim before
     /// [`Armed`].
     pub saved_state: bool,
+    /// Method by which the backup follows from there.
+    pub follows_by: FollowsBy,
 }
 
 impl Beginning {
     /// Both sides begin with a machine that has not run yet.
     #[must_use]
-    pub fn anew(generation: Generation) -> Self {
+    pub fn anew(generation: Generation, follows_by: FollowsBy) -> Self {
         Self {
             generation,
             saved_state: false,
+            follows_by,
         }
     }
 
     /// The backup joins a machine that runs.
     #[must_use]
-    pub fn joining(generation: Generation) -> Self {
+    pub fn joining(generation: Generation, follows_by: FollowsBy) -> Self {
         Self {
             generation,
             saved_state: true,
+            follows_by,
         }
     }
 }

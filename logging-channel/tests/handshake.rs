@@ -14,7 +14,7 @@ use common::{encoded, encoded_message, entries, environment, field, messages};
 use lockstep_logging_channel::handshake::{
     HandshakeError, SOFTWARE_VERSION, as_backup, as_primary, hear_backup, put_off, turn_away,
 };
-use lockstep_logging_channel::message::{Beginning, Hello, Refused, Welcome};
+use lockstep_logging_channel::message::{Beginning, FollowsBy, Hello, Refused, Welcome};
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{
     Environment, FORMAT_VERSION, Generation, Kind, LogError, Message, Record, transport::ChannelError,
@@ -35,6 +35,7 @@ fn pair() -> (Connection, Connection) {
 const BEGINNING: Beginning = Beginning {
     generation: Generation(7),
     saved_state: true,
+    follows_by: FollowsBy::Checkpoints,
 };
 
 /// What a backup says before it knows the name of its pair.

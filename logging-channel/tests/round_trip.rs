@@ -7,8 +7,8 @@
 )]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe,
-    Refused, Welcome,
+    Acknowledge, Armed, Beginning, Diverged, FollowsBy, Goodbye, Handover, Heartbeat, Hello, Measured, Piece,
+    Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
@@ -160,11 +160,16 @@ fn messages() -> impl Strategy<Value = Message> {
         any::<String>().prop_map(|reason| Message::Goodbye(Goodbye { reason })),
         any::<u32>().prop_map(|number| Message::Probe(Probe { number })),
         any::<u64>().prop_map(|round_trip_ns| Message::Measured(Measured { round_trip_ns })),
-        any::<(u32, bool)>().prop_map(|(generation, saved_state)| {
+        any::<(u32, bool, bool)>().prop_map(|(generation, saved_state, replays)| {
             let generation = Generation(generation);
             Message::Beginning(Beginning {
                 generation,
                 saved_state,
+                follows_by: if replays {
+                    FollowsBy::Replay
+                } else {
+                    FollowsBy::Checkpoints
+                },
             })
         }),
         vec(any::<u8>(), 0..300).prop_map(|bytes| Message::Piece(Piece { bytes })),

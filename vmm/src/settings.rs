@@ -4,8 +4,7 @@
 //! [`Settings`] is what was said, [`Configuration`] is what holds.
 
 use crate::status::CommandError;
-use lockstep_host::configuration::Pace;
-use lockstep_host::configuration::{Configuration, PairConfiguration};
+use lockstep_host::configuration::{self, Configuration, Pace, PairConfiguration};
 use lockstep_host::error::RunError;
 use lockstep_host::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
@@ -84,7 +83,7 @@ impl std::fmt::Display for ClockChoice {
 
 /// Method by which a backup follows its primary.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// It replays what entered the guest.
     #[default]
@@ -92,6 +91,19 @@ pub enum Mode {
     /// It is told the guest's state again and again, and does not run: for guests that cannot be
     /// replayed.
     Checkpoint,
+    /// By replay, until five replays have differed from the log within an hour; by checkpoints from
+    /// then on.
+    ReplayThenCheckpoint,
+}
+
+impl From<Mode> for configuration::Mode {
+    fn from(mode: Mode) -> Self {
+        match mode {
+            Mode::Replay => Self::Replay,
+            Mode::Checkpoint => Self::Checkpoint,
+            Mode::ReplayThenCheckpoint => Self::ReplayThenCheckpoint,
+        }
+    }
 }
 
 /// Settings as the user said them, in a file or by flags.
@@ -132,8 +144,9 @@ pub struct Settings {
     /// for as long as the guest likes, 10000 at most [default: 10]
     #[arg(long, value_name = "MS", help_heading = "Machine")]
     pub event_latency_ms: Option<u64>,
-    /// How a backup follows: by replay, or by checkpoints for a guest that cannot be replayed. Both
-    /// sides the same [default: replay]
+    /// How a backup follows: by replay; by checkpoints, for a guest that cannot be replayed; or by
+    /// replay until five replays within an hour have differed from the log, and by checkpoints from
+    /// then on. Both sides the same [default: replay]
     #[arg(long, value_enum, value_name = "MODE", help_heading = PAIR_HEADING)]
     pub mode: Option<Mode>,
     /// Time from one checkpoint to the next, for which the guest's output waits, in milliseconds: 5
@@ -293,10 +306,12 @@ impl Settings {
             );
             return Err(CommandError::setting("window-exits", why));
         }
-        let epoch = epoch(all.mode.unwrap_or_default(), all.epoch_ms.unwrap_or(EPOCH_MS))?;
+        let mode = configuration::Mode::from(all.mode.unwrap_or_default());
+        let epoch = epoch(mode, all.epoch_ms.unwrap_or(EPOCH_MS))?;
         if epoch.is_some() && has_clock {
-            let why =
-                format!("checkpoint needs no instruction clock, and `{clock}` costs speed: leave it out");
+            let why = format!(
+                "{mode} makes no use of an instruction clock, and `{clock}` costs speed: leave it out"
+            );
             return Err(CommandError::setting("mode", why));
         }
         let network: Attachment = network
@@ -314,6 +329,7 @@ impl Settings {
             requalify: false,
             digest_interval_exits: all.digest_interval_exits.unwrap_or(DIGEST_INTERVAL_EXITS),
             event_latency: event_latency(all.event_latency_ms.unwrap_or(EVENT_LATENCY_MS))?,
+            mode,
             epoch,
             pair: PairConfiguration {
                 name: machine_name(&all.name.unwrap_or_default())?,
@@ -345,12 +361,14 @@ fn event_latency(milliseconds: u64) -> Result<Option<Duration>, CommandError> {
 }
 
 /// The time from one common point to the next in checkpoint mode.
-fn epoch(mode: Mode, milliseconds: u64) -> Result<Option<Duration>, CommandError> {
+fn epoch(mode: configuration::Mode, milliseconds: u64) -> Result<Option<Duration>, CommandError> {
     if !(EPOCH_MS_MIN..=EPOCH_MS_MAX).contains(&milliseconds) {
         let why = format!("{milliseconds} is not from {EPOCH_MS_MIN} to {EPOCH_MS_MAX}");
         return Err(CommandError::setting("epoch-ms", why));
     }
-    Ok((mode == Mode::Checkpoint).then(|| Duration::from_millis(milliseconds)))
+    Ok(mode
+        .has_checkpoints()
+        .then(|| Duration::from_millis(milliseconds)))
 }
 
 fn machine_name(text: &str) -> Result<MachineName, CommandError> {
@@ -462,13 +480,19 @@ mod tests {
             epoch(with(checkpoints, None, None)),
             Some(Duration::from_millis(EPOCH_MS))
         );
+        let falls_back = with(Some(Mode::ReplayThenCheckpoint), Some(50), None);
+        assert_eq!(epoch(falls_back), Some(Duration::from_millis(50)));
+        let file = toml::from_str::<Settings>("mode = \"replay-then-checkpoint\"").unwrap();
+        assert_eq!(file.mode, Some(Mode::ReplayThenCheckpoint));
         for (epoch_ms, clock, name) in [
             (Some(4), None, "epoch-ms"),
             (Some(10_001), None, "epoch-ms"),
             (None, Some(ClockChoice::Step), "mode"),
         ] {
-            let why = with(checkpoints, epoch_ms, clock).resolve().unwrap_err();
-            assert!(why.to_string().contains(name), "{why}");
+            for mode in [checkpoints, Some(Mode::ReplayThenCheckpoint)] {
+                let why = with(mode, epoch_ms, clock).resolve().unwrap_err();
+                assert!(why.to_string().contains(name), "{why}");
+            }
         }
     }
 

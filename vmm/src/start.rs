@@ -10,7 +10,7 @@ use crate::status::{CommandError, Status};
 use clap::Parser;
 use clap::error::ErrorKind;
 use lockstep_demo::{DemoArguments, DemoError};
-use lockstep_host::configuration::{Configuration, GuestFiles};
+use lockstep_host::configuration::{Configuration, GuestFiles, Mode};
 use lockstep_host::error::RunError;
 use lockstep_host::pair::begin::{Side, begin};
 use lockstep_kvm::Host;
@@ -235,9 +235,9 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
 
 /// Refuses the mode in which a log has no replay.
 fn refuse_checkpoints(command: &str, configuration: &Configuration) -> Result<(), RunError> {
-    match configuration.epoch {
-        None => Ok(()),
-        Some(_) => {
+    match configuration.mode {
+        Mode::Replay | Mode::ReplayThenCheckpoint => Ok(()),
+        Mode::Checkpoint => {
             let why = format!("there is nothing to {command} in mode checkpoint: only a pair has it");
             Err(RunError::setting("mode", why))
         }

@@ -2,8 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part of this")]
 
 use lockstep_logging_channel::message::{
-    Acknowledge, Armed, Beginning, Diverged, Goodbye, Handover, Heartbeat, Hello, Measured, Piece, Probe,
-    Refused, Welcome,
+    Acknowledge, Armed, Beginning, Diverged, FollowsBy, Goodbye, Handover, Heartbeat, Hello, Measured, Piece,
+    Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
     Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
@@ -146,7 +146,7 @@ pub fn messages() -> Vec<Message> {
         Message::Measured(Measured {
             round_trip_ns: 1_000_000,
         }),
-        Message::Beginning(Beginning::joining(Generation(300))),
+        Message::Beginning(Beginning::joining(Generation(300), FollowsBy::Checkpoints)),
         Message::Piece(Piece {
             bytes: vec![1, 2, 255],
         }),

@@ -10,7 +10,7 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use lockstep_logging_channel::handshake::{HandshakeError, SOFTWARE_VERSION, as_backup, as_primary};
-use lockstep_logging_channel::message::{Beginning, Hello, Welcome};
+use lockstep_logging_channel::message::{Beginning, FollowsBy, Hello, Welcome};
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{Environment, EnvironmentField, FORMAT_VERSION, Generation, Message, codec};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -136,7 +136,7 @@ fn environment() -> Environment {
 }
 
 fn beginning() -> Beginning {
-    Beginning::joining(Generation(7))
+    Beginning::joining(Generation(7), FollowsBy::Replay)
 }
 
 /// What the peer of the tested side opens with when all is well.

@@ -370,8 +370,70 @@ fn sides_of_different_modes_refuse_each_other() {
         Process::start(role, &mut command)
     };
     let mut primary = side("primary", &CHECKPOINTS);
-    let mut backup = side("backup", &[]);
+    let mut backup = side("backup", &["--mode=replay-then-checkpoint"]);
     for side in [&mut primary, &mut backup] {
-        side.wait().expect_code(43).expect_named(&["mode", "checkpoint"]);
+        let named = "differ in mode: primary `checkpoint`, backup `replay-then-checkpoint`";
+        side.wait().expect_code(43).expect_named(&[named]);
+    }
+}
+
+/// The machine has its backup, so nobody answers whoever comes as a third.
+#[test]
+fn a_third_side_that_would_be_refused_does_not_wait_until_it_is_needed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web {
+        settings: &CHECKPOINTS,
+        ..Web::new()
+    };
+    let mut first = web.begin();
+    let mut second = web.join("second", &mut first);
+    let other_mode = web.command_with_settings("third", &["--mode=replay"]);
+    let named = "differ in mode: primary `checkpoint`, backup `replay`";
+    web.expect_refused("third", other_mode, 43, &[named]);
+    let mut other_memory = web.command("third");
+    other_memory.arg("--memory-mib=16");
+    let named = "differ in guest memory in bytes: primary `67108864`, backup `16777216`";
+    web.expect_refused("third", other_memory, 43, &[named]);
+    let mut third = web.start("fourth");
+    third
+        .process
+        .wait_for_stderr("this side waits until it is needed");
+    let _ = third.stop().expect_code(0);
+    assert_eq!(web.status()["protected"], true);
+    let _ = second.stop().expect_code(0);
+    first.wait_for("solo");
+    let _ = first.stop().expect_code(0);
+}
+
+#[test]
+fn messages_of_checkpoints_name_no_replay() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web {
+        settings: &CHECKPOINTS,
+        ..Web::new()
+    };
+    let mut first = web.begin();
+    let mut second = web.join("second", &mut first);
+    let load = web.load();
+    let status = web.status();
+    assert_eq!(
+        (&status["mode"], &status["mode_why"]),
+        (&"checkpoint".into(), &"it was started so".into())
+    );
+    load.wait_for_more(20);
+    let _ = first.process.kill();
+    second.wait_for("live");
+    load.wait_for_more(20);
+    load.stop_and_check();
+    let said = second.stop().expect_code(0);
+    for expected in [
+        "this side takes the checkpoints that it has missed",
+        "protected from here on, by checkpoints",
+        "the machine is where the last whole checkpoint is",
+    ] {
+        assert!(said.stderr.contains(expected), "{expected}: {said}");
+    }
+    for side in [&said.stderr, &first.process.stderr()] {
+        assert!(!side.contains("replay"), "{side}");
     }
 }

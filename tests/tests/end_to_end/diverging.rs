@@ -137,8 +137,11 @@ fn a_guest_that_diverges_again_and_again_is_left_alone_with_an_error() {
     backup.process.wait().expect_code(40).expect_named(&[
         "the replay differs from the log",
         "5 divergences within an hour: this guest cannot be replayed here, giving up",
+        "this report is kept as ",
+        "a backup keeps no log",
     ]);
     let status = expect_status(&web, false, 5);
+    assert_eq!(status["mode"], "replay", "{status}");
     let why = status["why_not"].as_str().unwrap();
     assert!(
         why.contains("interrupt controller") && why.contains("does not join again"),
@@ -153,6 +156,81 @@ fn a_guest_that_diverges_again_and_again_is_left_alone_with_an_error() {
     take_over(&mut holder, &mut third, &load);
     load.stop_and_check();
     let _ = third.stop().expect_code(0);
+}
+
+/// The same, of a machine that may fall back.
+const FALLS_BACK: &[&str] = &[
+    "--digest-interval-exits",
+    INTERVAL,
+    "--command-line",
+    OPTIONS,
+    "--mode",
+    "replay-then-checkpoint",
+];
+
+/// Waits until the status says that the machine is protected by checkpoints, and why.
+fn expect_fallen_back(web: &Web) {
+    let status = expect_status(web, true, 5);
+    assert_eq!(status["mode"], "checkpoint", "{status}");
+    let why = status["mode_why"].as_str().unwrap();
+    assert!(
+        why.contains("5 replays have differed") && why.contains("interrupt controller"),
+        "{why}"
+    );
+}
+
+#[test]
+fn a_guest_that_diverges_again_and_again_is_protected_by_checkpoints_where_that_is_allowed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web {
+        settings: FALLS_BACK,
+        ..web()
+    };
+    let mut first = web.begin();
+    let mut second = web.join("second", &mut first);
+    let load = web.load();
+    let mut client = Client::connect(web.switch.client_address());
+    for part in ["vector", "timer", "frame", "question"] {
+        diverge_and_heal(&mut client, part, &first, &mut second);
+    }
+    assert_eq!(expect_status(&web, true, 4)["mode"], "replay");
+    assert!(first.event("fell_back").is_none());
+    diverge_and_heal(&mut client, "pic", &first, &mut second);
+    assert_eq!(first.event("fell_back").unwrap()["mode"], "checkpoint");
+    assert_eq!(count(&second, "gave_up"), 0);
+    expect_fallen_back(&web);
+    let listed = lockstep()
+        .args(["list", "--shared-directory"])
+        .arg(web.scratch.join("shared"))
+        .output()
+        .unwrap();
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains("; mode checkpoint (5 replays have differed"),
+        "{listed}"
+    );
+    // No difference is one any more.
+    for part in ["registers", "memory", "execution", "console"] {
+        diverge(&mut client, part);
+        load.wait_for_more(20);
+    }
+    take_over(&mut first, &mut second, &load);
+    // The survivor knows, and tells who joins it.
+    let mut third = web.join("third", &mut second);
+    expect_fallen_back(&web);
+    third.process.wait_for_stderr("it is followed by checkpoints");
+    let mut command = lockstep();
+    command.args(["switchover", "web", "--shared-directory"]);
+    let _ = run(command.arg(web.scratch.join("shared"))).expect_code(0);
+    wait_for_count(&second, "switched_over", 1);
+    wait_for_count(&third, "armed", 2);
+    expect_fallen_back(&web);
+    take_over(&mut third, &mut second, &load);
+    diverge(&mut client, "registers");
+    load.wait_for_more(20);
+    load.stop_and_check();
+    let _ = second.stop().expect_code(0);
+    assert_eq!((count(&second, "diverged"), count(&third, "diverged")), (5, 0));
 }
 
 #[test]

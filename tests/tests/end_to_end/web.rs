@@ -100,8 +100,21 @@ impl Web {
         self.command_of("replica", guest, name)
     }
 
+    /// The same with other settings than those of all sides.
+    pub fn command_with_settings(&self, name: &str, settings: &[&str]) -> Command {
+        let mut command = self.bare_command("replica", self.guest, name);
+        command.args(settings);
+        command
+    }
+
     /// The command `verb` for a side.
     pub fn command_of(&self, verb: &str, guest: Guest, name: &str) -> Command {
+        let mut command = self.bare_command(verb, guest, name);
+        command.args(self.settings);
+        command
+    }
+
+    fn bare_command(&self, verb: &str, guest: Guest, name: &str) -> Command {
         let mut command = lockstep();
         command
             .arg(verb)
@@ -119,8 +132,7 @@ impl Web {
             .arg("--shared-directory")
             .arg(self.scratch.join("shared"))
             .arg("--report")
-            .arg(self.report(name))
-            .args(self.settings);
+            .arg(self.report(name));
         command
     }
 

@@ -2,8 +2,10 @@
 
 use crate::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_network::Attachment;
 use lockstep_shared_disk::MachineName;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -19,6 +21,57 @@ pub enum GuestFiles {
         /// Its initial ramdisk.
         initrd: Option<PathBuf>,
     },
+}
+
+/// Method by which the backup of a machine is to follow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// By replay.
+    #[default]
+    Replay,
+    /// By checkpoints.
+    Checkpoint,
+    /// By replay, and by checkpoints from the moment on at which its replays have differed from the
+    /// log again and again.
+    ReplayThenCheckpoint,
+}
+
+impl Mode {
+    /// The method with which a machine begins.
+    #[must_use]
+    pub fn first(self) -> FollowsBy {
+        match self {
+            Self::Replay | Self::ReplayThenCheckpoint => FollowsBy::Replay,
+            Self::Checkpoint => FollowsBy::Checkpoints,
+        }
+    }
+
+    /// True where the backup may be told states.
+    #[must_use]
+    pub fn has_checkpoints(self) -> bool {
+        self != Self::Replay
+    }
+
+    /// True where a machine that begins with replays may go over to checkpoints.
+    #[must_use]
+    pub fn falls_back(self) -> bool {
+        self == Self::ReplayThenCheckpoint
+    }
+
+    /// True where a backup may follow so.
+    #[must_use]
+    pub fn allows(self, follows_by: FollowsBy) -> bool {
+        self.falls_back() || self.first() == follows_by
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReplayThenCheckpoint => formatter.write_str("replay-then-checkpoint"),
+            other => other.first().fmt(formatter),
+        }
+    }
 }
 
 /// Settings of a machine.
@@ -42,8 +95,10 @@ pub struct Configuration {
     pub digest_interval_exits: u64,
     /// Time that events wait for a guest that makes no exit; none for however long.
     pub event_latency: Option<Duration>,
-    /// Time from one common point to the next of a machine whose backup does not run (checkpoint
-    /// mode); none where it replays.
+    /// Method by which the backup follows.
+    pub mode: Mode,
+    /// Time from one common point to the next of a machine whose backup does not run; none where it
+    /// always replays.
     pub epoch: Option<Duration>,
     /// Settings of a pair.
     pub pair: PairConfiguration,
@@ -81,4 +136,28 @@ pub struct PairConfiguration {
 pub struct Pace {
     /// Bytes a second; none for as many as the channel takes.
     pub bytes_per_second: Option<u64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_of_modes() {
+        use FollowsBy::{Checkpoints, Replay};
+        for (mode, name, first, allowed) in [
+            (Mode::Replay, "replay", Replay, [true, false]),
+            (Mode::Checkpoint, "checkpoint", Checkpoints, [false, true]),
+            (
+                Mode::ReplayThenCheckpoint,
+                "replay-then-checkpoint",
+                Replay,
+                [true, true],
+            ),
+        ] {
+            assert_eq!(mode.to_string(), name);
+            assert_eq!(mode.first(), first, "{mode}");
+            assert_eq!([Replay, Checkpoints].map(|by| mode.allows(by)), allowed, "{mode}");
+        }
+    }
 }

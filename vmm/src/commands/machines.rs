@@ -300,6 +300,8 @@ impl Found {
             "since": self.since_unix_s().map(utc),
             "why_not": self.why_not(),
             "divergences": self.published.divergences,
+            "mode": self.published.mode,
+            "mode_why": self.published.mode_why,
             "sides": self.sides_to_json(),
         })
     }
@@ -323,9 +325,20 @@ impl Found {
             count => format!("; {count} divergences"),
         };
         format!(
-            "{}{protected}{since}{why}{divergences}",
-            generation.unwrap_or_default()
+            "{}{protected}{since}{why}{}{divergences}",
+            generation.unwrap_or_default(),
+            self.mode()
         )
+    }
+
+    /// Method by which a backup follows, as the holder has last published it.
+    fn mode(&self) -> String {
+        let Some(mode) = &self.published.mode else {
+            return String::new();
+        };
+        let why = self.published.mode_why.as_ref();
+        let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
+        format!("; mode {mode}{why}")
     }
 
     fn line(&self) -> String {

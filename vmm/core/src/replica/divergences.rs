@@ -1,9 +1,10 @@
-//! Decision of a side whose replay has differed from the log: it joins the machine again after a rest,
-//! or gives up, because this guest cannot be replayed there.
+//! Decisions after a replay that has differed from the log. Its side joins the machine again after a
+//! rest, or gives up, because this guest cannot be replayed there. The holder has its machine fall
+//! back to checkpoints, where that is allowed.
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Divergences within [`WITHIN_NS`] after which a side gives up. A host that is seldom wrong costs
+/// Divergences within [`WITHIN_NS`] after which replays are given up. A host that is seldom wrong costs
 /// an hour four rests and four transfers; five times in an hour is no accident.
 pub const DIVERGENCES_MAX: usize = 5;
 
@@ -30,15 +31,46 @@ pub enum Decision {
 
 /// Decides after a divergence at `now_ns`. `earlier`: the times of those before it, on the same
 /// clock. `joining_ns`: how long this side has been joining without having been armed: it rests as
-/// long at least, so that it burdens its holder for half of the time at most.
+/// long at least, so that it burdens its holder for half of the time at most. `falls_back`: the
+/// machine is protected by checkpoints where replays are given up, and the first of them is not to
+/// wait for long.
 #[must_use]
-pub fn decide(now_ns: u64, earlier: &[u64], joining_ns: u64) -> Decision {
+pub fn decide(now_ns: u64, earlier: &[u64], joining_ns: u64, falls_back: bool) -> Decision {
     let before = recent(now_ns, earlier).count();
-    if before + 1 >= DIVERGENCES_MAX {
-        return Decision::GiveUp;
+    let doubled = match before + 1 < DIVERGENCES_MAX {
+        true => REST_NS_MIN << before,
+        false if falls_back => REST_NS_MIN,
+        false => return Decision::GiveUp,
+    };
+    Decision::JoinAgain {
+        rest_ns: doubled.max(joining_ns).min(REST_NS_MAX),
     }
-    let rest_ns = (REST_NS_MIN << before).max(joining_ns).min(REST_NS_MAX);
-    Decision::JoinAgain { rest_ns }
+}
+
+/// Divergences of the replays of one machine, as its holder counts them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// Times of the newest, at most [`DIVERGENCES_MAX`].
+    at_ns: Vec<u64>,
+}
+
+impl Counted {
+    /// Those at these times have been counted.
+    #[must_use]
+    pub fn since(at_ns: &[u64]) -> Self {
+        let newest = at_ns.len().saturating_sub(DIVERGENCES_MAX);
+        Self {
+            at_ns: at_ns.get(newest..).unwrap_or_default().to_vec(),
+        }
+    }
+
+    /// One more, at `now_ns`. True where replays are given up.
+    pub fn one_more(&mut self, now_ns: u64) -> bool {
+        let mut at_ns: Vec<_> = recent(now_ns, &self.at_ns).collect();
+        at_ns.push(now_ns);
+        *self = Self::since(&at_ns);
+        self.at_ns.len() >= DIVERGENCES_MAX
+    }
 }
 
 /// Those of the times `earlier` that still count at `now_ns`.
@@ -78,8 +110,44 @@ mod tests {
         ];
         for (now, earlier, joining, expected) in table {
             let earlier: Vec<_> = earlier.iter().map(|seconds| seconds * SECOND_NS).collect();
-            let found = decide(now * SECOND_NS, &earlier, joining * SECOND_NS);
-            assert_eq!(found, *expected, "at {now} after {earlier:?}, joining {joining}");
+            let decided = |falls_back| decide(now * SECOND_NS, &earlier, joining * SECOND_NS, falls_back);
+            assert_eq!(
+                decided(false),
+                *expected,
+                "at {now} after {earlier:?}, joining {joining}"
+            );
+            // Where it falls back it never gives up, and rests for as long before.
+            let expected = match expected {
+                Decision::GiveUp => again((*joining).clamp(1, 60)),
+                again => *again,
+            };
+            assert_eq!(decided(true), expected, "at {now} after {earlier:?}");
         }
+    }
+
+    #[test]
+    fn a_holder_counts_those_of_an_hour() {
+        let mut counted = Counted::default();
+        let given_up = |counted: &mut Counted, at: u64| counted.one_more(at * SECOND_NS);
+        for at in [1_000, 1_001, 1_002, 1_003] {
+            assert!(!given_up(&mut counted, at), "{at}");
+        }
+        let after_an_hour = 1_001 + 3_600;
+        assert!(
+            !given_up(&mut counted, after_an_hour),
+            "the first two do not count"
+        );
+        assert!(!given_up(&mut counted, after_an_hour));
+        assert!(given_up(&mut counted, after_an_hour));
+        assert!(given_up(&mut counted, after_an_hour), "and it is bounded");
+        assert_eq!(counted.at_ns.len(), DIVERGENCES_MAX);
+    }
+
+    #[test]
+    fn what_a_side_has_counted_as_a_backup_goes_on_where_it_holds_the_machine() {
+        let before: Vec<u64> = (1..=7).map(|second| second * SECOND_NS).collect();
+        assert!(Counted::since(&before[..4]).one_more(8 * SECOND_NS));
+        assert!(!Counted::since(&before[..3]).one_more(8 * SECOND_NS));
+        assert_eq!(Counted::since(&before).at_ns.len(), DIVERGENCES_MAX);
     }
 }

@@ -119,6 +119,10 @@ pub trait LiveDoor: Door {
     /// # Errors
     /// [`DoorError`].
     fn saved_at(&mut self, exits: u64) -> Result<Option<SavedAt>, DoorError>;
+
+    /// Whoever follows from the next capture on does not run, and is told states. Nobody follows
+    /// now.
+    fn begin_epochs(&mut self);
 }
 
 /// Position at which a recording starts: at its beginning, or where a replay left off.
@@ -261,6 +265,10 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
         }
         let floor = self.floor;
         Ok(Some(SavedAt { sequence, floor }))
+    }
+
+    fn begin_epochs(&mut self) {
+        self.epoch.get_or_insert_default();
     }
 }
 

@@ -141,6 +141,12 @@ impl<F: Feed, O: Outside, J: CaptureJournal> LiveDoor for Standby<F, O, J> {
             Stage::Live(recorder) => recorder.saved_at(exits),
         }
     }
+
+    fn begin_epochs(&mut self) {
+        if let Stage::Live(recorder) = &mut self.stage {
+            recorder.begin_epochs();
+        }
+    }
 }
 
 impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {

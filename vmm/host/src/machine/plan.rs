@@ -25,9 +25,6 @@ use std::time::Duration;
 /// compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
-/// Name of the field that says how a backup follows.
-const MODE_FIELD: &str = "mode";
-
 /// Everything that a machine is built from.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -181,7 +178,7 @@ impl Plan {
             .flat_map(u32::to_le_bytes)
             .collect();
         let [a, b, c, d, e, f] = self.mac;
-        let mut compared = vec![
+        let compared = vec![
             // Raised with every change that makes an old log replay differently. Which build made a
             // log is only said, below: a later one of the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
@@ -200,10 +197,6 @@ impl Plan {
         ];
         if let Some(digest) = self.guest.initrd_digest() {
             compared.push(field("initial ramdisk digest", digest.to_string()));
-        }
-        // Where it is left out, the machine is replayed: logs that have none stay as they are.
-        if self.epoch.is_some() {
-            compared.push(field(MODE_FIELD, "checkpoint".to_owned()));
         }
         let mut informative = vec![
             field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),

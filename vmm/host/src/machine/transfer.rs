@@ -29,6 +29,7 @@ use lockstep_core::replica::transfer::{
 };
 use lockstep_kvm::dirty::given;
 use lockstep_kvm::{DirtyLog, KvmCpu, Logging};
+use lockstep_logging_channel::message::FollowsBy;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -180,12 +181,27 @@ pub fn send(
     way: Way,
     records: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<Transfer> {
+    send_to(control, pair, way, FollowsBy::Replay, records)
+}
+
+/// The same to one who `follows_by` replay or by checkpoints from there.
+///
+/// # Errors
+/// The host starts no thread.
+pub fn send_to(
+    control: Control,
+    pair: [u8; 16],
+    way: Way,
+    follows_by: FollowsBy,
+    records: mpsc::Sender<Vec<u8>>,
+) -> io::Result<Transfer> {
     let progress = Arc::<Progress>::default();
     let (done, outcome) = oneshot::channel();
     let shown = progress.clone();
     let thread = Builder::new().name("transfer".to_owned()).spawn(move || {
         let mut sending = Sending {
             control,
+            follows_by,
             records,
             progress: shown,
             bytes: 0,
@@ -203,6 +219,7 @@ pub fn send(
 
 struct Sending {
     control: Control,
+    follows_by: FollowsBy,
     records: mpsc::Sender<Vec<u8>>,
     progress: Arc<Progress>,
     bytes: u64,
@@ -309,8 +326,17 @@ impl Sending {
     ) -> Result<(Copies, Paused), NotSent> {
         pass(Step::BeforeCapture);
         let (memory, logging) = (log.memory().clone(), logging.clone());
+        let follows_by = self.follows_by;
         self.at_pause(move |machine, door| {
-            let paused = capture(machine, door, &memory, &logging, &mut left, &mut copies);
+            let paused = capture(
+                machine,
+                door,
+                &memory,
+                &logging,
+                &mut left,
+                &mut copies,
+                follows_by,
+            );
             (copies, paused.unwrap_or_else(Paused::Failed))
         })
     }
@@ -390,6 +416,7 @@ fn capture(
     logging: &Logging,
     left: &mut PageSet,
     copies: &mut Copies,
+    follows_by: FollowsBy,
 ) -> Result<Paused, NotSent> {
     let cannot = |why: &dyn std::fmt::Display| NotSent::Save { why: why.to_string() };
     // First, because it completes the pending access, which may write to memory.
@@ -401,6 +428,9 @@ fn capture(
         return Ok(Paused::Declined(std::mem::take(left)));
     }
     pass(Step::Captured);
+    if follows_by == FollowsBy::Checkpoints {
+        door.begin_epochs();
+    }
     // Last, because it is said to the role machine: from then on the log is kept for the newcomer.
     let saved_at = door.saved_at(saved.position.exits).map_err(|why| cannot(&why))?;
     let saved_at = saved_at.ok_or(NotSent::NotLive)?;

@@ -9,6 +9,7 @@
 
 use super::diverging::Diverging;
 use super::driver::Over;
+use super::follows::Follows;
 use super::holding::Holding;
 use super::identity::Identity;
 use super::identity::start::Wish;
@@ -118,11 +119,13 @@ pub async fn begin(
     let Some(Met {
         pair,
         generation,
+        follows_by,
         beginning,
     }) = met
     else {
         return Ok(Status::Success);
     };
+    reporter.follows_by = follows_by;
     let machine = MachineId(pair);
     let (storage_of_pair, answers) = Storage::new(identity.machine(), identity.claim(generation, machine));
     let config = Config {
@@ -134,6 +137,9 @@ pub async fn begin(
         environment: terms::environment(&plan, configuration, storage, pair)?,
         config,
     };
+    let diverging = Diverging::new(side.finds_its_holder(&settings), configuration.mode.falls_back());
+    let holding = Holding::new(identity.clone(), machine);
+    holding.compares(&welcoming.environment);
     let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
     let joining_since = reporter.joining.unwrap_or_else(Instant::now);
     let launch = Launch {
@@ -150,8 +156,9 @@ pub async fn begin(
         witnesses,
         welcoming,
         pace: configuration.pair.pace,
-        holding: Holding::new(identity.clone(), machine),
-        diverging: Diverging::new(side.finds_its_holder(&settings)),
+        holding,
+        follows: Follows::begin(configuration.mode, follows_by, diverging.counted()),
+        diverging,
     };
     match launch.run(configuration).await {
         Ok(Over::Ended(status)) => Ok(status),

@@ -5,7 +5,7 @@
 //! environment, on the clock that runs on meanwhile.
 
 use lockstep_core::machine::divergence::Divergence;
-use lockstep_core::replica::divergences::{DIVERGENCES_MAX, Decision, decide, recent};
+use lockstep_core::replica::divergences::{Counted, DIVERGENCES_MAX, Decision, decide, recent};
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::Party;
 use std::fmt::Write as _;
@@ -33,6 +33,8 @@ const FILES_MAX: usize = 10_000;
 pub struct Diverging {
     /// It finds its holder in the store, and may join it again.
     joins_again: bool,
+    /// The machine falls back to checkpoints where replays are given up.
+    falls_back: bool,
     earlier_ns: Vec<u64>,
 }
 
@@ -58,12 +60,19 @@ impl Diverging {
     /// Divergences of this process before its program began again. A side that does not join again
     /// has none.
     #[must_use]
-    pub fn new(joins_again: bool) -> Self {
+    pub fn new(joins_again: bool, falls_back: bool) -> Self {
         let text = std::env::var(VARIABLE).unwrap_or_default();
         Self {
             joins_again,
+            falls_back,
             earlier_ns: times(&text),
         }
+    }
+
+    /// Those so far, for a side that holds the machine: they were replays of it.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        Counted::since(&self.earlier_ns)
     }
 
     /// Decides after a divergence at `now_ns` of a side that has been `joining`, and was not armed.
@@ -71,7 +80,7 @@ impl Diverging {
     #[must_use]
     pub fn again(&self, now_ns: u64, joining: Duration) -> Option<Again> {
         let joining_ns = u64::try_from(joining.as_nanos()).unwrap_or(u64::MAX);
-        match decide(now_ns, &self.earlier_ns, joining_ns) {
+        match decide(now_ns, &self.earlier_ns, joining_ns, self.falls_back) {
             Decision::JoinAgain { rest_ns } if self.joins_again => {
                 let at_ns: Vec<_> = recent(now_ns, &self.earlier_ns).chain([now_ns]).collect();
                 let texts: Vec<_> = at_ns.iter().map(u64::to_string).collect();
@@ -89,7 +98,8 @@ impl Diverging {
     #[must_use]
     pub fn given_up(&self, now_ns: u64) -> Option<String> {
         let count = recent(now_ns, &self.earlier_ns).count() + 1;
-        (self.joins_again && count >= DIVERGENCES_MAX).then(|| {
+        let gives_up = self.joins_again && !self.falls_back && count >= DIVERGENCES_MAX;
+        gives_up.then(|| {
             format!("{count} divergences within an hour: this guest cannot be replayed here, giving up")
         })
     }
@@ -170,8 +180,25 @@ mod tests {
     fn side(joins_again: bool, text: &str) -> Diverging {
         Diverging {
             joins_again,
+            falls_back: false,
             earlier_ns: times(text),
         }
+    }
+
+    #[test]
+    fn a_side_whose_machine_falls_back_does_not_give_up() {
+        let mut side = side(true, "");
+        side.falls_back = true;
+        let mut rests = Vec::new();
+        for second in 0..7 {
+            let now_ns = (7_000 + second) * SECOND_NS;
+            let again = side.again(now_ns, Duration::ZERO).unwrap();
+            assert_eq!(side.given_up(now_ns), None);
+            rests.push(again.rest.as_secs());
+            side.earlier_ns = times(again.variable().1);
+        }
+        assert_eq!(rests, [1, 2, 4, 8, 1, 1, 1]);
+        assert_eq!(side.earlier_ns.len(), DIVERGENCES_MAX);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::standby::TakenOver;
 use lockstep_core::replica::{LiveDoor, Recorder, Replayer, Standby};
 use lockstep_kvm::ClockKind;
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_logging_channel::{Generation, Sequence};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
@@ -33,6 +34,8 @@ pub struct CpuSide {
     pub ordered: Ordered,
     /// Places at which events enter it.
     pub entering: Entering,
+    /// Method by which this side follows, or is followed.
+    pub follows_by: FollowsBy,
     /// Bytes of its memory.
     pub memory_bytes: u64,
 }
@@ -62,7 +65,7 @@ impl CpuSide {
             // Nobody waits for it where the replay begins with the machine.
             let _ = stands.send(());
             let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone());
-            if self.entering.epoch.is_some() {
+            if self.follows_by == FollowsBy::Checkpoints {
                 let (last, floor) = captured.map_or_else(Default::default, |position| {
                     (Sequence(position.sequence), position.into())
                 });
@@ -99,10 +102,9 @@ impl CpuSide {
                 why: why.to_string(),
             })?;
         let recorder = Recorder::new(outside, journal, first);
-        Ok(if self.entering.epoch.is_some() {
-            recorder.in_epochs()
-        } else {
-            recorder
+        Ok(match self.follows_by {
+            FollowsBy::Replay => recorder,
+            FollowsBy::Checkpoints => recorder.in_epochs(),
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::report::Reporter;
 use lockstep_core::replica::role::{HeldBy, Report};
+use lockstep_logging_channel::message::FollowsBy;
 use serde_json::json;
 
 fn ms(ns: u64) -> u64 {
@@ -16,7 +17,11 @@ pub fn advice(timeout_ns_min: u64) -> String {
     )
 }
 
-fn held_by(why: &HeldBy) -> String {
+fn held_by(why: &HeldBy, follows_by: FollowsBy) -> String {
+    let replayed = match follows_by {
+        FollowsBy::Replay => "replayed",
+        FollowsBy::Checkpoints => "taken over",
+    };
     match why {
         HeldBy::RoundTrip {
             round_trip_ns,
@@ -30,7 +35,7 @@ fn held_by(why: &HeldBy) -> String {
             format!("the backup has not acknowledged {bytes} bytes of log")
         }
         HeldBy::Window { bytes } => {
-            format!("the window is full: the backup has not replayed {bytes} bytes of log")
+            format!("the window is full: the backup has not {replayed} {bytes} bytes of log")
         }
         HeldBy::Lag { lag_ns } => format!("the backup is {} ms behind", ms(*lag_ns)),
         HeldBy::Verdict => "the shared storage has not decided who goes on".to_owned(),
@@ -72,7 +77,10 @@ pub fn tell(reporter: &mut Reporter, report: &Report) {
             outputs,
             why,
         } => {
-            let (waiting, why) = (waiting(*outputs, ms(*stood_ns)), held_by(why));
+            let (waiting, why) = (
+                waiting(*outputs, ms(*stood_ns)),
+                held_by(why, reporter.follows_by),
+            );
             tracing::warn!("{waiting}: {why}");
             let fields = json!({ "waited_ns": stood_ns, "outputs": outputs, "why": why });
             reporter.event("held", fields);

@@ -2,12 +2,14 @@
 //! what `lockstep status` shows, looks for a later generation, in which somebody else acts, and for
 //! a request to hand the machine over.
 
-use super::identity::published::{Published, Side};
+use super::follows::Follows;
+use super::identity::published::{Published, Side, shortened};
 use super::identity::{Identity, Kept, SECOND, process};
 use crate::machine::transfer::Shown;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
-use lockstep_logging_channel::Generation;
+use lockstep_logging_channel::message::FollowsBy;
+use lockstep_logging_channel::{Environment, Generation};
 use lockstep_shared_disk::{Line, MachineId, Party, Switchover};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -132,6 +134,21 @@ impl Holding {
         self.published.borrow().divergences
     }
 
+    /// The backup follows so.
+    pub fn follows(&self, follows: &Follows) {
+        self.published.send_modify(|published| {
+            published.mode = Some(follows.by().to_string());
+            published.mode_why = follows.why().map(str::to_owned);
+        });
+    }
+
+    /// A side that joins must have the same as this `environment`.
+    pub fn compares(&self, environment: &Environment) {
+        let compared = shortened(environment);
+        self.published
+            .send_modify(|published| published.compared = compared);
+    }
+
     /// This side has won `generation`, and holds it from now on. It goes on with what the holder
     /// before it has counted.
     pub fn take_over(&mut self, generation: Generation) {
@@ -143,10 +160,13 @@ impl Holding {
             let Ok(Ok(Some(seen))) = timeout(BEFORE_LIMIT, seen).await else {
                 return;
             };
-            let counted = Published::from_json(seen.status())
-                .unwrap_or_default()
-                .divergences;
-            published.send_modify(|published| published.divergences += counted);
+            let before = Published::from_json(seen.status()).unwrap_or_default();
+            published.send_modify(|published| {
+                published.divergences += before.divergences;
+                if published.mode == before.mode && before.mode_why.is_some() {
+                    published.mode_why = before.mode_why;
+                }
+            });
         });
     }
 
@@ -195,7 +215,13 @@ impl Holding {
 
     /// Publishes how the machine is. `peer`: where the other side is connected from; `sent`: progress
     /// of the transfer to it.
-    pub fn publish(&mut self, statistics: &Statistics, peer: Option<&str>, sent: Option<Shown>) {
+    pub fn publish(
+        &mut self,
+        statistics: &Statistics,
+        peer: Option<&str>,
+        sent: Option<Shown>,
+        follows_by: FollowsBy,
+    ) {
         let protection = statistics.protection;
         let protected = protection == Protection::Protected;
         let peer = peer.filter(|_| protection != Protection::Alone || sent.is_some());
@@ -222,6 +248,7 @@ impl Holding {
             (Some(sent), ..) => receiving(sent),
             (None, Some(why), _) if protection == Protection::Alone => format!("no backup can join: {why}"),
             (None, None, Some(why)) if protection == Protection::Alone => format!("{alone}: {why}"),
+            _ if protection == Protection::CatchingUp => catching_up(follows_by).to_owned(),
             _ => why_not(protection).to_owned(),
         };
         self.published.send_modify(|published| {
@@ -258,12 +285,19 @@ fn receiving(sent: Shown) -> String {
     )
 }
 
+fn catching_up(follows_by: FollowsBy) -> &'static str {
+    match follows_by {
+        FollowsBy::Replay => "a newcomer replays what it has missed",
+        FollowsBy::Checkpoints => "a newcomer takes the checkpoints that it has missed",
+    }
+}
+
 fn why_not(protection: Protection) -> &'static str {
     match protection {
         Protection::Protected => "it is protected",
         Protection::Alone => "no backup has joined",
         Protection::Loading => "a newcomer is receiving the machine",
-        Protection::CatchingUp => "a newcomer replays what it has missed",
+        Protection::CatchingUp => "a newcomer is catching up",
         Protection::Undecided => "the other side is gone, and it is not decided who goes on",
         Protection::Over => "it is at its end",
     }

@@ -5,6 +5,7 @@ use super::diverging::Diverging;
 use super::door::CpuSide;
 use super::driver::{Driver, Over};
 use super::feed;
+use super::follows::Follows;
 use super::holding::Holding;
 use super::journal::{self, Shared};
 use super::link::Link;
@@ -90,6 +91,8 @@ pub struct Launch {
     pub holding: Holding,
     /// Divergences of this side.
     pub diverging: Diverging,
+    /// Method by which the backup follows.
+    pub follows: Follows,
 }
 
 impl Launch {
@@ -118,6 +121,7 @@ impl Launch {
             arrivals,
             ordered: ordered.clone(),
             entering,
+            follows_by: self.follows.by(),
             memory_bytes: self.plan.memory_bytes(),
         };
         let (stands, standing_there) = oneshot::channel();
@@ -195,11 +199,12 @@ impl Launch {
                 )
             }
         };
-        let mut newcomers = Newcomers::new(self.welcoming);
+        let mut newcomers = Newcomers::new(self.welcoming, self.follows.by());
         if standing.alone {
             newcomers.open(config.generation);
         }
         let mut holding = self.holding;
+        holding.follows(&self.follows);
         if is_live {
             holding.hold(config.generation);
         }
@@ -236,6 +241,7 @@ impl Launch {
             holding,
             peer,
             diverging: self.diverging,
+            follows: self.follows,
         };
         Driver::new(parts, standing).run().await
     }
@@ -252,12 +258,16 @@ enum Side {
 fn tell(beginning: &Beginning, reporter: &mut Reporter) {
     match beginning {
         Beginning::Primary(connection) => {
-            tracing::info!("protected: the backup is {}", connection.peer());
-            reporter.event("protected", json!({ "role": "primary" }));
+            let by = reporter.by_checkpoints();
+            tracing::info!("protected{by}: the backup is {}", connection.peer());
+            let mode = reporter.follows_by.to_string();
+            reporter.event("protected", json!({ "role": "primary", "mode": mode }));
         }
         Beginning::Backup(connection) => {
-            tracing::info!("protecting {}", connection.peer());
-            reporter.event("protected", json!({ "role": "backup" }));
+            let by = reporter.by_checkpoints();
+            tracing::info!("protecting {}{by}", connection.peer());
+            let mode = reporter.follows_by.to_string();
+            reporter.event("protected", json!({ "role": "backup", "mode": mode }));
         }
         Beginning::Alone => {
             tracing::warn!("the machine runs, and is not protected: no backup is there yet");

@@ -17,7 +17,7 @@ use crate::outside::{Signals, unless_stopped};
 use lockstep_core::replica::role::{Config, KEPT_BYTES_MAX, RoundTripError};
 use lockstep_logging_channel::handshake::{HandshakeError, as_backup};
 use lockstep_logging_channel::measuring;
-use lockstep_logging_channel::message::Beginning;
+use lockstep_logging_channel::message::{Beginning, FollowsBy};
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, Generation};
 use lockstep_shared_disk::Store;
@@ -85,7 +85,8 @@ fn reception_failed(why: ReceptionError) -> RunError {
     }
 }
 
-/// Waits for a backup that fits, for as long as it takes. Strangers do not end the wait; a side of
+/// Waits for a backup that fits, and that `follows_by` replay or by checkpoints, for as long as it
+/// takes. Strangers do not end the wait; a side of
 /// this pair that differs does.
 ///
 /// # Errors
@@ -94,6 +95,7 @@ pub async fn wait_for_backup(
     address: &Address,
     environment: &Environment,
     config: &Config,
+    follows_by: FollowsBy,
     reporter: &mut Reporter,
     signals: &mut Signals,
 ) -> Result<Option<Connection>, RunError> {
@@ -102,7 +104,7 @@ pub async fn wait_for_backup(
         .map_err(channel_failed)?;
     tracing::info!(address = %reception.address(), "waiting for the backup");
     reporter.event("listening", json!({ "address": reception.address().to_string() }));
-    let beginning = Beginning::anew(config.generation);
+    let beginning = Beginning::anew(config.generation, follows_by);
     let meeting = async {
         let mut candidate = reception.candidate().await.map_err(reception_failed)?;
         let round_trip = loop {
@@ -135,6 +137,7 @@ pub struct Found {
 pub(super) struct Met {
     pub pair: [u8; 16],
     pub generation: Generation,
+    pub follows_by: FollowsBy,
     pub beginning: launch::Beginning,
 }
 
@@ -165,6 +168,12 @@ impl Meeting<'_> {
             environment: Environment { pair, .. },
             beginning: from,
         } = found;
+        let mode = self.configuration.mode;
+        if !mode.allows(from.follows_by) {
+            let found = from.follows_by;
+            return Err(NotReceived::Mode { found, mode });
+        }
+        reporter.follows_by = from.follows_by;
         let beginning = if from.saved_state {
             tracing::info!(
                 generation = from.generation.0,
@@ -172,6 +181,9 @@ impl Meeting<'_> {
                 self.identity.name(),
                 connection.peer()
             );
+            if from.follows_by != mode.first() {
+                tracing::info!("its replays have differed again and again: it is followed by checkpoints");
+            }
             let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
             launch::Beginning::Newcomer(connection, Box::new(received))
         } else {
@@ -180,6 +192,7 @@ impl Meeting<'_> {
         Ok(Met {
             pair,
             generation: from.generation,
+            follows_by: from.follows_by,
             beginning,
         })
     }

@@ -14,6 +14,7 @@ pub mod door;
 pub mod driver;
 pub mod feed;
 pub mod flowing;
+pub mod follows;
 pub mod happened;
 pub mod heard;
 pub mod holding;

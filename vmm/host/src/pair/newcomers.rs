@@ -15,13 +15,13 @@ use super::terms::{HANDSHAKE_LIMIT, is_near_enough, measured};
 use crate::machine::plan::BUILD_FIELD;
 use lockstep_core::replica::role::Config;
 use lockstep_logging_channel::handshake::{HandshakeError, put_off};
-use lockstep_logging_channel::message::Beginning;
+use lockstep_logging_channel::message::{Beginning, FollowsBy};
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection};
 use lockstep_logging_channel::{Environment, Generation};
 use lockstep_process::once_a_minute;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
@@ -66,6 +66,9 @@ pub struct Welcoming {
 #[derive(Debug)]
 pub struct Newcomers {
     welcoming: Welcoming,
+    /// Method by which whoever joins follows. It changes only while the place is free or taken by
+    /// one who is lost, so each newcomer is told what is done with it.
+    follows_by: watch::Sender<FollowsBy>,
     place: Arc<Semaphore>,
     open: Option<Open>,
 }
@@ -86,12 +89,18 @@ impl Drop for Open {
 impl Newcomers {
     /// A reception that is closed.
     #[must_use]
-    pub fn new(welcoming: Welcoming) -> Self {
+    pub fn new(welcoming: Welcoming, follows_by: FollowsBy) -> Self {
         Self {
             welcoming,
+            follows_by: watch::Sender::new(follows_by),
             place: Arc::new(Semaphore::new(1)),
             open: None,
         }
+    }
+
+    /// Newcomers follow so from now on.
+    pub fn follow_by(&mut self, follows_by: FollowsBy) {
+        self.follows_by.send_replace(follows_by);
     }
 
     /// Opens it, for newcomers of `generation`.
@@ -100,6 +109,7 @@ impl Newcomers {
         let receiving = Receiving {
             welcoming: self.welcoming.clone(),
             generation,
+            follows_by: self.follows_by.subscribe(),
             place: self.place.clone(),
             to_loop,
             refusals: Refusals::default(),
@@ -127,6 +137,7 @@ impl Newcomers {
 struct Receiving {
     welcoming: Welcoming,
     generation: Generation,
+    follows_by: watch::Receiver<FollowsBy>,
     place: Arc<Semaphore>,
     to_loop: mpsc::Sender<Arrival>,
     refusals: Refusals,
@@ -219,7 +230,7 @@ impl Receiving {
             put_off(&mut candidate, TAKEN, HANDSHAKE_LIMIT).await;
             return None;
         };
-        let beginning = Beginning::joining(self.generation);
+        let beginning = Beginning::joining(self.generation, *self.follows_by.borrow());
         if !reception.welcome(&mut candidate, beginning).await {
             return None;
         }
@@ -260,16 +271,20 @@ mod tests {
         }
     }
 
+    fn welcoming(address: &Address) -> Welcoming {
+        Welcoming {
+            address: address.clone(),
+            environment: environment("64 MiB", [7; 16]),
+            config: Config::default(),
+        }
+    }
+
     async fn open() -> (TempDir, Newcomers, Address) {
         let directory = tempfile::tempdir().unwrap();
         let address = Address::Unix {
             path: directory.path().join("channel"),
         };
-        let mut newcomers = Newcomers::new(Welcoming {
-            address: address.clone(),
-            environment: environment("64 MiB", [7; 16]),
-            config: Config::default(),
-        });
+        let mut newcomers = Newcomers::new(welcoming(&address), FollowsBy::Replay);
         newcomers.open(Generation(5));
         assert!(matches!(newcomers.next().await, Arrival::Listening(_)));
         (directory, newcomers, address)
@@ -290,16 +305,20 @@ mod tests {
         let (_directory, mut newcomers, address) = open().await;
         let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
         let (_first, beginning) = came.unwrap();
-        assert_eq!(beginning, Beginning::joining(Generation(5)));
+        let replay = Beginning::joining(Generation(5), FollowsBy::Replay);
+        assert_eq!(beginning, replay);
         let Arrival::Newcomer(_, place) = arrival else {
             panic!("{arrival:?}")
         };
         let second = come(&address, "64 MiB").await.unwrap_err();
         assert!(second.is_for_now(), "{second}");
 
+        newcomers.follow_by(FollowsBy::Checkpoints);
         drop(place);
         let (came, arrival) = tokio::join!(come(&address, "64 MiB"), newcomers.next());
-        assert!(came.is_ok() && matches!(arrival, Arrival::Newcomer(..)));
+        let checkpoints = Beginning::joining(Generation(5), FollowsBy::Checkpoints);
+        assert!(came.is_ok_and(|(_, beginning)| beginning == checkpoints));
+        assert!(matches!(arrival, Arrival::Newcomer(..)));
     }
 
     #[tokio::test]
@@ -327,11 +346,7 @@ mod tests {
     async fn an_address_in_use_is_told_and_tried_again() {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address: Address = format!("tcp:{}", other.local_addr().unwrap()).parse().unwrap();
-        let mut newcomers = Newcomers::new(Welcoming {
-            address: address.clone(),
-            environment: environment("64 MiB", [7; 16]),
-            config: Config::default(),
-        });
+        let mut newcomers = Newcomers::new(welcoming(&address), FollowsBy::Replay);
         newcomers.open(Generation(5));
         for _ in 0..8 {
             let arrival = newcomers.next().await;

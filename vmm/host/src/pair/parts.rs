@@ -3,6 +3,7 @@
 use super::asking::Asking;
 use super::diverging::Diverging;
 use super::feed::Items;
+use super::follows::Follows;
 use super::holding::Holding;
 use super::journal::Shared;
 use super::link::Link;
@@ -83,4 +84,6 @@ pub struct Parts {
     pub peer: Option<String>,
     /// Divergences of this side.
     pub diverging: Diverging,
+    /// Method by which the backup follows.
+    pub follows: Follows,
 }

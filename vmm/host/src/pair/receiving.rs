@@ -2,10 +2,11 @@
 
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
+use crate::configuration::Mode;
 use crate::error::RunError;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::transfer::{Received, Receiver, Taken};
-use lockstep_logging_channel::message::{Message, Piece};
+use lockstep_logging_channel::message::{FollowsBy, Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
 use lockstep_process::causes::with_causes;
@@ -36,6 +37,14 @@ pub enum NotReceived {
     /// The received data is not the machine.
     #[error("the machine that was received is refused")]
     Refused(#[source] lockstep_core::replica::transfer::TransferError),
+    /// The backup of the machine follows by a method that the mode of both sides does not have.
+    #[error("the machine is refused: its holder says that it is followed by {found}, and the mode is {mode}")]
+    Mode {
+        /// The method.
+        found: FollowsBy,
+        /// The mode of both sides.
+        mode: Mode,
+    },
     /// A record of another kind was received.
     #[error(
         "the machine that was received is refused: its holder sent {found} where {expected} was expected"
@@ -101,10 +110,11 @@ impl<'a> Progress<'a> {
     }
 
     fn done(&mut self) {
-        tracing::info!(
-            "{}; all of it is here, and this side replays what it has missed",
-            self.line()
-        );
+        let next = match self.reporter.follows_by {
+            FollowsBy::Replay => "replays what it has missed",
+            FollowsBy::Checkpoints => "takes the checkpoints that it has missed",
+        };
+        tracing::info!("{}; all of it is here, and this side {next}", self.line());
         self.report("received");
     }
 

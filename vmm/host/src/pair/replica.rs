@@ -8,6 +8,7 @@
 //!        +---- it does not answer, or is lost -----+      lost before it is armed: the program begins again
 //! ```
 
+use super::follows::Follows;
 use super::holding::Holding;
 use super::identity::Identity;
 use super::identity::published::Published;
@@ -21,6 +22,7 @@ use super::storage::LOOK_PAUSE;
 use super::terms::{NAME_FIELD, STORAGE_FIELD};
 use crate::error::RunError;
 use crate::outside::{Signals, unless_stopped};
+use lockstep_core::replica::divergences::Counted;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::handshake::HandshakeError;
 use lockstep_logging_channel::transport::Address;
@@ -91,8 +93,14 @@ pub(super) async fn meet(
         let joining = async {
             if let Some((_, why)) = again {
                 // A holder that gives no sign of life is not taken at its word.
-                let needed = sighting != Sighting::Alive || !is_protected(meeting.identity, &holder).await;
-                if needed {
+                let protects = match sighting {
+                    Sighting::Alive => protects(meeting.identity, &holder).await,
+                    _ => None,
+                };
+                if let Some(published) = protects.as_ref() {
+                    fits(meeting, published)?;
+                }
+                if protects.is_none() {
                     told = false;
                     complain(&mut start, &holder, sighting, why);
                 } else if !std::mem::replace(&mut told, true) {
@@ -183,6 +191,7 @@ async fn hold(
     Ok(Some(Met {
         pair: claim.machine.0,
         generation: claim.generation,
+        follows_by: meeting.configuration.mode.first(),
         beginning: Beginning::Alone,
     }))
 }
@@ -256,13 +265,26 @@ fn not_found(why: NotFound) -> NotJoined {
     }
 }
 
-/// True where the holder has published that it has its backup: then it takes no other, and nothing
-/// is wrong.
-async fn is_protected(identity: &Identity, holder: &Claim) -> bool {
+/// What the holder has published, where that is that it has its backup: then it takes no other, and
+/// nothing is wrong.
+async fn protects(identity: &Identity, holder: &Claim) -> Option<Published> {
     let seen = identity.machine().seen(holder.generation);
     let seen = tokio::time::timeout(ANSWER_LIMIT, seen).await;
-    let Ok(Ok(Some(seen))) = seen else { return false };
-    Published::from_json(seen.status()).is_some_and(|published| published.protected)
+    let Ok(Ok(Some(seen))) = seen else { return None };
+    Published::from_json(seen.status()).filter(|published| published.protected)
+}
+
+/// Refuses a side that its holder would refuse once it has no other backup: it would wait in vain.
+fn fits(meeting: &Meeting<'_>, published: &Published) -> Result<(), RunError> {
+    let here = meeting.environment([0; 16])?;
+    let Some((field, primary, backup)) = published.first_difference(&here) else {
+        return Ok(());
+    };
+    Err(RunError::Peer(Box::new(HandshakeError::Differs {
+        field,
+        primary: Some(primary),
+        backup,
+    })))
 }
 
 /// Waits for the backup of a machine that was claimed and has not begun. If none comes the machine
@@ -274,13 +296,25 @@ async fn wait(
     signals: &mut Signals,
 ) -> Result<Option<Met>, RunError> {
     let mut holding = Holding::new(meeting.identity.clone(), claim.machine);
+    let environment = meeting.environment(claim.machine.0)?;
+    let mode = meeting.configuration.mode;
+    let follows_by = mode.first();
+    holding.compares(&environment);
+    holding.follows(&Follows::begin(mode, follows_by, Counted::default()));
     holding.hold(claim.generation);
     let config = lockstep_core::replica::role::Config {
         generation: claim.generation,
         ..meeting.settings.config
     };
-    let environment = meeting.environment(claim.machine.0)?;
-    let met = wait_for_backup(meeting.listens, &environment, &config, reporter, signals).await;
+    let met = wait_for_backup(
+        meeting.listens,
+        &environment,
+        &config,
+        follows_by,
+        reporter,
+        signals,
+    )
+    .await;
     if !matches!(met, Ok(Some(_))) {
         holding
             .ended(claim.generation, "no backup came, and it has not begun")
@@ -289,6 +323,7 @@ async fn wait(
     Ok(met?.map(|connection| Met {
         pair: claim.machine.0,
         generation: claim.generation,
+        follows_by,
         beginning: Beginning::Primary(connection),
     }))
 }

@@ -8,6 +8,7 @@ use super::clock;
 use crate::error::RunError;
 use hdrhistogram::Histogram;
 use lockstep_core::replica::role::{Lease, Statistics};
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_network::NetworkCounts;
 use lockstep_process::writing::{Writer, standard};
 use nix::fcntl::OFlag;
@@ -168,6 +169,8 @@ pub struct Reporter {
     pub witnesses: Vec<String>,
     /// Counts of the network, where it is known.
     pub network: Option<NetworkCounts>,
+    /// Method by which the backup follows.
+    pub follows_by: FollowsBy,
     /// A newcomer has been joining since then.
     pub(super) joining: Option<Instant>,
 }
@@ -200,6 +203,7 @@ impl Reporter {
             counters: Counters::new()?,
             witnesses: Vec::new(),
             network: None,
+            follows_by: FollowsBy::default(),
             joining: None,
         })
     }

@@ -14,7 +14,7 @@ use super::stop_point::{Step, pass};
 use crate::configuration::Pace;
 use crate::live::Control;
 use crate::machine::transfer::{self, Sent, Shown, Transfer, Way};
-use lockstep_logging_channel::message::{Message, Piece};
+use lockstep_logging_channel::message::{FollowsBy, Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
 use lockstep_process::causes::with_causes;
@@ -104,11 +104,19 @@ impl Drop for Sending {
 }
 
 impl Sending {
-    /// Begins to send the machine of `pair` under `control`.
+    /// Begins to send the machine of `pair` under `control` to one who `follows_by` replay or by
+    /// checkpoints.
     #[must_use]
-    pub fn begin(connection: Connection, place: Place, control: Control, pair: [u8; 16], pace: Pace) -> Self {
+    pub fn begin(
+        connection: Connection,
+        place: Place,
+        control: Control,
+        pair: [u8; 16],
+        pace: Pace,
+        follows_by: FollowsBy,
+    ) -> Self {
         let (show, progress) = watch::channel(Shown::default());
-        let task = tokio::spawn(send(connection, place, control, pair, pace, show));
+        let task = tokio::spawn(send(connection, place, control, pair, pace, follows_by, show));
         Self {
             task,
             progress,
@@ -178,10 +186,11 @@ async fn send(
     control: Control,
     pair: [u8; 16],
     pace: Pace,
+    follows_by: FollowsBy,
     show: watch::Sender<Shown>,
 ) -> Result<Newcomer, Lost> {
     let (records, mut taken) = mpsc::channel(RECORDS_WAITING_MAX);
-    let transfer = transfer::send(control, pair, Way::Decided, records)
+    let transfer = transfer::send_to(control, pair, Way::Decided, follows_by, records)
         .map_err(|why| format!("the host starts no thread for its transfer: {why}"))?;
     let mut reading = Reading(Some((transfer, place)));
     let mut paced = Paced::new(pace);

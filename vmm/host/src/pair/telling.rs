@@ -3,6 +3,7 @@
 use super::report::Reporter;
 use super::{flowing, witness};
 use lockstep_core::replica::role::{Cause, Report};
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_shared_disk::Line;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -81,7 +82,13 @@ impl Reporter {
             | Report::TakingOver { .. }
             | Report::SwitchedOver { .. } => self.switchover(report),
             Report::Replayed { sequence } => {
-                tracing::info!(entry = sequence.0, "replayed everything received");
+                let entry = sequence.0;
+                match self.follows_by {
+                    FollowsBy::Replay => tracing::info!(entry, "replayed everything received"),
+                    FollowsBy::Checkpoints => {
+                        tracing::info!(entry, "the machine is where the last whole checkpoint is");
+                    }
+                }
                 self.event("replayed", json!({ "sequence": sequence.0 }));
             }
             Report::Live { generation, exits } => {
@@ -100,6 +107,14 @@ impl Reporter {
 }
 
 impl Reporter {
+    /// Words behind the news that a machine is protected.
+    pub(super) fn by_checkpoints(&self) -> &'static str {
+        match self.follows_by {
+            FollowsBy::Replay => "",
+            FollowsBy::Checkpoints => ", by checkpoints",
+        }
+    }
+
     /// Tells of a newcomer, and of generations.
     fn joining(&mut self, report: &Report) {
         match report {
@@ -122,10 +137,13 @@ impl Reporter {
                     entry = from.0,
                     took_ms,
                     catching_up_ms,
-                    "armed: protected from here on"
+                    "armed: protected from here on{}",
+                    self.by_checkpoints()
                 );
                 let whole_ns = whole.as_nanos() as u64;
-                let fields = json!({ "sequence": from.0, "took_ns": took_ns, "whole_ns": whole_ns });
+                let mode = self.follows_by.to_string();
+                let fields =
+                    json!({ "sequence": from.0, "took_ns": took_ns, "whole_ns": whole_ns, "mode": mode });
                 self.event("armed", fields);
             }
             Report::NewcomerLost { cause } => {

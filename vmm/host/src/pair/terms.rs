@@ -27,6 +27,9 @@ pub(super) const STORAGE_FIELD: &str = "shared storage";
 /// Name of the field with the machine's name.
 pub(super) const NAME_FIELD: &str = "machine name";
 
+/// Name of the field with the method by which a backup follows.
+const MODE_FIELD: &str = "mode";
+
 /// Random bytes for names.
 ///
 /// # Errors
@@ -63,9 +66,9 @@ pub fn environment(
         value,
     };
     // Before the machine's own fields, because two builds may differ in what these say.
-    environment
-        .compared
-        .insert(0, field(BUILD_FIELD, build::name()?.to_owned()));
+    let build = field(BUILD_FIELD, build::name()?.to_owned());
+    let mode = field(MODE_FIELD, configuration.mode.to_string());
+    environment.compared.splice(0..0, [build, mode]);
     environment.compared.extend([
         field("host processor", processor()),
         field("peer timeout in ms", configuration.pair.timeout_ms.to_string()),

@@ -49,6 +49,9 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
         since_unix_s: 1_700_000_000,
         why_not: None,
         divergences: 2,
+        mode: Some("checkpoint".to_owned()),
+        mode_why: Some("it was started so".to_owned()),
+        compared: Vec::new(),
         sides: vec![
             Side::of(&fake::party(1), "primary"),
             Side {
@@ -79,8 +82,13 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
     );
     assert_eq!(json["sides"][1]["gone"], false);
     assert_eq!(
+        (&json["mode"], &json["mode_why"]),
+        (&json!("checkpoint"), &json!("it was started so"))
+    );
+    assert_eq!(
         text,
-        "web: generation 2, protected since 2023-11-14T22:13:20Z; 2 divergences\n  \
+        "web: generation 2, protected since 2023-11-14T22:13:20Z; mode checkpoint (it was started so); \
+         2 divergences\n  \
          primary: host example, process 1, unix:/run/1\n  \
          backup: host example, process 2, unix:/run/2, 3 ms behind\n"
     );

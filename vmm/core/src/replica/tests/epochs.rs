@@ -188,6 +188,43 @@ fn a_machine_that_says_where_it_is_keeps_what_its_backup_waits_for() {
 }
 
 #[test]
+fn a_machine_that_falls_back_logs_states_from_the_next_capture_on() {
+    let (journal, outside) = (FakeJournal::default(), FakeOutside::default());
+    let (written, epoch) = (journal.written.clone(), outside.epoch.clone());
+    let start = Start {
+        generation: Generation(1),
+        sequence: Sequence(1),
+    };
+    let mut live = Live {
+        recorder: Recorder::new(outside, journal, start),
+        written,
+        epoch,
+    };
+    live.written.borrow_mut().acts_alone = true;
+    live.recorder.answer(point(1, 0), Question::Tsc).unwrap();
+    live.say(1, "alone");
+    assert!(!live.recorder.has_epochs());
+
+    live.recorder.begin_epochs();
+    live.recorder.saved_at(1).unwrap();
+    live.written.borrow_mut().acts_alone = false;
+
+    assert!(live.recorder.has_epochs());
+    live.recorder.horizon(point(1, 0)).unwrap();
+    live.recorder.answer(point(2, 0), Question::Tsc).unwrap();
+    live.say(2, "held");
+    assert_eq!(live.kinds(), [Kind::Value, Kind::Output, Kind::HeldOutput]);
+    live.make_point(3);
+    assert_eq!(live.kinds().last(), Some(&Kind::CommonPoint));
+    assert_eq!(live.held().len(), 1);
+    // Asked for once more, it keeps the epoch that runs.
+    live.say(4, "held too");
+    live.recorder.begin_epochs();
+    live.make_point(5);
+    assert_eq!(live.held().len(), 2);
+}
+
+#[test]
 fn the_end_lets_everything_go() {
     let mut live = Live::new();
     live.recorder.horizon(point(1, 0)).unwrap();

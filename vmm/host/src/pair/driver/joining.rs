@@ -16,6 +16,7 @@ use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Cause, Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
+use lockstep_process::clock::role_ns;
 use lockstep_shared_disk::Line;
 use serde_json::json;
 use std::time::Duration;
@@ -60,7 +61,14 @@ impl Driver {
         parts.peer = Some(connection.peer().to_owned());
         parts.holding.other_changes();
         let control = parts.control.clone();
-        parts.sending = Some(Sending::begin(connection, place, control, parts.pair, parts.pace));
+        parts.sending = Some(Sending::begin(
+            connection,
+            place,
+            control,
+            parts.pair,
+            parts.pace,
+            parts.follows.by(),
+        ));
         self.publish();
     }
 
@@ -159,6 +167,22 @@ impl Driver {
         tracing::warn!(count, "a replay of this machine has diverged");
         let fields = json!({ "sequence": sequence.0, "part": part.as_str(), "again": again, "count": count });
         parts.reporter.event("peer_diverged", fields);
+        if parts.follows.diverged(role_ns(), &part) {
+            self.fall_back();
+        }
+    }
+
+    /// Whoever joins from now on follows by checkpoints.
+    fn fall_back(&mut self) {
+        let parts = &mut self.parts;
+        let follows_by = parts.follows.by();
+        parts.newcomers.follow_by(follows_by);
+        parts.holding.follows(&parts.follows);
+        parts.reporter.follows_by = follows_by;
+        let why = parts.follows.why().unwrap_or_default();
+        tracing::warn!("this machine falls back to checkpoints: {why}");
+        let fields = json!({ "mode": follows_by.to_string(), "why": why });
+        parts.reporter.event("fell_back", fields);
     }
 
     fn forget_newcomer(&mut self) {
@@ -171,7 +195,10 @@ impl Driver {
         let parts = &mut self.parts;
         let statistics = parts.replica.statistics();
         let sent = parts.sending.as_ref().map(Sending::progress);
-        parts.holding.publish(&statistics, parts.peer.as_deref(), sent);
+        let follows_by = parts.follows.by();
+        parts
+            .holding
+            .publish(&statistics, parts.peer.as_deref(), sent, follows_by);
     }
 }
 

@@ -1,8 +1,12 @@
 //! Status of a machine that its holder publishes in the store, for `lockstep status`. Keys are only
 //! ever added.
 
+use lockstep_logging_channel::{Digest, Environment};
 use lockstep_shared_disk::{Party, STATUS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
+
+/// Longest value of a compared field that is published as it is: a digest of 16 bytes, with a word.
+const VALUE_BYTES_MAX: usize = 40;
 
 /// A machine as its holder sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +21,15 @@ pub struct Published {
     /// Number of times that a replay of the machine has differed from its log.
     #[serde(default)]
     pub divergences: u64,
+    /// Method by which a backup follows; `None` of a holder that does not say it.
+    #[serde(default)]
+    pub mode: Option<String>,
+    /// Reason for it, where it was chosen.
+    #[serde(default)]
+    pub mode_why: Option<String>,
+    /// Fields that a side must have the same, and their values, shortened ([`shortened`]).
+    #[serde(default)]
+    pub compared: Vec<(String, String)>,
     /// Those that take part: the holder, and whoever joins or follows it.
     #[serde(default)]
     pub sides: Vec<Side>,
@@ -53,21 +66,53 @@ impl Side {
     }
 }
 
+/// The compared fields of `environment`. Of a long value there is a digest.
+#[must_use]
+pub fn shortened(environment: &Environment) -> Vec<(String, String)> {
+    let fields = environment.compared.iter().map(|field| {
+        let value = if field.value.len() <= VALUE_BYTES_MAX {
+            field.value.clone()
+        } else {
+            format!("digest {}", Digest::of(field.value.as_bytes()))
+        };
+        (field.name.clone(), value)
+    });
+    fields.collect()
+}
+
 impl Published {
-    /// One line of JSON that a sign of life has room for. Where the whole is too long the sides are
-    /// left out: at most two are expected, of about 700 bytes each.
+    /// One line of JSON that a sign of life has room for. Where the whole is too long the compared
+    /// fields are left out, and then the sides: twenty fields of 70 bytes are expected, and two sides
+    /// of about 700.
     #[must_use]
     pub fn to_json(&self) -> String {
         let json = |published: &Self| serde_json::to_string(published).unwrap_or_default();
-        let whole = json(self);
-        if whole.len() <= STATUS_BYTES_MAX {
-            return whole;
+        let mut published = self.clone();
+        let mut whole = json(&published);
+        if whole.len() > STATUS_BYTES_MAX {
+            published.compared.clear();
+            whole = json(&published);
         }
-        json(&Self {
-            why_not: None,
-            sides: Vec::new(),
-            ..self.clone()
-        })
+        if whole.len() > STATUS_BYTES_MAX {
+            (published.why_not, published.mode_why) = (None, None);
+            published.sides.clear();
+            whole = json(&published);
+        }
+        whole
+    }
+
+    /// The first field in which `here` differs from what the holder has: its name, and both values.
+    /// What was not published is not compared.
+    #[must_use]
+    pub fn first_difference(&self, here: &Environment) -> Option<(String, String, Option<String>)> {
+        let here = shortened(here);
+        let differs = |(name, value): &&(String, String)| {
+            let other = here.iter().find(|(other, _)| other == name);
+            other.is_none_or(|(_, other)| other != value)
+        };
+        let (name, value) = self.compared.iter().find(differs)?;
+        let other = here.into_iter().find(|(other, _)| other == name);
+        Some((name.clone(), value.clone(), other.map(|(_, value)| value)))
     }
 
     /// Parses `json`; `None` where it is of another version.

@@ -2,6 +2,7 @@
 
 use super::*;
 use lockstep_logging_channel::handshake::as_backup;
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_logging_channel::transport::connect;
 use lockstep_logging_channel::{EnvironmentField, Generation};
 use std::io;
@@ -14,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const ANEW: Beginning = Beginning {
     generation: Generation(1),
     saved_state: false,
+    follows_by: FollowsBy::Replay,
 };
 
 fn environment(storage: &str, memory: &str, pair: [u8; 16]) -> Environment {
