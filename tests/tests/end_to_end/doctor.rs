@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Keys are promises: added to, never renamed or taken away.
-const PROPERTIES: [&str; 31] = [
+const PROPERTIES: [&str; 32] = [
     "kvm.access",
     "kvm.version",
     "kvm.capabilities",
@@ -38,6 +38,7 @@ const PROPERTIES: [&str; 31] = [
     "cost.step.ring0",
     "cost.step.ring3",
     "cost.kick",
+    "cost.first_write",
 ];
 const USES: [&str; 5] = [
     "record_replay_at_exits",

@@ -68,6 +68,9 @@ impl Host {
     }
 }
 
+/// Properties that a start without a clock depends on.
+const MEASURED: usize = 4;
+
 fn expect_measured(ended: &Ended, measured: usize) {
     let wanted = format!("measured={measured} ");
     assert!(ended.stderr.contains(&wanted), "{wanted}: {ended}");
@@ -96,18 +99,18 @@ fn a_host_is_measured_once_a_boot_and_anew_where_asked() {
     let Some(_kvm) = kvm::shared() else { return };
     let host = Host::new();
     let first = host.start(&[]).expect_code(0);
-    expect_measured(&first, 2);
+    expect_measured(&first, MEASURED);
     assert!(first.stderr.contains("determinism: yes"), "{first}");
     assert!(first.stderr.contains("events enter at exits"), "{first}");
     expect_measured(&host.start(&[]).expect_code(0), 0);
-    expect_measured(&host.start(&["--requalify"]).expect_code(0), 2);
+    expect_measured(&host.start(&["--requalify"]).expect_code(0), MEASURED);
 }
 
 #[test]
 fn what_is_kept_is_not_believed_where_it_is_damaged_old_or_others_may_write_it() {
     let Some(_kvm) = kvm::shared() else { return };
     let host = Host::new();
-    expect_measured(&host.start(&[]).expect_code(0), 2);
+    expect_measured(&host.start(&[]).expect_code(0), MEASURED);
     let good = std::fs::read_to_string(host.cache()).unwrap();
     let earlier_boot = {
         let (_, body) = good.split_once('\n').unwrap();
@@ -126,11 +129,11 @@ fn what_is_kept_is_not_believed_where_it_is_damaged_old_or_others_may_write_it()
     ];
     for text in bad {
         std::fs::write(host.cache(), text).unwrap();
-        expect_measured(&host.start(&[]).expect_code(0), 2);
+        expect_measured(&host.start(&[]).expect_code(0), MEASURED);
         expect_measured(&host.start(&[]).expect_code(0), 0);
     }
     std::fs::set_permissions(host.cache(), std::fs::Permissions::from_mode(0o666)).unwrap();
-    expect_measured(&host.start(&[]).expect_code(0), 2);
+    expect_measured(&host.start(&[]).expect_code(0), MEASURED);
 }
 
 #[test]
@@ -139,7 +142,7 @@ fn a_place_that_cannot_be_written_costs_time_and_nothing_else() {
     let host = Host::new();
     host.scratch.write("lockstep", "no directory");
     for _ in 0..2 {
-        expect_measured(&host.start(&[]).expect_code(0), 2);
+        expect_measured(&host.start(&[]).expect_code(0), MEASURED);
     }
 }
 
@@ -180,8 +183,27 @@ fn a_host_on_which_two_runs_differ_runs_no_guest_until_it_is_measured_anew() {
     let host = Host::new();
     host.has_found(&[("determinism", "wrong")]);
     host.start(&[]).expect_code(4).expect_named(&["determinism"]);
-    expect_measured(&host.start(&["--requalify"]).expect_code(0), 2);
+    expect_measured(&host.start(&["--requalify"]).expect_code(0), MEASURED);
     expect_measured(&host.start(&[]).expect_code(0), 0);
+}
+
+#[test]
+fn a_dirty_log_that_is_not_exact_runs_nothing_live_and_replays() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let host = Host::new();
+    let (log, other) = (host.log("log"), host.log("other"));
+    host.record(&log, &[]).expect_code(0).expect_named(&[]);
+    host.has_found(&[("dirty_log", "wrong")]);
+    for ended in [host.start(&[]), host.record(&other, &[])] {
+        let ended = ended.expect_code(4);
+        ended.expect_named(&[
+            "every guest that runs live needs dirty logging",
+            "what this test says",
+        ]);
+    }
+    assert!(!other.exists(), "a log was left");
+    host.replay(&log, &[]).expect_code(0).expect_named(&[]);
+    expect_measured(&host.start(&["--requalify"]).expect_code(0), MEASURED);
 }
 
 #[test]
@@ -197,6 +219,8 @@ fn a_log_names_its_strategies_and_what_they_rest_on() {
         "position strategy = ",
         "found: determinism = yes: ",
         "found: ports in ring 3 = yes: ",
+        "found: dirty logging = yes: exactly those, each time",
+        "found: cost of a first write to a page = -: median ",
     ] {
         assert!(info.stdout.contains(text), "{text}: {info}");
     }

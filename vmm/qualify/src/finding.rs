@@ -47,6 +47,8 @@ pub enum Property {
     StepCost(Ring),
     /// What an injected interrupt costs.
     InterruptCost(Ring),
+    /// What the first write to a page costs where the host logs it.
+    FirstWriteCost,
 }
 
 impl Property {
@@ -78,6 +80,7 @@ impl Property {
             Self::KickCost => "cost.kick".to_owned(),
             Self::StepCost(ring) => in_ring("cost.step", ring),
             Self::InterruptCost(ring) => in_ring("cost.interrupt", ring),
+            Self::FirstWriteCost => "cost.first_write".to_owned(),
         }
     }
 }
@@ -105,6 +108,7 @@ impl std::fmt::Display for Property {
             Self::KickCost => formatter.write_str("cost of a kick"),
             Self::StepCost(ring) => write!(formatter, "cost of a step in {ring}"),
             Self::InterruptCost(ring) => write!(formatter, "cost of an interrupt to {ring}"),
+            Self::FirstWriteCost => formatter.write_str("cost of a first write to a page"),
         }
     }
 }

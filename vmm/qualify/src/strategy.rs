@@ -8,6 +8,9 @@
 //! | window exits | exits, and IRQ windows as exits | the same, and windows exact in both rings |
 //! | a kernel | exits | the same, and that its instructions run in ring 0 |
 //!
+//! A guest that runs live needs a dirty log beside, which reports exactly the pages that were
+//! written: common points, checkpoints, newcomers and snapshots are told what it says.
+//!
 //! `auto` takes no clock: each that there is makes every exit dearer (docs/hosts.md), and binds
 //! what is recorded to hosts that have it too.
 
@@ -26,6 +29,8 @@ pub struct Request {
     pub window_exits: bool,
     /// The guest is an ordinary kernel.
     pub kernel: bool,
+    /// The guest runs live: whoever follows it is told what it has written.
+    pub live: bool,
 }
 
 /// In which rings an instruction clock finds positions.
@@ -110,6 +115,9 @@ impl Request {
         if self.kernel {
             properties.push(Property::Instructions);
         }
+        if self.live {
+            properties.extend([Property::DirtyLog, Property::FirstWriteCost]);
+        }
         properties
     }
 
@@ -122,6 +130,10 @@ impl Request {
         need(findings, Property::Determinism, &[Judgement::Yes], "every guest")?;
         if self.kernel {
             need(findings, Property::Instructions, &[Judgement::Yes], "--kernel")?;
+        }
+        if self.live {
+            let user = "every guest that runs live";
+            need(findings, Property::DirtyLog, &[Judgement::Yes], user)?;
         }
         if self.window_exits {
             for ring in Ring::BOTH {
@@ -225,7 +237,7 @@ mod tests {
             .into_iter()
             .flat_map(|clock| Ring::BOTH.map(|ring| Property::Clock(clock, ring)))
             .chain(Ring::BOTH.map(Property::Window))
-            .chain([Property::PortsOfRing3, Property::Determinism]);
+            .chain([Property::PortsOfRing3, Property::Determinism, Property::DirtyLog]);
         all.map(|property| {
             let other = others.iter().find(|(named, _)| *named == property);
             finding(
@@ -277,6 +289,22 @@ mod tests {
         }
         let host = host_but(&[(Property::PortsOfRing3, Judgement::No)]);
         expect_refused(clock(ClockKind::None), &host, Property::PortsOfRing3);
+    }
+
+    #[test]
+    fn a_dirty_log_that_is_not_exact_runs_nothing_live_and_replays() {
+        let live = Request {
+            live: true,
+            ..Request::default()
+        };
+        assert!(live.depends_on().contains(&Property::DirtyLog));
+        assert!(!Request::default().depends_on().contains(&Property::DirtyLog));
+        assert_eq!(live.choose(&host_but(&[])).unwrap(), Strategy::EXITS);
+        for judgement in [Judgement::Wrong, Judgement::No, Judgement::Untried] {
+            let host = host_but(&[(Property::DirtyLog, judgement)]);
+            expect_refused(live, &host, Property::DirtyLog);
+            assert_eq!(Request::default().choose(&host).unwrap(), Strategy::EXITS);
+        }
     }
 
     #[test]

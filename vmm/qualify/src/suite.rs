@@ -9,7 +9,7 @@ use super::probes::{
 use lockstep_kvm::ClockKind;
 
 /// What is probed with guests.
-pub const PROPERTIES: [Property; 27] = [
+pub const PROPERTIES: [Property; 28] = [
     Property::PortsOfRing3,
     Property::SingleStep(Ring::Zero),
     Property::SingleStep(Ring::Three),
@@ -37,6 +37,7 @@ pub const PROPERTIES: [Property; 27] = [
     Property::StepCost(Ring::Zero),
     Property::StepCost(Ring::Three),
     Property::KickCost,
+    Property::FirstWriteCost,
 ];
 
 /// Probes `property`. What could not be tried is a finding too.
@@ -77,6 +78,7 @@ fn attempt(bench: &dyn Bench, property: Property, effort: &Effort) -> Result<Fin
         | Property::InterruptCost(_)
         | Property::StepCost(_)
         | Property::KickCost
+        | Property::FirstWriteCost
         // These are seen without a guest.
         | Property::Access
         | Property::Version
@@ -96,6 +98,10 @@ fn cost_of(bench: &dyn Bench, property: Property, effort: &Effort) -> Result<Fin
             Ok(times) => ("single steps", times),
             Err(instead) => return Ok(not_stepped(property, instead)),
         },
+        Property::FirstWriteCost => (
+            "pages written from ring 3, logged and not",
+            cost::observe_first_writes(bench, effort)?,
+        ),
         _ => (
             "a guest in ring 3 kicked by a timer",
             cost::observe_kicks(bench, effort)?,

@@ -52,6 +52,8 @@ pub struct Entering {
     pub event_latency: Option<Duration>,
     /// Time from one common point to the next, where whoever follows does not run. None: it replays.
     pub epoch: Option<Duration>,
+    /// Time that the first write to a page takes where the host logs it, as far as it was measured.
+    pub first_write: Option<Duration>,
 }
 
 /// The outside of a live machine.
@@ -86,6 +88,7 @@ impl World {
             clock,
             event_latency,
             epoch,
+            first_write,
         } = entering;
         let interrupts_between_exits = clock != ClockKind::None;
         let timer = if interrupts_between_exits || event_latency.is_some() || epoch.is_some() {
@@ -103,7 +106,7 @@ impl World {
             timer_deadline_ns: None,
             taking: Taking::default(),
             missed: false,
-            common_points: CommonPoints::after(event_latency),
+            common_points: CommonPoints::after(event_latency).with_first_write(first_write),
             epochs: Epochs::of(epoch),
         })
     }

@@ -97,6 +97,7 @@ impl Plan {
             clock: self.clock(),
             event_latency: self.event_latency,
             epoch: self.epoch,
+            first_write: self.qualification.first_write(),
         }
     }
 

@@ -228,6 +228,7 @@ fn run(
         clock: guest.clock,
         event_latency: guest.event_latency,
         epoch: None,
+        first_write: None,
     };
     let outside = World::new(time, Arrivals { frames, console }, ordered.clone(), entering).unwrap();
     let start = Start {

@@ -1,6 +1,6 @@
 //! What things cost on this host, at this moment: figures, with no right or wrong.
 
-use super::Effort;
+use super::{Effort, dirty};
 use crate::bench::{Bench, ProbeError, Reached, Ring, Setup, TO_EXIT, astray, describe, run_to_exit, start};
 use crate::finding::{Cost, Finding, Judgement, Property};
 use crate::programs;
@@ -101,6 +101,29 @@ pub fn observe_kicks(bench: &dyn Bench, effort: &Effort) -> Result<Times, ProbeE
             Exit::Kicked => samples_ns.push(begun.elapsed().saturating_sub(BEFORE_KICK).as_nanos() as u64),
             other => return Err(astray("a kick", &other)),
         }
+    }
+    Ok(Times::new(samples_ns))
+}
+
+/// The first write to a page in ring 3 since the dirty log was taken: the time by which a pass over
+/// some pages takes longer than the pass behind it, for each page.
+///
+/// # Errors
+/// [`ProbeError`].
+pub fn observe_first_writes(bench: &dyn Bench, effort: &Effort) -> Result<Times, ProbeError> {
+    let mut subject = dirty::logged(bench, Ring::Three)?;
+    // Not written before, a page may not be there.
+    dirty::touch(subject.as_mut())?;
+    let mut samples_ns = Vec::new();
+    for _ in 0..effort.rounds {
+        subject.dirty_pages()?;
+        let mut timed = || {
+            let begun = Instant::now();
+            dirty::touch(subject.as_mut())?;
+            Ok::<_, ProbeError>(begun.elapsed())
+        };
+        let (first, again) = (timed()?, timed()?);
+        samples_ns.push(first.saturating_sub(again).as_nanos() as u64 / dirty::PAGES);
     }
     Ok(Times::new(samples_ns))
 }

@@ -10,7 +10,8 @@ use std::collections::BTreeSet;
 
 /// Every other page is written.
 const STRIDE_BYTES: u64 = 2 * PAGE_BYTES;
-const PAGES: u64 = 24;
+/// Pages that are written.
+pub(super) const PAGES: u64 = 24;
 
 /// What was seen in one ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +37,7 @@ pub fn observe(bench: &dyn Bench) -> Result<Vec<Run>, ProbeError> {
 }
 
 fn one(bench: &dyn Bench, ring: Ring) -> Result<Run, ProbeError> {
-    let setup = Setup {
-        dirty_log: true,
-        ..Setup::new(programs::touch(), ring)
-    };
-    let mut subject = bench.subject(&setup)?;
+    let mut subject = logged(bench, ring)?;
     subject.dirty_pages()?;
     let written: BTreeSet<u64> = (0..PAGES)
         .map(|page| (stage::DATA + page * STRIDE_BYTES) / PAGE_BYTES)
@@ -65,7 +62,27 @@ fn one(bench: &dyn Bench, ring: Ring) -> Result<Run, ProbeError> {
     })
 }
 
+/// A guest in `ring` that writes pages, whose writes are logged.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(super) fn logged(bench: &dyn Bench, ring: Ring) -> Result<Box<dyn Subject>, ProbeError> {
+    bench.subject(&Setup {
+        dirty_log: true,
+        ..Setup::new(programs::touch(), ring)
+    })
+}
+
 fn pass(subject: &mut dyn Subject) -> Result<BTreeSet<u64>, ProbeError> {
+    touch(subject)?;
+    Ok(subject.dirty_pages()?)
+}
+
+/// Has it write its pages once.
+///
+/// # Errors
+/// [`ProbeError`].
+pub(super) fn touch(subject: &mut dyn Subject) -> Result<(), ProbeError> {
     subject.restart()?;
     let mut registers = subject.registers()?;
     (registers.rcx, registers.r8, registers.r9) = (PAGES, stage::DATA, STRIDE_BYTES);
@@ -73,7 +90,7 @@ fn pass(subject: &mut dyn Subject) -> Result<BTreeSet<u64>, ProbeError> {
     match run_to_exit(subject)? {
         Exit::PortWrite {
             port: programs::END, ..
-        } => Ok(subject.dirty_pages()?),
+        } => Ok(()),
         other => Err(astray("END", &other)),
     }
 }

@@ -172,7 +172,7 @@ impl KeptFinding {
     }
 
     fn is_whole(&self) -> bool {
-        let decided = matches!(self.judgement, Judgement::Yes | Judgement::No | Judgement::Wrong);
+        let decided = self.judgement != Judgement::Untried;
         decided && self.seen.len() <= SEEN_BYTES_MAX && !self.seen.contains(char::is_control)
     }
 

@@ -13,12 +13,13 @@ mod error;
 pub mod host;
 pub mod probing;
 
-use crate::{Effort, Finding, Reach, Request, Strategy};
+use crate::finding::judgement_of;
+use crate::{Effort, Finding, Judgement, Property, Reach, Request, Strategy};
 use cache::Cache;
 pub use error::QualifyError;
 use lockstep_kvm::{ClockKind, Host};
 use lockstep_logging_channel::{Environment, EnvironmentField};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Names of the compared fields of an environment that say which strategies were chosen.
 pub const CLOCK_FIELD: &str = "instruction clock";
@@ -37,6 +38,15 @@ pub struct Qualification {
 }
 
 impl Qualification {
+    /// Time that the first write to a page takes where the host logs it, as far as it was measured.
+    #[must_use]
+    pub fn first_write(&self) -> Option<Duration> {
+        match judgement_of(&self.findings, Property::FirstWriteCost) {
+            Judgement::Measured(cost) => Some(Duration::from_nanos(cost.median_ns)),
+            _ => None,
+        }
+    }
+
     /// Fields for the reader of a log: why these strategies, and what was found.
     #[must_use]
     pub fn informative(&self) -> Vec<EnvironmentField> {
@@ -61,6 +71,7 @@ impl Request {
             reach: None,
             window_exits: window_exits.unwrap_or(false),
             kernel: false,
+            live: true,
         }
     }
 
@@ -79,6 +90,7 @@ impl Request {
             reach: clock.is_none_or(|said| said == recorded_clock).then_some(reach),
             window_exits: window_exits.unwrap_or(windows),
             kernel: false,
+            live: false,
         }
     }
 }
@@ -141,10 +153,10 @@ pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, QualifyEr
     })
 }
 
-/// Findings that were measured, and known ones of other properties.
-fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
-    let mut all = measured;
-    for finding in known {
+/// The newer findings, and the older ones of other properties.
+fn merged(newer: Vec<Finding>, older: Vec<Finding>) -> Vec<Finding> {
+    let mut all = newer;
+    for finding in older {
         if !all.iter().any(|newer| newer.property == finding.property) {
             all.push(finding);
         }
@@ -155,7 +167,7 @@ fn merged(measured: Vec<Finding>, known: Vec<Finding>) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Property;
+    use crate::finding::Cost;
 
     fn recorded(fields: &[(&str, &str)]) -> Environment {
         let field = |(name, value): &(&str, &str)| EnvironmentField {
@@ -174,7 +186,7 @@ mod tests {
         let request = Request::of_replay(None, None, &log);
         assert_eq!(request.clock, Some(ClockKind::Step));
         assert_eq!(request.reach, Some(Reach::Ring0));
-        assert!(!request.window_exits);
+        assert!(!request.window_exits && !request.live);
         let windows = recorded(&[(CLOCK_FIELD, "none"), (WINDOW_FIELD, "true")]);
         assert!(Request::of_replay(None, None, &windows).window_exits);
     }
@@ -197,9 +209,35 @@ mod tests {
 
     #[test]
     fn a_live_machine_asks_for_what_was_said() {
-        assert_eq!(Request::said(None, None), Request::default());
+        let live = Request {
+            live: true,
+            ..Request::default()
+        };
+        assert_eq!(Request::said(None, None), live);
         let step = Request::said(Some(ClockKind::Step), Some(true));
         assert_eq!((step.clock, step.window_exits), (Some(ClockKind::Step), true));
+    }
+
+    #[test]
+    fn the_cost_of_a_first_write_is_what_was_measured() {
+        let of = |judgement| {
+            let finding = Finding {
+                judgement,
+                ..cache::tests::finding(Property::FirstWriteCost, "measured")
+            };
+            let qualification = Qualification {
+                strategy: Strategy::EXITS,
+                reason: String::new(),
+                findings: vec![finding],
+            };
+            qualification.first_write()
+        };
+        let cost = Cost {
+            median_ns: 7_000,
+            p99_ns: 9_000,
+        };
+        assert_eq!(of(Judgement::Measured(cost)), Some(Duration::from_micros(7)));
+        assert_eq!(of(Judgement::Untried), None);
     }
 
     #[test]
