@@ -54,6 +54,33 @@ fn wait_until_protected(shared: &Path) {
     );
 }
 
+/// The machine has no backup until it has joined.
+#[test]
+fn a_side_that_was_switched_over_does_not_measure_its_host_again() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let web = Web::new();
+    let nowhere = web.scratch.write("no directory", "");
+    let start = |name: &str| {
+        let mut command = web.command(name);
+        command.env("XDG_CACHE_HOME", &nowhere);
+        command.args(["-v", "--requalify"]);
+        web.start_by(name, command)
+    };
+    let mut first = start("first");
+    first.wait_for("listening");
+    let mut second = start("second");
+    wait_for_count(&first, "armed", 1);
+    let shared = web.scratch.join("shared");
+    switch("web", &shared, &first, &second, 2);
+    let stderr = first.process.stderr();
+    let (before, after) = stderr.split_once("joining the side that goes on").unwrap();
+    assert!(!before.contains("measured=0"), "{stderr}");
+    assert!(after.contains("measured=0"), "{stderr}");
+    for side in [&mut second, &mut first] {
+        let _ = side.stop().expect_code(0);
+    }
+}
+
 #[test]
 fn a_machine_is_switched_over_and_back_under_load() {
     let Some(_kvm) = kvm::alone() else { return };

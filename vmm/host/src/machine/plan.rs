@@ -90,6 +90,12 @@ impl Plan {
         self.qualification.strategy.clock
     }
 
+    /// What was found of this host, for this program when it begins itself again.
+    #[must_use]
+    pub fn to_carry(&self) -> Option<(&'static str, String)> {
+        self.qualification.to_carry()
+    }
+
     /// Places at which events enter the machine.
     #[must_use]
     pub fn entering(&self) -> Entering {

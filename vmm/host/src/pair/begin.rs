@@ -142,6 +142,7 @@ pub async fn begin(
     holding.compares(&welcoming.environment);
     let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
     let joining_since = reporter.joining.unwrap_or_else(Instant::now);
+    let found = plan.to_carry();
     let launch = Launch {
         beginning,
         config,
@@ -164,13 +165,13 @@ pub async fn begin(
         Ok(Over::Ended(status)) => Ok(status),
         Ok(Over::JoinsAgain(again)) => {
             replica::never_takes_over(&identity, generation).await;
-            Err(replica::begin_again(again.rest, Some(again.variable())).await)
+            Err(replica::begin_again(again.rest, found, Some(again.variable())).await)
         }
-        Err(RunError::SwitchedOver) => Err(replica::join_again()),
+        Err(RunError::SwitchedOver) => Err(replica::join_again(found)),
         Err(RunError::NotArmed) if is_newcomer => {
             replica::never_takes_over(&identity, generation).await;
             if matches!(side, Side::Replica { .. }) {
-                return Err(replica::look_again(joining_since).await);
+                return Err(replica::look_again(joining_since, found).await);
             }
             Err(RunError::NotArmed)
         }

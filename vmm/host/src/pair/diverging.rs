@@ -51,8 +51,8 @@ pub struct Again {
 impl Again {
     /// Name and value of the variable with the times, for the program that begins again.
     #[must_use]
-    pub fn variable(&self) -> (&'static str, &str) {
-        (VARIABLE, &self.variable)
+    pub fn variable(self) -> (&'static str, String) {
+        (VARIABLE, self.variable)
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
             let again = side.again(now_ns, Duration::ZERO).unwrap();
             assert_eq!(side.given_up(now_ns), None);
             rests.push(again.rest.as_secs());
-            side.earlier_ns = times(again.variable().1);
+            side.earlier_ns = times(&again.variable().1);
         }
         assert_eq!(rests, [1, 2, 4, 8, 1, 1, 1]);
         assert_eq!(side.earlier_ns.len(), DIVERGENCES_MAX);
@@ -209,7 +209,7 @@ mod tests {
             rests.push(again.rest.as_secs());
             assert_eq!(again.count, rests.len());
             assert_eq!(side(true, &text).given_up(now_ns), None);
-            again.variable().1.clone_into(&mut text);
+            text = again.variable().1;
             now_ns += SECOND_NS;
         }
         assert_eq!(rests, [1, 2, 4, 8]);

@@ -351,39 +351,46 @@ fn rest_after(joining: Duration) -> Duration {
 ///
 /// It rests before that as long as it has been joining, `since`, so that a newcomer that is too slow
 /// burdens its holder for half of the time at most.
-pub(super) async fn look_again(since: Instant) -> RunError {
-    begin_again(rest_after(since.elapsed()), None).await
+pub(super) async fn look_again(since: Instant, found: Found) -> RunError {
+    begin_again(rest_after(since.elapsed()), found, None).await
 }
 
 /// Begins this program again after a rest, with its arguments, and with a `variable` in its
 /// environment: what was received is of no use, and the store says what to do. Comes back only with
 /// an error. A new machine is wanted once: not again.
-pub(super) async fn begin_again(pause: Duration, variable: Option<(&str, &str)>) -> RunError {
+pub(super) async fn begin_again(
+    pause: Duration,
+    found: Found,
+    variable: Option<(&'static str, String)>,
+) -> RunError {
     tracing::info!(
         pause_ms = pause.as_millis() as u64,
         "looking into the shared directory again"
     );
     sleep(pause).await;
-    again(std::env::args_os().collect(), variable)
+    again(std::env::args_os().collect(), found.into_iter().chain(variable))
 }
 
 /// Begins this program again, as a `replica`, after a switchover: the other side goes on, and this
 /// one joins it at once. Comes back only with an error.
-pub(super) fn join_again() -> RunError {
+pub(super) fn join_again(found: Found) -> RunError {
     tracing::info!("joining the side that goes on");
-    again(as_replica(std::env::args_os().collect()), None)
+    again(as_replica(std::env::args_os().collect()), found)
 }
 
-fn again(arguments: Vec<OsString>, variable: Option<(&str, &str)>) -> RunError {
+/// Name and value of the variable with what was found of this host: it is not measured again.
+pub(super) type Found = Option<(&'static str, String)>;
+
+fn again(arguments: Vec<OsString>, variables: impl IntoIterator<Item = (&'static str, String)>) -> RunError {
     pass(Step::BeforeAgain);
     console::restore();
     standard::flush();
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
-    // A new machine is wanted once.
-    let arguments = arguments.filter(|argument| argument != "--afresh");
+    // A new machine is wanted once, and so is a measurement of the host.
+    let arguments = arguments.filter(|argument| argument != "--afresh" && argument != "--requalify");
     let mut command = Command::new("/proc/self/exe");
-    command.arg0(name).args(arguments).envs(variable);
+    command.arg0(name).args(arguments).envs(variables);
     let why = command.exec();
     RunError::other("this program cannot be started again")(why)
 }

@@ -4,6 +4,9 @@
 //! no longer than it can be, has the digest it says, and is about this boot, kernel, KVM, processor
 //! and program. Everything else is as if there were none. It is replaced as a whole, by renaming;
 //! two that write at once do no harm.
+//!
+//! A program that begins itself again has its findings in its environment, in the same form: another
+//! program may have replaced the file meanwhile, or there is no place for one.
 
 use super::host::Identity;
 use crate::suite::PROPERTIES;
@@ -22,6 +25,7 @@ const FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Longer texts are not kept.
 const SEEN_BYTES_MAX: usize = 512;
 const FILE_NAME: &str = "host";
+const VARIABLE: &str = "LOCKSTEP_FOUND";
 const PRIVATE_DIRECTORY: u32 = 0o700;
 /// Writable by the group or by others.
 const SHARED_WRITE: u32 = 0o022;
@@ -105,6 +109,29 @@ impl Cache {
         if let Err(why) = write(directory, host, findings) {
             tracing::debug!(directory = %directory.display(), "what was found of this host cannot be kept: {why}");
         }
+    }
+}
+
+/// `findings` of this host for the environment of this program, when it begins itself again.
+#[must_use]
+pub fn to_carry(findings: &[Finding]) -> Option<(&'static str, String)> {
+    let text = encode(&Identity::here()?, findings).ok()?;
+    Some((VARIABLE, text))
+}
+
+/// Findings that this program had before it began itself again.
+#[must_use]
+pub fn carried() -> Vec<Finding> {
+    let text = std::env::var(VARIABLE).ok();
+    of_text(text.as_deref(), Identity::here().as_ref())
+}
+
+fn of_text(text: Option<&str>, host: Option<&Identity>) -> Vec<Finding> {
+    match (text, host) {
+        (Some(text), Some(host)) if text.len() as u64 <= FILE_BYTES_MAX => {
+            parse(text.as_bytes(), host).unwrap_or_default()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -394,5 +421,27 @@ pub mod tests {
         assert_eq!(directory(path("c"), path("/h")), path("/h/.cache/lockstep"));
         assert_eq!(directory(None, path("h")), None);
         assert_eq!(directory(None, None), None);
+    }
+
+    #[test]
+    fn what_a_program_carries_is_believed_as_a_file_is() {
+        let findings = [finding(Property::Determinism, "all the same")];
+        let text = encode(&host(), &findings).unwrap();
+        assert_eq!(of_text(Some(&text), Some(&host())), findings);
+        let other = Identity {
+            boot: "another".to_owned(),
+            ..host()
+        };
+        let damaged = text.replace("yes", "not");
+        let long = " ".repeat(FILE_BYTES_MAX as usize + 1);
+        for (text, host) in [
+            (None, Some(&host())),
+            (Some(text.as_str()), None),
+            (Some(text.as_str()), Some(&other)),
+            (Some(damaged.as_str()), Some(&host())),
+            (Some(long.as_str()), Some(&host())),
+        ] {
+            assert_eq!(of_text(text, host), []);
+        }
     }
 }

@@ -47,6 +47,13 @@ impl Qualification {
         }
     }
 
+    /// The findings, for the environment of this program when it begins itself again: it is not to
+    /// measure its host while a machine waits for it.
+    #[must_use]
+    pub fn to_carry(&self) -> Option<(&'static str, String)> {
+        cache::to_carry(&self.findings)
+    }
+
     /// Fields for the reader of a log: why these strategies, and what was found.
     #[must_use]
     pub fn informative(&self) -> Vec<EnvironmentField> {
@@ -102,7 +109,11 @@ impl Request {
 pub fn qualify(request: &Request, anew: bool) -> Result<Qualification, QualifyError> {
     let begun = Instant::now();
     let cache = Cache::of_this_host();
-    let known = if anew { Vec::new() } else { cache.read() };
+    let known = if anew {
+        Vec::new()
+    } else {
+        merged(cache::carried(), cache.read())
+    };
     let needed = request.depends_on();
     let missing: Vec<_> = needed
         .iter()
