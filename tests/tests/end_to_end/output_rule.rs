@@ -1,8 +1,10 @@
 //! The Output Rule from outside: nothing leaves before the backup has acknowledged the log that
 //! explains it, and the guest goes on meanwhile.
 
-use lockstep_logging_channel::{Body, Digest, EndReason, Entry, OutputKind};
-use lockstep_tests::harness::{Guest, Pair, PairSpec, Reply, kvm, wait_until};
+use lockstep_logging_channel::{Body, Digest, EndReason, Entry, EventKind, OutputKind};
+use lockstep_tests::harness::{Client, Guest, Pair, PairSpec, Reply, kvm, wait_until};
+use nix::libc::linger;
+use nix::sys::socket::{setsockopt, sockopt};
 
 fn sent_by_the_guest(entries: &[Entry], kind: OutputKind) -> Vec<Digest> {
     let digest = |entry: &Entry| match &entry.body {
@@ -117,4 +119,70 @@ fn with_acknowledgements_held_back_the_guest_runs_to_its_end_and_says_nothing() 
     assert_eq!(backup.stdout, "", "the primary had said it all");
     assert_eq!(pair.primary.summary()["outputs"], said.len());
     assert_eq!(pair.backup.summary()["divergences"], 0);
+}
+
+/// Flags of a TCP segment.
+const SYN: u8 = 0x02;
+const RST: u8 = 0x04;
+const ACK: u8 = 0x10;
+
+/// Source port and flags of a TCP segment over IPv4 without options, in an Ethernet frame.
+fn segment(frame: &[u8]) -> Option<(u16, u8)> {
+    let is_tcp = frame.get(12..15)? == [8, 0, 0x45] && frame.get(23) == Some(&6);
+    let port = u16::from_be_bytes([*frame.get(34)?, *frame.get(35)?]);
+    is_tcp.then_some((port, *frame.get(47)?))
+}
+
+/// Segments that have entered the guest, in order.
+fn segments(pair: &Pair) -> Vec<(u16, u8)> {
+    let entries = pair.proxy().entries();
+    let frames = entries.iter().filter_map(|entry| match &entry.body {
+        Body::Event(event) => match &event.kind {
+            EventKind::Frame(bytes) => segment(bytes),
+            _ => None,
+        },
+        _ => None,
+    });
+    frames.collect()
+}
+
+/// What a slow host does to a client that connects: the answer takes so long that it asks again.
+/// Meanwhile a socket of the guest before its own has become free.
+#[test]
+fn a_client_that_asks_again_for_its_connection_keeps_it() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let pair = PairSpec::new(Guest::KeyValue).with_switch().with_proxy().start();
+    let earlier = pair.client();
+    let begun = segments(&pair).len();
+    let later = |flags: u8| {
+        segments(&pair)[begun..]
+            .iter()
+            .filter(|(_, has)| has & (flags | ACK) == flags)
+            .count()
+    };
+    pair.proxy().hold_acknowledgements();
+    let mut client = Client::open(pair.switch().client_address()).unwrap();
+    client.send(&["SET", "key", "value"]).unwrap();
+    wait_until(
+        || (later(SYN) > 0).then_some(()),
+        || "a client that asks".to_owned(),
+    );
+
+    let at_once = linger {
+        l_onoff: 1,
+        l_linger: 0,
+    };
+    setsockopt(&earlier.stream().unwrap(), sockopt::Linger, &at_once).unwrap();
+    drop(earlier);
+    let reset = || segments(&pair)[begun..].iter().any(|(_, flags)| flags & RST != 0);
+    wait_until(|| reset().then_some(()), || "a reset".to_owned());
+    let asked = later(SYN);
+    wait_until(
+        || (later(SYN) > asked).then_some(()),
+        || "the same client, again".to_owned(),
+    );
+    pair.proxy().release_acknowledgements();
+
+    assert_eq!(client.receive().unwrap(), Reply::ok());
+    assert_eq!(client.call(&["GET", "key"]), Reply::bulk("value"));
 }

@@ -5,7 +5,7 @@ use smoltcp::phy::{self, DeviceCapabilities, Medium};
 use smoltcp::time::Instant;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetAddress, EthernetFrame, EthernetProtocol, EthernetRepr,
-    IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket,
+    IpEndpoint, IpProtocol, Ipv4Address, Ipv4Packet, TcpPacket,
 };
 
 /// The shortest Ethernet frame, without its check sequence.
@@ -39,18 +39,15 @@ impl Device {
         });
     }
 
-    /// Whether the next frame asks for a connection to `port`.
-    pub fn next_opens(&self, port: u16) -> bool {
-        self.0
-            .receiver
-            .peek()
-            .and_then(opens)
-            .is_some_and(|asked| asked == port)
+    /// The client that asks for a connection to `port` with the next frame.
+    pub fn next_opens(&self, port: u16) -> Option<IpEndpoint> {
+        let (client, asked) = self.0.receiver.peek().and_then(opens)?;
+        (asked == port).then_some(client)
     }
 }
 
-/// The port that `frame` asks for a connection to.
-fn opens(frame: &[u8]) -> Option<u16> {
+/// The client that `frame` asks for a connection from, and the port to which.
+fn opens(frame: &[u8]) -> Option<(IpEndpoint, u16)> {
     let frame = EthernetFrame::new_checked(frame).ok()?;
     if frame.ethertype() != EthernetProtocol::Ipv4 {
         return None;
@@ -60,7 +57,8 @@ fn opens(frame: &[u8]) -> Option<u16> {
         return None;
     }
     let segment = TcpPacket::new_checked(packet.payload()).ok()?;
-    (segment.syn() && !segment.ack()).then(|| segment.dst_port())
+    let client = IpEndpoint::new(packet.src_addr().into(), segment.src_port());
+    (segment.syn() && !segment.ack()).then(|| (client, segment.dst_port()))
 }
 
 /// The oldest frame that came in.

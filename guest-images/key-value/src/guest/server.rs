@@ -116,9 +116,9 @@ impl Server {
 
     fn take_frames(&mut self, now: Instant) {
         loop {
-            if self.device.next_opens(PORT) {
-                self.connections
-                    .listen(&mut self.sockets, !self.division.is_used_up());
+            if let Some(client) = self.device.next_opens(PORT) {
+                let may_grow = !self.division.is_used_up();
+                self.connections.listen(&mut self.sockets, client, may_grow);
             }
             let taken = self
                 .interface
