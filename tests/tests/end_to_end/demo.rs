@@ -197,6 +197,35 @@ fn killed_backups_are_outlived_by_one_primary() {
 }
 
 #[test]
+fn primaries_are_outlived_by_backups_that_are_sent_checkpoints() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let times = ["--timeout-ms", "2000", "--after", "1", "--duration", "3"];
+    let mode = ["--rounds", "2", "--mode", "checkpoint", "--epoch-ms", "10"];
+    let (text, result) = told(&[&times[..], &mode].concat());
+    rounds(&result, 2);
+    expect_in_order(
+        &text,
+        &[
+            "8 clients, seed 7, checkpoints every 10 ms; 2 rounds: the primary is killed",
+            "backup is at the last whole checkpoint, entry ",
+            "backup is live",
+            "protected again",
+            "backup is at the last whole checkpoint, entry ",
+            "backup is live",
+            "verdict: the virtual machine outlived 2 losses; nothing was lost, broken or wrong",
+        ],
+    );
+    // Nobody replays.
+    assert!(!text.contains("replayed"), "{text}");
+}
+
+#[test]
+fn an_epoch_that_nothing_uses_is_refused_with_a_hint() {
+    let refused = run(lockstep().args(["demo", "--epoch-ms", "20"])).expect_code(3);
+    refused.expect_named(&["--epoch-ms 20", "--mode replay", "--mode checkpoint"]);
+}
+
+#[test]
 fn without_a_loss_there_is_nothing_to_notice() {
     let Some(_kvm) = kvm::alone() else { return };
     let (_, result) = told(&["--timeout-ms", "2000", "--duration", "2", "--kill", "none"]);

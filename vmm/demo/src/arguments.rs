@@ -32,6 +32,16 @@ pub enum KillSignal {
     Stop,
 }
 
+/// How a backup follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// It replays what entered the guest.
+    #[default]
+    Replay,
+    /// It is sent the guest's state again and again, and does not run.
+    Checkpoint,
+}
+
 /// Text below the options.
 const AFTER_HELP: &str = "\
 A round: the primary is lost under load, its backup goes on, and a new backup joins, to which the machine is \
@@ -42,12 +52,17 @@ With --kill backup    the backup is lost in each round, and the same primary goe
 With --kill none      nothing is lost in the time of one round; --rounds changes nothing
 With --signal stop    the lost side is woken halfway through the rest of its round,
                       and must end with status 41 (fenced); then a new backup joins
+With --mode checkpoint
+                      a backup does not replay the guest: it is sent the guest's state every
+                      --epoch-ms, and replies wait for that; a survivor goes on from the last
+                      state that it has whole
 
 Try it:
   lockstep demo                                    three losses, one after another
   lockstep demo --rounds 1 --json                  one, for a program
   lockstep demo --rounds 2 --transfer-mbit 1       watch the memory being copied
-  lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake";
+  lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake
+  lockstep demo --mode checkpoint --epoch-ms 10    as for a guest that cannot be replayed";
 
 /// Arguments of `lockstep demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -64,6 +79,15 @@ pub struct DemoArguments {
     /// How to lose it: kill it, or stop it and wake it again later
     #[arg(long, value_enum, default_value_t = KillSignal::Kill)]
     pub signal: KillSignal,
+
+    /// How a backup follows: by replay, or by checkpoints as for a guest that cannot be replayed
+    #[arg(long, value_enum, default_value_t = Mode::Replay)]
+    pub mode: Mode,
+
+    /// Time from one checkpoint to the next, in milliseconds, with --mode checkpoint [default: that
+    /// of every pair]
+    #[arg(long, value_name = "MILLISECONDS", value_parser = clap::value_parser!(u64).range(5..=10_000))]
+    pub epoch_ms: Option<u64>,
 
     /// Time under load before that, in each round, in seconds, or with a unit as in 500ms
     #[arg(long, value_name = "TIME", default_value = "2", value_parser = parse_time)]
@@ -120,11 +144,14 @@ fn parse_rounds(text: &str) -> Result<u16, String> {
 }
 
 impl DemoArguments {
-    /// Refuses times that contradict each other.
+    /// Refuses times that contradict each other, and one that nothing uses.
     ///
     /// # Errors
-    /// [`DemoError::Times`], [`DemoError::StopTooShort`].
+    /// [`DemoError::EpochUnused`], [`DemoError::Times`], [`DemoError::StopTooShort`].
     pub fn check(&self) -> Result<(), DemoError> {
+        if let (Mode::Replay, Some(epoch_ms)) = (self.mode, self.epoch_ms) {
+            return Err(DemoError::EpochUnused { epoch_ms });
+        }
         if self.kill != Kill::None && self.after >= self.duration {
             return Err(DemoError::Times {
                 after: self.after,
@@ -205,6 +232,9 @@ mod tests {
             "demo --rounds 101",
             "demo --rounds 99999999999999999999",
             "demo --rounds many",
+            "demo --mode snapshots",
+            "demo --mode checkpoint --epoch-ms 4",
+            "demo --mode checkpoint --epoch-ms 10001",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }
@@ -213,6 +243,10 @@ mod tests {
             Err(DemoError::Times { .. })
         ));
         assert!(parsed("demo --after 7 --kill none").unwrap().check().is_ok());
+        let unused = parsed("demo --epoch-ms 20").unwrap().check();
+        assert!(matches!(unused, Err(DemoError::EpochUnused { epoch_ms: 20 })));
+        let used = parsed("demo --mode checkpoint --epoch-ms 20").unwrap();
+        assert!(used.check().is_ok());
     }
 
     #[test]

@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use super::Mode;
+
 /// Name of the machine in the shared directory.
 const NAME: &str = "demo";
 
@@ -21,6 +23,10 @@ pub(super) struct Sides {
     pub(super) timeout_ms: u64,
     /// Bandwidth for a machine that is sent to a new backup.
     pub(super) transfer_mbit: u32,
+    /// How a backup follows.
+    pub(super) mode: Mode,
+    /// Time between two checkpoints, unless it is that of every pair.
+    pub(super) epoch_ms: Option<u64>,
 }
 
 /// Paths at which the processes meet.
@@ -86,8 +92,14 @@ impl Places {
             ("--timeout-ms", sides.timeout_ms.to_string().into()),
             ("--transfer-mbit", sides.transfer_mbit.to_string().into()),
         ];
+        let mode = (sides.mode == Mode::Checkpoint).then(|| ("--mode", "checkpoint".into()));
+        let epoch = sides
+            .epoch_ms
+            .map(|epoch_ms| ("--epoch-ms", epoch_ms.to_string().into()));
         let flags = pairs
             .into_iter()
+            .chain(mode)
+            .chain(epoch)
             .flat_map(|(flag, value)| [OsString::from(flag), value]);
         let command = ["replica".into(), sides.image.clone().into()];
         command
@@ -114,6 +126,8 @@ mod tests {
             image: "/kv.elf".into(),
             timeout_ms: 200,
             transfer_mbit: 5,
+            mode: Mode::Replay,
+            epoch_ms: None,
         };
         assert_eq!(
             joined(&places.switch()),
@@ -123,6 +137,16 @@ mod tests {
             joined(&places.replica("replica-2", &sides)),
             "replica /kv.elf --name demo --memory-mib 64 --network switch:/d/switch --shared-directory /d/shared \
              --report /d/replica-2.report --timeout-ms 200 --transfer-mbit 5 --wait-for-backup"
+        );
+        let checkpoints = Sides {
+            mode: Mode::Checkpoint,
+            epoch_ms: Some(10),
+            ..sides
+        };
+        let replica = joined(&places.replica("replica-2", &checkpoints));
+        assert!(
+            replica.ends_with(" --mode checkpoint --epoch-ms 10 --wait-for-backup"),
+            "{replica}"
         );
     }
 }

@@ -29,6 +29,12 @@ pub enum DemoError {
         /// Time that is missing in all.
         more: Duration,
     },
+    /// Epochs are asked for where there are none.
+    #[error("--epoch-ms {epoch_ms} has no use with --mode replay")]
+    EpochUnused {
+        /// The length that was asked for.
+        epoch_ms: u64,
+    },
     /// The times contradict each other.
     #[error("--after {after:?} is not before the end of --duration {duration:?}")]
     Times {
@@ -112,6 +118,7 @@ impl DemoError {
         match self {
             Self::ImageMissing { .. } => Some("`make guests` builds it; --image names one"),
             Self::Times { .. } => Some("--after is a part of --duration, which is the time of one round"),
+            Self::EpochUnused { .. } => Some("it is the time between the checkpoints of --mode checkpoint"),
             Self::Parted { .. } => {
                 Some("this host is too busy for such a timeout: give more with --timeout-ms")
             }
@@ -124,6 +131,7 @@ impl DemoError {
     pub fn status(&self) -> Status {
         match self {
             Self::ImageMissing { .. }
+            | Self::EpochUnused { .. }
             | Self::StopTooShort { .. }
             | Self::Times { .. }
             | Self::Directory { .. } => Status::Configuration,

@@ -43,6 +43,6 @@ mod verdict;
 mod waits;
 mod workload;
 
-pub use arguments::{DemoArguments, Kill, KillSignal, TIMEOUT_MS};
+pub use arguments::{DemoArguments, Kill, KillSignal, Mode, TIMEOUT_MS};
 pub use error::DemoError;
 pub use run::run;

@@ -242,6 +242,7 @@ fn lose(arguments: &DemoArguments, scene: &mut Scene, number: u16) -> Option<Rou
             process,
             at_ns,
             woken_at_ns: None,
+            mode: arguments.mode,
         },
         survivor: survivor.process.id(),
         lost_report: victim.report.path().to_owned(),

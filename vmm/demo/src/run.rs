@@ -17,7 +17,7 @@ use super::rounds::{Course, Round, direct, tell};
 use super::scene::Scene;
 use super::verdict::{Evidence, Verdict};
 use super::workload::Workload;
-use super::{DemoArguments, DemoError, Kill, KillSignal};
+use super::{DemoArguments, DemoError, Kill, KillSignal, Mode};
 use lockstep_process::signals::Signals;
 use lockstep_process::status::Status;
 
@@ -87,6 +87,8 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
         image,
         timeout_ms: arguments.timeout_ms,
         transfer_mbit: arguments.transfer_mbit,
+        mode: arguments.mode,
+        epoch_ms: arguments.epoch_ms,
     };
     let address = scene.start(&sides).await?;
     let mut clients = Vec::new();
@@ -98,8 +100,9 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
     }
     progress::clear();
     say(&format!(
-        "{} clients, seed {seed}; {}",
+        "{} clients, seed {seed}{}; {}",
         arguments.clients,
+        mode(arguments),
         plan(arguments)
     ));
 
@@ -141,6 +144,14 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
         .into_iter()
         .for_each(|last| tell(last, arguments.rounds));
     Ok(conclude(arguments, &evidence))
+}
+
+fn mode(arguments: &DemoArguments) -> String {
+    match (arguments.mode, arguments.epoch_ms) {
+        (Mode::Replay, _) => String::new(),
+        (Mode::Checkpoint, None) => ", checkpoints".to_owned(),
+        (Mode::Checkpoint, Some(epoch_ms)) => format!(", checkpoints every {epoch_ms} ms"),
+    }
 }
 
 fn plan(arguments: &DemoArguments) -> String {

@@ -1,6 +1,6 @@
 //! The events around the loss of a replica, and the time that each part took. Pure.
 
-use super::arguments::{Kill, KillSignal};
+use super::arguments::{Kill, KillSignal, Mode};
 use super::replica_report::{ReplicaEvent, ReplicaReport};
 use super::waits::Waits;
 
@@ -17,6 +17,8 @@ pub(super) struct Loss {
     pub(super) at_ns: u64,
     /// Time at which it was woken, if it was stopped.
     pub(super) woken_at_ns: Option<u64>,
+    /// How the backup followed.
+    pub(super) mode: Mode,
 }
 
 impl Loss {
@@ -133,11 +135,16 @@ fn loss_moment(loss: &Loss) -> Moment {
 
 fn survivor_moment(loss: &Loss, event: &ReplicaEvent) -> Moment {
     let detail = |name| event.field(name).unwrap_or_default();
-    let what = match event.event.as_str() {
-        "noticed" => format!("noticed: {}", detail("cause")),
-        "won" => format!("won the test-and-set for generation {}", detail("generation")),
-        "replayed" => format!("replayed everything received, to entry {}", detail("sequence")),
-        "live" => "live".to_owned(),
+    let what = match (event.event.as_str(), loss.mode) {
+        ("noticed", _) => format!("noticed: {}", detail("cause")),
+        ("won", _) => format!("won the test-and-set for generation {}", detail("generation")),
+        ("replayed", Mode::Checkpoint) => {
+            format!("is at the last whole checkpoint, entry {}", detail("sequence"))
+        }
+        ("replayed", Mode::Replay) => {
+            format!("replayed everything received, to entry {}", detail("sequence"))
+        }
+        ("live", _) => "live".to_owned(),
         _ => "goes on without a backup".to_owned(),
     };
     moment(
@@ -179,6 +186,7 @@ mod tests {
             process: 7,
             at_ns: 10 * MS,
             woken_at_ns,
+            mode: Mode::Replay,
         }
     }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::joining::Started;
 use crate::timeline::{Loss, Timeline};
-use crate::{Kill, KillSignal};
+use crate::{Kill, KillSignal, Mode};
 
 fn good_load() -> LoadResult {
     LoadResult {
@@ -33,6 +33,7 @@ fn story(number: u16, timeline: Timeline, joining: Option<Joining>) -> Story {
             process: 7,
             at_ns: 10,
             woken_at_ns: None,
+            mode: Mode::Replay,
         },
         survivor: 8,
         timeline,
