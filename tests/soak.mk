@@ -1,6 +1,7 @@
 # Determinism over a long time.
 
-SOAK_OPTIONS = --seconds $(or $(TIME),30) $(if $(EVENTS),--events $(EVENTS))
+SOAK_OPTIONS = --seconds $(or $(TIME),30) $(if $(EVENTS),--events $(EVENTS)) $(if $(ONLY),--only "$(ONLY)") \
+	$(if $(GUEST_OPTIONS),--command-line "$(GUEST_OPTIONS)")
 
 .PHONY: soak
 

@@ -31,6 +31,12 @@ struct Arguments {
     /// Stop before, when so many events have entered.
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     events: u64,
+    /// Only workloads whose name begins so, as \"steady, clock none\".
+    #[arg(long, default_value = "", hide_default_value = true)]
+    only: String,
+    /// What their guests are told instead of what they are told otherwise, for a host that is slow.
+    #[arg(long)]
+    command_line: Option<String>,
     /// Where the figures go.
     #[arg(long, default_value = "soak.json")]
     json: PathBuf,
@@ -39,10 +45,17 @@ struct Arguments {
     keep: PathBuf,
 }
 
+/// Status of arguments that name nothing.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let interrupt = Interrupt::watch();
-    let workloads = workload::offered();
+    let workloads = workload::offered(&arguments.only, arguments.command_line.as_deref());
+    if workloads.is_empty() {
+        eprintln!("soak: no workload of this host is named {:?}...", arguments.only);
+        return ExitCode::from(USAGE);
+    }
     let start = Instant::now();
     let mut report = Report::new(&workloads);
     let limit = Duration::from_secs(arguments.seconds);
