@@ -1,6 +1,7 @@
 //! Times of a failover: `lockstep demo`, several times.
 
 use super::measure::median;
+use super::serving;
 use lockstep_tests::harness::{Process, lockstep};
 use serde_json::{Value, json};
 
@@ -43,6 +44,7 @@ pub fn one() -> Vec<(&'static str, f64)> {
 fn demonstration() -> Option<Value> {
     let mut command = lockstep();
     command.args(["demo", "--json", "--after", "1", "--duration", "2"]);
+    command.args(["--timeout-ms", &serving::timeout_ms().to_string()]);
     if has_rounds() {
         command.args(["--rounds", "1"]);
     }

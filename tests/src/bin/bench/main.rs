@@ -14,6 +14,7 @@
 mod aims;
 mod before;
 mod channel;
+mod checkpoint;
 mod failover;
 mod healing;
 mod measure;
@@ -42,7 +43,15 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let all = if Build::has_before() && options.only != Some(Only::Healing) {
+    if let Some(timeout_ms) = options.timeout_ms {
+        serving::be_patient(timeout_ms);
+    }
+    let compared = matches!(options.only, None | Some(Only::Channel));
+    if Build::has_before() && !compared {
+        eprintln!("bench: BEFORE goes with everything or with ONLY=channel: leave ONLY out");
+        return ExitCode::from(2);
+    }
+    let all = if Build::has_before() {
         before::figures(options.only, options.before_rounds)
     } else {
         match options.only {
@@ -60,6 +69,11 @@ fn main() -> ExitCode {
                 let figures = recording::figures();
                 recording::print(&figures);
                 json!({ "recording": figures })
+            }
+            Some(Only::Checkpoint) => {
+                let figures = checkpoint::figures(options.checkpoint_rounds);
+                checkpoint::print(&figures);
+                json!({ "checkpoint": figures })
             }
             None => everything(&options),
         }
@@ -100,11 +114,13 @@ fn everything(options: &Options) -> Value {
         "channel": channel::figures(),
         "healing": healing::figures(&options.healing),
         "recording": recording::figures(),
+        "checkpoint": checkpoint::figures(options.checkpoint_rounds),
     });
     pair::print(&all["pair"]);
     failover::print(&all["failover"]);
     channel::print(&all["channel"]);
     recording::print(&all["recording"]);
+    checkpoint::print(&all["checkpoint"]);
     aims::print(&all);
     aims::print_healing(&all["healing"]);
     all

@@ -10,6 +10,20 @@ pub enum Only {
     Healing,
     /// Snapshots of a recording.
     Recording,
+    /// Checkpoint mode beside replay.
+    Checkpoint,
+}
+
+impl Only {
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "channel" => Some(Self::Channel),
+            "healing" => Some(Self::Healing),
+            "recording" => Some(Self::Recording),
+            "checkpoint" => Some(Self::Checkpoint),
+            _ => None,
+        }
+    }
 }
 
 /// Settings of the healing part.
@@ -36,6 +50,10 @@ pub struct Options {
     pub healing: Healing,
     /// Rounds of an earlier build against this one.
     pub before_rounds: u64,
+    /// Silence after which a pair parts, where it is not that which users get.
+    pub timeout_ms: Option<u64>,
+    /// Rounds of checkpoint mode beside replay.
+    pub checkpoint_rounds: u64,
 }
 
 impl Options {
@@ -50,29 +68,23 @@ impl Options {
             only: None,
             healing: if full { Healing::full() } else { Healing::quick() },
             before_rounds: 5,
+            checkpoint_rounds: 3,
+            timeout_ms: None,
         };
         for argument in arguments {
             let setting = argument.split_once('=');
             let understood = match (argument.as_str(), setting) {
                 ("full", _) => Some(()),
-                ("channel", _) => {
-                    options.only = Some(Only::Channel);
-                    Some(())
-                }
-                ("healing", _) => {
-                    options.only = Some(Only::Healing);
-                    Some(())
-                }
-                ("recording", _) => {
-                    options.only = Some(Only::Recording);
-                    Some(())
-                }
                 (_, Some((name, value))) => options.healing.set(name, value),
-                _ => None,
+                (name, None) => Only::named(name).map(|only| options.only = Some(only)),
             };
             understood.ok_or_else(|| format!("`{argument}` is not understood"))?;
             if let Some(("rounds", _)) = setting {
                 options.before_rounds = options.healing.rounds;
+                options.checkpoint_rounds = options.healing.rounds;
+            }
+            if let Some(("timeout", _)) = setting {
+                options.timeout_ms = Some(options.healing.timeout_ms);
             }
         }
         Ok(options)

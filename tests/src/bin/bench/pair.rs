@@ -64,7 +64,8 @@ fn last_statistics(pair: &Pair) -> Value {
     last.unwrap_or_default()
 }
 
-fn log_bytes(pair: &Pair) -> u64 {
+/// Bytes of the log so far, by the newest statistics: they are up to 100 ms old.
+pub fn log_bytes(pair: &Pair) -> u64 {
     last_statistics(pair)["log_bytes"].as_u64().unwrap_or(0)
 }
 

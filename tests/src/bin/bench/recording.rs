@@ -12,9 +12,9 @@ use std::time::Instant;
 /// Time between two snapshots.
 const EVERY: &str = "--snapshot-every=2s";
 /// Clients, pipeline depth, and requests of each kind in one load.
-const LOAD: (u32, u32, u32) = (16, 1, 50_000);
+const LOAD: (u32, u32, u32) = (16, 1, 20_000);
 /// Loads one after the other: some tens of seconds in all.
-const LOADS: usize = 5;
+const LOADS: usize = 3;
 
 /// Records the key-value guest under load, without snapshots and with them; replays the second
 /// recording whole, from its last snapshot, and in pieces.

@@ -4,14 +4,33 @@ use super::measure::{Sample, cpu_seconds};
 use lockstep_tests::harness::{Client, Guest, Pair, PairSpec, Process, Scratch, Switch, lockstep};
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// Commands of a workload.
 const COMMANDS: &str = "set,get";
-const COMMANDS_COUNT: f64 = 2.0;
+/// Number of them.
+pub const COMMANDS_COUNT: f64 = 2.0;
 
 /// Pairs that part while they are measured, before the figure is given up. Where each parts with
 /// one half, all of them do in one of 32 runs; a sound host parts none.
 const PARTED_MAX: usize = 5;
+
+/// Silence after which a side gives up the other: that which users get.
+const TIMEOUT_MS: u64 = 200;
+
+/// Another one, for a host on which pairs part with it.
+static TIMEOUT_MS_WANTED: OnceLock<u64> = OnceLock::new();
+
+/// Has every pair be more patient, from here on.
+pub fn be_patient(timeout_ms: u64) {
+    // It is said once, when the command line was read.
+    let _ = TIMEOUT_MS_WANTED.set(timeout_ms);
+}
+
+/// Silence after which a side gives up the other.
+pub fn timeout_ms() -> u64 {
+    TIMEOUT_MS_WANTED.get().copied().unwrap_or(TIMEOUT_MS)
+}
 
 /// One run against an unprotected machine.
 pub fn unprotected(clients: u32, pipeline: u32, requests: u32) -> Sample {
@@ -38,9 +57,23 @@ pub fn protected(clients: u32, pipeline: u32, requests: u32) -> Sample {
 /// # Panics
 /// Every pair parted.
 pub fn of_a_pair<T>(measure: impl Fn(&Pair) -> T) -> T {
+    let timeout_ms = timeout_ms();
+    let spec = PairSpec::new(Guest::KeyValue)
+        .with_quiet_switch()
+        .setting("timeout-ms", &timeout_ms.to_string())
+        .setting("lag-ms-max", &(timeout_ms * 5).to_string());
+    of_pairs(&spec, measure)
+}
+
+/// The same, of a pair of `spec`.
+///
+/// # Panics
+/// Every pair parted.
+pub fn of_pairs<T>(spec: &PairSpec, measure: impl Fn(&Pair) -> T) -> T {
     (0..PARTED_MAX)
         .find_map(|_| {
-            let pair = serving_pair();
+            let pair = spec.start();
+            drop(pair.client());
             let measured = measure(&pair);
             still_protected(&pair).then_some(measured)
         })
@@ -61,17 +94,6 @@ fn still_protected(pair: &Pair) -> bool {
         );
     }
     parted.is_none()
-}
-
-/// A pair that serves, with the times that users get.
-fn serving_pair() -> Pair {
-    let spec = PairSpec::new(Guest::KeyValue).with_quiet_switch();
-    let pair = spec
-        .setting("timeout-ms", "200")
-        .setting("lag-ms-max", "1000")
-        .start();
-    drop(pair.client());
-    pair
 }
 
 /// A pair of `guest` that has just become one.
