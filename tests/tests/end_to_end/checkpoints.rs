@@ -13,10 +13,13 @@ use std::path::Path;
 const CLIENTS: usize = 8;
 const CHECKPOINTS: [&str; 2] = ["--mode", "checkpoint"];
 
+/// Where a common point takes a quarter of a second the guest is to have as long for itself.
+const EPOCH_MS: &str = if SLOWNESS > 1 { "250" } else { "20" };
+
 fn spec(guest: Guest) -> PairSpec {
     PairSpec::new(guest)
         .setting("mode", "checkpoint")
-        .setting("epoch-ms", "20")
+        .setting("epoch-ms", EPOCH_MS)
 }
 
 fn load(pair: &Pair) -> Load {
@@ -145,7 +148,7 @@ fn a_guest_that_ends_ends_its_pair() {
 #[test]
 fn a_guest_that_makes_no_exit_is_taken_over_with_its_interrupts() {
     let Some(_kvm) = kvm::alone() else { return };
-    let interrupts = 300 * SLOWNESS;
+    let interrupts = 300;
     let options = format!("interrupts={interrupts} passes=1000000000");
     let mut pair = spec(Guest::Steady).setting("command-line", &options).start();
     pair.primary.process.wait_for_stdout("steady: computes");
