@@ -300,9 +300,9 @@ mod tests {
     fn a_sound_state_is_accepted_and_restored() {
         let file = sound(&small());
         let (saved, memory) = stream::read(&mut &*file, MEMORY_BYTES_MIN).unwrap();
-        let mut machine = Machine::restore(Held::default(), memory, board, &saved).unwrap();
+        let mut machine = Machine::restore(Held::default(), memory, &small(), &saved).unwrap();
         assert_eq!(machine.save().unwrap(), saved);
-        check(&file);
+        check(&small(), &file);
     }
 
     #[test]
@@ -310,7 +310,7 @@ mod tests {
         // The machine; two pages; the end.
         let file = built(&mut Input::new(&[0, 1, 2, 1, 0, 7, 2, 0, 9, 2]));
         assert!(stream::read(&mut &*file, MEMORY_BYTES_MIN).is_ok());
-        let file = changed(&mut Input::new(&[]));
+        let file = changed(&small(), &mut Input::new(&[]));
         assert!(stream::read(&mut &*file, MEMORY_BYTES_MIN).is_ok());
     }
 }

@@ -185,7 +185,7 @@ impl Plan {
             .flat_map(u32::to_le_bytes)
             .collect();
         let [a, b, c, d, e, f] = self.mac;
-        let compared = vec![
+        let mut compared = vec![
             // Raised with every change that makes an old log replay differently. Which build made a
             // log is only said, below: a later one of the same version replays it.
             field("lockstep version", env!("CARGO_PKG_VERSION").to_owned()),
