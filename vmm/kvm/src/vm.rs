@@ -46,7 +46,6 @@ impl Vm {
             // vCPU keep.
             unsafe { vm.set_user_memory_region(region) }.map_err(HostError::failed("set guest memory"))?;
         }
-        msr::filter(&vm)?;
         hidden::performance_counters(&vm)?;
         hidden::hypercall_patching(&vm)?;
         Ok(Self { vm, memory })
@@ -58,6 +57,7 @@ impl Vm {
     /// # Errors
     /// [`HostError`].
     pub(super) fn core(self, entry: &EntryState, cpuid: &[Leaf], ring: u8) -> Result<Core, HostError> {
+        msr::filter(&self.vm, cpuid)?;
         let vcpu = self
             .vm
             .create_vcpu(0)
