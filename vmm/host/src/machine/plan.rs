@@ -142,7 +142,11 @@ impl Plan {
         booted.say();
         let cpu = self.cpu(&memory, &booted.entry)?;
         let devices = Devices::new(&self.board).map_err(RunError::other("the devices cannot be made"))?;
-        Ok(self.restarting(Machine::new(cpu, memory, devices, booted.sites, self.policy())))
+        let mut machine = self.restarting(Machine::new(cpu, memory, devices, booted.sites, self.policy()));
+        if self.guest.computes_at_length() {
+            machine.is_begun_with()?;
+        }
+        Ok(machine)
     }
 
     /// Builds the machine that was captured elsewhere. Must be called on the thread that runs it.

@@ -51,6 +51,15 @@ impl<V: Vcpu> Machine<V> {
         Ok(Step::Continues)
     }
 
+    /// Whoever follows begins with the same memory, and the guest is one that will need common points:
+    /// the first has what is written from now on.
+    ///
+    /// # Errors
+    /// The host's failure.
+    pub fn is_begun_with(&mut self) -> Result<(), MachineError> {
+        self.begin_gathering()
+    }
+
     /// Who goes on from the state of this moment has all of memory: where it follows without
     /// running, the next common point has what is written from now on.
     ///
@@ -58,10 +67,15 @@ impl<V: Vcpu> Machine<V> {
     /// The host's failure.
     pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), MachineError> {
         if door.has_epochs() {
-            self.vcpu.log_writes(true)?;
-            let _before = self.vcpu.written_pages()?;
-            self.gathering = Some(super::Gathering::new(Self::SHARES));
+            self.begin_gathering()?;
         }
+        Ok(())
+    }
+
+    fn begin_gathering(&mut self) -> Result<(), MachineError> {
+        self.vcpu.log_writes(true)?;
+        let _before = self.vcpu.written_pages()?;
+        self.gathering = Some(super::Gathering::new(Self::SHARES));
         Ok(())
     }
 
