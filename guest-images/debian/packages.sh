@@ -1,0 +1,74 @@
+# Debian packages, downloaded and unpacked into folders of their own: nothing is installed, and no root is needed.
+#
+# Sourced by `build` in this folder and by tests/lab/lab. They define `say` (a line on standard error), `lacks` (names what this
+# machine lacks, and ends) and `cache` (the folder for what is unpacked).
+# shellcheck shell=bash disable=SC2154
+
+readonly KERNEL_PACKAGE=linux-image-cloud-amd64
+readonly ELSEWHERE="run this on Debian or in its container (docker run -it debian:12)"
+
+as_root() {
+    if [[ $EUID -eq 0 ]]; then "$@"; else sudo -n "$@"; fi
+}
+
+# Downloads packages into folder $1; asks for newer package lists once where the first try finds nothing.
+download() {
+    local folder=$1
+    shift
+    # As root apt-get would hand the download to a user of its own, who may not write here.
+    local get=(apt-get download -qq -o APT::Sandbox::User=root "$@")
+    (cd "$folder" && { "${get[@]}" || { as_root apt-get update -qq && "${get[@]}"; }; }) >&2
+}
+
+# Downloads packages and unpacks them together into folder $1 of the cache, unless it is there.
+unpack_packages() {
+    local folder=$cache/$1 work package
+    shift
+    [[ -d $folder ]] && return
+    command -v apt-get >/dev/null ||
+        lacks "Debian's $* is needed, and there is no apt-get to download it with: $ELSEWHERE"
+    mkdir -p "$(dirname "$folder")"
+    work=$(mktemp -d "$cache/unpack.XXXXXX")
+    say "downloading $*"
+    if ! download "$work" "$@"; then
+        rm -rf "$work"
+        lacks "Debian's $* could not be downloaded; as root, with a network: apt-get update"
+    fi
+    for package in "$work"/*.deb; do dpkg-deb -x "$package" "$work/root"; done
+    # Another caller may have been faster: then its copy is as good.
+    mv -T "$work/root" "$folder" 2>/dev/null || [[ -d $folder ]]
+    rm -rf "$work"
+}
+
+# The package of the kernel itself: the well-known name only points to the newest version.
+kernel_package() {
+    apt-cache depends "$KERNEL_PACKAGE" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
+}
+
+# Puts the newest kernel into the cache's folder `kernel`, unless one is there.
+unpack_kernel() {
+    local package
+    [[ -d $cache/kernel ]] && return
+    command -v apt-cache >/dev/null ||
+        lacks "Debian's $KERNEL_PACKAGE is needed, and there is no apt to find it with: $ELSEWHERE"
+    package=$(kernel_package)
+    if [[ -z $package ]]; then
+        as_root apt-get update -qq >&2 || true
+        package=$(kernel_package)
+    fi
+    [[ -n $package ]] ||
+        lacks "$KERNEL_PACKAGE is unknown to apt: as root, with a network: apt-get update; elsewhere than on Debian, $ELSEWHERE"
+    unpack_packages kernel "$package"
+}
+
+# Writes module $1 of the kernel in the cache, uncompressed, to file $2. Status 1: the kernel has no such module.
+copy_module() {
+    local found
+    found=$(find "$cache/kernel/lib/modules" -name "${1//[-_]/[-_]}.ko*" -print -quit)
+    case $found in
+        *.ko) cp "$found" "$2" ;;
+        *.ko.xz) xz -dc "$found" >"$2" ;;
+        *.ko.zst) zstd -qdc "$found" >"$2" ;;
+        *) return 1 ;;
+    esac
+}
