@@ -8,7 +8,7 @@ GUEST_BUILD := --profile guest $(foreach guest,$(GUESTS),-p lockstep-guest-$(gue
 # Guests run on processors whose features the machine hides: nothing beyond the baseline may be compiled in.
 GUEST_CARGO := RUSTFLAGS="-C target-cpu=x86-64" cargo
 
-.PHONY: guests guests-lint
+.PHONY: guests guests-debian guests-debian-check guests-lint
 
 guests: ## Build the guest images
 	$(GUEST_CARGO) build --quiet $(GUEST_BUILD) --bins
@@ -18,6 +18,12 @@ guests: ## Build the guest images
 		cmp -s "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image" || \
 			{ cp "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image.new" && mv "$$image.new" "$$image"; } || exit 1; \
 	done
+
+guests-debian: ## Make Debian guests out of Debian's packages: a kernel, and initrds with what it runs
+	guest-images/debian/build
+
+guests-debian-check: guests-debian ## Boot each Debian guest in plain QEMU, and make it a second time: the same bytes
+	guest-images/debian/check
 
 guests-lint: ## Lints of what only a guest image holds
 	$(GUEST_CARGO) clippy $(GUEST_BUILD) --bins --lib -- -D warnings

@@ -14,6 +14,7 @@ mod checkpoints;
 mod clocks;
 mod command_line;
 mod damaged_logs;
+mod debian;
 mod demo;
 mod divergence;
 mod diverging;
