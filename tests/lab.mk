@@ -1,6 +1,6 @@
 # Targets of the lab (upstream KVM in QEMU's emulation, tests/lab/README.md) and of the tests' own needs.
 
-.PHONY: deps lab lab-test lab-ci lab-cross lab-demo
+.PHONY: deps lab lab-test lab-ci lab-linux lab-cross lab-demo
 
 deps: ## Install from Debian what the tests need and is missing
 	tests/dependencies
@@ -13,6 +13,9 @@ lab-test: ## Run the lab's tests, or the one named TEST
 
 lab-ci: ## Run those of the lab's tests that continuous integration has time for
 	tests/lab/lab ci
+
+lab-linux: ## Run those of the lab's tests that have a Debian guest
+	tests/lab/lab linux
 
 lab-cross: ## Replay in the lab what is recorded here, and the other way round (needs /dev/kvm)
 	tests/lab/cross

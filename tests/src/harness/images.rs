@@ -1,6 +1,7 @@
-//! The guest images.
+//! The guest images, and what a machine boots.
 
-use super::Build;
+use super::{Build, Linux};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Names another folder with images.
@@ -50,19 +51,55 @@ impl Guest {
             Self::KeyValue => "key-value.elf",
             Self::Diverging => "diverging.elf",
         };
-        let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");
-        let before = (Build::now() == Build::Before).then_some(IMAGES_BEFORE_VARIABLE);
-        let named = before.into_iter().chain([IMAGES_VARIABLE]);
-        let mut named = named
-            .filter_map(std::env::var_os)
-            .filter(|folder| !folder.is_empty());
-        let folder = named.next().map_or_else(|| PathBuf::from(built), PathBuf::from);
-        let image = folder.join(name);
+        let image = folder().join(name);
         assert!(
             image.is_file(),
             "no guest image {}: run `make guests` first",
             image.display()
         );
         image.canonicalize().unwrap_or(image)
+    }
+}
+
+/// Folder of the images.
+pub(super) fn folder() -> PathBuf {
+    let built = concat!(env!("CARGO_MANIFEST_DIR"), "/../guest-images/build");
+    let before = (Build::now() == Build::Before).then_some(IMAGES_BEFORE_VARIABLE);
+    let named = before.into_iter().chain([IMAGES_VARIABLE]);
+    let mut named = named
+        .filter_map(std::env::var_os)
+        .filter(|folder| !folder.is_empty());
+    named.next().map_or_else(|| PathBuf::from(built), PathBuf::from)
+}
+
+/// What a machine boots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Boots {
+    /// An image of `guest-images/`.
+    Image(Guest),
+    /// A kernel with an initrd.
+    Kernel(Linux),
+}
+
+impl Boots {
+    /// What names it on Lockstep's command line.
+    #[must_use]
+    pub fn arguments(self) -> Vec<OsString> {
+        match self {
+            Self::Image(guest) => vec![guest.image().into()],
+            Self::Kernel(linux) => linux.arguments(),
+        }
+    }
+}
+
+impl From<Guest> for Boots {
+    fn from(guest: Guest) -> Self {
+        Self::Image(guest)
+    }
+}
+
+impl From<Linux> for Boots {
+    fn from(linux: Linux) -> Self {
+        Self::Kernel(linux)
     }
 }

@@ -21,6 +21,7 @@ pub mod images;
 pub mod interrupt;
 pub mod kvm;
 pub mod line;
+pub mod linux;
 pub mod load;
 pub mod logs;
 pub mod namespace;
@@ -34,8 +35,9 @@ pub mod switch;
 pub mod troubled;
 
 pub use binary::{Build, lockstep, lockstep_path};
-pub use images::Guest;
+pub use images::{Boots, Guest};
 pub use interrupt::Interrupt;
+pub use linux::Linux;
 pub use load::Load;
 pub use pair::{Pair, PairSpec};
 pub use process::{Ended, Process};

@@ -6,7 +6,7 @@ use super::redis::Client;
 use super::replica::Replica;
 use super::scratch::Scratch;
 use super::switch::Switch;
-use super::{Guest, SLOWNESS, lockstep};
+use super::{Boots, SLOWNESS, lockstep};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -19,7 +19,7 @@ const LAG_MS_MAX: &str = "60000";
 /// How a pair is to be started.
 #[derive(Clone, Debug)]
 pub struct PairSpec {
-    guest: Guest,
+    boots: Boots,
     settings: Vec<(String, String)>,
     switch: Option<fn(&Scratch) -> Switch>,
     interfaces: Option<[&'static str; 2]>,
@@ -30,11 +30,11 @@ pub struct PairSpec {
 }
 
 impl PairSpec {
-    /// A pair of `guest`, without a network.
+    /// A pair of what `boots`, without a network.
     #[must_use]
-    pub fn new(guest: Guest) -> Self {
+    pub fn new(boots: impl Into<Boots>) -> Self {
         let spec = Self {
-            guest,
+            boots: boots.into(),
             settings: Vec::new(),
             switch: None,
             interfaces: None,
@@ -181,7 +181,7 @@ impl PairSpec {
         let mut command = lockstep();
         command
             .arg(role)
-            .arg(self.guest.image())
+            .args(self.boots.arguments())
             .args(["--channel", channel]);
         command
             .arg("--shared-directory")

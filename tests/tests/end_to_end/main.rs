@@ -28,6 +28,7 @@ mod host;
 mod identity;
 mod job_control;
 mod lab;
+mod linux;
 mod network;
 mod output_rule;
 mod qualification;

@@ -1,0 +1,105 @@
+//! Debian guests of `guest-images/debian`: a kernel, and an initrd for what it runs.
+
+use super::images::folder;
+use super::process::run;
+use super::{kvm, lockstep};
+use serde_json::Value;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Memory that one of them gets, in MiB.
+pub const MEMORY_MIB: &str = "256";
+
+/// Line by which every one of them ends, with the status of what it ran.
+pub const ENDED: &str = "guest: ended with status";
+
+/// Property of a host that such a guest needs, as the doctor names it.
+const NEEDED: &str = "kernel_instructions.ring0";
+
+/// An initrd of `guest-images/debian/build`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linux {
+    /// busybox: a shell, or what the command line says.
+    Shell,
+    /// Debian's redis-server.
+    Redis,
+    /// Programs that compute: openssl, xz, python3.
+    Computing,
+}
+
+impl Linux {
+    fn initrd(self) -> PathBuf {
+        file(match self {
+            Self::Shell => "shell.initrd",
+            Self::Redis => "redis.initrd",
+            Self::Computing => "computing.initrd",
+        })
+    }
+
+    /// What names it on Lockstep's command line, where another guest has its image.
+    #[must_use]
+    pub fn arguments(self) -> Vec<OsString> {
+        let kernel = file("vmlinuz");
+        vec![
+            "--kernel".into(),
+            kernel.into(),
+            "--initrd".into(),
+            self.initrd().into(),
+        ]
+    }
+
+    /// The command `verb` for it, with this text for its kernel. Its kernel says little: every byte
+    /// on the console is an exit.
+    #[must_use]
+    pub fn command(self, verb: &str, command_line: &str) -> Command {
+        let mut command = lockstep();
+        command.arg(verb).args(self.arguments());
+        command.args(["--memory-mib", MEMORY_MIB]);
+        command.arg(format!("--command-line=quiet {command_line}"));
+        command
+    }
+
+    /// Text for the kernel that has the guest run `program` for a shell and end.
+    #[must_use]
+    pub fn running(program: &str) -> String {
+        format!("lockstep.run=\"{program}\"")
+    }
+}
+
+fn file(name: &str) -> PathBuf {
+    folder().join("debian").join(name)
+}
+
+/// True if this host can run them and they have been built. Otherwise the current test is skipped,
+/// and what is missing is named.
+#[must_use]
+pub fn offered() -> bool {
+    // What is needed is not looked for where nothing may be skipped: a start that fails names it.
+    if std::env::var_os(kvm::NO_SKIP_VARIABLE).is_some() {
+        return true;
+    }
+    if !file("vmlinuz").is_file() {
+        kvm::skip("there is no Debian guest: `make guests-debian` builds them");
+        return false;
+    }
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    let missing = MISSING.get_or_init(missing);
+    if let Some(seen) = missing {
+        kvm::skip(&format!(
+            "this host cannot run a kernel in ring 0 ({seen}); `make lab-linux` does"
+        ));
+    }
+    missing.is_none()
+}
+
+/// What the doctor saw where it did not find what is needed.
+fn missing() -> Option<String> {
+    let ended = run(lockstep().args(["doctor", "--quick", "--json"]));
+    let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|why| panic!("{why}: {ended}"));
+    let mut findings = report["findings"].as_array().into_iter().flatten();
+    let found = findings.find(|finding| finding["property"] == NEEDED);
+    let found = found.unwrap_or_else(|| panic!("the doctor does not know {NEEDED}: {ended}"));
+    (found["judgement"] != "yes").then(|| found["seen"].to_string())
+}

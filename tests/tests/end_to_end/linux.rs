@@ -1,0 +1,128 @@
+//! An unmodified Debian kernel with Debian's own programs: it boots, is recorded and replayed, and
+//! is protected.
+//!
+//! The guests come from `make guests-debian`. Hosts whose KVM cannot run a kernel in ring 0 skip
+//! these tests; `make lab-linux` runs them all.
+
+use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB};
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Ended, Linux, Load, PairSpec, Process, Scratch, kvm, wait_until};
+
+/// Line with which busybox's shell begins.
+const SHELL: &str = "built-in shell (ash)";
+
+const CLIENTS: usize = 8;
+
+fn expect_ended(ended: &Ended, status: i32) {
+    assert!(ended.stdout.contains(&format!("{ENDED} {status}")), "{ended}");
+}
+
+/// Records the guest while it runs `program`, and replays it; gives what was recorded.
+fn recorded_and_replayed(guest: Linux, program: &str) -> Ended {
+    let scratch = Scratch::new();
+    let (log, command_line) = (scratch.join("log"), Linux::running(program));
+    let recorded = run(guest.command("record", &command_line).arg("--log").arg(&log)).expect_code(0);
+    let replayed = run(guest.command("replay", &command_line).arg("--log").arg(&log)).expect_code(0);
+    replayed.expect_named(&["the replay equals the log"]);
+    assert_eq!(replayed.stdout, recorded.stdout);
+    recorded
+}
+
+#[test]
+fn a_shell_answers_and_its_end_powers_the_machine_off() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut machine = Process::start("run", &mut Linux::Shell.command("run", ""));
+    machine.wait_for_stdout(SHELL);
+    machine.type_in("echo \"the sum is $((40 + 2))\"; uname -s\n");
+    let said = machine.wait_for_stdout("the sum is 42");
+    assert!(!said.contains(ENDED), "{said}");
+    machine.type_in("exit 3\n");
+    let ended = machine.wait_with_input().expect_code(0);
+    assert!(ended.stdout.contains("Linux"), "{ended}");
+    expect_ended(&ended, 3);
+}
+
+#[test]
+fn a_boot_is_replayed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let program = "cat /proc/sys/kernel/random/uuid; date; ls /sys/bus/virtio/drivers";
+    let recorded = recorded_and_replayed(Linux::Shell, program);
+    assert!(recorded.stdout.contains("virtio_net"), "{recorded}");
+    expect_ended(&recorded, 0);
+}
+
+#[test]
+fn an_alarm_comes_to_a_program_that_makes_no_exit_and_its_replay_is_equal() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let recorded = recorded_and_replayed(
+        Linux::Computing,
+        "openssl speed -seconds 1 -bytes 1024 sha256 2>&1",
+    );
+    let timed = "Doing sha256 for 1s on 1024 size blocks: ";
+    assert!(recorded.stdout.contains(timed), "{recorded}");
+    expect_ended(&recorded, 0);
+}
+
+#[test]
+fn what_computes_computes_the_same_when_it_is_recorded() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    // Sum of the squares of 0 to 99,999, and a compressed stream that has to unpack to what it was.
+    let program = "python3 -c 'print(sum(i * i for i in range(100000)))'; \
+         cat /usr/lib/python3.*/os.py >/tmp/a; xz -6 </tmp/a | xz -d | cmp - /tmp/a && echo equal";
+    let recorded = recorded_and_replayed(Linux::Computing, program);
+    assert!(recorded.stdout.contains("333328333350000"), "{recorded}");
+    assert!(recorded.stdout.contains("equal"), "{recorded}");
+    expect_ended(&recorded, 0);
+}
+
+#[test]
+fn debian_s_redis_loses_nothing_with_its_primary() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut pair = PairSpec::new(Linux::Redis)
+        .with_switch()
+        .setting("memory-mib", MEMORY_MIB)
+        .setting("command-line", "quiet")
+        .start();
+    let load = Load::start(pair.switch().client_address(), CLIENTS);
+    let _ = pair.primary.process.kill();
+    pair.backup.wait_for("live");
+    load.wait_for_more(20);
+    load.stop_and_check();
+    let _ = pair.backup.stop().expect_code(0);
+    assert_eq!(pair.backup.summary()["divergences"], 0);
+}
+
+#[test]
+fn a_reboot_begins_the_guest_again_in_the_same_process() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut machine = Process::start("run", &mut Linux::Shell.command("run", ""));
+    machine.wait_for_stdout(SHELL);
+    machine.type_in("echo \"first: $((6 * 7))\" && reboot -f\n");
+    let said = machine.wait_for_stdout("first: 42");
+    assert_eq!(said.matches(SHELL).count(), 1, "{said}");
+    wait_until(
+        || (machine.stdout().matches(SHELL).count() == 2).then_some(()),
+        || format!("a second boot: {}", machine.stdout()),
+    );
+    machine.type_in("exit\n");
+    let ended = machine.wait_with_input().expect_code(0);
+    expect_ended(&ended, 0);
+}
