@@ -12,7 +12,12 @@ TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTest
 	ForgetUnreleased/slow-kill-primary@time \
 	DoNotWaitOutLease/slow-damage-to-backup@time \
 	AskOnce/storage-away-kill-primary@time \
-	ImpatientBackup/slow-blackhole-to-backup@time
+	ImpatientBackup/slow-blackhole-to-backup@time \
+	ReleaseOneEarly/checkpoint \
+	ActAfterHandingOver/switchover \
+	HandOverForEver/switchover:kill-backup@backup:handover-read \
+	LeaveOutOfPart/steady \
+	ClaimDiverged/diverging
 
 .PHONY: torture torture-mutants
 

@@ -65,6 +65,8 @@ pub struct Machine<'a> {
     pub generation: u32,
     /// The wires to it.
     pub wires: Wires,
+    /// The side that listened last, and its generation.
+    listens: Option<(usize, u32)>,
     /// Of each side: how often it had listened when its newest bridge was opened.
     listened: BTreeMap<usize, usize>,
     /// Of each side: how often it had armed a newcomer when its newest bridge was closed.
@@ -81,6 +83,7 @@ impl<'a> Machine<'a> {
             holder: 0,
             generation: 1,
             wires: Wires::default(),
+            listens: None,
             listened: BTreeMap::new(),
             armed: BTreeMap::new(),
         }
@@ -117,6 +120,7 @@ impl<'a> Machine<'a> {
             // It listens for the generation that it has claimed before, maybe since the look above.
             self.look_at_the_claims();
             let path = self.web.sides[holder].channel.clone();
+            self.listens = Some((holder, self.generation));
             let bridge = Bridge::open(&path, listened, self.generation);
             self.wires.bridges.extend(bridge.map(|bridge| (holder, bridge)));
         }
@@ -179,7 +183,7 @@ impl<'a> Machine<'a> {
         let (mut started, mut asking, mut asked_at) = (0, None::<Process>, Instant::now());
         self.wait("the machine is protected", |machine| {
             machine.look();
-            if machine.web.running().len() < 2 && machine.has_bridge() {
+            if machine.web.running().len() < 2 && machine.listens() {
                 assert!(started < NEWCOMERS_MAX, "nobody joins: {}", machine.account());
                 started += 1;
                 let _ = machine.web.start(&Starting::replica(None));
@@ -198,10 +202,9 @@ impl<'a> Machine<'a> {
         });
     }
 
-    /// True if whoever comes to the holder comes over a bridge.
-    fn has_bridge(&self) -> bool {
-        let newest = self.wires.bridges.last();
-        newest.is_some_and(|(holder, bridge)| (*holder, bridge.generation) == (self.holder, self.generation))
+    /// True if the holder listens, and had its bridge if nobody was there before.
+    fn listens(&self) -> bool {
+        self.listens == Some((self.holder, self.generation))
     }
 
     /// True if it is clear who goes on from generation `before`: somebody acts in a later one, or
