@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::machine::cpu::Entry;
+use crate::machine::devices::board::pc;
 use crate::machine::memory::Memory;
 use crate::machine::saved::{SavedMachine, stream};
 use lockstep_logging_channel::Digest;
@@ -11,6 +12,8 @@ use vm_memory::{Bytes, GuestAddress};
 
 pub const MEMORY_BYTES: u64 = memory::MEMORY_BYTES_MIN;
 const NET: u64 = 0xd000_0000;
+/// Of a PC.
+const ENTROPY: u64 = 0xd000_1000;
 const DESCRIPTORS: u64 = 0x4000;
 const AVAILABLE: u64 = 0x5000;
 const USED: u64 = 0x6000;
@@ -50,16 +53,20 @@ fn prepared() -> Memory {
     memory
 }
 
-fn net(offset: u64, value: u64) -> Turn {
+fn written(address: u64, value: u64) -> Turn {
     Turn::new(Exit::MmioWrite {
-        address: NET + offset,
+        address,
         size_bytes: 4,
         value,
     })
 }
 
-/// The driver's start: feature VERSION_1, the receive queue, DRIVER_OK.
 fn starts_network() -> Vec<Turn> {
+    starts(NET)
+}
+
+/// The start of a driver: feature VERSION_1, the first queue, DRIVER_OK.
+fn starts(device: u64) -> Vec<Turn> {
     let writes = [
         (0x70, 3),
         (0x24, 1),
@@ -73,17 +80,20 @@ fn starts_network() -> Vec<Turn> {
         (0x44, 1),
         (0x70, 15),
     ];
-    writes.map(|(offset, value)| net(offset, value)).into()
+    writes
+        .map(|(offset, value)| written(device + offset, value))
+        .into()
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
     let port = prop::sample::select(vec![
         0x20, 0x21, 0xa0, 0xa1, 0x4d0, 0x40, 0x41, 0x42, 0x43, 0x61, 0x3f8, 0x3f9, 0x3fc, 0x508, 0x50c,
-        0x510, 0x520, 0x80,
+        0x510, 0x520, 0x80, 0x70, 0x71, 0x600, 0x602, 0x604, 0x608,
     ]);
     let value = prop::sample::select(vec![
-        0, 1, 3, 5, 0x11, 0x20, 0x30, 0x34, 0x36, 0x61, 0x10, 0x0b, 0xff,
+        0, 1, 3, 5, 0x0a, 0x11, 0x20, 0x30, 0x34, 0x36, 0x61, 0x10, 0x0b, 0xff,
     ]);
+    let device = prop::sample::select(vec![NET, ENTROPY]);
     let register = prop::sample::select(vec![
         0x14, 0x20, 0x24, 0x30, 0x38, 0x44, 0x50, 0x64, 0x70, 0x80, 0x90, 0xa0,
     ]);
@@ -92,9 +102,11 @@ fn turn() -> impl Strategy<Value = Turn> {
         2 => (port, prop::sample::select(vec![1, 2, 4])).prop_map(|(port, size_bytes)| Exit::PortRead { port, size_bytes }),
         2 => Just(Exit::PortWrite { port: 0x518, size_bytes: 4, value: 0x7000 }),
         2 => Just(Exit::PortWrite { port: 0x3f8, size_bytes: 1, value: 0x78 }),
-        2 => (register.clone(), value).prop_map(|(offset, value)| Exit::MmioWrite {
-            address: NET + offset, size_bytes: 4, value: value.into() }),
-        1 => register.prop_map(|offset| Exit::MmioRead { address: NET + offset, size_bytes: 4 }),
+        2 => (device.clone(), register.clone(), value).prop_map(|(device, offset, value)| Exit::MmioWrite {
+            address: device + offset, size_bytes: 4, value: value.into() }),
+        1 => (device, register).prop_map(|(device, offset)| Exit::MmioRead {
+            address: device + offset, size_bytes: 4 }),
+        1 => Just(Exit::MmioWrite { address: ENTROPY + 0x50, size_bytes: 4, value: 0 }),
         1 => Just(Exit::Halt),
         1 => Just(Exit::Window),
         1 => Just(Exit::Kicked),
@@ -110,20 +122,26 @@ fn turn() -> impl Strategy<Value = Turn> {
     })
 }
 
-/// Scripts of the guest: it may start the network and take the console's interrupts before anything
-/// else.
+/// Scripts of the guest: it may start its virtio devices and take the console's interrupts before
+/// anything else. It ends on either board.
 fn script() -> impl Strategy<Value = Vec<Turn>> {
-    (any::<bool>(), any::<bool>(), prop::collection::vec(turn(), 1..40)).prop_map(
-        |(network, console, rest)| {
-            let network = if network { starts_network() } else { Vec::new() };
-            let console = if console {
-                console_interrupts([]).rest()
-            } else {
-                Vec::new()
-            };
-            [network, console, rest, vec![power_off(0)]].concat()
-        },
-    )
+    let begins = prop::array::uniform3(any::<bool>());
+    (begins, prop::collection::vec(turn(), 1..40)).prop_map(|([network, entropy, console], rest)| {
+        let network = if network { starts(NET) } else { Vec::new() };
+        let entropy = if entropy { starts(ENTROPY) } else { Vec::new() };
+        let console = if console {
+            console_interrupts([]).rest()
+        } else {
+            Vec::new()
+        };
+        let ends = vec![power_off(0), write(0x604, 5 << 10 | 1 << 13)];
+        [network, entropy, console, rest, ends].concat()
+    })
+}
+
+fn pc() -> Board {
+    let mac = [2, 0, 0, 0, 0, 1];
+    Board::pc(pc::Configuration { mac }).unwrap()
 }
 
 fn arrivals() -> impl Strategy<Value = Vec<(Position, EventKind)>> {
@@ -136,16 +154,17 @@ fn arrivals() -> impl Strategy<Value = Vec<(Position, EventKind)>> {
 }
 
 /// A machine at its first instruction.
-fn machine<'a>(cpu: &'a mut FakeCpu, memory: &Memory) -> Machine<&'a mut FakeCpu> {
-    Machine::new(cpu, memory.clone(), devices(), Sites::default(), POLICY)
+fn machine<'a>(board: &Board, cpu: &'a mut FakeCpu, memory: &Memory) -> Machine<&'a mut FakeCpu> {
+    let devices = Devices::new(board).unwrap();
+    Machine::new(cpu, memory.clone(), devices, Sites::default(), POLICY)
 }
 
 /// The whole run on one machine.
-fn straight(script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>) -> Seen {
+fn straight(board: &Board, script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>) -> Seen {
     let memory = prepared();
     let mut cpu = FakeCpu::new(script);
     let mut door = FakeDoor::with(arrivals);
-    machine(&mut cpu, &memory).run(&mut door).unwrap();
+    machine(board, &mut cpu, &memory).run(&mut door).unwrap();
     Seen {
         door,
         entries: cpu.entries,
@@ -166,11 +185,11 @@ fn carried(machine: &mut Machine<&mut FakeCpu>) -> (SavedMachine, Memory) {
 
 /// The same run, moved to another machine after so many steps; the first one where it is over
 /// before.
-fn moving(script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>, steps: usize) -> Seen {
+fn moving(board: &Board, script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>, steps: usize) -> Seen {
     let memory = prepared();
     let mut cpu = FakeCpu::new(script.clone());
     let mut door = FakeDoor::with(arrivals);
-    let mut first = machine(&mut cpu, &memory);
+    let mut first = machine(board, &mut cpu, &memory);
     let mut left = steps;
     let ended = first.run_until(&mut door, &mut |_| {
         left = left.saturating_sub(1);
@@ -186,7 +205,7 @@ fn moving(script: Vec<Turn>, arrivals: Vec<(Position, EventKind)>, steps: usize)
     }
     let (saved, new_memory) = carried(&mut first);
     let mut other = FakeCpu::new(cpu.rest());
-    let mut second = Machine::restore(&mut other, new_memory.clone(), &board(), &saved).unwrap();
+    let mut second = Machine::restore(&mut other, new_memory.clone(), board, &saved).unwrap();
     second.run(&mut door).unwrap();
     Seen {
         door,
@@ -201,9 +220,11 @@ proptest! {
 
     #[test]
     fn a_machine_that_was_moved_anywhere_does_what_it_would_have_done(
-        script in script(), arrivals in arrivals(), steps in 1_usize..60,
+        is_pc in any::<bool>(), script in script(), arrivals in arrivals(), steps in 1_usize..60,
     ) {
-        prop_assert_eq!(moving(script.clone(), arrivals.clone(), steps), straight(script, arrivals));
+        let board = if is_pc { pc() } else { board() };
+        let moved = moving(&board, script.clone(), arrivals.clone(), steps);
+        prop_assert_eq!(moved, straight(&board, script, arrivals));
     }
 }
 
@@ -221,12 +242,12 @@ fn a_frame_that_was_received_and_a_line_that_is_not_over_are_carried() {
     .concat();
     let arrivals = vec![((12, 0), EventKind::Frame(vec![7; 60]))];
 
-    let seen = moving(script.clone(), arrivals.clone(), 14);
+    let seen = moving(&board(), script.clone(), arrivals.clone(), 14);
 
     assert_eq!(seen.door.outputs, [((15, 0), CONSOLE, b"ab\n".to_vec())]);
     let untouched = memory::digest(&prepared()).unwrap();
     assert_ne!(seen.memory, untouched, "the frame is in memory");
-    assert_eq!(seen, straight(script, arrivals));
+    assert_eq!(seen, straight(&board(), script, arrivals));
 }
 
 #[test]
@@ -239,7 +260,7 @@ fn a_machine_pauses_where_it_is_asked_to_and_runs_on() {
     ]);
     let memory = prepared();
     let mut door = FakeDoor::default();
-    let mut machine = machine(&mut cpu, &memory);
+    let mut machine = machine(&board(), &mut cpu, &memory);
 
     let mut pauses = Vec::new();
     let mut note = |pause: crate::machine::run::Pause| {
