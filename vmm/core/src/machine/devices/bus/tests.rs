@@ -199,6 +199,7 @@ fn all_that_is_saved_is_restored_and_has_a_digest() {
     pc.output(0x70, 0xa);
     pc.input(0x71, 1);
     pc.output(0x602, 1 << 8);
+    pc.output(0x604, 5 << 10);
     let board = Board::pc(pc::Configuration {
         mac: [2, 0, 0, 0, 0, 1],
     });
@@ -216,6 +217,11 @@ fn all_that_is_saved_is_restored_and_has_a_digest() {
             "entropy device",
         ]
     );
+    // The forms of devices never change.
+    assert_eq!(saved[2].state, [0x0a, 2], "index, seconds");
+    assert_eq!(saved[5].state, [0x80, 2, 0x80, 40], "enabled events, control");
+    let (registers, queue) = ([0; 6], [0, 0, 0x80, 2, 0, 0, 0, 0]);
+    assert_eq!(saved[6].state, [registers.as_slice(), &queue].concat());
     let restored = Devices::restore(&board.unwrap(), &saved).unwrap();
     assert_eq!(restored.saved().unwrap(), saved);
     assert_eq!(restored.digests().unwrap(), pc.devices.digests().unwrap());
