@@ -13,16 +13,22 @@ use std::time::Instant;
 const EVERY: &str = "--snapshot-every=2s";
 /// Clients, pipeline depth, and requests of each kind in one load.
 const LOAD: (u32, u32, u32) = (16, 1, 20_000);
-/// Loads one after the other: some tens of seconds in all.
+/// Loads one after the other: ten seconds or more in all.
 const LOADS: usize = 3;
+/// Recordings without snapshots and with them, in turn.
+const ROUNDS: usize = 3;
 
-/// Records the key-value guest under load, without snapshots and with them; replays the second
-/// recording whole, from its last snapshot, and in pieces.
+/// Records the key-value guest under load, without snapshots and with them, in turn; replays the
+/// last recording whole, from its last snapshot, and in pieces.
 pub fn figures() -> Value {
     let scratch = Scratch::new();
-    let plain = recorded(&scratch, "plain", &[]);
-    let snapshots = recorded(&scratch, "snapshots", &[EVERY]);
-    let log = scratch.join("snapshots");
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 1..=ROUNDS {
+        without.extend(recorded(&scratch, &format!("plain-{round}"), &[]));
+        with.extend(recorded(&scratch, &format!("snapshots-{round}"), &[EVERY]));
+    }
+    let (plain, snapshots) = (medians(&without), medians(&with));
+    let log = scratch.join(&format!("snapshots-{ROUNDS}"));
     let alone = scratch.join("alone");
     std::fs::copy(&log, &alone).expect("a log can be copied");
     let info = run(lockstep().args(["log", "info", "--json"]).arg(&log)).0;
@@ -75,7 +81,7 @@ fn number(row: &Value, key: &str) -> f64 {
     row[key].as_f64().unwrap_or(f64::NAN)
 }
 
-fn recorded(scratch: &Scratch, name: &str, flags: &[&str]) -> Value {
+fn recorded(scratch: &Scratch, name: &str, flags: &[&str]) -> Vec<Sample> {
     let switch = Switch::start_quiet(scratch);
     let log: PathBuf = scratch.join(name);
     let mut command = lockstep();
@@ -84,7 +90,7 @@ fn recorded(scratch: &Scratch, name: &str, flags: &[&str]) -> Value {
     let mut recording = Process::start(name, command.arg("--network").arg(switch.attachment()));
     drop(Client::connect(switch.client_address()));
     let (clients, pipeline, requests) = LOAD;
-    let samples: Vec<Sample> = (0..LOADS)
+    let samples = (0..LOADS)
         .map(|_| {
             serving::benchmark(
                 switch.client_address(),
@@ -97,6 +103,10 @@ fn recorded(scratch: &Scratch, name: &str, flags: &[&str]) -> Value {
         .collect();
     recording.signal(Signal::SIGTERM);
     let _ = recording.wait().expect_code(0);
+    samples
+}
+
+fn medians(samples: &[Sample]) -> Value {
     let of = |field: fn(&Sample) -> f64| median(samples.iter().map(field).collect());
     json!({
         "requests_per_second": of(|sample| sample.requests_per_second),
