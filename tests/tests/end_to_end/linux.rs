@@ -39,9 +39,10 @@ fn a_shell_answers_and_its_end_powers_the_machine_off() {
     machine.type_in("echo \"the sum is $((40 + 2))\"; uname -s\n");
     let said = machine.wait_for_stdout("the sum is 42");
     assert!(!said.contains(ENDED), "{said}");
+    // A shell that ends drops what its terminal has not sent yet.
+    machine.wait_for_stdout("Linux");
     machine.type_in("exit 3\n");
     let ended = machine.wait_with_input().expect_code(0);
-    assert!(ended.stdout.contains("Linux"), "{ended}");
     expect_ended(&ended, 3);
 }
 

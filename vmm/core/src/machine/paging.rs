@@ -73,11 +73,10 @@ impl<'a> Linear<'a> {
             .map(|offset| self.physical(linear.checked_add(offset)?))
             .collect();
         let Some(places) = places else { return false };
-        let written = places
-            .iter()
-            .zip(bytes)
-            .map(|(physical, byte)| self.memory.write_obj(*byte, GuestAddress(*physical)));
-        written.fold(true, |all, one| all && one.is_ok())
+        places.iter().zip(bytes).all(|(physical, byte)| {
+            let written = self.memory.write_obj(*byte, GuestAddress(*physical));
+            written.is_ok()
+        })
     }
 }
 
