@@ -264,8 +264,8 @@ impl Kind {
     }
 
     /// Any fault at any point of a pair that protects, but for those that need hosts or begin a
-    /// while before, which come at a time; in a failover, the loss of the side that goes through it,
-    /// and of the storage before it is asked.
+    /// while before, which come at a time; in a failover, the loss of the side that goes through
+    /// it, and of the storage before it is asked.
     #[must_use]
     pub fn replaying() -> Vec<Self> {
         let early = std::iter::once(Place::Time).chain(PROTECTED.map(|(side, step)| Place::Step(side, step)));

@@ -426,7 +426,8 @@ mod tests {
         assert_eq!((findings.late, findings.complaints.len()), (2, 1), "{findings:?}");
     }
 
-    /// The log of [`traffic`], whose frames are held until a common point behind each, but the last.
+    /// The log of [`traffic`], whose frames are held until a common point behind each, but for the
+    /// last.
     fn held_traffic(texts: &[&str]) -> Traffic {
         let mut traffic = Traffic::default();
         for (text, number) in texts.iter().zip(1..) {

@@ -14,7 +14,8 @@ const AGAIN: &str = "before-again";
 /// second are not told apart by them.
 const REPEATED: [&str; 4] = ["before-seen", "after-seen", "before-piece", "round"];
 
-/// Parts of the state that the guest can make differ while it serves. Memory is compared at the end.
+/// Parts of the state that the guest can make differ while it serves. Memory is compared at the
+/// end.
 const PARTS: [&str; 13] = [
     "registers",
     "console",

@@ -27,8 +27,8 @@ pub struct Bridge {
 }
 
 impl Bridge {
-    /// Takes the place of the holder that listens at `path`, for the `number`-th time; nothing where
-    /// it does not any more, because a newcomer was there before.
+    /// Takes the place of the holder that listens at `path`, for the `number`-th time; nothing
+    /// where it does not any more, because a newcomer was there before.
     ///
     /// # Panics
     /// The host gives no socket.

@@ -1,4 +1,5 @@
-//! Traffic on the wires of a machine that heals, held against the Output Rule, generation by generation.
+//! Traffic on the wires of a machine that heals, held against the Output Rule, generation by
+//! generation.
 
 use crate::campaign::wire::{Findings, Outputs, check_acknowledgements, own};
 use crate::harness::proxy::{Passing, Traffic};

@@ -68,8 +68,8 @@ pub fn words(plan: &Plan, words: &BTreeMap<Side, Words>, winner: Option<Side>) -
     complaints
 }
 
-/// Complaints about what went over the channel, where nobody was lost: each interrupt has entered at
-/// a common point.
+/// Complaints about what went over the channel, where nobody was lost: each interrupt has entered
+/// at a common point.
 #[must_use]
 pub fn traffic(plan: &Plan, traffic: &Traffic, winner: Option<Side>) -> Option<String> {
     let is_common_point = |entry: &&Entry| matches!(entry.body, Body::CommonPoint(_));

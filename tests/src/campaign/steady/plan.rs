@@ -63,7 +63,8 @@ pub struct Plan {
     pub round: u64,
     /// The fault.
     pub strike: Strike,
-    /// At a time: milliseconds since the guest has begun to compute. At a step: its passing, from 1.
+    /// At a time: milliseconds since the guest has begun to compute. At a step: its passing, from
+    /// 1.
     pub ordinal: u64,
     /// Time for which a side that stops stays so; of two, the primary.
     pub lasts_ms: u64,
