@@ -1,5 +1,5 @@
-//! Computes in ring 3 and makes no exit, while the timer interrupts every 10 ms: what arrives can
-//! enter only where the machine itself stops the guest.
+//! Computes in ring 3 and makes no exit, while the timer interrupts: what arrives can enter only where
+//! the machine itself stops the guest.
 //!
 //! The loop notices interrupts by memory that their handlers change. A handler looks at the frame
 //! of the interrupted program and takes the time from the clock page, which costs no exit either.
@@ -7,7 +7,8 @@
 //!
 //! Options: `interrupts=N` (timer interrupts to end at, default 100; 0 for no end), `pages=N`
 //! (pages that each pass changes, default 16), `passes=N` (where it gives up waiting, default
-//! 50,000,000 visits of a page for each interrupt), `clock=ask` (the handler asks the clock: two
+//! 50,000,000 visits of a page for each interrupt), `period_us=N` (time from one timer interrupt to
+//! the next, 100 to 50,000, default 10,000), `clock=ask` (the handler asks the clock: two
 //! exits an interrupt), `exit_passes=N` (makes an exit after each N passes, for comparison),
 //! `echo=console,network` (echoes what is typed, until Ctrl-C; answers ARP, ping and UDP port 7 at
 //! `ip=10.0.2.15`).
@@ -30,9 +31,6 @@ use record::Seen;
 
 guest!(main);
 
-/// 10 ms, to the next count.
-const PERIOD_COUNTS: u16 = 11_932;
-const PERIOD_NS: u64 = PERIOD_COUNTS as u64 * 1_000_000_000 / timer::COUNTS_PER_SECOND;
 /// A port that nothing listens on: writing to it is an exit and no more.
 const NOWHERE: u16 = 0x80;
 
@@ -107,7 +105,7 @@ fn run(options: &Options, mut frames: Option<Frames>) -> u32 {
         println!("steady: {} frames answered", frames.answered());
     }
     let enough = record::counted() >= options.interrupts || typing.interrupted();
-    judge(&work, &record::seen(), started_ns, enough)
+    judge(&work, &record::seen(), options, started_ns, enough)
 }
 
 /// Starts timer and interrupts. Gives the time before the first.
@@ -118,19 +116,19 @@ fn start(options: &Options) -> u64 {
     interrupts::open(bit(TIMER_LINE) | console_bit | network_bit);
     let started_ns = clock::monotonic_ns();
     record::begin(started_ns);
-    timer::periodic(PERIOD_COUNTS);
+    timer::periodic(options.period_counts);
     interrupts::enable();
     started_ns
 }
 
 /// Prints what has been seen, and the guest's status.
-fn judge(work: &Work, seen: &Seen, started_ns: u64, enough: bool) -> u32 {
+fn judge(work: &Work, seen: &Seen, options: &Options, started_ns: u64, enough: bool) -> u32 {
     let elapsed_ns = seen.last_ns.saturating_sub(started_ns);
     println!(
         "steady: {} interrupts, {} of them in the loop, {} missed; distance median {} us, longest {} us",
         seen.counted,
         seen.in_loop,
-        statistics::missed(elapsed_ns, PERIOD_NS, seen.counted),
+        statistics::missed(elapsed_ns, options.period_ns(), seen.counted),
         seen.median_ns / 1000,
         seen.longest_ns / 1000,
     );

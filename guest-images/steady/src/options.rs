@@ -2,17 +2,24 @@
 
 use core::fmt;
 use core::net::Ipv4Addr;
+use core::ops::RangeInclusive;
 use lockstep_guest_runtime::command_line::CommandLine;
+use lockstep_guest_runtime::timer;
 
 const ADDRESS: &str = "10.0.2.15";
 /// Visits of a page, per interrupt that is waited for, after which it gives up: some seconds where
 /// an interrupt is due each 10 ms.
 const VISITS_PER_INTERRUPT: u64 = 50_000_000;
+const PERIOD_US: u64 = 10_000;
+/// The timer counts 16 bits, which is 54.9 ms.
+const PERIODS_US: RangeInclusive<u64> = 100..=50_000;
 
 /// Bounds of the computation.
 pub struct Options {
     /// Timer interrupts to end at.
     pub interrupts: u64,
+    /// Counts of the timer from one interrupt to the next.
+    pub period_counts: u16,
     /// Pages that each pass changes.
     pub pages: usize,
     /// Passes at which it gives up.
@@ -65,6 +72,7 @@ impl<'a> Options {
             0 => u64::MAX,
             interrupts => interrupts,
         };
+        let period_counts = period_counts(line)?;
         let pages = number(line, "pages", 16)?.max(1);
         let visits_max = interrupts.saturating_mul(VISITS_PER_INTERRUPT);
         let passes_max = number(line, "passes", visits_max / pages)?;
@@ -93,6 +101,7 @@ impl<'a> Options {
         })?;
         Ok(Self {
             interrupts,
+            period_counts,
             pages: pages as usize,
             passes_max,
             exit_passes,
@@ -103,6 +112,26 @@ impl<'a> Options {
             end: End(interrupts),
         })
     }
+
+    /// Time from one timer interrupt to the next.
+    pub const fn period_ns(&self) -> u64 {
+        self.period_counts as u64 * 1_000_000_000 / timer::COUNTS_PER_SECOND
+    }
+}
+
+/// The period, to the next count.
+fn period_counts<'a>(line: CommandLine<'a>) -> Result<u16, OptionError<'a>> {
+    const NAME: &str = "period_us";
+    let period_us = number(line, NAME, PERIOD_US)?;
+    let refused = OptionError {
+        name: NAME,
+        value: line.option(NAME).unwrap_or_default(),
+    };
+    if !PERIODS_US.contains(&period_us) {
+        return Err(refused);
+    }
+    let counts = (period_us * timer::COUNTS_PER_SECOND + 500_000) / 1_000_000;
+    u16::try_from(counts).map_err(|_| refused)
 }
 
 fn number<'a>(line: CommandLine<'a>, name: &'static str, default: u64) -> Result<u64, OptionError<'a>> {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 /// The sum of a workload's rounds.
 #[derive(Clone, Debug, Default)]
-struct Row {
+pub struct Row {
     name: String,
     rounds: u64,
     divergences: u64,
@@ -34,17 +34,13 @@ impl Report {
         self.0[index].add(round);
     }
 
-    /// Events so far.
-    pub fn events(&self) -> u64 {
-        self.0.iter().map(|row| row.sum.events).sum()
-    }
-
     /// Rounds whose replay differed.
     pub fn divergences(&self) -> u64 {
         self.0.iter().map(|row| row.divergences).sum()
     }
 
-    fn total(&self) -> Row {
+    /// All rounds together.
+    pub fn total(&self) -> Row {
         let mut total = Row {
             name: "all".to_owned(),
             ..Row::default()
@@ -84,6 +80,16 @@ fn sum(left: &CameTo, right: &CameTo) -> CameTo {
 }
 
 impl Row {
+    /// Events.
+    pub fn events(&self) -> u64 {
+        self.sum.events
+    }
+
+    /// Common points.
+    pub fn common_points(&self) -> u64 {
+        self.sum.common_points
+    }
+
     fn add(&mut self, round: CameTo) {
         self.rounds += 1;
         self.divergences += u64::from(round.difference.is_some());

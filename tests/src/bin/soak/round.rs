@@ -1,10 +1,10 @@
-//! One round: a recording under load, its replay, and what differs.
+//! One round: a recording under load, its replay, and what differs; or a pair that loses its primary.
 
 use super::load;
 use super::workload::{Load, Workload, command};
-use lockstep_logging_channel::{Body, LogReader};
+use lockstep_logging_channel::{Body, Entry, LogReader};
 use lockstep_tests::harness::process::run as run_process;
-use lockstep_tests::harness::{Ended, Process, Scratch, Switch};
+use lockstep_tests::harness::{Ended, PairSpec, Process, Scratch, Switch, wait_until};
 use nix::sys::signal::Signal;
 use std::fmt;
 use std::path::Path;
@@ -13,6 +13,12 @@ use std::time::{Duration, Instant};
 /// Time for which the key-value guest is loaded in one round: its replay must come to an end within the
 /// patience of the harness.
 const LOAD: Duration = Duration::from_secs(6);
+
+/// Common points that a pair has made when its primary is killed.
+const BEFORE_FAILOVER: usize = 500;
+
+/// What a guest says that has compared everything with what it should be.
+const AS_COMPUTED: &str = "are as computed";
 
 /// What a replay says that found no difference.
 const EQUAL: &str = "the replay equals the log";
@@ -60,8 +66,11 @@ impl fmt::Display for CameTo {
     }
 }
 
-/// Records `workload`, replays it and compares. A log that does not replay goes to `keep`.
+/// Runs `workload` and compares. A log that does not replay goes to `keep`.
 pub fn run(workload: &Workload, turn: u32, keep: &Path) -> CameTo {
+    if workload.load == Load::Failover {
+        return fail_over(workload);
+    }
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let mut came_to = CameTo::default();
@@ -79,9 +88,40 @@ pub fn run(workload: &Workload, turn: u32, keep: &Path) -> CameTo {
     came_to
 }
 
+/// Protects `workload` in checkpoint mode, kills its primary, and lets it come to its end.
+fn fail_over(workload: &Workload) -> CameTo {
+    let spec = PairSpec::new(workload.guest)
+        .setting("mode", "checkpoint")
+        .setting("epoch-ms", "5")
+        .setting("command-line", &workload.options);
+    let start = Instant::now();
+    let mut pair = spec.with_proxy().start();
+    let is_point = |entry: &&Entry| matches!(entry.body, Body::CommonPoint(_));
+    wait_until(
+        || {
+            let points = pair.proxy().entries().iter().filter(is_point).count();
+            (points >= BEFORE_FAILOVER).then_some(())
+        },
+        || format!("{BEFORE_FAILOVER} common points"),
+    );
+    let _ = pair.primary.process.kill();
+    let ended = pair.backup.process.wait();
+    let mut came_to = CameTo {
+        recorded: start.elapsed(),
+        ..CameTo::default()
+    };
+    pair.proxy().entries().iter().for_each(|entry| came_to.add(entry));
+    let is_good = ended.code() == Some(0) && ended.stdout.contains(AS_COMPUTED);
+    came_to.difference = (!is_good).then(|| format!("the side that took over: {ended}"));
+    came_to
+}
+
 fn record(workload: &Workload, scratch: &Scratch, log: &Path, came_to: &mut CameTo) -> Ended {
     let mut command = command("record", workload);
     command.arg("--log").arg(log);
+    if let Some(latency) = workload.event_latency_ms {
+        command.args(["--event-latency-ms", latency]);
+    }
     if workload.load == Load::None {
         return run_process(&mut command);
     }
@@ -116,16 +156,21 @@ fn difference(recorded: &Ended, replayed: &Ended) -> Option<String> {
 fn count(log: &Path, came_to: &mut CameTo) {
     let reader = LogReader::open(log).unwrap_or_else(|why| panic!("{}: {why}", log.display()));
     for entry in reader {
-        let entry = entry.unwrap_or_else(|why| panic!("{}: {why}", log.display()));
-        came_to.entries += 1;
-        came_to.exits = came_to.exits.max(entry.point.exits);
+        came_to.add(&entry.unwrap_or_else(|why| panic!("{}: {why}", log.display())));
+    }
+}
+
+impl CameTo {
+    fn add(&mut self, entry: &Entry) {
+        self.entries += 1;
+        self.exits = self.exits.max(entry.point.exits);
         match entry.body {
             Body::Event(_) => {
-                came_to.events += 1;
-                came_to.exact += u64::from(entry.point.instructions > 0);
+                self.events += 1;
+                self.exact += u64::from(entry.point.instructions > 0);
             }
-            Body::Output(_) => came_to.outputs += 1,
-            Body::CommonPoint(_) => came_to.common_points += 1,
+            Body::Output(_) | Body::HeldOutput(_) => self.outputs += 1,
+            Body::CommonPoint(_) => self.common_points += 1,
             _ => (),
         }
     }

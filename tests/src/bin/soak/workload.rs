@@ -14,6 +14,8 @@ pub enum Load {
     Frames,
     /// Clients that are served.
     Clients,
+    /// Nobody; and it is not recorded, but protected in checkpoint mode until its primary is killed.
+    Failover,
 }
 
 /// Something to record and replay.
@@ -27,6 +29,8 @@ pub struct Workload {
     pub options: String,
     /// What comes from outside.
     pub load: Load,
+    /// `--event-latency-ms` of its recording, where it is not the default.
+    pub event_latency_ms: Option<&'static str>,
 }
 
 /// Every source of the entropy guest, for some seconds.
@@ -42,8 +46,20 @@ const LOOP: &str = "sources=timer0 landings=1 spin0=100000000";
 const FEW_PAGES: &str = "interrupts=400 pages=256";
 const MANY_PAGES: &str = "interrupts=100 pages=2048";
 
+/// The same with as many common points in a time as there can be: a page, and a timer that is always
+/// due again.
+const OFTEN: &str = "interrupts=5000 period_us=1000 pages=1";
+
+/// Name of the workload that makes common points as often as it can.
+pub const MOST_COMMON_POINTS: &str = "steady, clock none, 1 ms";
+
+/// The same for a pair: some seconds, half of them on the side that takes over.
+const FAILOVER: &str = "interrupts=800 pages=64";
+
 /// Every workload: guest, clock, options and load.
-const ALL: [(Guest, &str, &str, Load); 8] = [
+const ALL: [(Guest, &str, &str, Load); 10] = [
+    (Guest::Steady, "none", OFTEN, Load::None),
+    (Guest::Steady, "none", FAILOVER, Load::Failover),
     (Guest::Steady, "none", FEW_PAGES, Load::None),
     (Guest::Steady, "none", MANY_PAGES, Load::None),
     (Guest::Steady, "statistic", FEW_PAGES, Load::None),
@@ -67,6 +83,8 @@ impl fmt::Display for Workload {
         write!(formatter, "{guest}, clock {}", self.clock)?;
         match self.options.as_str() {
             MANY_PAGES => write!(formatter, ", 8 MiB"),
+            OFTEN => write!(formatter, ", 1 ms"),
+            FAILOVER => write!(formatter, ", checkpoints"),
             _ => Ok(()),
         }
     }
@@ -93,6 +111,7 @@ fn offers(clock: &'static str) -> bool {
         clock,
         options: "sources=cpuid".to_owned(),
         load: Load::None,
+        event_latency_ms: None,
     };
     run(&mut command("run", &probe)).code() != Some(NO_SUCH_CLOCK)
 }
@@ -105,6 +124,7 @@ pub fn offered(only: &str, options: Option<&str>) -> Vec<Workload> {
         clock,
         options: options.unwrap_or(own).to_owned(),
         load,
+        event_latency_ms: (own == OFTEN).then_some("1"),
     };
     let has = |workload: &Workload| {
         let offered = offers(workload.clock);
