@@ -120,6 +120,48 @@ pub fn make<M: Still>(
     Ok(())
 }
 
+/// Begins anew: the next common point has what is written from this moment on.
+///
+/// # Errors
+/// The machine's.
+pub fn begin<M: Still>(machine: &mut M, gathering: &mut Option<Gathering>) -> Result<(), M::Error> {
+    machine.log_writes(true)?;
+    let _before = machine.written_pages()?;
+    *gathering = Some(Gathering::new(M::SHARES));
+    Ok(())
+}
+
+/// Begins anew where the machine was captured at this moment: who goes on from there has all of
+/// memory. Where it follows without running, the next common point has what is written from now on.
+///
+/// # Errors
+/// The machine's.
+pub fn captured<M: Still>(
+    machine: &mut M,
+    gathering: &mut Option<Gathering>,
+    door: &dyn Door,
+) -> Result<(), M::Error> {
+    if door.has_epochs() {
+        begin(machine, gathering)?;
+    }
+    Ok(())
+}
+
+/// Brings whoever follows without running to this moment, at which the guest is to stand.
+///
+/// # Errors
+/// The machine's, or the door's.
+pub fn bring_along<M: Still>(
+    machine: &mut M,
+    gathering: &mut Option<Gathering>,
+    door: &mut dyn Door,
+) -> Result<(), M::Error> {
+    if door.has_epochs() && door.is_followed() {
+        make(machine, gathering, door)?;
+    }
+    Ok(())
+}
+
 /// Meets the common point that comes next: the guest does not run there, it is put there.
 ///
 /// # Errors

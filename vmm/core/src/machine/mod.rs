@@ -17,6 +17,7 @@ pub mod cpu;
 pub mod devices;
 pub mod divergence;
 pub mod door;
+pub mod following;
 pub mod gathering;
 pub mod horizon;
 pub mod image;

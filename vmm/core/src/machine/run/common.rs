@@ -57,25 +57,20 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn is_begun_with(&mut self) -> Result<(), MachineError> {
-        self.begin_gathering()
+        let mut gathering = self.gathering.take();
+        common::begin(self, &mut gathering)?;
+        self.gathering = gathering;
+        Ok(())
     }
 
-    /// Who goes on from the state of this moment has all of memory: where it follows without
-    /// running, the next common point has what is written from now on.
+    /// Has the next common point begin at this moment, at which the machine was captured.
     ///
     /// # Errors
     /// The host's failure.
     pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), MachineError> {
-        if door.has_epochs() {
-            self.begin_gathering()?;
-        }
-        Ok(())
-    }
-
-    fn begin_gathering(&mut self) -> Result<(), MachineError> {
-        self.vcpu.log_writes(true)?;
-        let _before = self.vcpu.written_pages()?;
-        self.gathering = Some(super::Gathering::new(Self::SHARES));
+        let mut gathering = self.gathering.take();
+        common::captured(self, &mut gathering, door)?;
+        self.gathering = gathering;
         Ok(())
     }
 
@@ -84,9 +79,9 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure, or the door's.
     pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
-        if door.has_epochs() && door.is_followed() {
-            self.make_common_point(door)?;
-        }
+        let mut gathering = self.gathering.take();
+        common::bring_along(self, &mut gathering, door)?;
+        self.gathering = gathering;
         Ok(())
     }
 

@@ -1,16 +1,12 @@
-//! A machine that follows another one without running, from common point to common point, until it
-//! runs live from the last.
-//!
-//! ```text
-//!   live:       runs --> common point --> runs --> common point --> runs --> gone
-//!   following:           is put there              is put there              runs from there
-//! ```
+//! A machine that follows another one without running, until it runs live from the last common
+//! point.
 
 use super::saved::check;
 use super::{Ended, Machine, MachineError};
 use crate::machine::cpu::{SavedCpu, Vcpu};
 use crate::machine::devices::{Board, DeviceSet, Devices};
-use crate::machine::door::{Door, Followed, Met};
+use crate::machine::door::{Door, Met};
+use crate::machine::following::{Follower, Step, follow};
 use crate::machine::memory;
 use crate::machine::saved::{SavedError, SavedMachine};
 use lockstep_logging_channel::ExecutionPoint;
@@ -22,30 +18,13 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// [`MachineError`].
     pub fn follow(&mut self, door: &mut dyn Door, board: &Board) -> Result<Option<Ended>, MachineError> {
-        let mut newest: Option<SavedCpu> = None;
+        let mut newest = None;
+        let mut machine = OnBoard { machine: self, board };
         loop {
-            let point = ExecutionPoint {
-                exits: self.exits,
-                instructions: self.instructions,
-                rip: 0,
-            };
-            match door.follow(point)? {
-                Followed::Met(met) => {
-                    let cpu = self.be_put(met, board)?;
-                    // A host that does not take this vCPU is known now, and not at the failover.
-                    // Later ones wait until they are needed: each makes KVM forget its page tables.
-                    if newest.is_none() {
-                        self.vcpu.load(&cpu)?;
-                    }
-                    newest = Some(cpu);
-                }
-                Followed::Live => {
-                    if let Some(cpu) = newest {
-                        self.vcpu.load(&cpu)?;
-                    }
-                    return Ok(None);
-                }
-                Followed::Ended(reason, point) => return Ok(Some(Ended { reason, point })),
+            match follow(&mut machine, &mut newest, door)? {
+                Step::Put => {}
+                Step::Live => return Ok(None),
+                Step::Ended(reason, point) => return Ok(Some(Ended { reason, point })),
             }
         }
     }
@@ -81,5 +60,31 @@ impl<V: Vcpu> Machine<V> {
         self.between = position.between;
         self.digest_due = position.digest_due;
         Ok(cpu)
+    }
+}
+
+/// A machine and the board of which its devices are restored.
+struct OnBoard<'a, V> {
+    machine: &'a mut Machine<V>,
+    board: &'a Board,
+}
+
+impl<V: Vcpu> Follower for OnBoard<'_, V> {
+    type Error = MachineError;
+
+    fn followed_to(&self) -> ExecutionPoint {
+        ExecutionPoint {
+            exits: self.machine.exits,
+            instructions: self.machine.instructions,
+            rip: 0,
+        }
+    }
+
+    fn be_put(&mut self, met: Met) -> Result<SavedCpu, MachineError> {
+        self.machine.be_put(met, self.board)
+    }
+
+    fn load_cpu(&mut self, cpu: &SavedCpu) -> Result<(), MachineError> {
+        Ok(self.machine.vcpu.load(cpu)?)
     }
 }
