@@ -7,6 +7,7 @@ use lockstep_core::replica::role::{Action, Closed, Halt, Input, Output, Report};
 use lockstep_logging_channel::{Generation, Message, OutputKind, Sequence, codec};
 
 use super::agenda::Happening;
+use super::check::Place;
 use super::inbox::{Item, Source};
 use super::marks::Mark;
 use super::network::Parcel;
@@ -251,24 +252,24 @@ impl World {
     fn let_out(&mut self, side: Side) {
         let node = &mut self.nodes[side.index()];
         let leaving = std::mem::take(&mut node.carrying.leaving);
-        let leaves: Vec<_> = leaving
-            .at(node.clock.read(self.now_ns))
-            .map(|output| output.sequence)
-            .collect();
+        // Those of one entry are released together, so that their targets tell them apart.
+        let which = |output: &Output<Payload>| (output.sequence, output.payload.0);
+        let leaves: Vec<_> = leaving.at(node.clock.read(self.now_ns)).map(which).collect();
         for (output, until_ns) in leaving.into_all() {
-            if leaves.contains(&output.sequence) {
-                self.output_leaves(side, output, until_ns);
+            let place = self.nodes[side.index()].place_of_next(output.sequence);
+            if leaves.contains(&which(&output)) {
+                self.output_leaves(side, place, output, until_ns);
             } else {
                 self.marks.reach(Mark::LateRelease);
                 // Whoever reads the console must not miss a line for it.
                 if output.payload.0.kind == OutputKind::Frame {
-                    self.dropped.push(output.sequence);
+                    self.dropped.push(place);
                 }
             }
         }
     }
 
-    fn output_leaves(&mut self, side: Side, output: Output<Payload>, until_ns: u64) {
+    fn output_leaves(&mut self, side: Side, place: Place, output: Output<Payload>, until_ns: u64) {
         let node = &self.nodes[side.index()];
         let (generation, alone) = (node.replica.generation().0, node.alone_in_step);
         let won = self.has_won(side) || self.plan.alone && generation == 1;
@@ -279,7 +280,7 @@ impl World {
         let alone = won && (alone || (ended && until_ns == u64::MAX));
         let process = node.process;
         if node.leader.is_some() && alone {
-            let again = self.checker.was_said(process, output.sequence);
+            let again = self.checker.was_said(process, place);
             self.marks.reach(if again {
                 Mark::SaidTwice
             } else {
@@ -293,7 +294,7 @@ impl World {
             format!("{side:?} says {} in {generation}", output.sequence.0)
         });
         let (target, payload) = output.payload;
-        let said = (output.sequence, payload.clone());
+        let said = (place, payload.clone());
         // Text at the console of a host that has been overtaken disturbs nobody; a frame would.
         let is_late = self.nodes[side.index()].clock.read(self.now_ns) > until_ns;
         if target.kind == OutputKind::Frame || !is_late {

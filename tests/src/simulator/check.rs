@@ -8,8 +8,24 @@ use lockstep_logging_channel::Sequence;
 use super::guest::Guest;
 use super::plan::Side;
 
-/// An output, by its entry and its bytes.
-pub type Said = (Sequence, Vec<u8>);
+/// Place of an output: its entry, and its ordinal among those of the same entry.
+pub type Place = (Sequence, u32);
+
+/// An output, by its place and its bytes.
+pub type Said = (Place, Vec<u8>);
+
+/// The outputs of a history, each with its place.
+pub fn places(history: &[(Sequence, Vec<u8>)]) -> impl Iterator<Item = (Place, &Vec<u8>)> {
+    let mut newest = (Sequence(0), 0);
+    history.iter().map(move |(sequence, bytes)| {
+        newest = if newest.0 == *sequence {
+            (*sequence, newest.1 + 1)
+        } else {
+            (*sequence, 0)
+        };
+        (newest, bytes)
+    })
+}
 
 /// What has been seen.
 #[derive(Debug, Default)]
@@ -23,6 +39,8 @@ pub struct Checker {
     speakers: Vec<(u32, u32)>,
     /// State of each process's guest at each exit, from the first on.
     states: BTreeMap<u32, (usize, Vec<u64>)>,
+    /// All of each process's guest at the common points that it made, by their exits.
+    points: BTreeMap<(u32, u64), u64>,
 }
 
 impl Checker {
@@ -58,15 +76,16 @@ impl Checker {
     /// A process lets an output out. `stored`: the newest entry that its armed backup's process has
     /// had; `alone`: it acts alone, and the store says that it has won its generation.
     pub fn output(&mut self, process: u32, alone: bool, stored: Sequence, said: Said) {
-        let sequence = said.0;
+        let place = said.0;
+        let (sequence, _) = place;
         if !alone && sequence > stored {
             self.fail(|| format!("output {} left, and the backup had only {}", sequence.0, stored.0));
         }
         let all = self.said.entry(process).or_default();
         let newest = all.last().map(|(newest, _)| *newest);
         all.push(said);
-        if newest >= Some(sequence) {
-            self.fail(|| format!("process {process} said {} after {newest:?}", sequence.0));
+        if newest >= Some(place) {
+            self.fail(|| format!("process {process} said {place:?} after {newest:?}"));
         }
     }
 
@@ -85,11 +104,11 @@ impl Checker {
         }
     }
 
-    /// True if another process has let out the output of this entry.
+    /// True if another process has let out the output of this place.
     #[must_use]
-    pub fn was_said(&self, process: u32, sequence: Sequence) -> bool {
+    pub fn was_said(&self, process: u32, place: Place) -> bool {
         let others = self.said.iter().filter(|(other, _)| **other != process);
-        others.into_iter().any(|(_, said)| contains(said, sequence))
+        others.into_iter().any(|(_, said)| contains(said, place))
     }
 
     /// A guest has passed an exit. One that replays what `leader` has recorded must be as that was
@@ -111,25 +130,38 @@ impl Checker {
         }
     }
 
+    /// A process has made a common point.
+    pub fn point(&mut self, process: u32, guest: &Guest) {
+        self.points.insert((process, guest.exits()), guest.whole());
+    }
+
+    /// A process that follows `leader` without running would run on as `guest`: it must be what that
+    /// was there.
+    pub fn put(&mut self, leader: Option<u32>, guest: &Guest) {
+        let exits = guest.exits();
+        let made = leader.and_then(|leader| self.points.get(&(leader, exits)));
+        if made != Some(&guest.whole()) {
+            self.fail(|| format!("who follows is at exit {exits}, and is not what the live guest was there"));
+        }
+    }
+
     /// The end: everything that was said must be of the history that survives, `history`.
-    pub fn history(&mut self, history: &[Said]) {
-        let newest = history.last().map(|(sequence, _)| *sequence);
+    pub fn history(&mut self, history: &[(Sequence, Vec<u8>)]) {
+        let history: Vec<_> = places(history).collect();
+        let newest = history.last().map(|(place, _)| place.0);
         let all = std::mem::take(&mut self.said);
         for (process, said) in &all {
-            for (sequence, bytes) in said {
-                let place = history.binary_search_by_key(sequence, |(sequence, _)| *sequence);
-                let same = place
+            for (place, bytes) in said {
+                let found = history.binary_search_by_key(place, |(place, _)| *place);
+                let same = found
                     .ok()
-                    .and_then(|place| history.get(place))
-                    .is_some_and(|(_, is)| is == bytes);
+                    .and_then(|found| history.get(found))
+                    .is_some_and(|(_, is)| *is == bytes);
                 // An output that the survivor has not reached yet cannot be judged; the Output Rule
                 // was, when it left.
-                if !same && Some(*sequence) <= newest {
+                if !same && Some(place.0) <= newest {
                     self.fail(|| {
-                        format!(
-                            "output {} of process {process} is not of the surviving history",
-                            sequence.0
-                        )
+                        format!("output {place:?} of process {process} is not of the surviving history")
                     });
                 }
             }
@@ -139,10 +171,11 @@ impl Checker {
 
     /// The first output of `history` that was neither said nor `dropped`.
     #[must_use]
-    pub fn first_unsaid(&self, history: &[Said], dropped: &[Sequence]) -> Option<Sequence> {
-        let said = |sequence| self.said.values().any(|said| contains(said, sequence));
-        let mut outputs = history.iter().map(|(sequence, _)| *sequence);
-        outputs.find(|sequence| !said(*sequence) && !dropped.contains(sequence))
+    pub fn first_unsaid(&self, history: &[(Sequence, Vec<u8>)], dropped: &[Place]) -> Option<Sequence> {
+        let said = |place| self.said.values().any(|said| contains(said, place));
+        let mut outputs = places(history).map(|(place, _)| place);
+        let unsaid = outputs.find(|place| !said(*place) && !dropped.contains(place));
+        unsaid.map(|(sequence, _)| sequence)
     }
 
     /// The end: what clients saw acknowledged must be in the surviving guest's log, in its place.
@@ -155,7 +188,6 @@ impl Checker {
     }
 }
 
-fn contains(said: &[Said], sequence: Sequence) -> bool {
-    said.binary_search_by_key(&sequence, |(sequence, _)| *sequence)
-        .is_ok()
+fn contains(said: &[Said], place: Place) -> bool {
+    said.binary_search_by_key(&place, |(place, _)| *place).is_ok()
 }

@@ -69,6 +69,12 @@ impl Memory {
         }
     }
 
+    /// The words that it computes with.
+    #[must_use]
+    pub fn words(&self) -> [u64; WORDS] {
+        self.words
+    }
+
     /// The entry of the log with this number was written.
     pub fn note_entry(&mut self, number: usize) {
         self.note(WORDS + number / PAGE_ENTRIES);
@@ -134,16 +140,54 @@ impl Guest {
         }
     }
 
-    fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
+    /// Has the next common point begin at this moment, at which it was captured.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), DoorError> {
+        let mut gathering = self.memory.gathering.take();
+        common::captured(self, &mut gathering, door)?;
+        self.memory.gathering = gathering;
+        Ok(())
+    }
+
+    /// Brings whoever follows without running to this moment. True where that made a common point.
+    ///
+    /// # Errors
+    /// The door's.
+    pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<bool, DoorError> {
+        let exits = self.exits;
+        let mut gathering = self.memory.gathering.take();
+        common::bring_along(self, &mut gathering, door)?;
+        self.memory.gathering = gathering;
+        Ok(self.exits > exits)
+    }
+
+    pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         let exits = self.exits;
         let mut gathering = self.memory.gathering.take();
         common::make(self, &mut gathering, door)?;
         self.memory.gathering = gathering;
         Ok(if self.exits > exits {
-            Progress::Exit
+            Progress::CommonPoint
         } else {
             Progress::Step
         })
+    }
+
+    pub(super) fn put_page(&mut self, page: &Page) {
+        let (places, _) = page.bytes.as_chunks::<8>();
+        let index = page.index as usize;
+        if let Some(word) = self.memory.words.get_mut(index) {
+            *word = u64::from_le_bytes(places[0]);
+        } else if let Some(entries) = self.log.chunks_mut(PAGE_ENTRIES).nth(index - WORDS) {
+            for ((client, number), place) in entries.iter_mut().zip(places) {
+                let word = u64::from_le_bytes(*place);
+                (*client, *number) = (word as u8, (word >> 8) as u32);
+            }
+        } else {
+            self.wrong = Some("a page that it does not have");
+        }
     }
 
     fn is_at_exit(&mut self, exits: u64) {
@@ -195,18 +239,7 @@ impl Still for Guest {
     }
 
     fn put(&mut self, page: &Page) -> Result<(), DoorError> {
-        let (places, _) = page.bytes.as_chunks::<8>();
-        let index = page.index as usize;
-        if let Some(word) = self.memory.words.get_mut(index) {
-            *word = u64::from_le_bytes(places[0]);
-        } else if let Some(entries) = self.log.chunks_mut(PAGE_ENTRIES).nth(index - WORDS) {
-            for ((client, number), place) in entries.iter_mut().zip(places) {
-                let word = u64::from_le_bytes(*place);
-                (*client, *number) = (word as u8, (word >> 8) as u32);
-            }
-        } else {
-            self.wrong = Some("a page that it does not have");
-        }
+        self.put_page(page);
         Ok(())
     }
 
@@ -235,13 +268,8 @@ impl Still for Guest {
         })
     }
 
-    /// State of its queues and its timer.
     fn devices(&self) -> Result<Vec<SavedDevice>, DoorError> {
-        let state = [self.frames.len() as u64, self.work.len() as u64, self.timer_at_ns];
-        Ok(vec![SavedDevice {
-            name: "queues".to_owned(),
-            state: state.map(u64::to_le_bytes).concat(),
-        }])
+        Ok(self.saved_devices())
     }
 
     fn load(&mut self, machine: SavedMachine) -> Result<(), DoorError> {

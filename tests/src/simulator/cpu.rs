@@ -7,9 +7,12 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
+use lockstep_core::replica::batcher::OUTPUT_BYTES_MIN;
 use lockstep_core::replica::cpu::{
     BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
 };
+use lockstep_core::replica::epochs::EPOCH_OUTPUT_BYTES_MAX;
+use lockstep_core::replica::following::Following;
 use lockstep_core::replica::recorder::{LiveDoor, Outside, Recorder, SavedAt, Start};
 use lockstep_core::replica::replayer::{Replayer, TimeFloor};
 use lockstep_core::replica::role::Input;
@@ -95,6 +98,12 @@ pub struct Cpu {
     pub marks: Marks,
     /// The log ends with parts of a common point.
     pub(super) has_parts: bool,
+    /// Time that an epoch lasts, where the backup does not run.
+    pub(super) epoch_ns: Option<u64>,
+    /// Time at which the one that runs ends.
+    pub(super) epoch_ends_ns: Option<u64>,
+    /// Outputs that the log has and that wait for a common point.
+    pub(super) held: VecDeque<Vec<u8>>,
     /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
@@ -119,7 +128,7 @@ pub type Shared = Rc<RefCell<Cpu>>;
 impl Cpu {
     /// A virtual CPU of a side whose clock shows `clock_ns`.
     #[must_use]
-    pub fn new(clock_ns: u64, seed: u64, live: bool) -> Shared {
+    pub fn new(clock_ns: u64, seed: u64, live: bool, epoch_ns: Option<u64>) -> Shared {
         let mut rng = Rng::new(seed);
         Rc::new(RefCell::new(Self {
             clock_ns,
@@ -137,6 +146,9 @@ impl Cpu {
             wall_went_back: false,
             marks: Marks::default(),
             has_parts: false,
+            epoch_ns,
+            epoch_ends_ns: None,
+            held: VecDeque::new(),
             wrong: None,
             frames: VecDeque::new(),
             typed: VecDeque::new(),
@@ -188,13 +200,30 @@ impl Cpu {
 
     /// An entry is logged, or comes from the log.
     pub(super) fn see(&mut self, entry: &Entry, common_point: Mark) {
-        match entry.body {
+        match &entry.body {
             Body::Part(_) => self.has_parts = true,
             Body::CommonPoint(_) => {
+                let held_bytes = self
+                    .held
+                    .iter()
+                    .map(|bytes| OUTPUT_BYTES_MIN + bytes.len() as u64);
+                if held_bytes.sum::<u64>() >= EPOCH_OUTPUT_BYTES_MAX {
+                    self.marks.reach(Mark::EpochEndedEarly);
+                }
                 self.marks.reach(common_point);
                 self.has_parts = false;
             }
+            Body::HeldOutput(output) => self.held.push_back(output.bytes.clone()),
             _ => (),
+        }
+    }
+
+    /// An output leaves the log for the gate: in the order in which they were held.
+    pub(super) fn judge_held(&mut self, bytes: &[u8]) {
+        if let Some(held) = self.held.pop_front()
+            && held != bytes
+        {
+            self.wrong = Some("an output that was held is lost".to_owned());
         }
     }
 
@@ -206,6 +235,10 @@ impl Cpu {
                 self.appended.0
             ));
         }
+    }
+
+    fn is_epoch_over(&self) -> bool {
+        self.epoch_ends_ns.is_some_and(|ends_ns| ends_ns <= self.clock_ns)
     }
 
     fn host_wall_ns(&mut self) -> u64 {
@@ -311,6 +344,20 @@ impl Outside for World {
         }
         Ok(Kicked::CommonPoint)
     }
+
+    fn begin_epoch(&mut self) {
+        let cpu = &mut *self.end.borrow_mut();
+        let ends_ns = cpu.epoch_ns.map(|epoch_ns| cpu.clock_ns + epoch_ns);
+        cpu.epoch_ends_ns = cpu.epoch_ends_ns.or(ends_ns);
+    }
+
+    fn end_epoch(&mut self) {
+        self.end.borrow_mut().epoch_ends_ns = None;
+    }
+
+    fn epoch_is_over(&mut self) -> bool {
+        self.end.borrow().is_epoch_over()
+    }
 }
 
 impl JournalHost for End {
@@ -336,7 +383,9 @@ impl JournalHost for End {
     }
 
     fn is_throttled(&mut self) -> Result<bool, DoorError> {
-        Ok(self.0.borrow().throttled)
+        let cpu = self.0.borrow();
+        // It stands within a common point, and does not wait there.
+        Ok(cpu.throttled && !(cpu.epoch_ns.is_some() && cpu.has_parts))
     }
 
     fn wait(&mut self) -> Result<(), DoorError> {
@@ -365,29 +414,35 @@ impl FeedHost for End {
 
 type Live = Recorder<World, Watched<BatchingJournal<End>>>;
 
-fn recorder(end: &Shared, start: Start) -> Live {
+fn recorder(end: &Shared, start: Start, epochs: bool) -> Live {
     let outside = World {
         end: end.clone(),
         taking: Taking::default(),
         runs_since: (u64::MAX, 0),
     };
     let journal = Watched::new(BatchingJournal::new(End(end.clone())), end);
-    Recorder::new(outside, journal, start)
+    let recorder = Recorder::new(outside, journal, start);
+    if epochs { recorder.in_epochs() } else { recorder }
 }
 
 /// The door of a guest that is live from the start.
 #[must_use]
 pub fn live_door(cpu: &Shared, start: Start) -> Box<dyn LiveDoor> {
-    Box::new(recorder(cpu, start))
+    let epochs = cpu.borrow().epoch_ns.is_some();
+    Box::new(recorder(cpu, start, epochs))
 }
 
-/// The door of a guest that replays from there on, and may go live.
+/// The door of a guest that replays from there on, or follows without running, and may go live.
 #[must_use]
 pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
     let feed = Watched::new(QueuedFeed::new(End(cpu.clone())), cpu);
     let end = cpu.clone();
     let go_live = move |taken_over| Ok(take_over(&end, taken_over));
     let SavedAt { sequence, floor } = from;
+    if cpu.borrow().epoch_ns.is_some() {
+        let following = Following::new(feed, MEMORY_BYTES, sequence, floor);
+        return Box::new(Standby::following(following, Box::new(go_live)));
+    }
     let replayer = Replayer::from_capture(feed, false, sequence, floor).of_memory(MEMORY_BYTES);
     Box::new(Standby::new(replayer, Some(Box::new(go_live))))
 }
@@ -395,11 +450,20 @@ pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
 fn take_over(end: &Shared, taken_over: TakenOver) -> Live {
     let cpu = &mut *end.borrow_mut();
     cpu.told.push_back(taken_over.live_at());
+    let epochs = cpu.epoch_ns.is_some();
     if std::mem::take(&mut cpu.has_parts) {
-        cpu.marks.reach(Mark::LiveBehindParts);
+        cpu.marks.reach(if epochs {
+            Mark::LiveAmongParts
+        } else {
+            Mark::LiveBehindParts
+        });
+    }
+    if !cpu.held.is_empty() {
+        cpu.marks.reach(Mark::UnfinishedDropped);
+        cpu.held.clear();
     }
     cpu.live = true;
     cpu.time = GuestTime::starting_at(taken_over.floor, cpu.clock_ns);
     cpu.wall_ns = taken_over.floor.wall_ns;
-    recorder(end, taken_over.start(cpu.won))
+    recorder(end, taken_over.start(cpu.won), epochs)
 }

@@ -80,6 +80,10 @@ pub enum Phase {
 pub enum Progress {
     /// The guest has passed an exit.
     Exit,
+    /// It has made a common point, which counts as one.
+    CommonPoint,
+    /// It was put to a common point of the guest that it follows.
+    Put,
     /// It is on its way to the next.
     Between,
     /// It has computed for a step.
@@ -101,14 +105,14 @@ pub struct Guest {
     pub(super) memory: Memory,
     /// It computes without exits at times.
     stretches: bool,
-    time_ns: u64,
-    tsc: u64,
-    wall_ns: u64,
+    pub(super) time_ns: u64,
+    pub(super) tsc: u64,
+    pub(super) wall_ns: u64,
     pub(super) timer_at_ns: u64,
     /// What was written: client and number.
     pub(super) log: Vec<(u8, u32)>,
     /// Each client's newest request, and the place of what it wrote.
-    newest: [(u32, u32); CLIENTS_MAX],
+    pub(super) newest: [(u32, u32); CLIENTS_MAX],
     /// What a correct host never lets happen.
     pub(super) wrong: Option<&'static str>,
 }
@@ -244,6 +248,9 @@ impl Guest {
     /// If the door has to wait ([`super::cpu::waits`]) the step can be made again; anything else is
     /// final.
     pub fn step(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
+        if self.is_at_a_pause() && door.is_common_point_due(self.point())? {
+            return self.make_common_point(door);
+        }
         match self.phase {
             Phase::Arrivals { entered } => self.arrive(door, entered),
             Phase::Run { .. } => self.run(door),
@@ -278,11 +285,16 @@ impl Guest {
         takers.map(|(device, takes)| Taker { device, takes })
     }
 
+    /// True if only an event can wake it.
+    #[must_use]
+    pub fn has_nothing_to_do(&self) -> bool {
+        self.steps == 0 && self.work.is_empty() && self.frames.is_empty()
+    }
+
     fn arrive(&mut self, door: &mut dyn Door, entered: bool) -> Result<Progress, DoorError> {
-        let computes = self.steps > 0 || !self.work.is_empty() || !self.frames.is_empty();
         let readiness = Readiness {
             closed: false,
-            idle: !entered && !computes,
+            idle: !entered && self.has_nothing_to_do(),
             takers: &self.takers(),
         };
         match door.arrival(self.point(), readiness)? {

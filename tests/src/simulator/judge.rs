@@ -4,7 +4,6 @@ use lockstep_core::replica::BATCH_OUTPUT_BYTES_MAX;
 use lockstep_core::replica::role::Protection;
 use lockstep_logging_channel::Sequence;
 
-use super::check::Said;
 use super::marks::Mark;
 use super::node::{Life, Node};
 use super::plan::Side;
@@ -85,10 +84,12 @@ impl World {
     }
 
     /// A backup keeps no more output than its bound and a batch, whatever the primary tells it of
-    /// what has left.
+    /// what has left; in checkpoint mode, its bound and an epoch, which ends behind the output with
+    /// which it has as much as a batch may.
     pub(super) fn check_kept(&mut self, side: Side) {
         let kept_bytes = self.node(side).replica.statistics().held_bytes;
-        let bytes_max = self.plan.held_bytes_max + BATCH_OUTPUT_BYTES_MAX;
+        let last = self.plan.epoch_ns.map_or(0, |_| self.plan.payload_bytes as usize);
+        let bytes_max = self.plan.held_bytes_max + BATCH_OUTPUT_BYTES_MAX + last;
         if side == Side::Backup && kept_bytes > bytes_max {
             self.checker.fail(|| {
                 format!("the backup keeps {kept_bytes} bytes of output, and {bytes_max} is the most")
@@ -107,7 +108,7 @@ impl World {
             return;
         }
         let survivor = self.survivor();
-        let history: Vec<Said> = self.node(survivor).cpu.borrow().history.clone();
+        let history = self.node(survivor).cpu.borrow().history.clone();
         self.checker.history(&history);
         let stands = self.stands();
         if let Some(Sequence(unsaid)) = self.first_unsaid(due_until) {
@@ -115,12 +116,17 @@ impl World {
                 .fail(|| format!("output {unsaid} of the surviving history was never said"));
         }
         let node = &self.nodes[survivor.index()];
+        let alone = node.replica.statistics().protection == Protection::Alone;
+        if stands && alone && node.is_up() && !node.sends_state && !node.cpu.borrow().held.is_empty() {
+            self.checker
+                .fail(|| "outputs are held for a common point, and nobody follows".to_owned());
+        }
         if !stands && self.nodes.iter().all(|node| !node.is_up()) {
             self.marks.reach(Mark::BothDead);
         }
         // A backup that died on its way has not replayed all it had: what it lacks is not lost by a
-        // mistake.
-        let whole = stands || node.cpu.borrow().live;
+        // mistake. And one that has ended without running is where its last common point was.
+        let whole = (stands || node.cpu.borrow().live) && node.following.is_none();
         if whole {
             let acknowledged: Vec<_> = self
                 .clients

@@ -129,6 +129,18 @@ marks! {
     CapturedAmongParts = "a machine was captured behind parts of a common point",
     LiveInStretch = "a backup went live where it made no exit",
     LiveBehindParts = "a backup went live behind parts of a common point that never came",
+    // Checkpoint mode.
+    EpochEnded = "an epoch ended with a common point",
+    EpochEndedEarly = "an epoch ended early, because the guest had said much",
+    IdleEpochEnded = "the epoch of an idle guest ended",
+    WasPut = "a backup that does not run was put to a common point",
+    LiveFromPoint = "a backup that does not run went live from a common point",
+    LiveFromStart = "a backup that does not run went live where it began, before any common point",
+    LiveAmongParts = "a backup that does not run went live behind parts of an epoch that was not over",
+    UnfinishedDropped = "outputs of an epoch that was not over were dropped by who went live",
+    HeldLetGo = "outputs that were held left, because nobody followed any more",
+    EndFollowed = "a backup that does not run ended with the guest that it followed",
+    BroughtAlong = "a guest that was to stand brought its backup along",
     // Switchovers.
     HandedOver = "a primary handed over to its backup",
     TakingOver = "a backup was handed over to",

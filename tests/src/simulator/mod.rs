@@ -20,11 +20,13 @@
 //! ([`switch`]). A side can lose the clients, and with them its witness ([`witness`]). Whoever is
 //! gone can be started again, and joins the machine that runs ([`healing`], [`joining`]): many
 //! generations in one run. Sides are asked to switch over, and struck at any step of it
-//! ([`switching`]).
+//! ([`switching`]). The backups of some seeds do not run, and are put where the other guest is
+//! ([`epochs`]).
 //!
 //! Not modelled: a process stopped between its last look at the clock and the system call that
 //! writes (`docs/failover.md`); the handshake, after which a run, and a newcomer's part in it,
-//! begins; the pages of a transfer, which is a copy that takes time.
+//! begins; the pages of a transfer, which is a copy that takes time; a guest that stands within a
+//! common point because the window is full: it stands behind it.
 
 #![allow(clippy::indexing_slicing, reason = "arrays of two, indexed by the side")]
 
@@ -37,6 +39,7 @@ mod clock;
 mod computing;
 mod cpu;
 mod diverging;
+mod epochs;
 mod faults;
 mod guest;
 mod healing;
@@ -51,6 +54,7 @@ mod plan;
 mod points;
 mod requests;
 pub mod rng;
+mod saved;
 mod side;
 mod store;
 mod storing;

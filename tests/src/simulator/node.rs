@@ -10,9 +10,10 @@ use lockstep_core::replica::recorder::{LiveDoor, SavedAt, Start};
 use lockstep_core::replica::role::{Config, Halt, Input, Protection, Replica};
 use lockstep_logging_channel::{EndReason, Generation, Sequence};
 
-use super::check::Checker;
+use super::check::{Checker, Place};
 use super::clock::Clock;
 use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
+use super::epochs::Following;
 use super::guest::{Guest, Progress};
 use super::inbox::Inbox;
 use super::joining::Image;
@@ -82,7 +83,11 @@ pub struct Node {
     pub cpu: Shared,
     /// Its guest.
     pub guest: Guest,
-    door: Box<dyn LiveDoor>,
+    pub(super) door: Box<dyn LiveDoor>,
+    /// It follows without running.
+    pub(super) following: Option<Following>,
+    /// It has met a common point in that way.
+    pub(super) was_put: bool,
     /// The state that was saved, until it is sent.
     pub image: Option<Image>,
     /// What waits to be read.
@@ -119,6 +124,8 @@ pub struct Node {
     pub cpu_busy_until_ns: u64,
     /// When its clock shows this it wants to be stepped.
     pub wake_at_ns: Option<u64>,
+    /// Place of the output that left last.
+    newest_out: Option<Place>,
     /// The newest entry handed to the replay.
     pub stored: Sequence,
     /// The guest has ended, or its replay has gone wrong.
@@ -166,7 +173,7 @@ impl Node {
         let start_ns = 1_000_000_000 * (1 + side.index() as u64);
         let clock = Clock::new(plan.clock_ppm[side.index()], start_ns);
         let live = side == Side::Primary;
-        let cpu = Cpu::new(start_ns, seed, live);
+        let cpu = Cpu::new(start_ns, seed, live, plan.epoch_ns);
         let first = Start {
             generation: Generation(1),
             sequence: Sequence(1),
@@ -208,6 +215,8 @@ impl Node {
             cpu,
             guest: Guest::new(plan.stretches),
             door,
+            was_put: false,
+            following: plan.epoch_ns.filter(|_| !live).map(|_| Following::default()),
             image: None,
             inbox: Inbox::default(),
             woken: true,
@@ -226,6 +235,7 @@ impl Node {
             cpu_at_ns: None,
             cpu_busy_until_ns: 0,
             wake_at_ns: None,
+            newest_out: None,
             stored: Sequence(0),
             guest_over: false,
             crowded_until_ns: 0,
@@ -250,7 +260,7 @@ impl Node {
             ..
         } = image;
         let clock_ns = before.clock.read(now_ns);
-        let cpu = Cpu::new(clock_ns, seed, false);
+        let cpu = Cpu::new(clock_ns, seed, false, plan.epoch_ns);
         cpu.borrow_mut().history = history;
         let config = config(plan, before.side, generation, saved_at.sequence);
         #[expect(
@@ -321,7 +331,7 @@ impl Node {
             if exits == EXITS_A_TURN {
                 break Turn::Again { after_ns: 0 };
             }
-            match self.stand_still() {
+            match self.stand_still(checker) {
                 Ok(true) => break Turn::Waits,
                 Ok(false) => (),
                 Err(why) => checker.fail(|| format!("the {:?} does not stand: {why}", self.side)),
@@ -329,12 +339,17 @@ impl Node {
             if let Err(why) = self.capture() {
                 checker.fail(|| format!("the {:?} was not captured: {why}", self.side));
             }
-            match self.guest.step(&mut *self.door) {
+            let progress = if self.following.is_some() {
+                self.follow(checker)
+            } else {
+                self.guest.step(&mut *self.door)
+            };
+            match progress {
                 Ok(Progress::Between) => (),
-                Ok(Progress::Exit) => {
+                Ok(Progress::Put) => exits += 1,
+                Ok(progress @ (Progress::Exit | Progress::CommonPoint)) => {
                     exits += 1;
-                    let leader = self.leader.filter(|_| !self.cpu.borrow().live);
-                    checker.exit(self.process, leader, &self.guest);
+                    self.judge_exit(checker, progress == Progress::CommonPoint);
                 }
                 Ok(Progress::Step) => {
                     self.mark_stretch(was_live);
@@ -368,6 +383,15 @@ impl Node {
         turn
     }
 
+    /// Place of an output of entry `sequence` that leaves next, or would.
+    pub fn place_of_next(&mut self, sequence: Sequence) -> Place {
+        let nth = match self.newest_out {
+            Some((newest, nth)) if newest == sequence => nth + 1,
+            _ => 0,
+        };
+        *self.newest_out.insert((sequence, nth))
+    }
+
     fn mark_stretch(&self, was_live: bool) {
         let cpu = &mut *self.cpu.borrow_mut();
         if cpu.live && !was_live {
@@ -379,10 +403,14 @@ impl Node {
     }
 
     /// True where the guest is to stand, and is at a pause: it says so once.
-    fn stand_still(&mut self) -> Result<bool, DoorError> {
+    fn stand_still(&mut self, checker: &mut Checker) -> Result<bool, DoorError> {
         let (stand, stands) = (self.cpu.borrow().stand, self.cpu.borrow().stands);
         if !stand || !self.guest.is_at_a_pause() {
             return Ok(false);
+        }
+        if !stands && self.guest.bring_along(&mut *self.door)? {
+            self.cpu.borrow_mut().marks.reach(Mark::BroughtAlong);
+            self.judge_exit(checker, true);
         }
         if !stands && let Some(saved_at) = self.door.saved_at(self.guest.exits())? {
             let cpu = &mut *self.cpu.borrow_mut();
@@ -402,6 +430,7 @@ impl Node {
         let Some(saved_at) = self.door.saved_at(self.guest.exits())? else {
             return Ok(());
         };
+        self.guest.was_captured(&*self.door)?;
         let cpu = &mut *self.cpu.borrow_mut();
         // Entries that are logged from here on are for somebody.
         (cpu.capture, cpu.alone) = (false, false);
@@ -419,14 +448,17 @@ impl Node {
         Ok(())
     }
 
-    /// A live guest that idles has a timer; a replaying one has only its log, and a throttled one
+    /// A live guest that idles has a timer, and its epoch an end; a replaying one has only its log, and a throttled one
     /// waits for its loop.
     fn wait(&self) -> Turn {
         let cpu = self.cpu.borrow();
         if !cpu.live || cpu.throttled {
             return Turn::Waits;
         }
-        let due_ns = cpu.clock_when(self.guest.timer_at_ns());
+        let timer_ns = cpu.clock_when(self.guest.timer_at_ns());
+        let due_ns = cpu
+            .epoch_ends_ns
+            .map_or(timer_ns, |ends_ns| ends_ns.min(timer_ns));
         Turn::Again {
             after_ns: due_ns.saturating_sub(cpu.clock_ns).max(EXIT_NS),
         }

@@ -144,6 +144,8 @@ pub struct Plan {
     pub alone: bool,
     /// The guest computes without exits at times.
     pub stretches: bool,
+    /// The backup does not run, and is told the state so often. None: it replays.
+    pub epoch_ns: Option<u64>,
     /// The sides that have a witness.
     pub witnesses: [bool; 2],
     /// What it is certain to lead to.
@@ -190,6 +192,7 @@ impl Plan {
             heals: false,
             alone: false,
             stretches: false,
+            epoch_ns: None,
             witnesses: [false; 2],
             expected: None,
             faults: Vec::new(),
@@ -214,6 +217,7 @@ impl Plan {
         plan.draw_diverging(seed);
         plan.draw_stretches(seed);
         plan.draw_switchovers(seed);
+        plan.draw_checkpoints(seed);
         plan
     }
 

@@ -22,7 +22,15 @@ impl<T> Watched<T> {
     }
 
     fn note_output(&self, sequence: Sequence, bytes: &[u8]) {
-        self.end.borrow_mut().history.push((sequence, bytes.to_vec()));
+        let cpu = &mut *self.end.borrow_mut();
+        cpu.judge_held(bytes);
+        cpu.history.push((sequence, bytes.to_vec()));
+    }
+
+    /// Marks of the mode: common points are made and met in both.
+    fn mark(&self, in_epochs: Mark, otherwise: Mark) -> Mark {
+        let has_epochs = self.end.borrow().epoch_ns.is_some();
+        if has_epochs { in_epochs } else { otherwise }
     }
 }
 
@@ -42,17 +50,26 @@ impl<T: Journal> Watched<T> {
 impl<T: Journal> Journal for Watched<T> {
     fn append(&mut self, entry: &Entry) -> Result<(), DoorError> {
         {
+            let mark = self.mark(Mark::EpochEnded, Mark::CommonPointMade);
             let mut cpu = self.end.borrow_mut();
             cpu.appended = entry.sequence;
-            cpu.see(entry, Mark::CommonPointMade);
+            cpu.see(entry, mark);
         }
         self.cut_by(|journal| journal.append(entry))
     }
 
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        if !self.end.borrow().held.is_empty() {
+            self.end.borrow_mut().marks.reach(Mark::HeldLetGo);
+        }
         self.note_output(entry.sequence, &bytes);
         self.end.borrow_mut().appended = entry.sequence;
         self.cut_by(|journal| journal.output(entry, target, bytes))
+    }
+
+    fn held(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
+        self.note_output(sequence, &bytes);
+        self.inner.held(sequence, target, bytes)
     }
 
     fn is_followed(&self) -> bool {
@@ -84,7 +101,8 @@ impl<T: Feed> Feed for Watched<T> {
     fn next(&mut self, exits: u64) -> Result<Fed, DoorError> {
         let fed = self.inner.next(exits)?;
         if let Fed::Entry(entry) = &fed {
-            self.end.borrow_mut().see(entry, Mark::CommonPointMet);
+            let mark = self.mark(Mark::WasPut, Mark::CommonPointMet);
+            self.end.borrow_mut().see(entry, mark);
         }
         Ok(fed)
     }

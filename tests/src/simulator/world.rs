@@ -5,7 +5,7 @@ use lockstep_core::replica::role::{Closed, Input};
 use lockstep_logging_channel::Sequence;
 
 use super::agenda::{Agenda, Happening};
-use super::check::Checker;
+use super::check::{Checker, Place};
 use super::clients::{Client, Heard};
 use super::guest::CLIENTS_MAX;
 use super::inbox::Item;
@@ -62,7 +62,7 @@ pub struct World {
     /// Somebody has asked the guest to power off.
     pub power_off: bool,
     /// Outputs that were released too late and dropped.
-    pub dropped: Vec<Sequence>,
+    pub dropped: Vec<Place>,
     /// The plan has blows at points of the protocol.
     pub strikes: bool,
     /// Those that were struck, a bit each.
