@@ -148,6 +148,26 @@ pub enum Mutant {
     RunPastCommonPoint,
     /// A replay lets nothing in at a common point.
     EnterOnOneSide,
+    /// In checkpoint mode, an output waits for its own entry instead of the common point behind it.
+    LetGoWithItsEntry,
+    /// The outputs of an epoch wait for its last part instead of its common point.
+    LetGoWithLastPart,
+    /// An output counts on the backup before the common point behind it has come.
+    SayUnfinishedEpoch,
+    /// A backup drops the outputs that a common point lets go.
+    ForgetHeldOutputs,
+    /// A primary drops what it holds for a common point when nobody follows any more.
+    ForgetHeldAlone,
+    /// A backup goes live with pages of an epoch that was not over.
+    PutHalfAnEpoch,
+    /// A backup goes live with the registers of the first common point that it met.
+    KeepFirstRegisters,
+    /// A common point does not tell the guest times of its epoch.
+    ForgetEpochTimes,
+    /// A machine that is captured in checkpoint mode does not log what it writes from then on.
+    LogWritesTooLate,
+    /// An epoch ends only when its outputs are many.
+    NeverEndEpochs,
 }
 
 impl Mutant {
@@ -222,6 +242,16 @@ impl Mutant {
         Self::RunPastUnknown,
         Self::RunPastCommonPoint,
         Self::EnterOnOneSide,
+        Self::LetGoWithItsEntry,
+        Self::LetGoWithLastPart,
+        Self::SayUnfinishedEpoch,
+        Self::ForgetHeldOutputs,
+        Self::ForgetHeldAlone,
+        Self::PutHalfAnEpoch,
+        Self::KeepFirstRegisters,
+        Self::ForgetEpochTimes,
+        Self::LogWritesTooLate,
+        Self::NeverEndEpochs,
     ];
 }
 

@@ -125,7 +125,9 @@ pub fn make<M: Still>(
 /// # Errors
 /// The machine's.
 pub fn begin<M: Still>(machine: &mut M, gathering: &mut Option<Gathering>) -> Result<(), M::Error> {
-    machine.log_writes(true)?;
+    if !mutant::is(Mutant::LogWritesTooLate) {
+        machine.log_writes(true)?;
+    }
     let _before = machine.written_pages()?;
     *gathering = Some(Gathering::new(M::SHARES));
     Ok(())

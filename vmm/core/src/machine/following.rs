@@ -8,6 +8,7 @@
 
 use super::cpu::SavedCpu;
 use super::door::{Door, Followed, Met};
+use crate::mutant::{self, Mutant};
 use lockstep_logging_channel::{EndReason, ExecutionPoint};
 
 /// A machine that can be put where another one is.
@@ -64,7 +65,7 @@ pub fn follow<M: Follower>(
             Ok(Step::Put)
         }
         Followed::Live => {
-            if let Some(cpu) = newest.take() {
+            if let Some(cpu) = newest.take().filter(|_| !mutant::is(Mutant::KeepFirstRegisters)) {
                 machine.load_cpu(&cpu)?;
             }
             Ok(Step::Live)

@@ -10,6 +10,7 @@ use crate::machine::saved::arriving::Arriving;
 use crate::machine::saved::format::{Kind, Section};
 use crate::machine::saved::pages::PAGE_BYTES;
 use crate::machine::saved::{Page, SavedError, SavedMachine};
+use crate::replica::mutant::{self, Mutant};
 use crate::replica::transfer::RAW_BYTES_MAX;
 use lockstep_logging_channel::{CommonPoint, Digest, ExecutionPoint, Generation, Part, Sequence};
 use std::collections::BTreeMap;
@@ -141,8 +142,9 @@ impl Staged {
 
     fn put(&mut self, sequence: Sequence, (section, digest): (Section, Digest)) -> Result<(), SavedError> {
         let mut count = 0;
+        let is_open = self.machine.is_none() || mutant::is(Mutant::PutHalfAnEpoch);
         match section {
-            Section::Pages(pages) if self.machine.is_none() => {
+            Section::Pages(pages) if is_open => {
                 count = pages.len() as u64;
                 self.come += count;
                 let come_max = SWEEPS_MAX * self.pages_max;
@@ -160,7 +162,7 @@ impl Staged {
                     self.pages.insert(page.index, Box::new(page));
                 }
             }
-            Section::Machine(machine) if self.machine.is_none() => self.machine = Some(machine),
+            Section::Machine(machine) if is_open => self.machine = Some(machine),
             other => {
                 let section = other.kind().name();
                 return Err(SavedError::Order { section });
@@ -189,18 +191,34 @@ impl Staged {
         if (pages, sections) != (common.pages, common.sections) || !self.arriving.is_empty() {
             return Err(damaged());
         }
-        let machine = self.machine.take().ok_or(SavedError::Cut {
+        let met = self.put_together().ok_or(SavedError::Cut {
             section: Kind::Machine.name(),
         })?;
-        let position = &machine.position;
+        let position = &met.machine.position;
         if point.position() != (position.exits, position.instructions) {
             let why = "it is not at the point of its entry";
             return Err(SavedError::Position { why });
         }
         self.sections.clear();
         self.come = 0;
+        Ok(met)
+    }
+
+    /// True where pages have come.
+    #[must_use]
+    pub fn has_pages(&self) -> bool {
+        !self.pages.is_empty()
+    }
+
+    /// What has come of pages and of the machine, where there is one.
+    pub(super) fn put_together(&mut self) -> Option<Met> {
+        let machine = if mutant::is(Mutant::PutHalfAnEpoch) {
+            self.machine.clone()
+        } else {
+            self.machine.take()
+        }?;
         let pages = std::mem::take(&mut self.pages).into_values();
-        Ok(Met {
+        Some(Met {
             pages: pages.map(|page| *page).collect(),
             machine,
         })

@@ -4,6 +4,7 @@
 
 use super::common::Staged;
 use super::epochs::{HELD_BYTES_MAX, Held};
+use super::mutant::{self, Mutant};
 use super::replayer::{Fed, Feed, ReplayStop};
 use super::time_floor::TimeFloor;
 use crate::machine::door::{DoorError, Followed};
@@ -61,6 +62,13 @@ impl<F: Feed> Following<F> {
                     }
                 }
                 Fed::Passed(_) => {}
+                Fed::Exhausted if mutant::is(Mutant::PutHalfAnEpoch) && self.staged.has_pages() => {
+                    return self
+                        .staged
+                        .put_together()
+                        .map(Followed::Met)
+                        .ok_or(ReplayStop::Exhausted);
+                }
                 Fed::Exhausted => return Err(ReplayStop::Exhausted),
             }
         }
@@ -90,6 +98,9 @@ impl<F: Feed> Following<F> {
                         bytes,
                         bytes_max: HELD_BYTES_MAX,
                     }));
+                }
+                if mutant::is(Mutant::SayUnfinishedEpoch) {
+                    self.let_go(sequence)?;
                 }
                 None
             }
@@ -121,7 +132,11 @@ impl<F: Feed> Following<F> {
     /// What waited is of entry `sequence`. It is given before that is reported, so that a report has
     /// all of it.
     fn let_go(&mut self, sequence: Sequence) -> Result<(), DoorError> {
-        for (target, bytes) in self.held.take() {
+        let held = self.held.take();
+        if mutant::is(Mutant::ForgetHeldOutputs) {
+            return Ok(());
+        }
+        for (target, bytes) in held {
             self.feed.output(sequence, target, bytes)?;
         }
         Ok(())

@@ -231,6 +231,9 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
     /// Nobody follows any more: what is held waits for nothing.
     fn let_go(&mut self, point: ExecutionPoint) -> Result<(), DoorError> {
         let held = self.epoch.as_mut().map(|epoch| epoch.held.take());
+        if mutant::is(Mutant::ForgetHeldAlone) {
+            return Ok(());
+        }
         for (target, bytes) in held.unwrap_or_default() {
             self.say(point, target, bytes)?;
         }
@@ -318,7 +321,8 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         };
         let was_followed = std::mem::replace(&mut epoch.followed, followed);
         if followed {
-            return Ok(epoch.runs && (epoch.is_full() || self.outside.epoch_is_over()));
+            let is_over = self.outside.epoch_is_over() && !mutant::is(Mutant::NeverEndEpochs);
+            return Ok(epoch.runs && (epoch.is_full() || is_over));
         }
         if was_followed {
             epoch.runs = false;
@@ -347,7 +351,7 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
     }
 
     fn common_point(&mut self, point: ExecutionPoint, machine: SavedMachine) -> Result<(), DoorError> {
-        if self.epoch.is_some() {
+        if self.epoch.is_some() && !mutant::is(Mutant::ForgetEpochTimes) {
             // The log has no others.
             for value in self.floor.values() {
                 self.append(point, Body::Value(value))?;
@@ -362,7 +366,8 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         }
         let entry = self.entry(point, Body::CommonPoint(common));
         self.journal.append(&entry)?;
-        self.end_epoch(entry.sequence)
+        let early = u64::from(mutant::is(Mutant::LetGoWithLastPart));
+        self.end_epoch(Sequence(entry.sequence.0 - early))
     }
 
     fn output(
@@ -375,6 +380,14 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
             self.let_go(point)?;
             return self.say(point, target, bytes);
         };
+        if mutant::is(Mutant::LetGoWithItsEntry) {
+            let held = HeldOutput {
+                target,
+                bytes: bytes.clone(),
+            };
+            let entry = self.entry(point, Body::HeldOutput(held));
+            return self.journal.output(&entry, target, bytes);
+        }
         epoch.held.put(target, bytes.clone());
         self.append(point, Body::HeldOutput(HeldOutput { target, bytes }))
     }
