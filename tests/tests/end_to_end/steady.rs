@@ -47,6 +47,25 @@ fn common_points(log: &Path) -> u64 {
     info["kinds"]["common point"]["entries"].as_u64().unwrap_or(0)
 }
 
+/// The first interrupt comes a period after the start, or later.
+#[test]
+fn its_timer_has_the_period_that_it_is_told() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let steady = |options: &str| {
+        let mut command = lockstep();
+        command.arg("run").arg(Guest::Steady.image());
+        run(command.args(["--command-line", options]))
+    };
+    let ended = steady("interrupts=2 period_us=50000").expect_code(0);
+    let (_, longest) = ended.stdout.split_once("longest ").unwrap();
+    let longest_us: u64 = longest.split(' ').next().unwrap().parse().unwrap();
+    assert!(longest_us >= 49_999, "{ended}");
+    for period in ["99", "50001", "soon"] {
+        let ended = steady(&format!("period_us={period}")).expect_code(1);
+        assert!(ended.stdout.contains(&format!("period_us={period}")), "{ended}");
+    }
+}
+
 #[test]
 fn it_is_replayed_again_and_again() {
     let Some(_kvm) = kvm::shared() else { return };
