@@ -8,20 +8,23 @@
 //! There is no MADT, so a kernel routes interrupts by the pair of 8259A. Everything is computed
 //! from the [`Board`]. Source: ACPI 6.4, sections 5.2 (tables), 6.4 (resources), 7.4 (sleep states).
 
+mod error;
 mod resources;
 #[cfg(test)]
 mod tests;
 
+pub use error::AcpiError;
+
 use super::devices::board::{At, Board, Model, Placed};
 use super::devices::{cmos, power};
 use super::memory::Memory;
-use acpi_tables::Aml;
 use acpi_tables::facs::FACS;
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::sdt::Sdt;
 use acpi_tables::xsdt::XSDT;
+use resources::bytes_of;
 use vm_memory::{Bytes, GuestAddress};
 
 /// Address of the RSDP: where a PC's firmware has it, and all tables behind it.
@@ -45,35 +48,6 @@ const BOOT_ARCHITECTURE: u16 = 1 | 1 << 2;
 const NO_C2_US: u16 = 101;
 const NO_C3_US: u16 = 1001;
 
-/// Reason why a board has no tables.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AcpiError {
-    /// A device that the tables are about is not there.
-    #[error("ACPI tables need {what}, which the board does not have")]
-    Missing {
-        /// The device.
-        what: &'static str,
-    },
-    /// A device is where no resource of a table can say that it is.
-    #[error("ACPI tables cannot say where the board has `{name}`")]
-    Place {
-        /// The device.
-        name: &'static str,
-    },
-    /// The tables do not fit.
-    #[error("the ACPI tables have {bytes} bytes; {} is the most", END - RSDP_ADDRESS)]
-    Length {
-        /// Their length.
-        bytes: u64,
-    },
-    /// There is no such memory.
-    #[error("the ACPI tables cannot be written at {RSDP_ADDRESS:#x}: {why}")]
-    Memory {
-        /// The reason.
-        why: String,
-    },
-}
-
 /// Writes the tables of `board` into memory: the address of their RSDP.
 ///
 /// # Errors
@@ -82,7 +56,10 @@ pub fn write(memory: &Memory, board: &Board) -> Result<u64, AcpiError> {
     let tables = tables(board)?;
     memory
         .write_slice(&tables, GuestAddress(RSDP_ADDRESS))
-        .map_err(|why| AcpiError::Memory { why: why.to_string() })?;
+        .map_err(|why| AcpiError::Memory {
+            address: RSDP_ADDRESS,
+            why: why.to_string(),
+        })?;
     Ok(RSDP_ADDRESS)
 }
 
@@ -97,9 +74,12 @@ fn tables(board: &Board) -> Result<Vec<u8>, AcpiError> {
     let root = image.append(&bytes_of(&root));
     let Image(mut bytes) = image;
     bytes.splice(..Rsdp::len(), bytes_of(&Rsdp::new(OEM_ID, root)));
-    let length = bytes.len() as u64;
-    if length > END - RSDP_ADDRESS {
-        return Err(AcpiError::Length { bytes: length });
+    let (length, bytes_max) = (bytes.len() as u64, END - RSDP_ADDRESS);
+    if length > bytes_max {
+        return Err(AcpiError::Length {
+            bytes: length,
+            bytes_max,
+        });
     }
     Ok(bytes)
 }
@@ -115,12 +95,6 @@ impl Image {
         self.0.extend_from_slice(table);
         RSDP_ADDRESS + offset
     }
-}
-
-fn bytes_of(table: &dyn Aml) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    table.to_aml_bytes(&mut bytes);
-    bytes
 }
 
 /// The fixed hardware: power management, the clock's century.

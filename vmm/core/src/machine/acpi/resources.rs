@@ -1,6 +1,6 @@
 //! Objects of the DSDT: devices with their resources, and sleep states.
 
-use super::{AcpiError, bytes_of};
+use super::error::AcpiError;
 use crate::machine::devices::board::{At, Board, Model, Placed};
 use crate::machine::devices::virtio::mmio;
 use crate::machine::devices::{power, serial};
@@ -13,6 +13,13 @@ use acpi_tables::{Aml, AmlSink};
 const VIRTIO_ID: &str = "LNRO0005";
 /// A 16550A.
 const SERIAL_ID: &str = "PNP0501";
+
+/// A table or an object as bytes.
+pub(super) fn bytes_of(table: &dyn Aml) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    table.to_aml_bytes(&mut bytes);
+    bytes
+}
 
 /// The scope of devices with those of the board that a kernel cannot find otherwise.
 pub(super) fn devices(board: &Board) -> Result<Vec<u8>, AcpiError> {

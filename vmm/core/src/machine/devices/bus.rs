@@ -4,6 +4,8 @@ mod state;
 #[cfg(test)]
 mod tests;
 
+pub use super::effect::Effect;
+
 use super::addresses::{Addresses, Register};
 use super::board::Kind;
 use super::clock::Clock;
@@ -18,17 +20,6 @@ use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget};
 use vm_memory::{Bytes, GuestAddress};
-
-/// An effect that a device requests as the result of an access. Several are given in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// These bytes leave.
-    Output(OutputTarget, Vec<u8>),
-    /// The guest ends itself with this status.
-    PowerOff(u32),
-    /// The guest wants to begin anew.
-    Reset,
-}
 
 /// An event whose device is none that takes such a thing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

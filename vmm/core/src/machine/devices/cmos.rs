@@ -130,7 +130,7 @@ impl Cmos {
 
 /// Two decimal digits, four bits each.
 fn decimal(value: u8) -> u8 {
-    ((value / 10) << 4) | (value % 10)
+    16 * (value / 10) + value % 10
 }
 
 #[cfg(test)]

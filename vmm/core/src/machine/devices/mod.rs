@@ -11,6 +11,7 @@ pub mod board;
 pub mod bus;
 pub mod clock;
 pub mod cmos;
+mod effect;
 pub mod pic;
 pub mod pit;
 pub mod power;

@@ -5,7 +5,7 @@
 //! the timer is not reported. The timer is not run: it is computed from the guest time at which it
 //! is read, which comes through the door.
 
-use super::bus::Effect;
+use super::effect::Effect;
 use super::saved::Impossible;
 use crate::machine::door::{Ask, DoorError, asking};
 use serde::{Deserialize, Serialize};
