@@ -4,7 +4,7 @@
 pub const IMAGE_ADDRESS_MIN: u64 = 1 << 20;
 
 /// Why an image cannot be run.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ImageError {
     /// Not an ELF64 file at all, or a damaged one.
     #[error("it is not a 64-bit ELF image: {why}")]
@@ -152,18 +152,33 @@ pub enum ImageError {
         /// Description of the defect.
         why: String,
     },
-    /// Modules in an initrd whose instructions would not exit.
+    /// A module whose instructions would not exit.
+    #[error("the module has instructions that tell of the host, and modules are not rewritten: {sites}")]
+    ModuleSites {
+        /// Number of each kind.
+        sites: String,
+    },
+    /// Modules in an initrd whose instructions would not exit, or that cannot be read.
     #[error(
-        "the initrd has {} with instructions whose results come from outside the log: {}",
-        plural(modules.len(), "kernel module"), modules.join(", ")
+        "the initrd has {} with instructions that tell of the host: {}{}",
+        plural(*count, "kernel module"), modules.join(", "), more(*count, modules.len())
     )]
     Modules {
-        /// Path and sites of each.
+        /// Number of them.
+        count: u64,
+        /// Path and sites of the first ones.
         modules: Vec<String>,
     },
 }
 
-fn plural(count: usize, noun: &str) -> String {
+fn more(count: u64, named: usize) -> String {
+    match count.saturating_sub(named as u64) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    }
+}
+
+fn plural(count: u64, noun: &str) -> String {
     let end = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{end}")
 }

@@ -5,6 +5,7 @@
 
 pub mod code;
 pub mod error;
+pub mod inspect;
 pub mod linux;
 pub mod load;
 pub mod rewrite;

@@ -25,7 +25,7 @@ impl CodeSection {
     /// Its virtual addresses.
     #[must_use]
     pub fn addresses(&self) -> Range<u64> {
-        self.address..self.address.saturating_add(self.file.len() as u64)
+        self.address..self.address + self.file.len() as u64
     }
 }
 
@@ -47,8 +47,7 @@ pub fn code_sections(image: &[u8], kind: u16) -> Result<Vec<CodeSection>, ImageE
     let names = header
         .section_strings(endian, image, headers)
         .map_err(|why| damaged(&why))?;
-    let mut sections = Vec::new();
-    let mut total = 0_usize;
+    let mut sections: Vec<CodeSection> = Vec::new();
     for section in headers {
         let flags = section.sh_flags(endian);
         let is_code = flags.contains(SHF_ALLOC) && flags.contains(SHF_EXECINSTR);
@@ -58,27 +57,31 @@ pub fn code_sections(image: &[u8], kind: u16) -> Result<Vec<CodeSection>, ImageE
         let offset = section.sh_offset(endian) as usize;
         let end = offset.saturating_add(section.sh_size(endian) as usize);
         let file = offset..end;
-        let bytes = image.get(file.clone()).ok_or(ImageError::Truncated {
+        image.get(file.clone()).ok_or(ImageError::Truncated {
             what: "a section of code",
             needs: end as u64,
             has: image.len() as u64,
         })?;
-        // Sections do not overlap: all of them together are no more than the file, and so is what is
-        // decoded.
-        total += bytes.len();
-        if total > image.len() {
-            return Err(damaged(&"its sections of code overlap"));
+        let address = section.sh_addr(endian);
+        if address.checked_add(section.sh_size(endian)).is_none() {
+            return Err(damaged(&"a section of code is beyond the last address"));
         }
         let name = section.name(endian, names).map_err(|why| damaged(&why))?;
         let name = name.get(..NAME_BYTES_MAX).unwrap_or(name);
         sections.push(CodeSection {
             name: name.escape_ascii().to_string(),
-            address: section.sh_addr(endian),
+            address,
             file,
         });
     }
     if sections.is_empty() {
         return Err(ImageError::NoSections);
+    }
+    // So all of them together are no more than the file, and no byte is decoded twice.
+    sections.sort_by_key(|section| section.file.start);
+    let mut pairs = sections.iter().zip(sections.iter().skip(1));
+    if pairs.any(|(one, next)| next.file.start < one.file.end) {
+        return Err(damaged(&"sections of code overlap"));
     }
     Ok(sections)
 }

@@ -6,17 +6,21 @@
 
 pub mod bzimage;
 mod elf;
+pub mod initrd;
 pub mod payload;
 pub mod sites;
 #[cfg(test)]
-mod synthetic;
+pub mod synthetic;
 
 use super::error::{ImageError, first_bytes};
-use super::segments::Executable;
+use super::segments::{self, Executable};
 use crate::machine::memory::{self, Memory};
 use bzimage::BzImage;
 use iced_x86::{Code, Instruction};
-use object::elf::{ET_EXEC, ET_REL};
+use initrd::Initrd;
+use object::Endianness;
+use object::elf::{ET_EXEC, ET_REL, PT_LOAD, ProgramHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
 use payload::Format;
 use sites::Counts;
 use std::borrow::Cow;
@@ -209,6 +213,17 @@ impl<'image> Kernel<'image> {
     }
 }
 
+/// Reads an initrd, and refuses one that has modules with sites: those would run as they are.
+///
+/// # Errors
+/// [`ImageError::Modules`] names them; [`ImageError::Initrd`] and [`ImageError::Decompress`] where it
+/// is damaged.
+pub fn check_initrd(bytes: &[u8]) -> Result<Initrd, ImageError> {
+    let initrd = Initrd::read(bytes)?;
+    initrd.check()?;
+    Ok(initrd)
+}
+
 /// Counts what is in a module's code, and changes nothing.
 ///
 /// # Errors
@@ -226,6 +241,20 @@ pub fn module(image: &[u8]) -> Result<Counts, ImageError> {
         }
     }
     Ok(counts)
+}
+
+/// True if `image`, an ELF file, is linked to run where kernels do: in the upper half of the
+/// addresses. Guest images run where they are loaded.
+#[must_use]
+pub fn is_vmlinux(image: &[u8]) -> bool {
+    let is_upper = |header: &ProgramHeader64<Endianness>, endian| {
+        header.p_type(endian) == PT_LOAD && header.p_vaddr(endian) >> 63 == 1
+    };
+    segments::header(image, ET_EXEC.0).is_ok_and(|(header, endian)| {
+        header
+            .program_headers(endian, image)
+            .is_ok_and(|headers| headers.iter().any(|header| is_upper(header, endian)))
+    })
 }
 
 fn unknown(image: &[u8]) -> ImageError {

@@ -64,22 +64,48 @@ impl Format {
     /// # Errors
     /// [`ImageError::Decompress`]: it is damaged, or is more than `limit` bytes.
     pub fn decompress(self, bytes: &mut &[u8], limit: u64) -> Result<Vec<u8>, ImageError> {
+        let failed = |why| self.failed(&why);
         let mut output = Vec::new();
-        let done = match self {
-            Self::Gzip => take(GzDecoder::new(bytes), limit, &mut output),
-            Self::Xz => {
-                let reader = XzReader::new_mem_limit(bytes, false, XZ_MEMORY_KIB_MAX);
-                take(reader, limit, &mut output)
-            }
-            Self::Zstd => StreamingDecoder::new_with_max_window_size(bytes, ZSTD_WINDOW_BYTES_MAX)
-                .map_err(io::Error::other)
-                .and_then(|reader| take(reader, limit, &mut output)),
-            Self::Lz4 => lz4_legacy(bytes, limit, &mut output),
-        };
-        done.map(|()| output).map_err(|why| ImageError::Decompress {
+        let reader = self.reader(bytes).map_err(failed)?;
+        let found = reader
+            .take(limit.saturating_add(1))
+            .read_to_end(&mut output)
+            .map_err(failed)?;
+        if found as u64 > limit {
+            let why = format!("it decompresses to more than {limit} bytes");
+            return Err(failed(io::Error::other(why)));
+        }
+        Ok(output)
+    }
+
+    /// The decompressed form of what `bytes` begins with. When it is over, what is behind it is left
+    /// in `bytes`.
+    ///
+    /// # Errors
+    /// The beginning is damaged.
+    pub fn reader<'reader>(self, bytes: &'reader mut &[u8]) -> io::Result<Box<dyn Read + 'reader>> {
+        Ok(match self {
+            Self::Gzip => Box::new(GzDecoder::new(bytes)),
+            Self::Xz => Box::new(XzReader::new_mem_limit(bytes, false, XZ_MEMORY_KIB_MAX)),
+            Self::Zstd => Box::new(
+                StreamingDecoder::new_with_max_window_size(bytes, ZSTD_WINDOW_BYTES_MAX)
+                    .map_err(io::Error::other)?,
+            ),
+            Self::Lz4 => Box::new(LegacyFrames {
+                bytes,
+                block: Vec::new(),
+                read: 0,
+            }),
+        })
+    }
+
+    /// The error that says that decompression failed.
+    #[must_use]
+    pub fn failed(self, why: &io::Error) -> ImageError {
+        ImageError::Decompress {
             format: self.name(),
             why: why.to_string(),
-        })
+        }
     }
 }
 
@@ -135,43 +161,55 @@ pub fn decompress(payload: &[u8], format: Format, limit: u64) -> Result<Vec<u8>,
     Ok(output)
 }
 
-fn take(reader: impl Read, limit: u64, output: &mut Vec<u8>) -> io::Result<()> {
-    let found = reader.take(limit.saturating_add(1)).read_to_end(output)?;
-    if found as u64 > limit {
-        return Err(too_much(limit));
-    }
-    Ok(())
+/// Reads legacy frames of LZ4. Each is a number and blocks behind their lengths, and none has an end
+/// but the file's: zeros, or less than a length.
+struct LegacyFrames<'reader, 'bytes> {
+    bytes: &'reader mut &'bytes [u8],
+    /// The block that is read, decompressed.
+    block: Vec<u8>,
+    read: usize,
 }
 
-fn too_much(limit: u64) -> io::Error {
-    io::Error::other(format!("it decompresses to more than {limit} bytes"))
+impl LegacyFrames<'_, '_> {
+    /// Takes the next block; false if there is none.
+    fn advance(&mut self) -> io::Result<bool> {
+        while let Some((head, rest)) = self.bytes.split_first_chunk::<4>() {
+            if *head == LZ4_LEGACY_MAGIC {
+                *self.bytes = rest;
+                continue;
+            }
+            let length = u32::from_le_bytes(*head) as usize;
+            if length == 0 {
+                return Ok(false);
+            }
+            let (block, behind) = rest.split_at_checked(length).ok_or_else(|| {
+                let left = rest.len();
+                io::Error::other(format!("a block of {length} bytes is cut off after {left}"))
+            })?;
+            self.block.resize(LZ4_BLOCK_BYTES_MAX, 0);
+            let found = lz4_flex::block::decompress_into(block, &mut self.block).map_err(io::Error::other)?;
+            self.block.truncate(found);
+            self.read = 0;
+            *self.bytes = behind;
+            return Ok(true);
+        }
+        Ok(false)
+    }
 }
 
-/// Frames are a number and blocks, each behind its length, and have no end but the file's: zeros or
-/// less than a length.
-fn lz4_legacy(bytes: &mut &[u8], limit: u64, output: &mut Vec<u8>) -> io::Result<()> {
-    let mut scratch = vec![0; LZ4_BLOCK_BYTES_MAX];
-    while let Some((head, rest)) = bytes.split_first_chunk::<4>() {
-        if *head == LZ4_LEGACY_MAGIC {
-            *bytes = rest;
-            continue;
+impl Read for LegacyFrames<'_, '_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.read == self.block.len() {
+            if !self.advance()? {
+                return Ok(0);
+            }
         }
-        let length = u32::from_le_bytes(*head) as usize;
-        if length == 0 {
-            break;
-        }
-        let (block, behind) = rest.split_at_checked(length).ok_or_else(|| {
-            let left = rest.len();
-            io::Error::other(format!("a block of {length} bytes is cut off after {left}"))
-        })?;
-        let found = lz4_flex::block::decompress_into(block, &mut scratch).map_err(io::Error::other)?;
-        if (output.len() + found) as u64 > limit {
-            return Err(too_much(limit));
-        }
-        output.extend(scratch.iter().take(found));
-        *bytes = behind;
+        let left = self.block.get(self.read..).unwrap_or_default();
+        let count = left.len().min(buffer.len());
+        buffer.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
+        self.read += count;
+        Ok(count)
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -147,3 +147,46 @@ fn section_header(name: u32, kind: u32, fields: [u64; 4]) -> Vec<u8> {
     header.extend([1_u64, 0].iter().flat_map(|field| field.to_le_bytes()));
     header
 }
+
+/// A cpio archive ("newc") of regular files.
+pub fn archive(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, contents) in files {
+        archive.extend(entry(name, 0o10_0644, contents));
+    }
+    archive.extend(trailer());
+    archive
+}
+
+/// The entry that ends a cpio archive.
+pub fn trailer() -> Vec<u8> {
+    entry("TRAILER!!!", 0, b"")
+}
+
+fn entry(name: &str, mode: u32, contents: &[u8]) -> Vec<u8> {
+    let fields = [
+        1,
+        mode,
+        0,
+        0,
+        1,
+        0,
+        contents.len() as u32,
+        0,
+        0,
+        0,
+        0,
+        name.len() as u32 + 1,
+        0,
+    ];
+    let mut entry = b"070701".to_vec();
+    for field in fields {
+        entry.extend(format!("{field:08x}").into_bytes());
+    }
+    entry.extend(name.as_bytes());
+    entry.push(0);
+    entry.resize(entry.len().next_multiple_of(4), 0);
+    entry.extend(contents);
+    entry.resize(entry.len().next_multiple_of(4), 0);
+    entry
+}
