@@ -11,6 +11,7 @@
 //! | `handshake` | what a peer says before it is one |
 //! | `configuration` | the text of a configuration file and of flags |
 //! | `image` | the file of a guest |
+//! | `kernel` | a Linux kernel, a module, an initrd |
 //! | `devices` | port and memory accesses, descriptors, arrivals, answers |
 //! | `saved` | a saved state |
 //! | `switch` | the streams of attached machines |
@@ -34,6 +35,7 @@ pub mod guest;
 pub mod handshake;
 pub mod image;
 pub mod input;
+pub mod kernel;
 pub mod log;
 pub mod mutate;
 pub mod parts;
@@ -61,6 +63,7 @@ pub const TARGETS: &[Target] = &[
     of("handshake", handshake::run, 5_000),
     of("configuration", configuration::run, 5_000),
     of("image", image::run, 5_000),
+    of("kernel", kernel::run, 3_000),
     of("devices", devices::run, 3_000),
     of("saved", saved::run, 1_000),
     of("switch", switch::run, 1_000),

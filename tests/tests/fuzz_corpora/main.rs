@@ -86,6 +86,11 @@ fn image() {
 }
 
 #[test]
+fn kernel() {
+    run_all("kernel");
+}
+
+#[test]
 fn saved() {
     run_all("saved");
 }

@@ -1,0 +1,4 @@
+//! `kernel` under libFuzzer: what it promises stands in `tests/src/fuzz`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| lockstep_tests::fuzz::kernel::run(bytes));
