@@ -67,8 +67,7 @@ impl Guest {
                 kind: Kind::Small,
             },
             GuestFiles::Linux { kernel, initrd } => {
-                let read_initrd = |path: &PathBuf| read(path, "read the initial ramdisk");
-                let initrd = initrd.as_ref().map(read_initrd).transpose()?;
+                let initrd = initrd.as_deref().map(read_initrd).transpose()?;
                 Self {
                     path: kernel.clone(),
                     image: read(kernel, "read the kernel")?,
@@ -238,6 +237,16 @@ impl Booted {
         }
         tracing::debug!(sites = self.sites.len(), "instructions rewritten to exit");
     }
+}
+
+/// Reads an initial ramdisk, and refuses one whose modules have what would have to be rewritten.
+fn read_initrd(path: &Path) -> Result<Vec<u8>, RunError> {
+    let bytes = read(path, "read the initial ramdisk")?;
+    image::linux::check_initrd(&bytes).map_err(|source| RunError::Image {
+        path: path.to_owned(),
+        source,
+    })?;
+    Ok(bytes)
 }
 
 fn read(path: &Path, action: &'static str) -> Result<Vec<u8>, RunError> {
