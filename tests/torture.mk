@@ -12,12 +12,7 @@ TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTest
 	ForgetUnreleased/slow-kill-primary@time \
 	DoNotWaitOutLease/slow-damage-to-backup@time \
 	AskOnce/storage-away-kill-primary@time \
-	ImpatientBackup/slow-blackhole-to-backup@time \
-	ReleaseOneEarly/checkpoint \
-	ActAfterHandingOver/switchover \
-	HandOverForEver/switchover:kill-backup@backup:handover-read \
-	LeaveOutOfPart/steady \
-	ClaimDiverged/diverging
+	ImpatientBackup/slow-blackhole-to-backup@time
 
 .PHONY: torture torture-mutants
 
