@@ -10,21 +10,21 @@
 //! execution points that a replay finds again. A kick alone changes nothing.
 
 mod common;
+mod digests;
 mod following;
 mod kernel;
 mod restarting;
 mod saved;
 
 use super::boot::Firmware;
-use super::cpu::saved::PROCESSOR_PART;
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::bus::{Effect, NotTaken};
-use super::devices::saved::{NoDigest, part};
+use super::devices::saved::NoDigest;
 use super::devices::{DeviceSet, Devices};
 use super::door::{self, Door, DoorError, Horizon, Readiness, Taker};
 use super::gathering::Gathering;
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
-use super::memory::{self, Memory};
+use super::memory::Memory;
 pub use super::policy::Policy;
 use super::saved::SavedError;
 use lockstep_logging_channel::{End, EndReason, EventKind, ExecutionPoint, PartDigest};
@@ -435,38 +435,6 @@ impl<V: Vcpu> Machine<V> {
             Trapped::Cpuid => set_cpuid(&mut registers),
         }
         Ok(self.vcpu.set_registers(&registers)?)
-    }
-
-    fn digest_at_interval(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
-        let interval = self.policy.digest_interval_exits;
-        self.digest_due |= interval != 0 && self.exits.is_multiple_of(interval);
-        if !self.digest_due || !self.vcpu.is_whole()? {
-            return Ok(());
-        }
-        self.digest_due = false;
-        let mut parts = vec![part("registers", &self.vcpu.registers()?)?];
-        parts.extend(self.devices.digests()?);
-        parts.push(part(PROCESSOR_PART, &self.vcpu.compared()?)?);
-        let point = self.point();
-        Ok(door.digests(point, parts)?)
-    }
-
-    /// Digests of everything; none within an instruction, where registers are not the same on every
-    /// host.
-    fn final_digests(&mut self) -> Result<Vec<PartDigest>, MachineError> {
-        if !self.vcpu.is_whole()? {
-            return Ok(Vec::new());
-        }
-        let vcpu = self.vcpu.save()?;
-        let mut parts = vec![part("registers", &vcpu.digested())?];
-        parts.extend(self.devices.digests()?);
-        let name = "memory".to_owned();
-        parts.push(match memory::digest(&self.memory) {
-            Ok(digest) => PartDigest { part: name, digest },
-            Err(why) => return Err(NoDigest { part: name, why }.into()),
-        });
-        parts.push(part(PROCESSOR_PART, &vcpu.compared())?);
-        Ok(parts)
     }
 }
 
