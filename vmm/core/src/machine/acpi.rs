@@ -110,7 +110,8 @@ fn fadt(board: &Board, dsdt: u64, facs: u64) -> Result<Vec<u8>, AcpiError> {
 
     let mut table = FADTBuilder::new(OEM_ID, OEM_TABLE_ID, OEM_REVISION)
         .dsdt_64(dsdt)
-        .firmware_ctrl_64(facs)
+        // By one address alone: a kernel takes two for two tables.
+        .firmware_ctrl_32(facs as u32)
         .flag(Flags::Wbinvd)
         .flag(Flags::ProcC1)
         // No button and no alarm is among the fixed events.
@@ -119,7 +120,6 @@ fn fadt(board: &Board, dsdt: u64, facs: u64) -> Result<Vec<u8>, AcpiError> {
         .flag(Flags::FixRtc)
         .flag(Flags::ResetRegSup);
     table.dsdt = (dsdt as u32).into();
-    table.firmware_ctrl = (facs as u32).into();
     table.sci_int = u16::from(line).into();
     table.pm1a_evt_blk = u32::from(events).into();
     table.pm1a_cnt_blk = u32::from(control).into();
