@@ -31,8 +31,8 @@ use vm_memory::{Bytes, GuestAddress};
 pub const KERNEL_BYTES_MAX: u64 = 512 << 20;
 /// Section that holds most of a kernel's code, its entry text last.
 const TEXT: &str = ".text";
-/// The entry text begins at a multiple of this, where the kernel isolates its page tables
-/// (`ALIGN_ENTRY_TEXT_BEGIN` in arch/x86/kernel/vmlinux.lds.S).
+/// The entry text begins at a multiple of this, where the kernel isolates its page tables, and is
+/// smaller (`ALIGN_ENTRY_TEXT_BEGIN` in arch/x86/kernel/vmlinux.lds.S).
 const ENTRY_TEXT_ALIGNMENT: u64 = 2 << 20;
 /// `testb $4, 0x20(%rsp)` and the opcode of a short jump: what is before the IRETQ with which the
 /// kernel returns from interrupts (`native_iret` in arch/x86/entry/entry_64.S), but for the jump's
@@ -276,8 +276,7 @@ fn unknown(image: &[u8]) -> ImageError {
 #[derive(Debug, Default)]
 struct Returns {
     from_interrupt: Option<u64>,
-    in_entry_text: Option<u64>,
-    last: Option<u64>,
+    in_last_part: Option<u64>,
 }
 
 impl Returns {
@@ -287,17 +286,16 @@ impl Returns {
         if before.is_some_and(|before| before.starts_with(&BEFORE_IRETQ)) {
             self.from_interrupt.get_or_insert(address);
         }
-        let entry_text = text.end.saturating_sub(1) & !(ENTRY_TEXT_ALIGNMENT - 1);
-        if address >= entry_text {
-            self.in_entry_text.get_or_insert(address);
+        let part = |address: u64| address / ENTRY_TEXT_ALIGNMENT;
+        if self.in_last_part.is_none_or(|first| part(first) != part(address)) {
+            self.in_last_part = Some(address);
         }
-        self.last = Some(address);
     }
 
-    /// The kernel's own way back from an interrupt; else the first of the entry text, which is last
-    /// in `.text`; else, where nothing is aligned, the last.
+    /// The kernel's own way back from an interrupt; else the first in the last part that has any:
+    /// the entry text is behind all other code that returns.
     fn best(&self) -> Option<u64> {
-        self.from_interrupt.or(self.in_entry_text).or(self.last)
+        self.from_interrupt.or(self.in_last_part)
     }
 }
 

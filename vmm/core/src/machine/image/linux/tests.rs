@@ -108,16 +108,16 @@ fn the_end_counts_what_the_kernel_uses_at_first() {
 }
 
 #[test]
-fn the_way_back_is_the_first_of_the_entry_text_where_nothing_better_is_known() {
-    // iretq; iretq, at the end of two MiB; iretq, iretq behind it.
-    let mut text = vec![0x90; (1 << 20) + 8];
-    text[0..2].copy_from_slice(&[0x48, 0xcf]);
-    let last_pages = 1 << 20;
-    text[last_pages..last_pages + 4].copy_from_slice(&[0x48, 0xcf, 0x48, 0xcf]);
-    let memory = allocate(2 * MEMORY_BYTES_MIN).unwrap();
+fn the_way_back_is_in_the_last_part_with_any_where_nothing_better_is_known() {
+    // An IRETQ in the first two MiB, two in the next, and none in those that are last.
+    let mut text = vec![0x90; (3 << 20) + 8];
+    let next = 1 << 20;
+    text[..2].copy_from_slice(&[0x48, 0xcf]);
+    text[next..next + 4].copy_from_slice(&[0x48, 0xcf, 0x48, 0xcf]);
+    let memory = allocate(3 * MEMORY_BYTES_MIN).unwrap();
     let image = synthetic::elf(ET_EXEC.0, &[code(".text", &text)]);
     let loaded = load(&image, &memory).unwrap();
-    assert_eq!(loaded.iretq, Some(VIRTUAL + ENTRY + last_pages as u64));
+    assert_eq!(loaded.iretq, Some(VIRTUAL + ENTRY + next as u64));
     let without = synthetic::elf(ET_EXEC.0, &[code(".text", &[0xf4])]);
     assert_eq!(load_new(&without).unwrap().0.iretq, None);
 }
