@@ -7,7 +7,7 @@
 //! of a PC.
 
 use super::input::Input;
-use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
 };

@@ -1,7 +1,6 @@
-//! The guest images, and what a machine boots.
+//! The guest images.
 
-use super::{Build, Linux};
-use std::ffi::OsString;
+use super::Build;
 use std::path::PathBuf;
 
 /// Names another folder with images.
@@ -70,36 +69,4 @@ pub(super) fn folder() -> PathBuf {
         .filter_map(std::env::var_os)
         .filter(|folder| !folder.is_empty());
     named.next().map_or_else(|| PathBuf::from(built), PathBuf::from)
-}
-
-/// What a machine boots.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Boots {
-    /// An image of `guest-images/`.
-    Image(Guest),
-    /// A kernel with an initrd.
-    Kernel(Linux),
-}
-
-impl Boots {
-    /// What names it on Lockstep's command line.
-    #[must_use]
-    pub fn arguments(self) -> Vec<OsString> {
-        match self {
-            Self::Image(guest) => vec![guest.image().into()],
-            Self::Kernel(linux) => linux.arguments(),
-        }
-    }
-}
-
-impl From<Guest> for Boots {
-    fn from(guest: Guest) -> Self {
-        Self::Image(guest)
-    }
-}
-
-impl From<Linux> for Boots {
-    fn from(linux: Linux) -> Self {
-        Self::Kernel(linux)
-    }
 }

@@ -14,6 +14,7 @@
 )]
 
 pub mod binary;
+pub mod boots;
 pub mod bridge;
 pub mod clock;
 pub mod hosts;
@@ -35,7 +36,8 @@ pub mod switch;
 pub mod troubled;
 
 pub use binary::{Build, lockstep, lockstep_path};
-pub use images::{Boots, Guest};
+pub use boots::Boots;
+pub use images::Guest;
 pub use interrupt::Interrupt;
 pub use linux::Linux;
 pub use load::Load;

@@ -6,7 +6,7 @@ use super::host::HostError;
 use super::vcpu::clock::{ClockKind, InstructionClock};
 use super::vcpu::{Core, convert, convert_back};
 use super::vm::Vm;
-use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid::Leaf;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,

@@ -18,7 +18,6 @@ use kvm_bindings::{
     kvm_guest_debug, kvm_interrupt, kvm_regs, kvm_sregs,
 };
 use kvm_ioctls::{SyncReg, VcpuExit, VcpuFd, VmFd};
-use lockstep_core::machine::cpu::saved::SavedTable;
 use lockstep_core::machine::cpu::{CpuError, Exit, Registers, SystemRegisters};
 use lockstep_core::machine::memory::Memory;
 use std::io;
@@ -313,10 +312,8 @@ impl Core {
         let system = self.vcpu.get_sregs().map_err(failed("read system registers"))?;
         Ok(SystemRegisters {
             cr3: system.cr3,
-            interrupts: SavedTable {
-                base: system.idt.base,
-                limit: system.idt.limit,
-            },
+            interrupts_base: system.idt.base,
+            interrupts_limit: system.idt.limit,
             ring: system.ss.dpl,
         })
     }

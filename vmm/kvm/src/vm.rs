@@ -11,9 +11,10 @@ use kvm_bindings::{
     kvm_userspace_memory_region,
 };
 use kvm_ioctls::{VcpuFd, VmFd};
-use lockstep_core::machine::boot::{Descriptors, EntryState};
 use lockstep_core::machine::cpu::CpuError;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid::Leaf;
+use lockstep_core::machine::cpu::registers::Descriptors;
 use lockstep_core::machine::memory::Memory;
 use vm_memory::{Address, GuestAddress, GuestMemoryBackend, GuestMemoryError, GuestMemoryRegion};
 

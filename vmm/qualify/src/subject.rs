@@ -7,7 +7,7 @@ use kvm_bindings::{
     kvm_sregs,
 };
 use lockstep_core::machine::boot;
-use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,

@@ -6,7 +6,7 @@ use crate::configuration::{Configuration, GuestFiles};
 use crate::error::RunError;
 use crate::live::Entering;
 use crate::live::time::TSC_KHZ;
-use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::devices::{Board, Devices};
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::Policy;

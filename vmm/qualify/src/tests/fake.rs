@@ -8,7 +8,7 @@ use crate::programs;
 use crate::programs::instructions::{FORBIDDEN_TSC, HIDDEN, Outcome, RING_0, Trial};
 use crate::stage;
 use iced_x86::Mnemonic;
-use lockstep_core::machine::boot::EntryState;
+use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
 };

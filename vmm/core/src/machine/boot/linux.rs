@@ -11,8 +11,9 @@ mod command_line;
 
 pub use command_line::{Contradiction, DEFAULTS, complete};
 
-use super::{BootError, Descriptors, EntryState, PageTables, write_words};
-use crate::machine::cpu::Registers;
+use super::{BootError, PageTables, write_words};
+use crate::machine::cpu::registers::Descriptors;
+use crate::machine::cpu::{EntryState, Registers};
 use crate::machine::image::linux::LoadedKernel;
 use crate::machine::memory::{self, Memory, PAGE_BYTES};
 use linux_loader::configurator::linux::LinuxBootConfigurator;

@@ -6,7 +6,7 @@
 pub mod linux;
 pub mod small;
 
-use super::cpu::Registers;
+use super::cpu::EntryState;
 use super::devices::Devices;
 use super::memory::{Memory, PAGE_BYTES};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryError};
@@ -54,30 +54,6 @@ pub trait Firmware: Send {
     /// # Errors
     /// Description; never for boards that have been made before.
     fn devices(&self) -> Result<Devices, String>;
-}
-
-/// State in which a vCPU is entered, in 64-bit mode, ring 0, with flat segments.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EntryState {
-    /// General registers, instruction pointer and flags.
-    pub registers: Registers,
-    /// The descriptor table.
-    pub descriptors: Descriptors,
-    /// CR0, CR2, CR3, CR4, EFER.
-    pub control: [u64; 5],
-}
-
-/// A descriptor table, and which of its segments are loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptors {
-    /// Its linear address.
-    pub address: u64,
-    /// Its limit in bytes.
-    pub limit: u16,
-    /// Selector of the code segment.
-    pub code: u16,
-    /// Selector of all data segments.
-    pub data: u16,
 }
 
 /// Addresses of tables that map the first 4 GiB to where they are, in 2 MiB pages that every ring

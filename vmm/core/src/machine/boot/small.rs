@@ -6,8 +6,9 @@
 //!   0x8000 boot information    0x9000 command line    0xa000..0xb000 first stack
 //! ```
 
-use super::{BootError, Descriptors, EntryState, PageTables, write_words};
-use crate::machine::cpu::Registers;
+use super::{BootError, PageTables, write_words};
+use crate::machine::cpu::registers::Descriptors;
+use crate::machine::cpu::{EntryState, Registers};
 use crate::machine::memory::{self, Memory};
 use vm_memory::{Bytes, GuestAddress};
 

@@ -4,9 +4,9 @@
 //! Like a real one it leaves an access unfinished until it is settled: only then is the instruction
 //! pointer known, and only then has a port read changed RAX.
 
+use super::EntryState;
 use super::saved::SavedEvents;
 use super::{ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu};
-use crate::machine::boot::EntryState;
 use crate::machine::page_set::PageSet;
 use std::collections::VecDeque;
 

@@ -5,15 +5,14 @@
 pub mod cpuid;
 #[cfg(test)]
 pub mod fake;
+pub mod registers;
 pub mod saved;
 
+pub use registers::{EntryState, Registers, SystemRegisters};
 pub use saved::{ComparedCpu, SavedCpu};
 
-use self::saved::SavedTable;
-use super::boot::EntryState;
 use super::horizon::Horizon;
 use super::page_set::PageSet;
-use serde::{Deserialize, Serialize};
 
 /// Values that the vCPU is given when it is entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,71 +83,6 @@ impl Exit {
     pub fn is_counted(&self) -> bool {
         !matches!(self, Self::Instruction { .. } | Self::Kicked)
     }
-}
-
-/// General registers, instruction pointer and flags.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the registers' own names")]
-pub struct Registers {
-    pub rax: u64,
-    pub rbx: u64,
-    pub rcx: u64,
-    pub rdx: u64,
-    pub rsi: u64,
-    pub rdi: u64,
-    pub rsp: u64,
-    pub rbp: u64,
-    pub r8: u64,
-    pub r9: u64,
-    pub r10: u64,
-    pub r11: u64,
-    pub r12: u64,
-    pub r13: u64,
-    pub r14: u64,
-    pub r15: u64,
-    pub rip: u64,
-    pub rflags: u64,
-}
-
-impl Registers {
-    /// The general register `number`, as instructions encode it: 0 = RAX, 1 = RCX, to 15 = R15.
-    pub fn general_mut(&mut self, number: u8) -> &mut u64 {
-        match number {
-            0 => &mut self.rax,
-            1 => &mut self.rcx,
-            2 => &mut self.rdx,
-            3 => &mut self.rbx,
-            4 => &mut self.rsp,
-            5 => &mut self.rbp,
-            6 => &mut self.rsi,
-            7 => &mut self.rdi,
-            8 => &mut self.r8,
-            9 => &mut self.r9,
-            10 => &mut self.r10,
-            11 => &mut self.r11,
-            12 => &mut self.r12,
-            13 => &mut self.r13,
-            14 => &mut self.r14,
-            _ => &mut self.r15,
-        }
-    }
-
-    /// Its value.
-    #[must_use]
-    pub fn general(mut self, number: u8) -> u64 {
-        *self.general_mut(number)
-    }
-}
-
-/// What a machine has to know of the system registers to see memory as its guest does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct SystemRegisters {
-    /// CR3.
-    pub cr3: u64,
-    /// The interrupt descriptor table.
-    pub interrupts: SavedTable,
-    /// Privilege level.
-    pub ring: u8,
 }
 
 /// A failure of the host's side of the vCPU. Never the guest's doing.

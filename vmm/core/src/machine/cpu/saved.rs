@@ -5,7 +5,7 @@
 //! the reasons). Fields are encoded in their order, so a change of this file is a change of the
 //! format.
 
-use super::Registers;
+use super::registers::Registers;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of an x87 register as instructions store it.

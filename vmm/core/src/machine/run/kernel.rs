@@ -122,10 +122,10 @@ impl<V: Vcpu> Machine<V> {
 /// The handler of #GP.
 fn handler(linear: Linear<'_>, system: &SystemRegisters) -> Option<u64> {
     let offset = GENERAL_PROTECTION_VECTOR * GATE_BYTES;
-    if u64::from(system.interrupts.limit) < offset + GATE_BYTES - 1 {
+    if u64::from(system.interrupts_limit) < offset + GATE_BYTES - 1 {
         return None;
     }
-    let gate = system.interrupts.base.checked_add(offset)?;
+    let gate = system.interrupts_base.checked_add(offset)?;
     let (low, high): (u64, u64) = (linear.aligned(gate)?, linear.aligned(gate + 8)?);
     // Intel SDM volume 3A, figure 6-8: offset in bits 15 to 0, 63 to 48, and the low half of the
     // upper word; present in bit 47.

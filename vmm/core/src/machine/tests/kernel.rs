@@ -1,7 +1,6 @@
 //! A kernel's traps: what it finds behind them, and how a program's RDTSC is answered.
 
 use super::*;
-use crate::machine::cpu::saved::SavedTable;
 use crate::machine::cpu::{Registers, SystemRegisters};
 use crate::machine::image::trap_ports::KernelTrap;
 use crate::machine::memory::Memory;
@@ -43,10 +42,8 @@ fn kernel(script: impl IntoIterator<Item = Turn>) -> FakeCpu {
     let mut cpu = FakeCpu::new(script);
     cpu.system = SystemRegisters {
         cr3: SPACE,
-        interrupts: SavedTable {
-            base: IDT,
-            limit: 0xfff,
-        },
+        interrupts_base: IDT,
+        interrupts_limit: 0xfff,
         ring: 0,
     };
     cpu

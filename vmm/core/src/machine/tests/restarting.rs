@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::machine::boot::linux::{RESTART_WORD_ADDRESS, WARM};
-use crate::machine::boot::{EntryState, Firmware, small as protocol};
+use crate::machine::boot::{Firmware, small as protocol};
+use crate::machine::cpu::EntryState;
 use crate::machine::devices::board::pc;
 use crate::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
