@@ -1,8 +1,8 @@
 //! Initial RAM disks: which kernel modules are in one, and what is in those.
 //!
-//! An initrd is one cpio archive or several in a row, each as it is or compressed, with zeros between
-//! them: a first one with microcode, uncompressed, and a second one with the rest are usual. It is
-//! read as a stream, in the order in which Linux unpacks it. Formats:
+//! An initrd is one cpio archive or several in a row, each as it is or compressed, with zeros
+//! between them: a first one with microcode, uncompressed, and a second one with the rest are
+//! usual. It is read as a stream, in the order in which Linux unpacks it. Formats:
 //! Documentation/driver-api/early-userspace/buffer-format.rst and init/initramfs.c of Linux.
 
 use super::super::error::{ImageError, first_bytes};
@@ -12,7 +12,8 @@ use std::io::{self, Read};
 
 /// Everything that an initrd holds, decompressed: guest memory has to hold it.
 pub const UNPACKED_BYTES_MAX: u64 = crate::machine::memory::MEMORY_BYTES_MAX;
-/// One module, decompressed: the largest of a distribution have some 30 MB without debug information.
+/// One module, decompressed: the largest of a distribution have some 30 MB without debug
+/// information.
 pub const MODULE_BYTES_MAX: u64 = 128 << 20;
 /// All modules of an initrd, decompressed: three times what all 4,000 of a distribution have.
 const MODULES_BYTES_MAX: u64 = 1 << 30;

@@ -1,7 +1,7 @@
 //! Linux: kernels as distributions ship them, their modules, and initial RAM disks.
 //!
-//! A kernel is a bzImage, whose payload is decompressed here, or the ELF file that such a payload is
-//! (vmlinux). Its segments are loaded at their physical addresses, and the instructions in its
+//! A kernel is a bzImage, whose payload is decompressed here, or the ELF file that such a payload
+//! is (vmlinux). Its segments are loaded at their physical addresses, and the instructions in its
 //! sections of code that would not exit are rewritten before ([`sites`]).
 
 pub mod bzimage;
@@ -216,8 +216,8 @@ impl<'image> Kernel<'image> {
 /// Reads an initrd, and refuses one that has modules with sites: those would run as they are.
 ///
 /// # Errors
-/// [`ImageError::Modules`] names them; [`ImageError::Initrd`] and [`ImageError::Decompress`] where it
-/// is damaged.
+/// [`ImageError::Modules`] names them; [`ImageError::Initrd`] and [`ImageError::Decompress`] where
+/// it is damaged.
 pub fn check_initrd(bytes: &[u8]) -> Result<Initrd, ImageError> {
     let initrd = Initrd::read(bytes)?;
     initrd.check()?;
@@ -259,7 +259,8 @@ pub fn is_vmlinux(image: &[u8]) -> bool {
 
 fn unknown(image: &[u8]) -> ImageError {
     /// Place and bytes of the magic numbers of kernels that are not x86's, in the header that Linux
-    /// gives them (Documentation/arch/arm64/booting.rst, Documentation/arch/riscv/boot-image-header.rst).
+    /// gives them (Documentation/arch/arm64/booting.rst,
+    /// Documentation/arch/riscv/boot-image-header.rst).
     const OTHERS: [(usize, &[u8], &str); 2] = [(0x38, b"ARM\x64", "arm64"), (0x38, b"RSC\x05", "RISC-V")];
     let is_there = |(at, magic, _): &&(usize, &[u8], &str)| {
         image.get(*at..).is_some_and(|bytes| bytes.starts_with(magic))

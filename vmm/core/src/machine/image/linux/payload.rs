@@ -12,8 +12,8 @@ use std::io::{self, Read};
 /// Memory of an xz decoder: the dictionary that Linux's own build chooses (128 MiB,
 /// scripts/xz_wrap.sh), and 1 MiB for the rest of its state.
 const XZ_MEMORY_KIB_MAX: u32 = (128 + 1) << 10;
-/// Window of a zstd decoder: what `zstd --ultra -22` chooses, with which Linux's own build compresses
-/// (scripts/Makefile.lib).
+/// Window of a zstd decoder: what `zstd --ultra -22` chooses, with which Linux's own build
+/// compresses (scripts/Makefile.lib).
 const ZSTD_WINDOW_BYTES_MAX: u64 = 128 << 20;
 /// Bytes to which a block of a legacy LZ4 frame decompresses at most (lz4_Frame_format.md, "Legacy
 /// frame").
@@ -78,8 +78,8 @@ impl Format {
         Ok(output)
     }
 
-    /// The decompressed form of what `bytes` begins with. When it is over, what is behind it is left
-    /// in `bytes`.
+    /// The decompressed form of what `bytes` begins with. When it is over, what is behind it is
+    /// left in `bytes`.
     ///
     /// # Errors
     /// The beginning is damaged.
@@ -94,6 +94,7 @@ impl Format {
             Self::Lz4 => Box::new(LegacyFrames {
                 bytes,
                 block: Vec::new(),
+                filled: 0,
                 read: 0,
             }),
         })
@@ -161,12 +162,14 @@ pub fn decompress(payload: &[u8], format: Format, limit: u64) -> Result<Vec<u8>,
     Ok(output)
 }
 
-/// Reads legacy frames of LZ4. Each is a number and blocks behind their lengths, and none has an end
-/// but the file's: zeros, or less than a length.
+/// Reads legacy frames of LZ4. Each is a number and blocks behind their lengths, and none has an
+/// end but the file's: zeros, or less than a length.
 struct LegacyFrames<'reader, 'bytes> {
     bytes: &'reader mut &'bytes [u8],
-    /// The block that is read, decompressed.
+    /// The block that is read, decompressed: its first `filled` bytes. It is made once, so that its
+    /// pages are taken as they are used.
     block: Vec<u8>,
+    filled: usize,
     read: usize,
 }
 
@@ -186,9 +189,11 @@ impl LegacyFrames<'_, '_> {
                 let left = rest.len();
                 io::Error::other(format!("a block of {length} bytes is cut off after {left}"))
             })?;
-            self.block.resize(LZ4_BLOCK_BYTES_MAX, 0);
-            let found = lz4_flex::block::decompress_into(block, &mut self.block).map_err(io::Error::other)?;
-            self.block.truncate(found);
+            if self.block.is_empty() {
+                self.block = vec![0; LZ4_BLOCK_BYTES_MAX];
+            }
+            self.filled =
+                lz4_flex::block::decompress_into(block, &mut self.block).map_err(io::Error::other)?;
             self.read = 0;
             *self.bytes = behind;
             return Ok(true);
@@ -199,12 +204,12 @@ impl LegacyFrames<'_, '_> {
 
 impl Read for LegacyFrames<'_, '_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.read == self.block.len() {
+        while self.read == self.filled {
             if !self.advance()? {
                 return Ok(0);
             }
         }
-        let left = self.block.get(self.read..).unwrap_or_default();
+        let left = self.block.get(self.read..self.filled).unwrap_or_default();
         let count = left.len().min(buffer.len());
         buffer.iter_mut().zip(left).for_each(|(to, from)| *to = *from);
         self.read += count;

@@ -1,9 +1,10 @@
-//! The instructions of a kernel that must not run as they are, and the others that tell of the host.
+//! The instructions of a kernel that must not run as they are, and the others that tell of the
+//! host.
 //!
 //! Sections of code are decoded from their first byte on. Sites become the OUT whose port says what
-//! they were (`trap_ports`), and NOPs. What the fixed CPUID hides is left alone: a kernel asks CPUID
-//! first, and what it runs all the same is #UD or #GP, or an exit of KVM's. It is counted, because it
-//! says what the kernel would do. Encodings: Intel SDM volume 2, AMD APM volume 3.
+//! they were (`trap_ports`), and NOPs. What the fixed CPUID hides is left alone: a kernel asks
+//! CPUID first, and what it runs all the same is #UD or #GP, or an exit of KVM's. It is counted,
+//! because it says what the kernel would do. Encodings: Intel SDM volume 2, AMD APM volume 3.
 
 use super::super::error::ImageError;
 use super::super::trap_ports::KernelTrap;
@@ -214,8 +215,8 @@ pub fn count(code: &[u8], section: &str, counts: &mut Counts) {
     counts.undecoded += opcodes(code).saturating_sub(decoded);
 }
 
-/// Rewrites the sites of `code`, which lies at `address` and belongs to `section`, and counts what is
-/// in it. `other` is shown all other instructions.
+/// Rewrites the sites of `code`, which lies at `address` and belongs to `section`, and counts what
+/// is in it. `other` is shown all other instructions.
 ///
 /// # Errors
 /// [`ImageError::Rewrite`]: a form that has no trap.
@@ -260,8 +261,8 @@ fn seen(instruction: &Instruction, counts: &mut Counts) -> Option<Kind> {
     Kind::of(instruction)
 }
 
-/// Number of places in `code` that hold the opcode of a site: of RDTSC, RDTSCP, RDRAND, RDSEED or MOV
-/// to CR4.
+/// Number of places in `code` that hold the opcode of a site: of RDTSC, RDTSCP, RDRAND, RDSEED or
+/// MOV to CR4.
 fn opcodes(code: &[u8]) -> u64 {
     let is_opcode = |bytes: &&[u8]| match bytes {
         [0x0f, 0x31, ..] | [0x0f, 0x01, 0xf9] | [0x0f, 0xc7, 0xf0..=0xff] => true,

@@ -84,8 +84,8 @@ pub struct Section<'bytes> {
     pub is_code: bool,
 }
 
-/// An ELF file of `kind` with `sections` behind each other from [`ENTRY`] on, in one segment that is
-/// executable.
+/// An ELF file of `kind` with `sections` behind each other from [`ENTRY`] on, in one segment that
+/// is executable.
 pub fn elf(kind: u16, sections: &[Section<'_>]) -> Vec<u8> {
     const HEADERS: u64 = 64 + 56;
     let contents: Vec<u8> = sections
