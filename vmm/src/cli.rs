@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::inspect::InspectArguments;
 use crate::commands::log::LogCommand;
 use crate::commands::machines::StoreArguments;
 use crate::commands::switchover::SwitchoverArguments;
@@ -78,6 +79,19 @@ If the backup is lost on the way, the primary goes on. Both sides must run.
 Empty a host of its primaries, then stop what is left there, and look after the host:
   lockstep switchover web --shared-directory pair
   lockstep status web --shared-directory pair";
+
+const AFTER_INSPECT_HELP: &str = "\
+Nothing is run. For each file it says
+  sites      instructions that tell of the host: a kernel's or guest image's become exits
+  hidden     others, which the fixed CPUID hides: they are left as they are
+  module     modules of an initrd with sites: modules are not rewritten, so they are refused
+  result     whether it can be used, and why not
+
+The status is 0 if all files can be used, 3 if one is refused or cannot be read.
+
+Try it:
+  lockstep inspect /boot/vmlinuz-* /boot/initrd.img-*
+  lockstep inspect --json guest-images/build/entropy.elf";
 
 /// Fault tolerance for virtual machines: records and replays a guest in lockstep on stock KVM
 #[derive(Clone, Debug, Parser)]
@@ -306,6 +320,10 @@ pub enum Command {
     Demo(lockstep_demo::DemoArguments),
     /// Find out by measurement what this host is good for
     Doctor(#[command(flatten)] DoctorArguments),
+    /// Tell what files are, and whether a machine could have them: guest images, Linux kernels,
+    /// modules, initrds
+    #[command(after_help = AFTER_INSPECT_HELP)]
+    Inspect(#[command(flatten)] InspectArguments),
     /// Look into log files
     #[command(subcommand)]
     Log(LogCommand),

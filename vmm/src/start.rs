@@ -3,7 +3,7 @@
 use crate::cli::{Alone, Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use crate::commands::record::Files;
 use crate::commands::verify::Wanted;
-use crate::commands::{log, machines, record, replay, run, switchover, verify};
+use crate::commands::{inspect, log, machines, record, replay, run, switchover, verify};
 use crate::printing::print_text;
 use crate::settings::Settings;
 use crate::status::{CommandError, Status};
@@ -144,6 +144,7 @@ fn given_up(command: &Command) -> Status {
         | Command::List(_)
         | Command::Status { .. }
         | Command::Switchover(_)
+        | Command::Inspect(_)
         | Command::Log(_) => Status::Failure,
     }
 }
@@ -151,7 +152,7 @@ fn given_up(command: &Command) -> Status {
 /// Signals are listened for before the terminal is taken: one that came in between would leave it
 /// taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
-    if !matches!(command, Command::Log(_)) {
+    if !matches!(command, Command::Inspect(_) | Command::Log(_)) {
         descriptors::provide()?;
     }
     match command {
@@ -229,6 +230,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Switch(arguments) => switch(&arguments),
         Command::Demo(arguments) => demo(&arguments),
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),
+        Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Log(command) => log::log(&command),
     }
 }

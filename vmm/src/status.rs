@@ -149,6 +149,14 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
             source: ImageError::Segment { end, limit, .. },
             ..
         } if end > limit => Some("give the guest more memory: --memory-mib"),
+        RunError::Image {
+            source: ImageError::TooLarge { .. },
+            ..
+        } => Some("give the guest more memory: --memory-mib"),
+        RunError::Image {
+            source: ImageError::Modules { .. },
+            ..
+        } => Some("leave these modules out of the initrd; docs/guests.md"),
         RunError::Image { .. } => {
             Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is")
         }

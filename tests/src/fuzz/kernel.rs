@@ -1,6 +1,6 @@
-//! Linux kernels, their modules, and initial RAM disks. Whatever the file: no panic, and an error has
-//! a text. A kernel that is loaded is in guest memory, above what is below images, and entered there;
-//! rewriting it once more finds nothing. What is said of a file is said twice the same.
+//! Linux kernels, their modules, and initial RAM disks. Whatever the file: no panic, and an error
+//! has a text. A kernel that is loaded is in guest memory, above what is below images, and entered
+//! there; rewriting it once more finds nothing. What is said of a file is said twice the same.
 //!
 //! The first byte chooses what the rest is: 0 a file, 1 the payload of a bzImage, 2 a kernel's ELF
 //! file (compressed with LZ4 and put into a bzImage here), 3 a module in an initrd.

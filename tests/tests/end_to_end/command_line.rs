@@ -27,6 +27,7 @@ fn help_names_every_command_and_every_exit_status() {
     let ended = lockstep_with(&["--help"]).expect_code(0);
     for command in [
         "run", "primary", "backup", "record", "replay", "verify", "log", "list", "status", "switch", "demo",
+        "inspect",
     ] {
         assert!(
             ended.stdout.contains(&format!("\n  {command}")),

@@ -26,6 +26,7 @@ mod hanging_storage;
 mod healing;
 mod host;
 mod identity;
+mod inspect;
 mod job_control;
 mod lab;
 mod linux;
