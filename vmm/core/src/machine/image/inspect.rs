@@ -2,7 +2,8 @@
 //! with it. Nothing of it is run.
 
 use super::error::ImageError;
-use super::linux::initrd::{self, Initrd, MODULE_BYTES_MAX};
+use super::linux::initrd::Initrd;
+use super::linux::module::{self, MODULE_BYTES_MAX};
 use super::linux::payload::Format;
 use super::linux::sites::Counts;
 use super::linux::{KERNEL_BYTES_MAX, Kernel, is_vmlinux};
@@ -126,7 +127,7 @@ pub fn inspect(file: &[u8]) -> Result<Inspection, ImageError> {
         Some(Type::GuestImage) => guest_image(file).map(Inspection::GuestImage),
         Some(Type::Module) => {
             let mut left = MODULE_BYTES_MAX;
-            initrd::module(file, &mut left).map(Inspection::Module)
+            module::count_file(file, &mut left).map(Inspection::Module)
         }
         Some(Type::Initrd) => Initrd::read(file).map(Inspection::Initrd),
         // What is nothing that is known is refused as a kernel is.

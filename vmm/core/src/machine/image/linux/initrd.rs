@@ -6,15 +6,13 @@
 //! Documentation/driver-api/early-userspace/buffer-format.rst and init/initramfs.c of Linux.
 
 use super::super::error::{ImageError, first_bytes};
+use super::module::{self, MODULE_BYTES_MAX};
 use super::payload::Format;
 use super::sites::Counts;
 use std::io::{self, Read};
 
 /// Everything that an initrd holds, decompressed: guest memory has to hold it.
 pub const UNPACKED_BYTES_MAX: u64 = crate::machine::memory::MEMORY_BYTES_MAX;
-/// One module, decompressed: the largest of a distribution have some 30 MB without debug
-/// information.
-pub const MODULE_BYTES_MAX: u64 = 128 << 20;
 /// All modules of an initrd, decompressed: three times what all 4,000 of a distribution have.
 const MODULES_BYTES_MAX: u64 = 1 << 30;
 /// Modules that are named; the others are only counted.
@@ -187,7 +185,7 @@ impl Reading {
 
     fn module(&mut self, path: &[u8], contents: &[u8]) {
         self.initrd.modules += 1;
-        let found = module(contents, &mut self.modules_left);
+        let found = module::count_file(contents, &mut self.modules_left);
         if matches!(&found, Ok(counts) if counts.rewritten() == 0) {
             return;
         }
@@ -198,22 +196,6 @@ impl Reading {
             self.initrd.named.push(Module { path, found });
         }
     }
-}
-
-/// What is in the code of a module, compressed or not. `left` is how much may be decompressed, and
-/// becomes less.
-///
-/// # Errors
-/// [`ImageError`].
-pub fn module(contents: &[u8], left: &mut u64) -> Result<Counts, ImageError> {
-    let Some(format) = Format::of(contents) else {
-        *left = left.saturating_sub(contents.len() as u64);
-        return super::module(contents);
-    };
-    let limit = MODULE_BYTES_MAX.min(*left);
-    let decompressed = format.decompress(&mut &*contents, limit)?;
-    *left = left.saturating_sub(decompressed.len() as u64);
-    super::module(&decompressed)
 }
 
 fn is_module_path(path: &[u8]) -> bool {

@@ -7,6 +7,7 @@
 pub mod bzimage;
 mod elf;
 pub mod initrd;
+pub mod module;
 pub mod payload;
 pub mod sites;
 #[cfg(test)]
@@ -19,7 +20,7 @@ use bzimage::BzImage;
 use iced_x86::{Code, Instruction};
 use initrd::Initrd;
 use object::Endianness;
-use object::elf::{ET_EXEC, ET_REL, PT_LOAD, ProgramHeader64};
+use object::elf::{ET_EXEC, PT_LOAD, ProgramHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use payload::Format;
 use sites::Counts;
@@ -222,25 +223,6 @@ pub fn check_initrd(bytes: &[u8]) -> Result<Initrd, ImageError> {
     let initrd = Initrd::read(bytes)?;
     initrd.check()?;
     Ok(initrd)
-}
-
-/// Counts what is in a module's code, and changes nothing.
-///
-/// # Errors
-/// [`ImageError`]: it is not a module for this processor.
-pub fn module(image: &[u8]) -> Result<Counts, ImageError> {
-    let mut counts = Counts::default();
-    let sections = match elf::code_sections(image, ET_REL.0) {
-        // Modules of data only exist: tables of another module's.
-        Err(ImageError::NoSections) => return Ok(counts),
-        sections => sections?,
-    };
-    for section in sections {
-        if let Some(code) = image.get(section.file.clone()) {
-            sites::count(code, &section.name, &mut counts);
-        }
-    }
-    Ok(counts)
 }
 
 /// True if `image`, an ELF file, is linked to run where kernels do: in the upper half of the

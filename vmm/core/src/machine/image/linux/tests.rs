@@ -6,6 +6,7 @@ use super::sites::Kind;
 use super::synthetic::{self, ENTRY, FORMATS, INITIAL, Section, VIRTUAL, payload_of};
 use super::*;
 use crate::machine::memory::{MEMORY_BYTES_MIN, allocate};
+use object::elf::ET_REL;
 
 /// rdtsc; mov cr4, rax; testb $4, 0x20(%rsp); jnz; iretq; hlt
 const TEXT_BYTES: [u8; 15] = [
@@ -195,7 +196,16 @@ fn an_image_below_the_place_for_images_is_refused() {
 #[test]
 fn a_module_is_counted_and_a_kernel_is_not_one() {
     let image = synthetic::elf(ET_REL.0, &[code(".text", &TEXT_BYTES), code(".exit.text", &DATA)]);
-    assert_eq!(module(&image).unwrap().to_string(), "2 RDTSC, 1 MOV to CR4");
-    assert_eq!(module(&synthetic::elf(ET_REL.0, &[])), Ok(Counts::default()));
-    assert_eq!(module(&vmlinux()), Err(ImageError::Kind { kind: ET_EXEC.0 }));
+    assert_eq!(
+        module::count(&image).unwrap().to_string(),
+        "2 RDTSC, 1 MOV to CR4"
+    );
+    assert_eq!(
+        module::count(&synthetic::elf(ET_REL.0, &[])),
+        Ok(Counts::default())
+    );
+    assert_eq!(
+        module::count(&vmlinux()),
+        Err(ImageError::Kind { kind: ET_EXEC.0 })
+    );
 }
