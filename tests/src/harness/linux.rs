@@ -101,5 +101,5 @@ fn missing() -> Option<String> {
     let mut findings = report["findings"].as_array().into_iter().flatten();
     let found = findings.find(|finding| finding["property"] == NEEDED);
     let found = found.unwrap_or_else(|| panic!("the doctor does not know {NEEDED}: {ended}"));
-    (found["judgement"] != "yes").then(|| found["seen"].to_string())
+    (found["judgement"] != "yes").then(|| found["seen"].as_str().unwrap_or_default().to_owned())
 }

@@ -81,7 +81,7 @@ fn what_computes_computes_the_same_when_it_is_recorded() {
     }
     // Sum of the squares of 0 to 99,999, and a compressed stream that has to unpack to what it was.
     let program = "python3 -c 'print(sum(i * i for i in range(100000)))'; \
-         cat /usr/lib/python3.*/os.py >/tmp/a; /usr/bin/xz -6 </tmp/a | xz -d | cmp - /tmp/a && echo equal";
+         cat /usr/lib/python3.*/os.py >/tmp/a; /usr/bin/xz -6 </tmp/a | /usr/bin/xz -d | cmp - /tmp/a && echo equal";
     let recorded = recorded_and_replayed(Linux::Computing, program);
     assert!(recorded.stdout.contains("333328333350000"), "{recorded}");
     assert!(recorded.stdout.contains("equal"), "{recorded}");
