@@ -127,13 +127,24 @@ impl State {
         self.announce_if_due(now);
     }
 
+    /// Says that this machine speaks, where it has not been said: whatever it says comes behind that.
+    fn announce_first(&mut self) {
+        if self.announcing.as_ref().is_some_and(Announcing::is_first) {
+            self.announce_now(Instant::now());
+        }
+    }
+
     fn announce_if_due(&mut self, now: Instant) {
+        let due = self.announcing.as_ref().and_then(Announcing::due);
+        if due.is_some_and(|due| due <= now) {
+            self.announce_now(now);
+        }
+    }
+
+    fn announce_now(&mut self, now: Instant) {
         let Some(announcing) = &mut self.announcing else {
             return;
         };
-        if announcing.due().is_none_or(|due| now < due) {
-            return;
-        }
         let may_speak = role_ns() < self.may_speak_until_ns;
         let left = match &mut self.sender {
             Some(sender) if may_speak => announce(sender, announcing),
@@ -174,6 +185,7 @@ impl NetworkSender {
     /// fence it. It is dropped.
     pub fn send_batch<'a>(&mut self, frames: impl Iterator<Item = &'a [u8]>) {
         let mut state = self.0.state();
+        state.announce_first();
         let mut count = 0;
         let mut forged = 0;
         let counted = frames
@@ -222,9 +234,7 @@ impl NetworkSender {
     pub fn may_speak_until(&mut self, until_ns: u64) {
         let mut state = self.0.state();
         state.may_speak_until_ns = until_ns;
-        if state.announcing.as_ref().is_some_and(Announcing::is_first) {
-            state.announce_if_due(Instant::now());
-        }
+        state.announce_first();
     }
 
     /// The counts of this attachment, to be asked later.

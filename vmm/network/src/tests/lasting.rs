@@ -136,6 +136,22 @@ async fn who_may_not_speak_any_more_announces_nothing() {
 }
 
 #[tokio::test]
+async fn nothing_is_said_before_the_generation_is() {
+    let place = Place::new();
+    let listener = place.listen();
+    let (mut sender, _receiver, mut switch) = attached(&place, &listener).await;
+    // It must not yet, and waits for its next attempt when it may.
+    sender.announce(PAIR, Generation(2), MAC);
+    sender.may_speak_until(u64::MAX);
+    let frame = [1; 60];
+    sender.send_batch(std::iter::once(&frame[..]));
+    let told = Announcement::from_frame(&read_soon(&mut switch));
+    assert_eq!(told.map(|told| told.generation), Some(Generation(2)));
+    assert_eq!(read_soon(&mut switch), gratuitous_arp(MAC, None));
+    assert_eq!(read_soon(&mut switch), frame);
+}
+
+#[tokio::test]
 async fn an_announcement_that_finds_the_queue_full_is_not_lost() {
     let place = Place::new();
     let listener = place.listen();
