@@ -11,6 +11,9 @@ use crate::harness::switch::Frame;
 use lockstep_logging_channel::{Body, Digest, Entry, OutputKind, Sequence};
 use std::collections::BTreeSet;
 
+/// Port of the switch's own host: no machine is behind it.
+const HOST: u32 = 0;
+
 /// Findings of the wires of a pair.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Findings {
@@ -42,9 +45,8 @@ pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
     };
     // A primary that was stopped before it could is first heard of in the generation that it won then.
     let Some(first) = announced(1).or_else(|| announced(2)) else {
-        findings
-            .complaints
-            .push("nobody announced generation 1".to_owned());
+        // Both may have died before: then nobody has said anything either.
+        check_announcements(frames, HOST, None, &mut findings);
         return findings;
     };
     let primary = frames[first].interface;
@@ -280,6 +282,15 @@ mod tests {
     fn complaints(frames: Vec<Frame>, traffic: &Traffic) -> Vec<String> {
         let frames: Vec<Frame> = opening().into_iter().chain(frames).collect();
         check(&frames, traffic).complaints
+    }
+
+    #[test]
+    fn a_pair_that_died_before_it_announced_itself_has_said_nothing() {
+        let asked = vec![frame(HOST, 10, "question"), announcement(BACKUP, 11, 0)];
+        assert_eq!(check(&asked, &traffic(&[])).complaints, Vec::<String>::new());
+        let spoke: Vec<Frame> = asked.into_iter().chain([frame(PRIMARY, 12, "one")]).collect();
+        let complaints = check(&spoke, &traffic(&["one"])).complaints;
+        assert_eq!(complaints, ["port 1 spoke at 12 µs without the right to"]);
     }
 
     #[test]
