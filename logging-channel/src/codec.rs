@@ -12,7 +12,7 @@ use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 pub use crate::message::BODY_BYTES_MAX;
-use crate::short::{ShortEvent, ShortOutput};
+use crate::short::{ShortBeginning, ShortEvent, ShortOutput};
 use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
 /// The format this software writes, and the only one it reads.
@@ -341,6 +341,7 @@ fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Messa
         Kind::Goodbye => Message::Goodbye(decode_body(kind, body)?),
         Kind::Probe => Message::Probe(decode_body(kind, body)?),
         Kind::Measured => Message::Measured(decode_body(kind, body)?),
+        Kind::ShortBeginning => Message::Beginning(decode_body::<ShortBeginning>(kind, body)?.into()),
         Kind::Beginning => Message::Beginning(decode_body(kind, body)?),
         Kind::Piece => Message::Piece(decode_body(kind, body)?),
         Kind::Loaded => {

@@ -77,8 +77,8 @@ kinds! {
     Probe = 262, "probe";
     /// The round trip of the channel.
     Measured = 263, "measured";
-    /// In which generation the machine is, and whether its saved state follows.
-    Beginning = 264, "beginning";
+    /// A beginning that does not say how its backup follows; read only, as a [`Kind::Beginning`].
+    ShortBeginning = 264, "short beginning";
     /// A part of the machine's saved state.
     Piece = 265, "piece";
     /// A newcomer's machine stands.
@@ -89,6 +89,9 @@ kinds! {
     Handover = 268, "handover";
     /// A replay differs from the log, and its side leaves.
     Diverged = 269, "diverged";
+    /// In which generation the machine is, whether its saved state follows, and how its backup
+    /// follows it.
+    Beginning = 270, "beginning";
 }
 
 impl Kind {
@@ -104,6 +107,7 @@ impl Kind {
         match self {
             Self::ShortEvent => Self::Event,
             Self::ShortOutput => Self::Output,
+            Self::ShortBeginning => Self::Beginning,
             kind => kind,
         }
     }

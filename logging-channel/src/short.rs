@@ -1,9 +1,11 @@
-//! Events and outputs as logs had them before these named a device (kinds 3 and 4). Such entries
-//! are read, and no longer written.
+//! Records as they were before they said more: read, and no longer written.
 //!
-//! There was one board, with one device for each of them: its number is what the entry leaves out.
+//! Events and outputs named no device (kinds 3 and 4): there was one board, with one device for each
+//! of them, and its number is what the entry leaves out. A beginning did not say how the backup
+//! follows (kind 264).
 
-use crate::{DeviceId, Digest, Event, EventKind, OutputDigest, OutputTarget};
+use crate::message::{Beginning, FollowsBy};
+use crate::{DeviceId, Digest, Event, EventKind, Generation, OutputDigest, OutputTarget};
 use serde::Deserialize;
 
 const TIMER: DeviceId = DeviceId(1);
@@ -62,6 +64,27 @@ impl From<ShortOutput> for OutputDigest {
             target,
             length,
             digest,
+        }
+    }
+}
+
+/// A beginning that does not say how the backup follows: by replay, which was the only way.
+#[derive(Deserialize)]
+pub(crate) struct ShortBeginning {
+    generation: Generation,
+    saved_state: bool,
+}
+
+impl From<ShortBeginning> for Beginning {
+    fn from(short: ShortBeginning) -> Self {
+        let ShortBeginning {
+            generation,
+            saved_state,
+        } = short;
+        Self {
+            generation,
+            saved_state,
+            follows_by: FollowsBy::Replay,
         }
     }
 }

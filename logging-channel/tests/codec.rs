@@ -11,9 +11,10 @@ mod common;
 use common::{
     Random, encoded, encoded_message, entries, entry, event, later_entries, messages, output, seal,
 };
+use lockstep_logging_channel::message::{Beginning, FollowsBy};
 use lockstep_logging_channel::{
-    BODY_BYTES_MAX, Body, DeviceId, Event, EventKind, FORMAT_VERSION, HEADER_BYTES, Kind, LogError, Message,
-    OutputTarget, RECORD_BYTES_MAX, Record, codec, message,
+    BODY_BYTES_MAX, Body, DeviceId, Event, EventKind, FORMAT_VERSION, Generation, HEADER_BYTES, Kind,
+    LogError, Message, OutputTarget, RECORD_BYTES_MAX, Record, codec, message,
 };
 use std::collections::BTreeSet;
 
@@ -85,7 +86,7 @@ fn the_bytes_of_every_kind_are_what_they_were() {
 
 #[test]
 fn events_and_outputs_without_a_device_are_read_as_those_of_the_only_board_there_was() {
-    let bodies = golden().filter(|(kind, _)| kind.read_as() != *kind);
+    let bodies = golden().filter(|(kind, _)| kind.read_as() != *kind && kind.is_entry());
     let bodies: Vec<_> = bodies
         .map(|(_, record)| codec::decode_entry(&record).unwrap().0.body)
         .collect();
@@ -104,6 +105,18 @@ fn events_and_outputs_without_a_device_are_read_as_those_of_the_only_board_there
         output(OutputTarget::console(DeviceId(3))),
     ];
     assert_eq!(bodies, expected);
+}
+
+#[test]
+fn a_beginning_that_does_not_say_how_it_is_followed_is_followed_by_replay() {
+    let short = golden().find(|(kind, _)| *kind == Kind::ShortBeginning);
+    let (_, record) = short.unwrap();
+    let expected = Message::Beginning(Beginning::joining(Generation(300), FollowsBy::Replay));
+    let length = record.len();
+    assert_eq!(
+        codec::decode(&record).unwrap(),
+        (Record::Message(expected), length)
+    );
 }
 
 #[test]
