@@ -45,6 +45,11 @@ pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
     };
     // A primary that was stopped before it could is first heard of in the generation that it won then.
     let Some(first) = announced(1).or_else(|| announced(2)) else {
+        let was_there = |frame: &Frame| frame.announced_generation().is_some();
+        if !frames.iter().any(was_there) {
+            let text = "no machine was heard of".to_owned();
+            findings.complaints.push(text);
+        }
         // Both may have died before: then nobody has said anything either.
         check_announcements(frames, HOST, None, &mut findings);
         return findings;
