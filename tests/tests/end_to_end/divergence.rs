@@ -63,7 +63,7 @@ fn expect_divergence(change: impl FnMut(&mut Entry) -> bool, part: &str) -> (u64
         "found: ",
         "recorded at ",
         "replayed at ",
-        "before it: entry",
+        "before it:\n",
     ]);
     (sequence, ended)
 }
