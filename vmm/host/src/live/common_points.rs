@@ -36,6 +36,8 @@ struct Stretch {
     since: Instant,
     /// A common point is being made, or waits for the guest to open interrupts: looked at soon.
     soon: bool,
+    /// Time at which a kick first found that something waits.
+    waits_since: Option<Instant>,
     /// Time at which it was found that one is needed.
     needed: Option<Instant>,
 }
@@ -45,6 +47,8 @@ struct Stretch {
 pub struct CommonPoints {
     /// None: what waits for an execution point waits however long.
     event_latency: Option<Duration>,
+    /// An instruction clock looks for a point between two exits, and has all of that time for it.
+    has_clock: bool,
     stretch: Option<Stretch>,
     /// Pages that the guest had written for the one that was just made.
     pages: u64,
@@ -61,6 +65,7 @@ impl CommonPoints {
     pub fn after(event_latency: Option<Duration>) -> Self {
         Self {
             event_latency,
+            has_clock: false,
             stretch: None,
             pages: 0,
             first_write: FIRST_WRITE,
@@ -77,6 +82,12 @@ impl CommonPoints {
             first_write: measured.unwrap_or(FIRST_WRITE),
             ..self
         }
+    }
+
+    /// The same beside an instruction clock, if there is one.
+    #[must_use]
+    pub fn beside_clock(self, has_clock: bool) -> Self {
+        Self { has_clock, ..self }
     }
 
     /// One was made, for which the guest had written `pages`.
@@ -96,6 +107,7 @@ impl CommonPoints {
             position: point.position(),
             since: now,
             soon: false,
+            waits_since: None,
             needed: None,
         });
         if let Some(needed) = before.and_then(|stretch| stretch.needed) {
@@ -150,6 +162,13 @@ impl CommonPoints {
         };
         let ran = now.saturating_duration_since(stretch.since);
         stretch.soon = waits && ran >= (latency / QUIET_PART).max(rest);
+        if waits && self.has_clock {
+            let waits_since = *stretch.waits_since.get_or_insert(now);
+            stretch.soon = true;
+            if now.saturating_duration_since(waits_since) < latency {
+                return Kicked::RunsOn;
+            }
+        }
         if !stretch.soon || !(interruptible || ran >= CLOSED_TIMES * latency) {
             return Kicked::RunsOn;
         }
@@ -193,6 +212,21 @@ mod tests {
             points.judge(true, true, begun + 20 * MILLISECOND),
             Kicked::CommonPoint
         );
+    }
+
+    #[test]
+    fn a_clock_has_all_of_the_latency_to_find_a_point() {
+        let (points, begun) = begun(Some(LATENCY));
+        let mut points = points.beside_clock(true);
+        let first = begun + 5 * LATENCY;
+        assert_eq!(points.judge(true, true, first), Kicked::RunsOn);
+        assert_eq!(points.look_at(None, first), Some(first + RETRY_AFTER));
+        let nearly = first + LATENCY - MILLISECOND;
+        assert_eq!(points.judge(true, true, nearly), Kicked::RunsOn);
+        assert_eq!(points.judge(true, true, first + LATENCY), Kicked::CommonPoint);
+        // It begins anew behind every execution point.
+        points.runs_from(point(2), first + LATENCY);
+        assert_eq!(points.judge(true, true, first + 3 * LATENCY), Kicked::RunsOn);
     }
 
     #[test]

@@ -106,7 +106,9 @@ impl World {
             timer_deadline_ns: None,
             taking: Taking::default(),
             missed: false,
-            common_points: CommonPoints::after(event_latency).with_first_write(first_write),
+            common_points: CommonPoints::after(event_latency)
+                .with_first_write(first_write)
+                .beside_clock(interrupts_between_exits),
             epochs: Epochs::of(epoch),
         })
     }
