@@ -166,8 +166,6 @@ pub enum Mutant {
     ForgetEpochTimes,
     /// A machine that is captured in checkpoint mode does not log what it writes from then on.
     LogWritesTooLate,
-    /// An epoch ends only when its outputs are many.
-    NeverEndEpochs,
 }
 
 impl Mutant {
@@ -251,7 +249,6 @@ impl Mutant {
         Self::KeepFirstRegisters,
         Self::ForgetEpochTimes,
         Self::LogWritesTooLate,
-        Self::NeverEndEpochs,
     ];
 }
 

@@ -321,8 +321,7 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         };
         let was_followed = std::mem::replace(&mut epoch.followed, followed);
         if followed {
-            let is_over = self.outside.epoch_is_over() && !mutant::is(Mutant::NeverEndEpochs);
-            return Ok(epoch.runs && (epoch.is_full() || is_over));
+            return Ok(epoch.runs && (epoch.is_full() || self.outside.epoch_is_over()));
         }
         if was_followed {
             epoch.runs = false;
