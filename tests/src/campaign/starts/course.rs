@@ -220,7 +220,7 @@ fn end(web: &mut Web) -> Vec<String> {
                 "{} held the machine and ended with {}",
                 side.name, ended.status
             ));
-        } else if judge::is_a_wrong_end(ended.code()) {
+        } else if judge::is_a_wrong_end(ended.code(), &ended.stderr) {
             complaints.push(format!("{} ended with {}", side.name, ended.status));
         }
     }

@@ -36,10 +36,12 @@ pub fn claims(claims: &[Claimed]) -> Vec<String> {
 
 /// True if no side may end like that, whatever was done to the others: by a signal that nobody
 /// sent, or as if its guest had failed, its log were damaged or its peer of another environment, of
-/// which no plan has any.
+/// which no plan has any. `said` is its standard error: who may only be a backup gives up where its
+/// holder is killed while the machine is sent.
 #[must_use]
-pub fn is_a_wrong_end(code: Option<i32>) -> bool {
-    matches!(code, None | Some(1 | 42 | 43))
+pub fn is_a_wrong_end(code: Option<i32>, said: &str) -> bool {
+    let lost_its_holder = code == Some(43) && said.contains("the machine was lost while it was received");
+    !lost_its_holder && matches!(code, None | Some(1 | 42 | 43))
 }
 
 /// Complaints about the frames on all switches: who spoke without having announced itself, two
@@ -223,12 +225,15 @@ mod tests {
     #[test]
     fn a_side_ends_well_fenced_or_refused_and_not_with_a_failure_or_a_mismatch() {
         for code in [0, 3, 41] {
-            assert!(!is_a_wrong_end(Some(code)), "{code}");
+            assert!(!is_a_wrong_end(Some(code), ""), "{code}");
         }
         for code in [1, 42, 43] {
-            assert!(is_a_wrong_end(Some(code)), "{code}");
+            assert!(is_a_wrong_end(Some(code), ""), "{code}");
         }
-        assert!(is_a_wrong_end(None));
+        assert!(is_a_wrong_end(None, ""));
+        let lost = "ERROR the machine was lost while it was received: the transfer was cut short";
+        assert!(!is_a_wrong_end(Some(43), lost));
+        assert!(is_a_wrong_end(Some(1), lost));
     }
 
     #[test]
