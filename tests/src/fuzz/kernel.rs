@@ -7,9 +7,9 @@
 
 use super::input::Input;
 use lockstep_core::machine::image::inspect::inspect;
-use lockstep_core::machine::image::linux::{Kernel, check_initrd, load};
+use lockstep_core::machine::image::linux::{Kernel, LoadedKernel, PreparedKernel, check_initrd};
 use lockstep_core::machine::image::{IMAGE_ADDRESS_MIN, ImageError};
-use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN};
+use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
 use vm_memory::{Bytes, GuestAddress};
 
 /// Runs the target.
@@ -49,6 +49,12 @@ fn check(file: &[u8]) {
     assert_eq!(once.counts, loaded.counts);
     let twice = kernel.rewrite().expect("what was rewritten is as good");
     assert_eq!(twice.counts.rewritten(), 0, "rewriting twice changes more");
+}
+
+fn load(file: &[u8], memory: &Memory) -> Result<LoadedKernel, ImageError> {
+    let prepared = PreparedKernel::new(file, memory::size_bytes(memory))?;
+    prepared.load(memory)?;
+    Ok(prepared.kernel)
 }
 
 fn refused(why: &ImageError) {

@@ -9,6 +9,7 @@ use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid::{self, Leaf};
 use lockstep_core::machine::devices::board::{BoardError, pc};
 use lockstep_core::machine::devices::{Board, Devices};
+use lockstep_core::machine::image::linux::PreparedKernel;
 use lockstep_core::machine::image::sites::Sites;
 use lockstep_core::machine::image::{self, ImageError};
 use lockstep_core::machine::memory::{self, Memory};
@@ -25,22 +26,27 @@ const FILE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
 /// number.
 const PLACES_SAID_MAX: usize = 40;
 
-/// What a guest begins with.
-#[derive(Clone, Debug)]
+/// A guest that has been read.
+#[derive(Debug)]
 pub(super) struct Guest {
     path: PathBuf,
-    image: Vec<u8>,
+    /// Digest of the image or the kernel, as its file has it.
+    digest: Digest,
     /// The whole of it, as the guest is given it.
     command_line: String,
     kind: Kind,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 enum Kind {
     /// Written for Lockstep.
-    Small,
-    /// A kernel, and its initial ramdisk.
-    Linux { initrd: Option<Vec<u8>> },
+    Small { image: Vec<u8> },
+    /// A kernel, and its initial ramdisk. Preparing a kernel takes seconds.
+    Linux {
+        kernel: Box<PreparedKernel>,
+        interrupt_return: u64,
+        initrd: Option<Vec<u8>>,
+    },
 }
 
 /// A guest that is in memory, and has not run.
@@ -61,19 +67,31 @@ impl Guest {
     pub fn read(files: &GuestFiles, configuration: &Configuration) -> Result<Self, RunError> {
         let said = &configuration.command_line;
         Ok(match files {
-            GuestFiles::Image(path) => Self {
-                path: path.clone(),
-                image: read(path, "read the guest image")?,
-                command_line: said.clone(),
-                kind: Kind::Small,
-            },
-            GuestFiles::Linux { kernel, initrd } => {
-                let initrd = initrd.as_deref().map(read_initrd).transpose()?;
+            GuestFiles::Image(path) => {
+                let image = read(path, "read the guest image")?;
                 Self {
-                    path: kernel.clone(),
-                    image: read(kernel, "read the kernel")?,
-                    command_line: boot::linux::complete(said)?,
-                    kind: Kind::Linux { initrd },
+                    path: path.clone(),
+                    digest: Digest::of(&image),
+                    command_line: said.clone(),
+                    kind: Kind::Small { image },
+                }
+            }
+            GuestFiles::Linux { kernel: path, initrd } => {
+                let command_line = boot::linux::complete(said)?;
+                let initrd = initrd.as_deref().map(read_initrd).transpose()?;
+                let file = read(path, "read the kernel")?;
+                let refused = |source| refused(path, source);
+                let kernel = PreparedKernel::new(&file, configuration.memory_bytes).map_err(refused)?;
+                let back = kernel.kernel.iretq.ok_or(ImageError::NoInterruptReturn);
+                Self {
+                    path: path.clone(),
+                    digest: Digest::of(&file),
+                    command_line,
+                    kind: Kind::Linux {
+                        kernel: Box::new(kernel),
+                        interrupt_return: back.map_err(refused)?,
+                        initrd,
+                    },
                 }
             }
         })
@@ -85,7 +103,7 @@ impl Guest {
     /// Never: the parts of boards are constants.
     pub fn board(&self, mac: [u8; 6]) -> Result<Board, RunError> {
         let board: Result<Board, BoardError> = match self.kind {
-            Kind::Small => Board::small(mac),
+            Kind::Small { .. } => Board::small(mac),
             Kind::Linux { .. } => Board::pc(pc::Configuration { mac }),
         };
         board.map_err(RunError::other("the board cannot be made"))
@@ -94,7 +112,7 @@ impl Guest {
     /// Its processor.
     pub fn cpuid(&self) -> &'static [Leaf] {
         match self.kind {
-            Kind::Small => &cpuid::TABLE,
+            Kind::Small { .. } => &cpuid::TABLE,
             Kind::Linux { .. } => &cpuid::KERNEL_TABLE,
         }
     }
@@ -104,7 +122,7 @@ impl Guest {
     /// # Errors
     /// [`RunError::Setting`]: it cannot have what was asked for.
     pub fn request(&self, request: Request) -> Result<Request, RunError> {
-        if matches!(self.kind, Kind::Small) {
+        if matches!(self.kind, Kind::Small { .. }) {
             return Ok(request);
         }
         let has_clock = request.clock.is_some_and(|clock| clock != ClockKind::None);
@@ -130,14 +148,11 @@ impl Guest {
     /// # Errors
     /// [`RunError`] naming what does not fit.
     pub fn boot(&self, memory: &Memory, board: &Board) -> Result<Booted, RunError> {
-        let refused = |source: ImageError| RunError::Image {
-            path: self.path.clone(),
-            source,
-        };
+        let refused = |source| refused(&self.path, source);
         match &self.kind {
-            Kind::Small => {
+            Kind::Small { image } => {
                 boot::small::write(memory, &self.command_line, TSC_KHZ)?;
-                let loaded = image::load(&self.image, memory).map_err(refused)?;
+                let loaded = image::load(image, memory).map_err(refused)?;
                 Ok(Booted {
                     entry: boot::small::entry_state(loaded.entry),
                     sites: loaded.sites,
@@ -153,19 +168,19 @@ impl Guest {
                     ],
                 })
             }
-            Kind::Linux { initrd } => {
-                let kernel = image::linux::load(&self.image, memory).map_err(refused)?;
-                let interrupt_return = kernel
-                    .iretq
-                    .ok_or(ImageError::NoInterruptReturn)
-                    .map_err(refused)?;
+            Kind::Linux {
+                kernel,
+                interrupt_return,
+                initrd,
+            } => {
+                let kernel = kernel.load(memory).map_err(refused)?;
                 let tables =
                     acpi::write(memory, board).map_err(RunError::other("the ACPI tables cannot be made"))?;
                 let initrd = initrd.as_deref().unwrap_or_default();
-                let entry = boot::linux::write(memory, &kernel, initrd, &self.command_line, tables)?;
+                let entry = boot::linux::write(memory, kernel, initrd, &self.command_line, tables)?;
                 Ok(Booted {
                     entry,
-                    sites: Sites::of_kernel(interrupt_return),
+                    sites: Sites::of_kernel(*interrupt_return),
                     places: Vec::new(),
                 })
             }
@@ -176,7 +191,7 @@ impl Guest {
     /// does not.
     pub fn firmware(guest: &Arc<Self>, board: &Board) -> Option<Box<dyn Firmware>> {
         match guest.kind {
-            Kind::Small => None,
+            Kind::Small { .. } => None,
             Kind::Linux { .. } => Some(Box::new(Begins {
                 guest: guest.clone(),
                 board: board.clone(),
@@ -196,14 +211,16 @@ impl Guest {
 
     /// Digest of that.
     pub fn digest(&self) -> Digest {
-        Digest::of(&self.image)
+        self.digest
     }
 
     /// Digest of its initial ramdisk.
     pub fn initrd_digest(&self) -> Option<Digest> {
         match &self.kind {
-            Kind::Linux { initrd: Some(initrd) } => Some(Digest::of(initrd)),
-            Kind::Linux { initrd: None } | Kind::Small => None,
+            Kind::Linux {
+                initrd: Some(initrd), ..
+            } => Some(Digest::of(initrd)),
+            Kind::Linux { initrd: None, .. } | Kind::Small { .. } => None,
         }
     }
 }
@@ -243,11 +260,15 @@ impl Booted {
 /// Reads an initial ramdisk, and refuses one whose modules have what would have to be rewritten.
 fn read_initrd(path: &Path) -> Result<Vec<u8>, RunError> {
     let bytes = read(path, "read the initial ramdisk")?;
-    image::linux::check_initrd(&bytes).map_err(|source| RunError::Image {
+    image::linux::check_initrd(&bytes).map_err(|source| refused(path, source))?;
+    Ok(bytes)
+}
+
+fn refused(path: &Path, source: ImageError) -> RunError {
+    RunError::Image {
         path: path.to_owned(),
         source,
-    })?;
-    Ok(bytes)
+    }
 }
 
 fn read(path: &Path, action: &'static str) -> Result<Vec<u8>, RunError> {

@@ -141,10 +141,15 @@ impl Inspection {
     /// Refuses what could not be used.
     ///
     /// # Errors
-    /// [`ImageError::Modules`]: a module with sites, or an initrd with some.
+    /// [`ImageError::Modules`]: a module with sites, or an initrd with some;
+    /// [`ImageError::NoInterruptReturn`]: a kernel without a way back.
     pub fn check(&self) -> Result<(), ImageError> {
         match self {
-            Self::GuestImage(_) | Self::Kernel(_) => Ok(()),
+            Self::GuestImage(_) => Ok(()),
+            Self::Kernel(kernel) => {
+                let back = kernel.iretq.ok_or(ImageError::NoInterruptReturn);
+                back.map(|_| ())
+            }
             Self::Module(counts) if counts.rewritten() == 0 => Ok(()),
             Self::Module(counts) => Err(ImageError::ModuleSites {
                 sites: counts.to_string(),
@@ -317,5 +322,14 @@ mod tests {
         let mut larger = small;
         larger[64 + 40..64 + 48].copy_from_slice(&MEMORY_BYTES_MAX.to_le_bytes());
         assert!(matches!(inspect(&larger), Err(ImageError::Segment { .. })));
+    }
+
+    #[test]
+    fn a_kernel_without_a_way_back_would_be_refused() {
+        let without = elf(ET_EXEC.0, &TSC);
+        let refused = inspect(&synthetic::bzimage(&without)).unwrap().check();
+        assert_eq!(refused, Err(ImageError::NoInterruptReturn));
+        let with = elf(ET_EXEC.0, &[0x48, 0xcf]);
+        assert_eq!(inspect(&synthetic::bzimage(&with)).unwrap().check(), Ok(()));
     }
 }

@@ -40,7 +40,7 @@ const ENTRY_TEXT_ALIGNMENT: u64 = 2 << 20;
 /// distance.
 const BEFORE_IRETQ: [u8; 6] = [0xf6, 0x44, 0x24, 0x20, 0x04, 0x75];
 
-/// A kernel that was loaded.
+/// A kernel as it is in guest memory.
 #[derive(Debug, Default)]
 pub struct LoadedKernel {
     /// Physical address of its 64-bit entry.
@@ -69,36 +69,56 @@ pub struct Kernel<'image> {
     pub vmlinux: Cow<'image, [u8]>,
 }
 
-/// Loads `kernel` into guest memory and rewrites it.
-///
-/// # Errors
-/// [`ImageError`]; guest memory is as it was, unless it ends before the kernel.
-pub fn load(kernel: &[u8], memory: &Memory) -> Result<LoadedKernel, ImageError> {
-    let limit = memory::size_bytes(memory);
-    let mut opened = Kernel::open(kernel, limit.min(KERNEL_BYTES_MAX))?;
-    let rewritten = opened.rewrite()?;
-    let layout = opened.layout()?;
-    let too_large = || ImageError::TooLarge {
-        needs: layout.end,
-        limit,
-    };
-    if layout.end > limit {
-        return Err(too_large());
+/// A kernel that is decompressed and rewritten once, and loaded as often as its guest begins.
+#[derive(Debug)]
+pub struct PreparedKernel {
+    /// Description of it.
+    pub kernel: LoadedKernel,
+    vmlinux: Vec<u8>,
+    segments: Vec<Placed>,
+}
+
+impl PreparedKernel {
+    /// Decompresses `kernel` to what `memory_bytes` of guest memory hold, and rewrites it.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn new(kernel: &[u8], memory_bytes: u64) -> Result<Self, ImageError> {
+        let mut opened = Kernel::open(kernel, memory_bytes.min(KERNEL_BYTES_MAX))?;
+        let rewritten = opened.rewrite()?;
+        let layout = opened.layout()?;
+        Ok(Self {
+            kernel: LoadedKernel {
+                entry: layout.entry,
+                setup_header: opened.setup_header(),
+                end: layout.end,
+                iretq: rewritten.iretq,
+                text: rewritten.text,
+                counts: rewritten.counts,
+            },
+            segments: layout.segments,
+            vmlinux: opened.vmlinux.into_owned(),
+        })
     }
-    for Placed { address, file } in &layout.segments {
-        let bytes = opened.vmlinux.get(file.clone()).unwrap_or_default();
-        memory
-            .write_slice(bytes, GuestAddress(*address))
-            .map_err(|_| too_large())?;
+
+    /// Puts it into guest memory.
+    ///
+    /// # Errors
+    /// [`ImageError::TooLarge`]; guest memory is as it was, unless it ends before the kernel.
+    pub fn load(&self, memory: &Memory) -> Result<&LoadedKernel, ImageError> {
+        let (needs, limit) = (self.kernel.end, memory::size_bytes(memory));
+        let too_large = || ImageError::TooLarge { needs, limit };
+        if needs > limit {
+            return Err(too_large());
+        }
+        for Placed { address, file } in &self.segments {
+            let bytes = self.vmlinux.get(file.clone()).unwrap_or_default();
+            memory
+                .write_slice(bytes, GuestAddress(*address))
+                .map_err(|_| too_large())?;
+        }
+        Ok(&self.kernel)
     }
-    Ok(LoadedKernel {
-        entry: layout.entry,
-        setup_header: opened.setup_header(),
-        end: layout.end,
-        iretq: rewritten.iretq,
-        text: rewritten.text,
-        counts: rewritten.counts,
-    })
 }
 
 /// Places of a kernel in guest memory.

@@ -41,6 +41,12 @@ fn vmlinux() -> Vec<u8> {
     )
 }
 
+fn load(image: &[u8], memory: &Memory) -> Result<LoadedKernel, ImageError> {
+    let prepared = PreparedKernel::new(image, memory::size_bytes(memory))?;
+    prepared.load(memory)?;
+    Ok(prepared.kernel)
+}
+
 fn load_new(image: &[u8]) -> Result<(LoadedKernel, Memory), ImageError> {
     let memory = allocate(MEMORY_BYTES_MIN).unwrap();
     load(image, &memory).map(|loaded| (loaded, memory))
