@@ -57,6 +57,27 @@ pub const FEATURES_EXTENDED_ECX: u32 = 1;
 /// Leaf 0x8000_0001 EDX: SYSCALL, NX, RDTSCP, long mode.
 pub const FEATURES_EXTENDED_EDX: u32 = 1 << 11 | 1 << 20 | 1 << 27 | 1 << 29;
 
+/// Name of the processor, in three rows.
+const BRAND: [Leaf; 3] = [
+    leaf(
+        0x8000_0002,
+        text(b"Lock"),
+        text(b"step"),
+        text(b" vCP"),
+        text(b"U, x"),
+    ),
+    leaf(
+        0x8000_0003,
+        text(b"86-6"),
+        text(b"4-v2"),
+        text(b" bas"),
+        text(b"elin"),
+    ),
+    leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
+];
+/// 40 physical and 48 linear address bits.
+const ADDRESS_BITS: Leaf = leaf(0x8000_0008, 0x0000_3028, 0, 0, 0);
+
 /// The table of guests that were written for Lockstep, in ascending order of function.
 pub const TABLE: [Leaf; 9] = [
     // The vendor's name stands in EBX, EDX, ECX.
@@ -77,25 +98,12 @@ pub const TABLE: [Leaf; 9] = [
         FEATURES_EXTENDED_ECX,
         FEATURES_EXTENDED_EDX,
     ),
-    leaf(
-        0x8000_0002,
-        text(b"Lock"),
-        text(b"step"),
-        text(b" vCP"),
-        text(b"U, x"),
-    ),
-    leaf(
-        0x8000_0003,
-        text(b"86-6"),
-        text(b"4-v2"),
-        text(b" bas"),
-        text(b"elin"),
-    ),
-    leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
+    BRAND[0],
+    BRAND[1],
+    BRAND[2],
     // Invariant TSC.
     leaf(0x8000_0007, 0, 0, 0, 1 << 8),
-    // 40 physical and 48 linear address bits.
-    leaf(0x8000_0008, 0x0000_3028, 0, 0, 0),
+    ADDRESS_BITS,
 ];
 
 /// Leaf 1 EDX that kernels see: the same without TSC, MCE and MCA. A kernel that knows of no
@@ -130,23 +138,10 @@ pub const KERNEL_TABLE: [Leaf; 8] = [
         FEATURES_EXTENDED_ECX,
         KERNEL_FEATURES_EXTENDED_EDX,
     ),
-    leaf(
-        0x8000_0002,
-        text(b"Lock"),
-        text(b"step"),
-        text(b" vCP"),
-        text(b"U, x"),
-    ),
-    leaf(
-        0x8000_0003,
-        text(b"86-6"),
-        text(b"4-v2"),
-        text(b" bas"),
-        text(b"elin"),
-    ),
-    leaf(0x8000_0004, text(b"e\0\0\0"), 0, 0, 0),
-    // 40 physical and 48 linear address bits.
-    leaf(0x8000_0008, 0x0000_3028, 0, 0, 0),
+    BRAND[0],
+    BRAND[1],
+    BRAND[2],
+    ADDRESS_BITS,
 ];
 
 /// EAX, EBX, ECX, EDX for a CPUID instruction; zeros for a leaf that is not there.

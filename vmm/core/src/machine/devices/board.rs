@@ -304,6 +304,23 @@ impl Board {
     }
 }
 
+/// The pair of 8259A where PCs have it.
+fn interrupt_controller() -> Placed {
+    let ports = [0x20..=0x21, 0xa0..=0xa1, 0x4d0..=0x4d1];
+    at_ports("interrupt controller", Model::InterruptController, &ports, None)
+}
+
+/// The 8254 where PCs have it.
+fn interval_timer() -> Placed {
+    let ports = [0x40..=0x43, 0x61..=0x61];
+    at_ports("interval timer", Model::IntervalTimer, &ports, Some(0))
+}
+
+/// The first 16550A where PCs have it.
+fn serial_console() -> Placed {
+    at_ports("serial console", Model::SerialConsole, &[0x3f8..=0x3ff], Some(4))
+}
+
 /// A device at ports.
 fn at_ports(name: &'static str, model: Model, ports: &[RangeInclusive<u16>], line: Option<u8>) -> Placed {
     let at = At::Ports(ports.to_vec());

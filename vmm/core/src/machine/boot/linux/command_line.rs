@@ -59,12 +59,8 @@ pub struct Contradiction {
 pub fn complete(said: &str) -> Result<String, Contradiction> {
     for parameter in said.split_ascii_whitespace().take_while(|word| *word != "--") {
         let refused = REFUSED.iter().find(|(name, _)| {
-            let is_prefix = name.ends_with('=') || name.contains('=');
-            if is_prefix {
-                parameter.starts_with(name)
-            } else {
-                parameter == *name
-            }
+            let has_value = name.contains('=');
+            parameter == *name || has_value && parameter.starts_with(name)
         });
         if let Some((_, why)) = refused {
             let parameter = parameter.to_owned();

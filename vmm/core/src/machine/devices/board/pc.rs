@@ -3,7 +3,9 @@
 //!
 //! Devices that the small board has too have its numbers.
 
-use super::{Board, BoardError, Kind, Model, at_ports, in_memory};
+use super::{
+    Board, BoardError, Kind, Model, at_ports, in_memory, interrupt_controller, interval_timer, serial_console,
+};
 use crate::machine::devices::virtio::mmio;
 
 /// Address of the first virtio device's registers; those of the others follow.
@@ -24,20 +26,10 @@ impl Board {
     pub fn pc(configuration: Configuration) -> Result<Self, BoardError> {
         let Configuration { mac } = configuration;
         let devices = vec![
-            at_ports(
-                "interrupt controller",
-                Model::InterruptController,
-                &[0x20..=0x21, 0xa0..=0xa1, 0x4d0..=0x4d1],
-                None,
-            ),
-            at_ports(
-                "interval timer",
-                Model::IntervalTimer,
-                &[0x40..=0x43, 0x61..=0x61],
-                Some(0),
-            ),
+            interrupt_controller(),
+            interval_timer(),
             at_ports("real-time clock", Model::Cmos, &[0x70..=0x71], None),
-            at_ports("serial console", Model::SerialConsole, &[0x3f8..=0x3ff], Some(4)),
+            serial_console(),
             in_memory("network device", Model::Network { mac }, VIRTIO_ADDRESS, 5),
             // Where the reset register of PC chipsets is, beside the registers of ACPI.
             at_ports(

@@ -1,7 +1,9 @@
 //! The small board: what [docs/guest-interface.md](../../../../../../docs/guest-interface.md)
 //! lists.
 
-use super::{Board, BoardError, Kind, Model, at_ports, in_memory};
+use super::{
+    Board, BoardError, Kind, Model, at_ports, in_memory, interrupt_controller, interval_timer, serial_console,
+};
 use lockstep_logging_channel::DeviceId;
 
 /// Its interval timer.
@@ -21,20 +23,10 @@ impl Board {
     pub fn small(mac: [u8; 6]) -> Result<Self, BoardError> {
         let network = Model::Network { mac };
         let devices = vec![
-            at_ports(
-                "interrupt controller",
-                Model::InterruptController,
-                &[0x20..=0x21, 0xa0..=0xa1, 0x4d0..=0x4d1],
-                None,
-            ),
-            at_ports(
-                "interval timer",
-                Model::IntervalTimer,
-                &[0x40..=0x43, 0x61..=0x61],
-                Some(0),
-            ),
+            interrupt_controller(),
+            interval_timer(),
             at_ports("clock", Model::Clock, &[0x508..=0x523], None),
-            at_ports("serial console", Model::SerialConsole, &[0x3f8..=0x3ff], Some(4)),
+            serial_console(),
             in_memory("network device", network, NETWORK_ADDRESS, 5),
             at_ports("power", Model::PowerOff, &[0xf4..=0xf4], None),
         ];
