@@ -82,6 +82,13 @@ impl Fault {
         Self::FarBlackholeToBackup,
     ];
 
+    /// Signal with which `side` meets its own stop point: it dies there if it is the one that is to
+    /// be killed.
+    #[must_use]
+    pub fn own_signal(self, side: Side) -> &'static str {
+        if self == Self::Kill(side) { "KILL" } else { "STOP" }
+    }
+
     /// True if its length is drawn.
     #[must_use]
     pub fn lasts(self) -> bool {
@@ -324,12 +331,17 @@ impl fmt::Display for Kind {
     }
 }
 
+/// The one of `all` that is displayed as `text`.
+#[must_use]
+pub fn named<T: fmt::Display>(all: Vec<T>, text: &str) -> Option<T> {
+    all.into_iter().find(|one| one.to_string() == text)
+}
+
 impl FromStr for Kind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().into_iter().find(|kind| kind.to_string() == text);
-        known.ok_or_else(|| format!("there is no kind `{text}`; --list names them"))
+        named(Self::all(), text).ok_or_else(|| format!("there is no kind `{text}`; --list names them"))
     }
 }
 

@@ -113,8 +113,7 @@ impl Plan {
         let (side, step) = self.kind.place.step()?;
         let what = match self.kind.fault {
             Fault::HoldReplayKillPrimary => format!("HOLD{HOLD_MS}"),
-            Fault::Kill(killed) if killed == side => "KILL".to_owned(),
-            _ => "STOP".to_owned(),
+            fault => fault.own_signal(side).to_owned(),
         };
         // The primary of a pair has claimed once when it begins.
         let before = u64::from((side, step) == (Side::Primary, CLAIM_LINKED));
@@ -255,6 +254,14 @@ fn draw_ordinal(rng: &mut Rng, place: Place) -> u64 {
         // There are fifty common points a second.
         Place::Step(side, step) if COMMON_POINT.contains(&(side, step)) => bits(rng, 0, 5),
         Place::Step(..) => bits(rng, 1, 8),
+    }
+}
+
+/// Time for which a side stops: shorter than the timeout, or longer.
+pub fn draw_stop(rng: &mut Rng) -> u64 {
+    match rng.below(2) {
+        0 => rng.within(5, TIMEOUT_MS / 2),
+        _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
     }
 }
 

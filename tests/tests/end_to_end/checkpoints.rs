@@ -32,6 +32,14 @@ fn expect_good_end(load: Load, survivor: &mut Replica) {
     let _ = survivor.stop().expect_code(0);
 }
 
+/// Sides that find each other by a name.
+fn web() -> Web {
+    Web {
+        settings: &CHECKPOINTS,
+        ..Web::new()
+    }
+}
+
 #[test]
 fn a_killed_primary_is_not_missed() {
     let Some(_kvm) = kvm::alone() else { return };
@@ -78,10 +86,7 @@ fn newcomers_join_and_take_over_again_and_again() {
 #[test]
 fn a_machine_is_switched_over_and_back_under_load() {
     let Some(_kvm) = kvm::alone() else { return };
-    let web = Web {
-        settings: &CHECKPOINTS,
-        ..Web::new()
-    };
+    let web = web();
     let mut first = web.begin();
     let mut second = web.join("second", &mut first);
     let load = web.load();
@@ -384,10 +389,7 @@ fn sides_of_different_modes_refuse_each_other() {
 #[test]
 fn a_third_side_that_would_be_refused_does_not_wait_until_it_is_needed() {
     let Some(_kvm) = kvm::alone() else { return };
-    let web = Web {
-        settings: &CHECKPOINTS,
-        ..Web::new()
-    };
+    let web = web();
     let mut first = web.begin();
     let mut second = web.join("second", &mut first);
     let other_mode = web.command_with_settings("third", &["--mode=replay"]);
@@ -411,10 +413,7 @@ fn a_third_side_that_would_be_refused_does_not_wait_until_it_is_needed() {
 #[test]
 fn messages_of_checkpoints_name_no_replay() {
     let Some(_kvm) = kvm::alone() else { return };
-    let web = Web {
-        settings: &CHECKPOINTS,
-        ..Web::new()
-    };
+    let web = web();
     let mut first = web.begin();
     let mut second = web.join("second", &mut first);
     let load = web.load();

@@ -1,6 +1,7 @@
 //! A chain of losses, drawn from a seed: a machine that heals is struck again and again, while a
 //! newcomer joins and when it is protected.
 
+use crate::campaign::kind::named;
 use crate::campaign::plan::{TIMEOUT_MS, Title};
 use crate::simulator::rng::{Rng, mix};
 use std::fmt;
@@ -247,8 +248,7 @@ impl FromStr for Only {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().into_iter().find(|only| only.to_string() == text);
-        known.ok_or_else(|| format!("no chain has `{text}`; --list names them"))
+        named(Self::all(), text).ok_or_else(|| format!("no chain has `{text}`; --list names them"))
     }
 }
 

@@ -1,8 +1,8 @@
 //! A divergence, and a fault while the pair recovers from it, drawn from a seed.
 
 use crate::campaign::chain::plan::{HOLDING, JOINING};
-use crate::campaign::kind::{Fault, LOSSES};
-use crate::campaign::plan::{TIMEOUT_MS, Title};
+use crate::campaign::kind::{Fault, LOSSES, named};
+use crate::campaign::plan::{Title, draw_stop};
 use crate::simulator::rng::{Rng, mix};
 use std::fmt;
 use std::str::FromStr;
@@ -103,8 +103,8 @@ impl FromStr for Strike {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().into_iter().find(|one| one.to_string() == text);
-        known.ok_or_else(|| format!("no pair that diverges is struck by `{text}`; --list names them"))
+        named(Self::all(), text)
+            .ok_or_else(|| format!("no pair that diverges is struck by `{text}`; --list names them"))
     }
 }
 
@@ -137,10 +137,7 @@ impl Plan {
             round,
             strike,
             part: PARTS[rng.below(PARTS.len() as u64) as usize],
-            lasts_ms: match rng.below(2) {
-                0 => rng.within(5, TIMEOUT_MS / 2),
-                _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
-            },
+            lasts_ms: draw_stop(&mut rng),
             protected_ms: rng.within(0, 200),
             clients: rng.within(3, 5) as usize,
         }

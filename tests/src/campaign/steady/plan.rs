@@ -1,7 +1,7 @@
 //! A fault of a pair whose guest makes no exit, drawn from a seed.
 
-use crate::campaign::kind::{COMMON_POINT, Fault, Place, Side, in_turn};
-use crate::campaign::plan::{TIMEOUT_MS, Title};
+use crate::campaign::kind::{COMMON_POINT, Fault, Place, Side, in_turn, named};
+use crate::campaign::plan::{Title, draw_stop};
 use crate::simulator::rng::{Rng, mix};
 use std::fmt;
 use std::str::FromStr;
@@ -49,8 +49,8 @@ impl FromStr for Strike {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().into_iter().find(|one| one.to_string() == text);
-        known.ok_or_else(|| format!("no guest without exits is struck by `{text}`; --list names them"))
+        named(Self::all(), text)
+            .ok_or_else(|| format!("no guest without exits is struck by `{text}`; --list names them"))
     }
 }
 
@@ -81,10 +81,6 @@ impl Plan {
     #[must_use]
     pub fn draw(seed: u64, round: u64, strike: Strike) -> Self {
         let mut rng = Rng::new(mix(mix(seed ^ 0x57ea) ^ round));
-        let length = |rng: &mut Rng| match rng.below(2) {
-            0 => rng.within(5, TIMEOUT_MS / 2),
-            _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
-        };
         Self {
             seed,
             round,
@@ -94,8 +90,8 @@ impl Plan {
                 Place::Time => rng.within(50, 800),
                 Place::Step(..) => rng.within(2, 80),
             },
-            lasts_ms: length(&mut rng),
-            other_lasts_ms: length(&mut rng),
+            lasts_ms: draw_stop(&mut rng),
+            other_lasts_ms: draw_stop(&mut rng),
             interrupts: rng.within(150, 250),
             pages: rng.within(1, 40),
         }
@@ -105,8 +101,7 @@ impl Plan {
     #[must_use]
     pub fn point(&self) -> Option<(Side, String)> {
         let (side, step) = self.strike.place.step()?;
-        let by_itself = self.strike.fault == Fault::Kill(side);
-        let what = if by_itself { "KILL" } else { "STOP" };
+        let what = self.strike.fault.own_signal(side);
         Some((side, format!("{step}:{}:{what}", self.ordinal)))
     }
 

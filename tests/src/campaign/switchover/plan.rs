@@ -1,7 +1,7 @@
 //! A switchover that is struck, drawn from a seed.
 
-use crate::campaign::kind::{Fault, Place, Side, in_turn};
-use crate::campaign::plan::{TIMEOUT_MS, Title};
+use crate::campaign::kind::{Fault, Place, Side, in_turn, named};
+use crate::campaign::plan::{Title, draw_stop};
 use crate::simulator::rng::{Rng, mix};
 use std::fmt;
 use std::str::FromStr;
@@ -56,12 +56,7 @@ impl Strike {
     #[must_use]
     pub fn point(self) -> Option<(Side, String)> {
         let (fault, side, step) = self.0?;
-        let what = if fault == Fault::Kill(side) {
-            "KILL"
-        } else {
-            "STOP"
-        };
-        Some((side, format!("{step}:1:{what}")))
+        Some((side, format!("{step}:1:{}", fault.own_signal(side))))
     }
 }
 
@@ -78,8 +73,7 @@ impl FromStr for Strike {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::all().into_iter().find(|one| one.to_string() == text);
-        known.ok_or_else(|| format!("no switchover has `{text}`; --list names them"))
+        named(Self::all(), text).ok_or_else(|| format!("no switchover has `{text}`; --list names them"))
     }
 }
 
@@ -112,10 +106,7 @@ impl Plan {
             round,
             strike,
             in_checkpoint_mode: rng.once_in(4),
-            lasts_ms: match rng.below(2) {
-                0 => rng.within(5, TIMEOUT_MS / 2),
-                _ => rng.within(TIMEOUT_MS * 5 / 4, TIMEOUT_MS * 2),
-            },
+            lasts_ms: draw_stop(&mut rng),
             protected_ms: rng.within(0, 200),
             clients: rng.within(3, 5) as usize,
         }
