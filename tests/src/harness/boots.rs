@@ -1,10 +1,10 @@
-//! What a machine boots: an image, or a kernel.
+//! Guests that a machine boots: an image, or a kernel.
 
 use super::images::Guest;
 use super::linux::Linux;
 use std::ffi::OsString;
 
-/// What a machine boots.
+/// A guest that a machine boots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boots {
     /// An image of `guest-images/`.
@@ -14,7 +14,7 @@ pub enum Boots {
 }
 
 impl Boots {
-    /// What names it on Lockstep's command line.
+    /// Arguments that name it on Lockstep's command line.
     #[must_use]
     pub fn arguments(self) -> Vec<OsString> {
         match self {

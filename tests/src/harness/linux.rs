@@ -38,7 +38,7 @@ impl Linux {
         })
     }
 
-    /// What names it on Lockstep's command line, where another guest has its image.
+    /// Arguments that name it on Lockstep's command line, where another guest has its image.
     #[must_use]
     pub fn arguments(self) -> Vec<OsString> {
         let kernel = file("vmlinuz");
@@ -94,7 +94,7 @@ pub fn offered() -> bool {
     missing.is_none()
 }
 
-/// What the doctor saw where it did not find what is needed.
+/// Finding of the doctor where the needed property is missing.
 fn missing() -> Option<String> {
     let ended = run(lockstep().args(["doctor", "--quick", "--json"]));
     let report: Value = serde_json::from_str(&ended.stdout).unwrap_or_else(|why| panic!("{why}: {ended}"));

@@ -13,7 +13,7 @@ use std::path::Path;
 const CLIENTS: usize = 8;
 const CHECKPOINTS: [&str; 2] = ["--mode", "checkpoint"];
 
-/// Where a common point takes a quarter of a second the guest is to have as long for itself.
+/// A guest whose common point takes a quarter of a second is to have as long for itself.
 const EPOCH_MS: &str = if SLOWNESS > 1 { "250" } else { "20" };
 
 fn spec(guest: Guest) -> PairSpec {

@@ -146,7 +146,7 @@ fn segments(pair: &Pair) -> Vec<(u16, u8)> {
     frames.collect()
 }
 
-/// What a slow host does to a client that connects: the answer takes so long that it asks again.
+/// On a slow host the answer to a client that connects takes so long that it asks again.
 /// Meanwhile a socket of the guest before its own has become free.
 #[test]
 fn a_client_that_asks_again_for_its_connection_keeps_it() {

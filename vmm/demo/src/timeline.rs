@@ -17,7 +17,7 @@ pub(super) struct Loss {
     pub(super) at_ns: u64,
     /// Time at which it was woken, if it was stopped.
     pub(super) woken_at_ns: Option<u64>,
-    /// How the backup followed.
+    /// Method by which the backup followed.
     pub(super) mode: Mode,
 }
 

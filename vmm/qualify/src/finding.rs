@@ -47,7 +47,7 @@ pub enum Property {
     StepCost(Ring),
     /// What an injected interrupt costs.
     InterruptCost(Ring),
-    /// What the first write to a page costs where the host logs it.
+    /// Cost of the first write to a page where the host logs it.
     FirstWriteCost,
 }
 

@@ -53,11 +53,11 @@ pub fn inspect(arguments: &InspectArguments) -> Result<Status, CommandError> {
     Ok(status)
 }
 
-/// What is said of a file.
+/// The report about a file.
 #[derive(Debug, Default, Serialize)]
 struct Report {
     file: String,
-    /// What it is; nothing if that is not known.
+    /// Its type; nothing if that is not known.
     #[serde(rename = "type")]
     kind: Option<&'static str>,
     /// Why it cannot be used.

@@ -60,7 +60,7 @@ impl Connections {
         }
     }
 
-    /// Whether a socket is connected with `client`, or is about to be.
+    /// True if a socket is connected with `client`, or is about to be.
     fn has_one(&self, sockets: &mut SocketSet<'static>, client: IpEndpoint) -> bool {
         self.all.iter().any(|connection| {
             let socket = connection.socket(sockets);

@@ -22,7 +22,7 @@ const CHECKPOINT_MS: u32 = 4;
 /// As a busy host needs it: no pair is to part.
 const TIMEOUT_MS: &str = "2000";
 
-/// What protects the guest.
+/// Protection of the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum By {
     Nothing,

@@ -43,7 +43,7 @@ struct Arguments {
     /// Only workloads whose name begins so, as \"steady, clock none\".
     #[arg(long, default_value = "", hide_default_value = true)]
     only: String,
-    /// What their guests are told instead of what they are told otherwise, for a host that is slow.
+    /// Command line of their guests instead of the usual one, for a host that is slow.
     #[arg(long)]
     command_line: Option<String>,
     /// Where the figures go.

@@ -17,7 +17,7 @@ const LOAD: Duration = Duration::from_secs(6);
 /// Common points that a pair has made when its primary is killed.
 const BEFORE_FAILOVER: usize = 500;
 
-/// What a guest says that has compared everything with what it should be.
+/// Text of a guest that has found everything as it should be.
 const AS_COMPUTED: &str = "are as computed";
 
 /// What a replay says that found no difference.

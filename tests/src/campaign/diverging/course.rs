@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 /// Answers to each client before the divergence, and after each step of the round.
 const ANSWERS: u64 = 10;
-/// How long after a side was armed its point, or the holder's, may still be met.
+/// Time after a side was armed in which its point, or the holder's, may still be met.
 const POINT_PATIENCE: Duration = Duration::from_secs(2);
 /// Digests are compared often, and a difference lasts for longer than from one to the next.
 const SETTINGS: [&str; 2] = ["--digest-interval-exits=64", "--command-line=exits=200"];

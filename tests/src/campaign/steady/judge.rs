@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 /// Exit status of a side that was fenced.
 const FENCED: i32 = 41;
 
-/// What a side has said, and how it ended.
+/// Console text and end of a side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
     /// Its standard output.

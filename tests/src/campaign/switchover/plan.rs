@@ -84,7 +84,7 @@ pub struct Plan {
     pub seed: u64,
     /// The round.
     pub round: u64,
-    /// What is done to the first switchover. The second one is left alone.
+    /// Fault of the first switchover. The second one is left alone.
     pub strike: Strike,
     /// The backup is brought from one common point to the next, and does not replay.
     pub in_checkpoint_mode: bool,

@@ -81,7 +81,7 @@ pub struct Machine<V> {
     devices: Devices,
     sites: Sites,
     policy: Policy,
-    /// What the guest begins from, where it may restart itself.
+    /// The state from which the guest begins, where it may restart itself.
     firmware: Option<Box<dyn Firmware>>,
     exits: u64,
     instructions: u64,

@@ -117,7 +117,7 @@ impl Guest {
         }
     }
 
-    /// What it asks of the host, where `request` was made for any guest.
+    /// Its requirements of the host, where `request` was made for any guest.
     ///
     /// # Errors
     /// [`RunError::Setting`]: it cannot have what was asked for.
@@ -187,8 +187,8 @@ impl Guest {
         }
     }
 
-    /// What it begins from again where it restarts itself; a guest that was written for Lockstep
-    /// does not.
+    /// The state from which it begins again where it restarts itself; a guest that was written for
+    /// Lockstep does not.
     pub fn firmware(guest: &Arc<Self>, board: &Board) -> Option<Box<dyn Firmware>> {
         match guest.kind {
             Kind::Small { .. } => None,

@@ -90,7 +90,7 @@ impl Plan {
         self.qualification.strategy.clock
     }
 
-    /// What was found of this host, for this program when it begins itself again.
+    /// Findings about this host, for this program when it begins itself again.
     #[must_use]
     pub fn to_carry(&self) -> Option<(&'static str, String)> {
         self.qualification.to_carry()

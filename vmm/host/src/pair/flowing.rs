@@ -42,7 +42,7 @@ fn held_by(why: &HeldBy, follows_by: FollowsBy) -> String {
     }
 }
 
-/// What has waited for so long: outputs, or the guest itself, where none of them waits.
+/// Text about the waiting outputs, or about the guest itself, where none of them waits.
 fn waiting(outputs: usize, waited_ms: u64) -> String {
     match outputs {
         0 => format!("the guest has been made to wait for {waited_ms} ms"),

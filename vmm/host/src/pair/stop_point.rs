@@ -227,7 +227,7 @@ mod off {
     /// Nothing happens here.
     pub const fn pass_several(_: Step, _: u64) {}
 
-    /// What passes the steps of a common point.
+    /// Passing of the steps of a common point.
     pub mod common_point {
         use crate::pair::Carried;
         use lockstep_core::replica::role::Batch;

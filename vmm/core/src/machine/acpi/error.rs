@@ -26,7 +26,7 @@ pub enum AcpiError {
     /// There is no such memory.
     #[error("the ACPI tables cannot be written at {address:#x}: {why}")]
     Memory {
-        /// Where they would be.
+        /// Address that they would have.
         address: u64,
         /// The reason.
         why: String,

@@ -1,4 +1,4 @@
-//! How a guest is entered: what the protocols have in common.
+//! Boot protocols: the parts that they have in common.
 //!
 //! Page-table entries: Intel SDM volume 3A, 4.5. Accessed and dirty are set beforehand, so that
 //! walking never writes.

@@ -56,7 +56,7 @@ impl Registers {
     }
 }
 
-/// What a machine has to know of the system registers to see memory as its guest does.
+/// The system registers that a machine needs to see memory as its guest does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SystemRegisters {
     /// CR3.

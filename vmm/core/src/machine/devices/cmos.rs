@@ -170,7 +170,7 @@ mod tests {
             cmos.read(DATA, &mut ask).unwrap()
         }
 
-        /// What Linux's `mc146818_avoid_UIP` does; the attempts that it took.
+        /// Does as Linux's `mc146818_avoid_UIP`, and gives the attempts that it took.
         fn read_as_linux(&mut self, cmos: &mut Cmos) -> ([u8; 7], u32) {
             const FIELDS: [u8; 7] = [SECONDS, MINUTES, HOURS, DAY, MONTH, YEAR, CENTURY];
             const UPDATING: u8 = 0x80;

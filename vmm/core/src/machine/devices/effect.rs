@@ -1,4 +1,4 @@
-//! What devices want done outside themselves.
+//! Effects that devices request outside themselves.
 
 use lockstep_logging_channel::OutputTarget;
 

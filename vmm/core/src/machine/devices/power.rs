@@ -149,7 +149,7 @@ mod tests {
         assert!(timer_at(u64::MAX) <= 0x00ff_ffff);
     }
 
-    /// What ACPICA does: the type alone, then the type with the bit that begins the sleep.
+    /// Does as ACPICA: the type alone, then the type with the bit that begins the sleep.
     #[test]
     fn the_off_state_turns_the_power_off_and_no_other() {
         let mut power = Power::default();

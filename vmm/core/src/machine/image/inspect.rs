@@ -1,4 +1,4 @@
-//! What a file is: a guest image, a Linux kernel, a module or an initrd; and what Lockstep would do
+//! Kind of a file: a guest image, a Linux kernel, a module or an initrd; and what Lockstep would do
 //! with it. Nothing of it is run.
 
 use super::error::ImageError;
@@ -14,7 +14,7 @@ use object::elf::ET_REL;
 use std::io::Read;
 use std::ops::Range;
 
-/// What a file was recognised as.
+/// Type of a file, as it was recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     /// A guest image of our own kind: a statically linked ELF64 program.
@@ -68,7 +68,7 @@ impl Type {
     }
 }
 
-/// What is known of a file.
+/// Findings about a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Inspection {
     /// A guest image.
@@ -113,7 +113,7 @@ pub struct KernelImage {
     pub text: Range<u64>,
     /// Virtual address of the IRETQ that is used.
     pub iretq: Option<u64>,
-    /// What is in its code.
+    /// Instructions in its code, by kind.
     pub counts: Counts,
 }
 

@@ -33,7 +33,7 @@ pub struct Executable<'image> {
     pub endian: Endianness,
     /// Address at which to enter it: in a segment that is executable.
     pub entry: u64,
-    /// What is loaded. No two of them overlap.
+    /// The segments to be loaded. No two of them overlap.
     pub segments: Vec<Segment>,
 }
 

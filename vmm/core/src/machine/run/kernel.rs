@@ -42,7 +42,7 @@ const RDTSCP: [u8; 3] = [0x0f, 0x01, 0xf9];
 /// Bytes of an error code on the stack.
 const ERROR_CODE_BYTES: u64 = 8;
 
-/// What an exception with an error code has pushed.
+/// The frame that an exception with an error code has pushed.
 struct Frame {
     /// RIP.
     rip: u64,

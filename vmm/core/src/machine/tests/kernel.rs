@@ -6,7 +6,7 @@ use crate::machine::image::trap_ports::KernelTrap;
 use crate::machine::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
 
-/// Where its IRETQ is.
+/// Address of its IRETQ.
 const INTERRUPT_RETURN: u64 = 0xffff_ffff_81c0_1234;
 const FULL: u64 = u64::MAX;
 /// Identity-mapped tables of the small protocol, so that an address is what it is.

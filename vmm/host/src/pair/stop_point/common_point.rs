@@ -58,7 +58,7 @@ fn take(waiting: &mut VecDeque<Sequence>, last: Sequence) -> u64 {
     (before - waiting.len()) as u64
 }
 
-/// Where one of the steps is armed.
+/// State where one of the steps is armed.
 fn watched() -> Option<MutexGuard<'static, UnderWay>> {
     is_armed_at(&STEPS).then(|| UNDER_WAY.lock().unwrap_or_else(PoisonError::into_inner))
 }

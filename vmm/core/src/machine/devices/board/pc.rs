@@ -11,7 +11,7 @@ use crate::machine::devices::virtio::mmio;
 /// Address of the first virtio device's registers; those of the others follow.
 const VIRTIO_ADDRESS: u64 = 0xd000_0000;
 
-/// What a board of a PC is made with.
+/// Configuration of a PC's board.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Configuration {
     /// Ethernet address of the network device.

@@ -135,7 +135,7 @@ fn the_board_of_a_pc_is_one_and_says_where_everything_is() {
     );
 }
 
-/// Who finds a console or a network by its number finds it on either board.
+/// A console or a network that is found by its number is found on either board.
 #[test]
 fn the_devices_that_both_boards_have_are_under_one_number() {
     let (small, pc) = (Board::small(MAC), Board::pc(pc::Configuration { mac: MAC }));

@@ -18,7 +18,7 @@ pub use net::Net;
 pub trait Virtio: Sized {
     /// Virtio device type.
     const DEVICE_ID: u32;
-    /// What it is restored with, besides its saved form.
+    /// Value with which it is restored, besides its saved form.
     type Made;
     /// Its saved form.
     type Saved;

@@ -127,7 +127,7 @@ pub(super) fn is_too_long(chain: &DescriptorChain<&Memory>) -> bool {
     chain.clone().nth(usize::from(QUEUE_SIZE)).is_some()
 }
 
-/// Whether the guest wants to be notified of what was used.
+/// The guest's wish to be notified of what was used.
 ///
 /// # Errors
 /// The queue is not one.

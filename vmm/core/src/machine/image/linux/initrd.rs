@@ -33,12 +33,12 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 const TYPE_MASK: u64 = 0o17_0000;
 const REGULAR: u64 = 0o10_0000;
 
-/// What an initrd holds.
+/// Content of an initrd.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Initrd {
     /// Archives in a row.
     pub archives: u64,
-    /// How the last one that is compressed is; earlier ones rarely are.
+    /// Format of the last one that is compressed; earlier ones rarely are.
     pub format: Option<Format>,
     /// Entries: files, directories, links, devices.
     pub entries: u64,
@@ -57,7 +57,7 @@ pub struct Initrd {
 pub struct Module {
     /// Its path in the initrd.
     pub path: String,
-    /// What is in its code, or why that is not known.
+    /// Instructions in its code, or the reason why they are not known.
     pub found: Result<Counts, ImageError>,
 }
 

@@ -63,7 +63,7 @@ pub struct LoadedKernel {
 pub struct Kernel<'image> {
     /// Its container; `None` for a bare vmlinux.
     pub container: Option<BzImage<'image>>,
-    /// How its payload is compressed, if it is.
+    /// Format of its payload, if it is compressed.
     pub format: Option<Format>,
     /// Its ELF file.
     pub vmlinux: Cow<'image, [u8]>,
@@ -140,7 +140,7 @@ struct Placed {
 /// Result of rewriting a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rewritten {
-    /// What is in its code.
+    /// Instructions in its code, by kind.
     pub counts: Counts,
     /// [`LoadedKernel::iretq`].
     pub iretq: Option<u64>,
@@ -205,7 +205,7 @@ impl<'image> Kernel<'image> {
         })
     }
 
-    /// Where it is loaded and entered.
+    /// Addresses at which it is loaded and entered.
     ///
     /// # Errors
     /// [`ImageError`].

@@ -29,8 +29,8 @@ pub fn count(image: &[u8]) -> Result<Counts, ImageError> {
     Ok(counts)
 }
 
-/// What is in the code of a module, compressed or not. `left` is how much may be decompressed, and
-/// becomes less.
+/// Instructions in the code of a module, compressed or not. `left` is how much may be decompressed,
+/// and becomes less.
 ///
 /// # Errors
 /// [`ImageError`].

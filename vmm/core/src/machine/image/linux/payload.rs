@@ -22,7 +22,7 @@ const LZ4_LEGACY_MAGIC: [u8; 4] = [0x02, 0x21, 0x4c, 0x18];
 /// Bytes behind a kernel's compressed data that say its size.
 const SIZE_BYTES: usize = 4;
 
-/// How something is compressed.
+/// Format of compressed bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// gzip (RFC 1952).
@@ -110,7 +110,7 @@ impl Format {
     }
 }
 
-/// How a kernel's payload is compressed; `None` if it is an ELF file as it is.
+/// Format of a kernel's payload; `None` if it is an ELF file as it is.
 ///
 /// # Errors
 /// [`ImageError::Payload`], [`ImageError::PayloadFormat`].

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 /// Version text of a synthetic bzImage.
 pub const VERSION: &str = "6.1.0-synthetic";
-/// What its header says it uses at first.
+/// Memory that it uses at first, by its header.
 pub const INITIAL: Range<u64> = 0x10_0000..0x18_0000;
 /// All formats.
 pub const FORMATS: [Format; 4] = [Format::Gzip, Format::Xz, Format::Zstd, Format::Lz4];

@@ -14,7 +14,7 @@ const TEXT_BYTES: [u8; 15] = [
 ];
 /// rdtscp
 const ALTERNATIVE: [u8; 3] = [0x0f, 0x01, 0xf9];
-/// What looks like RDTSC, in data.
+/// Data that looks like RDTSC.
 const DATA: [u8; 2] = [0x0f, 0x31];
 
 fn code<'bytes>(name: &'bytes str, bytes: &'bytes [u8]) -> Section<'bytes> {
