@@ -118,8 +118,8 @@ pub struct Armed {
     pub from: Sequence,
 }
 
-/// The live side has stopped its guest for good, as far as this generation goes, and the backup is to
-/// go on with it. Comes behind every entry.
+/// The live side has stopped its guest for good, as far as this generation goes, and the backup is
+/// to go on with it. Comes behind every entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Handover {
     /// The last entry. Its output and those of all before it have left.

@@ -1,8 +1,8 @@
 //! Records as they were before they said more: read, and no longer written.
 //!
-//! Events and outputs named no device (kinds 3 and 4): there was one board, with one device for each
-//! of them, and its number is what the entry leaves out. A beginning did not say how the backup
-//! follows (kind 264).
+//! Events and outputs named no device (kinds 3 and 4): there was one board, with one device for
+//! each of them, and its number is what the entry leaves out. A beginning did not say how the
+//! backup follows (kind 264).
 
 use crate::message::{Beginning, FollowsBy};
 use crate::{DeviceId, Digest, Event, EventKind, Generation, OutputDigest, OutputTarget};

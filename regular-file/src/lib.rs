@@ -8,7 +8,8 @@ use std::path::Path;
 /// Opens the regular file `path` for reading. Symbolic links are followed.
 ///
 /// # Errors
-/// The system's, and [`ErrorKind::IsADirectory`] or [`ErrorKind::InvalidInput`] naming the type of what is not a regular file.
+/// The system's, and [`ErrorKind::IsADirectory`] or [`ErrorKind::InvalidInput`] naming the type of
+/// what is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
     // Before it is opened, because opening a device can have effects.
     refuse_others(&fs::metadata(path)?)?;
@@ -50,8 +51,8 @@ pub fn create_or_empty(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// Takes a file that is open for writing for its own until it is closed. A file system without locks
-/// has none.
+/// Takes a file that is open for writing for its own until it is closed. A file system without
+/// locks has none.
 ///
 /// # Errors
 /// [`ErrorKind::ResourceBusy`]: another process has it.

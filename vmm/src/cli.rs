@@ -247,8 +247,9 @@ pub enum Command {
         /// Replace the log file if it exists, and its snapshots
         #[arg(long)]
         overwrite: bool,
-        /// Write a snapshot of the machine each so often, in seconds, or with a unit as in 500ms, at
-        /// least 100ms: replays can begin there. Each has the memory that the guest uses, compressed
+        /// Write a snapshot of the machine each so often, in seconds, or with a unit as in 500ms,
+        /// at least 100ms: replays can begin there. Each has the memory that the guest uses,
+        /// compressed
         #[arg(long, value_name = "TIME", value_parser = parse_interval)]
         snapshot_every: Option<Duration>,
     },

@@ -1,5 +1,5 @@
-//! Computes in ring 3 and makes no exit, while the timer interrupts: what arrives can enter only where
-//! the machine itself stops the guest.
+//! Computes in ring 3 and makes no exit, while the timer interrupts: what arrives can enter only
+//! where the machine itself stops the guest.
 //!
 //! The loop notices interrupts by memory that their handlers change. A handler looks at the frame
 //! of the interrupted program and takes the time from the clock page, which costs no exit either.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::{Entry, LogError, Order, codec};
 
-/// Bytes gathered before they are given to the system: a write costs about as much as encoding this many.
+/// Bytes gathered before they are given to the system: a write costs about as much as encoding this
+/// many.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What to do where the log file exists already.
@@ -18,11 +19,11 @@ pub enum Existing {
     Overwrite,
 }
 
-/// Appends entries to a log file. What is buffered is written by [`LogWriter::flush`], at the latest when
-/// the writer is dropped.
+/// Appends entries to a log file. What is buffered is written by [`LogWriter::flush`], at the
+/// latest when the writer is dropped.
 ///
-/// When the system refuses a write (the disk is full), the error names the file, and what could not be
-/// written is kept: a later [`LogWriter::flush`] tries it again, from the byte where it stopped.
+/// When the system refuses a write (the disk is full), the error names the file, and what could not
+/// be written is kept: a later [`LogWriter::flush`] tries it again, from the byte where it stopped.
 #[derive(Debug)]
 pub struct LogWriter {
     path: PathBuf,

@@ -43,7 +43,8 @@ pub fn check(frames: &[Frame], traffic: &Traffic) -> Findings {
             .iter()
             .position(|frame| frame.announced_generation() == Some(generation))
     };
-    // A primary that was stopped before it could is first heard of in the generation that it won then.
+    // A primary that was stopped before it could is first heard of in the generation that it won
+    // then.
     let Some(first) = announced(1).or_else(|| announced(2)) else {
         let was_there = |frame: &Frame| frame.announced_generation().is_some();
         if !frames.iter().any(was_there) {

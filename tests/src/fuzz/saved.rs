@@ -2,9 +2,9 @@
 //! machine that is accepted and restored saves to what it was restored from, and to the same bytes
 //! every time.
 //!
-//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one; 2,
-//! the rest is the sections of one, with digests made right; 3 is as 1, of a machine with the board
-//! of a PC.
+//! The first byte chooses: 0, the rest is a file; 1, the rest changes the machine of a sound one;
+//! 2, the rest is the sections of one, with digests made right; 3 is as 1, of a machine with the
+//! board of a PC.
 
 use super::input::Input;
 use lockstep_core::machine::cpu::EntryState;

@@ -135,8 +135,8 @@ impl Checker {
         self.points.insert((process, guest.exits()), guest.whole());
     }
 
-    /// A process that follows `leader` without running would run on as `guest`: it must be what that
-    /// was there.
+    /// A process that follows `leader` without running would run on as `guest`: it must be what
+    /// that was there.
     pub fn put(&mut self, leader: Option<u32>, guest: &Guest) {
         let exits = guest.exits();
         let made = leader.and_then(|leader| self.points.get(&(leader, exits)));

@@ -1,5 +1,5 @@
-//! Checkpoint mode: pairs whose backup does not run. It is put where the live guest was at each common
-//! point, and runs from the last of them when it goes live.
+//! Checkpoint mode: pairs whose backup does not run. It is put where the live guest was at each
+//! common point, and runs from the last of them when it goes live.
 
 use lockstep_core::machine::cpu::SavedCpu;
 use lockstep_core::machine::door::{Door, DoorError, Met};
@@ -37,8 +37,8 @@ impl Plan {
     /// Puts the pairs of some seeds into checkpoint mode.
     pub(super) fn draw_checkpoints(&mut self, seed: u64) {
         let mut rng = Rng::new(mix(seed ^ DRAWS));
-        // Who does not run does not diverge. A jump, and a connection that breaks, are rare, and show
-        // what nothing else does: a guest that answers later shows less of it.
+        // Who does not run does not diverge. A jump, and a connection that breaks, are rare, and
+        // show what nothing else does: a guest that answers later shows less of it.
         let is_other = |planned: &Planned| match planned.fault {
             Fault::Diverge { .. } | Fault::Jump { .. } => true,
             Fault::Break { .. } => !self.heals,

@@ -448,8 +448,8 @@ impl Node {
         Ok(())
     }
 
-    /// A live guest that idles has a timer, and its epoch an end; a replaying one has only its log, and a throttled one
-    /// waits for its loop.
+    /// A live guest that idles has a timer, and its epoch an end; a replaying one has only its log,
+    /// and a throttled one waits for its loop.
     fn wait(&self) -> Turn {
         let cpu = self.cpu.borrow();
         if !cpu.live || cpu.throttled {

@@ -106,8 +106,8 @@ impl Guest {
         vec![SavedDevice { name, state }]
     }
 
-    /// Takes over devices. Its log is as long as it was there: what it has is memory. None where they
-    /// are not its own.
+    /// Takes over devices. Its log is as long as it was there: what it has is memory. None where
+    /// they are not its own.
     pub(super) fn restore_devices(&mut self, devices: &[SavedDevice]) -> Option<()> {
         let [device] = devices else { return None };
         let (words, rest) = device.state.as_chunks::<8>();

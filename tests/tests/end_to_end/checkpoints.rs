@@ -1,5 +1,6 @@
-//! Checkpoint mode: the backup does not run the guest, and takes it over where the last common point
-//! is. Clients notice nothing, no line is lost, and a guest that cannot be replayed is protected.
+//! Checkpoint mode: the backup does not run the guest, and takes it over where the last common
+//! point is. Clients notice nothing, no line is lost, and a guest that cannot be replayed is
+//! protected.
 
 use super::assembled::{CODE, elf};
 use super::web::{Web, wait_for_count};
@@ -165,8 +166,8 @@ fn a_guest_that_makes_no_exit_is_taken_over_with_its_interrupts() {
     assert!(ended.stdout.contains("are as computed"), "{ended}");
 }
 
-/// A guest that says lines for ever, each with its number, modulo 65,536, and a letter that comes from
-/// the host's time-stamp counter. It reads that by an instruction within another, which nobody
+/// A guest that says lines for ever, each with its number, modulo 65,536, and a letter that comes
+/// from the host's time-stamp counter. It reads that by an instruction within another, which nobody
 /// rewrites.
 fn unreplayable(scratch: &Scratch) -> std::path::PathBuf {
     #[rustfmt::skip]

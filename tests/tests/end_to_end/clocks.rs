@@ -1,4 +1,5 @@
-//! Instruction clocks: an event enters at instruction N after an exit, N varies, and a replay lands at the same N.
+//! Instruction clocks: an event enters at instruction N after an exit, N varies, and a replay lands
+//! at the same N.
 
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep};
@@ -7,8 +8,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-/// One loop in ring 0 without an exit, into which timer interrupts land. Without a clock it ends by its count.
-/// There are many, because on a busy host most timers are over before the guest is in it: their interrupts enter at the exit itself.
+/// One loop in ring 0 without an exit, into which timer interrupts land. Without a clock it ends by
+/// its count. There are many, because on a busy host most timers are over before the guest is in
+/// it: their interrupts enter at the exit itself.
 const LOOP: &str = "sources=timer0 landings=64 spin0=100000000";
 
 fn command(verb: &str, clock: &str, command_line: &str) -> Command {
@@ -21,7 +23,8 @@ fn command(verb: &str, clock: &str, command_line: &str) -> Command {
     command
 }
 
-/// Whether this host has `clock`; where it has not, it says so with status 4, and the test is skipped.
+/// Whether this host has `clock`; where it has not, it says so with status 4, and the test is
+/// skipped.
 fn offered(clock: &str) -> bool {
     let ended = run(&mut command("run", clock, "sources=cpuid"));
     let offered = ended.code() != Some(4);
@@ -40,7 +43,8 @@ fn replayed(clock: &str, command_line: &str, log: &Path) -> Ended {
     run(command("replay", clock, command_line).arg("--log").arg(log)).expect_code(0)
 }
 
-/// Instructions after an exit at which the events of a log entered, and the instruction pointer there.
+/// Instructions after an exit at which the events of a log entered, and the instruction pointer
+/// there.
 fn landings(log: &Path) -> Vec<(u64, String)> {
     let dump = run(lockstep()
         .args(["log", "dump", "--json", "--kind", "event"])
@@ -59,8 +63,8 @@ fn landings(log: &Path) -> Vec<(u64, String)> {
         .collect()
 }
 
-/// Timer interrupts that entered the guest's loop, as it says itself: those it was asked to wait for, and sometimes one that fired
-/// before it had stopped its timer.
+/// Timer interrupts that entered the guest's loop, as it says itself: those it was asked to wait
+/// for, and sometimes one that fired before it had stopped its timer.
 fn landed(ended: &Ended) -> u64 {
     let said = ended
         .stdout
@@ -90,7 +94,8 @@ fn the_statistic_clock_lands_anywhere_in_an_exit_free_loop_and_there_again() {
     let different: BTreeSet<u64> = within.iter().map(|(instructions, _)| *instructions).collect();
     assert!(different.len() > 1, "{positions:?}");
     for _ in 0..5 {
-        // The guest prints the loop count at each landing: a replay that lands elsewhere prints something else.
+        // The guest prints the loop count at each landing: a replay that lands elsewhere prints
+        // something else.
         assert_eq!(replayed("statistic", LOOP, &log).stdout, first.stdout);
     }
     let again = scratch.join("again");
@@ -118,7 +123,8 @@ fn the_step_clock_lands_in_an_exit_free_loop_and_there_again() {
     }
 }
 
-/// A loop in ring 3 into which timer interrupts land: one between two exits, as what follows an interrupt is not counted.
+/// A loop in ring 3 into which timer interrupts land: one between two exits, as what follows an
+/// interrupt is not counted.
 const LOOP_IN_RING_3: &str = "sources=timer3 landings=8 spin3=400";
 
 /// What the doctor finds of `property` on this host, and what it saw.
@@ -153,7 +159,8 @@ fn the_step_clock_lands_anywhere_in_ring_3_where_that_is_exact() {
             .collect();
         assert!(!between.is_empty(), "nothing landed between two exits: {first}");
         all.extend(between.into_iter().map(|(instructions, _)| instructions));
-        // The guest prints the loop count at each landing: a replay that lands elsewhere prints something else.
+        // The guest prints the loop count at each landing: a replay that lands elsewhere prints
+        // something else.
         for _ in 0..2 {
             assert_eq!(replayed("step", LOOP_IN_RING_3, &log).stdout, first.stdout);
         }
@@ -200,7 +207,8 @@ fn every_source_is_replayed_with_every_clock() {
     }
 }
 
-/// What is stepped ends in ring 3, halts, returns from interrupts and uses the network: none of it may be told from running.
+/// What is stepped ends in ring 3, halts, returns from interrupts and uses the network: none of it
+/// may be told from running.
 #[test]
 fn the_step_clock_records_the_whole_entropy_guest_again_and_again() {
     let Some(_kvm) = kvm::shared() else { return };

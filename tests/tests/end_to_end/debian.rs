@@ -1,5 +1,6 @@
-//! The recipe of the Debian guests from outside, with packages that only look like them: the same packages give the same bytes, and
-//! what is missing is named. With the real ones it is `make guests-debian-check`.
+//! The recipe of the Debian guests from outside, with packages that only look like them: the same
+//! packages give the same bytes, and what is missing is named. With the real ones it is `make
+//! guests-debian-check`.
 
 use lockstep_tests::harness::Scratch;
 use lockstep_tests::harness::process::run;

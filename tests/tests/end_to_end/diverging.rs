@@ -1,5 +1,5 @@
-//! A guest that cannot be replayed, because it reads the host by a hidden instruction: its difference
-//! is found in whatever part of the state it is, and a pair survives it.
+//! A guest that cannot be replayed, because it reads the host by a hidden instruction: its
+//! difference is found in whatever part of the state it is, and a pair survives it.
 
 use super::web::{CLIENTS, Web, count, expect_armed, take_over, wait_for_count};
 use lockstep_tests::harness::process::run;

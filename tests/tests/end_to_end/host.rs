@@ -1,4 +1,5 @@
-//! Hosts without a usable KVM: one error that names what is missing and what mends it, status 4, and the way to the lab.
+//! Hosts without a usable KVM: one error that names what is missing and what mends it, status 4,
+//! and the way to the lab.
 
 use lockstep_tests::harness::namespace::{self, Kvm};
 use lockstep_tests::harness::process::run;

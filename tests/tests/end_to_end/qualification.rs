@@ -1,4 +1,5 @@
-//! Every start measures what it depends on, once a boot, and refuses by name what the host was not found to do.
+//! Every start measures what it depends on, once a boot, and refuses by name what the host was not
+//! found to do.
 
 use lockstep_logging_channel::{
     Body, Digest, Entry, Environment, EnvironmentField, Existing, LogReader, LogWriter,

@@ -1,6 +1,6 @@
-//! The guest that computes and checks itself: interrupts, typed text and frames reach it between two
-//! passes of its computation, at exits or, where it makes none, at common points, and nothing of the
-//! computation is lost.
+//! The guest that computes and checks itself: interrupts, typed text and frames reach it between
+//! two passes of its computation, at exits or, where it makes none, at common points, and nothing
+//! of the computation is lost.
 
 use lockstep_logging_channel::Body;
 use lockstep_network::Attachment;
@@ -225,7 +225,8 @@ fn frames_reach_it_while_it_computes() {
         .map(Into::into)
         .unwrap();
     let (mut sender, mut receiver) = Attachment::Switch(socket).attach().unwrap().split_blocking();
-    // The echo protocol over UDP, from 10.0.2.77; the sums are left out, as the guest does not look at them.
+    // The echo protocol over UDP, from 10.0.2.77; the sums are left out, as the guest does not look
+    // at them.
     let [guest_mac, station_mac] = [[0x52, 0x54, 0, 0x4c, 0x53, 1], [2, 0, 0, 0, 0, 0x77]];
     let [guest_ip, station_ip] = [[10, 0, 2, 15], [10, 0, 2, 77]];
     let datagram = |round: u8, from: [[u8; 4]; 2], ports: [u8; 4]| {

@@ -135,8 +135,8 @@ impl Area {
 }
 
 /// Numbers of the components beside x87 and SSE that the host has, and where each is. Asked once:
-/// inside a virtual machine each CPUID costs a visit to its host, and a vCPU is saved at each common
-/// point.
+/// inside a virtual machine each CPUID costs a visit to its host, and a vCPU is saved at each
+/// common point.
 static PLACES: LazyLock<Vec<(u8, Range<usize>)>> = LazyLock::new(|| {
     let place = |number: u8| {
         let found = __cpuid_count(EXTENDED_LEAF, number.into());

@@ -8,10 +8,10 @@ use super::host::HostError;
 use kvm_ioctls::{MsrFilterDefaultAction, MsrFilterRange, MsrFilterRangeFlags, VmFd};
 use lockstep_core::machine::cpu::cpuid::Leaf;
 
-/// The first of those of SYSENTER. A processor of AMD does not have that instruction in 64-bit mode,
-/// and 32 bits of each register at most; how many KVM keeps differs between a write of the guest and
-/// one of ours (`svm_set_msr` in arch/x86/kvm/svm/svm.c). A guest that believes to be on one is
-/// refused them, and does without.
+/// The first of those of SYSENTER. A processor of AMD does not have that instruction in 64-bit
+/// mode, and 32 bits of each register at most; how many KVM keeps differs between a write of the
+/// guest and one of ours (`svm_set_msr` in arch/x86/kvm/svm/svm.c). A guest that believes to be on
+/// one is refused them, and does without.
 const SYSENTER: u32 = 0x174;
 /// Beginning of AMD's name, in EBX of CPUID leaf 0.
 const AMD: u32 = u32::from_le_bytes(*b"Auth");

@@ -127,7 +127,8 @@ impl State {
         self.announce_if_due(now);
     }
 
-    /// Says that this machine speaks, where it has not been said: whatever it says comes behind that.
+    /// Says that this machine speaks, where it has not been said: whatever it says comes behind
+    /// that.
     fn announce_first(&mut self) {
         if self.announcing.as_ref().is_some_and(Announcing::is_first) {
             self.announce_now(Instant::now());

@@ -16,7 +16,8 @@ pub struct OnceAMinute {
     quiet_until: Option<Instant>,
 }
 
-/// Bound on a line that is not worth counting, for a thread of its own: what is not said is forgotten.
+/// Bound on a line that is not worth counting, for a thread of its own: what is not said is
+/// forgotten.
 #[derive(Debug, Default)]
 pub struct Seldom {
     said: Option<std::time::Instant>,

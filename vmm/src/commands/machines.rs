@@ -256,8 +256,8 @@ impl Found {
         }
     }
 
-    /// Wall time since when what is said of the machine is so. Since when a holder has been dead, or
-    /// was not seen, nobody has recorded.
+    /// Wall time since when what is said of the machine is so. Since when a holder has been dead,
+    /// or was not seen, nobody has recorded.
     fn since_unix_s(&self) -> Option<u64> {
         let claimed = self.claim.as_ref().map(|claim| claim.party.written_unix_s);
         let published = Some(self.published.since_unix_s).filter(|since| *since != 0);
@@ -268,8 +268,8 @@ impl Found {
         }
     }
 
-    /// True where the process of `side` is no more, false where its holder says that it takes part, `None`
-    /// where neither is known.
+    /// True where the process of `side` is no more, false where its holder says that it takes part,
+    /// `None` where neither is known.
     fn gone(&self, side: &Side) -> Option<bool> {
         match self.condition {
             Condition::Ended => Some(true),

@@ -16,8 +16,8 @@ use tokio::time::{Instant, sleep};
 /// Pause between two looks into the store.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks at a machine that is protected, until its holder names its backup: it asks the store for it
-/// about once a second.
+/// Looks at a machine that is protected, until its holder names its backup: it asks the store for
+/// it about once a second.
 const NAMED_LOOKS_MAX: u32 = 4;
 
 /// Time for taking a request back when a signal has come: the process is ended a little later.

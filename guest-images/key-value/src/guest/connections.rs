@@ -1,11 +1,11 @@
-//! All connections. The stack refuses what no socket listens for, so one is made to listen just before a
-//! frame that asks for a connection is handed to it.
+//! All connections. The stack refuses what no socket listens for, so one is made to listen just
+//! before a frame that asks for a connection is handed to it.
 //!
-//! A client that is not answered soon asks again, so both of its frames may be waiting here. The stack hands
-//! a frame to the first socket that takes it. If one before the client's own socket listened, the second
-//! frame would begin a second connection of the same client there, and whatever the client sends on the
-//! first would be answered by a reset. So none listens while the frame of a client that has a socket is
-//! handed over.
+//! A client that is not answered soon asks again, so both of its frames may be waiting here. The
+//! stack hands a frame to the first socket that takes it. If one before the client's own socket
+//! listened, the second frame would begin a second connection of the same client there, and
+//! whatever the client sends on the first would be answered by a reset. So none listens while the
+//! frame of a client that has a socket is handed over.
 
 use super::PORT;
 use super::connection::{Connection, Shared};
@@ -14,7 +14,8 @@ use smoltcp::iface::SocketSet;
 use smoltcp::socket::tcp::State;
 use smoltcp::wire::IpEndpoint;
 
-/// Sockets beyond the clients that are served: for those that are told so, and for the ends of old ones.
+/// Sockets beyond the clients that are served: for those that are told so, and for the ends of old
+/// ones.
 const SPARE: usize = 16;
 
 /// Every socket, used or not.
@@ -32,8 +33,8 @@ impl Connections {
         }
     }
 
-    /// Has a socket listen for `client`, which asks for a connection, if there is one to be had; none where
-    /// the client has one already. `may_grow` allows a new one.
+    /// Has a socket listen for `client`, which asks for a connection, if there is one to be had;
+    /// none where the client has one already. `may_grow` allows a new one.
     pub fn listen(&mut self, sockets: &mut SocketSet<'static>, client: IpEndpoint, may_grow: bool) {
         if self.has_one(sockets, client) {
             self.listen_no_more(sockets);
@@ -48,7 +49,8 @@ impl Connections {
                 self.all.len() - 1
             })
         });
-        // Where all are in use, the end of an old connection gives way, then one that was never confirmed.
+        // Where all are in use, the end of an old connection gives way, then one that was never
+        // confirmed.
         let usable = usable
             .or_else(|| self.find(sockets, |state| state == State::TimeWait))
             .or_else(|| self.find(sockets, |state| state == State::SynReceived));

@@ -1,7 +1,7 @@
 //! Checkpoint mode beside replay: the key-value guest under redis-benchmark, unprotected, with a
 //! backup that replays, and with one that is sent checkpoints, by the length of an epoch. In turn,
-//! round by round, so that whatever else the host does meets all of them. Replay is measured without
-//! common points too: a guest that needs none must not pay for them.
+//! round by round, so that whatever else the host does meets all of them. Replay is measured
+//! without common points too: a guest that needs none must not pay for them.
 
 use super::measure::{Sample, median};
 use super::{pair, serving};
@@ -15,8 +15,8 @@ const EPOCHS_MS: [u32; 3] = [5, 20, 50];
 const CLIENTS: [u32; 2] = [1, 16];
 /// Requests of each kind that a client makes without checkpoints.
 const REQUESTS: u32 = 2_000;
-/// With them, a client makes for so long the requests of each kind, and is answered once an epoch and
-/// what a checkpoint takes.
+/// With them, a client makes for so long the requests of each kind, and is answered once an epoch
+/// and what a checkpoint takes.
 const LOAD_MS: u32 = 2_000;
 const CHECKPOINT_MS: u32 = 4;
 /// As a busy host needs it: no pair is to part.

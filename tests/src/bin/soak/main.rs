@@ -1,8 +1,9 @@
 //! `make soak`: records and replays guests under load for a given time, and compares everything.
 //!
-//! A round is one recording and one replay of it: every output, every digest, the final memory, the exit status and the text on
-//! the console must be the same; or a pair in checkpoint mode whose primary is killed, and whose guest must come to its end on
-//! the other side with everything as computed. Prints a table and writes JSON. A log that did not replay is kept.
+//! A round is one recording and one replay of it: every output, every digest, the final memory, the
+//! exit status and the text on the console must be the same; or a pair in checkpoint mode whose
+//! primary is killed, and whose guest must come to its end on the other side with everything as
+//! computed. Prints a table and writes JSON. A log that did not replay is kept.
 
 #![allow(
     clippy::expect_used,
@@ -29,15 +30,15 @@ const SECONDS: u64 = 30;
 /// Records and replays guests under load, and compares everything.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Go on for so many seconds; every workload is run at least once. Default: 30, or no end where a
-    /// number of common points is wanted.
+    /// Go on for so many seconds; every workload is run at least once. Default: 30, or no end where
+    /// a number of common points is wanted.
     #[arg(long)]
     seconds: Option<u64>,
     /// Stop before, when so many events have entered.
     #[arg(long, default_value_t = u64::MAX, hide_default_value = true)]
     events: u64,
-    /// Stop before, when so many common points have been made and met. Unless others are named, only the
-    /// guest is run that makes them as often as it can.
+    /// Stop before, when so many common points have been made and met. Unless others are named,
+    /// only the guest is run that makes them as often as it can.
     #[arg(long)]
     common_points: Option<u64>,
     /// Only workloads whose name begins so, as \"steady, clock none\".

@@ -1,4 +1,5 @@
-//! One round: a recording under load, its replay, and what differs; or a pair that loses its primary.
+//! One round: a recording under load, its replay, and what differs; or a pair that loses its
+//! primary.
 
 use super::load;
 use super::workload::{Load, Workload, command};
@@ -10,8 +11,8 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// Time for which the key-value guest is loaded in one round: its replay must come to an end within the
-/// patience of the harness.
+/// Time for which the key-value guest is loaded in one round: its replay must come to an end within
+/// the patience of the harness.
 const LOAD: Duration = Duration::from_secs(6);
 
 /// Common points that a pair has made when its primary is killed.

@@ -14,7 +14,8 @@ pub enum Load {
     Frames,
     /// Clients that are served.
     Clients,
-    /// Nobody; and it is not recorded, but protected in checkpoint mode until its primary is killed.
+    /// Nobody; and it is not recorded, but protected in checkpoint mode until its primary is
+    /// killed.
     Failover,
 }
 
@@ -46,8 +47,8 @@ const LOOP: &str = "sources=timer0 landings=1 spin0=100000000";
 const FEW_PAGES: &str = "interrupts=400 pages=256";
 const MANY_PAGES: &str = "interrupts=100 pages=2048";
 
-/// The same with as many common points in a time as there can be: a page, and a timer that is always
-/// due again.
+/// The same with as many common points in a time as there can be: a page, and a timer that is
+/// always due again.
 const OFTEN: &str = "interrupts=5000 period_us=1000 pages=1";
 
 /// Name of the workload that makes common points as often as it can.

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! There is no MADT, so a kernel routes interrupts by the pair of 8259A. Everything is computed
-//! from the [`Board`]. Source: ACPI 6.4, sections 5.2 (tables), 6.4 (resources), 7.4 (sleep states).
+//! from the [`Board`]. Source: ACPI 6.4, sections 5.2 (tables), 6.4 (resources), 7.4 (sleep
+//! states).
 
 mod error;
 mod resources;

@@ -42,7 +42,8 @@ pub struct Share {
 pub struct Gathering {
     shares: Shares,
     left: PageSet,
-    /// Page with which the next share begins, so that what is written again and again keeps none out.
+    /// Page with which the next share begins, so that what is written again and again keeps none
+    /// out.
     next: u64,
     /// Pages taken since the last common point, and the number after which the guest stands.
     taken: u64,

@@ -1,11 +1,11 @@
-//! Decisions after a replay that has differed from the log. Its side joins the machine again after a
-//! rest, or gives up, because this guest cannot be replayed there. The holder has its machine fall
-//! back to checkpoints, where that is allowed.
+//! Decisions after a replay that has differed from the log. Its side joins the machine again after
+//! a rest, or gives up, because this guest cannot be replayed there. The holder has its machine
+//! fall back to checkpoints, where that is allowed.
 
 const SECOND_NS: u64 = 1_000_000_000;
 
-/// Divergences within [`WITHIN_NS`] after which replays are given up. A host that is seldom wrong costs
-/// an hour four rests and four transfers; five times in an hour is no accident.
+/// Divergences within [`WITHIN_NS`] after which replays are given up. A host that is seldom wrong
+/// costs an hour four rests and four transfers; five times in an hour is no accident.
 pub const DIVERGENCES_MAX: usize = 5;
 
 /// Time for which a divergence counts.

@@ -51,8 +51,8 @@ impl<F: Feed> Following<F> {
     /// Waits for the next common point, or for the end.
     ///
     /// # Errors
-    /// [`ReplayStop::Exhausted`]: nothing comes any more. What has come behind the last common point
-    /// is dropped.
+    /// [`ReplayStop::Exhausted`]: nothing comes any more. What has come behind the last common
+    /// point is dropped.
     pub fn next_common_point(&mut self) -> Result<Followed, ReplayStop> {
         loop {
             match self.feed.next(u64::MAX)? {
@@ -129,8 +129,8 @@ impl<F: Feed> Following<F> {
         Ok(followed)
     }
 
-    /// What waited is of entry `sequence`. It is given before that is reported, so that a report has
-    /// all of it.
+    /// What waited is of entry `sequence`. It is given before that is reported, so that a report
+    /// has all of it.
     fn let_go(&mut self, sequence: Sequence) -> Result<(), DoorError> {
         let held = self.held.take();
         if mutant::is(Mutant::ForgetHeldOutputs) {

@@ -19,9 +19,9 @@ const CLOSED_TIMES: u32 = 10;
 /// latency finds a guest that last made an exit when it served it.
 const QUIET_PART: u32 = 2;
 
-/// Time that the first write to a page takes after a common point, where the host logs it and was not
-/// found to take another: measured on software-assisted KVM inside a virtual machine, where it is
-/// dearest.
+/// Time that the first write to a page takes after a common point, where the host logs it and was
+/// not found to take another: measured on software-assisted KVM inside a virtual machine, where it
+/// is dearest.
 const FIRST_WRITE: Duration = Duration::from_micros(30);
 /// Bounds of what is measured: a fault takes no less, and a host that was busy when it was measured
 /// does not keep events from a guest for long.
@@ -95,7 +95,8 @@ impl CommonPoints {
         self.pages = pages;
     }
 
-    /// The guest runs on from `point`: an execution point, or the last one where a kick has found it.
+    /// The guest runs on from `point`: an execution point, or the last one where a kick has found
+    /// it.
     pub fn runs_from(&mut self, point: ExecutionPoint, now: Instant) {
         if self
             .stretch

@@ -50,7 +50,8 @@ pub struct Entering {
     /// At a common point, where a guest has run for so long without an execution point and
     /// something waits. None: it waits however long.
     pub event_latency: Option<Duration>,
-    /// Time from one common point to the next, where whoever follows does not run. None: it replays.
+    /// Time from one common point to the next, where whoever follows does not run. None: it
+    /// replays.
     pub epoch: Option<Duration>,
     /// Time that the first write to a page takes where the host logs it, as far as it was measured.
     pub first_write: Option<Duration>,

@@ -137,8 +137,8 @@ impl Guest {
         })
     }
 
-    /// True where it runs for long without an exit as a rule: common points are made for it from the
-    /// beginning, when all of its memory is still what both sides have read.
+    /// True where it runs for long without an exit as a rule: common points are made for it from
+    /// the beginning, when all of its memory is still what both sides have read.
     pub fn computes_at_length(&self) -> bool {
         matches!(self.kind, Kind::Linux { .. })
     }

@@ -1,11 +1,13 @@
-//! Method by which the backup of a machine follows now, and the decision to fall back to checkpoints.
+//! Method by which the backup of a machine follows now, and the decision to fall back to
+//! checkpoints.
 //!
 //! ```text
 //!   replay ---- as many replays within an hour have differed as are borne, and the mode allows it ---> checkpoints
 //! ```
 //!
-//! The holder decides. Each newcomer is told before it is sent the machine, so that whoever holds the
-//! machine later knows. There is no way back: a machine that begins anew begins as its mode says.
+//! The holder decides. Each newcomer is told before it is sent the machine, so that whoever holds
+//! the machine later knows. There is no way back: a machine that begins anew begins as its mode
+//! says.
 
 use crate::configuration::Mode;
 use lockstep_core::replica::divergences::{Counted, DIVERGENCES_MAX};

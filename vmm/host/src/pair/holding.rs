@@ -213,8 +213,8 @@ impl Holding {
         });
     }
 
-    /// Publishes how the machine is. `peer`: where the other side is connected from; `sent`: progress
-    /// of the transfer to it.
+    /// Publishes how the machine is. `peer`: where the other side is connected from; `sent`:
+    /// progress of the transfer to it.
     pub fn publish(
         &mut self,
         statistics: &Statistics,

@@ -349,8 +349,8 @@ fn rest_after(joining: Duration) -> Duration {
 
 /// Begins this program again after a newcomer was lost.
 ///
-/// It rests before that as long as it has been joining, `since`, so that a newcomer that is too slow
-/// burdens its holder for half of the time at most.
+/// It rests before that as long as it has been joining, `since`, so that a newcomer that is too
+/// slow burdens its holder for half of the time at most.
 pub(super) async fn look_again(since: Instant, found: Found) -> RunError {
     begin_again(rest_after(since.elapsed()), found, None).await
 }
@@ -395,8 +395,8 @@ fn again(arguments: Vec<OsString>, variables: impl IntoIterator<Item = (&'static
     RunError::other("this program cannot be started again")(why)
 }
 
-/// The arguments of a `replica` of the same machine. `primary` and `backup` are what a side began as:
-/// nothing before the command can have one of these values.
+/// The arguments of a `replica` of the same machine. `primary` and `backup` are what a side began
+/// as: nothing before the command can have one of these values.
 fn as_replica(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let command = arguments.iter_mut().find(|argument| {
         ["primary", "backup", "replica"]

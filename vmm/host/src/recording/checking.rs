@@ -7,9 +7,9 @@
 //! ```
 //!
 //! What is reported is the earliest difference in the recording, whichever thread finds one first:
-//! the first error of the first piece that has one, or the first boundary at which a machine differs
-//! from the snapshot. A piece that differs before it has left its snapshot behind is such a boundary:
-//! the piece before has replayed the same entries without an error.
+//! the first error of the first piece that has one, or the first boundary at which a machine
+//! differs from the snapshot. A piece that differs before it has left its snapshot behind is such a
+//! boundary: the piece before has replayed the same entries without an error.
 
 use super::pieces::{Piece, Recorded, no_end};
 use crate::error::RunError;

@@ -5,8 +5,8 @@
 //! and program. Everything else is as if there were none. It is replaced as a whole, by renaming;
 //! two that write at once do no harm.
 //!
-//! A program that begins itself again has its findings in its environment, in the same form: another
-//! program may have replaced the file meanwhile, or there is no place for one.
+//! A program that begins itself again has its findings in its environment, in the same form:
+//! another program may have replaced the file meanwhile, or there is no place for one.
 
 use super::host::Identity;
 use crate::suite::PROPERTIES;

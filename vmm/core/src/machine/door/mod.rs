@@ -114,8 +114,9 @@ pub trait Door {
         Ok(Followed::Live)
     }
 
-    /// Takes pages for the next common point, [`PAGES_PER_PART`](super::saved::pages::PAGES_PER_PART)
-    /// at most, as they are now. `point` is the last execution point.
+    /// Takes pages for the next common point,
+    /// [`PAGES_PER_PART`](super::saved::pages::PAGES_PER_PART) at most, as they are now. `point` is
+    /// the last execution point.
     fn part(&mut self, _point: ExecutionPoint, _pages: Vec<Page>) -> Result<(), DoorError> {
         Err(NotFollowed.into())
     }

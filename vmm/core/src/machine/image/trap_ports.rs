@@ -1,8 +1,8 @@
 //! The ports that a kernel's rewritten instructions write.
 //!
 //! A kernel copies its instructions: alternatives are written over others, so a table of addresses
-//! would not find them. Each becomes `OUT imm8, EAX`, whose port says what it was and which register
-//! it has. OUT changes no register, so the answer is written over them.
+//! would not find them. Each becomes `OUT imm8, EAX`, whose port says what it was and which
+//! register it has. OUT changes no register, so the answer is written over them.
 
 /// An instruction of a kernel that exits in place of what it would do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -51,8 +51,8 @@ impl<V: Vcpu> Machine<V> {
         Ok(Step::Continues)
     }
 
-    /// Whoever follows begins with the same memory, and the guest is one that will need common points:
-    /// the first has what is written from now on.
+    /// Whoever follows begins with the same memory, and the guest is one that will need common
+    /// points: the first has what is written from now on.
     ///
     /// # Errors
     /// The host's failure.

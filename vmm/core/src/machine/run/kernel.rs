@@ -8,8 +8,8 @@
 //!                                                                       no: the handler runs on
 //! ```
 //!
-//! The handler's place is in gate 13 of the interrupt table, which a kernel fills while it boots: it
-//! is looked for at each trap, so that nothing has to be remembered.
+//! The handler's place is in gate 13 of the interrupt table, which a kernel fills while it boots:
+//! it is looked for at each trap, so that nothing has to be remembered.
 
 use super::{Machine, MachineError, Step, set_random, set_tsc};
 use crate::machine::cpu::{Registers, SystemRegisters, Vcpu};

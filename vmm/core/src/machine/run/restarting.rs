@@ -1,5 +1,5 @@
-//! A guest that restarts itself: the machine is as it was when power came on, and its execution goes
-//! on counting.
+//! A guest that restarts itself: the machine is as it was when power came on, and its execution
+//! goes on counting.
 //!
 //! Nothing of it is in the log: who replays restarts at the same exit.
 
@@ -38,7 +38,8 @@ impl<V: Vcpu> Machine<V> {
         Ok(Step::Continues)
     }
 
-    /// Makes all of memory zeros. Pages that are zeros are not written: they would count as changed.
+    /// Makes all of memory zeros. Pages that are zeros are not written: they would count as
+    /// changed.
     fn clear_memory(&self) -> Result<(), GuestMemoryError> {
         const ZEROS: [u8; PAGE_BYTES as usize] = [0; PAGE_BYTES as usize];
         let mut page = ZEROS;

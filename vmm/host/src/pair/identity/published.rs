@@ -82,8 +82,8 @@ pub fn shortened(environment: &Environment) -> Vec<(String, String)> {
 
 impl Published {
     /// One line of JSON that a sign of life has room for. Where the whole is too long the compared
-    /// fields are left out, and then the sides: twenty fields of 70 bytes are expected, and two sides
-    /// of about 700.
+    /// fields are left out, and then the sides: twenty fields of 70 bytes are expected, and two
+    /// sides of about 700.
     #[must_use]
     pub fn to_json(&self) -> String {
         let json = |published: &Self| serde_json::to_string(published).unwrap_or_default();

@@ -1,6 +1,7 @@
 //! Virtio devices: the MMIO transport, and the devices behind it.
 //!
-//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network), 5.4 (entropy).
+//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network), 5.4
+//! (entropy).
 
 use super::saved::Impossible;
 use virtio_queue::Queue;
