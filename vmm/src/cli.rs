@@ -152,7 +152,13 @@ pub struct MachineArguments {
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub kernel: Option<PathBuf>,
     /// Initial ramdisk of the kernel
-    #[arg(long, value_name = "FILE", requires = "kernel", help_heading = "Machine")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "kernel",
+        conflicts_with = "image",
+        help_heading = "Machine"
+    )]
     pub initrd: Option<PathBuf>,
     /// Flags
     #[command(flatten)]

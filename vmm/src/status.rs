@@ -13,6 +13,7 @@ use lockstep_logging_channel::handshake::HandshakeError;
 use lockstep_network::NetworkError;
 use lockstep_process::descriptors::TooFewDescriptors;
 pub use lockstep_process::status::Status;
+use lockstep_qualify::KERNEL_OPTION;
 use lockstep_switch::SwitchError;
 use std::path::PathBuf;
 
@@ -157,9 +158,20 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
             source: ImageError::Modules { .. },
             ..
         } => Some("leave these modules out of the initrd; docs/guests.md"),
-        RunError::Image { .. } => {
-            Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is")
-        }
+        RunError::Image {
+            source:
+                ImageError::NotElf { .. }
+                | ImageError::Machine { .. }
+                | ImageError::Kind { .. }
+                | ImageError::Segment { .. }
+                | ImageError::Overlap { .. }
+                | ImageError::Entry { .. }
+                | ImageError::Rewrite { .. },
+            ..
+        } => Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is"),
+        RunError::Image { .. } => Some(
+            "`lockstep inspect FILE` says what a file is; docs/guests.md has the kernels and initrds that can be used",
+        ),
         RunError::Host(error) => host_hint(error),
         RunError::Mismatch { .. } => {
             Some("both sides must run the same lockstep, guest image and machine settings")
@@ -200,6 +212,9 @@ fn host_hint(error: &HostError) -> Option<&'static str> {
     match error {
         error if error.is_of_kvm_itself() => Some(
             "the lab needs no KVM: in Lockstep's sources, `make lab-demo` and `make lab-test` use Debian's in QEMU",
+        ),
+        HostError::Property { user, .. } if user == KERNEL_OPTION => Some(
+            "`lockstep doctor` shows what this host offers; in Lockstep's sources, `make lab-linux` runs Linux guests on Debian's KVM in QEMU",
         ),
         HostError::Property { .. } => Some(
             "`lockstep doctor` shows what this host offers; --requalify measures it anew; without --clock and --window-exits less is needed",
@@ -270,6 +285,22 @@ mod tests {
 
     fn closed() -> Error {
         ErrorKind::BrokenPipe.into()
+    }
+
+    #[test]
+    fn a_host_that_runs_no_kernel_leads_to_the_lab() {
+        let lacks = |user: &str| HostError::Property {
+            property: "kernel instructions in ring 0".to_owned(),
+            user: user.to_owned(),
+            judgement: "no",
+            seen: String::new(),
+        };
+        assert!(
+            host_hint(&lacks(KERNEL_OPTION))
+                .unwrap()
+                .contains("make lab-linux")
+        );
+        assert!(!host_hint(&lacks("every guest")).unwrap().contains("lab-linux"));
     }
 
     #[test]

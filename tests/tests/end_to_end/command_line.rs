@@ -23,6 +23,23 @@ fn the_version_names_the_build_and_the_log_format() {
 }
 
 #[test]
+fn an_initrd_is_for_a_kernel_and_a_kernel_is_in_place_of_an_image() {
+    for arguments in [
+        ["run", "--initrd", "initrd.img", "guest.elf"],
+        ["run", "--kernel", "vmlinuz", "guest.elf"],
+    ] {
+        let ended = lockstep_with(&arguments).expect_code(2);
+        ended.expect_named(&[arguments[1]]);
+    }
+    let _ = lockstep_with(&["run", "--initrd", "initrd.img"]).expect_code(2);
+    let scratch = Scratch::new();
+    let text = scratch.join("text");
+    std::fs::write(&text, "no kernel\n").unwrap();
+    let unknown = run(lockstep().args(["run", "--kernel"]).arg(&text)).expect_code(3);
+    unknown.expect_named(&[&text.display().to_string(), "lockstep inspect"]);
+}
+
+#[test]
 fn help_names_every_command_and_every_exit_status() {
     let ended = lockstep_with(&["--help"]).expect_code(0);
     for command in [

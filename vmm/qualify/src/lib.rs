@@ -30,5 +30,5 @@ pub mod verdict;
 
 pub use finding::{Finding, Judgement, Property};
 pub use probes::Effort;
-pub use strategy::{Reach, Request, Strategy};
+pub use strategy::{KERNEL_OPTION, Reach, Request, Strategy};
 pub use subject::KvmBench;

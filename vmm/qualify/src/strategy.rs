@@ -18,6 +18,9 @@ use super::bench::Ring;
 use super::finding::{Finding, Judgement, Property, judgement_of};
 use lockstep_kvm::{ClockKind, HostError};
 
+/// The option that asks for an ordinary kernel, as errors name it.
+pub const KERNEL_OPTION: &str = "--kernel";
+
 /// What was asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Request {
@@ -129,7 +132,7 @@ impl Request {
         need(findings, Property::PortsOfRing3, &[Judgement::Yes], "every guest")?;
         need(findings, Property::Determinism, &[Judgement::Yes], "every guest")?;
         if self.kernel {
-            need(findings, Property::Instructions, &[Judgement::Yes], "--kernel")?;
+            need(findings, Property::Instructions, &[Judgement::Yes], KERNEL_OPTION)?;
         }
         if self.live {
             let user = "every guest that runs live";
