@@ -11,11 +11,23 @@ use std::path::Path;
 /// The system's, and [`ErrorKind::IsADirectory`] or [`ErrorKind::InvalidInput`] naming the type of
 /// what is not a regular file.
 pub fn open(path: &Path) -> io::Result<File> {
+    open_with(path, OpenOptions::new().read(true))
+}
+
+/// Opens the regular file `path` for reading and writing, as it is. Symbolic links are followed.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_to_write(path: &Path) -> io::Result<File> {
+    open_with(path, OpenOptions::new().read(true).write(true))
+}
+
+fn open_with(path: &Path, options: &OpenOptions) -> io::Result<File> {
     // Before it is opened, because opening a device can have effects.
     refuse_others(&fs::metadata(path)?)?;
-    let file = open_nonblocking(path).or_else(|error| match error.kind() {
+    let file = open_nonblocking(path, options).or_else(|error| match error.kind() {
         // A file with a lease: only a blocking open makes its holder (a file server) give it up.
-        ErrorKind::WouldBlock => File::open(path),
+        ErrorKind::WouldBlock => options.open(path),
         _ => Err(error),
     })?;
     // Again, because the name may have been given to something else meanwhile.
@@ -36,11 +48,7 @@ pub fn create_or_empty(path: &Path) -> io::Result<File> {
     }
     let mut options = OpenOptions::new();
     options.write(true).create(true);
-    let nonblocking = options
-        .clone()
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(path);
-    let file = nonblocking.or_else(|error| match error.kind() {
+    let file = open_nonblocking(path, &options).or_else(|error| match error.kind() {
         // A file with a lease, as in [`open`].
         ErrorKind::WouldBlock => options.open(path),
         _ => Err(error),
@@ -90,9 +98,9 @@ pub fn read(path: &Path, bytes_max: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn open_nonblocking(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
+fn open_nonblocking(path: &Path, options: &OpenOptions) -> io::Result<File> {
+    options
+        .clone()
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)
 }
@@ -159,6 +167,8 @@ mod tests {
         for (path, name) in others {
             let refused = open(path).unwrap_err().to_string();
             assert_eq!(refused, format!("it is {name}, not a regular file"));
+            let refused = open_to_write(path).unwrap_err().to_string();
+            assert_eq!(refused, format!("it is {name}, not a regular file"));
             let refused = create_or_empty(path).unwrap_err().to_string();
             assert_eq!(refused, format!("it is {name}, not a regular file"));
         }
@@ -183,7 +193,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let fifo = directory.path().join("fifo");
         assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
-        let opened = open_nonblocking(&fifo).unwrap();
+        let opened = open_nonblocking(&fifo, OpenOptions::new().read(true)).unwrap();
         assert!(refuse_others(&opened.metadata().unwrap()).is_err());
     }
 
