@@ -12,6 +12,7 @@ pub mod decision;
 mod directory;
 mod error;
 pub mod fake;
+pub mod image;
 mod name;
 mod publish;
 mod record;

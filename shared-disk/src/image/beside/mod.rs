@@ -1,0 +1,21 @@
+//! Files beside an image, which say what its own bytes cannot.
+
+pub(super) mod identity;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Path of the file beside `image` with `suffix` at its end.
+fn path_beside(image: &Path, suffix: &str) -> PathBuf {
+    let mut path = OsString::from(image);
+    path.push(suffix);
+    path.into()
+}
+
+/// Makes the name of a file durable.
+pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+}

@@ -1,0 +1,87 @@
+//! The lock that keeps a second user away from an image: one of an open file description
+//! (`F_OFD_SETLK`), on the whole file. It ends with the process, and QEMU's own locks collide with
+//! it.
+
+use super::error::ImageError;
+use super::holder::Holder;
+use nix::fcntl::{FcntlArg, fcntl};
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Descriptors that are looked at for the holder of a lock: those of a busy host with a thousand
+/// processes of sixty-four each.
+const DESCRIPTORS_MAX: usize = 64 << 10;
+
+/// Longest name of a process in a message. The kernel keeps 15 bytes of it.
+const NAME_CHARACTERS_MAX: usize = 15;
+
+/// Locks `file`, which is `path`: shared with others that only read it, or for one alone. The lock
+/// holds until the last duplicate of `file` is closed.
+pub(super) fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), ImageError> {
+    let kind = if read_only { libc::F_RDLCK } else { libc::F_WRLCK };
+    let wanted = libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    };
+    let Err(error) = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) else {
+        return Ok(());
+    };
+    if matches!(error, nix::Error::EAGAIN | nix::Error::EACCES) {
+        let holder = owner(file, wanted).or_else(|| search(path));
+        let path = path.to_owned();
+        return Err(ImageError::InUse { path, holder });
+    }
+    Err(ImageError::NoLocks {
+        path: path.to_owned(),
+        source: error.into(),
+    })
+}
+
+/// Owner of a lock that collides with `wanted`, where it belongs to a process.
+fn owner(file: &File, mut wanted: libc::flock) -> Option<Holder> {
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut wanted)).ok()?;
+    // -1 for a lock that belongs to an open file description.
+    let process = u32::try_from(wanted.l_pid).ok().filter(|process| *process > 0)?;
+    named(process)
+}
+
+/// Searches the open files of all processes that may be looked at for one with a lock on `path`.
+fn search(path: &Path) -> Option<Holder> {
+    let path = fs::canonicalize(path).ok()?;
+    let processes = fs::read_dir("/proc").ok()?;
+    let processes = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let descriptors = processes.flat_map(|process: u32| {
+        let found = fs::read_dir(format!("/proc/{process}/fd"));
+        let entries = found.into_iter().flatten().filter_map(Result::ok);
+        entries.map(move |entry| (process, entry.path()))
+    });
+    descriptors
+        .take(DESCRIPTORS_MAX)
+        .find(|(process, descriptor)| has_lock(*process, descriptor, &path).unwrap_or(false))
+        .and_then(|(process, _)| named(process))
+}
+
+fn has_lock(process: u32, descriptor: &PathBuf, path: &Path) -> io::Result<bool> {
+    // The text of the link: following it could wait for a file system that does not answer.
+    if fs::read_link(descriptor)? != path {
+        return Ok(false);
+    }
+    let number = descriptor.file_name().unwrap_or_default();
+    let information = fs::read_to_string(PathBuf::from(format!("/proc/{process}/fdinfo")).join(number))?;
+    Ok(information.lines().any(|line| line.starts_with("lock:")))
+}
+
+fn named(process: u32) -> Option<Holder> {
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).ok()?;
+    let name = name
+        .trim_end()
+        .chars()
+        .filter(|char| !char.is_control())
+        .take(NAME_CHARACTERS_MAX)
+        .collect();
+    Some(Holder { process, name })
+}
