@@ -27,15 +27,20 @@ struct Evidence {
 }
 
 impl Evidence {
+    /// A folder under a name that nobody has: what an earlier verification kept stays.
     fn create() -> Result<Self, RunError> {
-        let directory = std::env::temp_dir().join(format!("lockstep-verify-{}", std::process::id()));
-        std::fs::create_dir(&directory).map_err(|source| RunError::File {
-            action: "create",
-            path: directory.clone(),
+        let temporary = std::env::temp_dir();
+        let made = tempfile::Builder::new()
+            .prefix("lockstep-verify-")
+            .disable_cleanup(true)
+            .tempdir_in(&temporary);
+        let made = made.map_err(|source| RunError::File {
+            action: "create a folder in",
+            path: temporary,
             source,
         })?;
         Ok(Self {
-            directory,
+            directory: made.path().to_owned(),
             keep: false,
         })
     }
