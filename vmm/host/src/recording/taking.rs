@@ -26,7 +26,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 /// The shortest interval: a snapshot costs two pauses of the guest, of a few milliseconds each.
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
@@ -114,13 +114,13 @@ impl Snapshots {
 
     /// Takes them until it is dropped; [`Snapshots::stop`] has to follow.
     pub async fn take(&mut self) -> Infallible {
-        let mut ticks = interval_at(Instant::now() + self.every, self.every);
-        // One that took longer than the interval leaves out those it was in the way of.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut due = Instant::now() + self.every;
         loop {
-            ticks.tick().await;
+            sleep_until(due).await;
+            let begun = Instant::now();
             let outcome = self.take_one().await;
             self.count(outcome);
+            due = next_due(begun, Instant::now(), self.every);
         }
     }
 
@@ -193,6 +193,14 @@ impl Snapshots {
             tracing::info!(snapshots = taken, "the recording has snapshots");
         }
     }
+}
+
+/// Time of the next snapshot after one that was taken from `begun` to `done`. The guest, which a
+/// snapshot slows down, has at least as long to itself: on a busy host one could follow on another,
+/// and a guest that writes much would get nowhere.
+fn next_due(begun: Instant, done: Instant, every: Duration) -> Instant {
+    let took = done.saturating_duration_since(begun);
+    (begun + every).max(done + took)
 }
 
 /// State of the writing thread.
@@ -288,5 +296,28 @@ impl Look {
             return Err(NotTaken::LittleRoom { free_bytes });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_guest_has_as_long_to_itself_as_a_snapshot_took() {
+        let every = Duration::from_millis(100);
+        let begun = Instant::now();
+        let after = |took_ms, due_ms| {
+            let done = begun + Duration::from_millis(took_ms);
+            assert_eq!(
+                next_due(begun, done, every) - begun,
+                Duration::from_millis(due_ms),
+                "{took_ms} ms"
+            );
+        };
+        after(0, 100);
+        after(40, 100);
+        after(60, 120);
+        after(2000, 4000);
     }
 }
