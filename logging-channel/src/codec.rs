@@ -11,9 +11,10 @@ use serde::de::DeserializeOwned;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use crate::done::DoneEvent;
 pub use crate::message::BODY_BYTES_MAX;
 use crate::short::{ShortBeginning, ShortEvent, ShortOutput};
-use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
+use crate::{Body, Completion, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
 /// The format this software writes, and the only one it reads.
 pub const FORMAT_VERSION: u16 = 1;
@@ -84,13 +85,17 @@ pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
     match &entry.body {
         Body::Environment(body) => encode(header, kind, body, out),
         Body::Value(body) => encode(header, kind, body, out),
-        Body::Event(body) => encode(header, kind, body, out),
+        Body::Event(body) => match DoneEvent::of(body) {
+            Some(done) => encode(header, kind, &done, out),
+            None => encode(header, kind, body, out),
+        },
         Body::Output(body) => encode(header, kind, body, out),
         Body::Digests(body) => encode(header, kind, body, out),
         Body::End(body) => encode(header, kind, body, out),
         Body::Part(body) => encode(header, kind, body, out),
         Body::CommonPoint(body) => encode(header, kind, body, out),
         Body::HeldOutput(body) => encode(header, kind, body, out),
+        Body::DiskWrite(body) => encode(header, kind, body, out),
     }
 }
 
@@ -308,6 +313,8 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
         Kind::Part => Body::Part(decode_body(kind, body)?),
         Kind::CommonPoint => Body::CommonPoint(decode_body(kind, body)?),
         Kind::HeldOutput => Body::HeldOutput(decode_body(kind, body)?),
+        Kind::DiskCompletion => Body::Event(decode_body::<DoneEvent<Completion>>(kind, body)?.into()),
+        Kind::DiskWrite => Body::DiskWrite(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a log entry",

@@ -156,6 +156,29 @@ pub enum EventKind {
     Timer,
     /// Bytes were typed at a console.
     ConsoleInput(#[serde(with = "serde_bytes")] Vec<u8>),
+    /// A disk has done what it was asked. Never in a record of kind 7: it has kind 12.
+    #[serde(skip)]
+    Completion(Completion),
+}
+
+/// Request of a disk that is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// Ordinal of the request among those of its disk, from 0.
+    pub number: u64,
+    /// Result of it, where it is a read.
+    pub read: ReadData,
+}
+
+/// Bytes that a disk has read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ReadData {
+    /// The request was no read.
+    Nothing,
+    /// Who replays reads them from a disk of its own.
+    Digest(Digest),
+    /// The bytes: who replays has no disk to read.
+    Bytes(#[serde(with = "serde_bytes")] Vec<u8>),
 }
 
 /// An event, the device at which it enters, and the guest monotonic time at which it did.
@@ -176,6 +199,10 @@ pub enum OutputKind {
     Frame,
     /// Text for a console.
     Text,
+    /// A request that changes a disk which two machines share. Never in a record of kind 8: its
+    /// entry has kind 13.
+    #[serde(skip)]
+    Disk,
 }
 
 /// The device by which an output leaves, and with its sort where it goes.
@@ -199,6 +226,13 @@ impl OutputTarget {
     #[must_use]
     pub const fn console(device: DeviceId) -> Self {
         let kind = OutputKind::Text;
+        Self { device, kind }
+    }
+
+    /// The shared disk behind this device.
+    #[must_use]
+    pub const fn disk(device: DeviceId) -> Self {
+        let kind = OutputKind::Disk;
         Self { device, kind }
     }
 }
@@ -258,6 +292,18 @@ pub struct HeldOutput {
     pub bytes: Vec<u8>,
 }
 
+/// Request that is to leave for a disk which two machines share: a backup computes it itself, and
+/// compares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskWrite {
+    /// The disk.
+    pub device: DeviceId,
+    /// Ordinal of the request among those of its disk, from 0.
+    pub number: u64,
+    /// Digest of the operation and its bytes.
+    pub digest: Digest,
+}
+
 /// Why a log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
@@ -285,7 +331,7 @@ pub enum Body {
     Environment(Environment),
     /// Kind 2.
     Value(Value),
-    /// Kind 7.
+    /// Kind 7; kind 12 where a disk has done something.
     Event(Event),
     /// Kind 8.
     Output(OutputDigest),
@@ -299,6 +345,8 @@ pub enum Body {
     CommonPoint(CommonPoint),
     /// Kind 11.
     HeldOutput(HeldOutput),
+    /// Kind 13.
+    DiskWrite(DiskWrite),
 }
 
 impl Body {
@@ -309,6 +357,7 @@ impl Body {
             Self::Event(event) => Some(event.device),
             Self::Output(output) => Some(output.target.device),
             Self::HeldOutput(output) => Some(output.target.device),
+            Self::DiskWrite(write) => Some(write.device),
             Self::Environment(_)
             | Self::Value(_)
             | Self::Digests(_)

@@ -1,6 +1,6 @@
 //! The numbers of the record kinds. Append-only: a number never changes its meaning.
 
-use crate::{Body, Message};
+use crate::{Body, EventKind, Message};
 
 /// First number that is a channel message and not a log entry.
 const MESSAGES_FROM: u16 = 256;
@@ -61,6 +61,10 @@ kinds! {
     CommonPoint = 10, "common point";
     /// Something that leaves with the next common point.
     HeldOutput = 11, "held output";
+    /// A disk has done what it was asked.
+    DiskCompletion = 12, "disk completion";
+    /// Something that left for a disk which two machines share.
+    DiskWrite = 13, "disk write";
     /// The backup's opening.
     Hello = 256, "hello";
     /// The primary's consent.
@@ -132,13 +136,17 @@ impl Body {
         match self {
             Self::Environment(_) => Kind::Environment,
             Self::Value(_) => Kind::Value,
-            Self::Event(_) => Kind::Event,
+            Self::Event(event) => match event.kind {
+                EventKind::Completion(_) => Kind::DiskCompletion,
+                _ => Kind::Event,
+            },
             Self::Output(_) => Kind::Output,
             Self::Digests(_) => Kind::Digests,
             Self::End(_) => Kind::End,
             Self::Part(_) => Kind::Part,
             Self::CommonPoint(_) => Kind::CommonPoint,
             Self::HeldOutput(_) => Kind::HeldOutput,
+            Self::DiskWrite(_) => Kind::DiskWrite,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 pub mod codec;
 pub mod diff;
+mod done;
 pub mod dump;
 pub mod entry;
 mod error;

@@ -23,7 +23,8 @@ impl From<ShortEvent> for Event {
     fn from(short: ShortEvent) -> Self {
         let ShortEvent { monotonic_ns, kind } = short;
         let device = match kind {
-            EventKind::Frame(_) => NETWORK,
+            // A completion is in no such record.
+            EventKind::Frame(_) | EventKind::Completion(_) => NETWORK,
             EventKind::Timer => TIMER,
             EventKind::ConsoleInput(_) => CONSOLE,
         };

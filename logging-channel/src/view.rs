@@ -6,7 +6,10 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use crate::{Body, End, EndReason, Entry, Environment, EventKind, Kind, OutputKind, PartDigest, Value};
+use crate::{
+    Body, Completion, End, EndReason, Entry, Environment, Event, EventKind, Kind, OutputKind, PartDigest,
+    ReadData, Value,
+};
 
 /// Bytes of a byte string that a line of text shows.
 const SHOWN_BYTES: usize = 16;
@@ -57,6 +60,11 @@ pub(crate) enum BodyView {
         target: &'static str,
         bytes: String,
     },
+    DiskWrite {
+        device: u8,
+        number: u64,
+        digest: String,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -81,6 +89,10 @@ pub(crate) struct EventView {
     monotonic_ns: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -135,16 +147,7 @@ impl From<&Body> for BodyView {
         match body {
             Body::Environment(environment) => Self::from(environment),
             Body::Value(value) => Self::Value(ValueView::from(value)),
-            Body::Event(event) => {
-                let (event_name, bytes) = event_parts(&event.kind);
-                let bytes = bytes.map(hex);
-                Self::Event(EventView {
-                    device: event.device.0,
-                    event: event_name,
-                    monotonic_ns: event.monotonic_ns,
-                    bytes,
-                })
-            }
+            Body::Event(event) => Self::Event(EventView::from(event)),
             Body::Output(output) => Self::Output {
                 device: output.target.device.0,
                 target: target_name(output.target.kind),
@@ -168,6 +171,11 @@ impl From<&Body> for BodyView {
                 device: output.target.device.0,
                 target: target_name(output.target.kind),
                 bytes: hex(&output.bytes),
+            },
+            Body::DiskWrite(write) => Self::DiskWrite {
+                device: write.device.0,
+                number: write.number,
+                digest: write.digest.to_string(),
             },
         }
     }
@@ -231,11 +239,36 @@ impl From<&End> for EndView {
     }
 }
 
-fn event_parts(kind: &EventKind) -> (&'static str, Option<&[u8]>) {
-    match kind {
-        EventKind::Frame(bytes) => ("frame", Some(bytes)),
-        EventKind::Timer => ("timer", None),
-        EventKind::ConsoleInput(bytes) => ("console_input", Some(bytes)),
+impl From<&Event> for EventView {
+    fn from(event: &Event) -> Self {
+        let (name, bytes) = match &event.kind {
+            EventKind::Frame(bytes) => ("frame", Some(bytes)),
+            EventKind::Timer => ("timer", None),
+            EventKind::ConsoleInput(bytes) => ("console_input", Some(bytes)),
+            EventKind::Completion(completion) => match &completion.read {
+                ReadData::Bytes(bytes) => ("disk_read", Some(bytes)),
+                ReadData::Digest(_) => ("disk_read", None),
+                ReadData::Nothing => ("disk_done", None),
+            },
+        };
+        let (number, digest) = match &event.kind {
+            EventKind::Completion(Completion { number, read }) => {
+                let digest = match read {
+                    ReadData::Digest(digest) => Some(digest.to_string()),
+                    ReadData::Bytes(_) | ReadData::Nothing => None,
+                };
+                (Some(*number), digest)
+            }
+            _ => (None, None),
+        };
+        Self {
+            device: event.device.0,
+            event: name,
+            monotonic_ns: event.monotonic_ns,
+            bytes: bytes.map(|bytes| hex(bytes)),
+            number,
+            digest,
+        }
     }
 }
 
@@ -243,6 +276,7 @@ fn target_name(kind: OutputKind) -> &'static str {
     match kind {
         OutputKind::Frame => "network",
         OutputKind::Text => "console",
+        OutputKind::Disk => "disk",
     }
 }
 
@@ -332,6 +366,11 @@ impl fmt::Display for BodyView {
                 write!(formatter, "device {device} ")?;
                 show_bytes(formatter, target, bytes)
             }
+            Self::DiskWrite {
+                device,
+                number,
+                digest,
+            } => write!(formatter, "device {device} request {number}, digest {digest}"),
         }
     }
 }
@@ -354,11 +393,19 @@ impl fmt::Display for EventView {
             event,
             monotonic_ns,
             bytes,
+            number,
+            digest,
         } = self;
         write!(formatter, "device {device} ")?;
+        if let Some(number) = number {
+            write!(formatter, "request {number} ")?;
+        }
         match bytes {
             Some(bytes) => show_bytes(formatter, event, bytes)?,
             None => write!(formatter, "{event}")?,
+        }
+        if let Some(digest) = digest {
+            write!(formatter, ", digest {digest},")?;
         }
         write!(formatter, " at {monotonic_ns} ns")
     }

@@ -320,3 +320,23 @@ fn the_longest_piece_fills_a_record() {
     ));
     assert!(piece(message::PIECE_BYTES_MAX + 1).is_err());
 }
+
+/// Variant 3 of an event is that of no record of kind 7, and variant 2 of a target of none of kind 8.
+#[test]
+fn what_disks_do_is_in_no_record_of_an_earlier_kind() {
+    let completion = encoded(&later_entries()[3]);
+    for (kind, variant) in [(Kind::Event, 3_u8), (Kind::Output, 2)] {
+        let mut record = completion.clone();
+        record[6..8].copy_from_slice(&kind.number().to_le_bytes());
+        // A device, and for an event the time; then the variant, and for an event what follows it.
+        let body = match kind {
+            Kind::Event => vec![4, 0, variant, 0, 0],
+            _ => [vec![4, variant, 3], vec![9; 16]].concat(),
+        };
+        record.truncate(HEADER_BYTES);
+        record.extend(&body);
+        record[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
+        seal(&mut record);
+        assert!(matches!(error(&record), LogError::Malformed { kind: found } if found == kind));
+    }
+}

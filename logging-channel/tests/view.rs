@@ -10,11 +10,11 @@ mod common;
 
 use std::path::Path;
 
-use common::{end, entries, environment, field, records};
+use common::{end, entries, environment, field, later_entries, records};
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
 use lockstep_logging_channel::info::{KindCount, LogInfo};
-use lockstep_logging_channel::view::entry_kind_named;
+use lockstep_logging_channel::view::{EntryView, entry_kind_named};
 use lockstep_logging_channel::{
     Body, EndReason, Entry, Environment, Generation, Kind, LogError, LogReader, Value,
 };
@@ -314,4 +314,33 @@ fn every_kind_of_entry_can_be_named() {
         let expected = (kind.read_as() == *kind).then_some(*kind);
         assert_eq!(entry_kind_named(kind.name()), expected);
     }
+}
+
+#[test]
+fn what_disks_do_is_shown() {
+    let text: Vec<_> = later_entries()
+        .iter()
+        .skip(3)
+        .map(|entry| EntryView::from(entry).to_string())
+        .collect();
+    let expected = [
+        "disk completion device 4 request 300 disk_done at 2000000 ns",
+        "disk completion device 4 request 300 disk_read, digest 06060606060606060606060606060606, at 2000000 ns",
+        "disk completion device 4 request 300 disk_read 3 bytes 0102ff at 2000000 ns",
+        "disk write   device 6 request 300, digest 08080808080808080808080808080808",
+    ];
+    for (text, expected) in text.iter().zip(expected) {
+        assert!(text.contains(expected), "{text}");
+    }
+    let json = |index: usize| serde_json::to_value(EntryView::from(&later_entries()[index])).unwrap();
+    assert_eq!(
+        json(4)["body"],
+        json!({ "device": 4, "event": "disk_read", "monotonic_ns": 2_000_000, "number": 300,
+            "digest": "06".repeat(16) })
+    );
+    assert_eq!(json(6)["kind"], "disk write");
+    assert_eq!(
+        json(6)["body"],
+        json!({ "device": 6, "number": 300, "digest": "08".repeat(16) })
+    );
 }

@@ -6,9 +6,9 @@ use lockstep_logging_channel::message::{
     Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
-    EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest, OutputTarget, Part, PartDigest,
-    Sequence, Value, codec,
+    Body, CommonPoint, Completion, DeviceId, Digest, DiskWrite, End, EndReason, Entry, Environment,
+    EnvironmentField, Event, EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest,
+    OutputTarget, Part, PartDigest, ReadData, Sequence, Value, codec,
 };
 
 pub fn field(name: &str, value: &str) -> EnvironmentField {
@@ -107,7 +107,21 @@ pub fn later_entries() -> Vec<Entry> {
         target: OutputTarget::console(DeviceId(3)),
         bytes: b"text\n".to_vec(),
     });
-    vec![entry(11, 110, part), entry(12, 120, common), entry(13, 130, held)]
+    let done = |read| event(EventKind::Completion(Completion { number: 300, read }));
+    let write = Body::DiskWrite(DiskWrite {
+        device: DeviceId(6),
+        number: 300,
+        digest: Digest([8; 16]),
+    });
+    vec![
+        entry(11, 110, part),
+        entry(12, 120, common),
+        entry(13, 130, held),
+        entry(14, 140, done(ReadData::Nothing)),
+        entry(15, 150, done(ReadData::Digest(Digest([6; 16])))),
+        entry(16, 160, done(ReadData::Bytes(vec![1, 2, 255]))),
+        entry(17, 170, write),
+    ]
 }
 
 /// Every kind of message.

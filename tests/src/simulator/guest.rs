@@ -331,6 +331,7 @@ impl Guest {
             EventKind::ConsoleInput(typed) => {
                 self.fold(typed.iter().fold(2, |word, byte| word << 8 | u64::from(*byte)));
             }
+            EventKind::Completion(completion) => self.fold(completion.number),
         }
     }
 

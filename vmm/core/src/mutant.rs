@@ -166,6 +166,16 @@ pub enum Mutant {
     ForgetEpochTimes,
     /// A machine that is captured in checkpoint mode does not log what it writes from then on.
     LogWritesTooLate,
+    /// A disk says that it has written what it is still writing.
+    CompleteBeforeTheWrite,
+    /// A machine that goes live does what its disk has left in the wrong order.
+    ReissueBackwards,
+    /// A flush waits for nothing.
+    FlushAtOnce,
+    /// Who replays touches a shared disk.
+    TouchBeforeTheClaim,
+    /// What one's own disk reads is not compared.
+    BelieveOwnDisk,
 }
 
 impl Mutant {

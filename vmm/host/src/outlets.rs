@@ -49,6 +49,7 @@ impl Outlets {
                     standard::console().push_when_there_is_room(bytes);
                 }
                 OutputKind::Text => standard::console().push(bytes),
+                OutputKind::Disk => return Err(DoorError::no_disk(target.device)),
                 OutputKind::Frame => {
                     let following = std::iter::from_fn(|| {
                         let next = outputs.next_if(|(target, _)| target.kind == OutputKind::Frame);

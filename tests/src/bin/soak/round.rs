@@ -170,7 +170,7 @@ impl CameTo {
                 self.events += 1;
                 self.exact += u64::from(entry.point.instructions > 0);
             }
-            Body::Output(_) | Body::HeldOutput(_) => self.outputs += 1,
+            Body::Output(_) | Body::HeldOutput(_) | Body::DiskWrite(_) => self.outputs += 1,
             Body::CommonPoint(_) => self.common_points += 1,
             _ => (),
         }

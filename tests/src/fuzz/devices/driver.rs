@@ -25,6 +25,9 @@ pub const MEMORY_BYTES: usize = 0x2_0000;
 /// Address of the entropy device of a PC.
 const ENTROPY_ADDRESS: u64 = NETWORK_ADDRESS + mmio::REGISTERS;
 
+/// Address of its disk.
+const DISK_ADDRESS: u64 = ENTROPY_ADDRESS + mmio::REGISTERS;
+
 /// Offset of the register by which the driver tells of chains.
 pub const NOTIFY: u64 = 0x50;
 
@@ -52,7 +55,7 @@ fn used_ring(queue: u64) -> u64 {
 pub fn device(kind: Kind, input: &mut Input<'_>) -> u64 {
     match kind {
         Kind::Small => NETWORK_ADDRESS,
-        Kind::Pc => input.pick(&[NETWORK_ADDRESS, ENTROPY_ADDRESS]),
+        Kind::Pc => input.pick(&[NETWORK_ADDRESS, ENTROPY_ADDRESS, DISK_ADDRESS]),
     }
 }
 

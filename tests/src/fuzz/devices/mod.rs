@@ -13,9 +13,10 @@ use lockstep_core::machine::devices::virtio::mmio;
 use lockstep_core::machine::devices::virtio::net::FRAME_BYTES_MAX;
 use lockstep_core::machine::devices::virtio::queue::QUEUE_SIZE;
 use lockstep_core::machine::devices::{Board, DeviceSet};
+use lockstep_core::machine::disk::{DiskShape, IN_FLIGHT_MAX, Operation, Request};
 use lockstep_core::machine::door::{Taker, Takes};
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN, Memory};
-use lockstep_logging_channel::{DeviceId, Digest, Event, EventKind};
+use lockstep_logging_channel::{Completion, DeviceId, Digest, Event, EventKind, ReadData};
 use vm_memory::{Bytes, GuestAddress};
 
 use super::input::Input;
@@ -39,6 +40,14 @@ const PC_PORTS: [u16; 36] = [
     0x3fa, 0x3fb, 0x3fc, 0x3fd, 0x3fe, 0x3ff, 0x600, 0x602, 0x603, 0x604, 0x605, 0x606, 0x608, 0x60b, 0x60c,
     0xcf9, 0xb4, 0xe0, 0xffff,
 ];
+
+/// The disk of a PC: large enough that a request of small numbers is within it.
+const DISK: DiskShape = DiskShape {
+    sectors: 1 << 20,
+    block_bytes: 512,
+    read_only: false,
+    serial: [b'f'; 20],
+};
 
 /// Runs the target: what bytes do on either board.
 pub fn run(bytes: &[u8]) {
@@ -82,7 +91,7 @@ impl Subject {
         let mac = [2, 0, 0, 0, 0, 1];
         let board = match kind {
             Kind::Small => Board::small(mac),
-            Kind::Pc => Board::pc(pc::Configuration { mac }),
+            Kind::Pc => Board::pc(pc::Configuration { mac }).and_then(|board| board.with_disks(&[DISK])),
         };
         let board = board.expect("a board");
         Self {
@@ -110,7 +119,10 @@ impl Subject {
             8 => self.describe(input),
             9 | 10 => self.offer(input),
             11 => self.receive(input),
-            12 => self.event(input, EventKind::Timer),
+            12 => match self.devices.outstanding_disk_requests().as_slice() {
+                [] => self.event(input, EventKind::Timer),
+                outstanding => self.complete(input, outstanding),
+            },
             13 => {
                 let count = usize::from(input.byte());
                 let typed = input.take(count).to_vec();
@@ -241,9 +253,33 @@ impl Subject {
             monotonic_ns: self.outside.time_ns(),
             kind,
         };
-        let taken = self.devices.event(&event, &self.memory);
+        let mut effects = Vec::new();
+        let taken = self.devices.event(&event, &self.memory, &mut effects);
         assert_eq!(taken.is_ok(), Some(device) == fitting, "{event:?}");
-        format!("{taken:?} {:?}", self.takers())
+        format!("{taken:?} {:?} {}", self.takers(), self.leaves(effects))
+    }
+
+    /// A disk has done one of its requests; one that it was not asked for, or with other bytes than it
+    /// reads, does not enter.
+    fn complete(&mut self, input: &mut Input<'_>, outstanding: &[(DeviceId, Request)]) -> String {
+        let (device, request) = &outstanding[usize::from(input.byte()) % outstanding.len()];
+        let strange = input.byte() > 0xf0;
+        let number = request.number + u64::from(strange) * outstanding.len() as u64;
+        let read = match request.operation {
+            Operation::Read { length_bytes, .. } => ReadData::Bytes(vec![0x3c; length_bytes as usize]),
+            _ => ReadData::Nothing,
+        };
+        let event = Event {
+            device: *device,
+            monotonic_ns: self.outside.time_ns(),
+            kind: EventKind::Completion(Completion { number, read }),
+        };
+        let known = outstanding.iter().any(|(_, request)| request.number == number);
+        let mut effects = Vec::new();
+        let taken = self.devices.event(&event, &self.memory, &mut effects);
+        assert!(taken.is_ok() || strange, "{event:?}");
+        assert!(taken.is_err() || known, "{event:?}");
+        format!("{taken:?} {}", self.leaves(effects))
     }
 
     fn takers(&self) -> Vec<Taker> {
@@ -277,6 +313,7 @@ impl Subject {
                 assert!(!bytes.is_empty() && bytes.len() <= FRAME_BYTES_MAX.max(serial::LINE_BYTES_MAX));
                 format!("{target:?} {} bytes {}; ", bytes.len(), Digest::of(bytes))
             }
+            Effect::Disk(device, request) => format!("{device} {} {}; ", request.number, request.digest()),
             Effect::PowerOff(status) => format!("off {status}; "),
             Effect::Reset => "reset; ".to_owned(),
         }
@@ -287,6 +324,7 @@ impl Subject {
             match taker.takes {
                 Takes::Frames { max } => assert!(max <= usize::from(QUEUE_SIZE)),
                 Takes::ConsoleInput { bytes_max } => assert!(bytes_max <= serial::LINE_BYTES_MAX),
+                Takes::Completions { outstanding } => assert!(outstanding <= IN_FLIGHT_MAX),
                 Takes::Expiry { .. } => {}
             }
         }

@@ -15,6 +15,7 @@ pub mod boot;
 pub mod common;
 pub mod cpu;
 pub mod devices;
+pub mod disk;
 pub mod divergence;
 pub mod door;
 pub mod following;

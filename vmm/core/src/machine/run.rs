@@ -268,7 +268,8 @@ impl<V: Vcpu> Machine<V> {
             let Some(event) = door.arrival(point, readiness)? else {
                 return Ok(entered);
             };
-            self.devices.event(&event, &self.memory)?;
+            self.devices.event(&event, &self.memory, &mut self.effects)?;
+            self.carry_out(door)?;
             if event.kind == EventKind::Timer {
                 self.expired.insert(event.device);
             }
@@ -368,7 +369,7 @@ impl<V: Vcpu> Machine<V> {
                 }
             }
             Some(Effect::PowerOff(status)) => return self.ended(EndReason::PoweredOff(status), door),
-            Some(Effect::Output(..)) => {}
+            Some(Effect::Output(..) | Effect::Disk(..)) => {}
         }
         self.digest_at_interval(door)?;
         Ok(Step::Continues)
@@ -388,6 +389,7 @@ impl<V: Vcpu> Machine<V> {
         for effect in effects.drain(..) {
             match effect {
                 Effect::Output(target, bytes) => door.output(self.point(), target, bytes)?,
+                Effect::Disk(device, request) => door.disk_request(self.point(), device, request)?,
                 ends @ (Effect::PowerOff(_) | Effect::Reset) => ends_with = Some(ends),
             }
         }

@@ -22,6 +22,9 @@ const _: () =
 /// and what an allocation is rounded up to. So many small outputs count for what they are.
 pub const OUTPUT_BYTES_MIN: u64 = 128;
 
+/// Bytes of the number by which a request for a shared disk goes through a gate.
+const DISK_NUMBER_BYTES: u64 = 8;
+
 /// The most bytes of outputs in a batch, as counted by [`output_bytes`].
 pub const BATCH_OUTPUT_BYTES_MAX: usize = 128 * 1024;
 
@@ -34,6 +37,7 @@ pub fn output_bytes(entry: &Entry) -> u64 {
     match &entry.body {
         Body::Output(output) => OUTPUT_BYTES_MIN + u64::from(output.length),
         Body::HeldOutput(output) => OUTPUT_BYTES_MIN + output.bytes.len() as u64,
+        Body::DiskWrite(_) => OUTPUT_BYTES_MIN + DISK_NUMBER_BYTES,
         _ => 0,
     }
 }

@@ -113,7 +113,11 @@ impl<F: Feed> Following<F> {
                 self.let_go(sequence)?;
                 Some(Followed::Ended(end.reason, point))
             }
-            body @ (Body::Environment(_) | Body::Event(_) | Body::Output(_) | Body::Digests(_)) => {
+            body @ (Body::Environment(_)
+            | Body::Event(_)
+            | Body::Output(_)
+            | Body::DiskWrite(_)
+            | Body::Digests(_)) => {
                 return Err(LogError::Misplaced {
                     expected: "an entry of a machine in checkpoint mode",
                     found: body.kind(),

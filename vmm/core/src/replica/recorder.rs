@@ -1,16 +1,22 @@
 //! The recorder: the door of a live machine. It asks the outside, appends to the log, and hands
 //! outputs to the gate.
 
+mod disks;
+
+pub use disks::{disk_number, disk_number_bytes, disk_write};
+
 use super::common::Parts;
 use super::epochs::Epoch;
 use super::mutant::{self, Mutant};
 use super::time_floor::TimeFloor;
+use crate::machine::disk::Request;
 use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, NotFollowed, Question, Readiness};
 use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
-    Body, Digest, End, Entry, Event, ExecutionPoint, Generation, HeldOutput, OutputDigest, OutputTarget,
-    PartDigest, Sequence, Value,
+    Body, DeviceId, Digest, End, Entry, Event, ExecutionPoint, Generation, HeldOutput, OutputDigest,
+    OutputTarget, PartDigest, Sequence, Value,
 };
+use std::collections::BTreeMap;
 
 /// The world as a live machine meets it. The shell's.
 pub trait Outside {
@@ -34,6 +40,21 @@ pub trait Outside {
     /// # Errors
     /// As [`Outside::arrival`].
     fn kicked(&mut self, kick: Kick<'_>) -> Result<Kicked, DoorError>;
+
+    /// Takes what the guest asks of a disk, and does not wait. Where the disk is shared, a request
+    /// that leaves ([`Operation::leaves`](crate::machine::disk::Operation::leaves)) is carried out
+    /// when its number comes out of the gate.
+    ///
+    /// # Errors
+    /// [`DoorError::Host`].
+    fn disk_request(&mut self, device: DeviceId, _request: Request) -> Result<(), DoorError> {
+        Err(DoorError::no_disk(device))
+    }
+
+    /// True where another machine reaches the same disk.
+    fn shares_disk(&self, _device: DeviceId) -> bool {
+        false
+    }
 
     /// A common point was made, for which the guest had written so many pages.
     fn made_common_point(&mut self, _pages: u64) {}
@@ -144,6 +165,8 @@ pub struct Recorder<O, J> {
     parts: Parts,
     /// Who follows does not run, and has to be told states instead of what leads to them.
     epoch: Option<Epoch>,
+    /// Where the machine was captured: the first request of each disk since then.
+    since_capture: Option<BTreeMap<DeviceId, u64>>,
 }
 
 impl<O: Outside, J: Journal> Recorder<O, J> {
@@ -157,6 +180,7 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
             floor: TimeFloor::default(),
             parts: Parts::default(),
             epoch: None,
+            since_capture: None,
         }
     }
 
@@ -263,6 +287,7 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
         // Entry 0 is the environment: there is always one before.
         let sequence = Sequence(self.sequence.0.saturating_sub(1));
         self.journal.saved_at(sequence, exits)?;
+        self.since_capture = Some(BTreeMap::new());
         if !mutant::is(Mutant::CountOldParts) {
             self.parts.captured();
         }
@@ -292,7 +317,8 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         }
         let event = self.outside.arrival(readiness)?;
         if let Some(event) = &event {
-            self.enters(point, Body::Event(event.clone()))?;
+            let logged = self.logged(event);
+            self.enters(point, Body::Event(logged))?;
         }
         Ok(event)
     }
@@ -389,6 +415,15 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         }
         epoch.held.put(target, bytes.clone());
         self.append(point, Body::HeldOutput(HeldOutput { target, bytes }))
+    }
+
+    fn disk_request(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        self.ask_disk(point, device, request)
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {

@@ -4,6 +4,8 @@
 //! Between the last entry it has and the next one it does not know whether something enters: it
 //! waits, unless it was told that the recording side has passed that exit.
 
+mod disks;
+mod feed;
 mod matching;
 
 use super::common::Staged;
@@ -14,9 +16,11 @@ pub use super::time_floor::TimeFloor;
 use crate::machine::devices::saved::SavedDevice;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Met, NotFollowed, Question, Readiness};
+pub use disks::OwnRead;
+pub use feed::{Fed, Feed};
 use lockstep_logging_channel::view::{described, described_end};
 use lockstep_logging_channel::{
-    Body, End, EndReason, Entry, Event, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
+    Body, End, EndReason, Entry, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Sequence, Value,
 };
 use matching::{answers, as_recorded, asked, names};
 
@@ -25,50 +29,6 @@ const IDLE: &str = "the guest is idle";
 
 /// Function that describes what the guest does, should the words be needed.
 type Doing<'a> = &'a dyn Fn() -> String;
-
-/// The next item of the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Fed {
-    /// The next entry.
-    Entry(Box<Entry>),
-    /// No entry yet, but there is none at exits up to this one.
-    Passed(u64),
-    /// No entry will come any more.
-    Exhausted,
-}
-
-/// The log as it comes, and what is told of the replay. The shell's.
-pub trait Feed {
-    /// The next entry. Waits until there is one, or none at exits up to `exits`, or none at all.
-    ///
-    /// # Errors
-    /// [`DoorError`]: the log is damaged, or the replay is to stop.
-    fn next(&mut self, exits: u64) -> Result<Fed, DoorError>;
-
-    /// The replay has met entry `sequence`, at exit `exits`.
-    ///
-    /// # Errors
-    /// [`DoorError`].
-    fn replayed(&mut self, sequence: Sequence, exits: u64) -> Result<(), DoorError>;
-
-    /// An output that the replay produced as the log says.
-    ///
-    /// # Errors
-    /// [`DoorError`].
-    fn output(&mut self, sequence: Sequence, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError>;
-
-    /// Nothing follows any more: the replay has met the end of the log.
-    ///
-    /// # Errors
-    /// [`DoorError`].
-    fn finish(&mut self) -> Result<(), DoorError>;
-
-    /// A kick: whether the replay is to stop.
-    ///
-    /// # Errors
-    /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
-    fn kicked(&mut self) -> Result<(), DoorError>;
-}
 
 /// Why the replayer does not serve.
 #[derive(Debug)]
@@ -338,6 +298,9 @@ impl<F: Feed> Replayer<F> {
             let found = format!("{} takes no such event", event.device);
             let expected = described(&entry.body);
             return Err(self.diverged(&entry, point, "event", expected, found));
+        }
+        if let EventKind::Completion(completion) = &mut event.kind {
+            self.complete(&entry, point, completion)?;
         }
         let at_common_point = self.history.ends_with_common_point();
         self.met(entry)?;

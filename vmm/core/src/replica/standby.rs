@@ -14,12 +14,13 @@ use super::recorder::{CaptureJournal, Journal, LiveDoor, Outside, Recorder, Save
 use super::replayer::{Feed, ReplayStop, Replayer, TimeFloor};
 use super::role::Input;
 use crate::machine::devices::saved::SavedDevice;
+use crate::machine::disk::Request;
 use crate::machine::door::{
     Door, DoorError, Followed, Horizon, Kick, Kicked, Met, NotFollowed, Question, Readiness,
 };
 use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::{
-    End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
+    DeviceId, End, Event, ExecutionPoint, Generation, OutputTarget, PartDigest, Sequence, Value,
 };
 
 /// Point at which a replay left off.
@@ -251,6 +252,19 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
             point,
             |replayer| replayer.output(point, target, bytes.clone()),
             |recorder| recorder.output(point, target, bytes.clone()),
+        )
+    }
+
+    fn disk_request(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        self.serve(
+            point,
+            |replayer| replayer.disk_request(point, device, &request),
+            |recorder| recorder.disk_request(point, device, request.clone()),
         )
     }
 

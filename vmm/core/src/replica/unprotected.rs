@@ -1,8 +1,9 @@
 //! The door of a machine that nobody records: it asks the outside, and outputs leave at once.
 
-use super::recorder::Outside;
+use super::recorder::{Outside, disk_number_bytes};
+use crate::machine::disk::Request;
 use crate::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
-use lockstep_logging_channel::{End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
+use lockstep_logging_channel::{DeviceId, End, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
 
 /// Lets an output go.
 pub type Release = Box<dyn FnMut(OutputTarget, Vec<u8>) -> Result<(), DoorError>>;
@@ -48,6 +49,21 @@ impl<O: Outside> Door for Unprotected<O> {
         bytes: Vec<u8>,
     ) -> Result<(), DoorError> {
         (self.release)(target, bytes)
+    }
+
+    fn disk_request(
+        &mut self,
+        _point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        let leaves = self.outside.shares_disk(device) && request.operation.leaves();
+        let number = disk_number_bytes(request.number);
+        self.outside.disk_request(device, request)?;
+        if leaves {
+            (self.release)(OutputTarget::disk(device), number)?;
+        }
+        Ok(())
     }
 
     fn digests(&mut self, _point: ExecutionPoint, _parts: Vec<PartDigest>) -> Result<(), DoorError> {

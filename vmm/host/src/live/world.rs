@@ -273,6 +273,7 @@ fn open(readiness: Readiness<'_>) -> impl Iterator<Item = DeviceId> {
     let has_room = |taker: &&Taker| match taker.takes {
         Takes::Frames { max } => max > 0,
         Takes::ConsoleInput { bytes_max } => bytes_max > 0,
+        Takes::Completions { outstanding } => outstanding > 0,
         Takes::Expiry { .. } => false,
     };
     readiness.takers.iter().filter(has_room).map(|taker| taker.device)

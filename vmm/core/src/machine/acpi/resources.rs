@@ -27,7 +27,7 @@ pub(super) fn devices(board: &Board) -> Result<Vec<u8>, AcpiError> {
     let mut devices = Vec::new();
     for placed in board.devices() {
         devices.extend(match placed.model {
-            Model::Network { .. } | Model::Entropy => {
+            Model::Network { .. } | Model::Entropy | Model::Disk(_) => {
                 virtio_devices += 1;
                 virtio(placed, virtio_devices - 1)?
             }

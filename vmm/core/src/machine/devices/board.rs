@@ -5,12 +5,14 @@
 //! it. A board that exists can be built: [`Board::new`] refuses one whose parts are in each other's
 //! way.
 
+mod disks;
 pub mod pc;
 pub mod small;
 
 use super::addresses::{Addresses, Register};
 use super::virtio::mmio;
 use super::{clock, cmos, pic, pit, power, serial};
+use crate::machine::disk::{DISKS_MAX, DiskShape, ShapeError};
 use crate::machine::image::sites::TRAP_PORT;
 use crate::machine::image::trap_ports::KernelTrap;
 use crate::machine::memory::MEMORY_BYTES_MAX;
@@ -18,7 +20,7 @@ use lockstep_logging_channel::DeviceId;
 use std::fmt;
 use std::ops::RangeInclusive;
 
-/// The most devices on a board; the small one has 6, and that of a PC 7.
+/// The most devices on a board; the small one has 6, that of a PC 7, and each may have 4 disks.
 pub const DEVICES_MAX: usize = 64;
 
 /// A kind of board, which says where rewritten instructions lead.
@@ -60,6 +62,8 @@ pub enum Model {
     },
     /// A virtio entropy device.
     Entropy,
+    /// A virtio block device.
+    Disk(DiskShape),
     /// Ends the machine when it is written.
     PowerOff,
     /// The registers of ACPI: sleep, timer, reset.
@@ -75,7 +79,7 @@ impl Model {
             Self::Clock => clock::REGISTERS,
             Self::SerialConsole => serial::REGISTERS,
             Self::Cmos => cmos::REGISTERS,
-            Self::Network { .. } | Self::Entropy => mmio::REGISTERS,
+            Self::Network { .. } | Self::Entropy | Self::Disk(_) => mmio::REGISTERS,
             Self::PowerOff => 1,
             Self::PowerManagement => power::REGISTERS,
         }
@@ -83,7 +87,10 @@ impl Model {
 
     /// True where its interrupt line is level-triggered.
     pub(crate) fn is_level_triggered(self) -> bool {
-        matches!(self, Self::Network { .. } | Self::Entropy | Self::PowerManagement)
+        matches!(
+            self,
+            Self::Network { .. } | Self::Entropy | Self::Disk(_) | Self::PowerManagement
+        )
     }
 }
 
@@ -171,6 +178,20 @@ pub enum BoardError {
     /// None, or several.
     #[error("the board has {found} interrupt controllers, not one")]
     Controllers {
+        /// Their number.
+        found: usize,
+    },
+    /// A disk that cannot be.
+    #[error("the board has `{name}`, which cannot be: {why}")]
+    Disk {
+        /// The disk.
+        name: &'static str,
+        /// The reason.
+        why: ShapeError,
+    },
+    /// Too many disks.
+    #[error("the board has {found} disks; {DISKS_MAX} is the most")]
+    Disks {
         /// Their number.
         found: usize,
     },
@@ -381,6 +402,9 @@ impl fmt::Display for Board {
             }
             if let Some(line) = placed.line {
                 write!(formatter, " line {line}")?;
+            }
+            if let Model::Disk(shape) = placed.model {
+                write!(formatter, " of {shape}")?;
             }
         }
         Ok(())

@@ -15,7 +15,9 @@ use super::pit::{NeedsTime, Pit};
 use super::power::Power;
 use super::serial::Serial;
 use super::set::DeviceSet;
-use super::virtio::{Entropy, Mmio, Net, Virtio};
+use super::virtio::block::NotOutstanding;
+use super::virtio::{Block, Entropy, Mmio, Net, Virtio};
+use crate::machine::disk::Request;
 use crate::machine::door::{Ask, DoorError, Taker, Takes, asking};
 use crate::machine::memory::Memory;
 use lockstep_logging_channel::{DeviceId, Event, EventKind, OutputTarget};
@@ -39,6 +41,7 @@ enum Device {
     SerialConsole(Serial),
     Network(Mmio<Net>),
     Entropy(Mmio<Entropy>),
+    Disk(Mmio<Block>),
     PowerOff,
     PowerManagement(Power),
 }
@@ -155,6 +158,7 @@ impl Devices {
             }
             Device::Network(net) => net.read(offset, size_bytes),
             Device::Entropy(entropy) => entropy.read(offset, size_bytes),
+            Device::Disk(disk) => disk.read(offset, size_bytes),
             Device::PowerOff => u64::MAX,
             Device::PowerManagement(power) => power.read(offset, ask)?.into(),
         })
@@ -202,6 +206,13 @@ impl Devices {
                 }
                 set_line(pic, slot.line, entropy);
             }
+            Device::Disk(disk) => {
+                let mut send = |request| effects.push(Effect::Disk(device, request));
+                if let Some(queue) = disk.write(offset, value) {
+                    disk.take(queue, memory, &mut send);
+                }
+                set_line(pic, slot.line, disk);
+            }
             Device::PowerOff => effects.push(Effect::PowerOff(value)),
             Device::PowerManagement(power) => effects.extend(power.write(offset, value)),
         }
@@ -234,6 +245,9 @@ impl Devices {
                 Device::Network(net) => Takes::Frames {
                     max: net.receive_buffers(memory),
                 },
+                Device::Disk(disk) => Takes::Completions {
+                    outstanding: disk.outstanding().len(),
+                },
                 Device::InterruptController
                 | Device::Clock(_)
                 | Device::Cmos(_)
@@ -245,11 +259,16 @@ impl Devices {
         }
     }
 
-    /// Takes what arrives.
+    /// Takes what arrives. What the device wants done is added to `effects`.
     ///
     /// # Errors
     /// [`NotTaken`]: its device is none that takes such a thing. Nothing has changed then.
-    pub fn event(&mut self, event: &Event, memory: &Memory) -> Result<(), NotTaken> {
+    pub fn event(
+        &mut self,
+        event: &Event,
+        memory: &Memory,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), NotTaken> {
         let Self { kind, pic, slots, .. } = self;
         let not_taken = NotTaken { device: event.device };
         let Slot { line, device, .. } = slots.get_mut(usize::from(event.device.0)).ok_or(not_taken)?;
@@ -266,6 +285,12 @@ impl Devices {
             (Device::SerialConsole(serial), EventKind::ConsoleInput(bytes)) => {
                 serial.receive(bytes);
                 raise(*kind, pic, *line, serial);
+            }
+            (Device::Disk(disk), EventKind::Completion(completion)) => {
+                let mut send = |request| effects.push(Effect::Disk(event.device, request));
+                let completed = disk.complete(completion, memory, &mut send);
+                completed.map_err(|NotOutstanding| not_taken)?;
+                set_line(pic, *line, disk);
             }
             _ => return Err(not_taken),
         }
@@ -289,6 +314,30 @@ impl Devices {
     #[must_use]
     pub fn names(&self) -> Vec<&'static str> {
         self.slots.iter().map(|slot| slot.name).collect()
+    }
+
+    /// Requests of each disk that are not done, in the order in which they were made.
+    #[must_use]
+    pub fn outstanding_disk_requests(&self) -> Vec<(DeviceId, Request)> {
+        let mut all = Vec::new();
+        for (slot, device) in self.slots.iter().zip((0..).map(DeviceId)) {
+            if let Device::Disk(disk) = &slot.device {
+                all.extend(disk.outstanding().map(|request| (device, request.clone())));
+            }
+        }
+        all
+    }
+
+    /// The same devices as they are when power comes on, which are `fresh`: but what was asked of
+    /// disks is still being done.
+    pub fn power_on(&mut self, fresh: Self) {
+        let old = std::mem::replace(self, fresh);
+        for (slot, old) in self.slots.iter_mut().zip(old.slots) {
+            if let (Device::Disk(disk), Device::Disk(mut kept)) = (&mut slot.device, old.device) {
+                kept.power_on();
+                *disk = kept;
+            }
+        }
     }
 
     /// The timers.

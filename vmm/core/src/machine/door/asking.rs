@@ -2,7 +2,7 @@
 
 use crate::machine::divergence::Divergence;
 use crate::machine::saved::SavedError;
-use lockstep_logging_channel::{Sequence, Value};
+use lockstep_logging_channel::{DeviceId, Sequence, Value};
 
 /// A question of the guest to the outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +65,17 @@ pub enum DoorError {
     /// The log could not be written or read.
     #[error(transparent)]
     Log(#[from] lockstep_logging_channel::LogError),
+}
+
+impl DoorError {
+    /// Nothing is behind this disk.
+    #[must_use]
+    pub fn no_disk(device: DeviceId) -> Self {
+        Self::Host {
+            what: "disk",
+            why: format!("nothing is behind {device}"),
+        }
+    }
 }
 
 /// Function through which a device asks the outside.

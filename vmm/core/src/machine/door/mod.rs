@@ -12,8 +12,11 @@ pub use asking::{Ask, DoorError, Question, RANDOM_BYTES_MAX, monotonic, random, 
 pub use readiness::{Readiness, Taker, Takes};
 
 use super::devices::saved::SavedDevice;
+use super::disk::Request;
 use super::saved::{Page, SavedMachine};
-use lockstep_logging_channel::{End, EndReason, Event, ExecutionPoint, OutputTarget, PartDigest, Value};
+use lockstep_logging_channel::{
+    DeviceId, End, EndReason, Event, ExecutionPoint, OutputTarget, PartDigest, Value,
+};
 
 /// Description of a guest that a kick has found between two execution points.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,6 +141,17 @@ pub trait Door {
         target: OutputTarget,
         bytes: Vec<u8>,
     ) -> Result<(), DoorError>;
+
+    /// Takes what the guest asks of a disk. That it is done enters as an event, which gives the
+    /// bytes of a read.
+    fn disk_request(
+        &mut self,
+        _point: ExecutionPoint,
+        device: DeviceId,
+        _request: Request,
+    ) -> Result<(), DoorError> {
+        Err(DoorError::no_disk(device))
+    }
 
     /// Takes digests of the machine's parts, at every interval.
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError>;

@@ -23,6 +23,11 @@ pub enum Takes {
         /// on, however short its period is.
         entered: bool,
     },
+    /// What its disk has done.
+    Completions {
+        /// Requests that are not done.
+        outstanding: usize,
+    },
 }
 
 impl Takes {
@@ -34,6 +39,7 @@ impl Takes {
             (Self::Frames { .. }, EventKind::Frame(_))
                 | (Self::ConsoleInput { .. }, EventKind::ConsoleInput(_))
                 | (Self::Expiry { .. }, EventKind::Timer)
+                | (Self::Completions { .. }, EventKind::Completion(_))
         )
     }
 }

@@ -33,7 +33,8 @@ impl<V: Vcpu> Machine<V> {
         self.clear_memory()
             .map_err(|why| MachineError::Restart(why.to_string()))?;
         let entry = firmware.boot(&self.memory).map_err(MachineError::Restart)?;
-        self.devices = firmware.devices().map_err(MachineError::Restart)?;
+        self.devices
+            .power_on(firmware.devices().map_err(MachineError::Restart)?);
         self.vcpu.power_on(&entry)?;
         Ok(Step::Continues)
     }

@@ -4,8 +4,10 @@ use super::{Machine, MachineError};
 use crate::machine::cpu::Vcpu;
 use crate::machine::cpu::saved::SavedClock;
 use crate::machine::devices::{Board, DeviceSet, Devices};
+use crate::machine::disk::Request;
 use crate::machine::memory::{self, Memory};
 use crate::machine::saved::{SavedError, SavedMachine, SavedPosition, restore_sites, save_sites};
+use lockstep_logging_channel::DeviceId;
 
 /// The greatest count of exits or instructions: what counts on from there never overflows.
 const COUNT_MAX: u64 = 1 << 62;
@@ -86,6 +88,13 @@ impl<V: Vcpu> Machine<V> {
     #[must_use]
     pub fn exits(&self) -> u64 {
         self.exits
+    }
+
+    /// Requests of its disks that are not done, in the order in which they were made: those of a
+    /// machine that was restored have to be asked for again.
+    #[must_use]
+    pub fn outstanding_disk_requests(&self) -> Vec<(DeviceId, Request)> {
+        self.devices.outstanding_disk_requests()
     }
 
     /// Its vCPU.

@@ -12,6 +12,7 @@ use super::pages::PAGE_BYTES;
 use super::{Page, SITES_MAX, SavedError, SavedMachine};
 use crate::machine::cpu::saved::{COMPONENT_BYTES_MAX, COMPONENTS_MAX, LIST_MAX};
 use crate::machine::devices::board::DEVICES_MAX;
+use crate::machine::disk::{DISKS_MAX, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
 use lockstep_logging_channel::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -25,13 +26,18 @@ pub const PAGES_MAX: usize = 64;
 const PAGE_RECORD_BYTES: usize = 8 + PAGE_BYTES;
 const PAGES_BYTES_MAX: usize = PAGES_MAX * PAGE_RECORD_BYTES;
 /// Room for what has a bound of its own: components (508 KiB), sites of at most 16 bytes (1 MiB),
-/// devices of 4 KiB (256 KiB), two lists of 16 bytes an entry; and 64 KiB for the fixed rest, which
+/// devices of 4 KiB (256 KiB), what four disks are to write (2.5 MiB), two lists of 16 bytes an entry; and 64 KiB for the fixed rest, which
 /// takes about 2.
 const MACHINE_BYTES_MAX: usize = COMPONENTS_MAX * (COMPONENT_BYTES_MAX + 4)
     + SITES_MAX * 16
     + DEVICES_MAX * 4096
+    + DISKS_MAX * DISK_BYTES_MAX
     + 2 * LIST_MAX * 16
     + (64 << 10);
+/// What a disk is to write, and for each request that is not done 33 pieces of at most 15 bytes and
+/// 64 for the rest.
+const DISK_BYTES_MAX: usize =
+    IN_FLIGHT_BYTES_MAX as usize + REQUEST_BYTES_MAX as usize + IN_FLIGHT_MAX * (33 * 15 + 64);
 const END_BYTES_MAX: usize = 64;
 
 /// The end: what came before it.

@@ -2,6 +2,7 @@
 //! said at which point.
 
 mod common;
+mod disks;
 mod execution;
 mod following;
 mod interrupts;
@@ -17,6 +18,7 @@ use super::cpu::fake::{FakeCpu, Turn};
 use super::devices::board::small;
 use super::devices::saved::SavedDevice;
 use super::devices::{Board, Devices};
+use super::disk::Request;
 use super::door::{Door, DoorError, Horizon, Kick, Kicked, Met, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
@@ -83,6 +85,7 @@ pub struct FakeDoor {
     pub asked: Vec<(Position, Question)>,
     pub ready: Vec<(Position, Ready)>,
     pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
+    pub requests: Vec<(Position, DeviceId, Request)>,
     pub digests: Vec<(Position, Vec<String>)>,
     pub end: Option<(ExecutionPoint, End)>,
 }
@@ -214,6 +217,16 @@ impl Door for FakeDoor {
         Ok(())
     }
 
+    fn disk_request(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        self.requests.push((point.position(), device, request));
+        Ok(())
+    }
+
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {
         self.digests.push((
             point.position(),
@@ -254,6 +267,7 @@ pub fn device_of(kind: &EventKind) -> DeviceId {
         EventKind::Frame(_) => small::NETWORK,
         EventKind::Timer => small::TIMER,
         EventKind::ConsoleInput(_) => small::CONSOLE,
+        EventKind::Completion(_) => DeviceId(6),
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::machine::door::{Readiness, Taker, Takes};
 use crate::replica::mutant::{self, Mutant};
-use lockstep_logging_channel::{DeviceId, EventKind};
+use lockstep_logging_channel::{Completion, DeviceId, EventKind};
 use std::collections::BTreeMap;
 
 /// Proposals of the host.
@@ -13,6 +13,11 @@ pub trait Proposals {
 
     /// The oldest frame for a network device, or the oldest bytes typed at a console.
     fn take(&mut self, device: DeviceId) -> Option<Vec<u8>>;
+
+    /// The oldest request that a disk has done.
+    fn completion(&mut self, _device: DeviceId) -> Option<Completion> {
+        None
+    }
 }
 
 /// The state of the choice.
@@ -56,6 +61,9 @@ impl Taking {
         let device = taker.device;
         match taker.takes {
             Takes::Frames { max } if max > 0 => proposals.take(device).map(EventKind::Frame),
+            Takes::Completions { outstanding } if outstanding > 0 => {
+                proposals.completion(device).map(EventKind::Completion)
+            }
             Takes::ConsoleInput { bytes_max } if bytes_max > 0 => self.typed(device, bytes_max, proposals),
             _ => None,
         }

@@ -2,11 +2,13 @@
 //! replay.
 
 use super::{FromCpu, Payload, output};
+use crate::machine::disk::Request;
 use crate::machine::door::DoorError;
 use crate::replica::mutant::{self, Mutant};
+use crate::replica::replayer::OwnRead;
 use crate::replica::role::{Input, Output};
 use crate::replica::{Fed, Feed};
-use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
+use lockstep_logging_channel::{Completion, DeviceId, Entry, OutputTarget, Sequence};
 use std::collections::VecDeque;
 
 /// An item that the replica loop gives the replaying vCPU.
@@ -88,6 +90,36 @@ pub trait FeedHost {
     /// # Errors
     /// [`DoorError::Stopped`] or [`DoorError::Fenced`].
     fn obey(&mut self) -> Result<(), DoorError>;
+
+    /// As [`Feed::disk_request`].
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn disk_request(&mut self, device: DeviceId, _request: Request) -> Result<(), DoorError> {
+        Err(DoorError::no_disk(device))
+    }
+
+    /// False where [`FeedHost::disk_completed`] would wait.
+    fn disk_is_done(&mut self, _device: DeviceId, _number: u64) -> bool {
+        true
+    }
+
+    /// As [`Feed::disk_completed`].
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn disk_completed(
+        &mut self,
+        device: DeviceId,
+        _completion: &Completion,
+    ) -> Result<Option<OwnRead>, DoorError> {
+        Err(DoorError::no_disk(device))
+    }
+
+    /// As [`Feed::shares_disk`].
+    fn shares_disk(&self, _device: DeviceId) -> bool {
+        false
+    }
 }
 
 /// The feed.
@@ -170,6 +202,25 @@ impl<H: FeedHost> Feed for QueuedFeed<H> {
         } else {
             Ok(())
         }
+    }
+
+    fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.host.disk_request(device, request)
+    }
+
+    fn disk_completed(
+        &mut self,
+        device: DeviceId,
+        completion: &Completion,
+    ) -> Result<Option<OwnRead>, DoorError> {
+        if !self.host.disk_is_done(device, completion.number) {
+            self.report()?;
+        }
+        self.host.disk_completed(device, completion)
+    }
+
+    fn shares_disk(&self, device: DeviceId) -> bool {
+        self.host.shares_disk(device)
     }
 
     fn finish(&mut self) -> Result<(), DoorError> {

@@ -3,6 +3,7 @@
 
 mod addressed;
 mod common_points;
+mod disks;
 mod epochs;
 mod guest;
 mod parts;

@@ -155,6 +155,7 @@ fn alter_body(body: &mut Body) {
         Body::Part(part) => part.raw_bytes ^= 1,
         Body::CommonPoint(common) => common.pages ^= 1,
         Body::HeldOutput(output) => output.bytes.push(0),
+        Body::DiskWrite(write) => write.number += 1,
     }
 }
 

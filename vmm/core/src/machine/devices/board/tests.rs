@@ -222,3 +222,57 @@ fn a_board_has_no_more_devices_than_their_numbers_reach() {
         Err(BoardError::Devices { found: 65 })
     );
 }
+
+/// A shape of so many sectors.
+fn shape(sectors: u64) -> DiskShape {
+    DiskShape {
+        sectors,
+        block_bytes: 512,
+        read_only: false,
+        serial: *b"disk\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+    }
+}
+
+#[test]
+fn disks_come_behind_the_devices_of_either_board() {
+    let shapes = [1, 2, 3, 4].map(shape);
+    let boards = [
+        (Board::small(MAC).unwrap(), 0xd000_1000_u64),
+        (Board::pc(pc::Configuration { mac: MAC }).unwrap(), 0xd000_2000),
+    ];
+    for (board, first) in boards {
+        let before = board.devices().len();
+        let board = board.with_disks(&shapes).unwrap();
+        let places: Vec<_> = board.devices()[before..]
+            .iter()
+            .map(|placed| (placed.at.clone(), placed.line.unwrap()))
+            .collect();
+        let place = |index: u64, line| (At::Memory(first + 0x1000 * index), line);
+        assert_eq!(places, [place(0, 11), place(1, 12), place(2, 14), place(3, 6)]);
+        let disks: Vec<_> = board.disks().collect();
+        let device = |index: usize| DeviceId((before + index) as u8);
+        assert_eq!(disks, [0, 1, 2, 3].map(|index| (device(index), shapes[index])));
+        let text = board.to_string();
+        assert!(
+            text.ends_with("line 6 of 4 sectors in blocks of 512 bytes serial disk"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_board_without_disks_is_what_it_was() {
+    let board = Board::small(MAC).unwrap();
+    assert_eq!(board.clone().with_disks(&[]).unwrap(), board);
+}
+
+#[test]
+fn disks_that_cannot_be_and_too_many_are_refused() {
+    let with = |disks: &[DiskShape]| Board::small(MAC).unwrap().with_disks(disks);
+    assert_eq!(with(&[shape(1); 5]), Err(BoardError::Disks { found: 5 }));
+    let why = ShapeError::Size { sectors: 0 };
+    assert_eq!(
+        with(&[shape(1), shape(0)]),
+        Err(BoardError::Disk { name: "disk 1", why })
+    );
+}

@@ -9,7 +9,7 @@ use crate::machine::devices::pit::Pit;
 use crate::machine::devices::power::Power;
 use crate::machine::devices::saved::{DeviceError, NoDigest, SavedDevice, Taken};
 use crate::machine::devices::serial::Serial;
-use crate::machine::devices::virtio::{Entropy, Mmio, Net};
+use crate::machine::devices::virtio::{Block, Entropy, Mmio, Net};
 use lockstep_logging_channel::PartDigest;
 
 impl Devices {
@@ -35,6 +35,7 @@ impl Devices {
                 Model::SerialConsole => Device::SerialConsole(Serial::default()),
                 Model::Network { mac } => Device::Network(Mmio::new(Net::new(mac)?)),
                 Model::Entropy => Device::Entropy(Mmio::new(Entropy::new()?)),
+                Model::Disk(shape) => Device::Disk(Mmio::new(Block::new(shape)?)),
                 Model::PowerOff => Device::PowerOff,
                 Model::PowerManagement => Device::PowerManagement(Power::default()),
             })
@@ -82,6 +83,7 @@ impl Devices {
                 Device::SerialConsole(serial) => SavedDevice::new(name, &serial.saved())?,
                 Device::Network(net) => SavedDevice::new(name, &net.saved())?,
                 Device::Entropy(entropy) => SavedDevice::new(name, &entropy.saved())?,
+                Device::Disk(disk) => SavedDevice::new(name, &disk.saved())?,
                 Device::PowerOff => continue,
                 Device::PowerManagement(power) => SavedDevice::new(name, &power.saved())?,
             });
@@ -111,6 +113,7 @@ impl Devices {
                     Device::Network(taken.device(name, |saved| Mmio::restore(saved, mac))?)
                 }
                 Model::Entropy => Device::Entropy(taken.device(name, |saved| Mmio::restore(saved, ()))?),
+                Model::Disk(shape) => Device::Disk(taken.device(name, |saved| Mmio::restore(saved, shape))?),
                 Model::PowerOff => Device::PowerOff,
                 Model::PowerManagement => Device::PowerManagement(taken.device(name, Power::restore)?),
             })

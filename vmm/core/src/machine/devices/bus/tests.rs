@@ -146,7 +146,7 @@ fn a_console_that_was_served_interrupts_no_more() {
         monotonic_ns: NOW_NS,
         kind: EventKind::ConsoleInput(b"x".to_vec()),
     };
-    pc.devices.event(&typed, &pc.memory).unwrap();
+    pc.devices.event(&typed, &pc.memory, &mut pc.effects).unwrap();
     assert_eq!(pc.devices.acknowledge_interrupt(), Some(0x30 + CONSOLE_LINE));
 }
 

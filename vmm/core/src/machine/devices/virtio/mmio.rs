@@ -149,11 +149,15 @@ impl<D: Virtio> Mmio<D> {
         }
     }
 
+    /// Forgets the driver, as when power comes on.
+    pub fn power_on(&mut self) {
+        self.registers = Registers::default();
+        self.device.reset();
+    }
+
     fn write_status(&mut self, value: u32) {
         if value == 0 {
-            self.registers = Registers::default();
-            self.device.reset();
-            return;
+            return self.power_on();
         }
         let unknown = self.registers.driver_features & !self.device.features();
         let modern = self.registers.driver_features & 1 << VIRTIO_F_VERSION_1 != 0;

@@ -1,16 +1,18 @@
 //! Virtio devices: the MMIO transport, and the devices behind it.
 //!
-//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network), 5.4
-//! (entropy).
+//! Source: Virtual I/O Device (VIRTIO) 1.2, sections 2 (queues), 4.2 (MMIO), 5.1 (network), 5.2
+//! (block), 5.4 (entropy).
 
 use super::saved::Impossible;
 use virtio_queue::Queue;
 
+pub mod block;
 pub mod entropy;
 pub mod mmio;
 pub mod net;
 pub mod queue;
 
+pub use block::Block;
 pub use entropy::Entropy;
 pub use mmio::Mmio;
 pub use net::Net;
