@@ -299,8 +299,11 @@ impl<F: Feed> Replayer<F> {
             let expected = described(&entry.body);
             return Err(self.diverged(&entry, point, "event", expected, found));
         }
-        if let EventKind::Completion(completion) = &mut event.kind {
-            self.complete(&entry, point, completion)?;
+        if let EventKind::Completion(completion) = &mut event.kind
+            && let Err(stop) = self.complete(&entry, point, completion)
+        {
+            self.next = Some(entry);
+            return Err(stop);
         }
         let at_common_point = self.history.ends_with_common_point();
         self.met(entry)?;

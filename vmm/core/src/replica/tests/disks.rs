@@ -397,7 +397,7 @@ fn what_was_asked_before_a_capture_is_in_the_log_with_its_bytes() {
     let journal = FakeJournal::default();
     let written = journal.written.clone();
     let mut recorder = Recorder::new(disk, journal, Start::default());
-    let mut arrives = |recorder: &mut Recorder<_, _>| recorder.arrival(point(1, 0), ready()).unwrap();
+    let arrives = |recorder: &mut Recorder<_, _>| recorder.arrival(point(1, 0), ready()).unwrap();
     recorder.disk_request(point(1, 0), DISK, read(0)).unwrap();
     recorder.disk_request(point(1, 0), DISK, read(1)).unwrap();
     recorder.saved_at(1).unwrap();
