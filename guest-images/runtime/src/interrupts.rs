@@ -7,12 +7,15 @@
 use crate::ring0::{self, Routine};
 use crate::{port, tables};
 use core::ptr;
+use core::sync::atomic::{AtomicU8, AtomicU16, Ordering};
 
 const MASTER_COMMAND: u16 = 0x20;
 const MASTER_DATA: u16 = 0x21;
 const SLAVE_COMMAND: u16 = 0xA0;
 const SLAVE_DATA: u16 = 0xA1;
+/// Trigger modes of the lines of the first controller; those of the second are at the next port.
 const MASTER_LEVEL: u16 = 0x4D0;
+const SLAVE_LEVEL: u16 = 0x4D1;
 
 /// ICW1: edge by default, cascade, ICW4 follows.
 const START: u8 = 0x11;
@@ -30,6 +33,14 @@ pub const TIMER_LINE: usize = 0;
 pub const CONSOLE_LINE: usize = 4;
 /// Line of the network device.
 pub const NETWORK_LINE: usize = 5;
+
+/// Line at which the second controller interrupts the first.
+const CASCADE_LINE: usize = 2;
+
+/// Lines of the second controller that are open.
+static SECOND_OPEN: AtomicU8 = AtomicU8::new(0);
+/// Lines that are level-triggered.
+static LEVEL: AtomicU16 = AtomicU16::new(0);
 
 unsafe extern "C" {
     static mut interrupt_descriptors: [u128; EXCEPTIONS + LINES];
@@ -49,20 +60,30 @@ fn start_controller(command: u16, data: u16, first_vector: u8, cascade: u8) {
     }
 }
 
-/// Opens the lines of the first controller whose bits are set in `lines`, and masks the others.
-pub fn open(lines: u8) {
-    port::write_u8(MASTER_DATA, !lines);
+/// Opens the lines whose bits are set in `lines`, and masks the others.
+pub fn open(lines: u16) {
+    let second = (lines >> 8) as u8;
+    // A guest without lines on the second controller makes no exit for it.
+    if SECOND_OPEN.swap(second, Ordering::Relaxed) != second {
+        port::write_u8(SLAVE_DATA, !second);
+    }
+    let cascade = if second == 0 { 0 } else { bit(CASCADE_LINE) };
+    port::write_u8(MASTER_DATA, !((lines | cascade) as u8));
 }
 
 /// The bit of `line` for [`open`].
 #[must_use]
-pub const fn bit(line: usize) -> u8 {
+pub const fn bit(line: usize) -> u16 {
     1 << line
 }
 
-/// Makes the lines of the first controller whose bits are set level-triggered.
-pub fn set_level(lines: u8) {
-    port::write_u8(MASTER_LEVEL, lines);
+/// Makes the lines whose bits are set level-triggered.
+pub fn make_level(lines: u16) {
+    let lines = LEVEL.fetch_or(lines, Ordering::Relaxed) | lines;
+    port::write_u8(MASTER_LEVEL, lines as u8);
+    if lines >> 8 != 0 {
+        port::write_u8(SLAVE_LEVEL, (lines >> 8) as u8);
+    }
 }
 
 /// Replaces the handler of `line`, which only counts.

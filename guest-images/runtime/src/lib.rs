@@ -30,6 +30,8 @@ pub mod interrupts;
 #[cfg(feature = "image")]
 pub mod memory;
 #[cfg(feature = "image")]
+mod mmio;
+#[cfg(feature = "image")]
 pub mod network;
 #[cfg(feature = "image")]
 pub mod port;

@@ -7,52 +7,23 @@
 #![allow(unsafe_code)]
 
 use crate::interrupts;
+use crate::mmio::Transport;
 use crate::ring0;
 use crate::virtqueue::{Direction, ENTRIES, NO_INTERRUPT, Queue, QueueMemory};
 use core::cell::UnsafeCell;
 use core::fmt;
-use core::ptr;
 use core::sync::atomic::Ordering;
 
-/// Where the device's registers are, and what is in them.
-pub(crate) mod registers {
-    pub const BASE: u32 = 0xD000_0000;
-    pub const MAGIC: u32 = 0x000;
-    pub const VERSION: u32 = 0x004;
-    pub const DEVICE: u32 = 0x008;
-    pub const DEVICE_FEATURES: u32 = 0x010;
-    pub const DEVICE_FEATURES_SELECT: u32 = 0x014;
-    pub const DRIVER_FEATURES: u32 = 0x020;
-    pub const DRIVER_FEATURES_SELECT: u32 = 0x024;
-    pub const QUEUE_SELECT: u32 = 0x030;
-    pub const QUEUE_SIZE_MAX: u32 = 0x034;
-    pub const QUEUE_SIZE: u32 = 0x038;
-    pub const QUEUE_READY: u32 = 0x044;
-    pub const QUEUE_NOTIFY: u32 = 0x050;
-    pub const INTERRUPT_ACKNOWLEDGE: u32 = 0x064;
-    pub const STATUS: u32 = 0x070;
-    pub const QUEUE_ADDRESSES: [u32; 3] = [0x080, 0x090, 0x0A0];
-    pub const CONFIGURATION: u32 = 0x100;
+/// Address of the device's registers.
+pub(crate) const BASE: u32 = 0xD000_0000;
+pub(crate) const TRANSMIT_QUEUE: u32 = 1;
+const RECEIVE_QUEUE: u32 = 0;
+const TRANSPORT: Transport = Transport::at(BASE);
 
-    pub const RECEIVE_QUEUE: u32 = 0;
-    pub const TRANSMIT_QUEUE: u32 = 1;
-}
-use registers::*;
-
-/// "virt", little-endian.
-const VIRTIO_MAGIC: u32 = 0x7472_6976;
-const VIRTIO_VERSION: u32 = 2;
 const NETWORK_DEVICE: u32 = 1;
 
-const STATUS_ACKNOWLEDGE: u32 = 1;
-const STATUS_DRIVER: u32 = 2;
-const STATUS_DRIVER_OK: u32 = 4;
-const STATUS_FEATURES_OK: u32 = 8;
-
-/// Feature bit 5, in the low half: the device has a MAC address.
-const FEATURE_MAC: u32 = 1 << 5;
-/// Feature bit 32, in the high half: virtio 1.
-const FEATURE_VERSION_1: u32 = 1;
+/// Feature bit: the device has a MAC address.
+const FEATURE_MAC: u64 = 1 << 5;
 
 /// The header before every frame; all zero, since nothing is offloaded.
 const HEADER_BYTES: usize = 12;
@@ -111,58 +82,6 @@ impl fmt::Display for NetworkError {
             Self::QueueSize => "the network device's queues are too short",
         })
     }
-}
-
-fn read(register: u32) -> u32 {
-    // SAFETY: a register of the device.
-    unsafe { ptr::read_volatile((BASE + register) as usize as *const u32) }
-}
-
-fn write(register: u32, value: u32) {
-    // SAFETY: a register of the device; it touches only memory that has been handed to it.
-    unsafe { ptr::write_volatile((BASE + register) as usize as *mut u32, value) };
-}
-
-fn read_mac() -> [u8; 6] {
-    // SAFETY: six byte registers of the device.
-    core::array::from_fn(|byte| unsafe {
-        ptr::read_volatile((BASE + CONFIGURATION + byte as u32) as usize as *const u8)
-    })
-}
-
-fn negotiate() -> Result<(), NetworkError> {
-    let offered = [0, 1].map(|half| {
-        write(DEVICE_FEATURES_SELECT, half);
-        read(DEVICE_FEATURES)
-    });
-    let wanted = [FEATURE_MAC, FEATURE_VERSION_1];
-    for (half, (offered, wanted)) in offered.into_iter().zip(wanted).enumerate() {
-        if offered & wanted != wanted {
-            return Err(NetworkError::Features);
-        }
-        write(DRIVER_FEATURES_SELECT, half as u32);
-        write(DRIVER_FEATURES, wanted);
-    }
-    write(STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK);
-    if read(STATUS) & STATUS_FEATURES_OK == 0 {
-        Err(NetworkError::Features)
-    } else {
-        Ok(())
-    }
-}
-
-fn start_queue(queue: u32, memory: &QueueMemory) -> Result<(), NetworkError> {
-    write(QUEUE_SELECT, queue);
-    if read(QUEUE_SIZE_MAX) < ENTRIES as u32 {
-        return Err(NetworkError::QueueSize);
-    }
-    write(QUEUE_SIZE, ENTRIES as u32);
-    for (register, address) in QUEUE_ADDRESSES.into_iter().zip(memory.addresses()) {
-        write(register, address as u32);
-        write(register + 4, (address >> 32) as u32);
-    }
-    write(QUEUE_READY, 1);
-    Ok(())
 }
 
 /// Frames that have come in.
@@ -250,22 +169,25 @@ impl Network {
     /// # Errors
     /// There is no such device, or it is not the one expected.
     pub fn start() -> Result<Self, NetworkError> {
-        if [read(MAGIC), read(VERSION), read(DEVICE)] != [VIRTIO_MAGIC, VIRTIO_VERSION, NETWORK_DEVICE] {
+        if TRANSPORT.device() != Some(NETWORK_DEVICE) {
             return Err(NetworkError::NoDevice);
         }
-        write(STATUS, 0);
-        write(STATUS, STATUS_ACKNOWLEDGE);
-        write(STATUS, STATUS_ACKNOWLEDGE | STATUS_DRIVER);
-        negotiate()?;
-        start_queue(RECEIVE_QUEUE, &RECEIVE_MEMORY)?;
-        start_queue(TRANSMIT_QUEUE, &TRANSMIT_MEMORY)?;
-        interrupts::set_level(interrupts::bit(interrupts::NETWORK_LINE));
+        TRANSPORT
+            .negotiate(FEATURE_MAC, 0)
+            .ok_or(NetworkError::Features)?;
+        let queues = [
+            (RECEIVE_QUEUE, &RECEIVE_MEMORY),
+            (TRANSMIT_QUEUE, &TRANSMIT_MEMORY),
+        ];
+        for (queue, memory) in queues {
+            if !TRANSPORT.start_queue(queue, memory) {
+                return Err(NetworkError::QueueSize);
+            }
+        }
+        interrupts::make_level(interrupts::bit(interrupts::NETWORK_LINE));
         // SAFETY: written for this line.
         unsafe { interrupts::set_handler(interrupts::NETWORK_LINE, ring0::ring0_network_interrupt) };
-        write(
-            STATUS,
-            STATUS_ACKNOWLEDGE | STATUS_DRIVER | STATUS_FEATURES_OK | STATUS_DRIVER_OK,
-        );
+        TRANSPORT.go();
         Ok(Self::with_buffers())
     }
 
@@ -282,7 +204,7 @@ impl Network {
         Self {
             receiver,
             transmitter,
-            mac: read_mac(),
+            mac: core::array::from_fn(|byte| TRANSPORT.configuration_byte(byte as u32)),
         }
     }
 
@@ -296,7 +218,7 @@ impl Network {
     /// interrupt ends it. The network's line and whatever else is to end it must be open.
     pub fn exchange(&mut self, wait: bool) {
         if self.receiver.queue.announce(RECEIVE_ANNOUNCE) {
-            write(QUEUE_NOTIFY, RECEIVE_QUEUE);
+            TRANSPORT.notify(RECEIVE_QUEUE);
         }
         let notify = self.transmitter.queue.announce(1);
         if notify || wait {

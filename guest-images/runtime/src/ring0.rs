@@ -1,7 +1,7 @@
 //! The shim in assembly, and the way into ring 0.
 #![allow(unsafe_code)]
 
-use crate::network::registers;
+use crate::mmio::registers;
 use crate::virtqueue::{self, QueueMemory};
 use core::arch::{asm, global_asm};
 use core::mem::offset_of;
@@ -10,10 +10,10 @@ global_asm!(
     include_str!("shim.s"),
     start = sym crate::boot::start,
     fault = sym crate::power::fault,
-    network_base = const registers::BASE,
+    network_base = const crate::network::BASE,
     queue_notify = const registers::QUEUE_NOTIFY,
     interrupt_acknowledge = const registers::INTERRUPT_ACKNOWLEDGE,
-    transmit_queue = const registers::TRANSMIT_QUEUE,
+    transmit_queue = const crate::network::TRANSMIT_QUEUE,
     receive_memory = sym crate::network::RECEIVE_MEMORY,
     available_flags = const offset_of!(QueueMemory, available_flags),
     used_index = const offset_of!(QueueMemory, used_index),
