@@ -14,8 +14,11 @@
 //! Without the feature `image` only the pure parts are here.
 #![cfg_attr(not(test), no_std)]
 
+extern crate alloc;
+
 pub mod command_line;
 pub mod digest;
+pub mod requests;
 pub mod tables;
 pub mod virtqueue;
 
@@ -25,6 +28,8 @@ mod boot;
 pub mod clock;
 #[cfg(feature = "image")]
 pub mod console;
+#[cfg(feature = "image")]
+pub mod disk;
 #[cfg(feature = "image")]
 pub mod interrupts;
 #[cfg(feature = "image")]

@@ -106,6 +106,11 @@ impl Transport {
         self.write(QUEUE_NOTIFY, queue);
     }
 
+    /// The 32-bit word at `offset` of the device's configuration.
+    pub(crate) fn configuration(self, offset: u32) -> u32 {
+        self.read(CONFIGURATION + offset)
+    }
+
     /// The byte at `offset` of the device's configuration.
     pub(crate) fn configuration_byte(self, offset: u32) -> u8 {
         // SAFETY: a byte register of the device.

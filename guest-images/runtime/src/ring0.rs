@@ -14,6 +14,8 @@ global_asm!(
     queue_notify = const registers::QUEUE_NOTIFY,
     interrupt_acknowledge = const registers::INTERRUPT_ACKNOWLEDGE,
     transmit_queue = const crate::network::TRANSMIT_QUEUE,
+    disk_base = const crate::disk::BASE,
+    disk_bytes = const crate::disk::DEVICE_BYTES,
     receive_memory = sym crate::network::RECEIVE_MEMORY,
     available_flags = const offset_of!(QueueMemory, available_flags),
     used_index = const offset_of!(QueueMemory, used_index),
@@ -32,6 +34,10 @@ unsafe extern "C" {
     pub(crate) fn ring0_console_write();
     pub(crate) fn ring0_network_exchange();
     pub(crate) fn ring0_network_interrupt();
+    pub(crate) fn ring0_disk_0_interrupt();
+    pub(crate) fn ring0_disk_1_interrupt();
+    pub(crate) fn ring0_disk_2_interrupt();
+    pub(crate) fn ring0_disk_3_interrupt();
 }
 
 /// Runs `routine` in ring 0 with three arguments, and gives its answer.

@@ -132,6 +132,22 @@ ring0_network_interrupt:
     inc qword ptr [interrupt_counts + 8 * 5]
     iretq
 
+# A disk's interrupt: lowers its line. What is complete is in the queue.
+.macro disk_interrupt number, line
+.global ring0_disk_\number\()_interrupt
+ring0_disk_\number\()_interrupt:
+    push rdx
+    mov edx, {disk_base} + \number * {disk_bytes}
+    mov dword ptr [rdx + {interrupt_acknowledge}], 3
+    pop rdx
+    inc qword ptr [interrupt_counts + 8 * \line]
+    iretq
+.endm
+disk_interrupt 0, 11
+disk_interrupt 1, 12
+disk_interrupt 2, 14
+disk_interrupt 3, 6
+
 # Exceptions: the vector, an error code where the processor pushes none, and on to one place.
 .balign STUB_BYTES
 exception_stubs:

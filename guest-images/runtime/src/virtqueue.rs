@@ -1,8 +1,11 @@
 //! The driver's side of a split virtqueue (virtio 1.2, section 2.7), one descriptor to a buffer.
 //!
-//! Descriptor N always stands for buffer N, so there are no chains and no free list of descriptors to keep.
+//! Descriptor N always stands for buffer N, so there are no chains and no free list of descriptors to keep;
+//! [`chains`] is for devices whose requests have several parts.
 //! The device reads and writes the shared memory between two instructions of the driver: every shared
 //! field is an atomic.
+
+pub mod chains;
 
 use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
@@ -144,9 +147,7 @@ impl<'m> Queue<'m> {
     /// Offers `buffer` to the device: `length_bytes` at `address`. A buffer that does not exist is not
     /// offered.
     pub fn offer(&mut self, buffer: u16, address: u64, length_bytes: u32) {
-        let slot = usize::from(self.offered) % ENTRIES;
-        let descriptor = self.memory.descriptors.get(usize::from(buffer));
-        let (Some(descriptor), Some(place)) = (descriptor, self.memory.available_ring.get(slot)) else {
+        let Some(descriptor) = self.memory.descriptors.get(usize::from(buffer)) else {
             return;
         };
         let flags = if self.direction == Direction::Receive {
@@ -157,7 +158,15 @@ impl<'m> Queue<'m> {
         descriptor.address.store(address, Ordering::Relaxed);
         descriptor.length.store(length_bytes, Ordering::Relaxed);
         descriptor.flags.store(flags, Ordering::Relaxed);
-        place.store(buffer, Ordering::Relaxed);
+        self.publish(buffer);
+    }
+
+    /// Puts the descriptor `head` into the available ring.
+    fn publish(&mut self, head: u16) {
+        let slot = usize::from(self.offered) % ENTRIES;
+        if let Some(place) = self.memory.available_ring.get(slot) {
+            place.store(head, Ordering::Relaxed);
+        }
         self.offered = self.offered.wrapping_add(1);
         self.memory.available_index.store(self.offered, Ordering::Release);
     }
@@ -201,11 +210,11 @@ impl<'m> Queue<'m> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     /// Gives `buffer` back, as a device does.
-    fn give_back(memory: &QueueMemory, buffer: u16, length: u32) {
+    pub(crate) fn give_back(memory: &QueueMemory, buffer: u16, length: u32) {
         let index = memory.used_index.load(Ordering::Relaxed);
         let element = &memory.used_ring[usize::from(index) % ENTRIES];
         element.id.store(u32::from(buffer), Ordering::Relaxed);
