@@ -1,7 +1,7 @@
 # Guest images. `make guests` puts them into guest-images/build/; `make guests-lint` is clippy for what only
 # an image holds.
 
-GUESTS := smoke entropy compute steady key-value diverging
+GUESTS := smoke entropy compute steady disk key-value diverging
 GUEST_FEATURES := $(foreach guest,$(GUESTS),lockstep-guest-$(guest)/image)
 GUEST_BUILD := --profile guest $(foreach guest,$(GUESTS),-p lockstep-guest-$(guest)) \
 	--features "$(GUEST_FEATURES)"

@@ -6,7 +6,7 @@
 use crate::interrupts;
 use crate::mmio::Transport;
 pub use crate::requests::{
-    BUFFER_BYTES_MAX, Completed, Failed, IN_FLIGHT_MAX, Operation, Request, SECTOR_BYTES, SERIAL_BYTES,
+    BUFFER_BYTES_MAX, Completed, Failed, IN_FLIGHT_MAX, Operation, Request, SECTOR_BYTES, SERIAL_BYTES, Shape,
 };
 use crate::requests::{Requests, SEGMENT_BYTES_MAX, SEGMENTS_MAX};
 use crate::ring0::{self, Routine};
@@ -72,38 +72,6 @@ impl fmt::Display for DiskError {
             Self::TooSmall => formatter.write_str("the disk takes smaller requests than this driver makes"),
             Self::Serial(failed) => write!(formatter, "the disk does not give its serial number: {failed:?}"),
         }
-    }
-}
-
-/// What a disk is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shape {
-    /// Sectors of 512 bytes.
-    pub sectors: u64,
-    /// Bytes of a block: requests begin and end where one does.
-    pub block_bytes: u32,
-    /// It cannot be written.
-    pub read_only: bool,
-    /// Sectors that one request may discard; 0 where it cannot.
-    pub discard_sectors_max: u32,
-    /// Sectors that one request may fill with zeros; 0 where it cannot.
-    pub zeroed_sectors_max: u32,
-    /// Serial number, padded with zeros.
-    pub serial: [u8; SERIAL_BYTES],
-}
-
-impl Shape {
-    /// Bytes of the whole disk.
-    #[must_use]
-    pub const fn bytes(&self) -> u64 {
-        self.sectors.saturating_mul(SECTOR_BYTES as u64)
-    }
-
-    /// The serial number as text; empty where it is none.
-    #[must_use]
-    pub fn serial(&self) -> &str {
-        let text = self.serial.split(|byte| *byte == 0).next().unwrap_or_default();
-        core::str::from_utf8(text).unwrap_or_default()
     }
 }
 

@@ -35,6 +35,38 @@ const PARTS_MAX: usize = SEGMENTS_MAX + 2;
 /// A status that the device never writes.
 const NO_STATUS: u8 = 0xFF;
 
+/// What a disk is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shape {
+    /// Sectors of 512 bytes.
+    pub sectors: u64,
+    /// Bytes of a block: requests begin and end where one does.
+    pub block_bytes: u32,
+    /// It cannot be written.
+    pub read_only: bool,
+    /// Sectors that one request may discard; 0 where it cannot.
+    pub discard_sectors_max: u32,
+    /// Sectors that one request may fill with zeros; 0 where it cannot.
+    pub zeroed_sectors_max: u32,
+    /// Serial number, padded with zeros.
+    pub serial: [u8; SERIAL_BYTES],
+}
+
+impl Shape {
+    /// Bytes of the whole disk.
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.sectors.saturating_mul(SECTOR_BYTES as u64)
+    }
+
+    /// The serial number as text; empty where it is none.
+    #[must_use]
+    pub fn serial(&self) -> &str {
+        let text = self.serial.split(|byte| *byte == 0).next().unwrap_or_default();
+        core::str::from_utf8(text).unwrap_or_default()
+    }
+}
+
 /// What a disk is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {

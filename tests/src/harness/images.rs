@@ -19,6 +19,8 @@ pub enum Guest {
     Compute,
     /// Computes without an exit while interrupts are due, and checks itself.
     Steady,
+    /// Writes and reads all disks, and checks itself.
+    Disk,
     /// Speaks the Redis protocol.
     KeyValue,
     /// Reads the host by a hidden instruction.
@@ -27,11 +29,12 @@ pub enum Guest {
 
 impl Guest {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Smoke,
         Self::Entropy,
         Self::Compute,
         Self::Steady,
+        Self::Disk,
         Self::KeyValue,
         Self::Diverging,
     ];
@@ -47,6 +50,7 @@ impl Guest {
             Self::Entropy => "entropy.elf",
             Self::Compute => "compute.elf",
             Self::Steady => "steady.elf",
+            Self::Disk => "disk.elf",
             Self::KeyValue => "key-value.elf",
             Self::Diverging => "diverging.elf",
         };
