@@ -1,7 +1,7 @@
 //! Disks of a machine that replays: its own carries out what the guest asks, and has to read what the
 //! log says; one that is shared is not touched.
 
-use super::{Feed, ReplayStop, Replayer};
+use super::{Feed, OwnRead, ReplayStop, Replayer};
 use crate::machine::disk::Request;
 use crate::machine::door::DoorError;
 use crate::replica::mutant::{self, Mutant};
@@ -13,15 +13,6 @@ use lockstep_logging_channel::{
 
 /// Name of what differs where a disk has read something else.
 const PART: &str = "disk";
-
-/// Bytes that one's own disk has read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnRead {
-    /// Their place on the disk.
-    pub offset_bytes: u64,
-    /// They themselves.
-    pub bytes: Vec<u8>,
-}
 
 impl<F: Feed> Replayer<F> {
     /// Takes what the guest asks of a disk; compares it where it leaves for a shared one.

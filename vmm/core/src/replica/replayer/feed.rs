@@ -1,9 +1,17 @@
 //! The log as it comes to a replayer, and what that tells of its replay.
 
-use super::OwnRead;
 use crate::machine::disk::Request;
 use crate::machine::door::DoorError;
 use lockstep_logging_channel::{Completion, DeviceId, Entry, OutputTarget, Sequence};
+
+/// Bytes that one's own disk has read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnRead {
+    /// Their place on the disk.
+    pub offset_bytes: u64,
+    /// They themselves.
+    pub bytes: Vec<u8>,
+}
 
 /// The next item of the feed.
 #[derive(Clone, Debug, PartialEq, Eq)]

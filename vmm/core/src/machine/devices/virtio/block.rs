@@ -21,7 +21,7 @@ use crate::machine::disk::{
     SEGMENT_BYTES_MAX, SEGMENTS_MAX, ZEROED_SECTORS_MAX,
 };
 use crate::machine::memory::Memory;
-use chain::{Asked, OK, PIECES_MAX};
+use chain::{Asked, OK, PIECES_MAX, Piece};
 use lockstep_logging_channel::{Completion, Digest, ReadData};
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
@@ -31,7 +31,6 @@ use virtio_bindings::virtio_blk::{
 };
 use virtio_bindings::virtio_config::VIRTIO_F_VERSION_1;
 use virtio_bindings::virtio_ids::VIRTIO_ID_BLOCK;
-use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{Error, Queue, QueueT};
 use vm_memory::{Bytes, GuestAddress};
 
@@ -66,22 +65,6 @@ struct Chain {
     head: u16,
     /// The place of the bytes that are read, and behind them of the status.
     room: Vec<Piece>,
-}
-
-/// A piece of guest memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Piece {
-    address: u64,
-    bytes: u32,
-}
-
-impl From<Descriptor> for Piece {
-    fn from(descriptor: Descriptor) -> Self {
-        Self {
-            address: descriptor.addr().0,
-            bytes: descriptor.len(),
-        }
-    }
 }
 
 /// State of the device.

@@ -8,18 +8,19 @@
 //! How the bytes are spread over descriptors does not matter. What is wrong is answered at once,
 //! and is never a reason to stop.
 
-use super::Piece;
 use crate::machine::devices::virtio::queue::is_too_long;
 use crate::machine::disk::{
     DiskShape, Operation, REQUEST_BYTES_MAX, SECTOR_BYTES, SEGMENTS_MAX, SERIAL_BYTES, ZEROED_SECTORS_MAX,
 };
 use crate::machine::memory::Memory;
+use serde::{Deserialize, Serialize};
 use std::io::{Read, Write};
 use virtio_bindings::virtio_blk::{
     VIRTIO_BLK_S_IOERR, VIRTIO_BLK_S_OK, VIRTIO_BLK_S_UNSUPP, VIRTIO_BLK_T_DISCARD, VIRTIO_BLK_T_FLUSH,
     VIRTIO_BLK_T_GET_ID, VIRTIO_BLK_T_IN, VIRTIO_BLK_T_OUT, VIRTIO_BLK_T_WRITE_ZEROES,
     VIRTIO_BLK_WRITE_ZEROES_FLAG_UNMAP,
 };
+use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{DescriptorChain, Reader};
 use vm_memory::bitmap::BitmapSlice;
 
@@ -34,6 +35,22 @@ const HEADER_BYTES: usize = 16;
 const RANGE_BYTES: usize = 16;
 /// Writable pieces of a chain, at most: one more for the status.
 pub(super) const PIECES_MAX: usize = SEGMENTS_MAX as usize + 1;
+
+/// A piece of guest memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Piece {
+    pub address: u64,
+    pub bytes: u32,
+}
+
+impl From<Descriptor> for Piece {
+    fn from(descriptor: Descriptor) -> Self {
+        Self {
+            address: descriptor.addr().0,
+            bytes: descriptor.len(),
+        }
+    }
+}
 
 /// Content of a chain.
 pub(super) enum Asked {
