@@ -7,6 +7,7 @@ use crate::machine::thread::{MachineThread, MakeDoor, MakeLiveDoor, Origin, star
 use crate::machine::{Plan, start};
 use crate::outlets::Outlets;
 use crossbeam_channel::{Sender, TrySendError, bounded};
+use lockstep_core::machine::devices::board::small;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_kvm::ClockKind;
@@ -95,10 +96,10 @@ impl Outsides {
                 typed.kick();
             }
         });
-        let arrivals = Arrivals {
-            frames: frames_out,
-            console,
-        };
+        // Devices that boards have in common have the same numbers.
+        let arrivals = Arrivals::default()
+            .with(small::NETWORK, frames_out)
+            .with(small::CONSOLE, console);
         let live = Live {
             outlets: Outlets::new(sender),
             arrivals,

@@ -6,39 +6,28 @@ use super::control::Ordered;
 use super::epochs::Epochs;
 use super::time::GuestTime;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
-use lockstep_core::machine::devices::board::small;
 use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{DeviceId, Event, ExecutionPoint, Value};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-/// Proposals of the host's threads for the devices of the small board.
-#[derive(Clone, Debug)]
+/// Proposals of the host's threads, by the devices that they are for.
+#[derive(Clone, Debug, Default)]
 pub struct Arrivals {
-    /// Ethernet frames for the guest.
-    pub frames: Receiver<Vec<u8>>,
-    /// Bytes typed at the console.
-    pub console: Receiver<Vec<u8>>,
+    /// Ethernet frames, and bytes typed at a console.
+    bytes: BTreeMap<DeviceId, Receiver<Vec<u8>>>,
 }
 
 impl Arrivals {
-    fn of(&self, device: DeviceId) -> Option<&Receiver<Vec<u8>>> {
-        match device {
-            small::NETWORK => Some(&self.frames),
-            small::CONSOLE => Some(&self.console),
-            _ => None,
-        }
-    }
-
-    fn of_mut(&mut self, device: DeviceId) -> Option<&mut Receiver<Vec<u8>>> {
-        match device {
-            small::NETWORK => Some(&mut self.frames),
-            small::CONSOLE => Some(&mut self.console),
-            _ => None,
-        }
+    /// The same with `bytes` for `device`: a frame each, or what was typed at once.
+    #[must_use]
+    pub fn with(mut self, device: DeviceId, bytes: Receiver<Vec<u8>>) -> Self {
+        self.bytes.insert(device, bytes);
+        self
     }
 }
 
@@ -120,7 +109,7 @@ impl World {
         let mut select = Select::new();
         select.recv(self.ordered.woken());
         for device in open(readiness) {
-            if let Some(proposed) = self.arrivals.of(device) {
+            if let Some(proposed) = self.arrivals.bytes.get(&device) {
                 select.recv(proposed);
             }
         }
@@ -149,7 +138,7 @@ impl World {
             .timer_deadline_ns
             .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
         let proposed = |device| {
-            let arrivals = self.arrivals.of(device);
+            let arrivals = self.arrivals.bytes.get(&device);
             arrivals.is_some_and(|arrivals| !arrivals.is_empty())
         };
         due || open(readiness).any(proposed)
@@ -291,7 +280,7 @@ impl Proposals for Waiting<'_> {
     }
 
     fn take(&mut self, device: DeviceId) -> Option<Vec<u8>> {
-        take(self.arrivals.of_mut(device)?)
+        take(self.arrivals.bytes.get_mut(&device)?)
     }
 }
 
@@ -321,6 +310,7 @@ mod tests {
     use super::super::control::{NoPause, control};
     use super::*;
     use crossbeam_channel::{Sender, unbounded};
+    use lockstep_core::machine::devices::board::small;
     use lockstep_core::replica::replayer::TimeFloor;
     use lockstep_logging_channel::EventKind;
 
@@ -332,10 +322,9 @@ mod tests {
             monotonic_ns: 1_000_000,
             ..TimeFloor::default()
         };
-        let console = never();
         let world = World::new(
             GuestTime::starting_at(floor),
-            Arrivals { frames, console },
+            Arrivals::default().with(small::NETWORK, frames),
             ordered,
             Entering::default(),
         );
@@ -347,8 +336,7 @@ mod tests {
         let (frame, frames) = unbounded();
         let (control, ordered) = control();
         let time = GuestTime::starting_at(TimeFloor::default());
-        let console = never();
-        let arrivals = Arrivals { frames, console };
+        let arrivals = Arrivals::default().with(small::NETWORK, frames);
         let mut world = World::new(time, arrivals, ordered.clone(), Entering::default()).unwrap();
         let takers = &takers(None, true);
         let idle = Readiness {

@@ -5,6 +5,7 @@ use crate::guest::write_tables;
 use crate::moving::board;
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
+use lockstep_core::machine::devices::board::small;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Policy;
 use lockstep_core::machine::{Ended, Machine, boot, image, memory};
@@ -222,7 +223,6 @@ fn run(
     let mut machine = guest.build(&host);
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
-    let console = crossbeam_channel::never();
     let time = GuestTime::starting_at(TimeFloor::default());
     let entering = Entering {
         clock: guest.clock,
@@ -230,7 +230,8 @@ fn run(
         epoch: None,
         first_write: None,
     };
-    let outside = World::new(time, Arrivals { frames, console }, ordered.clone(), entering).unwrap();
+    let arrivals = Arrivals::default().with(small::NETWORK, frames);
+    let outside = World::new(time, arrivals, ordered.clone(), entering).unwrap();
     let start = Start {
         generation: Generation(1),
         sequence: Sequence(1),
