@@ -8,6 +8,7 @@ mod choices;
 use crate::status::CommandError;
 pub use choices::{ClockChoice, Mode};
 use lockstep_host::configuration::{self, Configuration, Pace, PairConfiguration};
+use lockstep_host::disk::DiskSetting;
 use lockstep_host::error::RunError;
 use lockstep_host::pair::witness::WitnessAddress;
 use lockstep_network::Attachment;
@@ -67,6 +68,17 @@ pub struct Settings {
     /// Ethernet address of the guest [default: 52:54:00:4c:53:01]
     #[arg(long, value_name = "ADDRESS", help_heading = "Machine")]
     pub mac: Option<String>,
+    /// A disk: a raw or qcow2 image, which the guest finds as a virtio block device. May be given
+    /// several times, at most 4. `read-only`: the guest cannot write to it. `serial`: what the
+    /// guest reads as its serial number. `block`: bytes of its sectors. `shared`: the two sides of
+    /// a pair have one image on storage that both reach; otherwise each has an image of its own at
+    /// this path, and writes to both. The image is locked while the machine runs
+    #[arg(
+        long,
+        value_name = "IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096]",
+        help_heading = "Machine"
+    )]
+    pub disk: Option<Vec<String>>,
     /// Instruction clock: with one, events also enter between exits, at exact instructions; refused
     /// where it was not found exact on this host [default: auto; a replay takes the log's]
     #[arg(long, value_enum, value_name = "CLOCK", help_heading = "Machine")]
@@ -166,6 +178,7 @@ impl Settings {
             command_line: self.command_line.or(lower.command_line),
             network: self.network.or(lower.network),
             mac: self.mac.or(lower.mac),
+            disk: self.disk.or(lower.disk),
             clock: self.clock.or(lower.clock),
             window_exits: self.window_exits.or(lower.window_exits),
             digest_interval_exits: self.digest_interval_exits.or(lower.digest_interval_exits),
@@ -203,6 +216,7 @@ impl Settings {
             command_line: Some(String::new()),
             network: Some("none".to_owned()),
             mac: Some(MAC.to_owned()),
+            disk: Some(Vec::new()),
             clock: Some(ClockChoice::Auto),
             window_exits: None,
             digest_interval_exits: Some(DIGEST_INTERVAL_EXITS),
@@ -264,6 +278,7 @@ impl Settings {
             command_line: all.command_line.unwrap_or_default(),
             network,
             mac: parse_mac(&all.mac.unwrap_or_default())?,
+            disks: DiskSetting::all(&all.disk.unwrap_or_default())?,
             clock: clock.kind(),
             window_exits: all.window_exits,
             requalify: false,

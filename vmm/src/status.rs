@@ -117,6 +117,7 @@ fn run_status(error: &RunError) -> Status {
         RunError::Setting { .. }
         | RunError::File { .. }
         | RunError::Image { .. }
+        | RunError::Disk(_)
         | RunError::Memory(MemoryError::Size { .. })
         | RunError::CommandLine(_)
         | RunError::Boot(_)
@@ -172,6 +173,7 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         RunError::Image { .. } => Some(
             "`lockstep inspect FILE` says what a file is; docs/guests.md has the kernels and initrds that can be used",
         ),
+        RunError::Disk(error) => error.hint(),
         RunError::Host(error) => host_hint(error),
         RunError::Mismatch { .. } => {
             Some("both sides must run the same lockstep, guest image and machine settings")

@@ -16,6 +16,7 @@ mod command_line;
 mod damaged_logs;
 mod debian;
 mod demo;
+mod disks;
 mod divergence;
 mod diverging;
 mod doctor;

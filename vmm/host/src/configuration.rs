@@ -1,5 +1,6 @@
 //! Settings of a machine as they hold, whoever said them.
 
+use crate::disk::DiskSetting;
 use crate::pair::witness::WitnessAddress;
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::message::FollowsBy;
@@ -85,6 +86,8 @@ pub struct Configuration {
     pub network: Attachment,
     /// Ethernet address of the guest.
     pub mac: [u8; 6],
+    /// Disks of the guest, in the order in which it finds them.
+    pub disks: Vec<DiskSetting>,
     /// Instruction clock that was named; none for what performs on this host, or the log's.
     pub clock: Option<ClockKind>,
     /// IRQ-window exits count; not said on a replay, the log decides.

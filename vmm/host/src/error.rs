@@ -11,6 +11,7 @@ use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
 use lockstep_network::NetworkError;
 use lockstep_qualify::start::QualifyError;
+use lockstep_shared_disk::image::ImageError as DiskImageError;
 use std::error::Error;
 use std::path::PathBuf;
 
@@ -43,6 +44,9 @@ pub enum RunError {
         /// The reason.
         source: ImageError,
     },
+    /// A disk image cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskImageError),
     /// The command line asks a kernel for what there is not.
     #[error("the machine cannot be built")]
     CommandLine(#[from] Contradiction),

@@ -4,6 +4,7 @@
 //! | module | provides |
 //! | --- | --- |
 //! | [`configuration`] | settings of a machine, whoever said them |
+//! | [`disk`] | disks: settings, and the thread that carries requests out |
 //! | [`machine`] | a machine as configured, its thread, and how it is sent elsewhere |
 //! | [`live`] | surroundings of a live machine: time, arrivals, orders of its operator |
 //! | [`recording`] | log files of machines that run alone, and their replays |
@@ -15,6 +16,7 @@
 
 pub mod build;
 pub mod configuration;
+pub mod disk;
 pub mod error;
 pub mod live;
 pub mod machine;

@@ -1,6 +1,7 @@
 //! The host's side of a live machine without a peer.
 
 use crate::configuration::Configuration;
+use crate::disk::{DiskThreads, Drive};
 use crate::error::RunError;
 use crate::live::{Arrivals, Control, Entering, GuestTime, Order, World, control::Ordered};
 use crate::machine::thread::{MachineThread, MakeDoor, MakeLiveDoor, Origin, start_live};
@@ -69,18 +70,21 @@ pub struct Outsides {
     pub frames: NetworkReceiver,
     /// Proposals for the machine.
     pub frames_in: Sender<Vec<u8>>,
+    /// Disks.
+    pub disks: DiskThreads,
     kicks: bool,
 }
 
 impl Outsides {
-    /// Attaches the network and the console of a machine with this clock; `None` when a signal came
-    /// while it waited for its switch.
+    /// Attaches the network, the console and the disks of a machine with this clock; `None` when a
+    /// signal came while it waited for its switch.
     ///
     /// # Errors
-    /// [`RunError::Network`].
+    /// [`RunError::Network`], or the host starts no thread.
     pub async fn open(
         configuration: &Configuration,
         clock: ClockKind,
+        drives: Vec<Drive>,
         signals: &mut Signals,
     ) -> Result<Option<(Self, Live)>, RunError> {
         let (sender, frames) = tokio::select! {
@@ -96,10 +100,17 @@ impl Outsides {
                 typed.kick();
             }
         });
+        let completed = control.clone();
+        let (disks, requests) = DiskThreads::start(drives, move || {
+            if kicks {
+                completed.kick();
+            }
+        })?;
         // Devices that boards have in common have the same numbers.
         let arrivals = Arrivals::default()
             .with(small::NETWORK, frames_out)
-            .with(small::CONSOLE, console);
+            .with(small::CONSOLE, console)
+            .with_disks(requests);
         let live = Live {
             outlets: Outlets::new(sender),
             arrivals,
@@ -111,6 +122,7 @@ impl Outsides {
                 ordered,
                 frames,
                 frames_in,
+                disks,
                 kicks,
             },
             live,
@@ -157,6 +169,7 @@ impl Outsides {
             ordered: _,
             mut frames,
             frames_in,
+            disks,
             kicks,
         } = self;
         let mut beside = pin!(beside);
@@ -165,6 +178,7 @@ impl Outsides {
                 never = &mut beside => match never {},
                 outcome = machine.outcome() => {
                     machine.join();
+                    disks.finish().await;
                     console_written(signals).await;
                     return outcome;
                 }

@@ -70,9 +70,18 @@ pub fn watch(given_up: Status) -> io::Result<()> {
     Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
 }
 
+/// Time beside [`ORDER_LIMIT`] that a command was given, in milliseconds.
+static LONGER_MS: AtomicU64 = AtomicU64::new(0);
+
 /// From now on a machine of this much memory runs: a stop that is not orderly is a failure.
 pub fn machine_starts(memory_bytes: u64) {
     MACHINE_BYTES.store(memory_bytes, Ordering::Relaxed);
+}
+
+/// From now on the command has this much longer to stop in good order: the disks of its machine
+/// finish what they were asked.
+pub fn takes_longer(by: Duration) {
+    LONGER_MS.store(by.as_millis() as u64, Ordering::Relaxed);
 }
 
 fn asked_to_end(signal: i32, given_up: Status) -> ! {
@@ -87,6 +96,7 @@ fn asked_to_end(signal: i32, given_up: Status) -> ! {
     }
     let memory_bytes = MACHINE_BYTES.load(Ordering::Relaxed);
     thread::sleep(ORDER_LIMIT);
+    thread::sleep(Duration::from_millis(LONGER_MS.load(Ordering::Relaxed)));
     wait_while_computing(Duration::from_millis(memory_bytes / DIGESTED_BYTES_PER_MS));
     let status = if MACHINE_BYTES.load(Ordering::Relaxed) > 0 {
         Status::Failure

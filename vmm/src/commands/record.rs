@@ -7,10 +7,12 @@ use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::snapshot::Recording;
 use lockstep_core::replica::{LiveDoor, Recorder};
 use lockstep_host::configuration::{Configuration, GuestFiles};
+use lockstep_host::disk::Purpose;
 use lockstep_host::error::RunError;
 use lockstep_host::live::World;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
+use lockstep_host::recording::pieces::NO_SNAPSHOT;
 use lockstep_host::recording::{FileJournal, Folder, Snapshots};
 use lockstep_logging_channel::{EndReason, ExecutionPoint, Existing, Generation, Sequence};
 use lockstep_process::status::Status;
@@ -38,7 +40,7 @@ pub async fn record(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
-    let plan = Plan::new(guest, configuration)?;
+    let plan = Plan::new(guest, configuration, Purpose::Base)?;
     let ended = record_plan(plan, files, configuration, signals).await?;
     Ok(conclude(&ended))
 }
@@ -60,8 +62,12 @@ pub async fn record_plan(
     } = files;
     let folder = Folder::of(log);
     folder.check_free(existing)?;
+    if snapshot_every.is_some() {
+        plan.images().refuse("snapshot-every", NO_SNAPSHOT)?;
+    }
     let entering = plan.entering();
-    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
+    let drives = plan.images().recorded(plan.board(), log, existing)?;
+    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, drives, signals).await? else {
         return Ok(Ended {
             reason: EndReason::Stopped,
             point: ExecutionPoint::default(),

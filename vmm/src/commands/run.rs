@@ -4,6 +4,7 @@ use lockstep_core::machine::door::Door;
 use lockstep_core::replica::Unprotected;
 use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_host::configuration::{Configuration, GuestFiles};
+use lockstep_host::disk::Purpose;
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
@@ -18,9 +19,11 @@ pub async fn run(
     configuration: &Configuration,
     signals: &mut Signals,
 ) -> Result<Status, RunError> {
-    let plan = Plan::new(guest, configuration)?;
+    let plan = Plan::new(guest, configuration, Purpose::Written)?;
+    plan.images().belong_to_nobody()?;
     let entering = plan.entering();
-    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, signals).await? else {
+    let drives = plan.images().drives(plan.board());
+    let Some((outsides, live)) = Outsides::open(configuration, entering.clock, drives, signals).await? else {
         return Ok(Status::Success);
     };
     let Live {

@@ -5,6 +5,7 @@ use super::record::{Files, record_plan};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::{Ended, MachineError};
 use lockstep_host::configuration::{Configuration, GuestFiles};
+use lockstep_host::disk::Purpose;
 use lockstep_host::error::RunError;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Signals, conclude, console_written};
@@ -91,7 +92,7 @@ pub async fn verify(
         let what = format!("verified: {entries} entries of {}", log.display());
         return said(&what, runs, &ended, signals).await;
     }
-    let plan = Plan::new(guest, configuration)?;
+    let plan = Plan::new(guest, configuration, Purpose::Base)?;
     let mut evidence = Evidence::create()?;
     let log = evidence.log();
     let files = Files {

@@ -5,13 +5,15 @@ use super::common_points::{CommonPoints, RETRY_AFTER};
 use super::control::Ordered;
 use super::epochs::Epochs;
 use super::time::GuestTime;
+use crate::disk::Disks;
 use crossbeam_channel::{Receiver, Select, TryRecvError, never};
+use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Taker, Takes};
 use lockstep_core::replica::Outside;
 use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
-use lockstep_logging_channel::{DeviceId, Event, ExecutionPoint, Value};
+use lockstep_logging_channel::{Completion, DeviceId, Event, ExecutionPoint, Value};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 pub struct Arrivals {
     /// Ethernet frames, and bytes typed at a console.
     bytes: BTreeMap<DeviceId, Receiver<Vec<u8>>>,
+    /// Completions.
+    disks: Disks,
 }
 
 impl Arrivals {
@@ -28,6 +32,23 @@ impl Arrivals {
     pub fn with(mut self, device: DeviceId, bytes: Receiver<Vec<u8>>) -> Self {
         self.bytes.insert(device, bytes);
         self
+    }
+
+    /// The same with these disks.
+    #[must_use]
+    pub fn with_disks(self, disks: Disks) -> Self {
+        Self { disks, ..self }
+    }
+
+    /// The disks.
+    #[must_use]
+    pub fn disks(&self) -> &Disks {
+        &self.disks
+    }
+
+    fn has(&self, device: DeviceId) -> bool {
+        let bytes = self.bytes.get(&device);
+        bytes.is_some_and(|bytes| !bytes.is_empty()) || self.disks.has_completion(device)
     }
 }
 
@@ -112,6 +133,7 @@ impl World {
             if let Some(proposed) = self.arrivals.bytes.get(&device) {
                 select.recv(proposed);
             }
+            self.arrivals.disks.select(device, &mut select);
         }
         let expires = readiness
             .waits_until_ns()
@@ -137,11 +159,7 @@ impl World {
         let due = self
             .timer_deadline_ns
             .is_some_and(|deadline_ns| deadline_ns <= self.time.monotonic_ns());
-        let proposed = |device| {
-            let arrivals = self.arrivals.bytes.get(&device);
-            arrivals.is_some_and(|arrivals| !arrivals.is_empty())
-        };
-        due || open(readiness).any(proposed)
+        due || open(readiness).any(|device| self.arrivals.has(device))
     }
 
     /// With an instruction clock: kicks when the timer is due; soon again if something waits that
@@ -240,6 +258,10 @@ impl Outside for World {
         Ok(self.common_points.judge(waits, kick.interruptible, now))
     }
 
+    fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.arrivals.disks.issue(device, request)
+    }
+
     fn made_common_point(&mut self, pages: u64) {
         self.common_points.made(pages);
     }
@@ -281,6 +303,10 @@ impl Proposals for Waiting<'_> {
 
     fn take(&mut self, device: DeviceId) -> Option<Vec<u8>> {
         take(self.arrivals.bytes.get_mut(&device)?)
+    }
+
+    fn completion(&mut self, device: DeviceId) -> Option<Completion> {
+        self.arrivals.disks.take(device)
     }
 }
 

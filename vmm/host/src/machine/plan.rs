@@ -3,6 +3,7 @@
 use super::guest::Guest;
 use crate::build;
 use crate::configuration::{Configuration, GuestFiles};
+use crate::disk::{Images, Purpose};
 use crate::error::RunError;
 use crate::live::Entering;
 use crate::live::time::TSC_KHZ;
@@ -25,10 +26,14 @@ use std::time::Duration;
 /// compared.
 pub const BUILD_FIELD: &str = "lockstep build";
 
+/// Name of the field with the disks, which machines without one do not have.
+pub const DISKS_FIELD: &str = "disks";
+
 /// Everything that a machine is built from.
 #[derive(Clone, Debug)]
 pub struct Plan {
     guest: Arc<Guest>,
+    images: Arc<Images>,
     memory_bytes: u64,
     mac: [u8; 6],
     board: Board,
@@ -44,9 +49,13 @@ impl Plan {
     ///
     /// # Errors
     /// [`RunError`] naming what cannot be built, or what the host lacks.
-    pub fn new(guest: &GuestFiles, configuration: &Configuration) -> Result<Self, RunError> {
+    pub fn new(
+        guest: &GuestFiles,
+        configuration: &Configuration,
+        purpose: Purpose,
+    ) -> Result<Self, RunError> {
         let request = Request::said(configuration.clock, configuration.window_exits);
-        Self::qualified(guest, configuration, request)
+        Self::qualified(guest, configuration, purpose, request)
     }
 
     /// The same for a replay: what `configuration` leaves open is as it was `recorded`.
@@ -59,21 +68,27 @@ impl Plan {
         recorded: &Environment,
     ) -> Result<Self, RunError> {
         let request = Request::of_replay(configuration.clock, configuration.window_exits, recorded);
-        Self::qualified(guest, configuration, request)
+        Self::qualified(guest, configuration, Purpose::Base, request)
     }
 
     fn qualified(
         guest: &GuestFiles,
         configuration: &Configuration,
+        purpose: Purpose,
         request: Request,
     ) -> Result<Self, RunError> {
         let guest = Guest::read(guest, configuration)?;
+        let images = Images::open(&configuration.disks, purpose)?;
         let board = guest.board(configuration.mac)?;
+        let board = board
+            .with_disks(&images.shapes())
+            .map_err(|why| RunError::setting("disk", why.to_string()))?;
         guest.boot(&memory::allocate(configuration.memory_bytes)?, &board)?;
         Host::open()?;
         let request = guest.request(request)?;
         Ok(Self {
             guest: Arc::new(guest),
+            images: Arc::new(images),
             memory_bytes: configuration.memory_bytes,
             mac: configuration.mac,
             board,
@@ -130,6 +145,12 @@ impl Plan {
     #[must_use]
     pub fn board(&self) -> &Board {
         &self.board
+    }
+
+    /// Images of its disks.
+    #[must_use]
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
     }
 
     /// Builds the machine. Must be called on the thread that runs it.
@@ -208,6 +229,9 @@ impl Plan {
         ];
         if let Some(digest) = self.guest.initrd_digest() {
             compared.push(field("initial ramdisk digest", digest.to_string()));
+        }
+        if let Some(disks) = self.images.described() {
+            compared.push(field(DISKS_FIELD, disks));
         }
         let mut informative = vec![
             field(BUILD_FIELD, build::name().unwrap_or("unknown").to_owned()),

@@ -25,6 +25,7 @@ use super::storage::{self, Storage};
 use super::terms::{self, CONNECT_PATIENCE, fresh_name};
 use super::witness::Witnesses;
 use crate::configuration::{Configuration, GuestFiles};
+use crate::disk::Purpose;
 use crate::error::RunError;
 use crate::machine::Plan;
 use crate::outside::{Outsides, Signals, unless_stopped};
@@ -78,7 +79,9 @@ pub async fn begin(
 ) -> Result<Status, RunError> {
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
-    let plan = Plan::new(guest, configuration)?;
+    let plan = Plan::new(guest, configuration, Purpose::Written)?;
+    plan.images()
+        .refuse("disk", "the sides of a pair have none yet; `lockstep run` has")?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config);
     let Some(witnesses) = unless_stopped(witnesses, &mut signals).await? else {
@@ -86,7 +89,9 @@ pub async fn begin(
     };
     reporter.witnesses = witnesses.names();
     // The store comes last: what cannot be used leaves nothing there.
-    let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), &mut signals).await? else {
+    let Some((host, mut live)) =
+        Outsides::open(configuration, plan.clock(), Vec::new(), &mut signals).await?
+    else {
         return Ok(Status::Success);
     };
     reporter.network = Some(live.outlets.network().counts());

@@ -1,11 +1,16 @@
 //! The feed of a replay: a log file, entry by entry.
 
+use crate::disk::Disks;
 use crate::error::RunError;
 use crate::live::control::Ordered;
+use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::replayer::OwnRead;
 use lockstep_core::replica::snapshot::Place;
 use lockstep_core::replica::{Fed, Feed};
-use lockstep_logging_channel::{Body, Environment, LogError, LogReader, OutputKind, OutputTarget, Sequence};
+use lockstep_logging_channel::{
+    Body, Completion, DeviceId, Environment, LogError, LogReader, OutputKind, OutputTarget, Sequence,
+};
 use lockstep_process::writing::standard;
 use std::path::Path;
 
@@ -15,6 +20,8 @@ pub struct FileFeed {
     ordered: Ordered,
     /// Replayed console bytes are shown.
     show_console: bool,
+    /// The replay's own disks.
+    disks: Disks,
 }
 
 impl FileFeed {
@@ -29,6 +36,7 @@ impl FileFeed {
                 reader,
                 ordered,
                 show_console,
+                disks: Disks::default(),
             },
             environment,
         ))
@@ -36,6 +44,12 @@ impl FileFeed {
 }
 
 impl FileFeed {
+    /// The same with disks.
+    #[must_use]
+    pub fn with_disks(self, disks: Disks) -> Self {
+        Self { disks, ..self }
+    }
+
     /// Goes on at a snapshot: with the entry that is its first.
     ///
     /// # Errors
@@ -93,6 +107,20 @@ impl Feed for FileFeed {
             standard::console().push_when_there_is_room(&bytes);
         }
         Ok(())
+    }
+
+    fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.disks.issue(device, request)
+    }
+
+    fn disk_completed(
+        &mut self,
+        device: DeviceId,
+        completion: &Completion,
+    ) -> Result<Option<OwnRead>, DoorError> {
+        let ordered = &self.ordered;
+        self.disks
+            .wait(device, completion.number, ordered.woken(), || ordered.obey())
     }
 
     fn finish(&mut self) -> Result<(), DoorError> {

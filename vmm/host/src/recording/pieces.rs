@@ -3,6 +3,7 @@
 use super::feed::{FileFeed, open_log, same_environment, skip_to};
 use super::folder::{Folder, Snapshot};
 use super::journal::FileJournal;
+use crate::disk::DiskThreads;
 use crate::error::RunError;
 use crate::live::control::{Control, control};
 use crate::live::{Order, World};
@@ -18,6 +19,9 @@ use lockstep_core::replica::{Replayer, Standby};
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::{Body, End, EndReason, Entry, LogReader, Sequence};
 use std::path::{Path, PathBuf};
+
+/// Reason why recordings of machines with disks have no snapshots.
+pub const NO_SNAPSHOT: &str = "a snapshot has no disk as it was then, and a replay begins with the recording";
 
 /// Entry from which a replay is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,6 +107,7 @@ impl Recorded {
     /// # Errors
     /// [`RunError::NoSnapshot`], [`RunError::NoEntry`], [`RunError::Snapshot`].
     pub fn snapshot(&self, from: From) -> Result<Snapshot, RunError> {
+        self.plan.images().refuse("from", NO_SNAPSHOT)?;
         let mut all = self.folder.list()?;
         let entry = match from {
             From::Entry(entry) => entry,
@@ -183,7 +188,14 @@ impl Recorded {
         show_console: bool,
     ) -> Result<(MachineThread<Checked>, Control), RunError> {
         let (control, ordered) = control();
-        let (mut feed, _) = FileFeed::open(&self.log, ordered.clone(), show_console)?;
+        let images = self.plan.images();
+        if piece.snapshot.is_some() {
+            images.refuse("from", NO_SNAPSHOT)?;
+        }
+        let drives = images.throwaway(self.plan.board())?;
+        let (_, disks) = DiskThreads::start(drives, || ())?;
+        let (feed, _) = FileFeed::open(&self.log, ordered.clone(), show_console)?;
+        let mut feed = feed.with_disks(disks);
         let counts = self.plan.clock() != ClockKind::None;
         let memory_bytes = self.plan.memory_bytes();
         let (snapshot, recording, log) = (piece.snapshot.clone(), self.recording, self.log.clone());

@@ -1,0 +1,298 @@
+//! The threads of a disk: one that keeps the order of its requests, and some that carry them out,
+//! with calls that block.
+//!
+//! ```text
+//!   vCPU thread            disk thread: DiskOrder         workers
+//!   request ------------->  may it start? -------------->  read, write, flush
+//!   completion <----------  done <-----------------------  outcome
+//!                           failed: again after a second
+//! ```
+//!
+//! An error of the host is never reported to the guest, which would take a file system that it
+//! cannot write for a broken one. The request waits, what depends on it too, and it is tried again
+//! until it works.
+
+use super::storage::{Storage, carry_out, described};
+use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
+use lockstep_core::machine::disk::Request;
+use lockstep_core::replica::disk_order::{DiskOrder, Held};
+use lockstep_core::replica::replayer::OwnRead;
+use lockstep_logging_channel::ReadData;
+use lockstep_process::once_a_minute::Seldom;
+use std::io;
+use std::sync::{Arc, Mutex};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// Requests that are carried out at the same time. More do not make a disk faster that has a queue
+/// of its own, and each is a thread.
+pub const WORKERS: usize = 4;
+/// Time from a failure to the next try.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// A request that was carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// Its number.
+    pub number: u64,
+    /// Bytes that it has read, if it was a read.
+    pub read: Option<OwnRead>,
+}
+
+/// An order to the disk's thread.
+pub(super) enum Command {
+    /// Carry this out, unless its number was given before.
+    Issue(Request),
+    /// Finish what can be finished until then, make it durable, and end.
+    Finish {
+        until: Instant,
+        finished: Sender<Finished>,
+    },
+}
+
+/// The end of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Requests that were not carried out.
+    pub left: usize,
+    /// Reason why what was written may not be durable.
+    pub not_flushed: Option<String>,
+}
+
+impl Finished {
+    /// True where everything is durable that the guest has asked for.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left == 0 && self.not_flushed.is_none()
+    }
+}
+
+/// State of a disk, for the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskState {
+    /// Requests that are not carried out.
+    pub waiting: usize,
+    /// The host's error for which requests wait.
+    pub error: Option<String>,
+}
+
+/// Ends of the channels and settings of a disk's thread.
+pub(super) struct Executor {
+    /// Name of its thread.
+    pub thread: String,
+    /// Its name in messages.
+    pub name: String,
+    pub storage: Arc<dyn Storage>,
+    pub commands: Receiver<Command>,
+    pub done: Sender<Done>,
+    /// Called behind each completion.
+    pub notify: Box<dyn Fn() + Send>,
+    pub state: Arc<Mutex<DiskState>>,
+}
+
+/// Outcome of a request at a worker.
+struct Carried {
+    request: Request,
+    outcome: io::Result<ReadData>,
+}
+
+impl Executor {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    /// The host starts none.
+    pub fn start(self) -> io::Result<()> {
+        // At most as many jobs as requests are known, and those are bounded by their disk's device.
+        let (jobs, to_do) = unbounded::<Request>();
+        let (report, carried) = unbounded();
+        for _ in 0..WORKERS {
+            let (to_do, report, storage) = (to_do.clone(), report.clone(), self.storage.clone());
+            Builder::new()
+                .name(format!("{}-io", self.thread))
+                .spawn(move || work(&to_do, &report, &*storage))?;
+        }
+        let thread = self.thread.clone();
+        let running = Running {
+            executor: self,
+            jobs,
+            carried,
+            order: DiskOrder::new(Held::Alone, true),
+            next: 0,
+            waiting: 0,
+            running: 0,
+            failed: Vec::new(),
+            retry_at: None,
+            ending: None,
+            told: Seldom::default(),
+        };
+        Builder::new().name(thread).spawn(move || running.run()).map(drop)
+    }
+}
+
+fn work(to_do: &Receiver<Request>, report: &Sender<Carried>, storage: &dyn Storage) {
+    for request in to_do {
+        let outcome = carry_out(storage, &request);
+        if report.send(Carried { request, outcome }).is_err() {
+            return;
+        }
+    }
+}
+
+/// The disk's thread.
+struct Running {
+    executor: Executor,
+    jobs: Sender<Request>,
+    carried: Receiver<Carried>,
+    order: DiskOrder,
+    /// Numbers below this one were given before.
+    next: u64,
+    /// Requests that are not carried out.
+    waiting: usize,
+    /// Requests that are at the workers.
+    running: usize,
+    /// Requests that wait for the next try.
+    failed: Vec<Request>,
+    retry_at: Option<Instant>,
+    ending: Option<(Instant, Sender<Finished>)>,
+    told: Seldom,
+}
+
+impl Running {
+    fn run(mut self) {
+        while self.goes_on() {
+            let look_at = [self.retry_at, self.ending.as_ref().map(|(until, _)| *until)];
+            let timer = match look_at.into_iter().flatten().min() {
+                Some(at) => after(at.saturating_duration_since(Instant::now())),
+                None => never(),
+            };
+            select! {
+                recv(self.executor.commands) -> command => match command {
+                    Ok(command) => self.take(command),
+                    // Whoever gave requests is gone without a word: nobody waits for anything.
+                    Err(_) => return,
+                },
+                recv(self.carried) -> carried => {
+                    if let Ok(carried) = carried {
+                        self.carried(carried);
+                    }
+                }
+                recv(timer) -> _ => self.try_again(),
+            }
+            while let Some(request) = self.order.start() {
+                self.carry_out(request);
+            }
+            self.show();
+        }
+        self.finish();
+    }
+
+    /// False once everything is done that can be, where it is to end.
+    fn goes_on(&self) -> bool {
+        match &self.ending {
+            None => true,
+            // What the host refuses is not waited for: it may never work again.
+            Some((until, _)) => self.running > 0 && Instant::now() < *until,
+        }
+    }
+
+    fn carry_out(&mut self, request: Request) {
+        self.running += 1;
+        // A worker ends with this thread only.
+        let _ = self.jobs.send(request);
+    }
+
+    fn take(&mut self, command: Command) {
+        match command {
+            Command::Issue(request) if request.number < self.next => {}
+            Command::Issue(request) => {
+                self.next = request.number + 1;
+                self.waiting += 1;
+                self.order.ask(request);
+            }
+            Command::Finish { until, finished } => self.ending = Some((until, finished)),
+        }
+    }
+
+    fn carried(&mut self, carried: Carried) {
+        let Carried { request, outcome } = carried;
+        self.running -= 1;
+        match outcome {
+            Ok(read) => {
+                let number = request.number;
+                self.waiting -= 1;
+                self.order.done(number, read);
+                let read = self.order.replayed(number);
+                if self.failed.is_empty() && self.has_error() {
+                    tracing::info!("{} works again", self.executor.name);
+                    self.set_error(None);
+                }
+                // Nobody takes it where the machine is over.
+                let _ = self.executor.done.send(Done { number, read });
+                (self.executor.notify)();
+            }
+            Err(why) => {
+                let what = described(&request.operation);
+                let name = &self.executor.name;
+                if self.told.may(Instant::now()) {
+                    tracing::error!(
+                        "{name} cannot {what}: {why}; the request waits, and is tried again each second"
+                    );
+                }
+                self.set_error(Some(format!("it cannot {what}: {why}")));
+                self.failed.push(request);
+                self.retry_at.get_or_insert(Instant::now() + RETRY_AFTER);
+            }
+        }
+    }
+
+    fn try_again(&mut self) {
+        if self.retry_at.is_some_and(|at| at <= Instant::now()) && self.ending.is_none() {
+            self.retry_at = None;
+            for request in std::mem::take(&mut self.failed) {
+                self.carry_out(request);
+            }
+        }
+    }
+
+    fn has_error(&self) -> bool {
+        self.executor
+            .state
+            .lock()
+            .is_ok_and(|state| state.error.is_some())
+    }
+
+    fn set_error(&self, error: Option<String>) {
+        if let Ok(mut state) = self.executor.state.lock() {
+            state.error = error;
+        }
+    }
+
+    fn show(&self) {
+        if let Ok(mut state) = self.executor.state.lock() {
+            state.waiting = self.waiting;
+        }
+    }
+
+    /// Makes what was written durable. A file that does not answer is not waited for.
+    fn finish(self) {
+        let Some((until, finished)) = self.ending else {
+            return;
+        };
+        let left = self.waiting;
+        let storage = self.executor.storage;
+        let (flushed, outcome) = crossbeam_channel::bounded(1);
+        let flushing = Builder::new().spawn(move || {
+            let _ = flushed.send(storage.flush().map_err(|why| why.to_string()));
+        });
+        let not_flushed = match flushing.map(|_| outcome.recv_deadline(until)) {
+            Ok(Ok(Ok(()))) => None,
+            Ok(Ok(Err(why))) => Some(why),
+            Ok(Err(_)) => Some("it does not answer".to_owned()),
+            Err(why) => Some(why.to_string()),
+        };
+        let _ = finished.send(Finished { left, not_flushed });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+use super::super::threads::{DiskThreads, Drive};
+use super::*;
+use crossbeam_channel::bounded;
+use lockstep_core::machine::disk::Operation;
+use lockstep_logging_channel::{Completion, DeviceId, ReadData};
+
+const DEVICE: DeviceId = DeviceId(6);
+/// Longer than any of it takes on a host that is busy.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes in memory, whose host fails as often as it is told to.
+struct Fake {
+    bytes: Mutex<Vec<u8>>,
+    failures: Mutex<Vec<i32>>,
+    flushes: Sender<()>,
+}
+
+impl Fake {
+    fn fails(&self) -> io::Result<()> {
+        let failure = self.failures.lock().unwrap().pop();
+        failure.map_or(Ok(()), |errno| Err(io::Error::from_raw_os_error(errno)))
+    }
+}
+
+impl Storage for Fake {
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.fails()?;
+        let first = offset_bytes as usize;
+        buffer.copy_from_slice(&self.bytes.lock().unwrap()[first..first + buffer.len()]);
+        Ok(())
+    }
+
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> io::Result<()> {
+        self.fails()?;
+        let first = offset_bytes as usize;
+        self.bytes.lock().unwrap()[first..first + bytes.len()].copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        self.fails()?;
+        self.flushes.send(()).unwrap();
+        Ok(())
+    }
+
+    fn discard(&self, offset_bytes: u64, length_bytes: u64) -> io::Result<()> {
+        self.write_at(offset_bytes, &vec![0; length_bytes as usize])
+    }
+
+    fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, _may_unmap: bool) -> io::Result<()> {
+        self.discard(offset_bytes, length_bytes)
+    }
+}
+
+/// A disk of 8 KiB whose host fails with these errors, the last first.
+fn disk(
+    failures: Vec<i32>,
+) -> (
+    DiskThreads,
+    super::super::disks::Disks,
+    Receiver<()>,
+    Receiver<()>,
+) {
+    let (flushes, flushed) = unbounded();
+    let storage = Arc::new(Fake {
+        bytes: Mutex::new(vec![0; 8192]),
+        failures: Mutex::new(failures),
+        flushes,
+    });
+    let drive = Drive {
+        device: DEVICE,
+        name: "disk 0".to_owned(),
+        storage,
+    };
+    let (notify, notified) = unbounded();
+    let notify = move || {
+        let _ = notify.send(());
+    };
+    let (threads, disks) = DiskThreads::start(vec![drive], notify).unwrap();
+    (threads, disks, notified, flushed)
+}
+
+fn request(number: u64, operation: Operation) -> Request {
+    Request { number, operation }
+}
+
+fn write(number: u64, byte: u8) -> Request {
+    let (offset_bytes, bytes) = (512, vec![byte; 512]);
+    request(number, Operation::Write { offset_bytes, bytes })
+}
+
+fn read(number: u64) -> Request {
+    let (offset_bytes, length_bytes) = (512, 512);
+    let operation = Operation::Read {
+        offset_bytes,
+        length_bytes,
+    };
+    request(number, operation)
+}
+
+/// The completion of the request that is done first.
+fn next(disks: &super::super::disks::Disks, notified: &Receiver<()>) -> Completion {
+    notified.recv_timeout(LIMIT).unwrap();
+    disks.take(DEVICE).unwrap()
+}
+
+#[test]
+fn what_was_written_is_read_and_each_request_completes_once() {
+    let (_threads, disks, notified, _flushed) = disk(Vec::new());
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    disks.issue(DEVICE, read(1)).unwrap();
+    disks.issue(DEVICE, write(0, 9)).unwrap();
+    let written = Completion {
+        number: 0,
+        read: ReadData::Nothing,
+    };
+    assert_eq!(next(&disks, &notified), written);
+    let read_back = Completion {
+        number: 1,
+        read: ReadData::Bytes(vec![7; 512]),
+    };
+    assert_eq!(next(&disks, &notified), read_back);
+    disks.issue(DEVICE, read(2)).unwrap();
+    assert_eq!(next(&disks, &notified).number, 2, "number 0 was given before");
+}
+
+#[test]
+fn a_request_that_the_host_refuses_waits_and_is_tried_again_until_it_works() {
+    let (threads, disks, notified, _flushed) = disk(vec![libc::ENOSPC, libc::EIO]);
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    disks.issue(DEVICE, read(1)).unwrap();
+    assert_eq!(next(&disks, &notified).number, 0);
+    let read_back = ReadData::Bytes(vec![7; 512]);
+    assert_eq!(
+        next(&disks, &notified).read,
+        read_back,
+        "it has waited for the write"
+    );
+    assert_eq!(threads.states()[0].1.error, None, "it works again");
+}
+
+#[test]
+fn an_error_is_shown_while_it_lasts() {
+    let (threads, disks, _notified, _flushed) = disk(vec![libc::EIO; 1000]);
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    let deadline = Instant::now() + LIMIT;
+    let shown = std::iter::repeat_with(|| threads.states()[0].1.clone())
+        .take_while(|_| Instant::now() < deadline)
+        .find(|state| state.error.is_some())
+        .unwrap();
+    assert_eq!(shown.waiting, 1);
+    assert!(shown.error.unwrap().contains("write 512 bytes at 512"));
+}
+
+#[tokio::test]
+async fn the_end_waits_for_what_was_asked_and_makes_it_durable() {
+    let (threads, disks, notified, flushed) = disk(Vec::new());
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    assert!(threads.finish().await);
+    assert_eq!(flushed.try_iter().count(), 1);
+    assert_eq!(next(&disks, &notified).number, 0);
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_what_the_host_refuses_and_is_not_clean() {
+    let (threads, disks, _notified, _flushed) = disk(vec![libc::EIO; 1000]);
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    assert!(!threads.finish().await);
+}
+
+#[test]
+fn a_replay_takes_each_completion_where_its_log_has_it() {
+    let (_threads, disks, notified, _flushed) = disk(Vec::new());
+    let (_wake, woken) = bounded(1);
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    disks.issue(DEVICE, read(1)).unwrap();
+    let own = disks.wait(DEVICE, 1, &woken, || Ok(())).unwrap().unwrap();
+    assert_eq!((own.offset_bytes, own.bytes), (512, vec![7; 512]));
+    notified.recv_timeout(LIMIT).unwrap();
+    assert!(disks.is_done(DEVICE, 0) && !disks.is_done(DEVICE, 2));
+    assert_eq!(disks.take(DEVICE).unwrap().number, 0, "going live, it arrives");
+}

@@ -1,0 +1,252 @@
+//! The images of a machine's disks, opened and locked.
+
+use super::setting::DiskSetting;
+use super::storage::Storage;
+use super::threads::Drive;
+use crate::error::RunError;
+use lockstep_core::machine::devices::Board;
+use lockstep_core::machine::disk::DiskShape;
+use lockstep_logging_channel::{Existing, LogError};
+use lockstep_shared_disk::image::{Identity, Image, Options};
+use std::ffi::OsString;
+use std::fmt::Write;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const SECTOR_BYTES: u64 = 512;
+
+/// Use of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// The guest writes to them.
+    Written,
+    /// They stay as they are, and what the guest writes goes elsewhere: what a recording and its
+    /// replays begin from. They are compared by digest.
+    Base,
+}
+
+/// An image that is open.
+#[derive(Debug)]
+struct Opened {
+    setting: DiskSetting,
+    shape: DiskShape,
+    image: Arc<Image>,
+    /// Digest of its content, where it is a base.
+    digest: Option<[u8; 32]>,
+}
+
+/// The images of a machine, in the order of its disks.
+#[derive(Debug, Default)]
+pub struct Images(Vec<Opened>);
+
+impl Images {
+    /// Opens and locks the images of `settings`.
+    ///
+    /// # Errors
+    /// [`RunError`] naming the image that cannot be used.
+    pub fn open(settings: &[DiskSetting], purpose: Purpose) -> Result<Self, RunError> {
+        let images = settings.iter().enumerate();
+        let images = images.map(|(place, setting)| Opened::new(place, setting, purpose));
+        images.collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Refuses `setting`, which machines with disks cannot have.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`].
+    pub fn refuse(&self, setting: &str, why: &str) -> Result<(), RunError> {
+        match self.0.first() {
+            None => Ok(()),
+            Some(opened) => {
+                let image = opened.setting.image.display();
+                Err(RunError::setting(
+                    setting,
+                    format!("the machine has disks ({image}): {why}"),
+                ))
+            }
+        }
+    }
+
+    /// What the guest sees of them.
+    #[must_use]
+    pub fn shapes(&self) -> Vec<DiskShape> {
+        self.0.iter().map(|opened| opened.shape).collect()
+    }
+
+    /// What has to be the same where a log of this machine is replayed; none without disks.
+    #[must_use]
+    pub fn described(&self) -> Option<String> {
+        let mut text = String::new();
+        for opened in &self.0 {
+            let separator = if text.is_empty() { "" } else { "; " };
+            let kind = if opened.setting.shared {
+                "shared"
+            } else {
+                "mirrored"
+            };
+            // A string takes everything.
+            let _ = write!(text, "{separator}{}, {kind}", opened.shape);
+            if let Some(digest) = &opened.digest {
+                let _ = write!(text, ", base {}", hex(digest));
+            }
+        }
+        (!text.is_empty()).then_some(text)
+    }
+
+    /// The disks of `board`, which has one for each image.
+    #[must_use]
+    pub fn drives(&self, board: &Board) -> Vec<Drive> {
+        self.with_storage(board, |opened| Ok(opened.image.clone()))
+            .unwrap_or_default()
+    }
+
+    /// The same, where what is written goes into new files beside `log`, which stay.
+    ///
+    /// # Errors
+    /// [`LogError::Exists`], or one cannot be made.
+    pub fn recorded(&self, board: &Board, log: &Path, existing: Existing) -> Result<Vec<Drive>, RunError> {
+        if existing == Existing::Refuse && log.exists() {
+            let path = log.to_owned();
+            return Err(LogError::Exists { path }.into());
+        }
+        let mut place = 0;
+        self.with_storage(board, |opened| {
+            let path = overlay_of(log, place);
+            place += 1;
+            // Without a log it is left over from a recording that did not begin.
+            if existing == Existing::Overwrite || !log.exists() {
+                remove(&path)?;
+            }
+            let overlay = Image::create_overlay(&path, opened.image.clone(), &opened.options(false))?;
+            Ok(Arc::new(overlay))
+        })
+    }
+
+    /// The same, where what is written goes into files without a name, which are gone with this
+    /// process.
+    ///
+    /// # Errors
+    /// [`RunError`]: one cannot be made.
+    pub fn throwaway(&self, board: &Board) -> Result<Vec<Drive>, RunError> {
+        let folder = std::env::temp_dir();
+        self.with_storage(board, |opened| {
+            let overlay = Image::throwaway_overlay(&folder, opened.image.clone(), &opened.options(false))?;
+            Ok(Arc::new(overlay))
+        })
+    }
+
+    fn with_storage(
+        &self,
+        board: &Board,
+        mut storage: impl FnMut(&Opened) -> Result<Arc<Image>, RunError>,
+    ) -> Result<Vec<Drive>, RunError> {
+        let all = self.0.iter().zip(board.disks()).enumerate();
+        all.map(|(place, (opened, (device, _)))| {
+            let storage: Arc<dyn Storage> = storage(opened)?;
+            let name = format!("disk {place} ({})", opened.setting.image.display());
+            Ok(Drive {
+                device,
+                name,
+                storage,
+            })
+        })
+        .collect()
+    }
+
+    /// Refuses images that belong to a machine of a pair: without it, they would become another
+    /// machine's.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`].
+    pub fn belong_to_nobody(&self) -> Result<(), RunError> {
+        for opened in &self.0 {
+            let image = &opened.setting.image;
+            let Some(identity) = Identity::read(image)? else {
+                continue;
+            };
+            if opened.setting.read_only {
+                continue;
+            }
+            let why = format!(
+                "{} belongs to the machine {}, whose other side would not know what is written here; \
+                 use a copy, or remove {} to give the machine up",
+                image.display(),
+                identity.name,
+                Identity::path(image).display()
+            );
+            return Err(RunError::setting("disk", why));
+        }
+        Ok(())
+    }
+}
+
+fn remove(path: &Path) -> Result<(), RunError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != ErrorKind::NotFound => Err(RunError::File {
+            action: "remove",
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The file beside `log` into which the disk at `place` is written.
+#[must_use]
+pub fn overlay_of(log: &Path, place: usize) -> PathBuf {
+    let mut name = OsString::from(log);
+    name.push(format!(".disk{place}"));
+    name.into()
+}
+
+impl Opened {
+    fn new(place: usize, setting: &DiskSetting, purpose: Purpose) -> Result<Self, RunError> {
+        let read_only = setting.read_only || purpose == Purpose::Base;
+        let options = options(setting, read_only);
+        let image = Image::open(&setting.image, &options)?;
+        let path = setting.image.display();
+        tracing::info!("disk {place} is {path} ({}, {})", image.format(), image.access());
+        let digest = match purpose {
+            Purpose::Written => None,
+            Purpose::Base => Some(image.digest().map_err(|source| RunError::File {
+                action: "read",
+                path: setting.image.clone(),
+                source,
+            })?),
+        };
+        let shape = DiskShape {
+            sectors: image.size_bytes() / SECTOR_BYTES,
+            block_bytes: setting.block_bytes,
+            read_only: setting.read_only,
+            serial: setting.serial_at(place),
+        };
+        Ok(Self {
+            setting: setting.clone(),
+            shape,
+            image: Arc::new(image),
+            digest,
+        })
+    }
+
+    fn options(&self, read_only: bool) -> Options {
+        options(&self.setting, read_only)
+    }
+}
+
+fn options(setting: &DiskSetting, read_only: bool) -> Options {
+    Options {
+        read_only,
+        block_bytes: setting.block_bytes,
+        ..Options::default()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        // A string takes everything.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
+}

@@ -1,0 +1,137 @@
+//! The disks of a machine, as its host has them: started with the machine, finished behind it.
+
+use super::disks::Disks;
+use super::executor::{Command, DiskState, Executor, Finished, WORKERS};
+use super::storage::Storage;
+use crate::error::RunError;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use lockstep_logging_channel::DeviceId;
+use lockstep_process::signals;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+/// Time that the disks of a machine have to finish what they were asked, once it is over.
+pub const FINISH_LIMIT: Duration = Duration::from_secs(5);
+
+/// A disk that can be started.
+#[derive(Clone)]
+pub struct Drive {
+    /// Its device.
+    pub device: DeviceId,
+    /// Its name in messages.
+    pub name: String,
+    /// Its bytes.
+    pub storage: Arc<dyn Storage>,
+}
+
+/// The threads of a machine's disks.
+#[derive(Debug, Default)]
+pub struct DiskThreads {
+    threads: Vec<DiskThread>,
+}
+
+#[derive(Debug)]
+struct DiskThread {
+    name: String,
+    commands: Sender<Command>,
+    state: Arc<Mutex<DiskState>>,
+}
+
+impl DiskThreads {
+    /// Starts the threads of `drives`. `notify` is called behind each completion.
+    ///
+    /// # Errors
+    /// The host starts none.
+    pub fn start(
+        drives: Vec<Drive>,
+        notify: impl Fn() + Send + Clone + 'static,
+    ) -> Result<(Self, Disks), RunError> {
+        if !drives.is_empty() {
+            signals::takes_longer(FINISH_LIMIT + FINISH_LIMIT / 10);
+        }
+        let mut threads = Self::default();
+        let mut disks = Disks::default();
+        for (place, drive) in drives.into_iter().enumerate() {
+            let Drive {
+                device,
+                name,
+                storage,
+            } = drive;
+            // What waits in them is bounded by the requests that the device has outstanding.
+            let (commands, taken) = unbounded();
+            let (report, done) = unbounded();
+            let state: Arc<Mutex<DiskState>> = Arc::default();
+            let executor = Executor {
+                thread: format!("disk{place}"),
+                name: name.clone(),
+                storage,
+                commands: taken,
+                done: report,
+                notify: Box::new(notify.clone()),
+                state: state.clone(),
+            };
+            executor
+                .start()
+                .map_err(RunError::other("cannot start the threads of a disk"))?;
+            tracing::debug!("{name}: {WORKERS} threads carry its requests out");
+            disks.add(device, commands.clone(), done);
+            threads.threads.push(DiskThread {
+                name,
+                commands,
+                state,
+            });
+        }
+        Ok((threads, disks))
+    }
+
+    /// State of each disk, with its name.
+    #[must_use]
+    pub fn states(&self) -> Vec<(String, DiskState)> {
+        let state = |thread: &DiskThread| {
+            let state = thread.state.lock().map(|state| state.clone());
+            (thread.name.clone(), state.unwrap_or_default())
+        };
+        self.threads.iter().map(state).collect()
+    }
+
+    /// Carries out what the machine has asked for, makes it durable and ends the threads, within
+    /// [`FINISH_LIMIT`]. Says what was not done. True where everything was.
+    pub async fn finish(self) -> bool {
+        let until = Instant::now() + FINISH_LIMIT;
+        let asked: Vec<(String, Receiver<Finished>)> = self
+            .threads
+            .into_iter()
+            .map(|thread| {
+                let (finished, outcome) = bounded(1);
+                let _ = thread.commands.send(Command::Finish { until, finished });
+                (thread.name, outcome)
+            })
+            .collect();
+        let wait = move || {
+            let ended = asked.into_iter().map(|(name, outcome)| {
+                // A little longer: the thread has something to say at the limit.
+                let finished = outcome.recv_deadline(until + FINISH_LIMIT / 10);
+                conclude(&name, finished.ok())
+            });
+            ended.fold(true, |all, is_clean| all & is_clean)
+        };
+        tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+    }
+}
+
+fn conclude(name: &str, finished: Option<Finished>) -> bool {
+    let Some(finished) = finished else {
+        tracing::error!("{name}: its thread does not end; what was not flushed may be lost");
+        return false;
+    };
+    if finished.left > 0 {
+        let left = finished.left;
+        tracing::warn!(
+            "{name}: {left} requests of the guest were not carried out: it was not told that they were"
+        );
+    }
+    if let Some(why) = &finished.not_flushed {
+        tracing::error!("{name}: what was written may not be durable: {why}");
+    }
+    finished.is_clean()
+}
