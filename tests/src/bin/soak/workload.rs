@@ -80,6 +80,7 @@ impl fmt::Display for Workload {
             Guest::Steady => "steady",
             Guest::Smoke => "smoke",
             Guest::Diverging => "diverging",
+            Guest::Disk => "disk",
         };
         write!(formatter, "{guest}, clock {}", self.clock)?;
         match self.options.as_str() {
