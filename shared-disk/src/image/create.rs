@@ -1,13 +1,16 @@
 //! Makes images. One that is made is durable with its name, or is not there.
 
-use super::beside::sync_folder;
+use super::beside::{folder, sync_folder};
 use super::error::{ImageError, failed};
 use super::kinds::{BLOCK_BYTES, Base, Format, Opened, Options};
 use super::probe;
 use super::qcow2::Qcow2;
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::fcntl::{AT_FDCWD, AtFlags, FallocateFlags, fallocate};
+use nix::unistd::linkat;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// Makes the image `path` of `size_bytes`, which reads as zeroes. All its room is taken at once
@@ -46,28 +49,41 @@ pub(super) fn throwaway(folder: &Path, base: Base<'_>, options: &Options) -> Res
     })
 }
 
-/// Makes the file `path`, and removes it where `write` fails.
+/// Makes the file `path`: without a name until it is whole, so that nothing is left of it wherever
+/// the process ends, or by its name where the file system has no such files.
 fn make(path: &Path, write: impl FnOnce(&File) -> io::Result<()>) -> Result<(), ImageError> {
-    let opened = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .open(path);
-    let file = opened.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => ImageError::Exists {
-            path: path.to_owned(),
-        },
-        _ => failed(path, "make")(error),
-    })?;
-    let made = write(&file)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| sync_folder(path));
-    made.map_err(|error| {
-        // Half an image is worse than none; where it cannot be removed either, the error says that
-        // it is not made.
-        let _ = fs::remove_file(path);
-        failed(path, "make")(error)
-    })
+    let exists = || ImageError::Exists {
+        path: path.to_owned(),
+    };
+    // Before the work; the name is taken only where it is free all the same.
+    if fs::symlink_metadata(path).is_ok() {
+        return Err(exists());
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    let nameless = options.clone().custom_flags(libc::O_TMPFILE).open(folder(path));
+    let made = match nameless {
+        Ok(file) => write(&file)
+            .and_then(|()| file.sync_all())
+            .and_then(|()| give_name(&file, path)),
+        Err(_) => options.create_new(true).open(path).and_then(|file| {
+            let written = write(&file).and_then(|()| file.sync_all());
+            // Half an image is worse than none. Where it cannot be removed either, the error says
+            // that it is not made.
+            written.inspect_err(|_| drop(fs::remove_file(path)))
+        }),
+    };
+    made.and_then(|()| sync_folder(path))
+        .map_err(|error| match error.kind() {
+            ErrorKind::AlreadyExists => exists(),
+            _ => failed(path, "make")(error),
+        })
+}
+
+fn give_name(file: &File, path: &Path) -> io::Result<()> {
+    let open = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let (here, follow) = (AT_FDCWD, AtFlags::AT_SYMLINK_FOLLOW);
+    Ok(linkat(here, open.as_str(), here, path, follow)?)
 }
 
 fn fill(file: &File, size_bytes: u64, preallocate: bool) -> io::Result<()> {

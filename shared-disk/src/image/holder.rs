@@ -19,3 +19,12 @@ impl fmt::Display for Holder {
         write!(formatter, "process {} ({})", self.process, self.name)
     }
 }
+
+/// Whether an image has a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum User {
+    /// It has none.
+    None,
+    /// It has one, whom the kernel may name.
+    Some(Option<Holder>),
+}

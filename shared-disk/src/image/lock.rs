@@ -3,7 +3,7 @@
 //! it.
 
 use super::error::ImageError;
-use super::holder::Holder;
+use super::holder::{Holder, User};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{self, File};
 use std::io;
@@ -19,34 +19,45 @@ const NAME_CHARACTERS_MAX: usize = 15;
 /// Locks `file`, which is `path`: shared with others that only read it, or for one alone. The lock
 /// holds until the last duplicate of `file` is closed.
 pub(super) fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), ImageError> {
-    let kind = if read_only { libc::F_RDLCK } else { libc::F_WRLCK };
-    let wanted = libc::flock {
+    let wanted = whole(if read_only { libc::F_RDLCK } else { libc::F_WRLCK });
+    let Err(error) = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) else {
+        return Ok(());
+    };
+    let path = path.to_owned();
+    if matches!(error, nix::Error::EAGAIN | nix::Error::EACCES) {
+        let holder = match user(file, &path) {
+            User::Some(holder) => holder,
+            // It has just gone.
+            User::None => None,
+        };
+        return Err(ImageError::InUse { path, holder });
+    }
+    let source = error.into();
+    Err(ImageError::NoLocks { path, source })
+}
+
+/// Who has `file`, which is `path`, locked in any way.
+pub(super) fn user(file: &File, path: &Path) -> User {
+    let mut wanted = whole(libc::F_WRLCK);
+    if fcntl(file, FcntlArg::F_OFD_GETLK(&mut wanted)).is_err()
+        || wanted.l_type == libc::F_UNLCK as libc::c_short
+    {
+        return User::None;
+    }
+    // -1 for a lock that belongs to an open file description.
+    let process = u32::try_from(wanted.l_pid).ok().filter(|process| *process > 0);
+    User::Some(process.map_or_else(|| search(path), named))
+}
+
+/// A lock of the whole file.
+fn whole(kind: libc::c_int) -> libc::flock {
+    libc::flock {
         l_type: kind as libc::c_short,
         l_whence: libc::SEEK_SET as libc::c_short,
         l_start: 0,
         l_len: 0,
         l_pid: 0,
-    };
-    let Err(error) = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) else {
-        return Ok(());
-    };
-    if matches!(error, nix::Error::EAGAIN | nix::Error::EACCES) {
-        let holder = owner(file, wanted).or_else(|| search(path));
-        let path = path.to_owned();
-        return Err(ImageError::InUse { path, holder });
     }
-    Err(ImageError::NoLocks {
-        path: path.to_owned(),
-        source: error.into(),
-    })
-}
-
-/// Owner of a lock that collides with `wanted`, where it belongs to a process.
-fn owner(file: &File, mut wanted: libc::flock) -> Option<Holder> {
-    fcntl(file, FcntlArg::F_OFD_GETLK(&mut wanted)).ok()?;
-    // -1 for a lock that belongs to an open file description.
-    let process = u32::try_from(wanted.l_pid).ok().filter(|process| *process > 0)?;
-    named(process)
 }
 
 /// Searches the open files of all processes that may be looked at for one with a lock on `path`.

@@ -15,11 +15,13 @@
 mod admit;
 mod aligned;
 mod beside;
+mod compare;
 mod create;
 mod error;
 mod holder;
 mod kinds;
 mod lock;
+mod look;
 mod opened;
 mod probe;
 mod qcow2;
@@ -29,10 +31,12 @@ mod raw;
 mod tests;
 
 pub use beside::identity::Identity;
+pub use compare::{Compared, compare};
 pub use create::create;
 pub use error::ImageError;
-pub use holder::Holder;
+pub use holder::{Holder, User};
 pub use kinds::{Access, BLOCK_BYTES, COPY_BLOCK_BYTES, Format, Options, RawFile, SIZE_BYTES_MAX};
+pub use look::{Look, Sound, check, look};
 pub use opened::Image;
 pub use qcow2::check::Checked;
 pub use ranges::{BlockDigests, DataRanges};

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
+mod looking;
+
 const FORMATS: [Format; 2] = [Format::Raw, Format::Qcow2];
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
