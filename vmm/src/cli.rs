@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::commands::disk::DiskCommand;
 use crate::commands::inspect::InspectArguments;
 use crate::commands::log::LogCommand;
 use crate::commands::machines::StoreArguments;
@@ -334,6 +335,9 @@ pub enum Command {
     /// Look into log files
     #[command(subcommand)]
     Log(LogCommand),
+    /// Make images of disks, and look into them
+    #[command(subcommand)]
+    Disk(DiskCommand),
 }
 
 #[cfg(test)]

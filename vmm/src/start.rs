@@ -3,7 +3,7 @@
 use crate::cli::{Alone, Cli, Command, LogFormat, MachineArguments, Talk, full_version};
 use crate::commands::record::Files;
 use crate::commands::verify::Wanted;
-use crate::commands::{inspect, log, machines, record, replay, run, switchover, verify};
+use crate::commands::{disk, inspect, log, machines, record, replay, run, switchover, verify};
 use crate::printing::print_text;
 use crate::settings::Settings;
 use crate::status::{CommandError, Status};
@@ -145,14 +145,15 @@ fn given_up(command: &Command) -> Status {
         | Command::Status { .. }
         | Command::Switchover(_)
         | Command::Inspect(_)
-        | Command::Log(_) => Status::Failure,
+        | Command::Log(_)
+        | Command::Disk(_) => Status::Failure,
     }
 }
 
 /// Signals are listened for before the terminal is taken: one that came in between would leave it
 /// taken.
 fn carry_out(command: Command) -> Result<Status, CommandError> {
-    if !matches!(command, Command::Inspect(_) | Command::Log(_)) {
+    if !matches!(command, Command::Inspect(_) | Command::Log(_) | Command::Disk(_)) {
         descriptors::provide()?;
     }
     match command {
@@ -232,6 +233,7 @@ fn carry_out(command: Command) -> Result<Status, CommandError> {
         Command::Doctor(arguments) => crate::doctor::doctor(&arguments),
         Command::Inspect(arguments) => inspect::inspect(&arguments),
         Command::Log(command) => log::log(&command),
+        Command::Disk(command) => disk::disk(&command),
     }
 }
 

@@ -61,6 +61,9 @@ pub enum CommandError {
         /// The reason.
         why: String,
     },
+    /// An image of a disk cannot be used.
+    #[error(transparent)]
+    DiskImage(lockstep_shared_disk::image::ImageError),
     /// The process may open too few files.
     #[error(transparent)]
     Descriptors(#[from] TooFewDescriptors),
@@ -82,7 +85,7 @@ impl CommandError {
     #[must_use]
     pub fn status(&self) -> Status {
         match self {
-            Self::ConfigurationFile { .. } => Status::Configuration,
+            Self::ConfigurationFile { .. } | Self::DiskImage(_) => Status::Configuration,
             Self::Run(error) => run_status(error),
             Self::Switch(error) => switch_status(error),
             Self::Descriptors(_) => Status::Host,
@@ -97,6 +100,7 @@ impl CommandError {
         match self {
             Self::ConfigurationFile { .. } => Some("`lockstep run --print-config` prints a valid file"),
             Self::Run(error) => run_hint(error),
+            Self::DiskImage(error) => error.hint(),
             Self::Switchover { .. } | Self::Unprotected { .. } => Some(
                 "`lockstep status` with this name and directory shows who takes part; `lockstep replica` makes a side that can take over",
             ),

@@ -19,6 +19,7 @@
 //! | `transfer` | the saved machine that a newcomer gets |
 //! | `snapshot` | a snapshot of a recording |
 //! | `parts` | the parts of a common point |
+//! | `disk` | the image of a disk, and what is beside it |
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -31,6 +32,7 @@
 pub mod configuration;
 pub mod corpus;
 pub mod devices;
+pub mod disk;
 pub mod guest;
 pub mod handshake;
 pub mod image;
@@ -71,6 +73,7 @@ pub const TARGETS: &[Target] = &[
     of("transfer", transfer::run, 1_000),
     of("snapshot", snapshot::run, 1_000),
     of("parts", parts::run, 1_000),
+    of("disk", disk::run, 300),
 ];
 
 const fn of(name: &'static str, run: fn(&[u8]), mutations: usize) -> Target {

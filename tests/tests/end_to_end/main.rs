@@ -17,6 +17,7 @@ mod damaged_logs;
 mod debian;
 mod demo;
 mod disks;
+mod disk_images;
 mod divergence;
 mod diverging;
 mod doctor;

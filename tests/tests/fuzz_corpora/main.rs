@@ -125,6 +125,11 @@ fn parts() {
     run_all("parts");
 }
 
+#[test]
+fn disk() {
+    run_all("disk");
+}
+
 /// Every target has a program for libFuzzer, seeds, and a test here.
 #[test]
 fn every_target_is_driven_from_everywhere() {

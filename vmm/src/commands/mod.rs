@@ -1,5 +1,6 @@
 //! The commands, one file each, and what several of them share.
 
+pub mod disk;
 pub mod inspect;
 pub mod log;
 pub mod machines;
