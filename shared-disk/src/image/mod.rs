@@ -30,6 +30,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use beside::changed::ChangedBlocks;
 pub use beside::identity::Identity;
 pub use compare::{Compared, compare};
 pub use create::create;

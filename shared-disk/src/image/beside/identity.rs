@@ -1,13 +1,13 @@
 //! The file `IMAGE.lockstep`: whose disk an image is, and who wrote it last.
 //!
-//! It has lines of text, each with a key; the first names kind and version, the last is a checksum
-//! of all before it. Later software appends keys before the checksum, and leaves those that are
+//! It has lines of text, each with a key. Later software appends keys, and leaves those that are
 //! there as they are; keys that are not known are passed over.
 
 use super::super::error::{ImageError, failed};
 use super::super::kinds::Format;
+use super::text::{Sealed, seal, unseal};
 use super::{path_beside, sync_folder};
-use crate::name::{Hex, Line, MachineId, MachineName, from_hex};
+use crate::name::{Line, MachineId, MachineName, from_hex};
 use lockstep_generation::Generation;
 use lockstep_regular_file as regular_file;
 use std::fmt::Write as _;
@@ -64,25 +64,13 @@ impl Identity {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(failed(&path, "read what is beside the"))?,
         };
-        let text = str::from_utf8(&bytes).unwrap_or_default();
-        let (first, _) = text.split_once('\n').unwrap_or_default();
-        match first
-            .strip_prefix(KIND)
-            .and_then(|rest| rest.trim_start().parse().ok())
-        {
-            Some(VERSION) => {}
-            Some(found) => {
+        let body = match unseal(&bytes, KIND, VERSION) {
+            Sealed::Body(body) => body,
+            Sealed::Version(found) => {
                 let known = VERSION;
                 return Err(ImageError::Version { path, found, known });
             }
-            None => {
-                let why = "it does not begin as such a file";
-                return Err(ImageError::Beside { path, why });
-            }
-        }
-        let Some(body) = checked(text) else {
-            let why = "its checksum is wrong";
-            return Err(ImageError::Beside { path, why });
+            Sealed::Damaged(why) => return Err(ImageError::Beside { path, why }),
         };
         let why = "a line is missing or wrong";
         Self::decode(body)
@@ -125,14 +113,12 @@ impl Identity {
         // Writing into a string cannot fail.
         let _ = write!(text, "generation {generation}\nside {side}\nclean {clean}\n");
         let _ = write!(text, "format {format}\nsize {size_bytes}\n");
-        let sum = checksum(&text);
-        let _ = writeln!(text, "check {}", Hex(&sum));
-        text
+        seal(text)
     }
 
     /// Reads the lines below the first.
     fn decode(body: &str) -> Option<Self> {
-        let mut lines = body.lines().skip(1);
+        let mut lines = body.lines();
         let mut value = |key: &str| lines.next()?.strip_prefix(key)?.strip_prefix(' ');
         Some(Self {
             name: value("name")?.parse().ok()?,
@@ -148,24 +134,6 @@ impl Identity {
             size_bytes: value("size")?.parse().ok()?,
         })
     }
-}
-
-/// The lines before the checksum, if that is right.
-fn checked(text: &str) -> Option<&str> {
-    let lines = text.strip_suffix('\n')?;
-    let (before, last) = lines.rsplit_once('\n')?;
-    let body = text.get(..before.len() + 1)?;
-    let sum = from_hex(last.strip_prefix("check ")?)?;
-    (sum == checksum(body)).then_some(body)
-}
-
-fn checksum(text: &str) -> [u8; 16] {
-    let mut sum = [0; 16];
-    blake3::Hasher::new()
-        .update(text.as_bytes())
-        .finalize_xof()
-        .fill(&mut sum);
-    sum
 }
 
 #[cfg(test)]
@@ -223,7 +191,7 @@ mod tests {
         let image = folder.path().join("image");
         let text = sample().encode();
         let body = text.split_once("check ").unwrap().0;
-        let with_sum = |body: &str| format!("{body}check {}\n", Hex(&checksum(body)));
+        let with_sum = |body: &str| seal(body.to_owned());
         fs::write(Identity::path(&image), with_sum(&format!("{body}later 1\n"))).unwrap();
         assert_eq!(Identity::read(&image).unwrap(), Some(sample()));
         let other = body.replace("lockstep-disk 1", "lockstep-disk 2");

@@ -1,6 +1,8 @@
 //! Files beside an image, which say what its own bytes cannot.
 
+pub(super) mod changed;
 pub(super) mod identity;
+mod text;
 
 use std::ffi::OsString;
 use std::fs::File;
