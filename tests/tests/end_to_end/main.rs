@@ -32,6 +32,7 @@ mod inspect;
 mod job_control;
 mod lab;
 mod linux;
+mod mirrored_disks;
 mod network;
 mod output_rule;
 mod qualification;

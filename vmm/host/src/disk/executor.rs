@@ -14,13 +14,15 @@
 
 use super::storage::{Storage, carry_out, described};
 use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::replica::disk_order::{DiskOrder, Held};
 use lockstep_core::replica::replayer::OwnRead;
 use lockstep_logging_channel::ReadData;
 use lockstep_process::once_a_minute::Seldom;
+use lockstep_shared_disk::image::COPY_BLOCK_BYTES;
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -43,6 +45,10 @@ pub struct Done {
 pub(super) enum Command {
     /// Carry this out, unless its number was given before.
     Issue(Request),
+    /// Carry nothing more out. Says when nothing is under way.
+    Freeze { quiet: Sender<()> },
+    /// Go on.
+    Thaw,
     /// Finish what can be finished until then, make it durable, and end.
     Finish {
         until: Instant,
@@ -76,6 +82,34 @@ pub struct DiskState {
     pub error: Option<String>,
 }
 
+/// Blocks that were written since somebody began to watch; none where nobody does.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Changed(Arc<Mutex<Option<BTreeSet<u64>>>>);
+
+impl Changed {
+    /// Watches from now on, or no longer.
+    pub fn watch(&self, watched: bool) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = watched.then(BTreeSet::new);
+    }
+
+    /// Takes what was written since the last time.
+    pub fn take(&self) -> BTreeSet<u64> {
+        let mut changed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        changed.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    /// Notes the blocks that `operation` has changed.
+    fn note(&self, operation: &Operation) {
+        let range = operation
+            .range()
+            .filter(|range| operation.changes() && !range.is_empty());
+        let mut changed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let (Some(range), Some(changed)) = (range, changed.as_mut()) {
+            changed.extend(range.start / COPY_BLOCK_BYTES..=(range.end - 1) / COPY_BLOCK_BYTES);
+        }
+    }
+}
+
 /// Ends of the channels and settings of a disk's thread.
 pub(super) struct Executor {
     /// Name of its thread.
@@ -88,6 +122,7 @@ pub(super) struct Executor {
     /// Called behind each completion.
     pub notify: Box<dyn Fn() + Send>,
     pub state: Arc<Mutex<DiskState>>,
+    pub changed: Changed,
 }
 
 /// Outcome of a request at a worker.
@@ -123,6 +158,8 @@ impl Executor {
             failed: Vec::new(),
             retry_at: None,
             ending: None,
+            freezing: Vec::new(),
+            is_frozen: false,
             told: Seldom::default(),
         };
         Builder::new().name(thread).spawn(move || running.run()).map(drop)
@@ -154,13 +191,17 @@ struct Running {
     failed: Vec<Request>,
     retry_at: Option<Instant>,
     ending: Option<(Instant, Sender<Finished>)>,
+    /// Whoever waits until nothing is under way.
+    freezing: Vec<Sender<()>>,
+    is_frozen: bool,
     told: Seldom,
 }
 
 impl Running {
     fn run(mut self) {
         while self.goes_on() {
-            let look_at = [self.retry_at, self.ending.as_ref().map(|(until, _)| *until)];
+            let retry_at = self.retry_at.filter(|_| !self.is_frozen);
+            let look_at = [retry_at, self.ending.as_ref().map(|(until, _)| *until)];
             let timer = match look_at.into_iter().flatten().min() {
                 Some(at) => after(at.saturating_duration_since(Instant::now())),
                 None => never(),
@@ -178,8 +219,16 @@ impl Running {
                 }
                 recv(timer) -> _ => self.try_again(),
             }
-            while let Some(request) = self.order.start() {
+            while !self.is_frozen
+                && let Some(request) = self.order.start()
+            {
                 self.carry_out(request);
+            }
+            // A request that failed is outstanding, and will be carried out again as a whole.
+            if self.running == 0 {
+                for quiet in self.freezing.drain(..) {
+                    let _ = quiet.send(());
+                }
             }
             self.show();
         }
@@ -209,13 +258,23 @@ impl Running {
                 self.waiting += 1;
                 self.order.ask(request);
             }
-            Command::Finish { until, finished } => self.ending = Some((until, finished)),
+            Command::Freeze { quiet } => {
+                self.is_frozen = true;
+                self.freezing.push(quiet);
+            }
+            Command::Thaw => self.is_frozen = false,
+            Command::Finish { until, finished } => {
+                self.is_frozen = false;
+                self.ending = Some((until, finished));
+            }
         }
     }
 
     fn carried(&mut self, carried: Carried) {
         let Carried { request, outcome } = carried;
         self.running -= 1;
+        // Before it is said, and also where it was done in part.
+        self.executor.changed.note(&request.operation);
         match outcome {
             Ok(read) => {
                 let number = request.number;
@@ -246,7 +305,8 @@ impl Running {
     }
 
     fn try_again(&mut self) {
-        if self.retry_at.is_some_and(|at| at <= Instant::now()) && self.ending.is_none() {
+        let is_due = self.retry_at.is_some_and(|at| at <= Instant::now());
+        if is_due && self.ending.is_none() && !self.is_frozen {
             self.retry_at = None;
             for request in std::mem::take(&mut self.failed) {
                 self.carry_out(request);

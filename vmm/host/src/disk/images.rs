@@ -1,5 +1,6 @@
 //! The images of a machine's disks, opened and locked.
 
+use super::mirrored::Mirrored;
 use super::setting::DiskSetting;
 use super::storage::Storage;
 use super::threads::Drive;
@@ -68,6 +69,22 @@ impl Images {
         }
     }
 
+    /// Refuses disks that the sides of a pair share.
+    ///
+    /// # Errors
+    /// [`RunError::Setting`].
+    pub fn refuse_shared(&self) -> Result<(), RunError> {
+        match self.0.iter().find(|opened| opened.setting.shared) {
+            None => Ok(()),
+            Some(opened) => {
+                let image = opened.setting.image.display();
+                let why =
+                    format!("{image}: a pair has no shared disks yet; give each side an image of its own");
+                Err(RunError::setting("disk", why))
+            }
+        }
+    }
+
     /// What the guest sees of them.
     #[must_use]
     pub fn shapes(&self) -> Vec<DiskShape> {
@@ -92,6 +109,25 @@ impl Images {
             }
         }
         (!text.is_empty()).then_some(text)
+    }
+
+    /// Images of which each side of a pair has its own.
+    #[must_use]
+    pub fn mirrored(&self) -> Vec<Mirrored> {
+        let places = (0..).zip(&self.0);
+        let own = places.filter(|(_, opened)| !opened.setting.shared);
+        own.map(|(disk, opened)| Mirrored {
+            disk,
+            image: opened.image.clone(),
+            path: opened.setting.image.display().to_string(),
+        })
+        .collect()
+    }
+
+    /// Images that the guest writes to.
+    pub fn written(&self) -> impl Iterator<Item = &Arc<Image>> {
+        let written = self.0.iter().filter(|opened| !opened.setting.read_only);
+        written.map(|opened| &opened.image)
     }
 
     /// The disks of `board`, which has one for each image.

@@ -5,18 +5,24 @@
 //! | [`setting`] | a disk as it is written on the command line |
 //! | [`images`] | the images of a machine, opened and locked |
 //! | [`storage`] | bytes, and how one request is carried out on them |
+//! | [`mirrored`] | images of which each side has its own, block by block |
 //! | [`executor`] | the threads of a disk |
 //! | [`disks`] | the vCPU thread's end: requests out, completions in |
 //! | [`threads`] | the host's end: start, state, end |
+//! | [`watch`] | disks that are copied while the machine runs |
 
 pub mod disks;
 pub mod executor;
 pub mod images;
+pub mod mirrored;
 pub mod setting;
 pub mod storage;
 pub mod threads;
+pub mod watch;
 
 pub use disks::Disks;
 pub use images::{Images, Purpose};
+pub use mirrored::Mirrored;
 pub use setting::DiskSetting;
 pub use threads::{DiskThreads, Drive};
+pub use watch::Watch;

@@ -1,8 +1,9 @@
 //! The disks of a machine, as its host has them: started with the machine, finished behind it.
 
 use super::disks::Disks;
-use super::executor::{Command, DiskState, Executor, Finished, WORKERS};
+use super::executor::{Changed, Command, DiskState, Executor, Finished, WORKERS};
 use super::storage::Storage;
+use super::watch::{Watch, Watched};
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use lockstep_logging_channel::DeviceId;
@@ -28,13 +29,16 @@ pub struct Drive {
 #[derive(Debug, Default)]
 pub struct DiskThreads {
     threads: Vec<DiskThread>,
+    disks: Disks,
 }
 
 #[derive(Debug)]
 struct DiskThread {
+    place: u8,
     name: String,
     commands: Sender<Command>,
     state: Arc<Mutex<DiskState>>,
+    changed: Changed,
 }
 
 impl DiskThreads {
@@ -61,6 +65,7 @@ impl DiskThreads {
             let (commands, taken) = unbounded();
             let (report, done) = unbounded();
             let state: Arc<Mutex<DiskState>> = Arc::default();
+            let changed = Changed::default();
             let executor = Executor {
                 thread: format!("disk{place}"),
                 name: name.clone(),
@@ -69,6 +74,7 @@ impl DiskThreads {
                 done: report,
                 notify: Box::new(notify.clone()),
                 state: state.clone(),
+                changed: changed.clone(),
             };
             executor
                 .start()
@@ -76,11 +82,14 @@ impl DiskThreads {
             tracing::debug!("{name}: {WORKERS} threads carry its requests out");
             disks.add(device, commands.clone(), done);
             threads.threads.push(DiskThread {
+                place: place as u8,
                 name,
                 commands,
                 state,
+                changed,
             });
         }
+        threads.disks = disks.clone();
         Ok((threads, disks))
     }
 
@@ -92,6 +101,23 @@ impl DiskThreads {
             (thread.name.clone(), state.unwrap_or_default())
         };
         self.threads.iter().map(state).collect()
+    }
+
+    /// Watches what is written from now on, while the disks are copied.
+    #[must_use]
+    pub fn watch(&self) -> Watch {
+        let watched = self.threads.iter().map(|thread| {
+            thread.changed.watch(true);
+            Watched {
+                place: thread.place,
+                commands: thread.commands.clone(),
+                changed: thread.changed.clone(),
+            }
+        });
+        Watch {
+            disks: self.disks.clone(),
+            watched: watched.collect(),
+        }
     }
 
     /// Carries out what the machine has asked for, makes it durable and ends the threads, within

@@ -1,6 +1,7 @@
 //! The vCPU thread: it builds the machine, makes its door, and runs it.
 
 use super::plan::Plan;
+use crate::disk::Disks;
 use crate::error::RunError;
 use crate::live::control::Ordered;
 use lockstep_core::machine::door::Door;
@@ -59,7 +60,8 @@ pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<Machin
     })
 }
 
-/// The same for a machine that can pause, from `origin`.
+/// The same for a machine that can pause, from `origin`. What it has asked of its `disks` before it
+/// was captured is asked there.
 ///
 /// # Errors
 /// The host starts no thread.
@@ -67,10 +69,11 @@ pub fn start_live(
     plan: Plan,
     origin: Origin,
     ordered: Ordered,
+    disks: Disks,
     make_door: MakeLiveDoor,
 ) -> Result<MachineThread, RunError> {
     spawn(plan.memory_bytes(), move || {
-        let ended = run_live(&plan, origin, &ordered, make_door);
+        let ended = run_live(&plan, origin, &ordered, &disks, make_door);
         ordered.no_more_pauses();
         ended
     })
@@ -100,9 +103,13 @@ fn run_live(
     plan: &Plan,
     origin: Origin,
     ordered: &Ordered,
+    disks: &Disks,
     make_door: MakeLiveDoor,
 ) -> Result<Ended, RunError> {
     let mut machine = origin.build(plan)?;
+    for (device, request) in machine.outstanding_disk_requests() {
+        disks.issue(device, request).map_err(MachineError::from)?;
+    }
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
     let mut door = make_door()?;

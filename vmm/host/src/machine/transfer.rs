@@ -13,6 +13,7 @@
 //! Whatever fails here, or on the way, ends the transfer and nothing else: the log is switched off,
 //! and the guest has run on.
 
+use crate::disk::Watch;
 use crate::live::Control;
 use crate::live::control::NoPause;
 use crate::pair::stop_point::{Step, pass};
@@ -70,6 +71,9 @@ pub enum NotSent {
     /// The host has too little memory for what is to be copied.
     #[error(transparent)]
     NoRoom(#[from] NoRoom),
+    /// The guest does not take completions of its disks.
+    #[error("its disks do not stand still: the guest takes no completions")]
+    BusyDisks,
     /// Pause after pause found more than could be copied.
     #[error("its guest writes faster than its memory can be copied")]
     TooBusy,
@@ -181,10 +185,11 @@ pub fn send(
     way: Way,
     records: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<Transfer> {
-    send_to(control, pair, way, FollowsBy::Replay, records)
+    send_to(control, pair, way, FollowsBy::Replay, None, records)
 }
 
-/// The same to one who `follows_by` replay or by checkpoints from there.
+/// The same to one who `follows_by` replay or by checkpoints from there. The machine's `disks` stand
+/// still from its capture on, until they are thawed.
 ///
 /// # Errors
 /// The host starts no thread.
@@ -193,6 +198,7 @@ pub fn send_to(
     pair: [u8; 16],
     way: Way,
     follows_by: FollowsBy,
+    disks: Option<Arc<Watch>>,
     records: mpsc::Sender<Vec<u8>>,
 ) -> io::Result<Transfer> {
     let progress = Arc::<Progress>::default();
@@ -202,6 +208,7 @@ pub fn send_to(
         let mut sending = Sending {
             control,
             follows_by,
+            disks,
             records,
             progress: shown,
             bytes: 0,
@@ -220,6 +227,7 @@ pub fn send_to(
 struct Sending {
     control: Control,
     follows_by: FollowsBy,
+    disks: Option<Arc<Watch>>,
     records: mpsc::Sender<Vec<u8>>,
     progress: Arc<Progress>,
     bytes: u64,
@@ -267,6 +275,7 @@ impl Sending {
                     match paused {
                         Paused::Failed(why) => return Err(why),
                         Paused::Declined(pages) => {
+                            self.disks.iter().for_each(|disks| disks.thaw());
                             declined += 1;
                             rounds.decline(pages.len());
                             left = pages;
@@ -325,6 +334,9 @@ impl Sending {
         mut left: PageSet,
     ) -> Result<(Copies, Paused), NotSent> {
         pass(Step::BeforeCapture);
+        if self.disks.as_ref().is_some_and(|disks| !disks.freeze()) {
+            return Err(NotSent::BusyDisks);
+        }
         let (memory, logging) = (log.memory().clone(), logging.clone());
         let follows_by = self.follows_by;
         self.at_pause(move |machine, door| {

@@ -24,7 +24,7 @@ use super::stop_point;
 use super::storage::{self, Storage};
 use super::terms::{self, CONNECT_PATIENCE, fresh_name};
 use super::witness::Witnesses;
-use crate::configuration::{Configuration, GuestFiles};
+use crate::configuration::{Configuration, GuestFiles, Mode};
 use crate::disk::Purpose;
 use crate::error::RunError;
 use crate::machine::Plan;
@@ -33,6 +33,9 @@ use lockstep_core::replica::role::Config;
 use lockstep_process::status::Status;
 use lockstep_shared_disk::MachineId;
 use std::time::Instant;
+
+/// Reason why checkpoints are refused.
+const NO_CHECKPOINTS: &str = "checkpoints do not have their content; leave the mode out, for `replay`";
 
 /// Role in which a side of a pair begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,17 +83,19 @@ pub async fn begin(
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(guest, configuration, Purpose::Written)?;
-    plan.images()
-        .refuse("disk", "the sides of a pair have none yet; `lockstep run` has")?;
+    if configuration.mode != Mode::Replay {
+        plan.images().refuse("mode", NO_CHECKPOINTS)?;
+    }
+    plan.images().refuse_shared()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config);
     let Some(witnesses) = unless_stopped(witnesses, &mut signals).await? else {
         return Ok(Status::Success);
     };
     reporter.witnesses = witnesses.names();
+    let drives = plan.images().drives(plan.board());
     // The store comes last: what cannot be used leaves nothing there.
-    let Some((host, mut live)) =
-        Outsides::open(configuration, plan.clock(), Vec::new(), &mut signals).await?
+    let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), drives, &mut signals).await?
     else {
         return Ok(Status::Success);
     };
@@ -117,7 +122,8 @@ pub async fn begin(
         Side::Replica { afresh } => {
             let start = identity
                 .start(Wish::Anything { afresh })
-                .listening_at(settings.address.as_ref());
+                .listening_at(settings.address.as_ref())
+                .with_images(plan.images().clone());
             replica::meet(&meeting, start, stand_by, &mut reporter, &mut signals).await?
         }
     };
@@ -143,6 +149,10 @@ pub async fn begin(
         config,
     };
     let diverging = Diverging::new(side.finds_its_holder(&settings), configuration.mode.falls_back());
+    let ownership = identity.ownership(plan.images().clone(), machine);
+    if matches!(beginning, Beginning::Primary(_) | Beginning::Alone) {
+        ownership.holds(generation)?;
+    }
     let holding = Holding::new(identity.clone(), machine);
     holding.compares(&welcoming.environment);
     let is_newcomer = matches!(beginning, Beginning::Newcomer(..));
@@ -163,6 +173,7 @@ pub async fn begin(
         welcoming,
         pace: configuration.pair.pace,
         holding,
+        ownership,
         follows: Follows::begin(configuration.mode, follows_by, diverging.counted()),
         diverging,
     };

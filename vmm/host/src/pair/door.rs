@@ -64,7 +64,8 @@ impl CpuSide {
         Box::new(move || {
             // Nobody waits for it where the replay begins with the machine.
             let _ = stands.send(());
-            let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone());
+            let disks = self.arrivals.disks().clone();
+            let feed = LoopItems::feed(items, self.to_loop.clone(), self.ordered.clone(), disks);
             if self.follows_by == FollowsBy::Checkpoints {
                 let (last, floor) = captured.map_or_else(Default::default, |position| {
                     (Sequence(position.sequence), position.into())

@@ -3,10 +3,14 @@
 use super::FromCpu;
 use super::journal::tell;
 use super::stop_point::{Step, pass};
+use crate::disk::Disks;
 use crate::live::control::Ordered;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
+use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{self, FeedHost, Item, QueuedFeed};
+use lockstep_core::replica::replayer::OwnRead;
+use lockstep_logging_channel::{Completion, DeviceId};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::mpsc;
 
@@ -58,19 +62,26 @@ pub struct LoopItems {
     items: ItemsOut,
     to_loop: mpsc::Sender<FromCpu>,
     ordered: Ordered,
+    disks: Disks,
 }
 
 /// A feed from the replica loop.
 pub type ChannelFeed = QueuedFeed<LoopItems>;
 
 impl LoopItems {
-    /// A feed from `items`, that reports into `to_loop`.
+    /// A feed from `items`, that reports into `to_loop`, of a machine with `disks`.
     #[must_use]
-    pub fn feed(items: ItemsOut, to_loop: mpsc::Sender<FromCpu>, ordered: Ordered) -> ChannelFeed {
+    pub fn feed(
+        items: ItemsOut,
+        to_loop: mpsc::Sender<FromCpu>,
+        ordered: Ordered,
+        disks: Disks,
+    ) -> ChannelFeed {
         QueuedFeed::new(Self {
             items,
             to_loop,
             ordered,
+            disks,
         })
     }
 }
@@ -111,6 +122,24 @@ impl FeedHost for LoopItems {
     fn obey(&mut self) -> Result<(), DoorError> {
         self.ordered.obey()
     }
+
+    fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.disks.issue(device, request)
+    }
+
+    fn disk_is_done(&mut self, device: DeviceId, number: u64) -> bool {
+        self.disks.is_done(device, number)
+    }
+
+    fn disk_completed(
+        &mut self,
+        device: DeviceId,
+        completion: &Completion,
+    ) -> Result<Option<OwnRead>, DoorError> {
+        let ordered = &self.ordered;
+        self.disks
+            .wait(device, completion.number, ordered.woken(), || ordered.obey())
+    }
 }
 
 #[cfg(test)]
@@ -124,7 +153,7 @@ mod tests {
         let (items, out) = items();
         let (_control, ordered) = control();
         let (to_loop, _) = to_loop();
-        (items, LoopItems::feed(out, to_loop, ordered))
+        (items, LoopItems::feed(out, to_loop, ordered, Disks::default()))
     }
 
     #[test]

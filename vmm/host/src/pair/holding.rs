@@ -5,7 +5,7 @@
 use super::follows::Follows;
 use super::identity::published::{Published, Side, shortened};
 use super::identity::{Identity, Kept, SECOND, process};
-use crate::machine::transfer::Shown;
+use super::sending::Progress;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::message::FollowsBy;
@@ -219,7 +219,7 @@ impl Holding {
         &mut self,
         statistics: &Statistics,
         peer: Option<&str>,
-        sent: Option<Shown>,
+        sent: Option<Progress>,
         follows_by: FollowsBy,
     ) {
         let protection = statistics.protection;
@@ -274,8 +274,18 @@ impl Holding {
 }
 
 /// The state of a machine that is sent to a newcomer.
-fn receiving(sent: Shown) -> String {
+fn receiving(sent: Progress) -> String {
     let mebibytes = |pages: u64| (pages * PAGE_BYTES) >> 20;
+    let Progress { machine: sent, disks } = sent;
+    if let Some(disks) = disks.filter(|_| sent.round == 0) {
+        return format!(
+            "{}: {} of {} MiB of disks compared, {} MiB copied",
+            why_not(Protection::Loading),
+            disks.compared_bytes >> 20,
+            disks.all_bytes >> 20,
+            disks.copied_bytes >> 20
+        );
+    }
     format!(
         "{}: {} MiB of memory sent, {} MiB left in round {}",
         why_not(Protection::Loading),

@@ -10,6 +10,7 @@ use super::holding::Holding;
 use super::journal::{self, Shared};
 use super::link::Link;
 use super::newcomers::{Newcomers, Welcoming};
+use super::ownership::Ownership;
 use super::parts::Parts;
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
@@ -89,6 +90,8 @@ pub struct Launch {
     pub pace: Pace,
     /// The machine in the store.
     pub holding: Holding,
+    /// Records beside its images.
+    pub ownership: Ownership,
     /// Divergences of this side.
     pub diverging: Diverging,
     /// Method by which the backup follows.
@@ -113,6 +116,7 @@ impl Launch {
         let won = Arc::new(OnceLock::new());
         let (to_loop, from_cpu) = journal::to_loop();
         let (entering, mac) = (self.plan.entering(), self.plan.mac());
+        let requests = arrivals.disks().clone();
         let (loop_itself, orders) = (to_loop.clone(), ordered.clone());
         let cpu_side = CpuSide {
             to_loop,
@@ -157,7 +161,8 @@ impl Launch {
         if is_live {
             outlets.network().announce(self.pair, config.generation, mac);
         }
-        let mut machine = start_live(self.plan, origin, ordered, make_door)?;
+        let images = self.plan.images().clone();
+        let mut machine = start_live(self.plan, origin, ordered, requests, make_door)?;
         let now_ns = role_ns;
         let (replica, link, standing) = match link {
             Side::Primary(connection) => (
@@ -222,6 +227,9 @@ impl Launch {
             outlets,
             frames: self.host.frames,
             frames_in: self.host.frames_in,
+            disks: self.host.disks,
+            images,
+            ownership: self.ownership,
             kicks: entering.clock != ClockKind::None,
             control: self.host.control,
             signals: self.signals,

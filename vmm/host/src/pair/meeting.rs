@@ -1,5 +1,6 @@
 //! The meeting of the two sides of a pair: address, environment, shared storage, handshake.
 
+use super::copying::take;
 use super::identity::Identity;
 use super::launch;
 use super::receiving::{NotReceived, receive};
@@ -20,7 +21,7 @@ use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::message::{Beginning, FollowsBy};
 use lockstep_logging_channel::transport::{Address, ChannelError, Connection, connect};
 use lockstep_logging_channel::{Environment, Generation};
-use lockstep_shared_disk::Store;
+use lockstep_shared_disk::{MachineId, Store};
 use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
@@ -174,6 +175,16 @@ impl Meeting<'_> {
             return Err(NotReceived::Mode { found, mode });
         }
         reporter.follows_by = from.follows_by;
+        let images = self.plan.images();
+        let mirrored = images.mirrored();
+        if !mirrored.is_empty() {
+            let ownership = self.identity.ownership(images.clone(), MachineId(pair));
+            ownership
+                .follows(from.generation)
+                .map_err(|why| NotReceived::Ownership(Box::new(why)))?;
+            tracing::info!("comparing the disks with those of {}", connection.peer());
+            take(&mut connection, &mirrored).await?;
+        }
         let beginning = if from.saved_state {
             tracing::info!(
                 generation = from.generation.0,
@@ -185,6 +196,9 @@ impl Meeting<'_> {
                 tracing::info!("its replays have differed again and again: it is followed by checkpoints");
             }
             let received = receive(&mut connection, pair, self.plan.memory_bytes(), reporter).await?;
+            if !mirrored.is_empty() {
+                take(&mut connection, &mirrored).await?;
+            }
             launch::Beginning::Newcomer(connection, Box::new(received))
         } else {
             launch::Beginning::Backup(connection)

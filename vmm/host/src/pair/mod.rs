@@ -9,6 +9,7 @@
 
 pub mod asking;
 pub mod begin;
+pub mod copying;
 pub mod diverging;
 pub mod door;
 pub mod driver;
@@ -27,6 +28,8 @@ pub mod link;
 pub mod listening;
 pub mod meeting;
 pub mod newcomers;
+pub mod ownership;
+pub mod pace;
 pub mod parts;
 pub mod received;
 pub mod receiving;

@@ -8,12 +8,14 @@ use super::holding::Holding;
 use super::journal::Shared;
 use super::link::Link;
 use super::newcomers::Newcomers;
+use super::ownership::Ownership;
 use super::report::Reporter;
 use super::sending::Sending;
 use super::storage::{Answer, Storage};
 use super::witness::Witnesses;
 use super::{Carried, FromCpu, Payload};
 use crate::configuration::Pace;
+use crate::disk::{DiskThreads, Images};
 use crate::live::Control;
 use crate::live::control::Ordered;
 use crate::machine::MachineThread;
@@ -54,6 +56,12 @@ pub struct Parts {
     pub frames: NetworkReceiver,
     /// To the live vCPU.
     pub frames_in: Sender<Vec<u8>>,
+    /// The threads of the machine's disks.
+    pub disks: DiskThreads,
+    /// Images of those.
+    pub images: Arc<Images>,
+    /// Records beside the images.
+    pub ownership: Ownership,
     /// Arrivals interrupt the guest between exits.
     pub kicks: bool,
     /// Orders to the vCPU.

@@ -1,5 +1,6 @@
 //! Receives a machine that runs elsewhere, and says how far it is.
 
+use super::copying::NotTaken;
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
 use crate::configuration::Mode;
@@ -34,6 +35,12 @@ pub enum NotReceived {
         /// Cause of the loss.
         why: String,
     },
+    /// The disks are not those of the holder.
+    #[error(transparent)]
+    Disks(NotTaken),
+    /// The images of this side are not for this machine.
+    #[error("the disks of this side cannot be used")]
+    Ownership(#[source] Box<RunError>),
     /// The received data is not the machine.
     #[error("the machine that was received is refused")]
     Refused(#[source] lockstep_core::replica::transfer::TransferError),
@@ -59,7 +66,19 @@ pub enum NotReceived {
 
 impl From<NotReceived> for RunError {
     fn from(why: NotReceived) -> Self {
-        Self::Peer(Box::new(why))
+        match why {
+            NotReceived::Ownership(why) => *why,
+            why => Self::Peer(Box::new(why)),
+        }
+    }
+}
+
+impl From<NotTaken> for NotReceived {
+    fn from(why: NotTaken) -> Self {
+        match why {
+            NotTaken::Lost(_) => Self::Lost { why: why.to_string() },
+            why => Self::Disks(why),
+        }
     }
 }
 

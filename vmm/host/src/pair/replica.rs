@@ -8,6 +8,7 @@
 //!        +---- it does not answer, or is lost -----+      lost before it is armed: the program begins again
 //! ```
 
+use super::copying::Giving;
 use super::follows::Follows;
 use super::holding::Holding;
 use super::identity::Identity;
@@ -25,7 +26,7 @@ use crate::outside::{Signals, unless_stopped};
 use lockstep_core::replica::divergences::Counted;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::handshake::HandshakeError;
-use lockstep_logging_channel::transport::Address;
+use lockstep_logging_channel::transport::{Address, Connection};
 use lockstep_process::console;
 use lockstep_process::writing::standard;
 use lockstep_shared_disk::Claim;
@@ -157,7 +158,8 @@ pub(super) async fn begin(
     let wish = Wish::Anything { afresh: false };
     let mut start = identity
         .start(wish)
-        .listening_at(meeting.settings.address.as_ref());
+        .listening_at(meeting.settings.address.as_ref())
+        .with_images(meeting.plan.images().clone());
     match unless_stopped(start.begin(), signals).await? {
         None => Ok(None),
         Some(Begun::Holder(claim)) => {
@@ -315,6 +317,10 @@ async fn wait(
         signals,
     )
     .await;
+    let met = match met {
+        Ok(Some(connection)) => compare_disks(meeting, connection, signals).await,
+        other => other,
+    };
     if !matches!(met, Ok(Some(_))) {
         holding
             .ended(claim.generation, "no backup came, and it has not begun")
@@ -326,6 +332,30 @@ async fn wait(
         follows_by,
         beginning: Beginning::Primary(connection),
     }))
+}
+
+/// Makes the disks of the backup those of this side, before the guest runs.
+async fn compare_disks(
+    meeting: &Meeting<'_>,
+    mut connection: Connection,
+    signals: &mut Signals,
+) -> Result<Option<Connection>, RunError> {
+    let mut giving = Giving::of(meeting.plan.images().mirrored(), meeting.configuration.pair.pace);
+    if giving.is_empty() {
+        return Ok(Some(connection));
+    }
+    let comparing = async {
+        let compared = async {
+            giving.compare(&mut connection, |_| ()).await?;
+            giving.finish(&mut connection).await
+        };
+        let lost = |why: String| {
+            RunError::Peer(format!("the backup was lost while disks were compared: {why}").into())
+        };
+        compared.await.map_err(lost)
+    };
+    let compared = unless_stopped(comparing, signals).await?;
+    Ok(compared.map(|()| connection))
 }
 
 /// This side was recorded as a newcomer, and will never take over.

@@ -9,15 +9,19 @@
 //! Whatever fails here is the newcomer's loss: the machine runs on. A newcomer that takes nothing
 //! is given up.
 
+use super::copying::{Given, Giving};
 use super::newcomers::Place;
+use super::pace::Paced;
 use super::stop_point::{Step, pass};
 use crate::configuration::Pace;
+use crate::disk::{Mirrored, Watch};
 use crate::live::Control;
 use crate::machine::transfer::{self, Sent, Shown, Transfer, Way};
 use lockstep_logging_channel::message::{FollowsBy, Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Kind, Record};
 use lockstep_process::causes::with_causes;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -30,38 +34,13 @@ const STALL_LIMIT: Duration = Duration::from_secs(10);
 /// A newcomer that has everything has so long until its machine stands: 3 GiB are mapped, and
 /// checked, in a few seconds.
 const LOADED_LIMIT: Duration = Duration::from_secs(60);
+/// Rounds over the blocks that a machine writes meanwhile: one that writes as fast as they are sent
+/// is not waited for, and its disks stand still for longer.
+const DISK_ROUNDS_MAX: u32 = 4;
+/// Blocks of 64 KiB after which no further round is made: 1 MiB.
+const FEW_BLOCKS: usize = 16;
 /// Between two looks at the progress of a transfer: as often as signs of life are written.
 const SHOW_INTERVAL: Duration = Duration::from_secs(1);
-/// Time that a pace may catch up: what was not used longer ago is lost.
-const BURST: Duration = Duration::from_millis(50);
-
-/// Schedule of the records.
-#[derive(Debug)]
-struct Paced {
-    pace: Pace,
-    next_at: Instant,
-}
-
-impl Paced {
-    fn new(pace: Pace) -> Self {
-        Self {
-            pace,
-            next_at: Instant::now(),
-        }
-    }
-
-    /// So many bytes leave now; gives the time at which the next may.
-    fn sent(&mut self, bytes: usize) -> Instant {
-        let Some(rate) = self.pace.bytes_per_second else {
-            return self.next_at;
-        };
-        let ns = (bytes as u128) * 1_000_000_000 / u128::from(rate.max(1));
-        let takes = Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX));
-        let earliest = Instant::now().checked_sub(BURST).unwrap_or(self.next_at);
-        self.next_at = self.next_at.max(earliest) + takes;
-        self.next_at
-    }
-}
 
 /// Reason why a newcomer was lost.
 pub type Lost = String;
@@ -73,6 +52,8 @@ pub struct Newcomer {
     pub connection: Connection,
     /// Its place.
     pub place: Place,
+    /// Comparison of its disks.
+    pub disks: Given,
     /// Summary of what was sent to it.
     pub sent: Sent,
     /// Time until it had everything.
@@ -84,8 +65,25 @@ pub struct Newcomer {
 #[derive(Debug)]
 pub struct Sending {
     task: JoinHandle<Result<Newcomer, Lost>>,
-    progress: watch::Receiver<Shown>,
+    progress: watch::Receiver<Progress>,
     shown_at: Instant,
+}
+
+/// Progress of a transfer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Of the machine.
+    pub machine: Shown,
+    /// Of its disks, where it has some of its own.
+    pub disks: Option<Given>,
+}
+
+/// The disks of a machine that is sent.
+pub struct SentDisks {
+    /// Images of which each side has its own.
+    pub images: Vec<Mirrored>,
+    /// Whoever watches what is written to them.
+    pub watch: Watch,
 }
 
 /// An event of a transfer.
@@ -114,9 +112,12 @@ impl Sending {
         pair: [u8; 16],
         pace: Pace,
         follows_by: FollowsBy,
+        disks: SentDisks,
     ) -> Self {
-        let (show, progress) = watch::channel(Shown::default());
-        let task = tokio::spawn(send(connection, place, control, pair, pace, follows_by, show));
+        let (show, progress) = watch::channel(Progress::default());
+        let task = tokio::spawn(send(
+            connection, place, control, pair, pace, follows_by, disks, show,
+        ));
         Self {
             task,
             progress,
@@ -126,7 +127,7 @@ impl Sending {
 
     /// Progress of the transfer.
     #[must_use]
-    pub fn progress(&self) -> Shown {
+    pub fn progress(&self) -> Progress {
         *self.progress.borrow()
     }
 
@@ -180,6 +181,10 @@ impl Drop for Reading {
     }
 }
 
+#[allow(
+    clippy::too_many_arguments,
+    reason = "a task has no other way to be given what it needs"
+)]
 async fn send(
     mut connection: Connection,
     place: Place,
@@ -187,15 +192,21 @@ async fn send(
     pair: [u8; 16],
     pace: Pace,
     follows_by: FollowsBy,
-    show: watch::Sender<Shown>,
+    disks: SentDisks,
+    show: watch::Sender<Progress>,
 ) -> Result<Newcomer, Lost> {
+    let begun = Instant::now();
+    let mut giving = Giving::of(disks.images, pace);
+    let watch = (!giving.is_empty()).then(|| Arc::new(disks.watch));
+    if let Some(watch) = &watch {
+        compare(&mut giving, watch, &mut connection, &show).await?;
+    }
     let (records, mut taken) = mpsc::channel(RECORDS_WAITING_MAX);
-    let transfer = transfer::send_to(control, pair, Way::Decided, follows_by, records)
+    let transfer = transfer::send_to(control, pair, Way::Decided, follows_by, watch.clone(), records)
         .map_err(|why| format!("the host starts no thread for its transfer: {why}"))?;
     let mut reading = Reading(Some((transfer, place)));
     let mut paced = Paced::new(pace);
     let mut may_send_at = Instant::now();
-    let begun = Instant::now();
     loop {
         let Connection { reader, writer } = &mut connection;
         let next = async {
@@ -207,7 +218,7 @@ async fn send(
             said = reader.read() => return Err(unwanted(said)),
             record = next => record,
         };
-        show.send_replace(reading.progress());
+        show.send_modify(|shown| shown.machine = reading.progress());
         let Some(bytes) = record else { break };
         may_send_at = paced.sent(bytes.len());
         pass(Step::BeforePiece);
@@ -216,6 +227,12 @@ async fn send(
         written(timeout(STALL_LIMIT, writer.flush()).await)?;
     }
     let sent = reading.sent().await?;
+    if let Some(watch) = watch {
+        for (disk, blocks) in watch.take() {
+            giving.blocks(&mut connection, disk, blocks).await?;
+        }
+        giving.finish(&mut connection).await?;
+    }
     let took = begun.elapsed();
     tell(&sent, took);
     pass(Step::AllSent);
@@ -224,6 +241,7 @@ async fn send(
             connection,
             place: reading.into_place()?,
             sent,
+            disks: giving.given(),
             took,
         }),
         Ok(said) => Err(unwanted(said)),
@@ -232,6 +250,36 @@ async fn send(
             LOADED_LIMIT.as_secs()
         )),
     }
+}
+
+/// Compares all blocks while the machine runs, and sends those that it has written meanwhile, until
+/// they are few.
+async fn compare(
+    giving: &mut Giving,
+    watch: &Watch,
+    connection: &mut Connection,
+    show: &watch::Sender<Progress>,
+) -> Result<(), Lost> {
+    let shown = |given| show.send_modify(|shown| shown.disks = Some(given));
+    giving.compare(connection, shown).await?;
+    for _ in 0..DISK_ROUNDS_MAX {
+        let written = watch.take();
+        let blocks: usize = written.iter().map(|(_, blocks)| blocks.len()).sum();
+        for (disk, blocks) in written {
+            giving.blocks(connection, disk, blocks).await?;
+        }
+        if blocks <= FEW_BLOCKS {
+            break;
+        }
+    }
+    giving.finish(connection).await?;
+    let given = giving.given();
+    tracing::info!(
+        "compared {} MiB of disks with the newcomer's, and copied {} MiB of them",
+        given.compared_bytes >> 20,
+        given.copied_bytes >> 20
+    );
+    Ok(())
 }
 
 fn written(outcome: Result<Result<(), ChannelError>, tokio::time::error::Elapsed>) -> Result<(), Lost> {
@@ -264,31 +312,4 @@ fn tell(sent: &Sent, took: Duration) {
         took.as_millis(),
         sent.pause.as_millis()
     );
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn a_pace_bounds_the_bytes_and_catches_up_for_a_moment_only() {
-        let mut paced = Paced::new(Pace {
-            bytes_per_second: Some(1_000),
-        });
-        let start = Instant::now();
-        assert_eq!(paced.sent(1_000), start + Duration::from_secs(1));
-        assert_eq!(paced.sent(500), start + Duration::from_millis(1_500));
-        tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(
-            paced.sent(1_000),
-            start + Duration::from_secs(61) - BURST,
-            "a minute of silence is not made up for"
-        );
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_bound_nothing_waits() {
-        let mut paced = Paced::new(Pace::default());
-        assert!(paced.sent(usize::MAX) <= Instant::now());
-    }
 }

@@ -180,3 +180,33 @@ fn a_replay_takes_each_completion_where_its_log_has_it() {
     assert!(disks.is_done(DEVICE, 0) && !disks.is_done(DEVICE, 2));
     assert_eq!(disks.take(DEVICE).unwrap().number, 0, "going live, it arrives");
 }
+
+#[test]
+fn whoever_looks_whether_all_is_taken_leaves_it_to_the_guest() {
+    let (threads, disks, notified, _flushed) = disk(Vec::new());
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    notified.recv_timeout(LIMIT).unwrap();
+    assert!(!disks.are_quiet());
+    let mut select = crossbeam_channel::Select::new();
+    disks.select(DEVICE, &mut select);
+    select.ready_timeout(LIMIT).unwrap();
+    assert_eq!(disks.take(DEVICE).unwrap().number, 0);
+    assert!(disks.are_quiet());
+    drop(threads);
+}
+
+#[test]
+fn disks_that_stand_still_carry_nothing_out_until_they_go_on() {
+    let (threads, disks, notified, _flushed) = disk(Vec::new());
+    let watch = threads.watch();
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    assert_eq!(next(&disks, &notified).number, 0);
+    assert!(watch.freeze());
+    assert_eq!(watch.take()[0].1.iter().copied().collect::<Vec<_>>(), [0]);
+    disks.issue(DEVICE, write(1, 9)).unwrap();
+    assert!(watch.freeze(), "nothing of it is under way");
+    assert_eq!(watch.take()[0].1.len(), 0);
+    watch.thaw();
+    assert_eq!(next(&disks, &notified).number, 1);
+    assert_eq!(watch.take()[0].1.len(), 1);
+}

@@ -10,6 +10,7 @@ use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::run::Ended;
 use lockstep_core::replica::role::{Halt, Outcome};
 use lockstep_logging_channel::{EndReason, Generation, Message, Record};
+use lockstep_process::causes::with_causes;
 use lockstep_process::status::Status;
 use std::time::Duration;
 use tokio::time::timeout;
@@ -42,6 +43,8 @@ impl Driver {
         if self.ended.is_none() && self.diverged.is_none() {
             let _ = timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
+        let disks = std::mem::take(&mut self.parts.disks);
+        let is_durable = halt == Halt::Fenced || disks.finish().await;
         let mut generation = self.parts.replica.generation();
         if halt == Halt::Stopped && !self.standing.alone {
             generation = self.last_word().await.unwrap_or(generation);
@@ -58,6 +61,15 @@ impl Driver {
                 holding.ended(generation, how).await;
             }
         };
+        // A side that has not replayed everything has not written everything.
+        let has_all = self.standing.live || matches!(halt, Halt::Ended { .. });
+        if ending.is_some() && has_all && is_durable {
+            let ownership = self.parts.ownership.clone();
+            let ended = tokio::task::spawn_blocking(move || ownership.ended(generation)).await;
+            if let Ok(Err(why)) = ended {
+                tracing::warn!("no record of the end beside the images: {}", with_causes(&why));
+            }
+        }
         // Beside each other: storage that is slow holds the end up once.
         tokio::join!(recording, holding.forget_prepared());
         match halt {

@@ -10,12 +10,13 @@ use super::Driver;
 use crate::error::RunError;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
-use crate::pair::sending::{Lost, Newcomer, Sending};
+use crate::pair::sending::{Lost, Newcomer, Sending, SentDisks};
 use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Cause, Input, Report};
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::transport::Connection;
+use lockstep_process::causes::with_causes;
 use lockstep_process::clock::role_ns;
 use lockstep_shared_disk::Line;
 use serde_json::json;
@@ -68,6 +69,10 @@ impl Driver {
             parts.pair,
             parts.pace,
             parts.follows.by(),
+            SentDisks {
+                images: parts.images.mirrored(),
+                watch: parts.disks.watch(),
+            },
         ));
         self.publish();
     }
@@ -132,6 +137,7 @@ impl Driver {
             }
             Report::Solo { generation } | Report::Live { generation, .. } => {
                 self.parts.peer = None;
+                self.owns_images(*generation);
                 self.parts.holding.other_changes();
                 self.parts.newcomers.open(*generation);
             }
@@ -149,6 +155,17 @@ impl Driver {
             }
             _ => {}
         }
+    }
+
+    /// From now on this side's images are the newest: it has replayed everything. The guest does not wait for the record: without
+    /// it this image is refused where a machine begins, and no older one is taken for it.
+    fn owns_images(&self, generation: Generation) {
+        let ownership = self.parts.ownership.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(why) = ownership.holds(generation) {
+                tracing::error!("no record beside the images of this side: {}", with_causes(&why));
+            }
+        });
     }
 
     fn other_diverged(&mut self, cause: &Cause) {
@@ -204,7 +221,9 @@ impl Driver {
 
 /// Fields of the report of a machine that was sent.
 fn fields(newcomer: &Newcomer) -> serde_json::Value {
-    let Newcomer { sent, took, .. } = newcomer;
+    let Newcomer {
+        sent, took, disks, ..
+    } = newcomer;
     let ns = |time: &Duration| time.as_nanos() as u64;
     json!({
         "bytes": sent.bytes,
@@ -214,5 +233,7 @@ fn fields(newcomer: &Newcomer) -> serde_json::Value {
         "declined": sent.declined,
         "pause_ns": ns(&sent.pause),
         "took_ns": ns(took),
+        "disk_bytes_compared": disks.compared_bytes,
+        "disk_bytes_copied": disks.copied_bytes,
     })
 }

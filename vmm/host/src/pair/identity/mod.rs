@@ -13,9 +13,11 @@ pub mod published;
 mod repeat;
 pub mod start;
 
+use super::ownership::Ownership;
 use super::stop_point::{Step, pass};
 use super::storage::{self, LOOK_PAUSE, patiently};
 use super::terms::fresh_name;
+use crate::disk::Images;
 use crate::error::RunError;
 use lockstep_logging_channel::Generation;
 use lockstep_shared_disk::{
@@ -155,6 +157,12 @@ impl Identity {
             machine,
             party: self.party.clone(),
         }
+    }
+
+    /// What this side writes beside the `images` of `machine`.
+    #[must_use]
+    pub fn ownership(&self, images: Arc<Images>, machine: MachineId) -> Ownership {
+        Ownership::new(images, self.name.clone(), machine, self.party.clone())
     }
 
     /// `work`, unless a generation later than `generation` is won meanwhile: a holder that is gone

@@ -2,8 +2,10 @@
 
 use super::process;
 use super::{Identity, SECOND, TELL_INTERVAL, repeat};
+use crate::disk::Images;
 use crate::error::RunError;
 use crate::pair::listening::Listening;
+use crate::pair::ownership;
 use crate::pair::stop_point::{Step, pass};
 use crate::pair::storage::{LOOK_PAUSE, patiently};
 use crate::pair::terms::fresh_name;
@@ -12,6 +14,7 @@ use lockstep_shared_disk::decision::{self, Decision, Reading, Refusal, Sighting,
 use lockstep_shared_disk::{Asked, Claim, MachineId, MachineName, Party, Verdict};
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use tokio::time::{Instant, sleep};
 
 /// Wish of the operator who starts a side.
@@ -47,6 +50,7 @@ impl Identity {
         Start {
             starter: Starter::new(self.party.id, wish == Wish::Anything { afresh: true }),
             listening: Listening::default(),
+            images: Arc::default(),
             wish,
             nobody: false,
             forgetting: BTreeSet::new(),
@@ -61,6 +65,7 @@ impl Identity {
 /// A side that starts, and has not found what to do.
 pub struct Start {
     listening: Listening,
+    images: Arc<Images>,
     identity: Identity,
     starter: Starter,
     wish: Wish,
@@ -84,6 +89,32 @@ impl Start {
         }
     }
 
+    /// The same, which claims only where the machine may begin from these images.
+    #[must_use]
+    pub fn with_images(self, images: Arc<Images>) -> Self {
+        Self { images, ..self }
+    }
+
+    /// Refuses to begin a machine from an image that may not be the newest.
+    async fn may_begin(&self) -> Result<(), RunError> {
+        if self.images.written().next().is_none() {
+            return Ok(());
+        }
+        let Identity {
+            machine,
+            place,
+            patience,
+            name,
+            ..
+        } = &self.identity;
+        let newest = patiently(place, *patience, || machine.newest()).await?;
+        let ended = match &newest {
+            Some(claim) => patiently(place, *patience, || machine.ended(claim.generation)).await?,
+            None => None,
+        };
+        ownership::may_begin(&self.images, name, newest.as_ref(), ended.is_some())
+    }
+
     /// Looks into the store until there is something to do: a claim is won, or a holder can be
     /// joined. To be called again when that holder does not answer, or is lost before this side is
     /// armed.
@@ -97,6 +128,7 @@ impl Start {
                 Decision::Claim { .. } if self.wish == Wish::Join => self.nobody_holds().await?,
                 Decision::Claim { .. } if !self.listening.is_possible().await? => sleep(LOOK_PAUSE).await,
                 Decision::Claim { generation, machine } => {
+                    self.may_begin().await?;
                     let machine = match machine {
                         Some(machine) => machine,
                         None => MachineId(fresh_name()?),

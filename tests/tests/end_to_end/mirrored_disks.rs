@@ -1,0 +1,168 @@
+//! Machines whose two sides have an image each: both are equal at the end, whatever was lost on the
+//! way, and no machine begins from the older one.
+
+use super::disks::image;
+use super::web::{expect_armed, wait_for_count};
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
+use std::path::PathBuf;
+use std::process::Command;
+
+const SIZE_BYTES: u64 = 8 << 20;
+/// Load without an end.
+const ENDLESS: &str = "seed=3 requests=0 area_kib=1024 report=200";
+
+/// Two hosts, each with an image at a path of its own, and what they share.
+struct Hosts {
+    scratch: Scratch,
+    load: &'static str,
+}
+
+impl Hosts {
+    fn new(load: &'static str) -> Self {
+        let scratch = Scratch::new();
+        scratch.directory("shared");
+        image(&scratch, "left.img", SIZE_BYTES);
+        image(&scratch, "right.img", SIZE_BYTES);
+        Self { scratch, load }
+    }
+
+    fn image(&self, host: &str) -> PathBuf {
+        self.scratch.join(&format!("{host}.img"))
+    }
+
+    fn command(&self, host: &str, report: &str) -> Command {
+        let mut command = lockstep();
+        command
+            .arg("replica")
+            .arg(Guest::Disk.image())
+            .args(["--name=disks", "--timeout-ms=4000", "--lag-ms-max=60000"])
+            .args(["--command-line", self.load])
+            .arg("--shared-directory")
+            .arg(self.scratch.join("shared"))
+            .arg("--disk")
+            .arg(self.image(host))
+            .arg("--report")
+            .arg(self.scratch.join(&format!("{report}.jsonl")));
+        command
+    }
+
+    fn start(&self, host: &str, report: &str) -> Replica {
+        let report_path = self.scratch.join(&format!("{report}.jsonl"));
+        Replica::start(report, &mut self.command(host, report), report_path)
+    }
+
+    fn are_equal(&self) -> bool {
+        std::fs::read(self.image("left")).unwrap() == std::fs::read(self.image("right")).unwrap()
+    }
+
+    fn write(&self, host: &str, byte: u8) {
+        std::fs::write(self.image(host), vec![byte; SIZE_BYTES as usize]).unwrap();
+    }
+}
+
+/// Waits until the guest has printed another line.
+fn wait_for_more(replica: &mut Replica) {
+    let lines = |replica: &Replica| replica.process.stdout().lines().count();
+    let before = lines(replica);
+    lockstep_tests::harness::wait_until(
+        || (lines(replica) > before).then_some(()),
+        || format!("more of the guest: {}", replica.account()),
+    );
+}
+
+#[test]
+fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_ended() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new("seed=3 requests=6000 area_kib=1024 report=200");
+    hosts.write("right", 0xa5);
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    let mut newcomer = hosts.start("right", "right");
+    expect_armed(&mut holder, &mut newcomer);
+    let sent = holder.wait_for("sent");
+    assert_eq!(sent["disk_bytes_compared"], SIZE_BYTES);
+    assert!(
+        sent["disk_bytes_copied"].as_u64() >= Some(SIZE_BYTES / 2),
+        "{sent}"
+    );
+    let _ = holder.process.wait().expect_code(0);
+    let _ = newcomer.process.wait().expect_code(0);
+    assert!(hosts.are_equal());
+}
+
+#[test]
+fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new("seed=3 requests=30000 area_kib=1024 report=200");
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    let mut newcomer = hosts.start("right", "right");
+    expect_armed(&mut holder, &mut newcomer);
+    // The holder is killed, and joins again.
+    wait_for_more(&mut holder);
+    let _ = holder.process.kill();
+    newcomer.wait_for("live");
+    wait_for_more(&mut newcomer);
+    let mut again = hosts.start("left", "left-again");
+    expect_armed(&mut newcomer, &mut again);
+    // The backup is killed, and joins again.
+    let _ = again.process.kill();
+    wait_for_count(&newcomer, "solo", 1);
+    wait_for_more(&mut newcomer);
+    let mut last = hosts.start("left", "left-last");
+    last.wait_for("armed");
+    wait_for_count(&newcomer, "armed", 3);
+    let _ = newcomer.process.wait().expect_code(0);
+    let _ = last.process.wait().expect_code(0);
+    assert!(hosts.are_equal());
+}
+
+#[test]
+fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new(ENDLESS);
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    let mut newcomer = hosts.start("right", "right");
+    expect_armed(&mut holder, &mut newcomer);
+    wait_for_more(&mut holder);
+    let _ = newcomer.process.kill();
+    let _ = holder.process.kill();
+    let refused = run(&mut hosts.command("right", "refused")).expect_code(3);
+    refused.expect_named(&["right.img", "is not known to be the newest", "right.img.lockstep"]);
+    let mut again = hosts.start("left", "left-again");
+    again.wait_for("begun");
+    wait_for_more(&mut again);
+    let _ = again.stop().expect_code(0);
+}
+
+#[test]
+fn an_image_of_a_pair_is_refused_by_run() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new(ENDLESS);
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    wait_for_more(&mut holder);
+    let _ = holder.stop().expect_code(0);
+    let mut alone = lockstep();
+    alone
+        .arg("run")
+        .arg(Guest::Disk.image())
+        .arg("--disk")
+        .arg(hosts.image("left"));
+    run(&mut alone)
+        .expect_code(3)
+        .expect_named(&["belongs to the machine disks"]);
+}
+
+#[test]
+fn disks_are_refused_in_checkpoint_mode() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new(ENDLESS);
+    let mut command = hosts.command("left", "left");
+    command.arg("--mode=checkpoint");
+    run(&mut command)
+        .expect_code(3)
+        .expect_named(&["mode", "has disks"]);
+}
