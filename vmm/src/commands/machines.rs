@@ -303,6 +303,7 @@ impl Found {
             "mode": self.published.mode,
             "mode_why": self.published.mode_why,
             "sides": self.sides_to_json(),
+            "disks": self.published.disks,
         })
     }
 
@@ -361,6 +362,15 @@ impl Found {
                 "  {}: host {}, process {}, {address}{now}",
                 side.role, side.host, side.process
             );
+        }
+        let disks = self.published.disks.iter();
+        for disk in disks.filter(|_| self.condition == Condition::Seen) {
+            let state = disk.error.as_ref().map_or_else(
+                || "works".to_owned(),
+                |why| format!("NOT working: {why}; {} requests wait", disk.waiting),
+            );
+            // Writing into a string cannot fail.
+            let _ = writeln!(text, "  {}: {state}", disk.name);
         }
         text
     }

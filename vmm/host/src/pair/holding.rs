@@ -3,9 +3,10 @@
 //! a request to hand the machine over.
 
 use super::follows::Follows;
-use super::identity::published::{Published, Side, shortened};
+use super::identity::published::{Disk, Published, Side, shortened};
 use super::identity::{Identity, Kept, SECOND, process};
 use super::sending::Progress;
+use crate::disk::executor::DiskState;
 use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::replica::role::{Protection, Statistics};
 use lockstep_logging_channel::message::FollowsBy;
@@ -258,6 +259,17 @@ impl Holding {
             published.protected = protected;
             published.why_not = (!protected).then_some(why_not);
             published.sides = sides;
+        });
+    }
+
+    /// Publishes the state of the machine's disks.
+    pub fn publish_disks(&mut self, states: Vec<(String, DiskState)>) {
+        let disks = states.into_iter().map(|(name, state)| Disk::of(&name, state));
+        let disks: Vec<_> = disks.collect();
+        self.published.send_if_modified(|published| {
+            let is_new = published.disks != disks;
+            published.disks = disks;
+            is_new
         });
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use lockstep_host::pair::identity::published::Disk;
 use lockstep_shared_disk::fake::{self, FakeStore};
 use lockstep_shared_disk::{Generation, Line, MachineId};
 
@@ -59,6 +60,17 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
                 ..Side::of(&fake::party(2), "backup")
             },
         ],
+        disks: vec![
+            Disk {
+                name: "disk 0 (a.img)".to_owned(),
+                ..Disk::default()
+            },
+            Disk {
+                name: "disk 1 (b.img)".to_owned(),
+                waiting: 3,
+                error: Some("it cannot be flushed".to_owned()),
+            },
+        ],
     };
     machine.put_seen(&seen(1, &published)).await.unwrap();
     let later = async {
@@ -90,8 +102,11 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
         "web: generation 2, protected since 2023-11-14T22:13:20Z; mode checkpoint (it was started so); \
          2 divergences\n  \
          primary: host example, process 1, unix:/run/1\n  \
-         backup: host example, process 2, unix:/run/2, 3 ms behind\n"
+         backup: host example, process 2, unix:/run/2, 3 ms behind\n  \
+         disk 0 (a.img): works\n  \
+         disk 1 (b.img): NOT working: it cannot be flushed; 3 requests wait\n"
     );
+    assert_eq!(json["disks"][1]["waiting"], 3);
 }
 
 #[tokio::test(start_paused = true)]

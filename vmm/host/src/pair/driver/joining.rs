@@ -216,6 +216,7 @@ impl Driver {
         parts
             .holding
             .publish(&statistics, parts.peer.as_deref(), sent, follows_by);
+        parts.holding.publish_disks(parts.disks.states());
     }
 }
 

@@ -1,8 +1,9 @@
 //! Status of a machine that its holder publishes in the store, for `lockstep status`. Keys are only
 //! ever added.
 
+use crate::disk::executor::DiskState;
 use lockstep_logging_channel::{Digest, Environment};
-use lockstep_shared_disk::{Party, STATUS_BYTES_MAX};
+use lockstep_shared_disk::{Line, Party, STATUS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 
 /// Longest value of a compared field that is published as it is: a digest of 16 bytes, with a word.
@@ -33,6 +34,34 @@ pub struct Published {
     /// Those that take part: the holder, and whoever joins or follows it.
     #[serde(default)]
     pub sides: Vec<Side>,
+    /// Disks of the holder.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+}
+
+/// A disk of a machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its place, and its image at the holder.
+    pub name: String,
+    /// Requests that are not carried out.
+    pub waiting: usize,
+    /// The host's error for which they wait.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+impl Disk {
+    /// The disk `name` in this state.
+    #[must_use]
+    pub fn of(name: &str, state: DiskState) -> Self {
+        let shown = |text: &str| Line::shortened(text).to_string();
+        Self {
+            name: shown(name),
+            waiting: state.waiting,
+            error: state.error.as_deref().map(shown),
+        }
+    }
 }
 
 /// One that takes part.
@@ -82,8 +111,8 @@ pub fn shortened(environment: &Environment) -> Vec<(String, String)> {
 
 impl Published {
     /// One line of JSON that a sign of life has room for. Where the whole is too long the compared
-    /// fields are left out, and then the sides: twenty fields of 70 bytes are expected, and two
-    /// sides of about 700.
+    /// fields are left out, then the disks, and then the sides: twenty fields of 70 bytes are
+    /// expected, four disks of about 100, and two sides of about 700.
     #[must_use]
     pub fn to_json(&self) -> String {
         let json = |published: &Self| serde_json::to_string(published).unwrap_or_default();
@@ -91,6 +120,10 @@ impl Published {
         let mut whole = json(&published);
         if whole.len() > STATUS_BYTES_MAX {
             published.compared.clear();
+            whole = json(&published);
+        }
+        if whole.len() > STATUS_BYTES_MAX {
+            published.disks.clear();
             whole = json(&published);
         }
         if whole.len() > STATUS_BYTES_MAX {
