@@ -40,6 +40,7 @@ mod record_replay;
 mod recordings;
 mod redis_tools;
 mod refusal;
+mod shared_disks;
 mod shortest_timer;
 mod signals;
 mod slow_channel;

@@ -1,13 +1,16 @@
 //! Destinations of released outputs.
 
+use crate::disk::Disks;
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::recorder::disk_number;
 use lockstep_logging_channel::{OutputKind, OutputTarget};
 use lockstep_network::NetworkSender;
 use lockstep_process::writing::standard;
 
-/// The console on standard output, and the network.
+/// The console on standard output, the network, and disks that both sides of a pair share.
 pub struct Outlets {
     frames: NetworkSender,
+    disks: Disks,
     /// The guest waits for who reads its console.
     waits_for_reader: bool,
 }
@@ -19,8 +22,15 @@ impl Outlets {
     pub fn new(frames: NetworkSender) -> Self {
         Self {
             frames,
+            disks: Disks::default(),
             waits_for_reader: false,
         }
+    }
+
+    /// The same with the machine's disks.
+    #[must_use]
+    pub fn with_disks(self, disks: Disks) -> Self {
+        Self { disks, ..self }
     }
 
     /// The same, but the guest waits for who reads its console, until a signal ends the command:
@@ -49,7 +59,10 @@ impl Outlets {
                     standard::console().push_when_there_is_room(bytes);
                 }
                 OutputKind::Text => standard::console().push(bytes),
-                OutputKind::Disk => return Err(DoorError::no_disk(target.device)),
+                OutputKind::Disk => {
+                    let number = disk_number(bytes).ok_or(DoorError::no_disk(target.device))?;
+                    self.disks.release(target.device, number)?;
+                }
                 OutputKind::Frame => {
                     let following = std::iter::from_fn(|| {
                         let next = outputs.next_if(|(target, _)| target.kind == OutputKind::Frame);

@@ -110,9 +110,9 @@ impl Outsides {
         let arrivals = Arrivals::default()
             .with(small::NETWORK, frames_out)
             .with(small::CONSOLE, console)
-            .with_disks(requests);
+            .with_disks(requests.clone());
         let live = Live {
-            outlets: Outlets::new(sender),
+            outlets: Outlets::new(sender).with_disks(requests.clone()),
             arrivals,
             ordered: ordered.clone(),
         };

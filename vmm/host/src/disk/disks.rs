@@ -5,13 +5,25 @@
 //! goes live are arrivals.
 
 use super::executor::{Command, Done};
+use super::shared::SharedImage;
+use crate::error::RunError;
 use crossbeam_channel::{Receiver, Select, Sender};
+use lockstep_core::machine::MachineError;
 use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::replayer::OwnRead;
 use lockstep_logging_channel::{Completion, DeviceId, ReadData};
+use lockstep_process::causes::with_causes;
+use lockstep_process::once_a_minute::Seldom;
+use lockstep_shared_disk::image::Image;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Time for which a shared image is expected to be given up by who has lost: it is tried often.
+const OPEN_SOON: Duration = Duration::from_secs(1);
+/// Pause between two tries in that time.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 
 /// The disks, by their devices.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +36,8 @@ struct Disk {
     done: Receiver<Done>,
     /// Completions that came before their time: as many as requests are outstanding.
     kept: Arc<Mutex<BTreeMap<u64, Done>>>,
+    /// Its image, where both sides have it.
+    shared: Option<Arc<SharedImage>>,
 }
 
 impl Disk {
@@ -49,9 +63,20 @@ impl Disk {
 
 impl Disks {
     /// The same with one more.
-    pub(super) fn add(&mut self, device: DeviceId, commands: Sender<Command>, done: Receiver<Done>) {
+    pub(super) fn add(
+        &mut self,
+        device: DeviceId,
+        commands: Sender<Command>,
+        done: Receiver<Done>,
+        shared: Option<Arc<SharedImage>>,
+    ) {
         let kept = Arc::default();
-        let disk = Disk { commands, done, kept };
+        let disk = Disk {
+            commands,
+            done,
+            kept,
+            shared,
+        };
         self.0.insert(device, disk);
     }
 
@@ -65,6 +90,64 @@ impl Disks {
     /// [`DoorError::Host`]: the machine has no such disk here.
     pub fn issue(&self, device: DeviceId, request: Request) -> Result<(), DoorError> {
         self.disk(device)?.give(Command::Issue(request))
+    }
+
+    /// True where both sides have this disk.
+    #[must_use]
+    pub fn shares(&self, device: DeviceId) -> bool {
+        self.0.get(&device).is_some_and(|disk| disk.shared.is_some())
+    }
+
+    /// A request of a shared disk, and all before it, may leave.
+    ///
+    /// # Errors
+    /// As [`Disks::issue`].
+    pub fn release(&self, device: DeviceId, number: u64) -> Result<(), DoorError> {
+        self.disk(device)?.give(Command::Release(number))
+    }
+
+    /// Opens the shared images, if `may` be so, and has what was asked of them carried out: this
+    /// side acts from now on.
+    ///
+    /// # Errors
+    /// As [`SharedImage::open`].
+    pub fn act(&self, may: &dyn Fn(&Image) -> Result<(), RunError>) -> Result<(), RunError> {
+        for disk in self.0.values() {
+            if let Some(shared) = &disk.shared {
+                shared.open(may)?;
+                disk.give(Command::GoLive).map_err(MachineError::from)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same, again and again until it works: the side that has lost may still have the images,
+    /// and gives them up with its end.
+    ///
+    /// # Errors
+    /// Those of `obey`.
+    pub fn act_when_possible(
+        &self,
+        may: &dyn Fn(&Image) -> Result<(), RunError>,
+        woken: &Receiver<()>,
+        mut obey: impl FnMut() -> Result<(), DoorError>,
+    ) -> Result<(), DoorError> {
+        let begun = Instant::now();
+        let mut told = Seldom::default();
+        while let Err(why) = self.act(may) {
+            obey()?;
+            let waits = begun.elapsed();
+            if waits >= OPEN_SOON && told.may(Instant::now()) {
+                let why = with_causes(&why);
+                tracing::error!("the guest waits for a shared disk, which is tried again each second: {why}");
+            }
+            let pause = if waits < OPEN_SOON { OPEN_PAUSE } else { OPEN_SOON };
+            crossbeam_channel::select! {
+                recv(woken) -> _ => {}
+                default(pause) => {}
+            }
+        }
+        Ok(())
     }
 
     /// True where a completion waits.
@@ -102,12 +185,12 @@ impl Disks {
     /// True where request `number` has been carried out.
     #[must_use]
     pub fn is_done(&self, device: DeviceId, number: u64) -> bool {
-        let disk = self.0.get(&device);
+        let disk = self.0.get(&device).filter(|disk| disk.shared.is_none());
         disk.is_none_or(|disk| disk.with_kept(|kept| kept.contains_key(&number)))
     }
 
-    /// Waits until request `number` has been carried out. Gives the bytes that it has read. Between
-    /// two looks `woken` may become ready, and `obey` says whether to go on.
+    /// Waits until request `number` has been carried out, which of a shared disk is so: the log says
+    /// it. Gives the bytes that this side's own disk has read. Between two looks `woken` may become ready, and `obey` says whether to go on.
     ///
     /// # Errors
     /// Those of `obey`; [`DoorError::Host`] where nothing can come any more.
@@ -119,6 +202,9 @@ impl Disks {
         mut obey: impl FnMut() -> Result<(), DoorError>,
     ) -> Result<Option<OwnRead>, DoorError> {
         let disk = self.disk(device)?;
+        if disk.shared.is_some() {
+            return disk.give(Command::Replayed(number)).map(|()| None);
+        }
         loop {
             obey()?;
             if let Some(done) = disk.with_kept(|kept| kept.remove(&number)) {

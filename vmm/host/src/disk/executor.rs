@@ -43,8 +43,15 @@ pub struct Done {
 
 /// An order to the disk's thread.
 pub(super) enum Command {
-    /// Carry this out, unless its number was given before.
+    /// Carry this out, unless its number was given before. Of a shared disk changes and flushes
+    /// wait to be released, and everything waits until the machine is live.
     Issue(Request),
+    /// A request, and all before it, may leave.
+    Release(u64),
+    /// A request of a shared disk was done by who acts.
+    Replayed(u64),
+    /// The machine is live: from now on it is this side that touches its shared disk.
+    GoLive,
     /// Carry nothing more out. Says when nothing is under way.
     Freeze { quiet: Sender<()> },
     /// Go on.
@@ -116,6 +123,8 @@ pub(super) struct Executor {
     pub thread: String,
     /// Its name in messages.
     pub name: String,
+    /// True where both sides have the disk: it is not touched before the machine is live.
+    pub is_shared: bool,
     pub storage: Arc<dyn Storage>,
     pub commands: Receiver<Command>,
     pub done: Sender<Done>,
@@ -147,11 +156,17 @@ impl Executor {
                 .spawn(move || work(&to_do, &report, &*storage))?;
         }
         let thread = self.thread.clone();
+        let (held, acts) = if self.is_shared {
+            (Held::Shared, false)
+        } else {
+            (Held::Alone, true)
+        };
         let running = Running {
             executor: self,
             jobs,
             carried,
-            order: DiskOrder::new(Held::Alone, true),
+            order: DiskOrder::new(held, acts),
+            acts,
             next: 0,
             waiting: 0,
             running: 0,
@@ -181,6 +196,8 @@ struct Running {
     jobs: Sender<Request>,
     carried: Receiver<Carried>,
     order: DiskOrder,
+    /// The disk may be touched.
+    acts: bool,
     /// Numbers below this one were given before.
     next: u64,
     /// Requests that are not carried out.
@@ -257,6 +274,15 @@ impl Running {
                 self.next = request.number + 1;
                 self.waiting += 1;
                 self.order.ask(request);
+            }
+            Command::Release(number) => self.order.release(number),
+            Command::Replayed(number) => {
+                self.waiting = self.waiting.saturating_sub(1);
+                self.order.replayed(number);
+            }
+            Command::GoLive => {
+                self.acts = true;
+                self.order.go_live();
             }
             Command::Freeze { quiet } => {
                 self.is_frozen = true;
@@ -338,7 +364,7 @@ impl Running {
         let Some((until, finished)) = self.ending else {
             return;
         };
-        let left = self.waiting;
+        let left = if self.acts { self.waiting } else { 0 };
         let storage = self.executor.storage;
         let (flushed, outcome) = crossbeam_channel::bounded(1);
         let flushing = Builder::new().spawn(move || {

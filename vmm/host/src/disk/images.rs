@@ -2,8 +2,8 @@
 
 use super::mirrored::Mirrored;
 use super::setting::DiskSetting;
-use super::storage::Storage;
-use super::threads::Drive;
+use super::shared::SharedImage;
+use super::threads::{Drive, DriveStorage};
 use crate::error::RunError;
 use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::disk::DiskShape;
@@ -22,6 +22,8 @@ const SECTOR_BYTES: u64 = 512;
 pub enum Purpose {
     /// The guest writes to them.
     Written,
+    /// The guest writes to them, and those that are shared are opened by the side that acts.
+    Pair,
     /// They stay as they are, and what the guest writes goes elsewhere: what a recording and its
     /// replays begin from. They are compared by digest.
     Base,
@@ -32,9 +34,26 @@ pub enum Purpose {
 struct Opened {
     setting: DiskSetting,
     shape: DiskShape,
-    image: Arc<Image>,
+    content: Content,
     /// Digest of its content, where it is a base.
     digest: Option<[u8; 32]>,
+}
+
+/// The image itself.
+#[derive(Clone, Debug)]
+enum Content {
+    Open(Arc<Image>),
+    Shared(Arc<SharedImage>),
+}
+
+impl Opened {
+    /// The image, where it is this side's own.
+    fn own(&self) -> Option<&Arc<Image>> {
+        match &self.content {
+            Content::Open(image) => Some(image),
+            Content::Shared(_) => None,
+        }
+    }
 }
 
 /// The images of a machine, in the order of its disks.
@@ -69,22 +88,6 @@ impl Images {
         }
     }
 
-    /// Refuses disks that the sides of a pair share.
-    ///
-    /// # Errors
-    /// [`RunError::Setting`].
-    pub fn refuse_shared(&self) -> Result<(), RunError> {
-        match self.0.iter().find(|opened| opened.setting.shared) {
-            None => Ok(()),
-            Some(opened) => {
-                let image = opened.setting.image.display();
-                let why =
-                    format!("{image}: a pair has no shared disks yet; give each side an image of its own");
-                Err(RunError::setting("disk", why))
-            }
-        }
-    }
-
     /// What the guest sees of them.
     #[must_use]
     pub fn shapes(&self) -> Vec<DiskShape> {
@@ -97,16 +100,13 @@ impl Images {
         let mut text = String::new();
         for opened in &self.0 {
             let separator = if text.is_empty() { "" } else { "; " };
-            let kind = if opened.setting.shared {
-                "shared"
-            } else {
-                "mirrored"
-            };
             // A string takes everything.
-            let _ = write!(text, "{separator}{}, {kind}", opened.shape);
-            if let Some(digest) = &opened.digest {
-                let _ = write!(text, ", base {}", hex(digest));
-            }
+            let _ = write!(text, "{separator}{}, ", opened.shape);
+            let _ = match (&opened.content, &opened.digest) {
+                (_, Some(digest)) => write!(text, "base {}", hex(digest)),
+                (Content::Shared(_), None) => write!(text, "shared"),
+                (Content::Open(_), None) => write!(text, "mirrored"),
+            };
         }
         (!text.is_empty()).then_some(text)
     }
@@ -115,26 +115,32 @@ impl Images {
     #[must_use]
     pub fn mirrored(&self) -> Vec<Mirrored> {
         let places = (0..).zip(&self.0);
-        let own = places.filter(|(_, opened)| !opened.setting.shared);
-        own.map(|(disk, opened)| Mirrored {
-            disk,
-            image: opened.image.clone(),
-            path: opened.setting.image.display().to_string(),
-        })
-        .collect()
+        let own = places.filter_map(|(disk, opened)| {
+            Some(Mirrored {
+                disk,
+                image: opened.own()?.clone(),
+                path: opened.setting.image.display().to_string(),
+            })
+        });
+        own.collect()
     }
 
-    /// Images that the guest writes to.
+    /// Images of this side's own that the guest writes to.
     pub fn written(&self) -> impl Iterator<Item = &Arc<Image>> {
         let written = self.0.iter().filter(|opened| !opened.setting.read_only);
-        written.map(|opened| &opened.image)
+        written.filter_map(Opened::own)
     }
 
     /// The disks of `board`, which has one for each image.
     #[must_use]
     pub fn drives(&self, board: &Board) -> Vec<Drive> {
-        self.with_storage(board, |opened| Ok(opened.image.clone()))
-            .unwrap_or_default()
+        self.with_storage(board, |opened| {
+            Ok(match &opened.content {
+                Content::Open(image) => DriveStorage::Own(image.clone()),
+                Content::Shared(image) => DriveStorage::Shared(image.clone()),
+            })
+        })
+        .unwrap_or_default()
     }
 
     /// The same, where what is written goes into new files beside `log`, which stay.
@@ -154,8 +160,8 @@ impl Images {
             if existing == Existing::Overwrite || !log.exists() {
                 remove(&path)?;
             }
-            let overlay = Image::create_overlay(&path, opened.image.clone(), &opened.options(false))?;
-            Ok(Arc::new(overlay))
+            let overlay = Image::create_overlay(&path, opened.base()?, &opened.options(false))?;
+            Ok(DriveStorage::Own(Arc::new(overlay)))
         })
     }
 
@@ -167,19 +173,19 @@ impl Images {
     pub fn throwaway(&self, board: &Board) -> Result<Vec<Drive>, RunError> {
         let folder = std::env::temp_dir();
         self.with_storage(board, |opened| {
-            let overlay = Image::throwaway_overlay(&folder, opened.image.clone(), &opened.options(false))?;
-            Ok(Arc::new(overlay))
+            let overlay = Image::throwaway_overlay(&folder, opened.base()?, &opened.options(false))?;
+            Ok(DriveStorage::Own(Arc::new(overlay)))
         })
     }
 
     fn with_storage(
         &self,
         board: &Board,
-        mut storage: impl FnMut(&Opened) -> Result<Arc<Image>, RunError>,
+        mut storage: impl FnMut(&Opened) -> Result<DriveStorage, RunError>,
     ) -> Result<Vec<Drive>, RunError> {
         let all = self.0.iter().zip(board.disks()).enumerate();
         all.map(|(place, (opened, (device, _)))| {
-            let storage: Arc<dyn Storage> = storage(opened)?;
+            let storage = storage(opened)?;
             let name = format!("disk {place} ({})", opened.setting.image.display());
             Ok(Drive {
                 device,
@@ -240,33 +246,55 @@ impl Opened {
     fn new(place: usize, setting: &DiskSetting, purpose: Purpose) -> Result<Self, RunError> {
         let read_only = setting.read_only || purpose == Purpose::Base;
         let options = options(setting, read_only);
-        let image = Image::open(&setting.image, &options)?;
         let path = setting.image.display();
+        if purpose == Purpose::Pair && setting.shared {
+            let image = SharedImage::find(&setting.image, options)?;
+            tracing::info!("disk {place} is {path}, which the side that acts opens");
+            return Ok(Self {
+                setting: setting.clone(),
+                shape: shape(place, setting, image.size_bytes()),
+                content: Content::Shared(Arc::new(image)),
+                digest: None,
+            });
+        }
+        let image = Image::open(&setting.image, &options)?;
         tracing::info!("disk {place} is {path} ({}, {})", image.format(), image.access());
         let digest = match purpose {
-            Purpose::Written => None,
+            Purpose::Written | Purpose::Pair => None,
             Purpose::Base => Some(image.digest().map_err(|source| RunError::File {
                 action: "read",
                 path: setting.image.clone(),
                 source,
             })?),
         };
-        let shape = DiskShape {
-            sectors: image.size_bytes() / SECTOR_BYTES,
-            block_bytes: setting.block_bytes,
-            read_only: setting.read_only,
-            serial: setting.serial_at(place),
-        };
         Ok(Self {
             setting: setting.clone(),
-            shape,
-            image: Arc::new(image),
+            shape: shape(place, setting, image.size_bytes()),
+            content: Content::Open(Arc::new(image)),
             digest,
+        })
+    }
+
+    /// The image, as a base.
+    fn base(&self) -> Result<Arc<Image>, RunError> {
+        let base = self.own().cloned();
+        base.ok_or_else(|| RunError::Defect {
+            what: "a shared image was to be the base of a recording".to_owned(),
         })
     }
 
     fn options(&self, read_only: bool) -> Options {
         options(&self.setting, read_only)
+    }
+}
+
+/// What the guest sees of the disk at `place`.
+fn shape(place: usize, setting: &DiskSetting, size_bytes: u64) -> DiskShape {
+    DiskShape {
+        sectors: size_bytes / SECTOR_BYTES,
+        block_bytes: setting.block_bytes,
+        read_only: setting.read_only,
+        serial: setting.serial_at(place),
     }
 }
 

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`setting`] | a disk as it is written on the command line |
 //! | [`images`] | the images of a machine, opened and locked |
+//! | [`shared`] | the image that both sides of a pair share |
 //! | [`storage`] | bytes, and how one request is carried out on them |
 //! | [`mirrored`] | images of which each side has its own, block by block |
 //! | [`executor`] | the threads of a disk |
@@ -16,6 +17,7 @@ pub mod executor;
 pub mod images;
 pub mod mirrored;
 pub mod setting;
+pub mod shared;
 pub mod storage;
 pub mod threads;
 pub mod watch;
@@ -24,5 +26,6 @@ pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;
 pub use setting::DiskSetting;
+pub use shared::SharedImage;
 pub use threads::{DiskThreads, Drive};
 pub use watch::Watch;

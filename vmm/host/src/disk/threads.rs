@@ -2,6 +2,7 @@
 
 use super::disks::Disks;
 use super::executor::{Changed, Command, DiskState, Executor, Finished, WORKERS};
+use super::shared::SharedImage;
 use super::storage::Storage;
 use super::watch::{Watch, Watched};
 use crate::error::RunError;
@@ -22,7 +23,16 @@ pub struct Drive {
     /// Its name in messages.
     pub name: String,
     /// Its bytes.
-    pub storage: Arc<dyn Storage>,
+    pub storage: DriveStorage,
+}
+
+/// Where the bytes of a disk are.
+#[derive(Clone)]
+pub enum DriveStorage {
+    /// In an image of this side's own.
+    Own(Arc<dyn Storage>),
+    /// In one that both sides have.
+    Shared(Arc<SharedImage>),
 }
 
 /// The threads of a machine's disks.
@@ -64,11 +74,16 @@ impl DiskThreads {
             // What waits in them is bounded by the requests that the device has outstanding.
             let (commands, taken) = unbounded();
             let (report, done) = unbounded();
+            let (storage, shared): (Arc<dyn Storage>, _) = match storage {
+                DriveStorage::Own(storage) => (storage, None),
+                DriveStorage::Shared(image) => (image.clone(), Some(image)),
+            };
             let state: Arc<Mutex<DiskState>> = Arc::default();
             let changed = Changed::default();
             let executor = Executor {
                 thread: format!("disk{place}"),
                 name: name.clone(),
+                is_shared: shared.is_some(),
                 storage,
                 commands: taken,
                 done: report,
@@ -80,7 +95,7 @@ impl DiskThreads {
                 .start()
                 .map_err(RunError::other("cannot start the threads of a disk"))?;
             tracing::debug!("{name}: {WORKERS} threads carry its requests out");
-            disks.add(device, commands.clone(), done);
+            disks.add(device, commands.clone(), done, shared);
             threads.threads.push(DiskThread {
                 place: place as u8,
                 name,
@@ -117,6 +132,14 @@ impl DiskThreads {
         Watch {
             disks: self.disks.clone(),
             watched: watched.collect(),
+        }
+    }
+
+    /// Begins nothing any more: another side acts. What is under way may end.
+    pub fn abandon(&self) {
+        for thread in &self.threads {
+            let (quiet, _) = bounded(1);
+            let _ = thread.commands.send(Command::Freeze { quiet });
         }
     }
 

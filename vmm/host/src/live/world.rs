@@ -262,6 +262,10 @@ impl Outside for World {
         self.arrivals.disks.issue(device, request)
     }
 
+    fn shares_disk(&self, device: DeviceId) -> bool {
+        self.arrivals.disks.shares(device)
+    }
+
     fn made_common_point(&mut self, pages: u64) {
         self.common_points.made(pages);
     }

@@ -82,11 +82,10 @@ pub async fn begin(
 ) -> Result<Status, RunError> {
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
-    let plan = Plan::new(guest, configuration, Purpose::Written)?;
+    let plan = Plan::new(guest, configuration, Purpose::Pair)?;
     if configuration.mode != Mode::Replay {
         plan.images().refuse("mode", NO_CHECKPOINTS)?;
     }
-    plan.images().refuse_shared()?;
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config);
     let Some(witnesses) = unless_stopped(witnesses, &mut signals).await? else {
@@ -152,6 +151,8 @@ pub async fn begin(
     let ownership = identity.ownership(plan.images().clone(), machine);
     if matches!(beginning, Beginning::Primary(_) | Beginning::Alone) {
         ownership.holds(generation)?;
+        let disks = live.arrivals.disks();
+        disks.act(&|image| ownership.opens(image, generation))?;
     }
     let holding = Holding::new(identity.clone(), machine);
     holding.compares(&welcoming.environment);

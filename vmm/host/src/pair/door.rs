@@ -3,6 +3,7 @@
 use super::FromCpu;
 use super::feed::{ItemsOut, LoopItems};
 use super::journal::{ChannelJournal, LoopEnd, Shared, tell};
+use super::ownership::Ownership;
 use crate::live::{Arrivals, Entering, GuestTime, World, control::Ordered};
 use crate::machine::thread::MakeLiveDoor;
 use lockstep_core::machine::MachineError;
@@ -38,6 +39,8 @@ pub struct CpuSide {
     pub follows_by: FollowsBy,
     /// Bytes of its memory.
     pub memory_bytes: u64,
+    /// Records beside its images.
+    pub ownership: Ownership,
 }
 
 impl CpuSide {
@@ -90,6 +93,12 @@ impl CpuSide {
 
     fn taken_over(self, taken_over: TakenOver) -> Result<Recorder<World, ChannelJournal>, DoorError> {
         let generation = self.won.get().copied().unwrap_or_default();
+        let (ownership, ordered) = (&self.ownership, &self.ordered);
+        self.arrivals.disks().act_when_possible(
+            &|image| ownership.opens(image, generation),
+            ordered.woken(),
+            || ordered.obey(),
+        )?;
         tell(&self.to_loop, &self.ordered, taken_over.live_at())?;
         self.recorder(taken_over.floor, taken_over.start(generation))
     }

@@ -127,6 +127,10 @@ impl FeedHost for LoopItems {
         self.disks.issue(device, request)
     }
 
+    fn shares_disk(&self, device: DeviceId) -> bool {
+        self.disks.shares(device)
+    }
+
     fn disk_is_done(&mut self, device: DeviceId, number: u64) -> bool {
         self.disks.is_done(device, number)
     }

@@ -127,6 +127,7 @@ impl Launch {
             entering,
             follows_by: self.follows.by(),
             memory_bytes: self.plan.memory_bytes(),
+            ownership: self.ownership.clone(),
         };
         let (stands, standing_there) = oneshot::channel();
         let mut config = self.config;

@@ -15,7 +15,7 @@
 use crate::disk::Images;
 use crate::error::RunError;
 use lockstep_logging_channel::Generation;
-use lockstep_shared_disk::image::Identity;
+use lockstep_shared_disk::image::{Identity, Image, ImageError};
 use lockstep_shared_disk::{Claim, Line, MachineId, MachineName, Party};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -83,20 +83,47 @@ impl Ownership {
         Ok(())
     }
 
+    /// This side, which has won `generation`, opens an `image` that both sides share.
+    ///
+    /// # Errors
+    /// [`RunError::Disk`]: it is another machine's. [`RunError::Setting`]: a side that has won a
+    /// later generation has opened it.
+    pub fn opens(&self, image: &Image, generation: Generation) -> Result<(), RunError> {
+        if image.read_only() {
+            return Ok(());
+        }
+        if let Some(identity) = Identity::read(image.path())? {
+            identity.admit(image, &self.name)?;
+            if identity.machine == self.machine && identity.generation > generation {
+                let why = format!(
+                    "{} was opened in generation {}, and this side has won {generation} only",
+                    image.path().display(),
+                    identity.generation
+                );
+                return Err(RunError::setting("disk", why));
+            }
+        }
+        Ok(self.record(image, generation, Role::Holder)?)
+    }
+
     fn write(&self, generation: Generation, role: Role) -> Result<(), RunError> {
         for image in self.images.written() {
-            let identity = Identity {
-                name: self.name.clone(),
-                machine: self.machine,
-                generation,
-                side: side(role, &self.party),
-                clean: false,
-                format: image.format(),
-                size_bytes: image.size_bytes(),
-            };
-            identity.write(image.path())?;
+            self.record(image, generation, role)?;
         }
         Ok(())
+    }
+
+    fn record(&self, image: &Image, generation: Generation, role: Role) -> Result<(), ImageError> {
+        let identity = Identity {
+            name: self.name.clone(),
+            machine: self.machine,
+            generation,
+            side: side(role, &self.party),
+            clean: false,
+            format: image.format(),
+            size_bytes: image.size_bytes(),
+        };
+        identity.write(image.path())
     }
 }
 

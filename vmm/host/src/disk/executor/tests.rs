@@ -1,4 +1,4 @@
-use super::super::threads::{DiskThreads, Drive};
+use super::super::threads::{DiskThreads, Drive, DriveStorage};
 use super::*;
 use crossbeam_channel::bounded;
 use lockstep_core::machine::disk::Operation;
@@ -70,7 +70,7 @@ fn disk(
     let drive = Drive {
         device: DEVICE,
         name: "disk 0".to_owned(),
-        storage,
+        storage: DriveStorage::Own(storage),
     };
     let (notify, notified) = unbounded();
     let notify = move || {

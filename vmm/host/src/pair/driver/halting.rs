@@ -38,6 +38,9 @@ impl Driver {
         } else {
             Order::Stop
         };
+        if halt == Halt::Fenced {
+            self.parts.disks.abandon();
+        }
         self.parts.control.give(order);
         self.parts.from_cpu.close();
         if self.ended.is_none() && self.diverged.is_none() {
