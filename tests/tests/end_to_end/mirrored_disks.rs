@@ -5,6 +5,8 @@ use super::disks::image;
 use super::web::{expect_armed, wait_for_count};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -135,6 +137,26 @@ fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() 
     again.wait_for("begun");
     wait_for_more(&mut again);
     let _ = again.stop().expect_code(0);
+}
+
+#[test]
+fn an_image_that_differs_is_found_by_a_read_and_made_the_holders_again() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new("seed=3 requests=40000 area_kib=1024 report=200");
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    let mut newcomer = hosts.start("right", "right");
+    expect_armed(&mut holder, &mut newcomer);
+    // Locks hold off those who ask for them only.
+    let file = OpenOptions::new().write(true).open(hosts.image("right")).unwrap();
+    file.write_all_at(&vec![0x5a; 1 << 20], 0).unwrap();
+    file.sync_all().unwrap();
+    wait_for_count(&newcomer, "diverged", 1);
+    newcomer.process.wait_for_stderr("digest");
+    wait_for_count(&newcomer, "armed", 2);
+    let _ = holder.process.wait().expect_code(0);
+    let _ = newcomer.process.wait().expect_code(0);
+    assert!(hosts.are_equal());
 }
 
 #[test]

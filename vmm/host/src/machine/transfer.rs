@@ -214,8 +214,11 @@ pub fn send_to(
             bytes: 0,
             pause: Duration::ZERO,
         };
+        let outcome = sending.run(pair, way);
+        // Before it is said: another transfer may begin then, with a watch of its own.
+        drop(sending);
         // Nobody waits any more when the program is going away.
-        let _ = done.send(sending.run(pair, way));
+        let _ = done.send(outcome);
     })?;
     Ok(Transfer {
         progress,
