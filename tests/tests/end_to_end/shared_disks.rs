@@ -72,7 +72,7 @@ fn wait_for_more(replica: &Replica) {
 #[test]
 fn the_backup_opens_the_image_when_it_has_won_and_goes_on_with_it() {
     let Some(_kvm) = kvm::alone() else { return };
-    let hosts = Hosts::new("seed=3 requests=8000 area_kib=1024 report=100");
+    let hosts = Hosts::new("seed=3 requests=8000 area_kib=1024 report=100 overlap=no");
     let mut holder = hosts.start("first");
     holder.wait_for("begun");
     let mut newcomer = hosts.start("second");
@@ -92,7 +92,7 @@ fn the_backup_opens_the_image_when_it_has_won_and_goes_on_with_it() {
     alone
         .arg("run")
         .arg(Guest::Disk.image())
-        .args(["--command-line", "seed=3 requests=100 area_kib=1024", "--disk"])
+        .args(["--command-line", "seed=3 requests=100 area_kib=1024 overlap=no", "--disk"])
         .arg(hosts.image());
     let _ = std::fs::remove_file(hosts.scratch.join("one.img.lockstep"));
     let _ = run(&mut alone).expect_code(0);
@@ -101,7 +101,7 @@ fn the_backup_opens_the_image_when_it_has_won_and_goes_on_with_it() {
 #[test]
 fn a_survivor_waits_for_the_image_while_a_side_that_was_stopped_has_it_open() {
     let Some(_kvm) = kvm::alone() else { return };
-    let hosts = Hosts::new("seed=3 requests=0 area_kib=1024 report=100");
+    let hosts = Hosts::new("seed=3 requests=0 area_kib=1024 report=100 overlap=no");
     let mut holder = hosts.start("first");
     holder.wait_for("begun");
     let mut newcomer = hosts.start("second");
