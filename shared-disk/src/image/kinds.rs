@@ -105,7 +105,7 @@ pub struct RawFile<'a> {
     pub memory_align_bytes: usize,
 }
 
-/// A file that is open and locked.
+/// A file that is open.
 pub(super) struct Opened {
     pub(super) file: File,
     pub(super) path: PathBuf,

@@ -2,7 +2,7 @@
 //! (`F_OFD_SETLK`), on the whole file. It ends with the process, and QEMU's own locks collide with
 //! it.
 
-use super::error::ImageError;
+use super::error::{ImageError, failed};
 use super::holder::{Holder, User};
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{self, File};
@@ -16,24 +16,36 @@ const DESCRIPTORS_MAX: usize = 64 << 10;
 /// Longest name of a process in a message. The kernel keeps 15 bytes of it.
 const NAME_CHARACTERS_MAX: usize = 15;
 
-/// Locks `file`, which is `path`: shared with others that only read it, or for one alone. The lock
-/// holds until the last duplicate of `file` is closed.
-pub(super) fn lock(file: &File, path: &Path, read_only: bool) -> Result<(), ImageError> {
+/// A lock on a file. It is given up when this is dropped, and not when the last duplicate of the
+/// descriptor is closed: a child that another thread has just forked has one until it executes.
+#[derive(Debug)]
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Where it fails the lock ends with the descriptors.
+        let _ = fcntl(&self.0, FcntlArg::F_OFD_SETLK(&whole(libc::F_UNLCK)));
+    }
+}
+
+/// Locks `file`, which is `path`: shared with others that only read it, or for one alone.
+pub(super) fn lock(file: &File, path: &Path, read_only: bool) -> Result<Lock, ImageError> {
     let wanted = whole(if read_only { libc::F_RDLCK } else { libc::F_WRLCK });
-    let Err(error) = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted)) else {
-        return Ok(());
-    };
-    let path = path.to_owned();
-    if matches!(error, nix::Error::EAGAIN | nix::Error::EACCES) {
-        let holder = match user(file, &path) {
+    let taken = fcntl(file, FcntlArg::F_OFD_SETLK(&wanted));
+    if matches!(taken, Err(nix::Error::EAGAIN | nix::Error::EACCES)) {
+        let holder = match user(file, path) {
             User::Some(holder) => holder,
             // It has just gone.
             User::None => None,
         };
+        let path = path.to_owned();
         return Err(ImageError::InUse { path, holder });
     }
-    let source = error.into();
-    Err(ImageError::NoLocks { path, source })
+    taken.map_err(|error| ImageError::NoLocks {
+        path: path.to_owned(),
+        source: error.into(),
+    })?;
+    file.try_clone().map(Lock).map_err(failed(path, "open"))
 }
 
 /// Who has `file`, which is `path`, locked in any way.

@@ -127,7 +127,7 @@ pub fn check(path: &Path) -> Result<Sound, ImageError> {
         ..Options::default()
     };
     // The lock is held until the end.
-    let Opened { file, bytes, .. } = probe::open(path, &options)?;
+    let (Opened { file, bytes, .. }, _lock) = probe::open(path, &options)?;
     let look = look_at(&file, path, User::None)?;
     if let Some(why) = look.refused {
         return Err(why);

@@ -2,6 +2,7 @@
 
 use super::error::ImageError;
 use super::kinds::{Access, Base, Format, Opened, Options, RawFile};
+use super::lock::Lock;
 use super::qcow2::Qcow2;
 use super::qcow2::check::Checked;
 use super::raw::Raw;
@@ -31,6 +32,8 @@ pub struct Image {
     /// A sync has failed: the system has forgotten what it did not write, and the next sync would
     /// report success.
     pub(super) unsynced: AtomicBool,
+    /// The last to be dropped. A file without a name has none.
+    _lock: Option<Lock>,
 }
 
 impl Image {
@@ -39,7 +42,7 @@ impl Image {
     /// # Errors
     /// [`ImageError`]
     pub fn open(path: &Path, options: &Options) -> Result<Self, ImageError> {
-        let opened = probe::open(path, options)?;
+        let (opened, lock) = probe::open(path, options)?;
         let format = match options.format {
             Some(format) => format,
             None => probe::format(&opened.file, path, opened.bytes)?,
@@ -48,11 +51,12 @@ impl Image {
             let (path, wanted) = (path.to_owned(), format);
             return Err(ImageError::NotIn { path, wanted });
         }
-        Self::new(opened, format, options, None)
+        Self::new(opened, Some(lock), format, options, None)
     }
 
     fn new(
         opened: Opened,
+        lock: Option<Lock>,
         format: Format,
         options: &Options,
         base: Option<Arc<Self>>,
@@ -80,6 +84,7 @@ impl Image {
             read_only,
             base,
             unsynced: AtomicBool::new(false),
+            _lock: lock,
         })
     }
 
@@ -88,13 +93,18 @@ impl Image {
     /// # Errors
     /// [`ImageError`]
     pub fn overlay(path: &Path, base: Arc<Self>, options: &Options) -> Result<Self, ImageError> {
-        let opened = probe::open(path, options)?;
-        Self::over(opened, base, options)
+        let (opened, lock) = probe::open(path, options)?;
+        Self::over(opened, Some(lock), base, options)
     }
 
-    fn over(opened: Opened, base: Arc<Self>, options: &Options) -> Result<Self, ImageError> {
+    fn over(
+        opened: Opened,
+        lock: Option<Lock>,
+        base: Arc<Self>,
+        options: &Options,
+    ) -> Result<Self, ImageError> {
         let (path, wanted) = (opened.path.clone(), base.size_bytes);
-        let image = Self::new(opened, Format::Qcow2, options, Some(base))?;
+        let image = Self::new(opened, lock, Format::Qcow2, options, Some(base))?;
         if image.size_bytes == wanted {
             return Ok(image);
         }
@@ -121,7 +131,7 @@ impl Image {
     /// [`ImageError`]
     pub fn throwaway_overlay(folder: &Path, base: Arc<Self>, options: &Options) -> Result<Self, ImageError> {
         let opened = create::throwaway(folder, base.as_base(), options)?;
-        Self::over(opened, base, options)
+        Self::over(opened, None, base, options)
     }
 
     /// Path by which it was opened.

@@ -3,7 +3,7 @@
 use super::beside::identity::Identity;
 use super::error::{ImageError, failed};
 use super::kinds::{BLOCK_BYTES, Format, Opened, Options, SIZE_BYTES_MAX};
-use super::lock;
+use super::lock::{Lock, lock};
 use super::qcow2::header;
 use lockstep_regular_file as regular_file;
 use std::fs::{self, File};
@@ -31,7 +31,7 @@ const OTHERS: &[(usize, &[u8], &str)] = &[
 const PROBED_BYTES: usize = 68;
 
 /// Opens the regular file `path` and locks it.
-pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, ImageError> {
+pub(super) fn open(path: &Path, options: &Options) -> Result<(Opened, Lock), ImageError> {
     let read_only = options.read_only;
     // A user for whom permissions do not count is told, too.
     let found = fs::metadata(path).map_err(failed(path, "open"))?;
@@ -51,16 +51,17 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<Opened, ImageError>
         },
         _ => failed(path, "open")(error),
     })?;
-    lock::lock(&file, path, read_only)?;
+    let lock = lock(&file, path, read_only)?;
     // After the lock: before it, another user could have changed it.
     let bytes = file.metadata().map_err(failed(path, "open"))?.len();
-    Ok(Opened {
+    let opened = Opened {
         file,
         path: path.to_owned(),
         bytes,
         read_only,
         direct: options.direct,
-    })
+    };
+    Ok((opened, lock))
 }
 
 /// Format of an image. What is recorded beside it counts more than its first bytes, which a guest

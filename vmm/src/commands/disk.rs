@@ -239,6 +239,15 @@ fn sound_text(path: &Path, sound: &Sound) -> String {
             );
         }
     }
+    if let Some(uncounted) = tables
+        .map(|tables| tables.uncounted_clusters)
+        .filter(|count| *count > 0)
+    {
+        let _ = write!(
+            text,
+            ", {uncounted} are not counted, and will be when it is next opened to be written"
+        );
+    }
     if let Some(base) = backing {
         let _ = write!(text, "; its base {} was not looked at", base.escape_debug());
     }

@@ -1,9 +1,9 @@
 //! Whether the tables of a qcow2 file agree with each other and with the length of the file.
 //!
-//! A file that was cut reads as zeroes where its end was, and one whose host lost power may count
-//! too few references to a cluster, so that it would be given away twice. Both are silent losses
+//! A file that was cut reads as zeroes where its end was, and one whose process was killed may not
+//! count a cluster that is in use, so that it would be given away twice. Both are silent losses
 //! later, so every opening looks, which costs one read of the tables: 8 bytes for each cluster that
-//! is in use.
+//! is in use. The counts are then repaired: see [`super::repair`].
 
 use super::header::Header;
 use std::fs::File;
@@ -26,6 +26,9 @@ pub struct Checked {
     pub data_clusters: u64,
     /// Clusters that are counted as used and that nothing refers to: they cost room, nothing else.
     pub leaked_clusters: u64,
+    /// Clusters that are in use and not counted: those that a process had just taken when it was
+    /// killed, or its host lost power. They are counted when the image is next opened to be written.
+    pub uncounted_clusters: u64,
 }
 
 /// Reason why a file is not sound.
@@ -47,13 +50,29 @@ fn damaged<T>(why: String) -> Result<T, Unsound> {
     Err(Unsound::Damaged(why))
 }
 
+/// A file that is sound, but for counts that are missing.
+pub(super) struct Found {
+    pub(super) checked: Checked,
+    /// Places of the blocks of reference counts; 0 for one that there is not.
+    pub(super) blocks: Vec<u64>,
+    /// Clusters that are in use and not counted.
+    pub(super) uncounted: Bits,
+    /// Clusters of the file, the last of which may be cut.
+    pub(super) clusters: u64,
+}
+
 /// Checks the tables of `file`, which has `file_bytes` and begins with `header`.
-pub(in super::super) fn check(file: &File, header: &Header, file_bytes: u64) -> Result<Checked, Unsound> {
+pub(super) fn check(file: &File, header: &Header, file_bytes: u64) -> Result<Found, Unsound> {
     let mut check = Check::new(file, header, file_bytes)?;
     check.header_tables()?;
     check.mappings()?;
-    check.counts()?;
-    Ok(check.checked)
+    let (blocks, uncounted) = check.counts()?;
+    Ok(Found {
+        checked: check.checked,
+        blocks,
+        uncounted,
+        clusters: check.clusters,
+    })
 }
 
 struct Check<'a> {
@@ -153,46 +172,50 @@ impl<'a> Check<'a> {
         Ok(())
     }
 
-    /// Compares the counts with what was found.
-    fn counts(&mut self) -> Result<(), Unsound> {
+    /// Compares the counts with what was found. Gives the places of their blocks, and the clusters
+    /// that are not counted.
+    fn counts(&mut self) -> Result<(Vec<u64>, Bits), Unsound> {
         let header = self.header;
         let entries = header.refcount_clusters << (header.cluster_bits - 3);
-        let blocks: Vec<u64> = self.read_entries(header.refcount_offset, entries)?.collect();
-        for offset in blocks.iter().map(|entry| entry & OFFSET_MASK) {
-            if offset != 0 {
-                self.take("a block of reference counts", offset)?;
-            }
+        let blocks = self.read_entries(header.refcount_offset, entries)?;
+        let blocks: Vec<u64> = blocks.map(|entry| entry & OFFSET_MASK).collect();
+        for &offset in blocks.iter().filter(|offset| **offset != 0) {
+            self.take("a block of reference counts", offset)?;
         }
-        let each = 1 << (header.cluster_bits + 3 - header.refcount_order);
-        let mut found = 0_u64;
-        for (block, entry) in blocks.iter().enumerate() {
-            let first = block as u64 * each;
-            let offset = entry & OFFSET_MASK;
-            if offset == 0 {
-                continue;
+        let each = header.counts_in_block();
+        let mut uncounted = Bits::default();
+        let mut bytes = vec![0; header.cluster_bytes() as usize];
+        for (block, first) in (0..self.clusters).step_by(each as usize).enumerate() {
+            match blocks.get(block) {
+                Some(&offset) if offset != 0 => self.file.read_exact_or_zero(&mut bytes, offset)?,
+                _ => bytes.fill(0),
             }
-            let mut bytes = vec![0; header.cluster_bytes() as usize];
-            self.file.read_exact_or_zero(&mut bytes, offset)?;
-            for index in (0..each).take_while(|index| first + index < self.clusters) {
-                let counted = count_at(&bytes, index, header.refcount_order);
-                let used = self.used.get(first + index);
-                found += u64::from(counted > 0 && used);
-                self.checked.leaked_clusters += u64::from(counted > 0 && !used);
-                if counted > 1 && used && !self.compressed.get(first + index) {
-                    let cluster = first + index;
-                    return damaged(format!(
-                        "cluster {cluster} is counted {counted} times, and used once"
-                    ));
+            for cluster in first..self.clusters.min(first + each) {
+                let counted = count_at(&bytes, cluster - first, header.refcount_order);
+                match (counted, self.used.get(cluster)) {
+                    (0, false) => {}
+                    (0, true) if self.compressed.get(cluster) => {
+                        return damaged(format!(
+                            "cluster {cluster} has compressed data and is not counted"
+                        ));
+                    }
+                    (0, true) => uncounted.set(cluster),
+                    (_, false) => self.checked.leaked_clusters += 1,
+                    (2.., true) if !self.compressed.get(cluster) => {
+                        return damaged(format!(
+                            "cluster {cluster} is counted {counted} times, and used once"
+                        ));
+                    }
+                    (_, true) => {}
                 }
             }
         }
-        if found == self.used.set {
-            return Ok(());
+        // It was counted when the image was made: a disk on which a guest wrote a header is none.
+        if uncounted.get(0) {
+            return damaged("its header is not counted as used".to_owned());
         }
-        damaged(format!(
-            "{} of its clusters are in use and not counted as used",
-            self.used.set - found
-        ))
+        self.checked.uncounted_clusters = uncounted.set;
+        Ok((blocks, uncounted))
     }
 
     fn take_range(&mut self, what: &str, offset: u64, length: u64) -> Result<(), Unsound> {
@@ -250,7 +273,7 @@ fn count_at(bytes: &[u8], index: u64, order: u32) -> u64 {
 }
 
 /// Reads that take what is beyond the end of a file for zeroes: its last cluster may be cut.
-trait ReadOrZero {
+pub(super) trait ReadOrZero {
     fn read_exact_or_zero(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
@@ -271,18 +294,18 @@ impl ReadOrZero for File {
 
 /// Set of clusters. Only as large as the highest of them needs.
 #[derive(Default)]
-struct Bits {
+pub(super) struct Bits {
     words: Vec<u64>,
     set: u64,
 }
 
 impl Bits {
-    fn get(&self, index: u64) -> bool {
+    pub(super) fn get(&self, index: u64) -> bool {
         let word = self.words.get((index / 64) as usize);
         word.is_some_and(|word| word >> (index % 64) & 1 == 1)
     }
 
-    fn set(&mut self, index: u64) {
+    pub(super) fn set(&mut self, index: u64) {
         let at = (index / 64) as usize;
         if at >= self.words.len() {
             self.words.resize(at + 1, 0);

@@ -91,6 +91,11 @@ impl Header {
         1 << self.cluster_bits
     }
 
+    /// Reference counts that a block of them has.
+    pub(super) fn counts_in_block(&self) -> u64 {
+        1 << (self.cluster_bits + 3 - self.refcount_order)
+    }
+
     /// Clusters of the disk.
     pub(in super::super) fn clusters(&self) -> u64 {
         self.size_bytes.div_ceil(self.cluster_bytes())

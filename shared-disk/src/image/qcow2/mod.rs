@@ -2,18 +2,20 @@
 //! business of the crate `imago`, with plain blocking calls.
 //!
 //! What the crate does not do is done here. [`header`] refuses what it would fall over, and what
-//! would make it open other files. [`check`] refuses a file whose tables contradict each other. The
-//! crate orders its writes of tables and syncs nothing in between, so that a loss of the host's
-//! power can leave a file that `check` refuses; a raw image has no tables.
+//! would make it open other files. [`check`] refuses a file whose tables contradict each other, and
+//! [`repair`] counts what a killed process had not counted yet. The crate syncs nothing between its
+//! writes of tables, so that a loss of the host's power can leave a file that `check` refuses; a raw
+//! image has no tables.
 
 pub(super) mod check;
 pub(super) mod header;
+mod repair;
 #[cfg(test)]
 mod tests;
 
 use super::error::{ImageError, failed};
 use super::kinds::{Base, Format, Opened};
-use check::{Checked, Unsound, check};
+use check::{Checked, Found, Unsound, check};
 use header::{HEADER_BYTES_MAX, Header, Refused};
 use imago::file::File as ImagoFile;
 use imago::format::PreallocateMode;
@@ -69,12 +71,30 @@ pub(super) fn check_tables(
     header: &Header,
     file_bytes: u64,
 ) -> Result<Checked, ImageError> {
+    found(file, path, header, file_bytes).map(|found| found.checked)
+}
+
+fn found(file: &File, path: &Path, header: &Header, file_bytes: u64) -> Result<Found, ImageError> {
     check(file, header, file_bytes).map_err(|unsound| match unsound {
         Unsound::Read(source) => failed(path, "read")(source),
         Unsound::Damaged(why) => ImageError::Damaged {
             path: path.to_owned(),
             why,
         },
+    })
+}
+
+/// Counts clusters that are in use and not counted, and checks again.
+fn repaired(file: &File, path: &Path, header: &Header, found_before: Found) -> Result<Checked, ImageError> {
+    repair::repair(file, header, found_before).map_err(failed(path, "repair"))?;
+    let file_bytes = file.metadata().map_err(failed(path, "read"))?.len();
+    let checked = check_tables(file, path, header, file_bytes)?;
+    if checked.uncounted_clusters == 0 {
+        return Ok(checked);
+    }
+    Err(ImageError::Damaged {
+        path: path.to_owned(),
+        why: format!("{} of its clusters cannot be counted", checked.uncounted_clusters),
     })
 }
 
@@ -92,7 +112,12 @@ impl Qcow2 {
         if header.backing.is_some() != base.is_some() {
             return Err(wrong_backing(&path, header.backing.as_deref()));
         }
-        let checked = check_tables(&file, &path, &header, bytes)?;
+        let found = found(&file, &path, &header, bytes)?;
+        let checked = if read_only || found.checked.uncounted_clusters == 0 {
+            found.checked
+        } else {
+            repaired(&file, &path, &header, found)?
+        };
         let storage = storage(&file, !read_only).map_err(failed(&path, "open"))?;
         let backing = match base {
             None => None,

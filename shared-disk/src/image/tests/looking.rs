@@ -59,3 +59,19 @@ fn an_image_in_use_is_looked_at_and_its_user_is_named() {
     let sound = check(&path).unwrap();
     assert_eq!(sound.tables.unwrap().data_clusters, 0);
 }
+
+/// tmpfs has no FALLOC_FL_ZERO_RANGE: zeroes are written. Others have it.
+#[test]
+fn zeroes_are_written_where_the_file_system_cannot_make_them() {
+    let folder = tempfile::tempdir_in("/dev/shm").unwrap();
+    let path = made(&folder, "disk", 4 * MIB, Format::Raw);
+    let image = Image::open(&path, &Options::default()).unwrap();
+    let mut expected = vec![7; 4 * MIB as usize];
+    image.write_at(0, &expected).unwrap();
+    for (offset, length, may_unmap) in [(100, 3 * MIB, false), (3 * MIB + 4096, 8192, true), (0, 1, false)] {
+        image.write_zeroes(offset, length, may_unmap).unwrap();
+        expected[offset as usize..][..length as usize].fill(0);
+        assert!(content(&image) == expected);
+    }
+    image.flush().unwrap();
+}
