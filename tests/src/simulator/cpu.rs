@@ -281,7 +281,7 @@ impl World {
         let mut takers = readiness.takers.iter();
         takers.any(|taker| match taker.takes {
             Takes::Frames { max } => max > 0 && !cpu.frames.is_empty(),
-            Takes::ConsoleInput { bytes_max } => bytes_max > 0 && typed_for(taker.device),
+            Takes::ConsoleInput { bytes_max, .. } => bytes_max > 0 && typed_for(taker.device),
             Takes::Completions { .. } => false,
             Takes::Expiry { deadline_ns, .. } => deadline_ns.is_some_and(|at_ns| at_ns <= cpu.monotonic_ns()),
         })

@@ -280,7 +280,15 @@ impl Guest {
         let frames = Takes::Frames {
             max: FRAMES_MAX - self.frames.len(),
         };
-        let [one, other] = CONSOLES.map(|console| (console, Takes::ConsoleInput { bytes_max: 1 }));
+        let [one, other] = CONSOLES.map(|console| {
+            (
+                console,
+                Takes::ConsoleInput {
+                    bytes_max: 1,
+                    listens: true,
+                },
+            )
+        });
         let takers = [(TIMER, expiry), one, other, (NETWORK, frames)];
         takers.map(|(device, takes)| Taker { device, takes })
     }

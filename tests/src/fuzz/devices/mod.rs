@@ -323,7 +323,7 @@ impl Subject {
         for taker in self.takers() {
             match taker.takes {
                 Takes::Frames { max } => assert!(max <= usize::from(QUEUE_SIZE)),
-                Takes::ConsoleInput { bytes_max } => assert!(bytes_max <= serial::LINE_BYTES_MAX),
+                Takes::ConsoleInput { bytes_max, .. } => assert!(bytes_max <= serial::LINE_BYTES_MAX),
                 Takes::Completions { outstanding } => assert!(outstanding <= IN_FLIGHT_MAX),
                 Takes::Expiry { .. } => {}
             }

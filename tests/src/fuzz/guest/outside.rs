@@ -79,7 +79,7 @@ impl RandomOutside {
                 let length = self.numbers.below(1600);
                 Some(EventKind::Frame(self.bytes(length)))
             }
-            Takes::ConsoleInput { bytes_max } if bytes_max > 0 => {
+            Takes::ConsoleInput { bytes_max, .. } if bytes_max > 0 => {
                 let length = 1 + self.numbers.below(bytes_max.min(4) as u64);
                 Some(EventKind::ConsoleInput(self.bytes(length)))
             }

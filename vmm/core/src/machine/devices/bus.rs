@@ -241,6 +241,7 @@ impl Devices {
                 },
                 Device::SerialConsole(serial) => Takes::ConsoleInput {
                     bytes_max: serial.input_bytes_free(),
+                    listens: serial.listens(),
                 },
                 Device::Network(net) => Takes::Frames {
                     max: net.receive_buffers(memory),

@@ -16,6 +16,10 @@ pub const REGISTERS: u64 = 8;
 /// A longer line leaves in parts.
 pub const LINE_BYTES_MAX: usize = 256;
 
+/// The bit of the interrupt enable register that asks for one at each byte that is received.
+const RECEIVED: u8 = 1;
+/// The bit of the modem control register by which a terminal is there.
+const TERMINAL_READY: u8 = 1;
 /// The bit of the interrupt identification that is set while no interrupt is.
 const NOTHING_PENDING: u8 = 1;
 
@@ -85,6 +89,14 @@ impl Serial {
     #[must_use]
     pub fn input_bytes_free(&self) -> usize {
         self.uart.fifo_capacity()
+    }
+
+    /// True while the guest has it open for input, as far as registers tell: it is ready, and asks
+    /// for an interrupt at each byte. A driver that only looks for UARTs sets one of them at a time.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        let state = self.uart.state();
+        state.interrupt_enable & RECEIVED != 0 && state.modem_control & TERMINAL_READY != 0
     }
 
     /// Takes input; what does not fit is dropped, as a UART does.

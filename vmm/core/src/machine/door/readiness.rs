@@ -14,6 +14,8 @@ pub enum Takes {
     ConsoleInput {
         /// Bytes that it has room for.
         bytes_max: usize,
+        /// The guest has it open: somebody reads what is typed.
+        listens: bool,
     },
     /// The expiry of its timer.
     Expiry {
@@ -87,6 +89,13 @@ impl Readiness<'_> {
     pub fn waits_until_ns(self) -> Option<u64> {
         let open = self.expiries().filter(|(_, may)| *may);
         open.map(|(deadline_ns, _)| deadline_ns).min()
+    }
+
+    /// True if the guest has a console open.
+    #[must_use]
+    pub fn listens(self) -> bool {
+        let listens = |taker: &Taker| matches!(taker.takes, Takes::ConsoleInput { listens: true, .. });
+        self.takers.iter().any(listens)
     }
 
     /// True if the event is of a sort that its device takes.

@@ -64,7 +64,9 @@ impl Taking {
             Takes::Completions { outstanding } if outstanding > 0 => {
                 proposals.completion(device).map(EventKind::Completion)
             }
-            Takes::ConsoleInput { bytes_max } if bytes_max > 0 => self.typed(device, bytes_max, proposals),
+            Takes::ConsoleInput { bytes_max, .. } if bytes_max > 0 => {
+                self.typed(device, bytes_max, proposals)
+            }
             _ => None,
         }
     }
@@ -122,7 +124,10 @@ mod tests {
             deadline_ns: Some(10),
             entered: entered[index],
         };
-        let console = Takes::ConsoleInput { bytes_max: 1 };
+        let console = Takes::ConsoleInput {
+            bytes_max: 1,
+            listens: true,
+        };
         let taker = |device, takes| Taker { device, takes };
         [
             taker(TIMERS[0], expiry(0)),

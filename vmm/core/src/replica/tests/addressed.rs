@@ -181,7 +181,7 @@ impl Outside for Addressed {
         self.now += 1;
         let has_room = |taker: &Taker| match taker.takes {
             Takes::Frames { max } => max > 0,
-            Takes::ConsoleInput { bytes_max } => bytes_max > 0,
+            Takes::ConsoleInput { bytes_max, .. } => bytes_max > 0,
             Takes::Completions { outstanding } => outstanding > 0,
             Takes::Expiry { deadline_ns, entered } => !entered && deadline_ns.is_some(),
         };

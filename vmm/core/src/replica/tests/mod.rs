@@ -39,7 +39,10 @@ const TAKERS: &[Taker] = &[
     },
     Taker {
         device: small::CONSOLE,
-        takes: Takes::ConsoleInput { bytes_max: 1 },
+        takes: Takes::ConsoleInput {
+            bytes_max: 1,
+            listens: true,
+        },
     },
     Taker {
         device: small::NETWORK,

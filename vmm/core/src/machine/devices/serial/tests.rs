@@ -58,6 +58,7 @@ const IER_TRANSMIT: u8 = 2;
 const IIR_NONE: u8 = 1;
 const LSR_DATA: u8 = 1;
 const LSR_EMPTY: u8 = 0x60;
+const MCR_READY: u8 = 1;
 const MCR_LOOP: u8 = 0x10;
 
 /// `autoconfig` and `autoconfig_16550a` of 8250_port.c: every question by which it tells a 16550A
@@ -186,4 +187,22 @@ fn input_that_came_while_linux_was_polling_interrupts_afterwards() {
     uart.write(IER, IER_RECEIVE);
     assert!(uart.take_interrupt());
     assert_eq!(interrupt(&mut uart, b"").0, b"k");
+}
+
+#[test]
+fn it_is_listened_to_while_it_is_ready_and_input_interrupts() {
+    let mut serial = Serial::default();
+    assert!(!serial.listens());
+    // What a driver does that looks whether there is a UART.
+    serial.write(IER, 0xF);
+    assert!(!serial.listens());
+    serial.write(IER, 0);
+    serial.write(MCR, MCR_READY);
+    assert!(!serial.listens(), "a console that only prints");
+    serial.write(IER, IER_RECEIVE);
+    assert!(serial.listens());
+    let restored = Serial::restore(serial.saved()).unwrap();
+    assert!(restored.listens());
+    serial.write(IER, 0);
+    assert!(!serial.listens());
 }
