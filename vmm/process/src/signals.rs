@@ -12,6 +12,9 @@
 //!          -> no command listens -> ended at once                  0 where nothing but a start was given up, else 1
 //! ```
 //!
+//! Others that end a process by default do so here too ([`AT_ONCE`]), once the terminal has been put
+//! back.
+//!
 //! SIGHUP stays ignored where it was ignored at the start (nohup). SIGXFSZ does not end the
 //! process: the write that passes the limit fails with its own error.
 
@@ -19,7 +22,7 @@ use super::console;
 use super::status::Status;
 use super::writing::standard;
 use nix::time::{ClockId, clock_gettime};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals as Waiting;
 use signal_hook::low_level;
 use std::io;
@@ -30,6 +33,9 @@ use std::sync::mpsc;
 use std::thread::{self, Builder};
 use std::time::Duration;
 use tokio::sync::watch;
+
+/// Signals with which nothing is stopped in good order: SIGQUIT is Ctrl-\ on a terminal.
+const AT_ONCE: [i32; 4] = [SIGQUIT, SIGALRM, SIGUSR2, SIGXCPU];
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
@@ -57,15 +63,15 @@ static MACHINE_BYTES: AtomicU64 = AtomicU64::new(0);
 /// The system refuses a handler or a thread.
 pub fn watch(given_up: Status) -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-    let mut wanted = vec![SIGTERM, SIGINT];
-    if !is_ignored(SIGHUP) {
-        wanted.push(SIGHUP);
-    }
+    let others = AT_ONCE.into_iter().chain([SIGHUP]);
+    let wanted = [SIGTERM, SIGINT]
+        .into_iter()
+        .chain(others.filter(|signal| !is_ignored(*signal)));
     let mut waiting = Waiting::new(wanted)?;
-    let wait = move || {
-        if let Some(signal) = waiting.forever().next() {
-            asked_to_end(signal, given_up);
-        }
+    let wait = move || match waiting.forever().next() {
+        Some(signal) if AT_ONCE.contains(&signal) => end_at_once(signal),
+        Some(signal) => asked_to_end(signal, given_up),
+        None => {}
     };
     Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
 }
@@ -82,6 +88,12 @@ pub fn machine_starts(memory_bytes: u64) {
 /// finish what they were asked.
 pub fn takes_longer(by: Duration) {
     LONGER_MS.store(by.as_millis() as u64, Ordering::Relaxed);
+}
+
+fn end_at_once(signal: i32) {
+    within(LAST_WORDS_LIMIT, console::restore);
+    // Does not return: each of them ends the process.
+    let _ = low_level::emulate_default_handler(signal);
 }
 
 fn asked_to_end(signal: i32, given_up: Status) -> ! {
