@@ -13,6 +13,7 @@ use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand, ValueEnum}
 use lockstep_host::recording::pieces::From;
 use lockstep_host::recording::taking::EVERY_MIN;
 use lockstep_logging_channel::FORMAT_VERSION;
+use lockstep_process::console::KEYS;
 use lockstep_process::time::parse_time;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,6 +56,11 @@ The shared directory remembers the machine by its name. A start looks there firs
 Try it, twice, in two terminals; then kill one, and start it again:
   lockstep replica --name web key-value.elf --network switch:pair/switch --shared-directory pair
   lockstep status web --shared-directory pair";
+
+const AFTER_RUN_HELP: &str = "\
+Try it:
+  lockstep run guest-images/build/smoke.elf
+  lockstep run --kernel vmlinuz --initrd shell.initrd     (`make guests-debian` makes both)";
 
 const AFTER_RECORD_HELP: &str = "\
 Snapshots are files in the folder LOG.snapshots; `lockstep log info LOG` lists them.
@@ -106,6 +112,11 @@ pub struct Cli {
     pub talk: Talk,
 }
 
+/// Text below the options of a command whose guest may have a console.
+fn beside_keys(text: &str) -> String {
+    format!("{KEYS}\n\n{text}")
+}
+
 /// The version without the build, which takes a look at the whole program: [`full_version`].
 fn version() -> &'static str {
     concat!(env!("CARGO_PKG_VERSION"), " (log format version 1)")
@@ -145,14 +156,15 @@ pub enum LogFormat {
 /// A machine: its guest and settings.
 #[derive(Clone, Debug, Args)]
 pub struct MachineArguments {
-    /// The guest: an image that was written for Lockstep (ELF64)
+    /// The guest: an image that was written for Lockstep (ELF64). A Linux is named by --kernel
     #[arg(required_unless_present_any = [PRINT_CONFIG, "kernel"], conflicts_with = "kernel")]
     pub image: Option<PathBuf>,
     /// The guest: a kernel of Linux as a distribution ships it (bzImage or vmlinux), in place of an
     /// image; needs a host whose KVM runs kernels in ring 0 (`lockstep doctor`)
     #[arg(long, value_name = "FILE", help_heading = "Machine")]
     pub kernel: Option<PathBuf>,
-    /// Initial ramdisk of the kernel
+    /// Initial ramdisk of the kernel (cpio, compressed or not). Its modules are not rewritten: those
+    /// that read the host are refused by name
     #[arg(
         long,
         value_name = "FILE",
@@ -241,9 +253,10 @@ fn parse_interval(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run a guest, unprotected
+    #[command(after_help = beside_keys(AFTER_RUN_HELP))]
     Run(#[command(flatten)] Alone<MachineArguments>),
     /// Run a guest and record everything that enters it into a log
-    #[command(after_help = AFTER_RECORD_HELP)]
+    #[command(after_help = beside_keys(AFTER_RECORD_HELP))]
     Record {
         /// The machine
         #[command(flatten)]
@@ -293,12 +306,14 @@ pub enum Command {
     },
     /// Begin a machine and run it as the primary, once its backup is there; refused where somebody
     /// holds the machine already
+    #[command(after_help = KEYS)]
     Primary(#[command(flatten)] MachineArguments),
     /// Run the backup of a machine that another side holds, or is about to begin
+    #[command(after_help = KEYS)]
     Backup(#[command(flatten)] MachineArguments),
     /// Run a side of a machine: begins it, or joins it as its backup, or waits; the same
     /// command on every host, at every start
-    #[command(after_help = AFTER_REPLICA_HELP)]
+    #[command(after_help = beside_keys(AFTER_REPLICA_HELP))]
     Replica {
         /// The machine
         #[command(flatten)]

@@ -36,7 +36,7 @@ pub fn main() -> Status {
     };
     listen_to(&cli.talk);
     if reads_console(&cli.command) {
-        console::keep_stops();
+        console::keep_stops(standard::error_is_terminal());
     }
     let outcome = signals::watch(given_up(&cli.command))
         .map_err(CommandError::other("cannot listen for signals"))

@@ -68,7 +68,8 @@ pub fn console(wait_ms: u64) {
         while let Some(byte) = console::read() {
             report.value(u64::from(byte));
             bytes += 1;
-            ended |= byte == b'\n';
+            // The key of a terminal whose line ends reach the guest as they are typed is CR.
+            ended |= byte == b'\n' || byte == b'\r';
         }
     }
     timer::stop();

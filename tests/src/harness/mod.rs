@@ -33,6 +33,7 @@ pub mod redis;
 pub mod replica;
 pub mod scratch;
 pub mod switch;
+pub mod terminal;
 pub mod troubled;
 
 pub use binary::{Build, lockstep, lockstep_path};

@@ -6,6 +6,7 @@
 
 use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB};
 use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::terminal::{CTRL_C, CTRL_Z, Keys, OnTerminal};
 use lockstep_tests::harness::{Ended, Linux, Load, PairSpec, Process, Scratch, kvm, wait_until};
 
 /// Line with which busybox's shell begins.
@@ -44,6 +45,33 @@ fn a_shell_answers_and_its_end_powers_the_machine_off() {
     machine.type_in("exit 3\n");
     let ended = machine.wait_with_input().expect_code(0);
     expect_ended(&ended, 3);
+}
+
+#[test]
+fn keys_on_a_terminal_are_those_of_the_shell_in_the_guest() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut machine = OnTerminal::start(&Linux::Shell.command("run", ""));
+    machine.wait_for(SHELL);
+    machine.wait_until_it_has(Keys::Every);
+    // Each says that it has begun, by what is not in the command itself.
+    machine.type_in("sh -c 'echo first $((6 * 7)); exec sleep 1000'\r");
+    machine.wait_for("first 42");
+    machine.type_in(CTRL_C);
+    machine.type_in("sh -c 'echo second $((6 * 8)); exec sleep 1000'\r");
+    machine.wait_for("second 48");
+    machine.type_in(CTRL_Z);
+    machine.wait_for("Stopped");
+    machine.type_in("echo jobs $(jobs | grep -c Stopped); fg\r");
+    machine.wait_for("jobs 1");
+    machine.type_in(CTRL_C);
+    machine.type_in("stty rows 50 cols 132; stty size; exit 3\r");
+    machine.wait_for("50 132");
+    assert_eq!(machine.wait().code(), Some(0), "{}", machine.shown());
+    machine.wait_for(&format!("{ENDED} 3"));
+    assert!(machine.has(Keys::Lines));
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod host;
 mod identity;
 mod inspect;
 mod job_control;
+mod keys;
 mod lab;
 mod linux;
 mod mirrored_disks;

@@ -28,8 +28,9 @@ impl OnTerminal {
             & (LocalFlags::ICANON | LocalFlags::ECHO | LocalFlags::ISIG)
     }
 
+    /// With the keys that are signals or without: the guest may read its console.
     fn is_taken(&self) -> bool {
-        self.flags() == LocalFlags::ISIG
+        !self.flags().intersects(LocalFlags::ICANON | LocalFlags::ECHO)
     }
 
     fn is_as_found(&self) -> bool {

@@ -4,7 +4,7 @@
 //! | module | provides |
 //! | --- | --- |
 //! | [`writing`] | bounded queues and a thread for each descriptor that people or programs read |
-//! | [`console`] | standard input, and the terminal as it was found |
+//! | [`console`] | standard input, the keys of this program, and the terminal as it was found |
 //! | [`signals`] | SIGTERM, SIGINT and SIGHUP end every command within a second |
 //! | [`descriptors`] | as many file descriptors as are needed, or an error |
 //! | [`once_a_minute`] | a bound on lines that somebody outside can cause |

@@ -14,6 +14,7 @@ use lockstep_core::replica::cpu::{Proposals, Taking};
 use lockstep_kvm::ClockKind;
 use lockstep_kvm::kick::KickTimer;
 use lockstep_logging_channel::{Completion, DeviceId, Event, ExecutionPoint, Value};
+use lockstep_process::console;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -208,6 +209,7 @@ impl Outside for World {
 
     fn arrival(&mut self, readiness: Readiness<'_>) -> Result<Option<Event>, DoorError> {
         self.ordered.obey()?;
+        console::guest_listens(readiness.listens());
         self.timer_deadline_ns = readiness.next_deadline_ns();
         self.missed |= readiness.closed && self.something_waits(readiness);
         if readiness.closed {
@@ -283,11 +285,18 @@ impl Outside for World {
     }
 }
 
+impl Drop for World {
+    fn drop(&mut self) {
+        // What comes behind it, the replays of a verification, has nobody who reads.
+        console::guest_listens(false);
+    }
+}
+
 /// Devices that have room for what comes from outside.
 fn open(readiness: Readiness<'_>) -> impl Iterator<Item = DeviceId> {
     let has_room = |taker: &&Taker| match taker.takes {
         Takes::Frames { max } => max > 0,
-        Takes::ConsoleInput { bytes_max } => bytes_max > 0,
+        Takes::ConsoleInput { bytes_max, .. } => bytes_max > 0,
         Takes::Completions { outstanding } => outstanding > 0,
         Takes::Expiry { .. } => false,
     };

@@ -1,12 +1,13 @@
 //! Standard input, read on a thread of its own.
 
+use super::escape::{KEYS, Typed, Wish};
 use super::terminal::{in_foreground, job_control, terminal};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::read;
+use nix::unistd::{Pid, read};
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::thread;
@@ -15,6 +16,9 @@ use std::thread;
 /// the guest: 16 KiB.
 const READ_BYTES: usize = 1024;
 const WAITING_READS: usize = 16;
+/// Bytes typed at a terminal that may wait beside them, for the keys behind them that are this
+/// program's to be read: only a paste is so long. With what is read at once, 17 KiB.
+const TYPED_BYTES_MAX: usize = 16 * 1024;
 
 /// Between two looks at who is in the foreground: no signal tells a running job that it was put
 /// there.
@@ -84,26 +88,31 @@ fn forward_typed(sender: &Sender<Vec<u8>>, arrived: &impl Fn()) {
         return;
     };
     let stdin = std::io::stdin();
-    let mut unread = None;
+    let (mut typed, mut waiting) = (Typed::default(), Vec::new());
     loop {
-        let may_read = terminal().follow_foreground();
-        unread = unread.and_then(|bytes| propose(sender, bytes, arrived));
+        let may_read = follow_foreground();
+        propose(sender, &mut waiting, arrived);
         let mut waits_for = vec![PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        if may_read && unread.is_none() {
+        if may_read && waiting.len() < TYPED_BYTES_MAX {
             waits_for.push(PollFd::new(stdin.as_fd(), PollFlags::POLLIN));
         }
         // A wait that fails ends at once, and what it waited for is tried.
         let _ = poll(&mut waits_for, LOOK_INTERVAL_MS);
-        let typed = waits_for.get(1).and_then(PollFd::any).unwrap_or(false);
+        let is_typed = waits_for.get(1).and_then(PollFd::any).unwrap_or(false);
         while let Ok(Some(signal)) = signals.read_signal() {
             follow_signal(signal.ssi_signo as i32);
         }
-        if !typed || !in_foreground() {
+        if !is_typed || !in_foreground() {
             continue;
         }
         match read_some() {
             Ok(bytes) if bytes.is_empty() => return,
-            Ok(bytes) => unread = propose(sender, bytes, arrived),
+            Ok(bytes) => {
+                for wish in typed.tell_apart(&bytes, &mut waiting) {
+                    carry_out(wish);
+                }
+                propose(sender, &mut waiting, arrived);
+            }
             Err(Errno::EAGAIN) => {}
             Err(_) if !in_foreground() => {}
             Err(_) => return,
@@ -111,15 +120,49 @@ fn forward_typed(sender: &Sender<Vec<u8>>, arrived: &impl Fn()) {
     }
 }
 
-/// Gives typed bytes to the guest; gives them back while it takes none.
-fn propose(sender: &Sender<Vec<u8>>, bytes: Vec<u8>, arrived: &impl Fn()) -> Option<Vec<u8>> {
-    match sender.try_send(bytes) {
-        Ok(()) => arrived(),
-        Err(TrySendError::Full(bytes)) => return Some(bytes),
-        // The guest has ended: nobody reads any more, but the terminal is still held.
-        Err(TrySendError::Disconnected(_)) => {}
+/// Takes the terminal or leaves it alone, and says once whose the keys have become. True if it may
+/// be read.
+fn follow_foreground() -> bool {
+    let (may_read, has_news) = {
+        let mut terminal = terminal();
+        (terminal.follow_foreground(), terminal.has_news())
+    };
+    if has_news {
+        tracing::info!(
+            "the guest reads its console: every key is the guest's from here on, Ctrl-C too; \
+             Ctrl-A x stops lockstep, Ctrl-A h tells of other keys"
+        );
     }
-    None
+    may_read
+}
+
+/// Gives typed bytes to the guest; what it does not take stays.
+fn propose(sender: &Sender<Vec<u8>>, waiting: &mut Vec<u8>, arrived: &impl Fn()) {
+    while !waiting.is_empty() {
+        let rest = waiting.split_off(waiting.len().min(READ_BYTES));
+        match sender.try_send(std::mem::replace(waiting, rest)) {
+            Ok(()) => arrived(),
+            Err(TrySendError::Full(bytes)) => {
+                waiting.splice(..0, bytes);
+                return;
+            }
+            // The guest has ended: nobody reads any more, but the terminal is still held.
+            Err(TrySendError::Disconnected(_)) => waiting.clear(),
+        }
+    }
+}
+
+fn carry_out(wish: Wish) {
+    // A signal to oneself, or to one's own group, is not refused.
+    let _ = match wish {
+        Wish::Stop => kill(Pid::this(), Signal::SIGINT),
+        // What the terminal does: the other processes of the job stop too.
+        Wish::Suspend => kill(Pid::from_raw(0), Signal::SIGTSTP),
+        Wish::Help => {
+            tracing::info!("{KEYS}");
+            Ok(())
+        }
+    };
 }
 
 fn follow_signal(signal: i32) {
@@ -138,14 +181,37 @@ fn follow_signal(signal: i32) {
 mod tests {
     use super::*;
 
+    fn bytes(text: &str) -> Vec<u8> {
+        text.as_bytes().to_vec()
+    }
+
     #[test]
     fn what_the_guest_does_not_take_is_kept_in_order() {
         let (sender, receiver) = bounded(1);
-        assert_eq!(propose(&sender, b"a".to_vec(), &|| {}), None);
-        assert_eq!(propose(&sender, b"b".to_vec(), &|| {}), Some(b"b".to_vec()));
-        assert_eq!(receiver.recv(), Ok(b"a".to_vec()));
-        assert_eq!(propose(&sender, b"b".to_vec(), &|| {}), None);
+        let mut waiting = bytes("a");
+        propose(&sender, &mut waiting, &|| {});
+        assert_eq!(waiting, bytes(""));
+        waiting.extend(b"b");
+        propose(&sender, &mut waiting, &|| {});
+        waiting.extend(b"c");
+        assert_eq!(waiting, bytes("bc"));
+        assert_eq!(receiver.recv(), Ok(bytes("a")));
+        propose(&sender, &mut waiting, &|| {});
+        assert_eq!(receiver.recv(), Ok(bytes("bc")));
         drop(receiver);
-        assert_eq!(propose(&sender, b"c".to_vec(), &|| {}), None);
+        waiting.extend(b"d");
+        propose(&sender, &mut waiting, &|| {});
+        assert_eq!(waiting, bytes(""));
+    }
+
+    #[test]
+    fn what_waits_goes_in_pieces_of_bounded_length() {
+        let (sender, receiver) = bounded(2);
+        let text = bytes(&"0123456789".repeat(300));
+        let mut waiting = text.clone();
+        propose(&sender, &mut waiting, &|| {});
+        assert_eq!(waiting.len(), text.len() - 2 * READ_BYTES);
+        let taken: Vec<u8> = receiver.try_iter().flatten().collect();
+        assert_eq!([taken, waiting].concat(), text);
     }
 }

@@ -2,7 +2,9 @@
 
 use nix::errno::Errno;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
-use nix::sys::termios::{LocalFlags, SetArg, Termios, tcgetattr, tcsetattr};
+use nix::sys::termios::{
+    InputFlags, LocalFlags, SetArg, SpecialCharacterIndices, Termios, tcgetattr, tcsetattr,
+};
 use nix::unistd::{getpgrp, tcgetpgrp};
 use std::io::IsTerminal;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,13 +12,59 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What a terminal that is taken does not do.
 const COOKED: LocalFlags = LocalFlags::ICANON.union(LocalFlags::ECHO);
+/// What it does not either where every key is the guest's: signals, and keys of its own.
+const KEPT_KEYS: LocalFlags = LocalFlags::ISIG
+    .union(LocalFlags::IEXTEN)
+    .union(LocalFlags::ECHONL);
+/// Changes that it makes to what is typed. Those to what is written stay: messages of this program
+/// are among it.
+const CHANGED_KEYS: InputFlags = InputFlags::IGNBRK
+    .union(InputFlags::BRKINT)
+    .union(InputFlags::PARMRK)
+    .union(InputFlags::ISTRIP)
+    .union(InputFlags::INLCR)
+    .union(InputFlags::IGNCR)
+    .union(InputFlags::ICRNL)
+    .union(InputFlags::IXON);
+
+/// Manner in which a terminal is taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// Keys that are signals stay signals, for this program.
+    WithSignals,
+    /// Every key is a byte for the guest.
+    EveryKey,
+}
+
+impl Manner {
+    fn settings(self, found: &Termios) -> Termios {
+        let mut settings = found.clone();
+        settings.local_flags &= !COOKED;
+        if self == Self::EveryKey {
+            settings.local_flags &= !KEPT_KEYS;
+            settings.input_flags &= !CHANGED_KEYS;
+            let at_once = [
+                (SpecialCharacterIndices::VMIN, 1),
+                (SpecialCharacterIndices::VTIME, 0),
+            ];
+            for (index, value) in at_once {
+                if let Some(place) = settings.control_chars.get_mut(index as usize) {
+                    *place = value;
+                }
+            }
+        }
+        settings
+    }
+}
 
 #[derive(Debug)]
 pub(super) struct Terminal {
     /// As it was found.
     found: Option<Termios>,
     /// It is as a guest's console wants it.
-    taken: bool,
+    taken: Option<Manner>,
+    /// Whoever types is still to be told when the keys become the guest's.
+    tells: bool,
     /// This process was continued: a shell may have put other settings in force.
     pub(super) continued: bool,
     /// There is a guest that reads.
@@ -27,7 +75,8 @@ pub(super) struct Terminal {
 
 static TERMINAL: Mutex<Terminal> = Mutex::new(Terminal {
     found: None,
-    taken: false,
+    taken: None,
+    tells: false,
     continued: false,
     wanted: false,
     over: false,
@@ -58,7 +107,9 @@ impl Drop for TerminalGuard {
 
 /// Keeps Ctrl-Z for the thread that reads the console, which puts the terminal back before the
 /// process stops. For commands that have one, before any thread is started that does not block it.
-pub fn keep_stops() {
+/// `messages_seen`: whoever types reads messages too, and is told once whose the keys have become.
+pub fn keep_stops(messages_seen: bool) {
+    terminal().tells = messages_seen;
     if std::io::stdin().is_terminal() {
         // Finds out whether the terminal controls this process: a shell may end before the next
         // look.
@@ -71,6 +122,14 @@ pub fn keep_stops() {
 /// From now on there is a guest that reads.
 pub fn want() {
     terminal().wanted = true;
+}
+
+/// The guest has its console open for input.
+static LISTENS: AtomicBool = AtomicBool::new(false);
+
+/// From now on the guest reads its console, or no longer: whose Ctrl-C is.
+pub fn guest_listens(listens: bool) {
+    LISTENS.store(listens, Ordering::Relaxed);
 }
 
 /// Puts the terminal back, if it was taken, for good.
@@ -119,35 +178,66 @@ impl Terminal {
     pub(super) fn follow_foreground(&mut self) -> bool {
         if !self.wanted || self.over || !in_foreground() {
             // In the background the shell has its own settings in force.
-            self.taken = false;
+            self.taken = None;
             return false;
         }
-        if !self.taken || std::mem::take(&mut self.continued) {
-            self.take();
+        let manner = if LISTENS.load(Ordering::Relaxed) {
+            Manner::EveryKey
+        } else {
+            Manner::WithSignals
+        };
+        if self.taken != Some(manner) || std::mem::take(&mut self.continued) {
+            self.take(manner);
         }
         true
     }
 
-    fn take(&mut self) {
-        let Ok(found) = tcgetattr(std::io::stdin()) else {
+    /// True once: keys have become the guest's that were this program's.
+    pub(super) fn has_news(&mut self) -> bool {
+        self.taken == Some(Manner::EveryKey) && std::mem::take(&mut self.tells)
+    }
+
+    fn take(&mut self, manner: Manner) {
+        let Ok(now) = tcgetattr(std::io::stdin()) else {
             return;
         };
-        let mut wanted = found.clone();
-        wanted.local_flags &= !COOKED;
-        // A shell may have kept our own settings for us.
-        if found.local_flags.intersects(COOKED) || self.found.is_none() {
-            self.found = Some(found);
-        }
-        self.taken = set(&wanted);
+        // They are our own where the manner changes; a shell may have kept those for us too.
+        let is_own = !now.local_flags.intersects(COOKED);
+        let found = match &self.found {
+            Some(found) if is_own => found,
+            _ => self.found.insert(now),
+        };
+        let settings = manner.settings(found);
+        self.taken = set(&settings).then_some(manner);
     }
 
     pub(super) fn put_back(&mut self) {
-        if std::mem::take(&mut self.taken)
+        if self.taken.take().is_some()
             && let Some(found) = &self.found
             && in_foreground()
         {
             // Nothing can be done about a terminal that is gone.
             set(found);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::pty::openpty;
+    use nix::sys::termios::OutputFlags;
+
+    #[test]
+    fn keys_that_are_the_guest_s_are_no_signals_and_come_as_they_are() {
+        let found = tcgetattr(&openpty(None, None).unwrap().slave).unwrap();
+        let with_signals = Manner::WithSignals.settings(&found);
+        assert!(with_signals.local_flags.contains(LocalFlags::ISIG));
+        assert!(!with_signals.local_flags.intersects(COOKED));
+        assert_eq!(with_signals.input_flags, found.input_flags);
+        let every_key = Manner::EveryKey.settings(&found);
+        assert!(!every_key.local_flags.intersects(COOKED.union(KEPT_KEYS)));
+        assert!(!every_key.input_flags.intersects(CHANGED_KEYS));
+        assert!(every_key.output_flags.contains(OutputFlags::OPOST));
     }
 }
