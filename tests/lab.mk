@@ -20,5 +20,5 @@ lab-linux: ## Run those of the lab's tests that have a Debian guest
 lab-cross: ## Replay in the lab what is recorded here, and the other way round (needs /dev/kvm)
 	tests/lab/cross
 
-lab-demo: ## Run the failover demo inside the lab
-	tests/lab/lab demo $(DEMO_OPTIONS)
+lab-demo: ## Run the failover demo inside the lab (GUEST=linux: its guest is Debian's Linux with redis-server)
+	tests/lab/lab demo $(GUEST) $(DEMO_OPTIONS)

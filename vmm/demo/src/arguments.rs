@@ -62,7 +62,9 @@ Try it:
   lockstep demo --rounds 1 --json                  one, for a program
   lockstep demo --rounds 2 --transfer-mbit 1       watch the memory being copied
   lockstep demo --signal stop --timeout-ms 500     sides that fall silent, and wake
-  lockstep demo --mode checkpoint --epoch-ms 10    as for a guest that cannot be replayed";
+  lockstep demo --mode checkpoint --epoch-ms 10    as for a guest that cannot be replayed
+  lockstep demo --kernel vmlinuz --initrd redis.initrd --timeout-ms 1000
+                                                   Debian's Linux, and its redis-server";
 
 /// Arguments of `lockstep demo`.
 #[derive(Args, Clone, Debug, PartialEq, Eq)]
@@ -123,6 +125,17 @@ pub struct DemoArguments {
     /// executable and here]
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
+
+    /// Debian's Linux with its redis-server in place of the key-value guest: its kernel
+    /// (`make guests-debian` makes guest-images/build/debian/vmlinuz); needs a host whose KVM runs
+    /// kernels in ring 0 (`lockstep doctor`)
+    #[arg(long, value_name = "FILE", requires = "initrd", conflicts_with = "image")]
+    pub kernel: Option<PathBuf>,
+
+    /// Initial ramdisk of that kernel, which starts a redis-server on port 6379 of 10.0.2.15
+    /// (guest-images/build/debian/redis.initrd)
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub initrd: Option<PathBuf>,
 
     /// Keep the directory with the reports and messages of the processes, and say where it is
     #[arg(long)]
@@ -235,6 +248,9 @@ mod tests {
             "demo --mode snapshots",
             "demo --mode checkpoint --epoch-ms 4",
             "demo --mode checkpoint --epoch-ms 10001",
+            "demo --kernel vmlinuz",
+            "demo --initrd redis.initrd",
+            "demo --image key-value.elf --kernel vmlinuz --initrd redis.initrd",
         ] {
             assert!(parsed(line).is_err(), "{line}");
         }

@@ -8,17 +8,53 @@ use super::Mode;
 /// Name of the machine in the shared directory.
 const NAME: &str = "demo";
 
-/// Memory of the guest, in MiB.
+/// Memory of the key-value guest, in MiB.
 const MEMORY_MIB: &str = "64";
+/// Memory of Linux: what Debian's needs to boot, with room for the clients' keys.
+const LINUX_MEMORY_MIB: &str = "256";
+/// Text for its kernel: every byte on its console is an exit.
+const LINUX_COMMAND_LINE: &str = "quiet";
 
 /// The guest's address and port in the network of the switch; the port of the host is any free one.
 const FORWARD: &str = "127.0.0.1:0:10.0.2.15:6379";
 
+/// The guest, which serves RESP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Guest {
+    /// The key-value guest.
+    Image(PathBuf),
+    /// Linux with a redis-server.
+    Linux {
+        /// Its kernel.
+        kernel: PathBuf,
+        /// Its initial ramdisk.
+        initrd: PathBuf,
+    },
+}
+
+impl Guest {
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Self::Image(image) => vec![image.into(), "--memory-mib".into(), MEMORY_MIB.into()],
+            Self::Linux { kernel, initrd } => vec![
+                "--kernel".into(),
+                kernel.into(),
+                "--initrd".into(),
+                initrd.into(),
+                "--command-line".into(),
+                LINUX_COMMAND_LINE.into(),
+                "--memory-mib".into(),
+                LINUX_MEMORY_MIB.into(),
+            ],
+        }
+    }
+}
+
 /// Arguments of every side.
 #[derive(Clone, Debug)]
 pub(super) struct Sides {
-    /// The guest image.
-    pub(super) image: PathBuf,
+    /// The guest.
+    pub(super) guest: Guest,
     /// Silence after which a side gives up the other.
     pub(super) timeout_ms: u64,
     /// Bandwidth for a machine that is sent to a new backup.
@@ -83,9 +119,8 @@ impl Places {
     pub(super) fn replica(&self, process: &str, sides: &Sides) -> Vec<OsString> {
         let mut attachment = OsString::from("switch:");
         attachment.push(self.switch_socket());
-        let pairs: [(&str, OsString); 7] = [
+        let pairs: [(&str, OsString); 6] = [
             ("--name", NAME.into()),
-            ("--memory-mib", MEMORY_MIB.into()),
             ("--network", attachment),
             ("--shared-directory", self.shared().into()),
             ("--report", self.report(process).into()),
@@ -101,9 +136,8 @@ impl Places {
             .chain(mode)
             .chain(epoch)
             .flat_map(|(flag, value)| [OsString::from(flag), value]);
-        let command = ["replica".into(), sides.image.clone().into()];
-        command
-            .into_iter()
+        std::iter::once("replica".into())
+            .chain(sides.guest.arguments())
             .chain(flags)
             .chain(["--wait-for-backup".into()])
             .collect()
@@ -123,7 +157,7 @@ mod tests {
     fn the_processes_meet_in_one_directory() {
         let places = Places::new(Path::new("/d"));
         let sides = Sides {
-            image: "/kv.elf".into(),
+            guest: Guest::Image("/kv.elf".into()),
             timeout_ms: 200,
             transfer_mbit: 5,
             mode: Mode::Replay,
@@ -135,9 +169,20 @@ mod tests {
         );
         assert_eq!(
             joined(&places.replica("replica-2", &sides)),
-            "replica /kv.elf --name demo --memory-mib 64 --network switch:/d/switch --shared-directory /d/shared \
+            "replica /kv.elf --memory-mib 64 --name demo --network switch:/d/switch --shared-directory /d/shared \
              --report /d/replica-2.report --timeout-ms 200 --transfer-mbit 5 --wait-for-backup"
         );
+        let linux = Sides {
+            guest: Guest::Linux {
+                kernel: "/vmlinuz".into(),
+                initrd: "/initrd".into(),
+            },
+            ..sides.clone()
+        };
+        let replica = joined(&places.replica("replica-2", &linux));
+        let named =
+            "replica --kernel /vmlinuz --initrd /initrd --command-line quiet --memory-mib 256 --name demo";
+        assert!(replica.starts_with(named), "{replica}");
         let checkpoints = Sides {
             mode: Mode::Checkpoint,
             epoch_ms: Some(10),

@@ -16,6 +16,12 @@ pub enum DemoError {
         /// Paths at which it was looked for.
         looked_for: Vec<PathBuf>,
     },
+    /// A file of the Linux guest is missing.
+    #[error("{} is not there", file.display())]
+    LinuxMissing {
+        /// Its path.
+        file: PathBuf,
+    },
     /// The stopped replica would be woken before its peer gives it up.
     #[error(
         "a stopped replica would be woken after {stopped:?}, and with --timeout-ms {timeout_ms} the other gives it up later: \
@@ -117,6 +123,7 @@ impl DemoError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::ImageMissing { .. } => Some("`make guests` builds it; --image names one"),
+            Self::LinuxMissing { .. } => Some("`make guests-debian` makes a kernel and an initial ramdisk"),
             Self::Times { .. } => Some("--after is a part of --duration, which is the time of one round"),
             Self::EpochUnused { .. } => Some("it is the time between the checkpoints of --mode checkpoint"),
             Self::Parted { .. } => {
@@ -131,6 +138,7 @@ impl DemoError {
     pub fn status(&self) -> Status {
         match self {
             Self::ImageMissing { .. }
+            | Self::LinuxMissing { .. }
             | Self::EpochUnused { .. }
             | Self::StopTooShort { .. }
             | Self::Times { .. }

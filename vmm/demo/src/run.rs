@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::client::{self, Connection};
-use super::command_lines::Sides;
+use super::command_lines::{Guest, Sides};
 use super::control::Control;
 use super::ending::{bring_down, read_everything_back};
 use super::load::LoadResult;
@@ -34,7 +34,7 @@ const ANCESTORS: usize = 4;
 /// # Errors
 /// It cannot be given: the error says what is missing, and how to get it.
 pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
-    let image = find_image(arguments)?;
+    let guest = find_guest(arguments)?;
     let failed = |source| DemoError::Runtime { source };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -44,7 +44,7 @@ pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
         let mut signals = Signals::listen();
         let mut scene = Scene::prepare(arguments.keep)?;
         let outcome = tokio::select! {
-            outcome = perform(arguments, image, &mut scene) => outcome,
+            outcome = perform(arguments, guest, &mut scene) => outcome,
             () = signals.received() => Err(DemoError::Interrupted),
         };
         progress::clear();
@@ -52,6 +52,21 @@ pub fn run(arguments: &DemoArguments) -> Result<Status, DemoError> {
             tracing::info!("reports and messages are kept in {}", kept.display());
         }
         outcome
+    })
+}
+
+fn find_guest(arguments: &DemoArguments) -> Result<Guest, DemoError> {
+    let (Some(kernel), Some(initrd)) = (&arguments.kernel, &arguments.initrd) else {
+        return find_image(arguments).map(Guest::Image);
+    };
+    if let Some(missing) = [kernel, initrd].into_iter().find(|file| !file.is_file()) {
+        return Err(DemoError::LinuxMissing {
+            file: missing.clone(),
+        });
+    }
+    Ok(Guest::Linux {
+        kernel: kernel.clone(),
+        initrd: initrd.clone(),
     })
 }
 
@@ -74,7 +89,7 @@ fn find_image(arguments: &DemoArguments) -> Result<PathBuf, DemoError> {
     }
 }
 
-async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -> Result<Status, DemoError> {
+async fn perform(arguments: &DemoArguments, guest: Guest, scene: &mut Scene) -> Result<Status, DemoError> {
     let seed = match arguments.seed {
         Some(seed) => seed,
         None => getrandom::u32()
@@ -84,7 +99,7 @@ async fn perform(arguments: &DemoArguments, image: PathBuf, scene: &mut Scene) -
             .into(),
     };
     let sides = Sides {
-        image,
+        guest,
         timeout_ms: arguments.timeout_ms,
         transfer_mbit: arguments.transfer_mbit,
         mode: arguments.mode,
