@@ -54,7 +54,9 @@ pub struct Settings {
     /// Guest memory in MiB [default: 64; with --kernel 512]
     #[arg(long, value_name = "MIB", help_heading = "Machine")]
     pub memory_mib: Option<u64>,
-    /// Command line handed to the guest; a kernel gets it behind what it needs here
+    /// Command line handed to the guest. A kernel gets it behind the parameters that it needs here,
+    /// as `console=ttyS0` (docs/guests.md lists them); of a parameter that is there twice Linux
+    /// takes the last
     #[arg(
         long,
         value_name = "TEXT",

@@ -3,6 +3,7 @@
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::image::ImageError;
+use lockstep_core::machine::image::inspect::Type;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
 use lockstep_host::error::RunError;
@@ -122,6 +123,7 @@ fn run_status(error: &RunError) -> Status {
         | RunError::File { .. }
         | RunError::Image { .. }
         | RunError::Disk(_)
+        | RunError::OtherType { .. }
         | RunError::Memory(MemoryError::Size { .. })
         | RunError::CommandLine(_)
         | RunError::Boot(_)
@@ -174,6 +176,14 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
                 | ImageError::Rewrite { .. },
             ..
         } => Some("`make guests` builds images that Lockstep runs; docs/guest-interface.md says what one is"),
+        RunError::OtherType { found, .. } => Some(match found {
+            Type::GuestImage => "an image that was written for Lockstep is named without an option",
+            Type::BzImage | Type::Vmlinux => {
+                "a kernel of Linux is named by --kernel, its initial ramdisk by --initrd"
+            }
+            Type::Initrd => "an initial ramdisk is named by --initrd, beside --kernel",
+            Type::Module => "a module belongs into the initial ramdisk; docs/guests.md",
+        }),
         RunError::Image { .. } => Some(
             "`lockstep inspect FILE` says what a file is; docs/guests.md has the kernels and initrds that can be used",
         ),

@@ -70,6 +70,40 @@ fn images_that_are_none() {
 }
 
 #[test]
+fn files_of_another_kind_are_named_as_what_they_are() {
+    let scratch = Scratch::new();
+    let (smoke, initrd) = (Guest::Smoke.image(), scratch.write("initrd", "070701"));
+    let kernel = scratch.write("kernel", [&[0; 0x202][..], b"HdrS"].concat());
+    let with_kernel = |kernel: &Path, initrd: &Path| {
+        let mut command = lockstep();
+        command.arg("run").arg("--kernel").arg(kernel);
+        command.arg("--initrd").arg(initrd);
+        command
+    };
+    for (mut command, named) in [
+        (run_image(&initrd), ["not a guest image", "an initrd", "--initrd"]),
+        (
+            run_image(&kernel),
+            ["not a guest image", "a Linux bzImage", "--kernel"],
+        ),
+        (
+            with_kernel(&kernel, &smoke),
+            ["not an initial ramdisk", "a guest image", "without an option"],
+        ),
+        (
+            with_kernel(&kernel, &kernel),
+            ["not an initial ramdisk", "a Linux bzImage", "--kernel"],
+        ),
+    ] {
+        expect_refused(&scratch, &mut command, CONFIGURATION, &named);
+    }
+    let mut command = lockstep();
+    command.arg("run").arg("--kernel").arg(&smoke);
+    let named = ["not a kernel of Linux", "a guest image", "without an option"];
+    expect_refused(&scratch, &mut command, CONFIGURATION, &named);
+}
+
+#[test]
 fn images_that_are_too_large() {
     let scratch = Scratch::new();
     let huge = scratch.write("huge", "");

@@ -5,6 +5,7 @@ use lockstep_core::machine::boot::BootError;
 use lockstep_core::machine::boot::linux::Contradiction;
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::image::ImageError;
+use lockstep_core::machine::image::inspect::Type;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
 use lockstep_kvm::HostError;
@@ -36,9 +37,21 @@ pub enum RunError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// The guest image cannot be run.
-    #[error("guest image {} cannot be run", path.display())]
+    /// A file is of another kind than its place on the command line says.
+    #[error("{} is not {wanted}: it is {}", path.display(), with_article(found.name()))]
+    OtherType {
+        /// Its path.
+        path: PathBuf,
+        /// The kind that was expected, with its article.
+        wanted: &'static str,
+        /// Its kind.
+        found: Type,
+    },
+    /// A file of the guest cannot be used.
+    #[error("{what} {} cannot be used", path.display())]
     Image {
+        /// The guest image, the kernel or the initial ramdisk.
+        what: &'static str,
         /// Its path.
         path: PathBuf,
         /// The reason.
@@ -140,6 +153,15 @@ pub enum RunError {
         /// The reason.
         source: Box<dyn Error + Send + Sync>,
     },
+}
+
+fn with_article(name: &str) -> String {
+    let article = if name.starts_with(['a', 'e', 'i', 'o']) {
+        "an"
+    } else {
+        "a"
+    };
+    format!("{article} {name}")
 }
 
 fn kept_as(path: Option<&PathBuf>) -> String {

@@ -73,7 +73,7 @@ pub enum HostError {
         why: String,
     },
     /// The host was not found to do what was asked for.
-    #[error("{user} needs {property}, which this host was not found to offer: {judgement}: {seen}")]
+    #[error("{user} needs {property}, which this host was not found to offer ({judgement}): {seen}")]
     Property {
         /// The property, as `lockstep doctor` names it.
         property: String,

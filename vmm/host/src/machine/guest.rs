@@ -9,6 +9,7 @@ use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid::{self, Leaf};
 use lockstep_core::machine::devices::board::{BoardError, pc};
 use lockstep_core::machine::devices::{Board, Devices};
+use lockstep_core::machine::image::inspect::Type;
 use lockstep_core::machine::image::linux::PreparedKernel;
 use lockstep_core::machine::image::sites::Sites;
 use lockstep_core::machine::image::{self, ImageError};
@@ -21,6 +22,11 @@ use std::sync::Arc;
 
 /// No file of a guest is larger than the memory it is loaded into.
 const FILE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
+
+/// Files of a guest, as errors name them.
+const IMAGE: &str = "guest image";
+const KERNEL: &str = "kernel";
+const INITRD: &str = "initial ramdisk";
 
 /// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
 /// number.
@@ -69,6 +75,7 @@ impl Guest {
         Ok(match files {
             GuestFiles::Image(path) => {
                 let image = read(path, "read the guest image")?;
+                expect(path, &image, "a guest image", &[Type::GuestImage])?;
                 Self {
                     path: path.clone(),
                     digest: Digest::of(&image),
@@ -80,7 +87,8 @@ impl Guest {
                 let command_line = boot::linux::complete(said)?;
                 let initrd = initrd.as_deref().map(read_initrd).transpose()?;
                 let file = read(path, "read the kernel")?;
-                let refused = |source| refused(path, source);
+                expect(path, &file, "a kernel of Linux", &[Type::BzImage, Type::Vmlinux])?;
+                let refused = |source| refused(KERNEL, path, source);
                 let kernel = PreparedKernel::new(&file, configuration.memory_bytes).map_err(refused)?;
                 let back = kernel.kernel.iretq.ok_or(ImageError::NoInterruptReturn);
                 Self {
@@ -148,7 +156,11 @@ impl Guest {
     /// # Errors
     /// [`RunError`] naming what does not fit.
     pub fn boot(&self, memory: &Memory, board: &Board) -> Result<Booted, RunError> {
-        let refused = |source| refused(&self.path, source);
+        let what = match self.kind {
+            Kind::Small { .. } => IMAGE,
+            Kind::Linux { .. } => KERNEL,
+        };
+        let refused = |source| refused(what, &self.path, source);
         match &self.kind {
             Kind::Small { image } => {
                 boot::small::write(memory, &self.command_line, TSC_KHZ)?;
@@ -260,12 +272,26 @@ impl Booted {
 /// Reads an initial ramdisk, and refuses one whose modules have what would have to be rewritten.
 fn read_initrd(path: &Path) -> Result<Vec<u8>, RunError> {
     let bytes = read(path, "read the initial ramdisk")?;
-    image::linux::check_initrd(&bytes).map_err(|source| refused(path, source))?;
+    expect(path, &bytes, "an initial ramdisk", &[Type::Initrd])?;
+    image::linux::check_initrd(&bytes).map_err(|source| refused(INITRD, path, source))?;
     Ok(bytes)
 }
 
-fn refused(path: &Path, source: ImageError) -> RunError {
+/// Refuses a file that is known to be something else. What is not known is told by whoever reads it.
+fn expect(path: &Path, bytes: &[u8], wanted: &'static str, types: &[Type]) -> Result<(), RunError> {
+    match Type::of(bytes) {
+        Some(found) if !types.contains(&found) => Err(RunError::OtherType {
+            path: path.to_owned(),
+            wanted,
+            found,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn refused(what: &'static str, path: &Path, source: ImageError) -> RunError {
     RunError::Image {
+        what,
         path: path.to_owned(),
         source,
     }
