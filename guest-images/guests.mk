@@ -16,7 +16,7 @@ guests: ## Build the guest images
 	@for guest in $(GUESTS); do \
 		image="guest-images/build/$$guest.elf"; \
 		cmp -s "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image" || \
-			{ cp "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image.new" && mv "$$image.new" "$$image"; } || exit 1; \
+			{ cp "$${CARGO_TARGET_DIR:-target}/guest/$$guest" "$$image.$$$$" && mv "$$image.$$$$" "$$image"; } || exit 1; \
 	done
 
 guests-debian: ## Make Debian guests out of Debian's packages: a kernel, and initrds with what it runs
