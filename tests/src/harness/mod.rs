@@ -52,6 +52,8 @@ pub use switch::Switch;
 pub use troubled::{Trouble, TroubledStorage};
 
 use std::net::{SocketAddr, TcpListener};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Factor by which things may be slower than on `/dev/kvm`: tests built for the lab run in an
@@ -65,11 +67,23 @@ pub const SLOWNESS: u64 = if option_env!("LOCKSTEP_TESTS_EMULATED").is_some() {
 /// How long any one thing may take, on a machine that is busy with many others.
 pub const PATIENCE: Duration = Duration::from_secs(90 * SLOWNESS);
 
-/// A port of this host that nobody listens on.
+/// Ports below those that the system gives to whoever asks for any (`ip_local_port_range` begins at
+/// 32768): nobody takes one by chance before it is used.
+const PORTS: Range<u16> = 10_000..32_768;
+
+/// A port of this host that nobody listens on, and that no other call in this process gives.
 #[must_use]
 pub fn free_port() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its number")
+    static ASKED: AtomicU32 = AtomicU32::new(0);
+    let count = u32::from(PORTS.end - PORTS.start);
+    // Other processes begin elsewhere.
+    let first = std::process::id().wrapping_mul(61);
+    let free = (0..count).find_map(|_| {
+        let at = first.wrapping_add(ASKED.fetch_add(1, Ordering::Relaxed)) % count;
+        let address = SocketAddr::from(([127, 0, 0, 1], PORTS.start + at as u16));
+        TcpListener::bind(address).ok().map(|_| address)
+    });
+    free.expect("a port")
 }
 
 /// Between two looks at something that tells nobody when it changes.
