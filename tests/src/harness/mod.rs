@@ -13,6 +13,7 @@
     reason = "a test may fail"
 )]
 
+pub mod bare;
 pub mod binary;
 pub mod boots;
 pub mod bridge;

@@ -2,9 +2,9 @@
 //! point is. Clients notice nothing, no line is lost, and a guest that cannot be replayed is
 //! protected.
 
-use super::assembled::{CODE, elf};
 use super::web::{Web, wait_for_count};
 use lockstep_logging_channel::Body;
+use lockstep_tests::harness::bare::{CODE, elf};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Guest, Load, Pair, PairSpec, Process, Replica, Reply, SLOWNESS, Scratch, kvm, lockstep, wait_until,

@@ -1,8 +1,8 @@
 //! Recordings of the last release, of a guest that is assembled here: each replays, or is refused
 //! by name. They are in `recordings/`, with the code of the guest.
 
-use crate::assembled::{CODE, elf};
 use lockstep_tests::fuzz::corpus::from_hex;
+use lockstep_tests::harness::bare::{CODE, elf};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Scratch, kvm, lockstep};
 

@@ -5,7 +5,7 @@
 //! The guest is assembled here, and stays in ring 0: virtio registers and rings by virtio 1.2,
 //! 4.2.2 and 2.7; encodings by Intel SDM volume 2.
 
-use crate::assembled::{CODE, elf};
+use lockstep_tests::harness::bare::{CODE, elf};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Process, Scratch, Switch, kvm, lockstep};
 use std::io::Write;
