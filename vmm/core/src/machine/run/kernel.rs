@@ -126,7 +126,8 @@ fn handler(linear: Linear<'_>, system: &SystemRegisters) -> Option<u64> {
         return None;
     }
     let gate = system.interrupts_base.checked_add(offset)?;
-    let (low, high): (u64, u64) = (linear.aligned(gate)?, linear.aligned(gate + 8)?);
+    let upper_half = gate.checked_add(GATE_BYTES / 2)?;
+    let (low, high): (u64, u64) = (linear.aligned(gate)?, linear.aligned(upper_half)?);
     // Intel SDM volume 3A, figure 6-8: offset in bits 15 to 0, 63 to 48, and the low half of the
     // upper word; present in bit 47.
     let present = low >> 47 & 1 != 0;

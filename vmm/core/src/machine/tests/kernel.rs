@@ -4,6 +4,7 @@ use super::*;
 use crate::machine::cpu::{Registers, SystemRegisters};
 use crate::machine::image::trap_ports::KernelTrap;
 use crate::machine::memory::Memory;
+use proptest::prelude::*;
 use vm_memory::{Bytes, GuestAddress};
 
 /// Address of its IRETQ.
@@ -176,5 +177,56 @@ fn another_fault_is_the_kernels_own() {
         assert_eq!((asked, frame), (Vec::new(), PROGRAM));
         assert_eq!(registers.rsp, STACK);
         assert_ne!(registers.rip, INTERRUPT_RETURN);
+    }
+}
+
+#[test]
+fn an_interrupt_table_at_the_end_of_all_addresses_leads_nowhere() {
+    let memory = memory_with(&[]);
+    // The last page of all, by tables that are their own.
+    let last = GuestAddress(SPACE + 8 * 511);
+    memory.write_obj(SPACE | 1, last).unwrap();
+    let mut cpu = kernel([trap(KernelTrap::Tsc), power_off(0)]);
+    cpu.system.interrupts_base = u64::MAX - 7 - 13 * 16;
+    let (ended, _) = run_kernel(&mut cpu, &memory);
+    assert_eq!(ended.reason, EndReason::PoweredOff(0));
+}
+
+/// An address that is often near an end of what there is.
+fn address() -> impl Strategy<Value = u64> {
+    let near = |end: u64| (0_u64..64).prop_map(move |below| end.wrapping_sub(below));
+    prop_oneof![
+        any::<u64>(),
+        near(0),
+        near(memory::MEMORY_BYTES_MIN),
+        near(1 << 47),
+        0..memory::MEMORY_BYTES_MIN
+    ]
+}
+
+proptest! {
+    /// Whatever a guest has written over its page tables, and wherever it says that its tables and
+    /// its stack are: it goes on, or ends by a name.
+    #[test]
+    fn no_page_tables_are_more_than_the_guests_own(
+        entries in prop::collection::vec((0..memory::MEMORY_BYTES_MIN / 8, address()), 0..64),
+        fills in address(),
+        (cr3, interrupts_base, rsp) in (address(), address(), address()),
+        interrupts_limit in any::<u16>(),
+        which in 0_usize..3,
+    ) {
+        let memory = memory_with(&[0x90, 0x90, 0x90]);
+        for index in 0..512 {
+            memory.write_obj(fills, GuestAddress(SPACE + 8 * index)).unwrap();
+        }
+        for (index, entry) in entries {
+            memory.write_obj(entry, GuestAddress(8 * index)).unwrap();
+        }
+        let traps = [KernelTrap::GeneralProtection, KernelTrap::Tsc, KernelTrap::SetCr4 { register: 0 }];
+        let mut cpu = kernel([trap(traps[which]), power_off(0)]);
+        cpu.system = SystemRegisters { cr3, interrupts_base, interrupts_limit, ring: 0 };
+        (cpu.registers.rsp, cpu.registers.rax) = (rsp, PAE);
+        let (ended, _) = run_kernel(&mut cpu, &memory);
+        prop_assert_eq!(ended.reason, EndReason::PoweredOff(0));
     }
 }
