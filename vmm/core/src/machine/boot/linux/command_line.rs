@@ -29,10 +29,12 @@ pub const DEFAULTS: [(&str, &str); 15] = [
 ];
 
 /// Parameters that ask for what there is not: the beginning of the parameter, and why.
-const REFUSED: [(&str, &str); 9] = [
+const REFUSED: [(&str, &str); 11] = [
     ("lapic", "there is no local APIC"),
     ("apic=", "there is no APIC"),
     ("x2apic", "there is no APIC"),
+    ("x2apic_phys", "there is no APIC"),
+    ("acpi=off", "its devices are announced by ACPI"),
     ("maxcpus=", "there is one processor"),
     ("nr_cpus=", "there is one processor"),
     ("possible_cpus=", "there is one processor"),
