@@ -6,7 +6,7 @@ use lockstep_core::machine::image::ImageError;
 use lockstep_core::machine::image::inspect::Type;
 use lockstep_core::machine::memory::MemoryError;
 use lockstep_core::replica::snapshot::SnapshotError;
-use lockstep_host::error::RunError;
+use lockstep_host::error::{GuestFile, RunError};
 use lockstep_host::machine::plan::BUILD_FIELD;
 use lockstep_kvm::HostError;
 use lockstep_logging_channel::LogError;
@@ -166,6 +166,7 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
             ..
         } => Some("leave these modules out of the initrd; docs/guests.md"),
         RunError::Image {
+            what: GuestFile::Image,
             source:
                 ImageError::NotElf { .. }
                 | ImageError::Machine { .. }

@@ -16,6 +16,27 @@ use lockstep_shared_disk::image::ImageError as DiskImageError;
 use std::error::Error;
 use std::path::PathBuf;
 
+/// What a file of a guest is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GuestFile {
+    /// An image of our own convention.
+    Image,
+    /// A kernel of Linux.
+    Kernel,
+    /// Its initial ramdisk.
+    Initrd,
+}
+
+impl std::fmt::Display for GuestFile {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Image => "guest image",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initial ramdisk",
+        })
+    }
+}
+
 /// Reason why a machine cannot be run, or did not run on.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -50,8 +71,8 @@ pub enum RunError {
     /// A file of the guest cannot be used.
     #[error("{what} {} cannot be used", path.display())]
     Image {
-        /// The guest image, the kernel or the initial ramdisk.
-        what: &'static str,
+        /// What the file is to be.
+        what: GuestFile,
         /// Its path.
         path: PathBuf,
         /// The reason.

@@ -1,7 +1,7 @@
 //! Guests, and how each kind of them begins: its board, its boot protocol, its processor.
 
 use crate::configuration::{Configuration, GuestFiles};
-use crate::error::RunError;
+use crate::error::{GuestFile, RunError};
 use crate::live::time::TSC_KHZ;
 use lockstep_core::machine::acpi;
 use lockstep_core::machine::boot::{self, Firmware};
@@ -23,10 +23,6 @@ use std::sync::Arc;
 /// No file of a guest is larger than the memory it is loaded into.
 const FILE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
 
-/// Files of a guest, as errors name them.
-const IMAGE: &str = "guest image";
-const KERNEL: &str = "kernel";
-const INITRD: &str = "initial ramdisk";
 
 /// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
 /// number.
@@ -88,7 +84,7 @@ impl Guest {
                 let initrd = initrd.as_deref().map(read_initrd).transpose()?;
                 let file = read(path, "read the kernel")?;
                 expect(path, &file, "a kernel of Linux", &[Type::BzImage, Type::Vmlinux])?;
-                let refused = |source| refused(KERNEL, path, source);
+                let refused = |source| refused(GuestFile::Kernel, path, source);
                 let kernel = PreparedKernel::new(&file, configuration.memory_bytes).map_err(refused)?;
                 let back = kernel.kernel.iretq.ok_or(ImageError::NoInterruptReturn);
                 Self {
@@ -156,11 +152,7 @@ impl Guest {
     /// # Errors
     /// [`RunError`] naming what does not fit.
     pub fn boot(&self, memory: &Memory, board: &Board) -> Result<Booted, RunError> {
-        let what = match self.kind {
-            Kind::Small { .. } => IMAGE,
-            Kind::Linux { .. } => KERNEL,
-        };
-        let refused = |source| refused(what, &self.path, source);
+        let refused = |source| refused(self.file(), &self.path, source);
         match &self.kind {
             Kind::Small { image } => {
                 boot::small::write(memory, &self.command_line, TSC_KHZ)?;
@@ -208,6 +200,14 @@ impl Guest {
                 guest: guest.clone(),
                 board: board.clone(),
             })),
+        }
+    }
+
+    /// What its file at [`Guest::path`] is.
+    fn file(&self) -> GuestFile {
+        match self.kind {
+            Kind::Small { .. } => GuestFile::Image,
+            Kind::Linux { .. } => GuestFile::Kernel,
         }
     }
 
@@ -273,7 +273,7 @@ impl Booted {
 fn read_initrd(path: &Path) -> Result<Vec<u8>, RunError> {
     let bytes = read(path, "read the initial ramdisk")?;
     expect(path, &bytes, "an initial ramdisk", &[Type::Initrd])?;
-    image::linux::check_initrd(&bytes).map_err(|source| refused(INITRD, path, source))?;
+    image::linux::check_initrd(&bytes).map_err(|source| refused(GuestFile::Initrd, path, source))?;
     Ok(bytes)
 }
 
@@ -289,7 +289,7 @@ fn expect(path: &Path, bytes: &[u8], wanted: &'static str, types: &[Type]) -> Re
     }
 }
 
-fn refused(what: &'static str, path: &Path, source: ImageError) -> RunError {
+fn refused(what: GuestFile, path: &Path, source: ImageError) -> RunError {
     RunError::Image {
         what,
         path: path.to_owned(),
