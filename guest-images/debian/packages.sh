@@ -5,6 +5,10 @@
 # shellcheck shell=bash disable=SC2154
 
 readonly KERNEL_PACKAGE=linux-image-cloud-amd64
+# Folder of the cache with the kernel whose modules are taken.
+kernel=kernel
+# Options of apt for another release than this machine's.
+release=()
 readonly ELSEWHERE="run this on Debian or in its container (docker run -it debian:12)"
 
 as_root() {
@@ -16,8 +20,8 @@ download() {
     local folder=$1
     shift
     # As root apt-get would hand the download to a user of its own, who may not write here.
-    local get=(apt-get download -qq -o APT::Sandbox::User=root "$@")
-    (cd "$folder" && { "${get[@]}" || { as_root apt-get update -qq && "${get[@]}"; }; }) >&2
+    local get=(apt-get download -qq -o APT::Sandbox::User=root "${release[@]}" "$@")
+    (cd "$folder" && { "${get[@]}" || { as_root apt-get update -qq "${release[@]}" && "${get[@]}"; }; }) >&2
 }
 
 # Downloads packages and unpacks them together into folder $1 of the cache, unless it is there.
@@ -42,29 +46,43 @@ unpack_packages() {
 
 # The package of the kernel itself: the well-known name only points to the newest version.
 kernel_package() {
-    apt-cache depends "$KERNEL_PACKAGE" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | head -n 1
+    apt-cache depends "${release[@]}" "$KERNEL_PACKAGE" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | sed -n 1p || true
 }
 
-# Puts the newest kernel into the cache's folder `kernel`, unless one is there.
+# Has packages come from Debian's release $1, with lists of its own in the cache: from where this machine's packages come, and under
+# the same key. This machine's apt is left as it is.
+use_release() {
+    local name=$1 folder=$cache/apt-$1 uri
+    command -v apt-get >/dev/null || lacks "packages of Debian $name are needed, and there is no apt-get to download them with: $ELSEWHERE"
+    uri=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Label: Debian' | sed -n 1p)
+    [[ -n $uri ]] || lacks "this machine's apt does not know where Debian's packages come from: $ELSEWHERE"
+    mkdir -p "$folder/lists/partial" "$folder/archives/partial"
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $uri $name main" >"$folder/sources.list"
+    release=(-o "Dir::Etc::SourceList=$folder/sources.list" -o Dir::Etc::SourceParts=/dev/null -o "Dir::State::Lists=$folder/lists"
+        -o "Dir::Cache=$folder" -o APT::Sandbox::User=root)
+}
+
+# Puts the newest kernel into the cache's folder `$kernel`, unless one is there.
 unpack_kernel() {
     local package
-    [[ -d $cache/kernel ]] && return
+    [[ -d $cache/$kernel ]] && return
     command -v apt-cache >/dev/null ||
         lacks "Debian's $KERNEL_PACKAGE is needed, and there is no apt to find it with: $ELSEWHERE"
     package=$(kernel_package)
     if [[ -z $package ]]; then
-        as_root apt-get update -qq >&2 || true
+        as_root apt-get update -qq "${release[@]}" >&2 || true
         package=$(kernel_package)
     fi
     [[ -n $package ]] ||
         lacks "$KERNEL_PACKAGE is unknown to apt: as root, with a network: apt-get update; elsewhere than on Debian, $ELSEWHERE"
-    unpack_packages kernel "$package"
+    unpack_packages "$kernel" "$package"
 }
 
 # Writes module $1 of the kernel in the cache, uncompressed, to file $2. Status 1: the kernel has no such module.
 copy_module() {
     local found
-    found=$(find "$cache/kernel/lib/modules" -name "${1//[-_]/[-_]}.ko*" -print -quit)
+    # The packages of Debian 13 have it under /usr.
+    found=$(find "$cache/$kernel"/{usr/,}lib/modules -name "${1//[-_]/[-_]}.ko*" -print -quit 2>/dev/null) || true
     case $found in
         *.ko) cp "$found" "$2" ;;
         *.ko.xz) xz -dc "$found" >"$2" ;;
