@@ -2,18 +2,23 @@
 
 use super::images::folder;
 use super::process::run;
-use super::{kvm, lockstep};
+use super::{Ended, PATIENCE, Process, Scratch, kvm, lockstep};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 /// Memory that one of them gets, in MiB.
 pub const MEMORY_MIB: &str = "256";
 
 /// Line by which every one of them ends, with the status of what it ran.
 pub const ENDED: &str = "guest: ended with status";
+
+/// Time that one may take to boot, do what it is for, and end: all of Debian takes some minutes in
+/// an emulator of a busy machine.
+const LONG: Duration = PATIENCE.saturating_mul(2);
 
 /// Property of a host that such a guest needs, as the doctor names it.
 const NEEDED: &str = "kernel_instructions.ring0";
@@ -23,6 +28,10 @@ const NEEDED: &str = "kernel_instructions.ring0";
 pub enum Linux {
     /// busybox: a shell, or what the command line says.
     Shell,
+    /// The same with Debian 13's kernel.
+    Shell13,
+    /// A small Debian with systemd.
+    Systemd,
     /// Debian's redis-server.
     Redis,
     /// Programs that compute: openssl, xz, python3.
@@ -33,6 +42,8 @@ impl Linux {
     fn initrd(self) -> PathBuf {
         file(match self {
             Self::Shell => "shell.initrd",
+            Self::Shell13 => "shell-13.initrd",
+            Self::Systemd => "systemd.initrd",
             Self::Redis => "redis.initrd",
             Self::Computing => "computing.initrd",
         })
@@ -41,7 +52,10 @@ impl Linux {
     /// Arguments that name it on Lockstep's command line, where another guest has its image.
     #[must_use]
     pub fn arguments(self) -> Vec<OsString> {
-        let kernel = file("vmlinuz");
+        let kernel = file(match self {
+            Self::Shell13 => "vmlinuz-13",
+            _ => "vmlinuz",
+        });
         vec![
             "--kernel".into(),
             kernel.into(),
@@ -54,9 +68,15 @@ impl Linux {
     /// on the console is an exit.
     #[must_use]
     pub fn command(self, verb: &str, command_line: &str) -> Command {
+        self.command_with(verb, MEMORY_MIB, command_line)
+    }
+
+    /// The same with so much memory, in MiB.
+    #[must_use]
+    pub fn command_with(self, verb: &str, memory_mib: &str, command_line: &str) -> Command {
         let mut command = lockstep();
         command.arg(verb).args(self.arguments());
-        command.args(["--memory-mib", MEMORY_MIB]);
+        command.args(["--memory-mib", memory_mib]);
         command.arg(format!("--command-line=quiet {command_line}"));
         command
     }
@@ -66,6 +86,27 @@ impl Linux {
     pub fn running(program: &str) -> String {
         format!("lockstep.run=\"{program}\"")
     }
+}
+
+/// Records the guest while it runs `program`, and replays it; gives what was recorded.
+///
+/// # Panics
+/// It fails, or its replay is another.
+#[must_use]
+pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended {
+    let scratch = Scratch::new();
+    let (log, command_line) = (scratch.join("log"), Linux::running(program));
+    let machine = |verb: &str| {
+        let mut command = guest.command_with(verb, memory_mib, &command_line);
+        command.arg("--log").arg(&log);
+        let mut process = Process::start(verb, &mut command);
+        process.wait_within(LONG).expect_code(0)
+    };
+    let recorded = machine("record");
+    let replayed = machine("replay");
+    replayed.expect_named(&["the replay equals the log"]);
+    assert_eq!(replayed.stdout, recorded.stdout);
+    recorded
 }
 
 fn file(name: &str) -> PathBuf {
@@ -84,14 +125,34 @@ pub fn offered() -> bool {
         kvm::skip("there is no Debian guest: `make guests-debian` builds them");
         return false;
     }
-    static MISSING: OnceLock<Option<String>> = OnceLock::new();
-    let missing = MISSING.get_or_init(missing);
-    if let Some(seen) = missing {
+    kernels_offered()
+}
+
+/// True if this host can run a kernel in ring 0. Otherwise the current test is skipped, and what is
+/// missing is named.
+#[must_use]
+pub fn kernels_offered() -> bool {
+    if let Some(seen) = lacking() {
         kvm::skip(&format!(
             "this host cannot run a kernel in ring 0 ({seen}); `make lab-linux` does"
         ));
     }
-    missing.is_none()
+    runs_kernels()
+}
+
+/// True if this host can run a kernel in ring 0, or nothing may be skipped.
+#[must_use]
+pub fn runs_kernels() -> bool {
+    lacking().is_none()
+}
+
+fn lacking() -> Option<&'static String> {
+    // What is needed is not looked for where nothing may be skipped: a start that fails names it.
+    if std::env::var_os(kvm::NO_SKIP_VARIABLE).is_some() {
+        return None;
+    }
+    static MISSING: OnceLock<Option<String>> = OnceLock::new();
+    MISSING.get_or_init(missing).as_ref()
 }
 
 /// Finding of the doctor where the needed property is missing.

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// What one pipe has brought so far.
 #[derive(Debug)]
@@ -350,7 +351,15 @@ impl Process {
     /// # Panics
     /// As [`Process::wait`].
     pub fn wait_with_input(&mut self) -> Ended {
-        let deadline = std::time::Instant::now() + PATIENCE;
+        self.wait_within(PATIENCE)
+    }
+
+    /// The same, with another bound.
+    ///
+    /// # Panics
+    /// It does not end within it; it is killed then.
+    pub fn wait_within(&mut self, bound: Duration) -> Ended {
+        let deadline = std::time::Instant::now() + bound;
         let status = loop {
             if let Some(status) = self.child.try_wait().expect("a child that can be waited for") {
                 break status;

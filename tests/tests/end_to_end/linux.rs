@@ -4,10 +4,9 @@
 //! The guests come from `make guests-debian`. Hosts whose KVM cannot run a kernel in ring 0 skip
 //! these tests; `make lab-linux` runs them all.
 
-use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB};
-use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB, record_and_replay};
 use lockstep_tests::harness::terminal::{CTRL_C, CTRL_Z, Keys, OnTerminal};
-use lockstep_tests::harness::{Ended, Linux, Load, PairSpec, Process, Scratch, kvm, wait_until};
+use lockstep_tests::harness::{Ended, Linux, Load, PairSpec, Process, kvm, wait_until};
 
 /// Line with which busybox's shell begins.
 const SHELL: &str = "built-in shell (ash)";
@@ -20,13 +19,7 @@ fn expect_ended(ended: &Ended, status: i32) {
 
 /// Records the guest while it runs `program`, and replays it; gives what was recorded.
 fn recorded_and_replayed(guest: Linux, program: &str) -> Ended {
-    let scratch = Scratch::new();
-    let (log, command_line) = (scratch.join("log"), Linux::running(program));
-    let recorded = run(guest.command("record", &command_line).arg("--log").arg(&log)).expect_code(0);
-    let replayed = run(guest.command("replay", &command_line).arg("--log").arg(&log)).expect_code(0);
-    replayed.expect_named(&["the replay equals the log"]);
-    assert_eq!(replayed.stdout, recorded.stdout);
-    recorded
+    record_and_replay(guest, MEMORY_MIB, program)
 }
 
 #[test]

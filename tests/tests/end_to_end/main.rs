@@ -9,6 +9,7 @@
 )]
 
 mod assembled;
+mod bad_guests;
 mod bad_input;
 mod checkpoints;
 mod clocks;
