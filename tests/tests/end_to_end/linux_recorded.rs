@@ -1,0 +1,75 @@
+//! Debian guests that are recorded and replayed: another release's kernel, a whole system, memory
+//! that does not suffice; and a panic.
+//!
+//! As in [`super::linux`]: `make guests-debian` makes them, and `make lab-linux` runs them.
+
+use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB, record_and_replay};
+use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::{Linux, kvm};
+
+#[test]
+fn debian_13_s_kernel_boots_and_is_replayed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let program = "uname -r; cat /proc/sys/kernel/random/uuid; ls /sys/bus/virtio/drivers";
+    let recorded = record_and_replay(Linux::Shell13, MEMORY_MIB, program);
+    for said in ["+deb13-", "virtio_net", &format!("{ENDED} 0")] {
+        assert!(recorded.stdout.contains(said), "{said}: {recorded}");
+    }
+}
+
+#[test]
+fn systemd_reaches_multi_user_and_is_replayed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let program = "systemctl is-active dbus systemd-logind systemd-udevd systemd-journald";
+    let recorded = record_and_replay(Linux::Systemd, "512", program);
+    for said in ["guest: multi-user.target is active", &format!("{ENDED} 0")] {
+        assert!(recorded.stdout.contains(said), "{said}: {recorded}");
+    }
+    assert!(!recorded.stdout.contains("guest: failed:"), "{recorded}");
+}
+
+#[test]
+fn a_guest_that_swaps_compacts_and_reclaims_is_replayed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    // More than what is left of its memory is written, and read again; each page is another one, and
+    // compresses to half.
+    let program = "while read m; do insmod /modules/$m.ko; done </modules/more; \
+         echo 256M >/sys/block/zram0/disksize; mkswap /dev/zram0 >/dev/null; swapon /dev/zram0; \
+         python3 -c 'import os; a = [os.urandom(2048) + bytes(2048) for i in range(14000)]; \
+         print(sum(p[0] == p[2047] for p in a) > 0, len(set(a)))'; \
+         echo 1 >/proc/sys/vm/compact_memory; echo 3 >/proc/sys/vm/drop_caches; \
+         grep -E '^(pswpin|pswpout|compact_isolated|pgscan_direct|pgsteal_kswapd) [1-9]' /proc/vmstat";
+    let recorded = record_and_replay(Linux::Computing, "128", program);
+    for said in [
+        "True 14000",
+        "pswpin",
+        "pswpout",
+        "compact_isolated",
+        "pgsteal_kswapd",
+    ] {
+        assert!(recorded.stdout.contains(said), "{said}: {recorded}");
+    }
+}
+
+#[test]
+fn a_kernel_that_panics_is_shown_and_ends_with_status_1() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let line = Linux::running("echo c >/proc/sysrq-trigger");
+    let ended = run(&mut Linux::Shell.command("run", &line)).expect_code(1);
+    ended.expect_named(&["the guest cannot go on: its kernel panicked"]);
+    for said in ["sysrq: Trigger a crash", "Kernel panic - not syncing"] {
+        assert!(ended.stdout.contains(said), "{said}: {ended}");
+    }
+}
