@@ -294,6 +294,7 @@ impl World {
             format!("{side:?} says {} in {generation}", output.sequence.0)
         });
         let (target, payload) = output.payload;
+        self.release_disk(side, target.kind, &payload);
         let said = (place, payload.clone());
         // Text at the console of a host that has been overtaken disturbs nobody; a frame would.
         let is_late = self.nodes[side.index()].clock.read(self.now_ns) > until_ns;
@@ -393,6 +394,7 @@ impl World {
         self.marks.reach(mark);
         self.joins_after_switchover(side, &halt);
         self.nodes[side.index()].halted = Some(halt);
+        self.close_disk(side);
         self.ends_joining(side);
         self.close(side);
         self.leave_switch(side);

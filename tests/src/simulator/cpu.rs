@@ -6,22 +6,24 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::{DoorError, Horizon, Kick, Kicked, Question, Readiness, Takes};
 use lockstep_core::replica::batcher::OUTPUT_BYTES_MIN;
 use lockstep_core::replica::cpu::{
-    BatchingJournal, FeedHost, FromCpu, GuestTime, Item, Items, JournalHost, Proposals, QueuedFeed, Taking,
+    BatchingJournal, FromCpu, GuestTime, Items, Proposals, QueuedFeed, Taking,
 };
 use lockstep_core::replica::epochs::EPOCH_OUTPUT_BYTES_MAX;
 use lockstep_core::replica::following::Following;
 use lockstep_core::replica::recorder::{LiveDoor, Outside, Recorder, SavedAt, Start};
 use lockstep_core::replica::replayer::{Replayer, TimeFloor};
-use lockstep_core::replica::role::Input;
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
-    Body, DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, Sequence, Value,
+    Body, Completion, DeviceId, Entry, Event, EventKind, ExecutionPoint, Generation, Sequence, Value,
 };
 
 use super::computing::MEMORY_BYTES;
+use super::disk::Disk;
+use super::ends::End;
 use super::guest::{CONSOLES, NETWORK};
 use super::marks::{Mark, Marks};
 use super::rng::Rng;
@@ -52,7 +54,7 @@ const WALL_APART_NS: u64 = 1_000_000_000;
 /// Refusal of the door where a real one would wait.
 const WAITS: &str = "moment: the simulated thread waits";
 
-fn must_wait() -> DoorError {
+pub(super) fn must_wait() -> DoorError {
     DoorError::Host {
         what: WAITS,
         why: String::new(),
@@ -104,6 +106,8 @@ pub struct Cpu {
     pub(super) epoch_ends_ns: Option<u64>,
     /// Outputs that the log has and that wait for a common point.
     pub(super) held: VecDeque<Vec<u8>>,
+    /// Its disk, if it has one.
+    pub(super) disk: Option<Disk>,
     /// Description of something that this host did and a host must not do.
     pub wrong: Option<String>,
     frames: VecDeque<Vec<u8>>,
@@ -113,7 +117,7 @@ pub struct Cpu {
     overtook: u32,
     /// The newest entry appended, and the newest handed over.
     pub(super) appended: Sequence,
-    handed: Sequence,
+    pub(super) handed: Sequence,
     time: GuestTime,
     /// Wall time that the guest was told last.
     wall_ns: u64,
@@ -149,6 +153,7 @@ impl Cpu {
             epoch_ns,
             epoch_ends_ns: None,
             held: VecDeque::new(),
+            disk: None,
             wrong: None,
             frames: VecDeque::new(),
             typed: VecDeque::new(),
@@ -260,11 +265,11 @@ impl Proposals for Cpu {
         let place = self.typed.iter().position(|(console, _)| *console == device)?;
         self.typed.remove(place).map(|(_, typed)| typed)
     }
-}
 
-/// A virtual CPU's end of what it shares.
-#[derive(Clone)]
-struct End(Shared);
+    fn completion(&mut self, _: DeviceId) -> Option<Completion> {
+        self.disk.as_mut()?.order.completed()
+    }
+}
 
 /// The world as the live guest meets it.
 struct World {
@@ -282,7 +287,10 @@ impl World {
         takers.any(|taker| match taker.takes {
             Takes::Frames { max } => max > 0 && !cpu.frames.is_empty(),
             Takes::ConsoleInput { bytes_max, .. } => bytes_max > 0 && typed_for(taker.device),
-            Takes::Completions { .. } => false,
+            Takes::Completions { .. } => {
+                let disk = cpu.disk.as_ref();
+                disk.is_some_and(|disk| disk.order.has_completed())
+            }
             Takes::Expiry { deadline_ns, .. } => deadline_ns.is_some_and(|at_ns| at_ns <= cpu.monotonic_ns()),
         })
     }
@@ -346,6 +354,14 @@ impl Outside for World {
         Ok(Kicked::CommonPoint)
     }
 
+    fn disk_request(&mut self, _: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.end.borrow_mut().ask_disk(request)
+    }
+
+    fn shares_disk(&self, _: DeviceId) -> bool {
+        self.end.borrow().shares_disk()
+    }
+
     fn begin_epoch(&mut self) {
         let cpu = &mut *self.end.borrow_mut();
         let ends_ns = cpu.epoch_ns.map(|epoch_ns| cpu.clock_ns + epoch_ns);
@@ -358,58 +374,6 @@ impl Outside for World {
 
     fn epoch_is_over(&mut self) -> bool {
         self.end.borrow().is_epoch_over()
-    }
-}
-
-impl JournalHost for End {
-    fn now_ns(&mut self) -> u64 {
-        self.0.borrow().clock_ns
-    }
-
-    fn acts_alone(&self) -> bool {
-        self.0.borrow().alone
-    }
-
-    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
-        let mut cpu = self.0.borrow_mut();
-        if let Input::Appended { batch, .. } = &what {
-            cpu.handed = batch.last;
-        }
-        cpu.told.push_back(what);
-        Ok(())
-    }
-
-    fn passed(&mut self, exits: u64) {
-        self.0.borrow_mut().passed_exits = exits;
-    }
-
-    fn is_throttled(&mut self) -> Result<bool, DoorError> {
-        let cpu = self.0.borrow();
-        // It stands within a common point, and does not wait there.
-        Ok(cpu.throttled && !(cpu.epoch_ns.is_some() && cpu.has_parts))
-    }
-
-    fn wait(&mut self) -> Result<(), DoorError> {
-        Err(must_wait())
-    }
-}
-
-impl FeedHost for End {
-    fn take(&mut self) -> Result<Option<Item>, DoorError> {
-        Ok(self.0.borrow_mut().items.take())
-    }
-
-    fn wait(&mut self) -> Result<(), DoorError> {
-        Err(must_wait())
-    }
-
-    fn tell(&mut self, what: FromCpu) -> Result<(), DoorError> {
-        self.0.borrow_mut().told.push_back(what);
-        Ok(())
-    }
-
-    fn obey(&mut self) -> Result<(), DoorError> {
-        Ok(())
     }
 }
 
@@ -464,6 +428,7 @@ fn take_over(end: &Shared, taken_over: TakenOver) -> Live {
         cpu.held.clear();
     }
     cpu.live = true;
+    cpu.disk_goes_live();
     cpu.time = GuestTime::starting_at(taken_over.floor, cpu.clock_ns);
     cpu.wall_ns = taken_over.floor.wall_ns;
     recorder(end, taken_over.start(cpu.won), epochs)

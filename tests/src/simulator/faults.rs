@@ -84,6 +84,7 @@ impl World {
             return;
         }
         node.life = Life::Dead;
+        self.crash_disk(side, reset);
         let newcomer = |node: &Node| !node.armed && node.halted.is_none();
         if newcomer(&self.nodes[side.index()]) {
             self.marks.reach(Mark::NewcomerDiedCatchingUp);

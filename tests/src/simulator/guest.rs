@@ -17,8 +17,10 @@ use lockstep_logging_channel::{
 };
 
 use super::computing::{Memory, STEPS_MAX};
+use super::disk_guest::GuestDisk;
 use super::requests::{Reply, Request};
 use super::rng::mix;
+pub use super::work::{Phase, Progress, Work};
 
 /// Its timer.
 const TIMER: DeviceId = DeviceId(0);
@@ -44,54 +46,6 @@ pub const PAGE_ENTRIES: usize = 4;
 /// Exits between digests.
 const DIGEST_EXITS: u64 = 64;
 
-/// What the guest does at one exit.
-#[derive(Clone, Copy, Debug)]
-pub enum Work {
-    /// On the way there: it computes for so many steps.
-    Stretch(u64),
-    AskTime,
-    AskTsc,
-    AskWall,
-    AskRandom,
-    Compute,
-    Reply(Request, usize),
-    /// Writes a line to the console.
-    Note,
-    Tick,
-    PowerOff,
-}
-
-#[derive(Clone, Copy, Debug)]
-pub enum Phase {
-    Arrivals {
-        entered: bool,
-    },
-    /// `between`: a kick has found it there.
-    Run {
-        between: bool,
-    },
-    Work(Work),
-    Digests,
-    Ended,
-}
-
-/// What a step came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// The guest has passed an exit.
-    Exit,
-    /// It has made a common point, which counts as one.
-    CommonPoint,
-    /// It was put to a common point of the guest that it follows.
-    Put,
-    /// It is on its way to the next.
-    Between,
-    /// It has computed for a step.
-    Step,
-    /// It has powered off.
-    Ended,
-}
-
 /// The guest.
 #[derive(Clone, Debug)]
 pub struct Guest {
@@ -113,6 +67,10 @@ pub struct Guest {
     pub(super) log: Vec<(u8, u32)>,
     /// Each client's newest request, and the place of what it wrote.
     pub(super) newest: [(u32, u32); CLIENTS_MAX],
+    /// It has a disk.
+    has_disk: bool,
+    /// What it knows of that.
+    pub(super) disk: GuestDisk,
     /// What a correct host never lets happen.
     pub(super) wrong: Option<&'static str>,
 }
@@ -136,8 +94,16 @@ impl Guest {
             timer_at_ns: TIMER_NS,
             log: Vec::new(),
             newest: [(0, 0); CLIENTS_MAX],
+            has_disk: false,
+            disk: GuestDisk::default(),
             wrong: None,
         }
+    }
+
+    /// The same guest, which has a disk or none.
+    #[must_use]
+    pub fn with_disk(self, has_disk: bool) -> Self {
+        Self { has_disk, ..self }
     }
 
     /// Exits so far.
@@ -272,7 +238,7 @@ impl Guest {
     }
 
     /// Its devices that take arrivals.
-    pub(super) fn takers(&self) -> [Taker; 4] {
+    pub(super) fn takers(&self) -> [Taker; 5] {
         let expiry = Takes::Expiry {
             deadline_ns: Some(self.timer_at_ns),
             entered: false,
@@ -290,7 +256,8 @@ impl Guest {
             )
         });
         let takers = [(TIMER, expiry), one, other, (NETWORK, frames)];
-        takers.map(|(device, takes)| Taker { device, takes })
+        let [one, two, three, four] = takers.map(|(device, takes)| Taker { device, takes });
+        [one, two, three, four, self.disk.taker()]
     }
 
     /// True if only an event can wake it.
@@ -339,7 +306,10 @@ impl Guest {
             EventKind::ConsoleInput(typed) => {
                 self.fold(typed.iter().fold(2, |word, byte| word << 8 | u64::from(*byte)));
             }
-            EventKind::Completion(completion) => self.fold(completion.number),
+            EventKind::Completion(completion) => match self.disk.done(&completion) {
+                Ok(word) => self.fold(word),
+                Err(wrong) => self.wrong = Some(wrong),
+            },
         }
     }
 
@@ -379,6 +349,10 @@ impl Guest {
         if request.power_off {
             self.work.push_back(Work::PowerOff);
             return;
+        }
+        if self.has_disk {
+            let asks = (self.chain >> 40) % 5;
+            self.work.extend((0..asks).map(|_| Work::Disk));
         }
         self.work.push_back(Work::Reply(request, frame.len()));
         if (self.chain / 8).is_multiple_of(4) {
@@ -429,6 +403,11 @@ impl Guest {
                 let bytes = self.chain.to_le_bytes().to_vec();
                 door.output(point, self.console(), bytes)?;
             }
+            Work::Disk if self.disk.has_room() => {
+                self.disk.ask(door, point, self.chain)?;
+                self.fold(3);
+            }
+            Work::Disk => self.fold(4),
             Work::PowerOff => {
                 let end = End {
                     reason: EndReason::PoweredOff(0),

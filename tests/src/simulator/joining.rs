@@ -15,6 +15,7 @@ use lockstep_core::replica::role::{Action, Halt, Input, Protection, Report};
 use lockstep_logging_channel::{Generation, Message, Sequence, codec};
 
 use super::agenda::Happening;
+use super::disk::Place;
 use super::guest::Guest;
 use super::marks::Mark;
 use super::network::Parcel;
@@ -38,6 +39,8 @@ pub struct Image {
     pub leader: u32,
     /// The generation in which that acts.
     pub generation: Generation,
+    /// The place of the newcomer's disk, with a copy where that is its own.
+    pub disk: Option<Place>,
     /// It was damaged on the way.
     pub damaged: bool,
 }

@@ -107,6 +107,7 @@ impl World {
             // Another machine has its name.
             return;
         }
+        self.judge_disks();
         let survivor = self.survivor();
         let history = self.node(survivor).cpu.borrow().history.clone();
         self.checker.history(&history);

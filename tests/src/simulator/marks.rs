@@ -148,6 +148,10 @@ marks! {
     KeptAfterHandover = "a primary that had handed over went on, because its backup had not claimed",
     GuestWentOn = "a guest that stood for a switchover went on, because the backup was lost",
     HandedBack = "a side that had taken over handed over",
+    // Disks.
+    DiskAskedAgain = "a shared disk was asked again by who went live",
+    DiskLostPower = "a host lost its power, and with it what its disk had not flushed",
+    DiskDiffered = "a replay's own disk read something else than the log says",
     // Clients and the network outside.
     SaidTwice = "an output of the dead primary was said again",
     SaidByBackup = "an output was first said by the backup that took over",

@@ -21,7 +21,8 @@
 //! gone can be started again, and joins the machine that runs ([`healing`], [`joining`]): many
 //! generations in one run. Sides are asked to switch over, and struck at any step of it
 //! ([`switching`]). The backups of some seeds do not run, and are put where the other guest is
-//! ([`epochs`]).
+//! ([`epochs`]). Guests of some seeds have a disk, each side its own or both the same, with a cache
+//! that is lost with its host's power ([`disks`]).
 //!
 //! Not modelled: a process stopped between its last look at the clock and the system call that
 //! writes (`docs/failover.md`); the handshake, after which a run, and a newcomer's part in it,
@@ -38,7 +39,11 @@ mod clients;
 mod clock;
 mod computing;
 mod cpu;
+mod disk;
+mod disk_guest;
+mod disks;
 mod diverging;
+mod ends;
 mod epochs;
 mod faults;
 mod guest;
@@ -63,6 +68,7 @@ mod switching;
 mod trace;
 mod watched;
 mod witness;
+mod work;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -13,6 +13,7 @@ use lockstep_logging_channel::{EndReason, Generation, Sequence};
 use super::check::{Checker, Place};
 use super::clock::Clock;
 use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
+use super::disk::Disk;
 use super::epochs::Following;
 use super::guest::{Guest, Progress};
 use super::inbox::Inbox;
@@ -136,6 +137,8 @@ pub struct Node {
     pub slow: (u64, u64),
     /// What it knows of its witness.
     pub watch: Watch,
+    /// Who leaves because its replay differs joins again.
+    pub(super) heals: bool,
     /// It was stopped while its peer's mail arrived.
     pub stopped_since_ns: u64,
 }
@@ -213,7 +216,7 @@ impl Node {
             life: Life::Running,
             replica,
             cpu,
-            guest: Guest::new(plan.stretches),
+            guest: Guest::new(plan.stretches).with_disk(plan.disk.is_some()),
             door,
             was_put: false,
             following: plan.epoch_ns.filter(|_| !live).map(|_| Following::default()),
@@ -241,6 +244,7 @@ impl Node {
             crowded_until_ns: 0,
             slow: (1, 0),
             watch: Watch::default(),
+            heals: plan.heals,
             stopped_since_ns: 0,
         }
     }
@@ -257,6 +261,7 @@ impl Node {
             history,
             leader,
             generation,
+            disk,
             ..
         } = image;
         let clock_ns = before.clock.read(now_ns);
@@ -281,6 +286,7 @@ impl Node {
             slow: before.slow,
             ..Self::new(Side::Backup, plan, seed).on(before.side)
         }
+        .with_disk(disk, plan, seed)
     }
 
     fn on(self, side: Side) -> Self {
@@ -322,7 +328,11 @@ impl Node {
 
     /// Lets the virtual CPU run for a turn.
     pub fn run(&mut self, now_ns: u64, checker: &mut Checker) -> Turn {
-        self.cpu.borrow_mut().clock_ns = self.clock.read(now_ns);
+        {
+            let cpu = &mut *self.cpu.borrow_mut();
+            cpu.clock_ns = self.clock.read(now_ns);
+            cpu.advance_disk();
+        }
         let throttled = self.cpu.borrow().throttled;
         let mut exits = 0;
         let mut computing_ns = 0;
@@ -363,6 +373,7 @@ impl Node {
                     break Turn::Waits;
                 }
                 Err(why) if waits(&why) => break self.wait(),
+                Err(DoorError::Diverged(report)) if self.is_misread(&report) => break Turn::Waits,
                 Err(why) => {
                     self.guest_over = true;
                     checker.fail(|| format!("the guest of the {:?} was refused: {why}", self.side));
@@ -443,22 +454,23 @@ impl Node {
             history: cpu.history.clone(),
             leader: self.process,
             generation: self.replica.generation(),
+            disk: cpu.disk.as_ref().map(Disk::place_of_newcomer),
             damaged: false,
         });
         Ok(())
     }
 
     /// A live guest that idles has a timer, and its epoch an end; a replaying one has only its log,
-    /// and a throttled one waits for its loop.
+    /// and a throttled one waits for its loop. A disk works on beside each.
     fn wait(&self) -> Turn {
         let cpu = self.cpu.borrow();
-        if !cpu.live || cpu.throttled {
+        let is_woken = cpu.live && !cpu.throttled;
+        let timer_ns = is_woken.then(|| cpu.clock_when(self.guest.timer_at_ns()));
+        let ends_ns = cpu.epoch_ends_ns.filter(|_| is_woken);
+        let due_ns = [timer_ns, ends_ns, cpu.disk_due_ns()];
+        let Some(due_ns) = due_ns.into_iter().flatten().min() else {
             return Turn::Waits;
-        }
-        let timer_ns = cpu.clock_when(self.guest.timer_at_ns());
-        let due_ns = cpu
-            .epoch_ends_ns
-            .map_or(timer_ns, |ends_ns| ends_ns.min(timer_ns));
+        };
         Turn::Again {
             after_ns: due_ns.saturating_sub(cpu.clock_ns).max(EXIT_NS),
         }

@@ -1,6 +1,7 @@
 //! Plan that a seed stands for: the pair's settings, the conditions it lives in, and the faults it
 //! meets.
 
+use super::disks::PlannedDisk;
 use super::points::{Blow, Moment, Point, Step};
 use super::rng::Rng;
 pub use super::side::Side;
@@ -146,6 +147,8 @@ pub struct Plan {
     pub stretches: bool,
     /// The backup does not run, and is told the state so often. None: it replays.
     pub epoch_ns: Option<u64>,
+    /// The disk of the guest, if it has one.
+    pub disk: Option<PlannedDisk>,
     /// The sides that have a witness.
     pub witnesses: [bool; 2],
     /// What it is certain to lead to.
@@ -193,6 +196,7 @@ impl Plan {
             alone: false,
             stretches: false,
             epoch_ns: None,
+            disk: None,
             witnesses: [false; 2],
             expected: None,
             faults: Vec::new(),
@@ -218,6 +222,7 @@ impl Plan {
         plan.draw_stretches(seed);
         plan.draw_switchovers(seed);
         plan.draw_checkpoints(seed);
+        plan.draw_disk(seed);
         plan
     }
 

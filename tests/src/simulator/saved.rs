@@ -41,6 +41,7 @@ impl Words {
             Work::Note => self.put([7]),
             Work::Tick => self.put([8]),
             Work::PowerOff => self.put([9]),
+            Work::Disk => self.put([10]),
         }
     }
 }
@@ -77,6 +78,7 @@ impl<I: Iterator<Item = u64>> Reading<I> {
             7 => Work::Note,
             8 => Work::Tick,
             9 => Work::PowerOff,
+            10 => Work::Disk,
             _ => return None,
         })
     }
@@ -101,6 +103,8 @@ impl Guest {
             words.put_request(request, frame.len());
         }
         self.work.iter().for_each(|work| words.put_work(*work));
+        // Behind the rest: a guest that does not run has no disk.
+        words.put(self.disk.words());
         let state = words.0.into_iter().flat_map(u64::to_le_bytes).collect();
         let name = DEVICE.to_owned();
         vec![SavedDevice { name, state }]

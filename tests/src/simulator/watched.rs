@@ -1,9 +1,10 @@
 //! Journal and feed of a virtual CPU, under the eyes of the judges.
 
+use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::recorder::{CaptureJournal, Journal};
-use lockstep_core::replica::replayer::{Fed, Feed};
-use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
+use lockstep_core::replica::replayer::{Fed, Feed, OwnRead};
+use lockstep_logging_channel::{Completion, DeviceId, Entry, OutputTarget, Sequence};
 
 use super::cpu::Shared;
 use super::marks::Mark;
@@ -122,5 +123,21 @@ impl<T: Feed> Feed for Watched<T> {
 
     fn kicked(&mut self) -> Result<(), DoorError> {
         self.inner.kicked()
+    }
+
+    fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.inner.disk_request(device, request)
+    }
+
+    fn disk_completed(
+        &mut self,
+        device: DeviceId,
+        completion: &Completion,
+    ) -> Result<Option<OwnRead>, DoorError> {
+        self.inner.disk_completed(device, completion)
+    }
+
+    fn shares_disk(&self, device: DeviceId) -> bool {
+        self.inner.shares_disk(device)
     }
 }

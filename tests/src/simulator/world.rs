@@ -83,7 +83,8 @@ impl World {
         let mut rng = Rng::new(!seed);
         let strikes = |planned: &super::plan::Planned| matches!(planned.fault, Fault::Strike { .. });
         let (strikes, repeats) = (plan.faults.iter().any(strikes), plan.repeats());
-        let nodes = Side::BOTH.map(|side| Node::new(side, &plan, rng.next_u64()));
+        let mut nodes = Side::BOTH.map(|side| Node::new(side, &plan, rng.next_u64()));
+        super::disks::attach(&mut nodes, &plan, seed);
         let clients = (0..plan.clients.min(CLIENTS_MAX as u64))
             .map(|id| Client::new(id as u8, rng.below(plan.think_ns)))
             .collect();

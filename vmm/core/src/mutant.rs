@@ -259,6 +259,11 @@ impl Mutant {
         Self::KeepFirstRegisters,
         Self::ForgetEpochTimes,
         Self::LogWritesTooLate,
+        Self::CompleteBeforeTheWrite,
+        Self::ReissueBackwards,
+        Self::FlushAtOnce,
+        Self::TouchBeforeTheClaim,
+        Self::BelieveOwnDisk,
     ];
 }
 

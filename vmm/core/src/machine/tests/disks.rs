@@ -104,6 +104,13 @@ fn done(device: DeviceId, position: Position, number: u64, read: ReadData) -> (P
     (position, event)
 }
 
+fn door_of<const N: usize>(arrivals: [(Position, Event); N]) -> FakeDoor {
+    FakeDoor {
+        arrivals: arrivals.into(),
+        ..FakeDoor::default()
+    }
+}
+
 fn block(byte: u8) -> ReadData {
     ReadData::Bytes(vec![byte; 512])
 }
@@ -119,12 +126,10 @@ fn a_disk_is_asked_at_the_exit_and_answers_as_an_event() {
     let (board, disk, device) = board(false);
     let memory = prepared();
     let mut cpu = FakeCpu::new([starts(disk), vec![notify(disk), write(0x80, 0), power_off(0)]].concat());
-    let mut door = FakeDoor::default();
-    door.arrivals = [
+    let mut door = door_of([
         done(device, (STARTED + 1, 0), 1, block(5)),
         done(device, (STARTED + 2, 0), 0, ReadData::Nothing),
-    ]
-    .into();
+    ]);
     let devices = Devices::new(&board).unwrap();
     let mut machine = Machine::new(&mut cpu, memory.clone(), devices, Sites::default(), NEVER);
     machine.run(&mut door).unwrap();
@@ -162,8 +167,7 @@ fn a_disk_is_asked_at_the_exit_and_answers_as_an_event() {
 fn a_completion_of_what_was_not_asked_stops_the_machine() {
     let (board, disk, device) = board(false);
     let mut cpu = FakeCpu::new([starts(disk), vec![notify(disk), power_off(0)]].concat());
-    let mut door = FakeDoor::default();
-    door.arrivals = [done(device, (STARTED + 1, 0), 2, ReadData::Nothing)].into();
+    let mut door = door_of([done(device, (STARTED + 1, 0), 2, ReadData::Nothing)]);
     let devices = Devices::new(&board).unwrap();
     let mut machine = Machine::new(&mut cpu, prepared(), devices, Sites::default(), NEVER);
     let refused = machine.run(&mut door).unwrap_err();
@@ -232,12 +236,10 @@ fn a_saved_machine_says_what_its_disks_have_to_be_asked_again() {
         .map(|(_, device, request)| (*device, request.clone()))
         .collect();
     assert_eq!(restored.outstanding_disk_requests(), asked);
-    let mut door = FakeDoor::default();
-    door.arrivals = [
+    let mut door = door_of([
         done(device, (STARTED + 1, 0), 0, ReadData::Nothing),
         done(device, (STARTED + 1, 0), 1, block(6)),
-    ]
-    .into();
+    ]);
     restored.run(&mut door).unwrap();
     assert_eq!(first_bytes(&memory), (6, [0, 0], 2));
     assert_eq!(restored.outstanding_disk_requests(), []);
@@ -268,12 +270,10 @@ fn what_was_asked_before_a_restart_is_done_behind_it_and_changes_nothing() {
     });
     let rest = vec![notify(disk), write(0xcf9, 6), write(0x80, 0), off];
     let mut cpu = FakeCpu::new([starts(disk), rest].concat());
-    let mut door = FakeDoor::default();
-    door.arrivals = [
+    let mut door = door_of([
         done(device, (STARTED + 2, 0), 1, block(5)),
         done(device, (STARTED + 3, 0), 0, ReadData::Nothing),
-    ]
-    .into();
+    ]);
     let devices = Devices::new(&board).unwrap();
     let mut machine = Machine::new(&mut cpu, memory.clone(), devices, Sites::default(), NEVER);
     machine = machine.restarting(Box::new(Begins(board)));

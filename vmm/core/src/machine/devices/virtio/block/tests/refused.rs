@@ -127,6 +127,9 @@ fn a_completion_of_nothing_that_is_outstanding_is_refused() {
     assert_eq!(driver.complete(1, ReadData::Nothing), Err(NotOutstanding), "once");
 }
 
+/// A change of a saved disk.
+type Change<'a> = &'a dyn Fn(&mut SavedBlock);
+
 #[test]
 fn values_that_no_disk_has_are_refused() {
     let saved = || {
@@ -144,7 +147,7 @@ fn values_that_no_disk_has_are_refused() {
             .map(|Impossible { field, .. }| field)
     };
     assert_eq!(refused(&|_| {}), None);
-    let cases: [(&str, &dyn Fn(&mut SavedBlock)); 9] = [
+    let cases: [(&str, Change<'_>); 9] = [
         ("its shape", &|saved| saved.shape.sectors += 8),
         ("next request", &|saved| saved.next = u64::MAX),
         ("not done", &|saved| saved.next = 1),
