@@ -2,7 +2,7 @@
 
 use super::images::folder;
 use super::process::run;
-use super::{Ended, PATIENCE, Process, Scratch, kvm, lockstep};
+use super::{Ended, PATIENCE, PairSpec, Process, Scratch, kvm, lockstep};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -10,8 +10,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-/// Memory that one of them gets, in MiB.
-pub const MEMORY_MIB: &str = "256";
+/// Folder of the clients, and of their dynamic loader and libraries, below that of the guests.
+const CLIENTS: &str = "clients";
+const LOADER: &str = "lib64/ld-linux-x86-64.so.2";
+const LIBRARIES: &str = "lib/x86_64-linux-gnu";
 
 /// Line by which every one of them ends, with the status of what it ran.
 pub const ENDED: &str = "guest: ended with status";
@@ -19,6 +21,9 @@ pub const ENDED: &str = "guest: ended with status";
 /// Time that one may take to boot, do what it is for, and end: all of Debian takes some minutes in
 /// an emulator of a busy machine.
 const LONG: Duration = PATIENCE.saturating_mul(2);
+
+/// Text for the kernel that has it say little: every byte on the console is an exit.
+const QUIET: &str = "quiet";
 
 /// Property of a host that such a guest needs, as the doctor names it.
 const NEEDED: &str = "kernel_instructions.ring0";
@@ -36,6 +41,12 @@ pub enum Linux {
     Redis,
     /// Programs that compute: openssl, xz, python3.
     Computing,
+    /// Debian's nginx, and a file that it serves.
+    Nginx,
+    /// Debian's dropbear, which lets anybody in.
+    Ssh,
+    /// Debian's PostgreSQL, with a database in a tmpfs.
+    Postgresql,
 }
 
 impl Linux {
@@ -46,7 +57,45 @@ impl Linux {
             Self::Systemd => "systemd.initrd",
             Self::Redis => "redis.initrd",
             Self::Computing => "computing.initrd",
+            Self::Nginx => "nginx.initrd",
+            Self::Ssh => "ssh.initrd",
+            Self::Postgresql => "postgresql.initrd",
         })
+    }
+
+    /// Memory that it gets, in MiB.
+    #[must_use]
+    pub fn memory_mib(self) -> &'static str {
+        match self {
+            Self::Postgresql => "384",
+            Self::Systemd => "512",
+            _ => "256",
+        }
+    }
+
+    /// TCP port of what it serves.
+    ///
+    /// # Panics
+    /// It serves nothing.
+    #[must_use]
+    pub fn port(self) -> u16 {
+        match self {
+            Self::Redis => 6379,
+            Self::Nginx => 80,
+            Self::Ssh => 22,
+            Self::Postgresql => 5432,
+            Self::Shell | Self::Computing => panic!("{self:?} serves nothing"),
+        }
+    }
+
+    /// A pair of it, with a switch that captures nothing and leads to what it serves, and with this
+    /// text for its kernel.
+    #[must_use]
+    pub fn pair(self, command_line: &str) -> PairSpec {
+        PairSpec::new(self)
+            .with_quiet_switch_to(self.port())
+            .setting("memory-mib", self.memory_mib())
+            .setting("command-line", &format!("{QUIET} {command_line}"))
     }
 
     /// Arguments that name it on Lockstep's command line, where another guest has its image.
@@ -64,11 +113,10 @@ impl Linux {
         ]
     }
 
-    /// The command `verb` for it, with this text for its kernel. Its kernel says little: every byte
-    /// on the console is an exit.
+    /// The command `verb` for it, with this text for its kernel.
     #[must_use]
     pub fn command(self, verb: &str, command_line: &str) -> Command {
-        self.command_with(verb, MEMORY_MIB, command_line)
+        self.command_with(verb, self.memory_mib(), command_line)
     }
 
     /// The same with so much memory, in MiB.
@@ -77,7 +125,7 @@ impl Linux {
         let mut command = lockstep();
         command.arg(verb).args(self.arguments());
         command.args(["--memory-mib", memory_mib]);
-        command.arg(format!("--command-line=quiet {command_line}"));
+        command.arg(format!("--command-line={QUIET} {command_line}"));
         command
     }
 
@@ -107,6 +155,22 @@ pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended
     replayed.expect_named(&["the replay equals the log"]);
     assert_eq!(replayed.stdout, recorded.stdout);
     recorded
+}
+
+/// A program of Debian's that talks to one of them, from outside.
+///
+/// # Panics
+/// It has not been built.
+#[must_use]
+pub fn client(name: &str) -> Command {
+    let clients = file(CLIENTS);
+    let places = ["usr/bin", "usr/lib/postgresql/15/bin"];
+    let program = places.map(|place| clients.join(place).join(name));
+    let program = program.into_iter().find(|program| program.is_file());
+    let mut command = Command::new(clients.join(LOADER));
+    command.arg("--library-path").arg(clients.join(LIBRARIES));
+    command.arg(program.unwrap_or_else(|| panic!("no {name} in {}", clients.display())));
+    command
 }
 
 fn file(name: &str) -> PathBuf {

@@ -16,12 +16,31 @@ const TIMEOUT_MS: u64 = 4_000 * SLOWNESS;
 /// How far behind a backup may be: as long as a test may take.
 const LAG_MS_MAX: &str = "60000";
 
+/// Network that a pair is to have.
+#[derive(Clone, Copy, Debug)]
+enum Network {
+    Captured,
+    Quiet,
+    /// Quiet, and leads to this TCP port of the guest.
+    QuietTo(u16),
+}
+
+impl Network {
+    fn start(self, scratch: &Scratch) -> Switch {
+        match self {
+            Self::Captured => Switch::start(scratch),
+            Self::Quiet => Switch::start_quiet(scratch),
+            Self::QuietTo(port) => Switch::start_quiet_to(scratch, port),
+        }
+    }
+}
+
 /// How a pair is to be started.
 #[derive(Clone, Debug)]
 pub struct PairSpec {
     boots: Boots,
     settings: Vec<(String, String)>,
-    switch: Option<fn(&Scratch) -> Switch>,
+    switch: Option<Network>,
     interfaces: Option<[&'static str; 2]>,
     proxy: bool,
     held: bool,
@@ -51,7 +70,7 @@ impl PairSpec {
     #[must_use]
     pub fn with_switch(self) -> Self {
         Self {
-            switch: Some(Switch::start),
+            switch: Some(Network::Captured),
             ..self
         }
     }
@@ -60,7 +79,16 @@ impl PairSpec {
     #[must_use]
     pub fn with_quiet_switch(self) -> Self {
         Self {
-            switch: Some(Switch::start_quiet),
+            switch: Some(Network::Quiet),
+            ..self
+        }
+    }
+
+    /// The same, and its clients come to TCP port `port` of the guest.
+    #[must_use]
+    pub fn with_quiet_switch_to(self, port: u16) -> Self {
+        Self {
+            switch: Some(Network::QuietTo(port)),
             ..self
         }
     }
@@ -127,7 +155,7 @@ impl PairSpec {
     /// As [`PairSpec::start`].
     #[must_use]
     pub fn start_in(&self, scratch: Scratch) -> Pair {
-        let switch = self.switch.map(|start| start(&scratch));
+        let switch = self.switch.map(|network| network.start(&scratch));
         let (shared, channel) = (scratch.directory("shared"), scratch.join("channel"));
         let proxy = self.proxy.then(|| Proxy::start(&scratch.join("wire"), &channel));
         if self.held {

@@ -210,10 +210,20 @@ impl Process {
     /// It does not start.
     #[must_use]
     pub fn start_redirected(name: &str, command: &mut Command, redirects: &[Redirect]) -> Self {
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        Self::start_with(name, command, Stdio::piped(), redirects)
+    }
+
+    /// As [`Process::start`], but it reads from `input`, such as a terminal.
+    ///
+    /// # Panics
+    /// It does not start.
+    #[must_use]
+    pub fn start_reading(name: &str, command: &mut Command, input: impl Into<Stdio>) -> Self {
+        Self::start_with(name, command, input.into(), &[])
+    }
+
+    fn start_with(name: &str, command: &mut Command, input: Stdio, redirects: &[Redirect]) -> Self {
+        command.stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
         redirects.iter().for_each(|redirect| redirect.apply(command));
         let mut child = tied(command)
             .spawn()
@@ -228,7 +238,10 @@ impl Process {
             .take()
             .map_or_else(Collected::nothing, Collected::from);
         // What was opened for the process is open in it alone.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
         Self {
             name: name.to_owned(),
             child,

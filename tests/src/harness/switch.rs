@@ -9,6 +9,9 @@ use std::path::PathBuf;
 /// Where the key-value guest serves, in the network of the guests.
 pub const GUEST_SERVICE: &str = "10.0.2.15:6379";
 
+/// Address of a guest in that network.
+const GUEST: &str = "10.0.2.15";
+
 /// A running switch.
 #[derive(Debug)]
 pub struct Switch {
@@ -54,30 +57,36 @@ impl Switch {
     /// It does not become ready.
     #[must_use]
     pub fn start(scratch: &Scratch) -> Self {
-        Self::start_with(scratch.join("switch"), Some(scratch.join("frames.pcapng")))
+        let capture = scratch.join("frames.pcapng");
+        Self::start_with(scratch.join("switch"), Some(capture), GUEST_SERVICE)
     }
 
     /// As [`Switch::start`], beside other switches of the same scratch: this one is called `name`.
     #[must_use]
     pub fn start_named(scratch: &Scratch, name: &str) -> Self {
-        Self::start_with(scratch.join(name), Some(scratch.join(&format!("{name}.pcapng"))))
+        let capture = scratch.join(&format!("{name}.pcapng"));
+        Self::start_with(scratch.join(name), Some(capture), GUEST_SERVICE)
     }
 
     /// As [`Switch::start`], but captures nothing: for measuring.
     #[must_use]
     pub fn start_quiet(scratch: &Scratch) -> Self {
-        Self::start_with(scratch.join("switch"), None)
+        Self::start_with(scratch.join("switch"), None, GUEST_SERVICE)
     }
 
-    fn start_with(socket: PathBuf, capture: Option<PathBuf>) -> Self {
+    /// As [`Switch::start_quiet`], with another TCP port of the guest.
+    #[must_use]
+    pub fn start_quiet_to(scratch: &Scratch, port: u16) -> Self {
+        Self::start_with(scratch.join("switch"), None, &format!("{GUEST}:{port}"))
+    }
+
+    fn start_with(socket: PathBuf, capture: Option<PathBuf>, service: &str) -> Self {
         let mut command = lockstep();
         command.arg("switch").arg("--socket").arg(&socket);
         if let Some(capture) = &capture {
             command.arg("--pcap").arg(capture);
         }
-        command
-            .arg("--forward")
-            .arg(format!("127.0.0.1:0:{GUEST_SERVICE}"));
+        command.arg("--forward").arg(format!("127.0.0.1:0:{service}"));
         let mut process = Process::start("switch", &mut command);
         let ready = process.wait_for_stdout("->");
         let client_address = ready

@@ -1,17 +1,15 @@
-//! An unmodified Debian kernel with Debian's own programs: it boots, is recorded and replayed, and
-//! is protected.
+//! An unmodified Debian kernel with Debian's own programs: it boots, and is recorded and replayed.
+//! What it serves while it is protected is in `linux_redis` and beside it.
 //!
 //! The guests come from `make guests-debian`. Hosts whose KVM cannot run a kernel in ring 0 skip
 //! these tests; `make lab-linux` runs them all.
 
-use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB, record_and_replay};
+use lockstep_tests::harness::linux::{self, ENDED, record_and_replay};
 use lockstep_tests::harness::terminal::{CTRL_C, CTRL_Z, Keys, OnTerminal};
-use lockstep_tests::harness::{Ended, Linux, Load, PairSpec, Process, kvm, wait_until};
+use lockstep_tests::harness::{Ended, Linux, Process, kvm, wait_until};
 
 /// Line with which busybox's shell begins.
 const SHELL: &str = "built-in shell (ash)";
-
-const CLIENTS: usize = 8;
 
 fn expect_ended(ended: &Ended, status: i32) {
     assert!(ended.stdout.contains(&format!("{ENDED} {status}")), "{ended}");
@@ -19,7 +17,7 @@ fn expect_ended(ended: &Ended, status: i32) {
 
 /// Records the guest while it runs `program`, and replays it; gives what was recorded.
 fn recorded_and_replayed(guest: Linux, program: &str) -> Ended {
-    record_and_replay(guest, MEMORY_MIB, program)
+    record_and_replay(guest, guest.memory_mib(), program)
 }
 
 #[test]
@@ -107,26 +105,6 @@ fn what_computes_computes_the_same_when_it_is_recorded() {
     assert!(recorded.stdout.contains("333328333350000"), "{recorded}");
     assert!(recorded.stdout.contains("equal"), "{recorded}");
     expect_ended(&recorded, 0);
-}
-
-#[test]
-fn debian_s_redis_loses_nothing_with_its_primary() {
-    let Some(_kvm) = kvm::alone() else { return };
-    if !linux::offered() {
-        return;
-    }
-    let mut pair = PairSpec::new(Linux::Redis)
-        .with_switch()
-        .setting("memory-mib", MEMORY_MIB)
-        .setting("command-line", "quiet")
-        .start();
-    let load = Load::start(pair.switch().client_address(), CLIENTS);
-    let _ = pair.primary.process.kill();
-    pair.backup.wait_for("live");
-    load.wait_for_more(20);
-    load.stop_and_check();
-    let _ = pair.backup.stop().expect_code(0);
-    assert_eq!(pair.backup.summary()["divergences"], 0);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! As in [`super::linux`]: `make guests-debian` makes them, and `make lab-linux` runs them.
 
-use lockstep_tests::harness::linux::{self, ENDED, MEMORY_MIB, record_and_replay};
+use lockstep_tests::harness::linux::{self, ENDED, record_and_replay};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Linux, kvm};
 
@@ -14,7 +14,7 @@ fn debian_13_s_kernel_boots_and_is_replayed() {
         return;
     }
     let program = "uname -r; cat /proc/sys/kernel/random/uuid; ls /sys/bus/virtio/drivers";
-    let recorded = record_and_replay(Linux::Shell13, MEMORY_MIB, program);
+    let recorded = record_and_replay(Linux::Shell13, Linux::Shell13.memory_mib(), program);
     for said in ["+deb13-", "virtio_net", &format!("{ENDED} 0")] {
         assert!(recorded.stdout.contains(said), "{said}: {recorded}");
     }
@@ -27,7 +27,7 @@ fn systemd_reaches_multi_user_and_is_replayed() {
         return;
     }
     let program = "systemctl is-active dbus systemd-logind systemd-udevd systemd-journald";
-    let recorded = record_and_replay(Linux::Systemd, "512", program);
+    let recorded = record_and_replay(Linux::Systemd, Linux::Systemd.memory_mib(), program);
     for said in ["guest: multi-user.target is active", &format!("{ENDED} 0")] {
         assert!(recorded.stdout.contains(said), "{said}: {recorded}");
     }

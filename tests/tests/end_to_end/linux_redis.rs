@@ -1,0 +1,128 @@
+//! Debian's redis-server: whichever side of its pair is killed or stopped, no connection breaks and
+//! no write is lost, and Debian's own tools are answered.
+
+use lockstep_tests::harness::{Linux, Load, Pair, Process, Replica, Reply, SLOWNESS, kvm, linux, wait_until};
+use nix::sys::signal::Signal;
+
+const CLIENTS: usize = 8;
+/// Where the timeout itself is what is waited for: short enough to wait for, long enough for a busy
+/// machine.
+const TIMEOUT_MS: u64 = 2_000 * SLOWNESS;
+/// What redis-benchmark does, and how often each.
+const BENCHMARKS: &str = "ping_mbulk,set,get,incr,lpush,lrange_100,mset";
+const BENCHMARK_REQUESTS: &str = "200";
+
+fn protected() -> (Pair, Load) {
+    let spec = Linux::Redis.pair("");
+    let pair = spec.setting("timeout-ms", &TIMEOUT_MS.to_string()).start();
+    let load = Load::start(pair.switch().client_address(), CLIENTS);
+    (pair, load)
+}
+
+/// The survivor serves on, nothing is lost, and its replay has diverged from nothing.
+fn expect_good_end(load: Load, survivor: &mut Replica) {
+    load.wait_for_more(20);
+    load.stop_and_check();
+    let _ = survivor.stop().expect_code(0);
+    assert_eq!(survivor.summary()["divergences"], 0);
+}
+
+fn expect_fenced(replica: &mut Replica) {
+    replica.process.signal(Signal::SIGCONT);
+    let ended = replica.process.wait().expect_code(41);
+    ended.expect_named(&["fenced"]);
+}
+
+#[test]
+fn nothing_is_lost_with_a_killed_primary() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let (mut pair, load) = protected();
+    let _ = pair.primary.process.kill();
+    pair.backup.wait_for("live");
+    expect_good_end(load, &mut pair.backup);
+}
+
+#[test]
+fn nothing_is_lost_with_a_stopped_primary_which_is_fenced() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let (mut pair, load) = protected();
+    pair.primary.process.signal(Signal::SIGSTOP);
+    pair.backup.wait_for("live");
+    load.wait_for_more(20);
+    expect_fenced(&mut pair.primary);
+    expect_good_end(load, &mut pair.backup);
+}
+
+#[test]
+fn a_killed_backup_is_not_missed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let (mut pair, load) = protected();
+    let _ = pair.backup.process.kill();
+    pair.primary.wait_for("solo");
+    expect_good_end(load, &mut pair.primary);
+}
+
+#[test]
+fn a_stopped_backup_is_not_missed_and_is_fenced() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let (mut pair, load) = protected();
+    pair.backup.process.signal(Signal::SIGSTOP);
+    pair.primary.wait_for("solo");
+    load.wait_for_more(20);
+    expect_fenced(&mut pair.backup);
+    expect_good_end(load, &mut pair.primary);
+}
+
+#[test]
+fn debian_s_own_benchmark_runs_through_a_failover() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut pair = Linux::Redis.pair("").start();
+    let address = pair.switch().client_address();
+    let mut client = pair.client();
+    let mut benchmark = linux::client("redis-benchmark");
+    benchmark.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
+    benchmark.args([
+        "-n",
+        BENCHMARK_REQUESTS,
+        "-c",
+        "8",
+        "-P",
+        "4",
+        "--csv",
+        "-t",
+        BENCHMARKS,
+    ]);
+    let mut benchmark = Process::start("redis-benchmark", &mut benchmark);
+    // Its first writes have been made.
+    wait_until(
+        || (client.call(&["DBSIZE"]) != Reply::Integer(0)).then_some(()),
+        || "writes".to_owned(),
+    );
+    assert!(benchmark.is_running(), "nothing is under way any more");
+    let _ = pair.primary.process.kill();
+    pair.backup.wait_for("live");
+    // It ends where a connection breaks.
+    let ended = benchmark.wait().expect_code(0);
+    let results = ended.stdout.lines().filter(|line| line.starts_with('"'));
+    // A heading, and an LPUSH that LRANGE brings with it.
+    assert_eq!(results.count(), BENCHMARKS.split(',').count() + 2, "{ended}");
+    assert!(!format!("{ended}").contains("Error"), "{ended}");
+    assert_eq!(client.call(&["PING"]), Reply::Simple("PONG".to_owned()));
+    let _ = pair.backup.stop().expect_code(0);
+    assert_eq!(pair.backup.summary()["divergences"], 0);
+}
