@@ -36,6 +36,7 @@ mod lab;
 mod linux;
 mod linux_recorded;
 mod mirrored_disks;
+mod linux_nginx;
 mod linux_redis;
 mod network;
 mod output_rule;
