@@ -38,6 +38,7 @@ mod linux_recorded;
 mod mirrored_disks;
 mod linux_nginx;
 mod linux_redis;
+mod linux_ssh;
 mod network;
 mod output_rule;
 mod qualification;

@@ -1,0 +1,64 @@
+//! Debian's dropbear: a session that somebody types in goes on when its primary is killed.
+
+use lockstep_tests::harness::{Linux, Process, kvm, linux};
+use nix::pty::openpty;
+use std::fs::File;
+use std::io::Write;
+
+/// A session of dbclient on a terminal of its own.
+struct Session {
+    client: Process,
+    keyboard: File,
+}
+
+impl Session {
+    fn start(port: u16) -> Self {
+        let terminal = openpty(None, None).unwrap();
+        let mut command = linux::client("dbclient");
+        // Twice: whatever the key of the host is.
+        command.args(["-y", "-y", "-p", &port.to_string(), "root@127.0.0.1"]);
+        let client = Process::start_reading("dbclient", &mut command, terminal.slave);
+        let keyboard = File::from(terminal.master);
+        Self { client, keyboard }
+    }
+
+    fn type_in(&mut self, text: &str) {
+        self.keyboard.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// Waits for an answer. The echo of what was typed has names where this has values.
+    fn wait_for(&mut self, answer: &str) {
+        let _ = self.client.wait_for_stdout(answer);
+    }
+}
+
+#[test]
+fn a_session_goes_on_when_its_primary_is_killed() {
+    let Some(_kvm) = kvm::alone() else { return };
+    if !linux::offered() {
+        return;
+    }
+    let mut pair = Linux::Ssh.pair("").start();
+    pair.primary.process.wait_for_stdout("Not backgrounding");
+    let mut session = Session::start(pair.switch().client_address().port());
+    session.wait_for("built-in shell (ash)");
+    // A variable, a folder and a job are state of the shell.
+    session.type_in("cd /sys; number=$((40 + 2)); sleep 100000 & echo \"at $PWD: $number\"\n");
+    session.wait_for("at /sys: 42");
+
+    // Typed on while nobody answers, too.
+    session.type_in("number=$((number + 1)); echo \"before: $number\"\n");
+    session.wait_for("before: 43");
+    let _ = pair.primary.process.kill();
+    for _ in 0..10 {
+        session.type_in("number=$((number + 1)); echo \"meanwhile: $number\"\n");
+    }
+    pair.backup.wait_for("live");
+    session.wait_for("meanwhile: 53");
+    session.type_in("echo \"after: $number in $PWD with $(jobs | grep -c sleep)\"\n");
+    session.wait_for("after: 53 in /sys with 1");
+    session.type_in("kill %1; exit 7\n");
+    let _ = session.client.wait().expect_code(7);
+    let _ = pair.backup.stop().expect_code(0);
+    assert_eq!(pair.backup.summary()["divergences"], 0);
+}
