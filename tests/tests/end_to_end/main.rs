@@ -37,6 +37,7 @@ mod linux;
 mod linux_recorded;
 mod mirrored_disks;
 mod linux_nginx;
+mod linux_postgresql;
 mod linux_redis;
 mod linux_ssh;
 mod network;
