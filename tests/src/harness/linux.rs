@@ -2,7 +2,7 @@
 
 use super::images::folder;
 use super::process::run;
-use super::{Ended, PATIENCE, PairSpec, Process, Scratch, kvm, lockstep};
+use super::{Ended, PATIENCE, Process, Scratch, kvm, lockstep};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ pub const ENDED: &str = "guest: ended with status";
 const LONG: Duration = PATIENCE.saturating_mul(2);
 
 /// Text for the kernel that has it say little: every byte on the console is an exit.
-const QUIET: &str = "quiet";
+pub const QUIET: &str = "quiet";
 
 /// Property of a host that such a guest needs, as the doctor names it.
 const NEEDED: &str = "kernel_instructions.ring0";
@@ -86,16 +86,6 @@ impl Linux {
             Self::Postgresql => 5432,
             Self::Shell | Self::Computing => panic!("{self:?} serves nothing"),
         }
-    }
-
-    /// A pair of it, with a switch that captures nothing and leads to what it serves, and with this
-    /// text for its kernel.
-    #[must_use]
-    pub fn pair(self, command_line: &str) -> PairSpec {
-        PairSpec::new(self)
-            .with_quiet_switch_to(self.port())
-            .setting("memory-mib", self.memory_mib())
-            .setting("command-line", &format!("{QUIET} {command_line}"))
     }
 
     /// Arguments that name it on Lockstep's command line, where another guest has its image.

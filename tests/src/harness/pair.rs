@@ -1,5 +1,6 @@
 //! A protected pair as its user starts it.
 
+use super::linux::{Linux, QUIET};
 use super::process::{Redirect, Stream};
 use super::proxy::Proxy;
 use super::redis::Client;
@@ -64,6 +65,16 @@ impl PairSpec {
         };
         spec.setting("timeout-ms", &TIMEOUT_MS.to_string())
             .setting("lag-ms-max", LAG_MS_MAX)
+    }
+
+    /// A pair of a Debian guest with this text for its kernel, and with a switch that captures
+    /// nothing and leads to what it serves.
+    #[must_use]
+    pub fn serving(guest: Linux, command_line: &str) -> Self {
+        Self::new(guest)
+            .with_quiet_switch_to(guest.port())
+            .setting("memory-mib", guest.memory_mib())
+            .setting("command-line", &format!("{QUIET} {command_line}"))
     }
 
     /// With a switch, and the pair attached to it.

@@ -1,7 +1,7 @@
 //! Debian's nginx: a file that is under way when its primary is killed arrives whole, over one TCP
 //! connection.
 
-use lockstep_tests::harness::{Linux, PATIENCE, SLOWNESS, kvm, linux, wait_until};
+use lockstep_tests::harness::{Linux, PATIENCE, PairSpec, SLOWNESS, kvm, linux, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -61,7 +61,7 @@ fn a_file_in_transfer_arrives_whole_when_the_primary_is_killed() {
     println!("seed: {seed}");
     let expected = file(seed);
     let serve = Linux::running(&format!("serve {seed} {PARTS}"));
-    let mut pair = Linux::Nginx.pair(&serve).start();
+    let mut pair = PairSpec::serving(Linux::Nginx, &serve).start();
     pair.primary.process.wait_for_stdout("serve: /www/file has");
     let address = pair.switch().client_address();
     let mut answer = wait_until(|| requested(address), || "an answer".to_owned());

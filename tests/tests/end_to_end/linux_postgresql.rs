@@ -2,7 +2,7 @@
 //! every committed transaction is there, and the balances fit.
 
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Ended, Linux, Process, kvm, linux, wait_until};
+use lockstep_tests::harness::{Ended, Linux, PairSpec, Process, kvm, linux, wait_until};
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -38,7 +38,7 @@ fn every_committed_transaction_is_there_when_the_primary_is_killed() {
     if !linux::offered() {
         return;
     }
-    let mut pair = Linux::Postgresql.pair("").start();
+    let mut pair = PairSpec::serving(Linux::Postgresql, "").start();
     // Steps of a start that takes minutes in the lab.
     for step in ["is being made", "has been made", "ready to accept connections"] {
         pair.primary.process.wait_for_stdout(step);

@@ -1,7 +1,9 @@
 //! Debian's redis-server: whichever side of its pair is killed or stopped, no connection breaks and
 //! no write is lost, and Debian's own tools are answered.
 
-use lockstep_tests::harness::{Linux, Load, Pair, Process, Replica, Reply, SLOWNESS, kvm, linux, wait_until};
+use lockstep_tests::harness::{
+    Linux, Load, Pair, PairSpec, Process, Replica, Reply, SLOWNESS, kvm, linux, wait_until,
+};
 use nix::sys::signal::Signal;
 
 const CLIENTS: usize = 8;
@@ -13,7 +15,7 @@ const BENCHMARKS: &str = "ping_mbulk,set,get,incr,lpush,lrange_100,mset";
 const BENCHMARK_REQUESTS: &str = "200";
 
 fn protected() -> (Pair, Load) {
-    let spec = Linux::Redis.pair("");
+    let spec = PairSpec::serving(Linux::Redis, "");
     let pair = spec.setting("timeout-ms", &TIMEOUT_MS.to_string()).start();
     let load = Load::start(pair.switch().client_address(), CLIENTS);
     (pair, load)
@@ -91,7 +93,7 @@ fn debian_s_own_benchmark_runs_through_a_failover() {
     if !linux::offered() {
         return;
     }
-    let mut pair = Linux::Redis.pair("").start();
+    let mut pair = PairSpec::serving(Linux::Redis, "").start();
     let address = pair.switch().client_address();
     let mut client = pair.client();
     let mut benchmark = linux::client("redis-benchmark");

@@ -1,6 +1,6 @@
 //! Debian's dropbear: a session that somebody types in goes on when its primary is killed.
 
-use lockstep_tests::harness::{Linux, Process, kvm, linux};
+use lockstep_tests::harness::{Linux, PairSpec, Process, kvm, linux};
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::Write;
@@ -38,7 +38,7 @@ fn a_session_goes_on_when_its_primary_is_killed() {
     if !linux::offered() {
         return;
     }
-    let mut pair = Linux::Ssh.pair("").start();
+    let mut pair = PairSpec::serving(Linux::Ssh, "").start();
     pair.primary.process.wait_for_stdout("Not backgrounding");
     let mut session = Session::start(pair.switch().client_address().port());
     session.wait_for("built-in shell (ash)");
