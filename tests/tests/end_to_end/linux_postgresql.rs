@@ -44,6 +44,13 @@ fn every_committed_transaction_is_there_when_the_primary_is_killed() {
         pair.primary.process.wait_for_stdout(step);
     }
     let address = pair.switch().client_address();
+    // The switch turns a client away whose guest takes long to answer: then again.
+    let answers = || {
+        run(client("psql", address).args(["--command", "select 1"]))
+            .status
+            .success()
+    };
+    wait_until(|| answers().then_some(()), || "an answer".to_owned());
     // Tables, rows by the server, primary keys.
     let _ = run(client("pgbench", address).args(["--initialize", "--init-steps=dtGp"])).expect_code(0);
 

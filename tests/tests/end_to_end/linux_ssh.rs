@@ -1,9 +1,12 @@
 //! Debian's dropbear: a session that somebody types in goes on when its primary is killed.
 
-use lockstep_tests::harness::{Linux, PairSpec, Process, kvm, linux};
+use lockstep_tests::harness::{Linux, PairSpec, Process, kvm, linux, wait_until};
 use nix::pty::openpty;
 use std::fs::File;
 use std::io::Write;
+
+/// Line with which busybox's shell begins.
+const SHELL: &str = "built-in shell (ash)";
 
 /// A session of dbclient on a terminal of its own.
 struct Session {
@@ -12,7 +15,22 @@ struct Session {
 }
 
 impl Session {
+    /// Starts one, and waits for its shell. The switch turns a client away whose guest takes long to
+    /// answer: then again.
     fn start(port: u16) -> Self {
+        let started = || {
+            let mut session = Self::open(port);
+            let client = &mut session.client;
+            wait_until(
+                || (client.stdout().contains(SHELL) || !client.is_running()).then_some(()),
+                || "a shell, or an end".to_owned(),
+            );
+            client.is_running().then_some(session)
+        };
+        wait_until(started, || "a session".to_owned())
+    }
+
+    fn open(port: u16) -> Self {
         let terminal = openpty(None, None).unwrap();
         let mut command = linux::client("dbclient");
         // Twice: whatever the key of the host is.
@@ -41,7 +59,6 @@ fn a_session_goes_on_when_its_primary_is_killed() {
     let mut pair = PairSpec::serving(Linux::Ssh, "").start();
     pair.primary.process.wait_for_stdout("Not backgrounding");
     let mut session = Session::start(pair.switch().client_address().port());
-    session.wait_for("built-in shell (ash)");
     // A variable, a folder and a job are state of the shell.
     session.type_in("cd /sys; number=$((40 + 2)); sleep 100000 & echo \"at $PWD: $number\"\n");
     session.wait_for("at /sys: 42");
