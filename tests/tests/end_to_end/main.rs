@@ -40,6 +40,7 @@ mod linux_nginx;
 mod linux_postgresql;
 mod linux_redis;
 mod linux_ssh;
+mod mirrored_disks;
 mod network;
 mod output_rule;
 mod qualification;
