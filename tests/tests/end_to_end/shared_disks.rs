@@ -92,7 +92,11 @@ fn the_backup_opens_the_image_when_it_has_won_and_goes_on_with_it() {
     alone
         .arg("run")
         .arg(Guest::Disk.image())
-        .args(["--command-line", "seed=3 requests=100 area_kib=1024 overlap=no", "--disk"])
+        .args([
+            "--command-line",
+            "seed=3 requests=100 area_kib=1024 overlap=no",
+            "--disk",
+        ])
         .arg(hosts.image());
     let _ = std::fs::remove_file(hosts.scratch.join("one.img.lockstep"));
     let _ = run(&mut alone).expect_code(0);

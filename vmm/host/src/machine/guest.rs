@@ -23,7 +23,6 @@ use std::sync::Arc;
 /// No file of a guest is larger than the memory it is loaded into.
 const FILE_BYTES_MAX: u64 = memory::MEMORY_BYTES_MAX;
 
-
 /// Places of an image that are named at `-v`, of each sort: a screenful. An image can have any
 /// number.
 const PLACES_SAID_MAX: usize = 40;
