@@ -5,7 +5,7 @@ use lockstep_guest_runtime::requests::SECTOR_BYTES;
 
 /// "LOCKLOAD", little-endian.
 const MAGIC: u64 = 0x4441_4f4c_4b43_4f4c;
-const WORDS: usize = 6;
+const WORDS: usize = 7;
 
 /// What was done to the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct Header {
     pub seed: u64,
     /// Sectors of the area that they are for.
     pub sectors: u64,
+    /// Kinds of requests, as the plan has them.
+    pub kinds: u64,
     /// Requests, from the first one on, whose effects were flushed.
     pub flushed: u64,
     /// How often a guest began on this disk.
@@ -23,7 +25,14 @@ pub struct Header {
 impl Header {
     /// Writes it into the beginning of `sector`.
     pub fn write(&self, sector: &mut [u8]) {
-        let fields = [MAGIC, self.seed, self.sectors, self.flushed, self.boots];
+        let fields = [
+            MAGIC,
+            self.seed,
+            self.sectors,
+            self.kinds,
+            self.flushed,
+            self.boots,
+        ];
         let words = fields.into_iter().chain([check(&fields)]);
         for (word, bytes) in words.zip(sector.chunks_exact_mut(8)) {
             bytes.copy_from_slice(&word.to_le_bytes());
@@ -44,12 +53,13 @@ impl Header {
         for (word, bytes) in words.iter_mut().zip(chunks) {
             *word = u64::from_le_bytes(*bytes);
         }
-        let [magic, seed, sectors, flushed, boots, found] = words;
-        let is_ours = magic == MAGIC && found == check(&[magic, seed, sectors, flushed, boots]);
+        let [magic, seed, sectors, kinds, flushed, boots, found] = words;
+        let is_ours = magic == MAGIC && found == check(&[magic, seed, sectors, kinds, flushed, boots]);
         is_ours
             .then_some(Some(Self {
                 seed,
                 sectors,
+                kinds,
                 flushed,
                 boots,
             }))

@@ -122,6 +122,7 @@ impl Load {
             header: Header {
                 seed,
                 sectors,
+                kinds: plan.kinds(),
                 flushed: 0,
                 boots: 0,
             },
@@ -248,9 +249,12 @@ impl Load {
             return Ok(());
         }
         if let Some(found) = found.map_err(|()| Wrong::Foreign)? {
-            if (found.seed, found.sectors) != (self.header.seed, self.header.sectors) {
+            let is_own = (found.seed, found.sectors) == (self.header.seed, self.header.sectors);
+            // One that cannot be written has fewer kinds than when it could.
+            if !is_own || !self.shape.read_only && found.kinds != self.header.kinds {
                 return Err(Wrong::Other(found));
             }
+            self.plan = self.plan.with_kinds(found.kinds);
             self.header = found;
             self.recall();
         }

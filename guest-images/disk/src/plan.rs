@@ -48,6 +48,23 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Whatever else the requests depend on, as a number: a block's sectors, and the kinds that there are.
+    #[must_use]
+    pub fn kinds(&self) -> u64 {
+        self.block_sectors | u64::from(self.discards) << 32 | u64::from(self.zeroes) << 33
+    }
+
+    /// The plan with the kinds of another.
+    #[must_use]
+    pub fn with_kinds(self, kinds: u64) -> Self {
+        Self {
+            block_sectors: (kinds & 0xffff_ffff).max(1),
+            discards: kinds >> 32 & 1 == 1,
+            zeroes: kinds >> 33 & 1 == 1,
+            ..self
+        }
+    }
+
     /// Request `number`.
     #[must_use]
     pub fn step(&self, number: u64) -> Step {

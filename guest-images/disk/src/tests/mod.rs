@@ -146,6 +146,8 @@ fn a_disk_that_cannot_be_written_is_read() {
     let written = run(options(300), shape(512), &mut cache, u64::MAX).unwrap();
     let read_only = Shape {
         read_only: true,
+        discard_sectors_max: 0,
+        zeroed_sectors_max: 0,
         ..shape(512)
     };
     cache.read_only = true;
