@@ -38,7 +38,7 @@ impl<'a> Arguments<'a> {
     }
 
     /// All from `index` on.
-    pub(crate) fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + use<'a> {
+    pub(crate) fn from(&self, index: usize) -> impl ExactSizeIterator<Item = &'a [u8]> + Clone + use<'a> {
         let (bytes, spans) = (self.bytes, self.spans.get(index..).unwrap_or_default());
         spans.iter().map(move |span| slice(bytes, *span))
     }

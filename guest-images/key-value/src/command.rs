@@ -119,16 +119,49 @@ fn call(
     command: &Command,
     run: Run,
 ) -> Result<(), Failure> {
-    if command.flags & DENY_OOM != 0 && !has_room(context, arguments) {
+    let is_replaying = context.database.is_replaying;
+    if command.flags & DENY_OOM != 0 && !is_replaying && !has_room(context, arguments) {
         return Err(Failure::OutOfMemory);
     }
-    run(context, arguments)?;
+    if command.flags & WRITE != 0 && !is_replaying && context.database.append_only.is_some() {
+        run_and_append(context, arguments, command, run)?;
+    } else {
+        run(context, arguments)?;
+    }
     if context.reply.overflowed() {
         // What the command changed is changed, and its reply is lost: as after a broken connection.
         context.next = Next::Close;
         return Err(Failure::ReplyTooLong);
     }
     Ok(())
+}
+
+/// Does a command that may change the keyspace, and appends it to the file if it did.
+fn run_and_append(
+    context: &mut Context<'_, '_>,
+    arguments: &Arguments<'_>,
+    command: &Command,
+    run: Run,
+) -> Result<(), Failure> {
+    let grows = command.flags & DENY_OOM != 0;
+    let time_ms = context.moment.monotonic_ms();
+    let database = &mut *context.database;
+    if let Some(file) = &mut database.append_only
+        && !file.make_room(&database.keyspace, time_ms, arguments, grows)
+    {
+        return Err(Failure::FILE_FULL);
+    }
+    let before = database.keyspace.changes();
+    let _ = context.moment.take_wall_ns();
+    let outcome = run(context, arguments);
+    let database = &mut *context.database;
+    if let Some(file) = &mut database.append_only
+        && database.keyspace.changes() != before
+    {
+        let wall_ns = context.moment.take_wall_ns().unwrap_or_default();
+        file.append(time_ms, wall_ns, arguments);
+    }
+    outcome
 }
 
 /// Whether the keyspace stays within its limit whatever a command makes of these arguments. Redis refuses once the

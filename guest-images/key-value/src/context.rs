@@ -11,6 +11,7 @@ const NS_PER_MS: u64 = 1_000_000;
 pub(crate) struct Moment<'a> {
     clock: &'a mut dyn Clock,
     monotonic_ms: Option<u64>,
+    wall_ns: Option<u64>,
 }
 
 impl<'a> Moment<'a> {
@@ -19,6 +20,7 @@ impl<'a> Moment<'a> {
         Self {
             clock,
             monotonic_ms: None,
+            wall_ns: None,
         }
     }
 
@@ -32,7 +34,12 @@ impl<'a> Moment<'a> {
 
     /// Nanoseconds since 1970, now.
     pub(crate) fn wall_ns(&mut self) -> u64 {
-        self.clock.wall_ns()
+        *self.wall_ns.insert(self.clock.wall_ns())
+    }
+
+    /// What the last question for the wall clock since the last call of this got.
+    pub(crate) fn take_wall_ns(&mut self) -> Option<u64> {
+        self.wall_ns.take()
     }
 
     /// Milliseconds since 1970, now.

@@ -1,5 +1,6 @@
 //! What all sessions share: the keyspace, its limits, the numbers for `INFO`.
 
+use crate::append_only::AppendOnly;
 use crate::store::Keyspace;
 
 /// Where the time comes from. Both are asked only when a command needs them.
@@ -31,6 +32,11 @@ pub struct Database {
     pub(crate) clients_connected: usize,
     pub(crate) connections_received: u64,
     pub(crate) commands_processed: u64,
+    pub(crate) append_only: Option<AppendOnly>,
+    /// True while the append-only file is replayed: limits do not hold, and nothing is appended.
+    pub(crate) is_replaying: bool,
+    /// The clock when the server started, for `INFO`.
+    pub(crate) started_ms: u64,
 }
 
 impl Database {
@@ -43,7 +49,25 @@ impl Database {
             clients_connected: 0,
             connections_received: 0,
             commands_processed: 0,
+            append_only: None,
+            is_replaying: false,
+            started_ms: 0,
         }
+    }
+
+    /// From now on, what changes the keys is appended to this file. It was replayed into this database.
+    pub fn append_to(&mut self, file: AppendOnly) {
+        self.append_only = Some(file);
+    }
+
+    /// The append-only file, where there is one.
+    pub fn append_only(&mut self) -> Option<&mut AppendOnly> {
+        self.append_only.as_mut()
+    }
+
+    /// Says what the clock shows at the start of the server, where that is not 0.
+    pub fn started_at(&mut self, monotonic_ms: u64) {
+        self.started_ms = monotonic_ms;
     }
 
     /// Says that a client came, for `INFO`.

@@ -43,6 +43,9 @@ impl Failure {
     pub(crate) const SYNTAX: Self = Self::Fixed("ERR syntax error");
     /// Not a canonical 64-bit integer.
     pub(crate) const INTEGER: Self = Self::Fixed("ERR value is not an integer or out of range");
+    /// The append-only file has no room.
+    pub(crate) const FILE_FULL: Self =
+        Self::Fixed("MISCONF Errors writing to the AOF file: No space left on device");
     /// A count below zero.
     pub(crate) const POSITIVE: Self = Self::Fixed("ERR value is out of range, must be positive");
     /// A string longer than `proto-max-bulk-len`.

@@ -20,6 +20,7 @@
 
 extern crate alloc;
 
+pub mod append_only;
 mod arguments;
 mod client;
 mod command;

@@ -2,12 +2,13 @@
 //! polled.
 //!
 //! Options: `ip=10.0.2.15/24`, `gw=10.0.2.2`, `maxmemory=BYTES` (default three eighths of the
-//! heap), `maxclients=N`; for measurements `write_mib=N` and `write_pages=N`, memory that is
+//! heap), `maxclients=N`, `appendonly=always|everysec|no` (a file on the first disk that the keys
+//! are replayed from); for measurements `write_mib=N` and `write_pages=N`, memory that is
 //! written and pages a second.
 #![no_std]
 #![no_main]
 
-use lockstep_guest_key_value::guest::{Options, PORT, Server};
+use lockstep_guest_key_value::guest::{Options, PORT, STATUS_FILE, Server, StartError};
 use lockstep_guest_runtime::{Machine, guest, println};
 
 guest!(main);
@@ -31,7 +32,10 @@ fn main(machine: &Machine) -> u32 {
         }
         Err(error) => {
             println!("key-value: {error}");
-            STATUS_NETWORK
+            match error {
+                StartError::Network(_) => STATUS_NETWORK,
+                _ => STATUS_FILE,
+            }
         }
     }
 }

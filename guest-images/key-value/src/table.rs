@@ -43,8 +43,9 @@ const fn group(name: &'static str, arity: i8, action: Action) -> Command {
 }
 
 /// All commands, sorted by name.
-pub(crate) static COMMANDS: [Command; 60] = [
+pub(crate) static COMMANDS: [Command; 61] = [
     Command::new("append", 3, GROW | FAST, ONE_KEY, strings::append),
+    Command::new("bgrewriteaof", 1, ADMIN, NO_KEYS, server::bgrewriteaof),
     group("client", -2, Action::Group(None, CLIENT)),
     group("command", -1, Action::Group(Some(introspection::all), COMMAND)),
     group("config", -2, Action::Group(None, CONFIG)),

@@ -1,6 +1,7 @@
 //! `CONFIG`: what is set, and that it cannot be changed.
 
 use super::{Args, Ctx, Done};
+use crate::append_only::{AppendOnly, Policy};
 use crate::failure::Failure;
 use crate::glob;
 use crate::number::Decimal;
@@ -51,10 +52,15 @@ fn matches(pattern: &[u8], name: &str) -> bool {
     glob::matches(&pattern.to_ascii_lowercase(), name.as_bytes())
 }
 
-fn settings(context: &Ctx<'_, '_>) -> [(&'static str, Setting); 9] {
+fn settings(context: &Ctx<'_, '_>) -> [(&'static str, Setting); 10] {
+    let policy = context.database.append_only.as_ref().map(AppendOnly::policy);
     let limits = context.database.limits;
     [
-        ("appendonly", Setting::Word("no")),
+        ("appendfsync", Setting::Word(policy.map_or("no", Policy::name))),
+        (
+            "appendonly",
+            Setting::Word(if policy.is_some() { "yes" } else { "no" }),
+        ),
         ("databases", Setting::Number(1)),
         ("io-threads", Setting::Number(1)),
         ("maxclients", Setting::Number(limits.clients_max)),

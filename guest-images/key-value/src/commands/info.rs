@@ -11,10 +11,11 @@ const MS_PER_SECOND: u64 = 1_000;
 
 type Section = (&'static str, fn(&mut Ctx<'_, '_>, &mut String) -> Result);
 
-const SECTIONS: [Section; 6] = [
+const SECTIONS: [Section; 7] = [
     ("Server", server),
     ("Clients", clients),
     ("Memory", memory),
+    ("Persistence", persistence),
     ("Stats", stats),
     ("Replication", replication),
     ("Keyspace", keyspace),
@@ -42,7 +43,11 @@ fn is_asked(arguments: &Args<'_>, name: &str) -> bool {
 }
 
 fn server(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
-    let uptime_seconds = context.moment.monotonic_ms() / MS_PER_SECOND;
+    let up_ms = context
+        .moment
+        .monotonic_ms()
+        .saturating_sub(context.database.started_ms);
+    let uptime_seconds = up_ms / MS_PER_SECOND;
     write!(
         text,
         "redis_version:{VERSION}\r\nredis_mode:standalone\r\nserver_name:lockstep\r\n"
@@ -70,6 +75,30 @@ fn memory(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
     write!(
         text,
         "used_memory:{used}\r\nmaxmemory:{most}\r\nmaxmemory_policy:noeviction\r\n"
+    )
+}
+
+fn persistence(context: &mut Ctx<'_, '_>, text: &mut String) -> Result {
+    let enabled = u8::from(context.database.append_only.is_some());
+    write!(text, "loading:0\r\naof_enabled:{enabled}\r\n")?;
+    write!(text, "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0\r\n")?;
+    let Some(file) = &context.database.append_only else {
+        return Ok(());
+    };
+    let word = |is_well| if is_well { "ok" } else { "err" };
+    write!(
+        text,
+        "aof_last_bgrewrite_status:{}\r\n",
+        word(file.too_large_at.is_none())
+    )?;
+    write!(text, "aof_last_write_status:{}\r\n", word(file.failed.is_none()))?;
+    write!(
+        text,
+        "aof_rewrites:{}\r\naof_current_size:{}\r\naof_base_size:{}\r\naof_buffer_length:{}\r\n",
+        file.rewrites,
+        file.used_bytes(),
+        file.base_bytes,
+        file.pending.len()
     )
 }
 

@@ -1,5 +1,6 @@
 //! What the command line says.
 
+use crate::append_only::Policy;
 use core::fmt;
 use lockstep_guest_runtime::command_line::CommandLine;
 use smoltcp::wire::{Ipv4Address, Ipv4Cidr};
@@ -17,6 +18,8 @@ pub struct Options {
     pub memory_bytes_max: Option<usize>,
     /// Clients at a time, where said.
     pub clients_max: Option<usize>,
+    /// When the append-only file on the first disk is made durable; none without one.
+    pub append_only: Option<Policy>,
     /// Mebibytes of memory that are written beside serving; none without.
     pub write_mib: usize,
     /// Pages of it that are written a second.
@@ -52,9 +55,22 @@ impl Options {
                 .option("maxclients")
                 .map(|value| parse("maxclients", value))
                 .transpose()?,
+            append_only: append_only(line)?,
             write_mib: parse("write_mib", line.option("write_mib").unwrap_or("0"))?,
             write_pages: parse("write_pages", line.option("write_pages").unwrap_or("0"))?,
         })
+    }
+}
+
+fn append_only(line: CommandLine<'_>) -> Result<Option<Policy>, OptionError<'_>> {
+    match line.option("appendonly") {
+        None | Some("no") => Ok(None),
+        Some("always") => Ok(Some(Policy::Always)),
+        Some("everysec") => Ok(Some(Policy::EverySecond)),
+        Some(value) => {
+            let name = "appendonly";
+            Err(OptionError { name, value })
+        }
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) struct Keyspace {
     used_bytes: usize,
     now_ms: u64,
     expired: u64,
+    changes: u64,
 }
 
 impl Keyspace {
@@ -34,6 +35,7 @@ impl Keyspace {
             used_bytes: 0,
             now_ms: 0,
             expired: 0,
+            changes: 0,
         }
     }
 
@@ -101,6 +103,7 @@ impl Keyspace {
             return Ok(None);
         };
         let content = K::of_mut(&mut entry.value).ok_or(Failure::TYPE)?;
+        self.changes += 1;
         let before = content.cost_bytes();
         let outcome = work(content);
         let (after, vacant) = (content.cost_bytes(), content.is_vacant());
@@ -123,6 +126,7 @@ impl Keyspace {
         let mut content = K::default();
         let outcome = work(&mut content)?;
         if !content.is_vacant() {
+            self.changes += 1;
             self.insert_absent(&Probe::new(key), content.wrap());
         }
         Ok(outcome)
@@ -132,6 +136,7 @@ impl Keyspace {
     pub(crate) fn put_text(&mut self, key: &[u8], bytes: &[u8], keep_deadline: bool) {
         let probe = Probe::new(key);
         self.settle(&probe);
+        self.changes += 1;
         let Some(entry) = self.entries.get_mut(probe.view()) else {
             self.insert_absent(&probe, Value::Text(Text::new(bytes)));
             return;
@@ -158,11 +163,14 @@ impl Keyspace {
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
         let probe = Probe::new(key);
         self.settle(&probe);
-        self.remove_present(&probe)
+        let removed = self.remove_present(&probe);
+        self.changes += u64::from(removed);
+        removed
     }
 
     /// Removes all keys.
     pub(crate) fn clear(&mut self) {
+        self.changes += u64::from(!self.entries.is_empty());
         self.entries = BTreeMap::new();
         self.deadlines = BTreeSet::new();
         self.used_bytes = 0;
@@ -181,6 +189,7 @@ impl Keyspace {
         let Some(entry) = self.entries.get_mut(probe.view()) else {
             return;
         };
+        self.changes += 1;
         let before = core::mem::replace(&mut entry.deadline_ms, deadline_ms);
         if let Some(before) = before {
             self.deadlines.remove(&(before, probe.to_key()));
@@ -195,6 +204,23 @@ impl Keyspace {
     /// All keys that exist, in the order of their hashes.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&Key, &Value)> {
         self.iter_from(0)
+    }
+
+    /// All keys that exist with their deadlines, in the order of their hashes.
+    pub(crate) fn iter_with_deadlines(&self) -> impl Iterator<Item = (&Key, &Value, Option<u64>)> {
+        let entries = self.entries.iter().filter(|(_, entry)| !self.is_due(entry));
+        entries.map(|(key, entry)| (key, &entry.value, entry.deadline_ms))
+    }
+
+    /// Changes so far, without the removals of keys whose deadlines had passed: those happen again where the
+    /// same is done at the same times.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// Forgets how many keys were removed because their deadline had passed.
+    pub(crate) fn forget_expired(&mut self) {
+        self.expired = 0;
     }
 
     /// The keys that exist with this hash or a larger one, in this order.

@@ -1,5 +1,6 @@
 //! Behaviour of the whole, as a client sees it.
 
+mod append_only;
 mod differential;
 mod errors;
 mod expiry;

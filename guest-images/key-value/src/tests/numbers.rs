@@ -15,6 +15,11 @@ impl Numbers {
         Self(seed)
     }
 
+    /// Those of this seed.
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     /// Any number (SplitMix64, Steele, Lea and Flood 2014).
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
