@@ -53,8 +53,8 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What every sector of the area must hold: 0 for zeros, or the number of the request that wrote it,
-/// plus 1.
+/// What every sector of the area must hold: 0 for zeros, or the number of the request that wrote
+/// it, plus 1.
 #[derive(Clone, Debug)]
 pub struct Ledger {
     seed: u64,

@@ -4,9 +4,10 @@
 //!   Plan: request N of a seed ─► Load ─► Request ─► disk ─► Completed ─► Load ─► compared with the Ledger
 //! ```
 //!
-//! What request N is depends on the seed and N alone, and what it writes says which request wrote it. A
-//! [`Header`] on the disk says up to which request everything was flushed. So a guest that begins again on
-//! a disk computes what must be there, compares, and goes on where the flushed part ends.
+//! What request N is depends on the seed and N alone, and what it writes says which request wrote
+//! it. A [`Header`] on the disk says up to which request everything was flushed. So a guest that
+//! begins again on a disk computes what must be there, compares, and goes on where the flushed part
+//! ends.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;

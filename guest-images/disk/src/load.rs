@@ -8,9 +8,10 @@
 //!   of a disk that cannot be written:  header ─► manners ─► survey ─► over
 //! ```
 //!
-//! While it works, a flush that is complete has made durable whatever was complete when it was made. That is
-//! written into the header, and another flush makes the header durable. Requests are never more than
-//! [`WINDOW`] ahead of that: a guest that begins again knows which requests may have been done.
+//! While it works, a flush that is complete has made durable whatever was complete when it was
+//! made. That is written into the header, and another flush makes the header durable. Requests are
+//! never more than [`WINDOW`] ahead of that: a guest that begins again knows which requests may
+//! have been done.
 
 use crate::content;
 use crate::header::Header;

@@ -1,13 +1,14 @@
-//! Load for all disks of the machine, which checks itself: it writes, reads, flushes, discards and writes
-//! zeros with many requests on their way, compares everything that it reads, and prints digests of it.
+//! Load for all disks of the machine, which checks itself: it writes, reads, flushes, discards and
+//! writes zeros with many requests on their way, compares everything that it reads, and prints
+//! digests of it.
 //!
-//! Options: `seed=`, `requests=N` (to each disk; 0: no end), `in_flight=N`, `area_kib=N` (of each disk),
-//! `report=N` (a line each N requests), `overlap=yes|no` (whether requests that are on their way may be for
-//! the same sectors).
+//! Options: `seed=`, `requests=N` (to each disk; 0: no end), `in_flight=N`, `area_kib=N` (of each
+//! disk), `report=N` (a line each N requests), `overlap=yes|no` (whether requests that are on their
+//! way may be for the same sectors).
 //!
-//! Begun again on the same disks, with the same seed and area, it compares first: what was flushed must be
-//! there. It ends with status 0; 1 where something differs, 2 for options that it does not understand, 3
-//! where there is no disk or none of its own, 4 where a disk failed.
+//! Begun again on the same disks, with the same seed and area, it compares first: what was flushed
+//! must be there. It ends with status 0; 1 where something differs, 2 for options that it does not
+//! understand, 3 where there is no disk or none of its own, 4 where a disk failed.
 #![no_std]
 #![no_main]
 

@@ -48,7 +48,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Whatever else the requests depend on, as a number: a block's sectors, and the kinds that there are.
+    /// Whatever else the requests depend on, as a number: a block's sectors, and the kinds that
+    /// there are.
     #[must_use]
     pub fn kinds(&self) -> u64 {
         self.block_sectors | u64::from(self.discards) << 32 | u64::from(self.zeroes) << 33

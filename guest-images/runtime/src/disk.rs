@@ -1,7 +1,7 @@
 //! Disks: virtio-blk over virtio-mmio version 2 (virtio 1.2, sections 4.2 and 5.2).
 //!
-//! A guest submits requests, tells the device of them with [`Disk::notify`], and [`wait`]s for one to be
-//! complete. Interrupts are on only while it waits.
+//! A guest submits requests, tells the device of them with [`Disk::notify`], and [`wait`]s for one
+//! to be complete. Interrupts are on only while it waits.
 
 use crate::interrupts;
 use crate::mmio::Transport;
@@ -84,7 +84,8 @@ pub struct Disk {
     shape: Shape,
 }
 
-/// Starts all disks of the machine, and opens their interrupt lines beside `lines`. To be called once.
+/// Starts all disks of the machine, and opens their interrupt lines beside `lines`. To be called
+/// once.
 ///
 /// # Errors
 /// A disk is not as expected; with its number.
@@ -218,8 +219,8 @@ impl Disk {
     }
 }
 
-/// Halts until a request of one of the disks is complete, or until another interrupt. What completes
-/// after the look at the queues raises its line, which ends the halt.
+/// Halts until a request of one of the disks is complete, or until another interrupt. What
+/// completes after the look at the queues raises its line, which ends the halt.
 pub fn wait(disks: &[Disk]) {
     disks.iter().for_each(|disk| disk.want_interrupts(true));
     if !disks.iter().any(|disk| disk.requests.has_completed()) {

@@ -1,13 +1,13 @@
-//! Requests of a disk on their way (virtio 1.2, section 5.2.6): what the driver lends to the device, and
-//! gets back.
+//! Requests of a disk on their way (virtio 1.2, section 5.2.6): what the driver lends to the
+//! device, and gets back.
 //!
 //! ```text
 //!   submit ─► chain: head (16 bytes) ─ buffer in pieces of 4 KiB ─ status (1 byte) ─► device
 //!   complete ◄───────────────────────────────────────────────────── used ring ◄──────┘
 //! ```
 //!
-//! A request owns its buffer until it is complete. At most [`IN_FLIGHT_MAX`] are on their way, and as many
-//! as have room in the queue.
+//! A request owns its buffer until it is complete. At most [`IN_FLIGHT_MAX`] are on their way, and
+//! as many as have room in the queue.
 #![allow(unsafe_code)]
 
 use crate::virtqueue::chains::{Chains, Segment};

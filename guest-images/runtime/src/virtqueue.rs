@@ -1,9 +1,9 @@
 //! The driver's side of a split virtqueue (virtio 1.2, section 2.7), one descriptor to a buffer.
 //!
-//! Descriptor N always stands for buffer N, so there are no chains and no free list of descriptors to keep;
-//! [`chains`] is for devices whose requests have several parts.
-//! The device reads and writes the shared memory between two instructions of the driver: every shared
-//! field is an atomic.
+//! Descriptor N always stands for buffer N, so there are no chains and no free list of descriptors
+//! to keep; [`chains`] is for devices whose requests have several parts. The device reads and
+//! writes the shared memory between two instructions of the driver: every shared field is an
+//! atomic.
 
 pub mod chains;
 
@@ -144,8 +144,8 @@ impl<'m> Queue<'m> {
         }
     }
 
-    /// Offers `buffer` to the device: `length_bytes` at `address`. A buffer that does not exist is not
-    /// offered.
+    /// Offers `buffer` to the device: `length_bytes` at `address`. A buffer that does not exist is
+    /// not offered.
     pub fn offer(&mut self, buffer: u16, address: u64, length_bytes: u32) {
         let Some(descriptor) = self.memory.descriptors.get(usize::from(buffer)) else {
             return;
@@ -191,14 +191,15 @@ impl<'m> Queue<'m> {
         Some(used)
     }
 
-    /// Buffers taken back so far, modulo 2^16: the device's used index when there is nothing to take.
+    /// Buffers taken back so far, modulo 2^16: the device's used index when there is nothing to
+    /// take.
     #[must_use]
     pub const fn taken(&self) -> u16 {
         self.taken
     }
 
-    /// Whether at least `threshold` buffers were offered that the device has not been told of, and it wants
-    /// to be told. Where it does, the caller tells it: they count as told.
+    /// Whether at least `threshold` buffers were offered that the device has not been told of, and
+    /// it wants to be told. Where it does, the caller tells it: they count as told.
     pub fn announce(&mut self, threshold: u16) -> bool {
         let untold = self.offered.wrapping_sub(self.announced);
         if untold == 0 || untold < threshold {

@@ -8,6 +8,7 @@
     reason = "a test may fail"
 )]
 
+mod append_only;
 mod assembled;
 mod bad_guests;
 mod bad_input;

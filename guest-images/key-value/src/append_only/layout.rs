@@ -7,11 +7,13 @@ const MAGIC: u64 = 0x4550_5041_4b43_4f4c;
 /// The format that this software writes, and the only one it reads.
 const VERSION: u64 = 1;
 
-/// Bytes from one superblock to the next, and the grain of the halves: no block of a disk is longer.
+/// Bytes from one superblock to the next, and the grain of the halves: no block of a disk is
+/// longer.
 pub const PAGE_BYTES: u64 = 4096;
 /// Bytes before the halves.
 pub const FRONT_BYTES: u64 = 2 * PAGE_BYTES;
-/// Bytes of a superblock that are in use; the sector that holds them is written whole or not at all.
+/// Bytes of a superblock that are in use; the sector that holds them is written whole or not at
+/// all.
 pub const SUPERBLOCK_BYTES: usize = 7 * 8;
 /// Bytes of the smallest half.
 const HALF_BYTES_MIN: u64 = 64 << 10;

@@ -8,13 +8,13 @@ use crate::store::Keyspace;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 
-/// Bytes that wait to be written before they are written at once, whatever the policy: what a rewrite, a
-/// commit and recovery hold in memory is bounded by it.
+/// Bytes that wait to be written before they are written at once, whatever the policy: what a
+/// rewrite, a commit and recovery hold in memory is bounded by it.
 pub const PENDING_BYTES_MAX: usize = 1 << 20;
 /// Bytes behind the last whole record that a commit may have been writing when the power went.
 pub const UNFLUSHED_BYTES_MAX: usize = PENDING_BYTES_MAX + RECORD_BYTES_MAX;
-/// Part of a half that is kept for commands that do not add to the keyspace: who is told that the file is
-/// full can remove something.
+/// Part of a half that is kept for commands that do not add to the keyspace: who is told that the
+/// file is full can remove something.
 const RESERVE_DIVISOR: u64 = 16;
 /// Milliseconds between the flushes of [`Policy::EverySecond`].
 const SECOND_MS: u64 = 1000;
@@ -59,7 +59,8 @@ pub struct AppendOnly {
     /// Bytes of the half after its rewrite.
     pub(crate) base_bytes: u64,
     pub(crate) rewrites: u64,
-    /// Bytes that the keyspace cost when it did not fit into a half: with no less, it is not tried again.
+    /// Bytes that the keyspace cost when it did not fit into a half: with no less, it is not tried
+    /// again.
     pub(crate) too_large_at: Option<usize>,
     /// What ended the file. Nothing is written after it.
     pub(crate) failed: Option<StorageError>,
@@ -104,8 +105,8 @@ impl AppendOnly {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// Whether a command with these arguments has room in the file, after a rewrite if need be. One that
-    /// `grows` leaves the reserve alone.
+    /// Whether a command with these arguments has room in the file, after a rewrite if need be. One
+    /// that `grows` leaves the reserve alone.
     pub(crate) fn make_room(
         &mut self,
         keyspace: &Keyspace,
@@ -172,8 +173,8 @@ impl AppendOnly {
     }
 }
 
-/// Writes `bytes` at `place`, behind those of the same block that `tail` holds, which is what it holds of
-/// the last block afterwards. The rest of the last block becomes zeros.
+/// Writes `bytes` at `place`, behind those of the same block that `tail` holds, which is what it
+/// holds of the last block afterwards. The rest of the last block becomes zeros.
 pub fn write_at(
     storage: &mut dyn Storage,
     place: u64,

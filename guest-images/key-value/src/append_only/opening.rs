@@ -100,7 +100,8 @@ impl Clock for Then {
 }
 
 impl AppendOnly {
-    /// Opens the file on a disk and replays it into an empty database, or makes one on an empty disk.
+    /// Opens the file on a disk and replays it into an empty database, or makes one on an empty
+    /// disk.
     ///
     /// # Errors
     /// The disk holds no such file, and is not empty; the file is damaged; or the disk fails.
@@ -201,8 +202,8 @@ impl AppendOnly {
         Ok(cut_end - self.end)
     }
 
-    /// Writes zeros over so many bytes behind the last record, so that none of them is taken for a record
-    /// later. Keeps what the last block holds.
+    /// Writes zeros over so many bytes behind the last record, so that none of them is taken for a
+    /// record later. Keeps what the last block holds.
     fn cut(&mut self, bytes: u64) -> Result<(), OpenError> {
         let block_bytes = self.storage.block_bytes() as u64;
         let half_place = self.superblock.half_place();

@@ -12,11 +12,13 @@ const MAGIC: u32 = 0x4f43_4552;
 pub const HEAD_BYTES: usize = 64;
 /// Bytes of the grain: a record begins where one does.
 pub const WORD_BYTES: usize = 8;
-/// Bytes of elements after which a rewrite goes on with a long list, set or hash in a further command.
+/// Bytes of elements after which a rewrite goes on with a long list, set or hash in a further
+/// command.
 pub const ELEMENTS_BYTES: usize = 64 << 10;
-/// Bytes of the longest body. An argument has at least 6 bytes in its request and 4 beside itself here, so a
-/// body is not longer than the request it is of and the count of its arguments. One of a rewrite has a key
-/// and an element that came in one request, and fewer than [`ELEMENTS_BYTES`] of others.
+/// Bytes of the longest body. An argument has at least 6 bytes in its request and 4 beside itself
+/// here, so a body is not longer than the request it is of and the count of its arguments. One of a
+/// rewrite has a key and an element that came in one request, and fewer than [`ELEMENTS_BYTES`] of
+/// others.
 pub const BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX + ELEMENTS_BYTES + 64;
 /// Bytes of the longest record.
 pub const RECORD_BYTES_MAX: usize = HEAD_BYTES + BODY_BYTES_MAX + WORD_BYTES;

@@ -28,8 +28,8 @@ struct Filling<'f> {
 }
 
 impl AppendOnly {
-    /// Puts the keys into the other half, and goes on there. False where they do not fit, or where the disk
-    /// failed: then nothing has changed.
+    /// Puts the keys into the other half, and goes on there. False where they do not fit, or where
+    /// the disk failed: then nothing has changed.
     pub(crate) fn rewrite(&mut self, keyspace: &Keyspace, now_ms: u64) -> bool {
         if self.failed.is_some() {
             return false;

@@ -7,8 +7,8 @@ pub trait Storage {
     /// Bytes of the disk.
     fn size_bytes(&self) -> u64;
 
-    /// Bytes of a block: what is read or written begins and ends where one does. A power of two, from 512 to
-    /// 4,096.
+    /// Bytes of a block: what is read or written begins and ends where one does. A power of two,
+    /// from 512 to 4,096.
     fn block_bytes(&self) -> usize;
 
     /// Whether it can be written.

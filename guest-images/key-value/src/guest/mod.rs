@@ -6,8 +6,9 @@
 //!       └─────────────────────────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Where there is an append-only file with the policy `always`, what the sessions did is made durable before the
-//! frames are filled: no reply leaves before. Other frames wait meanwhile in the device's queue.
+//! Where there is an append-only file with the policy `always`, what the sessions did is made
+//! durable before the frames are filled: no reply leaves before. Other frames wait meanwhile in the
+//! device's queue.
 //!
 //! A turn of the loop makes at most two exits of its own, whatever it worked through: the
 //! notification and the halt. Time is that of the last event, read from the clock page; it does not

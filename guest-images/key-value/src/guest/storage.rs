@@ -13,8 +13,8 @@ use lockstep_guest_runtime::port;
 pub struct DiskStorage(pub Disk);
 
 impl DiskStorage {
-    /// Carries out the requests, as many at a time as there is room for, and gives each to `done`. False
-    /// where one failed.
+    /// Carries out the requests, as many at a time as there is room for, and gives each to `done`.
+    /// False where one failed.
     fn carry_out(
         &mut self,
         mut requests: impl Iterator<Item = Request>,
@@ -34,8 +34,12 @@ impl DiskStorage {
                 is_well &= completed.result.is_ok();
                 done(completed);
             }
+            if disk.in_flight() == 0 && waiting.is_none() {
+                return is_well;
+            }
+            // What was complete has made room for what waits.
             if disk.in_flight() == 0 {
-                return is_well && waiting.is_none();
+                continue;
             }
             disk::wait(core::slice::from_ref(disk));
         }

@@ -1,7 +1,7 @@
 //! Chains of descriptors: requests whose parts are in several places.
 //!
-//! The links of the chains, and of the descriptors that are free, are also kept outside of the shared
-//! memory: what is freed does not depend on what the device left there.
+//! The links of the chains, and of the descriptors that are free, are also kept outside of the
+//! shared memory: what is freed does not depend on what the device left there.
 
 use super::{DEVICE_WRITES, Direction, ENTRIES, Queue, QueueMemory, Used};
 use core::sync::atomic::Ordering;

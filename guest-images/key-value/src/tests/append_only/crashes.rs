@@ -7,7 +7,7 @@ use crate::tests::append_only::disk::Shared;
 
 const START_MS: u64 = 1_700_000_000_000;
 /// Crashes of one test.
-const CRASHES: usize = 3000;
+const CRASHES: usize = 2000;
 /// After so many the disk is a new one.
 const CRASHES_OF_DISK: usize = 12;
 
@@ -20,8 +20,8 @@ struct Seen {
     lost: usize,
 }
 
-/// One disk, and its crashes. Gives how often something acknowledged was gone, or something was there that
-/// never was.
+/// One disk, and its crashes. Gives how often something acknowledged was gone, or something was
+/// there that never was.
 fn crash(seed: u64, policy: Policy, has_no_flush: bool, seen: &mut Seen) {
     let mut numbers = Numbers::new(seed);
     let block_bytes = numbers.pick(&[512, 4096]);
@@ -31,7 +31,7 @@ fn crash(seed: u64, policy: Policy, has_no_flush: bool, seen: &mut Seen) {
     // The states that may be found: the first one is durable.
     let mut allowed: Vec<State> = vec![State::new()];
     for _ in 0..CRASHES_OF_DISK {
-        let most = numbers.pick(&[2, 9, 60, 500]);
+        let most = numbers.pick(&[2, 9, 60, 200]);
         disk.0.borrow_mut().left = Some(numbers.below(most) as u64);
         if let Ok((mut server, opened)) = open(&disk, policy, now_ms) {
             seen.replayed += opened.records;
@@ -100,7 +100,7 @@ fn what_was_acknowledged_survives_any_crash() {
 
 #[test]
 fn what_was_flushed_once_a_second_survives_any_crash() {
-    let seen = crashes(Policy::EverySecond, false, CRASHES / 3);
+    let seen = crashes(Policy::EverySecond, false, CRASHES / 4);
 
     assert!(seen.replayed > 1000, "{seen:?}");
 }

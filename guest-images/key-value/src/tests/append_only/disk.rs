@@ -41,7 +41,8 @@ impl Shared {
         })))
     }
 
-    /// Power goes and comes back: any sectors that were not flushed are kept, as if written in any order.
+    /// Power goes and comes back: any sectors that were not flushed are kept, as if written in any
+    /// order.
     pub fn lose_power(&self) {
         let mut disk = self.0.borrow_mut();
         let mut cache = std::mem::take(&mut disk.cache);
