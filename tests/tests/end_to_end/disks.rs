@@ -73,6 +73,27 @@ fn an_image_that_another_machine_writes_is_refused() {
 }
 
 #[test]
+fn a_guest_whose_image_is_moved_away_waits_until_it_is_put_back() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let path = image(&scratch, "disk.img", 4 << 20);
+    let mut endless = lockstep();
+    endless
+        .arg("run")
+        .arg(Guest::Disk.image())
+        .args(["--command-line", "requests=0 report=100", "--disk"])
+        .arg(&path);
+    let mut machine = Process::start("machine", &mut endless);
+    machine.wait_for_stdout("100 requests");
+    std::fs::rename(&path, scratch.join("elsewhere")).unwrap();
+    machine.wait_for_stderr("its file is gone");
+    std::fs::rename(scratch.join("elsewhere"), &path).unwrap();
+    machine.wait_for_stderr("works again");
+    machine.signal(nix::sys::signal::Signal::SIGTERM);
+    let _ = machine.wait().expect_code(0);
+}
+
+#[test]
 fn images_that_cannot_be_used_are_refused_by_name() {
     let Some(_kvm) = kvm::shared() else { return };
     let scratch = Scratch::new();

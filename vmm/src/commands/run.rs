@@ -22,7 +22,7 @@ pub async fn run(
     let plan = Plan::new(guest, configuration, Purpose::Written)?;
     plan.images().belong_to_nobody()?;
     let entering = plan.entering();
-    let drives = plan.images().drives(plan.board());
+    let drives = plan.images().drives(plan.board())?;
     let Some((outsides, live)) = Outsides::open(configuration, entering.clock, drives, signals).await? else {
         return Ok(Status::Success);
     };

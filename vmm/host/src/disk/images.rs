@@ -3,6 +3,7 @@
 use super::mirrored::Mirrored;
 use super::setting::DiskSetting;
 use super::shared::SharedImage;
+use super::storage::NamedImage;
 use super::threads::{Drive, DriveStorage};
 use crate::error::RunError;
 use lockstep_core::machine::devices::Board;
@@ -133,14 +134,16 @@ impl Images {
 
     /// The disks of `board`, which has one for each image.
     #[must_use]
-    pub fn drives(&self, board: &Board) -> Vec<Drive> {
+    ///
+    /// # Errors
+    /// [`RunError::File`]: an image is gone.
+    pub fn drives(&self, board: &Board) -> Result<Vec<Drive>, RunError> {
         self.with_storage(board, |opened| {
             Ok(match &opened.content {
-                Content::Open(image) => DriveStorage::Own(image.clone()),
+                Content::Open(image) => DriveStorage::Own(Arc::new(NamedImage::new(image.clone())?)),
                 Content::Shared(image) => DriveStorage::Shared(image.clone()),
             })
         })
-        .unwrap_or_default()
     }
 
     /// The same, where what is written goes into new files beside `log`, which stay.
@@ -161,7 +164,7 @@ impl Images {
                 remove(&path)?;
             }
             let overlay = Image::create_overlay(&path, opened.base()?, &opened.options(false))?;
-            Ok(DriveStorage::Own(Arc::new(overlay)))
+            Ok(DriveStorage::Own(Arc::new(NamedImage::new(Arc::new(overlay))?)))
         })
     }
 

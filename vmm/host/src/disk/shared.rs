@@ -1,12 +1,12 @@
 //! The image of a disk that both sides of a pair share: opened by the side that acts, and only by
 //! that.
 
-use super::storage::Storage;
+use super::storage::{NamedImage, Storage};
 use crate::error::RunError;
 use lockstep_shared_disk::image::{Image, Options};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// First bytes of a qcow2 image.
 const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
@@ -17,7 +17,7 @@ pub struct SharedImage {
     path: PathBuf,
     options: Options,
     size_bytes: u64,
-    image: OnceLock<Image>,
+    image: OnceLock<NamedImage>,
 }
 
 impl SharedImage {
@@ -83,11 +83,11 @@ impl SharedImage {
         }
         may(&image)?;
         // Nobody else opens it here.
-        let _ = self.image.set(image);
+        let _ = self.image.set(NamedImage::new(Arc::new(image))?);
         Ok(())
     }
 
-    fn image(&self) -> io::Result<&Image> {
+    fn image(&self) -> io::Result<&NamedImage> {
         let image = self.image.get();
         image.ok_or_else(|| io::Error::other("this side does not act, and may not touch it"))
     }
@@ -104,7 +104,7 @@ impl Storage for SharedImage {
 
     fn flush(&self) -> io::Result<()> {
         // What was never opened has nothing to be flushed.
-        self.image.get().map_or(Ok(()), Image::flush)
+        self.image.get().map_or(Ok(()), NamedImage::flush)
     }
 
     fn discard(&self, offset_bytes: u64, length_bytes: u64) -> io::Result<()> {

@@ -1,9 +1,13 @@
 //! Where a disk's bytes are, and how one request is carried out there.
 
+use crate::error::RunError;
 use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_logging_channel::ReadData;
 use lockstep_shared_disk::image::Image;
-use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::{fs, io};
 
 /// Where a disk's bytes are. Calls block.
 #[allow(clippy::missing_errors_doc, reason = "the system's, of each call")]
@@ -22,6 +26,68 @@ pub trait Storage: Send + Sync {
 
     /// Writes zeros.
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()>;
+}
+
+/// An image whose file keeps its name: what is written to a file that was removed would be lost
+/// with the process, and nobody would know.
+#[derive(Debug)]
+pub struct NamedImage {
+    image: Arc<Image>,
+    /// Device and number of the file.
+    file: (u64, u64),
+}
+
+impl NamedImage {
+    /// The image, by the name that it has now.
+    ///
+    /// # Errors
+    /// [`RunError::File`].
+    pub fn new(image: Arc<Image>) -> Result<Self, RunError> {
+        let file = file_of(image.path()).map_err(|source| RunError::File {
+            action: "find the disk image",
+            path: image.path().to_owned(),
+            source,
+        })?;
+        Ok(Self { image, file })
+    }
+
+    /// The image.
+    #[must_use]
+    pub fn image(&self) -> &Image {
+        &self.image
+    }
+}
+
+fn file_of(path: &Path) -> io::Result<(u64, u64)> {
+    let metadata = fs::metadata(path)?;
+    Ok((metadata.dev(), metadata.ino()))
+}
+
+impl Storage for NamedImage {
+    fn read_at(&self, offset_bytes: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.image.read_at(offset_bytes, buffer)
+    }
+
+    fn write_at(&self, offset_bytes: u64, bytes: &[u8]) -> io::Result<()> {
+        self.image.write_at(offset_bytes, bytes)
+    }
+
+    /// Refuses where the file is not to be found by its name any more.
+    fn flush(&self) -> io::Result<()> {
+        match file_of(self.image.path()) {
+            Ok(found) if found == self.file => self.image.flush(),
+            Ok(_) => Err(io::Error::other("its file is gone, and another one has its name")),
+            Err(why) => Err(io::Error::new(why.kind(), format!("its file is gone: {why}"))),
+        }
+    }
+
+    fn discard(&self, offset_bytes: u64, length_bytes: u64) -> io::Result<()> {
+        self.image.discard(offset_bytes, length_bytes)
+    }
+
+    fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()> {
+        self.image.write_zeroes(offset_bytes, length_bytes, may_unmap)
+    }
 }
 
 impl Storage for Image {
@@ -94,5 +160,28 @@ pub fn described(operation: &Operation) -> String {
             length_bytes,
             ..
         } => format!("write {length_bytes} bytes of zeros at {offset_bytes}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_shared_disk::image::{Format, Options, create};
+
+    #[test]
+    fn a_file_that_was_moved_away_is_not_flushed_until_it_is_back() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let (path, elsewhere) = (folder.path().join("a.img"), folder.path().join("b.img"));
+        create(&path, 1 << 20, Format::Raw, false).unwrap();
+        let image = Arc::new(Image::open(&path, &Options::default()).unwrap());
+        let named = NamedImage::new(image).unwrap();
+        named.write_at(0, &[7; 512]).unwrap();
+        named.flush().unwrap();
+        fs::rename(&path, &elsewhere).unwrap();
+        assert!(named.flush().unwrap_err().to_string().contains("is gone"));
+        fs::write(&path, "another").unwrap();
+        assert!(named.flush().unwrap_err().to_string().contains("another one"));
+        fs::rename(&elsewhere, &path).unwrap();
+        named.flush().unwrap();
     }
 }

@@ -92,7 +92,7 @@ pub async fn begin(
         return Ok(Status::Success);
     };
     reporter.witnesses = witnesses.names();
-    let drives = plan.images().drives(plan.board());
+    let drives = plan.images().drives(plan.board())?;
     // The store comes last: what cannot be used leaves nothing there.
     let Some((host, mut live)) = Outsides::open(configuration, plan.clock(), drives, &mut signals).await?
     else {
