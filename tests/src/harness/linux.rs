@@ -84,7 +84,9 @@ impl Linux {
             Self::Nginx => 80,
             Self::Ssh => 22,
             Self::Postgresql => 5432,
-            Self::Shell | Self::Shell13 | Self::Systemd | Self::Computing => panic!("{self:?} serves nothing"),
+            Self::Shell | Self::Shell13 | Self::Systemd | Self::Computing => {
+                panic!("{self:?} serves nothing")
+            }
         }
     }
 

@@ -41,7 +41,6 @@ mod linux_recorded;
 mod linux_redis;
 mod linux_ssh;
 mod mirrored_disks;
-mod mirrored_disks;
 mod network;
 mod output_rule;
 mod qualification;

@@ -133,7 +133,6 @@ impl Images {
     }
 
     /// The disks of `board`, which has one for each image.
-    #[must_use]
     ///
     /// # Errors
     /// [`RunError::File`]: an image is gone.
