@@ -13,7 +13,7 @@ const NUMBERS: u32 = (1 << 20) / 8;
 /// Bytes that are read before the primary is killed. More of the file is left than what can be
 /// between nginx and its client: 4 MiB in the guest's socket, 4 MiB in that of the switch's relay,
 /// and what the client's own socket holds.
-const READ_BEFORE: usize = PARTS / 4 << 20;
+const READ_BEFORE: usize = (PARTS / 4) << 20;
 const RECEIVE_BUFFER: usize = 64 << 10;
 
 /// File that `serve SEED PARTS` makes in the guest.
