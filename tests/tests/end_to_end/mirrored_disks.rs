@@ -5,6 +5,7 @@ use super::disks::image;
 use super::web::{expect_armed, wait_for_count};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
+use nix::sys::signal::Signal;
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -134,6 +135,29 @@ fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() 
     let refused = run(&mut hosts.command("right", "refused")).expect_code(3);
     refused.expect_named(&["right.img", "is not known to be the newest", "right.img.lockstep"]);
     let mut again = hosts.start("left", "left-again");
+    again.wait_for("begun");
+    wait_for_more(&mut again);
+    let _ = again.stop().expect_code(0);
+}
+
+#[test]
+fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() {
+    let Some(_kvm) = kvm::alone() else { return };
+    let hosts = Hosts::new(ENDLESS);
+    let mut holder = hosts.start("left", "left");
+    holder.wait_for("begun");
+    let mut newcomer = hosts.start("right", "right");
+    expect_armed(&mut holder, &mut newcomer);
+    wait_for_more(&mut holder);
+    // The backup hears that the holder leaves, and takes over, before it is stopped itself.
+    holder.process.signal(Signal::SIGTERM);
+    newcomer.wait_for("claiming");
+    newcomer.process.signal(Signal::SIGTERM);
+    let _ = holder.process.wait().expect_code(0);
+    let _ = newcomer.process.wait().expect_code(0);
+    let refused = run(&mut hosts.command("left", "refused")).expect_code(3);
+    refused.expect_named(&["left.img", "start that side first"]);
+    let mut again = hosts.start("right", "right-again");
     again.wait_for("begun");
     wait_for_more(&mut again);
     let _ = again.stop().expect_code(0);

@@ -108,6 +108,12 @@ impl DiskThreads {
         Ok((threads, disks))
     }
 
+    /// True where the machine has disks.
+    #[must_use]
+    pub fn has_any(&self) -> bool {
+        !self.threads.is_empty()
+    }
+
     /// State of each disk, with its name.
     #[must_use]
     pub fn states(&self) -> Vec<(String, DiskState)> {

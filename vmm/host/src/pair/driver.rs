@@ -32,10 +32,16 @@ use lockstep_core::replica::role::{Action, Batch, Closed, Halt, Input};
 use lockstep_logging_channel::transport::ChannelError;
 use lockstep_logging_channel::{Message, Record};
 use lockstep_process::status::Status;
+use std::time::Duration;
 
 /// Frames that are taken together where more than one waits: what follows from them leaves in one
 /// write. A bound, so that they do not keep the loop from the peer.
 const FRAMES_TOGETHER_MAX: usize = 256;
+
+/// A side with disks that is stopped while it takes over goes live first, if it can in this time:
+/// its images are the newest once it has written everything that it received. Stopped before, it
+/// would have won the machine for images that lack some of it, and no image could begin it again.
+const TAKE_OVER_LIMIT: Duration = Duration::from_secs(2);
 
 /// Outcome of a replica that did not fail.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,8 @@ pub struct Driver {
     place: Option<Place>,
     /// The role machine knows of a newcomer.
     knows_newcomer: bool,
+    /// Time at which a stop is carried out that was asked for while this side took over.
+    stops_at_ns: Option<u64>,
 }
 
 impl Driver {
@@ -85,6 +93,7 @@ impl Driver {
             turns: Turns::default(),
             place: None,
             knows_newcomer: false,
+            stops_at_ns: None,
         }
     }
 
@@ -99,7 +108,7 @@ impl Driver {
                 break self.halt(halt).await;
             }
             let happened = self.next().await;
-            if let Err(error) = self.take(happened) {
+            if let Err(error) = self.take(happened).and_then(|()| self.stop_if_due()) {
                 break Err(error);
             }
             self.parts.reporter.statistics();
@@ -111,7 +120,7 @@ impl Driver {
 
     async fn next(&mut self) -> Happened {
         let waits = Waits {
-            wake_at_ns: self.wake_at_ns,
+            wake_at_ns: self.wake_at_ns.into_iter().chain(self.stops_at_ns).min(),
             connected: self.standing.connected,
             closing: self.standing.closing,
             runs: self.ended.is_none() && self.diverged.is_none(),
@@ -131,6 +140,10 @@ impl Driver {
                 Ok(())
             }
             Happened::Wake => self.wake(),
+            Happened::Stop if self.parts.replica.takes_over() && self.parts.disks.has_any() => {
+                self.stops_at_ns = Some(role_ns() + TAKE_OVER_LIMIT.as_nanos() as u64);
+                Ok(())
+            }
             Happened::Stop => self.step(Input::StopRequested),
             Happened::Ended(outcome) => self.machine_ended(outcome),
             Happened::Arrival(arrival) => self.arrived(arrival),
@@ -152,6 +165,15 @@ impl Driver {
                 Ok(())
             }
             Happened::Flushed(Err(error)) => self.connection_broke(&error),
+        }
+    }
+
+    /// Carries out a stop that has waited for this side to be live.
+    fn stop_if_due(&mut self) -> Result<(), RunError> {
+        let is_due = |at_ns: &mut u64| !self.parts.replica.takes_over() || *at_ns <= role_ns();
+        match self.stops_at_ns.take_if(is_due) {
+            Some(_) => self.step(Input::StopRequested),
+            None => Ok(()),
         }
     }
 

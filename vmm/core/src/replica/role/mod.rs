@@ -210,6 +210,12 @@ impl<E, O> Replica<E, O> {
         }
     }
 
+    /// True from the moment at which this replica asks for the right to go on until it is live.
+    #[must_use]
+    pub fn takes_over(&self) -> bool {
+        matches!(self.state, State::Claiming(_) | State::GoingLive(_))
+    }
+
     /// True where this replica acts alone.
     #[must_use]
     pub fn acts_alone(&self) -> bool {
