@@ -9,7 +9,7 @@ use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::cpuid::{self, Leaf};
 use lockstep_core::machine::devices::board::{BoardError, pc};
 use lockstep_core::machine::devices::{Board, Devices};
-use lockstep_core::machine::image::inspect::Type;
+use lockstep_core::machine::image::inspect::{Type, is_executable};
 use lockstep_core::machine::image::linux::PreparedKernel;
 use lockstep_core::machine::image::sites::Sites;
 use lockstep_core::machine::image::{self, ImageError};
@@ -278,7 +278,9 @@ fn read_initrd(path: &Path) -> Result<Vec<u8>, RunError> {
 
 /// Refuses a file that is known to be something else. What is not known is told by whoever reads it.
 fn expect(path: &Path, bytes: &[u8], wanted: &'static str, types: &[Type]) -> Result<(), RunError> {
-    match Type::of(bytes) {
+    // A damaged ELF file, or one of another processor, can be anything.
+    let known = Type::of(bytes).filter(|found| *found != Type::GuestImage || is_executable(bytes));
+    match known {
         Some(found) if !types.contains(&found) => Err(RunError::OtherType {
             path: path.to_owned(),
             wanted,

@@ -8,9 +8,10 @@ use super::linux::payload::Format;
 use super::linux::sites::Counts;
 use super::linux::{KERNEL_BYTES_MAX, Kernel, is_vmlinux};
 use super::load::load;
+use super::segments;
 use super::sites::{Sites, Trapped};
 use crate::machine::memory::{self, MEMORY_BYTES_MAX, MEMORY_BYTES_MIN, PAGE_BYTES};
-use object::elf::ET_REL;
+use object::elf::{ET_EXEC, ET_REL};
 use std::io::Read;
 use std::ops::Range;
 
@@ -27,6 +28,12 @@ pub enum Type {
     Module,
     /// An initial RAM disk.
     Initrd,
+}
+
+/// True if `file` is an ELF file that may run here, as far as its header says.
+#[must_use]
+pub fn is_executable(file: &[u8]) -> bool {
+    segments::header(file, ET_EXEC.0).is_ok()
 }
 
 impl Type {
