@@ -55,6 +55,15 @@ impl Hosts {
         Replica::start(report, &mut self.command(host, report), report_path)
     }
 
+    /// The machine, begun on the left host and protected by the right one.
+    fn start_both(&self) -> (Replica, Replica) {
+        let mut holder = self.start("left", "left");
+        holder.wait_for("begun");
+        let mut newcomer = self.start("right", "right");
+        expect_armed(&mut holder, &mut newcomer);
+        (holder, newcomer)
+    }
+
     fn are_equal(&self) -> bool {
         std::fs::read(self.image("left")).unwrap() == std::fs::read(self.image("right")).unwrap()
     }
@@ -79,10 +88,7 @@ fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_e
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=3 requests=6000 area_kib=1024 report=200");
     hosts.write("right", 0xa5);
-    let mut holder = hosts.start("left", "left");
-    holder.wait_for("begun");
-    let mut newcomer = hosts.start("right", "right");
-    expect_armed(&mut holder, &mut newcomer);
+    let (mut holder, mut newcomer) = hosts.start_both();
     let sent = holder.wait_for("sent");
     assert_eq!(sent["disk_bytes_compared"], SIZE_BYTES);
     assert!(
@@ -98,10 +104,7 @@ fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_e
 fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=3 requests=30000 area_kib=1024 report=200");
-    let mut holder = hosts.start("left", "left");
-    holder.wait_for("begun");
-    let mut newcomer = hosts.start("right", "right");
-    expect_armed(&mut holder, &mut newcomer);
+    let (mut holder, mut newcomer) = hosts.start_both();
     // The holder is killed, and joins again.
     wait_for_more(&mut holder);
     let _ = holder.process.kill();
@@ -125,10 +128,7 @@ fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks
 fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new(ENDLESS);
-    let mut holder = hosts.start("left", "left");
-    holder.wait_for("begun");
-    let mut newcomer = hosts.start("right", "right");
-    expect_armed(&mut holder, &mut newcomer);
+    let (mut holder, mut newcomer) = hosts.start_both();
     wait_for_more(&mut holder);
     let _ = newcomer.process.kill();
     let _ = holder.process.kill();
@@ -144,10 +144,7 @@ fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() 
 fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new(ENDLESS);
-    let mut holder = hosts.start("left", "left");
-    holder.wait_for("begun");
-    let mut newcomer = hosts.start("right", "right");
-    expect_armed(&mut holder, &mut newcomer);
+    let (mut holder, mut newcomer) = hosts.start_both();
     wait_for_more(&mut holder);
     // The backup hears that the holder leaves, and takes over, before it is stopped itself.
     holder.process.signal(Signal::SIGTERM);
@@ -167,10 +164,7 @@ fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() 
 fn an_image_that_differs_is_found_by_a_read_and_made_the_holders_again() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=3 requests=40000 area_kib=1024 report=200");
-    let mut holder = hosts.start("left", "left");
-    holder.wait_for("begun");
-    let mut newcomer = hosts.start("right", "right");
-    expect_armed(&mut holder, &mut newcomer);
+    let (mut holder, mut newcomer) = hosts.start_both();
     // Locks hold off those who ask for them only.
     let file = OpenOptions::new().write(true).open(hosts.image("right")).unwrap();
     file.write_all_at(&vec![0x5a; 1 << 20], 0).unwrap();
