@@ -16,9 +16,9 @@ use tokio::time::{Instant, sleep};
 /// Pause between two looks into the store.
 const LOOK_PAUSE: Duration = Duration::from_millis(100);
 
-/// Looks at a machine that is protected, until its holder names its backup: it asks the store for
-/// it about once a second.
-const NAMED_LOOKS_MAX: u32 = 4;
+/// Looks at a machine that is protected, until its holder names its backup. It asks the store for
+/// it once a second, and writes what it knows once a second: with a second more, 3 s.
+const NAMED_LOOKS_MAX: u32 = 30;
 
 /// Time for taking a request back when a signal has come: the process is ended a little later.
 const STOP_LIMIT: Duration = Duration::from_millis(500);
