@@ -72,9 +72,9 @@ fn a_session_goes_on_when_its_primary_is_killed() {
     }
     pair.backup.wait_for("live");
     session.wait_for("meanwhile: 53");
-    session.type_in("echo \"after: $number in $PWD with $(jobs | grep -c sleep)\"\n");
-    session.wait_for("after: 53 in /sys with 1");
-    session.type_in("kill %1; exit 7\n");
+    session.type_in("kill -0 $! && echo \"after: $number in $PWD\"\n");
+    session.wait_for("after: 53 in /sys");
+    session.type_in("kill $!; exit 7\n");
     let _ = session.client.wait().expect_code(7);
     let _ = pair.backup.stop().expect_code(0);
     assert_eq!(pair.backup.summary()["divergences"], 0);
