@@ -157,7 +157,7 @@ impl Settings {
     /// Reads a file.
     ///
     /// # Errors
-    /// [`CommandError::File`], [`CommandError::ConfigurationFile`] naming line and key.
+    /// [`RunError::File`], [`CommandError::ConfigurationFile`] naming line and key.
     pub fn read(path: &Path) -> Result<Self, CommandError> {
         let text = lockstep_regular_file::read(path, FILE_BYTES_MAX)
             .and_then(|bytes| String::from_utf8(bytes).map_err(std::io::Error::other))
@@ -250,7 +250,7 @@ impl Settings {
     /// The configuration that holds: these settings over the defaults.
     ///
     /// # Errors
-    /// [`CommandError::Setting`] naming the first that is wrong.
+    /// [`RunError::Setting`] naming the first that is wrong.
     pub fn resolve(self) -> Result<Configuration, CommandError> {
         let all = self.over(Self::defaults());
         let network = all.network.unwrap_or_default();

@@ -99,7 +99,7 @@ pub struct RawFile<'a> {
     /// The file. It is closed with the image.
     pub file: &'a File,
     /// Alignment of offsets and lengths: 1 where it is not `O_DIRECT`. A part of a block is written
-    /// by [`Image::write_at`], and by nothing else.
+    /// by [`Image::write_at`](super::Image::write_at), and by nothing else.
     pub align_bytes: usize,
     /// Alignment of memory.
     pub memory_align_bytes: usize,

@@ -70,7 +70,7 @@ impl Code {
         text.bytes().fold(self, |code, byte| code.out(SERIAL_PORT, byte))
     }
 
-    /// MOV RAX, imm64; MOV [address], RAX.
+    /// MOV RAX, imm64; MOV \[address\], RAX.
     #[must_use]
     pub fn store(self, address: u32, value: u64) -> Self {
         self.raw(&[0x48, 0xb8])

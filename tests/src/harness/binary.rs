@@ -26,7 +26,7 @@ pub enum Build {
 static IS_BEFORE: AtomicBool = AtomicBool::new(false);
 
 impl Build {
-    /// The build that [`lockstep`] is of now.
+    /// The build that [`lockstep()`] is of now.
     #[must_use]
     pub fn now() -> Self {
         if IS_BEFORE.load(Ordering::SeqCst) {

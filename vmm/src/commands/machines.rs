@@ -78,7 +78,7 @@ pub(super) struct Found {
 /// Lists the machines of a store.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: the store cannot be used. A machine whose records are damaged is
+/// [`RunError::Setting`]: the store cannot be used. A machine whose records are damaged is
 /// listed with what is wrong, and its status is that of the command.
 pub async fn list(arguments: &StoreArguments) -> Result<Status, CommandError> {
     let store = storage::at(&arguments.shared_directory);
@@ -127,7 +127,7 @@ pub async fn list(arguments: &StoreArguments) -> Result<Status, CommandError> {
 /// Shows one machine.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: the store cannot be used, or does not know the machine.
+/// [`RunError::Setting`]: the store cannot be used, or does not know the machine.
 pub async fn status(name: &str, arguments: &StoreArguments) -> Result<Status, CommandError> {
     let name = named(name)?;
     let store = storage::at(&arguments.shared_directory);

@@ -53,7 +53,7 @@ struct Asking<'a> {
 /// Asks for a switchover, and waits for it.
 ///
 /// # Errors
-/// [`CommandError::Setting`]: the store cannot be used, or does not know the machine.
+/// A setting's, where the store cannot be used, or does not know the machine;
 /// [`CommandError::Switchover`]: it is not made, or the machine is not protected after it.
 pub async fn switchover(
     arguments: &SwitchoverArguments,

@@ -1,6 +1,6 @@
 //! The virtual CPU as the machine sees it: `run(entry) -> exit`, both plain values.
 //!
-//! It is implemented by [`crate::kvm`] or, in unit tests, by `fake`.
+//! It is implemented by `lockstep_kvm` or, in unit tests, by `fake`.
 
 pub mod cpuid;
 #[cfg(test)]
