@@ -33,7 +33,7 @@ pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Found {
         let Some((at_us, from)) = traffic.passed.iter().find_map(arming) else {
             continue;
         };
-        let Some(speaker) = announced.iter().find(|speaker| speaker.generation == *generation) else {
+        let Some(speaker) = armed_in(*generation, at_us, &announced, frames) else {
             found.complaints.push(format!(
                 "a newcomer was armed in generation {generation}, which nobody announced"
             ));
@@ -42,9 +42,9 @@ pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Found {
         // As the next holder it needs nobody's acknowledgement.
         let until = announced
             .iter()
-            .find(|later| later.generation > *generation)
+            .find(|later| later.generation > speaker.generation)
             .map_or(frames.len(), |later| later.place);
-        check_armed(&frames[..until], *speaker, (at_us, from), traffic, &mut found);
+        check_armed(&frames[..until], speaker, (at_us, from), traffic, &mut found);
     }
     found
 }
@@ -55,6 +55,19 @@ struct Speaker {
     generation: u32,
     interface: u32,
     place: usize,
+}
+
+/// The announcement of the generation in which a holder has armed a newcomer at `armed_us`, to which
+/// a wire was made in `generation`: it may have lost another backup since then, and gone on.
+fn armed_in(generation: u32, armed_us: u64, announced: &[Speaker], frames: &[Frame]) -> Option<Speaker> {
+    let made_in = announced
+        .iter()
+        .find(|speaker| speaker.generation == generation)?;
+    let of_the_holder = announced.iter().filter(|speaker| {
+        let is_later = speaker.generation >= generation && speaker.interface == made_in.interface;
+        is_later && frames[speaker.place].at_us <= armed_us
+    });
+    of_the_holder.last().or(Some(made_in)).copied()
 }
 
 /// First announcements of the generations, in order. Each is announced by one machine and after
@@ -241,5 +254,17 @@ mod tests {
         let _ = traffic.passed.pop();
         let frames = [announcement(FIRST, 10, 1), frame(FIRST, 350, "three")];
         assert_eq!(check(&frames, &[(1, traffic)]), Found::default());
+    }
+
+    #[test]
+    fn a_holder_that_went_on_before_it_armed_is_of_its_later_generation() {
+        let traffic = traffic(&["one", "two", "three", "four"]);
+        let frames = [
+            announcement(FIRST, 10, 1),
+            announcement(FIRST, 20, 2),
+            frame(FIRST, 350, "three"),
+        ];
+        let found = check(&frames, &[(1, traffic)]);
+        assert_eq!(found.frames, [(2, 1)].into(), "{found:?}");
     }
 }
