@@ -7,10 +7,10 @@ use lockstep_guest_runtime::requests::SECTOR_BYTES;
 const MAGIC: u64 = 0x4441_4f4c_4b43_4f4c;
 const WORDS: usize = 7;
 
-/// What was done to the disk.
+/// History of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the requests follow from.
+    /// Seed of the requests.
     pub seed: u64,
     /// Sectors of the area that they are for.
     pub sectors: u64,
@@ -18,7 +18,7 @@ pub struct Header {
     pub kinds: u64,
     /// Requests, from the first one on, whose effects were flushed.
     pub flushed: u64,
-    /// How often a guest began on this disk.
+    /// Guests that began on this disk.
     pub boots: u64,
 }
 

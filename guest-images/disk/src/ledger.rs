@@ -1,4 +1,4 @@
-//! What every sector must hold.
+//! Expected content of every sector.
 
 use crate::content;
 use crate::plan::{Operation, Step};
@@ -7,12 +7,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use lockstep_guest_runtime::requests::SECTOR_BYTES;
 
-/// What a sector holds.
+/// Content of a sector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Zeros.
     Zeros,
-    /// What this request wrote.
+    /// Content that this request wrote.
     Of(u64),
     /// Something that no request wrote there.
     Nonsense,
@@ -33,9 +33,9 @@ impl fmt::Display for Held {
 pub struct Difference {
     /// Which one, counted from the beginning of the area.
     pub sector: u64,
-    /// What it must hold.
+    /// Expected content.
     pub expected: Held,
-    /// What it holds.
+    /// Content that was found.
     pub found: Held,
 }
 
@@ -81,7 +81,7 @@ impl Ledger {
         self.sectors.get_mut(range).unwrap_or_default().fill(mark);
     }
 
-    /// What some sectors must hold now.
+    /// Expected content of some sectors, as of now.
     pub fn marks(&self, from: u64, count: u64) -> &[u64] {
         let range = from as usize..(from + count) as usize;
         self.sectors.get(range).unwrap_or_default()

@@ -53,7 +53,7 @@ enum Phase {
 /// A request of the plan on its way.
 struct Outstanding {
     step: Step,
-    /// What a read must find.
+    /// Content that a read must find.
     marks: Vec<u64>,
     /// Requests before this one were complete when a flush was made.
     covers: u64,
@@ -147,7 +147,7 @@ impl Load {
         })
     }
 
-    /// Whether there is nothing more to do.
+    /// True if there is nothing more to do.
     #[must_use]
     pub fn is_over(&self) -> bool {
         self.phase == Phase::Over
@@ -320,7 +320,7 @@ impl Load {
         Ok(())
     }
 
-    /// Whether a request that was not flushed explains what a sector holds.
+    /// True if a request that was not flushed explains what a sector holds.
     fn may_be_newer(&self, compared: &Difference) -> bool {
         let flushed = self.durable;
         match compared.found {
@@ -397,7 +397,7 @@ impl Load {
         Some(self.issue(number, step))
     }
 
-    /// Whether nothing is on its way, and the header is durable.
+    /// True if nothing is on its way, and the header is durable.
     fn is_sealed(&self) -> bool {
         self.others == 0 && !self.header_is_wanted && !self.flush_is_wanted
     }

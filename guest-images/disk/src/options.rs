@@ -4,10 +4,10 @@ use core::fmt;
 use lockstep_guest_runtime::command_line::CommandLine;
 use lockstep_guest_runtime::requests::IN_FLIGHT_MAX;
 
-/// What the load is to be.
+/// Settings of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
-    /// What the requests follow from.
+    /// Seed of the requests.
     pub seed: u64,
     /// Requests to each disk; `u64::MAX` for no end.
     pub requests: u64,
@@ -17,7 +17,7 @@ pub struct Options {
     pub area_bytes: u64,
     /// Requests after which a line says how far it is; 0 for no such lines.
     pub report: u64,
-    /// Whether requests that are on their way may be for the same sectors.
+    /// True if requests that are on their way may be for the same sectors.
     pub overlap: bool,
 }
 

@@ -1,11 +1,11 @@
-//! What there is to say of a load.
+//! Outcomes of a load, in words.
 
 use crate::header::Header;
 use crate::ledger::Difference;
 use core::fmt;
 use lockstep_guest_runtime::requests::{self, Failed};
 
-/// What went wrong. The guest ends with it.
+/// Failure of a load. The guest ends with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wrong {
     /// The disk has no room for header and area.
@@ -39,7 +39,7 @@ impl fmt::Display for Wrong {
     }
 }
 
-/// What there is to say of a load.
+/// Outcome of a load, in words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Note {
     /// The area was compared with what it must hold; the work begins.

@@ -8,7 +8,7 @@ pub const STEP_SECTORS_MAX: u64 = 248;
 /// Sectors of the short requests, which are three of four.
 const SHORT_SECTORS_MAX: u64 = 16;
 
-/// What a request does.
+/// Action of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Reads.
@@ -26,7 +26,7 @@ pub enum Operation {
 /// A request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Step {
-    /// What it does.
+    /// Its action.
     pub operation: Operation,
     /// To which sectors of the area; none for a flush.
     pub sectors: Range<u64>,
@@ -35,15 +35,15 @@ pub struct Step {
 /// All requests to one disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// What they follow from.
+    /// Seed of the requests.
     pub seed: u64,
     /// Sectors of the area that they are for.
     pub sectors: u64,
     /// Sectors of a block of the disk.
     pub block_sectors: u64,
-    /// Whether the disk can discard.
+    /// True if the disk can discard.
     pub discards: bool,
-    /// Whether the disk can write zeros.
+    /// True if the disk can write zeros.
     pub zeroes: bool,
 }
 

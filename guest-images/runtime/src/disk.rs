@@ -164,7 +164,7 @@ impl Disk {
         Ok(())
     }
 
-    /// What it is.
+    /// Its properties.
     #[must_use]
     pub const fn shape(&self) -> &Shape {
         &self.shape

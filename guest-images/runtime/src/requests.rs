@@ -35,7 +35,7 @@ const PARTS_MAX: usize = SEGMENTS_MAX + 2;
 /// A status that the device never writes.
 const NO_STATUS: u8 = 0xFF;
 
-/// What a disk is.
+/// Properties of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// Sectors of 512 bytes.
@@ -67,7 +67,7 @@ impl Shape {
     }
 }
 
-/// What a disk is asked for.
+/// Operation that a disk is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// Fills the buffer with what is at a sector.
@@ -88,14 +88,14 @@ pub enum Operation {
     Discard {
         /// The first one.
         sector: u64,
-        /// How many.
+        /// Their number.
         sectors: u32,
     },
     /// Fills some sectors with zeros.
     WriteZeroes {
         /// The first one.
         sector: u64,
-        /// How many.
+        /// Their number.
         sectors: u32,
         /// The disk may give up the room that they take.
         may_unmap: bool,
@@ -158,9 +158,9 @@ pub enum Failed {
 /// A request, for the device or back from it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Request {
-    /// What is asked for.
+    /// The operation.
     pub operation: Operation,
-    /// What is written, or room for what is read; empty for the others.
+    /// Bytes to write, or room for those that are read; empty for the others.
     pub buffer: Vec<u8>,
     /// The caller's own mark.
     pub mark: u64,
@@ -171,7 +171,7 @@ pub struct Request {
 pub struct Completed {
     /// The request, with its buffer.
     pub request: Request,
-    /// How it ended.
+    /// Its outcome.
     pub result: Result<(), Failed>,
 }
 
@@ -191,7 +191,7 @@ struct Range {
     flags: u32,
 }
 
-/// What a request lends to the device beside its buffer.
+/// Memory that a request lends to the device beside its buffer.
 #[repr(C)]
 struct Lent {
     head: UnsafeCell<Head>,
@@ -231,7 +231,7 @@ impl<'m> Requests<'m> {
         }
     }
 
-    /// How many are on their way.
+    /// Number of those on their way.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.slots.iter().filter(|slot| slot.request.is_some()).count()
@@ -263,12 +263,12 @@ impl<'m> Requests<'m> {
         }
     }
 
-    /// Whether the device has to be told of requests.
+    /// True if the device has to be told of requests.
     pub fn announce(&mut self) -> bool {
         self.chains.announce()
     }
 
-    /// Whether a request is complete that was not taken yet.
+    /// True if a request is complete that was not taken yet.
     #[must_use]
     pub fn has_completed(&self) -> bool {
         self.chains.has_used()

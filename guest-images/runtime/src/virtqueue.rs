@@ -198,7 +198,7 @@ impl<'m> Queue<'m> {
         self.taken
     }
 
-    /// Whether at least `threshold` buffers were offered that the device has not been told of, and
+    /// True if at least `threshold` buffers were offered that the device has not been told of, and
     /// it wants to be told. Where it does, the caller tells it: they count as told.
     pub fn announce(&mut self, threshold: u16) -> bool {
         let untold = self.offered.wrapping_sub(self.announced);

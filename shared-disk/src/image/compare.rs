@@ -7,7 +7,7 @@ use std::io;
 use std::iter::Peekable;
 use std::ops::Range;
 
-/// How two images compare. Blocks have [`COPY_BLOCK_BYTES`].
+/// Result of comparing two images. Blocks have [`COPY_BLOCK_BYTES`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compared {
     /// Sizes of the two disks. Only what both have is compared.

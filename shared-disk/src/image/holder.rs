@@ -20,7 +20,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Whether an image has a user.
+/// True if an image has a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
     /// It has none.

@@ -29,7 +29,7 @@ pub struct Look {
     pub cluster_bytes: Option<u64>,
     /// The name that an overlay has for its base.
     pub backing: Option<String>,
-    /// Whether it has a user.
+    /// True if it has a user.
     pub user: User,
     /// What is recorded beside it.
     pub identity: Option<Identity>,

@@ -23,7 +23,7 @@ fn command(verb: &str, clock: &str, command_line: &str) -> Command {
     command
 }
 
-/// Whether this host has `clock`; where it has not, it says so with status 4, and the test is
+/// True if this host has `clock`; where it has not, it says so with status 4, and the test is
 /// skipped.
 fn offered(clock: &str) -> bool {
     let ended = run(&mut command("run", clock, "sources=cpuid"));

@@ -81,7 +81,7 @@ pub enum DiskCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Whether an image is sound
+    /// True if an image is sound
     #[command(after_help = AFTER_CHECK_HELP)]
     Check {
         /// The image

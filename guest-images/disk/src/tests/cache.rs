@@ -27,7 +27,7 @@ pub struct Cache {
     pub content: Vec<u8>,
     pub read_only: bool,
     pub fault: Option<Fault>,
-    /// What is in the cache, oldest first: where, and what.
+    /// Content of the cache, oldest first: places and bytes.
     volatile: Vec<(usize, Vec<u8>)>,
     waiting: Vec<Request>,
     draw: u64,

@@ -1,4 +1,4 @@
-//! Where everything is on the disk, and the superblocks.
+//! Layout of the disk, and the superblocks.
 
 use lockstep_guest_runtime::digest::Digest;
 
@@ -50,17 +50,17 @@ impl Superblock {
         (self.disk_bytes - FRONT_BYTES) / 2 / PAGE_BYTES * PAGE_BYTES
     }
 
-    /// Where the superblock is.
+    /// Place of the superblock.
     pub const fn place(&self) -> u64 {
         self.generation % 2 * PAGE_BYTES
     }
 
-    /// Where its half is.
+    /// Place of its half.
     pub const fn half_place(&self) -> u64 {
         FRONT_BYTES + self.generation % 2 * self.half_bytes()
     }
 
-    /// What the first record names as the one before it.
+    /// Digest that the first record names as that of the one before it.
     pub const fn first_previous(&self) -> u64 {
         self.salt.rotate_left(32)
     }
@@ -83,7 +83,7 @@ impl Superblock {
     /// Reads it from the beginning of `block`.
     ///
     /// # Errors
-    /// What is there instead.
+    /// Content that is there instead.
     pub fn read(block: &[u8]) -> Result<Self, Unreadable> {
         if block.iter().all(|byte| *byte == 0) {
             return Err(Unreadable::Zeros);

@@ -62,7 +62,7 @@ pub struct AppendOnly {
     /// Bytes that the keyspace cost when it did not fit into a half: with no less, it is not tried
     /// again.
     pub(crate) too_large_at: Option<usize>,
-    /// What ended the file. Nothing is written after it.
+    /// Error that ended the file. Nothing is written after it.
     pub(crate) failed: Option<StorageError>,
 }
 
@@ -73,7 +73,7 @@ impl AppendOnly {
         self.policy
     }
 
-    /// What the disk did not do, after which the file cannot be relied on.
+    /// Failure of the disk, after which the file cannot be relied on.
     #[must_use]
     pub fn failed(&self) -> Option<StorageError> {
         self.failed
@@ -105,7 +105,7 @@ impl AppendOnly {
         self.failed.map_or(Ok(()), Err)
     }
 
-    /// Whether a command with these arguments has room in the file, after a rewrite if need be. One
+    /// True if a command with these arguments has room in the file, after a rewrite if need be. One
     /// that `grows` leaves the reserve alone.
     pub(crate) fn make_room(
         &mut self,

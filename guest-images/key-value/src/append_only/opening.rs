@@ -68,7 +68,7 @@ impl From<StorageError> for OpenError {
     }
 }
 
-/// What was found.
+/// Content that was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Opened {
     /// The disk was empty, and the file was made.
@@ -260,7 +260,7 @@ fn find(storage: &mut dyn Storage) -> Result<Option<Superblock>, OpenError> {
 /// Part of a half, as it was read.
 struct Window {
     superblock: Superblock,
-    /// Where in the half it begins.
+    /// Its beginning, in the half.
     start: u64,
     bytes: Vec<u8>,
 }

@@ -23,7 +23,7 @@ pub const BODY_BYTES_MAX: usize = REQUEST_BYTES_MAX + ELEMENTS_BYTES + 64;
 /// Bytes of the longest record.
 pub const RECORD_BYTES_MAX: usize = HEAD_BYTES + BODY_BYTES_MAX + WORD_BYTES;
 
-/// What a record is of.
+/// Subject of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A command: how many arguments, the length of each, and their bytes.
@@ -32,10 +32,10 @@ pub enum Kind {
     Deadline,
 }
 
-/// What a record says beside its body.
+/// Head of a record: all beside its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Head {
-    /// What it is of.
+    /// Its subject.
     pub kind: Kind,
     /// Its number, one more than that of the record before.
     pub sequence: u64,
@@ -114,7 +114,7 @@ pub fn read_head(bytes: &[u8]) -> Option<Found> {
 }
 
 impl Found {
-    /// Whether its digest is that of the head and the body, which `padded` is with its padding.
+    /// True if its digest is that of the head and the body, which `padded` is with its padding.
     pub fn is_whole(&self, salt: u64, padded: &[u8]) -> bool {
         let fields = fields(&self.head, self.body_bytes as u32);
         self.check == check(salt, &fields, padded)

@@ -11,7 +11,7 @@ pub trait Storage {
     /// from 512 to 4,096.
     fn block_bytes(&self) -> usize;
 
-    /// Whether it can be written.
+    /// True if it can be written.
     fn is_writable(&self) -> bool;
 
     /// Reads.
@@ -36,7 +36,7 @@ pub trait Storage {
     fn random(&mut self) -> u64;
 }
 
-/// What a disk did not do.
+/// Failure of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageError {
     /// Read at this byte.

@@ -12,11 +12,11 @@ const NEXT: u16 = 1;
 /// One part of a chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment {
-    /// Where it is.
+    /// Its address.
     pub address: u64,
-    /// How long it is.
+    /// Its length.
     pub length_bytes: u32,
-    /// Who writes it.
+    /// Side that writes it.
     pub direction: Direction,
 }
 
@@ -86,7 +86,7 @@ impl<'m> Chains<'m> {
         Some(head)
     }
 
-    /// Whether the device has given a chain back that was not taken yet.
+    /// True if the device has given a chain back that was not taken yet.
     #[must_use]
     pub fn has_used(&self) -> bool {
         self.queue.peek().is_some()
@@ -103,7 +103,7 @@ impl<'m> Chains<'m> {
         None
     }
 
-    /// Whether something was offered that the device has to be told of; then it counts as told.
+    /// True if something was offered that the device has to be told of; then it counts as told.
     pub fn announce(&mut self) -> bool {
         self.queue.announce(1)
     }

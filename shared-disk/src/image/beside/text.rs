@@ -4,7 +4,7 @@
 use crate::name::{Hex, from_hex};
 use std::fmt::Write;
 
-/// What a text is.
+/// Kind of a text.
 pub(super) enum Sealed<'a> {
     /// The lines between the first and the checksum, which is right.
     Body(&'a str),

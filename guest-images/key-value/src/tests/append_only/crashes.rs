@@ -11,7 +11,7 @@ const CRASHES: usize = 2000;
 /// After so many the disk is a new one.
 const CRASHES_OF_DISK: usize = 12;
 
-/// What a run over crashes has seen.
+/// Findings of a run over crashes.
 #[derive(Default, Debug)]
 struct Seen {
     replayed: u64,

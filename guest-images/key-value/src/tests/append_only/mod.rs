@@ -33,7 +33,7 @@ impl Server {
         self.clock.monotonic_ns / 1_000_000
     }
 
-    /// What the loop of the guest does before replies leave.
+    /// Work of the guest's loop before replies leave.
     fn commit(&mut self) -> bool {
         let now_ms = self.now_ms();
         let file = self.database.append_only().unwrap();
@@ -69,7 +69,7 @@ impl Server {
     }
 }
 
-/// What is left of `state` at a time.
+/// Rest of `state` at a time.
 fn at(state: &State, now_ms: u64) -> State {
     let mut state = state.clone();
     state.retain(|_, (_, deadline_ms)| deadline_ms.is_none_or(|deadline_ms| deadline_ms > now_ms));

@@ -1,11 +1,11 @@
-//! What a start finds, and what it refuses.
+//! Starts: content that is found, and content that is refused.
 
 use super::{SMALL, Shared, open};
 use crate::append_only::{OpenError, Policy, Storage};
 use crate::tests::request;
 
 const NOW_MS: u64 = 1_700_000_000_000;
-/// Where the half of the first generation begins.
+/// Beginning of the first generation's half.
 const HALF: usize = 8192 + (64 << 10);
 
 fn disk() -> Shared {
