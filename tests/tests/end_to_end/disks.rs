@@ -2,7 +2,9 @@
 //! that cannot write.
 
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Ended, Guest, Process, Scratch, kvm, lockstep, namespace};
+use lockstep_tests::harness::{
+    Ended, Guest, Process, Replica, Scratch, kvm, lockstep, namespace, wait_until,
+};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,6 +17,32 @@ pub fn image(scratch: &Scratch, name: &str, size_bytes: u64) -> PathBuf {
     let path = scratch.join(name);
     File::create(&path).unwrap().set_len(size_bytes).unwrap();
     path
+}
+
+/// A side of the machine `disks` that runs `load` on `disk`, with a report of this name.
+pub fn replica(scratch: &Scratch, load: &str, disk: &str, report: &str) -> Command {
+    let mut command = lockstep();
+    command
+        .arg("replica")
+        .arg(Guest::Disk.image())
+        .args(["--name=disks", "--timeout-ms=4000", "--lag-ms-max=60000"])
+        .args(["--command-line", load])
+        .arg("--shared-directory")
+        .arg(scratch.join("shared"))
+        .args(["--disk", disk])
+        .arg("--report")
+        .arg(scratch.join(&format!("{report}.jsonl")));
+    command
+}
+
+/// Waits until the guest has printed another line.
+pub fn wait_for_more(replica: &Replica) {
+    let lines = || replica.process.stdout().lines().count();
+    let before = lines();
+    wait_until(
+        || (lines() > before).then_some(()),
+        || format!("more of the guest: {}", replica.account()),
+    );
 }
 
 fn command(verb: &str, disks: &[String]) -> Command {

@@ -1,7 +1,7 @@
 //! Machines whose two sides have an image each: both are equal at the end, whatever was lost on the
 //! way, and no machine begins from the older one.
 
-use super::disks::image;
+use super::disks::{self, image, wait_for_more};
 use super::web::{expect_armed, wait_for_count};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
@@ -35,19 +35,12 @@ impl Hosts {
     }
 
     fn command(&self, host: &str, report: &str) -> Command {
-        let mut command = lockstep();
-        command
-            .arg("replica")
-            .arg(Guest::Disk.image())
-            .args(["--name=disks", "--timeout-ms=4000", "--lag-ms-max=60000"])
-            .args(["--command-line", self.load])
-            .arg("--shared-directory")
-            .arg(self.scratch.join("shared"))
-            .arg("--disk")
-            .arg(self.image(host))
-            .arg("--report")
-            .arg(self.scratch.join(&format!("{report}.jsonl")));
-        command
+        disks::replica(
+            &self.scratch,
+            self.load,
+            self.image(host).to_str().unwrap(),
+            report,
+        )
     }
 
     fn start(&self, host: &str, report: &str) -> Replica {
@@ -73,16 +66,6 @@ impl Hosts {
     }
 }
 
-/// Waits until the guest has printed another line.
-fn wait_for_more(replica: &mut Replica) {
-    let lines = |replica: &Replica| replica.process.stdout().lines().count();
-    let before = lines(replica);
-    lockstep_tests::harness::wait_until(
-        || (lines(replica) > before).then_some(()),
-        || format!("more of the guest: {}", replica.account()),
-    );
-}
-
 #[test]
 fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_ended() {
     let Some(_kvm) = kvm::alone() else { return };
@@ -106,16 +89,16 @@ fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks
     let hosts = Hosts::new("seed=3 requests=30000 area_kib=1024 report=200");
     let (mut holder, mut newcomer) = hosts.start_both();
     // The holder is killed, and joins again.
-    wait_for_more(&mut holder);
+    wait_for_more(&holder);
     let _ = holder.process.kill();
     newcomer.wait_for("live");
-    wait_for_more(&mut newcomer);
+    wait_for_more(&newcomer);
     let mut again = hosts.start("left", "left-again");
     expect_armed(&mut newcomer, &mut again);
     // The backup is killed, and joins again.
     let _ = again.process.kill();
     wait_for_count(&newcomer, "solo", 1);
-    wait_for_more(&mut newcomer);
+    wait_for_more(&newcomer);
     let mut last = hosts.start("left", "left-last");
     last.wait_for("armed");
     wait_for_count(&newcomer, "armed", 3);
@@ -129,14 +112,14 @@ fn after_both_sides_are_killed_only_the_last_holders_image_begins_the_machine() 
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new(ENDLESS);
     let (mut holder, mut newcomer) = hosts.start_both();
-    wait_for_more(&mut holder);
+    wait_for_more(&holder);
     let _ = newcomer.process.kill();
     let _ = holder.process.kill();
     let refused = run(&mut hosts.command("right", "refused")).expect_code(3);
     refused.expect_named(&["right.img", "is not known to be the newest", "right.img.lockstep"]);
     let mut again = hosts.start("left", "left-again");
     again.wait_for("begun");
-    wait_for_more(&mut again);
+    wait_for_more(&again);
     let _ = again.stop().expect_code(0);
 }
 
@@ -145,7 +128,7 @@ fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() 
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new(ENDLESS);
     let (mut holder, mut newcomer) = hosts.start_both();
-    wait_for_more(&mut holder);
+    wait_for_more(&holder);
     // The backup hears that the holder leaves, and takes over, before it is stopped itself.
     holder.process.signal(Signal::SIGTERM);
     newcomer.wait_for("claiming");
@@ -156,7 +139,7 @@ fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() 
     refused.expect_named(&["left.img", "start that side first"]);
     let mut again = hosts.start("right", "right-again");
     again.wait_for("begun");
-    wait_for_more(&mut again);
+    wait_for_more(&again);
     let _ = again.stop().expect_code(0);
 }
 
@@ -183,7 +166,7 @@ fn an_image_of_a_pair_is_refused_by_run() {
     let hosts = Hosts::new(ENDLESS);
     let mut holder = hosts.start("left", "left");
     holder.wait_for("begun");
-    wait_for_more(&mut holder);
+    wait_for_more(&holder);
     let _ = holder.stop().expect_code(0);
     let mut alone = lockstep();
     alone

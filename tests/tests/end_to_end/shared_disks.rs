@@ -1,10 +1,10 @@
 //! Machines whose two sides have one image: only the side that acts touches it, and nothing that
 //! the guest was told of is lost with a side.
 
-use super::disks::image;
+use super::disks::{self, image, wait_for_more};
 use super::web::expect_armed;
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep, wait_until};
+use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
 use nix::sys::signal::Signal;
 use std::path::PathBuf;
 use std::process::Command;
@@ -28,19 +28,12 @@ impl Hosts {
     }
 
     fn command(&self, report: &str) -> Command {
-        let mut command = lockstep();
-        command
-            .arg("replica")
-            .arg(Guest::Disk.image())
-            .args(["--name=disks", "--timeout-ms=4000", "--lag-ms-max=60000"])
-            .args(["--command-line", self.load])
-            .arg("--shared-directory")
-            .arg(self.scratch.join("shared"))
-            .arg("--disk")
-            .arg(format!("{},shared", self.image().display()))
-            .arg("--report")
-            .arg(self.scratch.join(&format!("{report}.jsonl")));
-        command
+        disks::replica(
+            &self.scratch,
+            self.load,
+            &format!("{},shared", self.image().display()),
+            report,
+        )
     }
 
     fn start(&self, report: &str) -> Replica {
@@ -57,16 +50,6 @@ fn opened(replica: &Replica, image: &std::path::Path) -> usize {
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
         .filter(|path| path == image)
         .count()
-}
-
-/// Waits until the guest has printed another line.
-fn wait_for_more(replica: &Replica) {
-    let lines = || replica.process.stdout().lines().count();
-    let before = lines();
-    wait_until(
-        || (lines() > before).then_some(()),
-        || format!("more of the guest: {}", replica.account()),
-    );
 }
 
 #[test]
