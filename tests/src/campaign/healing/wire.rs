@@ -63,11 +63,11 @@ fn armed_in(generation: u32, armed_us: u64, announced: &[Speaker], frames: &[Fra
     let made_in = announced
         .iter()
         .find(|speaker| speaker.generation == generation)?;
-    let of_the_holder = announced.iter().filter(|speaker| {
+    let mut of_the_holder = announced.iter().filter(|speaker| {
         let is_later = speaker.generation >= generation && speaker.interface == made_in.interface;
         is_later && frames[speaker.place].at_us <= armed_us
     });
-    of_the_holder.last().or(Some(made_in)).copied()
+    of_the_holder.next_back().or(Some(made_in)).copied()
 }
 
 /// First announcements of the generations, in order. Each is announced by one machine and after
