@@ -22,6 +22,7 @@ use super::console;
 use super::status::Status;
 use super::writing::standard;
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::gettid;
 use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGXCPU, SIGXFSZ};
 use signal_hook::iterator::Signals as Waiting;
 use signal_hook::low_level;
@@ -127,10 +128,31 @@ fn wait_while_computing(limit: Duration) {
         let look = COMPUTING_LOOK.min(left);
         thread::sleep(look);
         left -= look;
-        if processor_time().saturating_sub(before) < COMPUTING_MIN {
+        let computed = processor_time().saturating_sub(before) >= COMPUTING_MIN;
+        if !computed && !wants_processor() {
             return;
         }
     }
+}
+
+/// True if another thread of this process runs, or would if a processor were free: on a busy host it
+/// may have waited for one since the last look.
+fn wants_processor() -> bool {
+    let own = gettid().to_string();
+    let threads = std::fs::read_dir("/proc/self/task")
+        .into_iter()
+        .flatten()
+        .flatten();
+    threads
+        .filter(|thread| thread.file_name() != own.as_str())
+        .filter_map(|thread| std::fs::read_to_string(thread.path().join("stat")).ok())
+        .any(|stat| is_runnable(&stat))
+}
+
+/// The state of proc_pid_stat(5): it stands behind the name, which may hold anything.
+fn is_runnable(stat: &str) -> bool {
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| rest.starts_with('R'))
 }
 
 /// Processor time of all threads of this process; none where the system does not tell.
@@ -218,6 +240,24 @@ mod tests {
         assert!(ignored_in(status, SIGHUP));
         assert!(!ignored_in(status, SIGTERM));
         assert!(!ignored_in("", SIGHUP));
+    }
+
+    #[test]
+    fn the_state_of_a_thread_stands_behind_its_name() {
+        assert!(is_runnable("7 (vcpu) R 1 7 7 0"));
+        assert!(!is_runnable("7 (vcpu) S 1 7 7 0"));
+        assert!(!is_runnable("7 (a ) R) S 1 7 7 0"));
+        assert!(!is_runnable(""));
+    }
+
+    #[test]
+    fn a_thread_that_computes_is_seen_to_want_a_processor() {
+        let done = Arc::new(AtomicBool::new(false));
+        let computing = done.clone();
+        let thread = thread::spawn(move || while !computing.load(Ordering::Relaxed) {});
+        assert!(wants_processor());
+        done.store(true, Ordering::Relaxed);
+        thread.join().unwrap();
     }
 
     #[test]
