@@ -21,7 +21,9 @@ build: guests ## Build the lockstep command and the guest images
 
 test: guests deps ## Run every test (needs /dev/kvm; without it, `make lab-test`), after installing what they need
 	@tests/kvm-here test || true
-	tests/counted cargo test --workspace
+	@# With a test target the dependencies have the features that `cargo test` gives them, and are built once.
+	cargo build --workspace --bin lockstep --test repository
+	LOCKSTEP_BIN=$(CURDIR)/target/debug/lockstep tests/counted cargo test --workspace
 	@tests/kvm-here test || true
 
 lint: guests-lint ## Formatting, lints, and links of the documentation, as CI checks them

@@ -6,4 +6,4 @@ sim: ## Simulate SEEDS pairs and their failures (default 100,000), from seed FIR
 	cargo run --release --locked -p lockstep-tests --bin simulate -- --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 mutants: ## Show that the simulator finds deliberate defects
-	cargo test --locked -p lockstep-tests --features mutants --test mutants -- --nocapture
+	cargo test --locked --workspace --features lockstep-tests/mutants --test mutants -- --nocapture

@@ -17,8 +17,8 @@ TORTURE_MUTANTS := ReleaseOneEarly AcknowledgeUnread SpeakWhileClaiming SkipTest
 .PHONY: torture torture-mutants
 
 torture: guests ## Break ROUNDS real pairs under load (default 50), from SEED on; ROUND=N or ONLY=KIND repeats
-	cargo build --locked --workspace --bin torture
-	cargo build --locked --workspace --features $(TORTURE_FEATURES) --bin lockstep
+	@# The test target: as in `make test`.
+	cargo build --locked --workspace --features $(TORTURE_FEATURES) --bin torture --bin lockstep --test repository
 	@mkdir -p $(TORTURE)
 	@# A copy, because the next build without stop points takes its place.
 	@cp target/debug/lockstep $(TORTURE_LOCKSTEP)
