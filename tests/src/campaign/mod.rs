@@ -17,6 +17,7 @@
 //!   switchover        it is switched over and back, struck at a step of the way
 //!   diverging         its replay differs, and it is struck while it recovers
 //!   steady            a pair whose guest makes no exit, struck at a step of a common point
+//!   disks             it has a disk, is struck, and begins again from what is on it
 //!   starts            starts of the same machine in any order, killed between any two steps
 //! ```
 #![allow(
@@ -31,6 +32,7 @@
 pub mod chain;
 pub mod clients;
 pub mod course;
+pub mod disks;
 pub mod diverging;
 pub mod evidence;
 pub mod faults;

@@ -3,7 +3,7 @@
 use super::kind::Kind;
 use super::outcome::Outcome;
 use super::plan::Title;
-use super::{Evidence, chain, diverging, plan, round, starts, steady, switchover};
+use super::{Evidence, chain, disks, diverging, plan, round, starts, steady, switchover};
 use std::fmt;
 use std::str::FromStr;
 
@@ -28,6 +28,8 @@ pub enum Scenario {
     Steady(steady::Plan),
     /// A machine whose guest diverges, struck while it recovers.
     Diverging(diverging::Plan),
+    /// A machine with a disk, struck once, and begun again from it.
+    Disks(disks::Plan),
 }
 
 /// The choice that `--only` fixes.
@@ -45,6 +47,8 @@ pub enum Only {
     Steady(Option<steady::Strike>),
     /// Guests that diverge, struck by this or by each in turn.
     Diverging(Option<diverging::Strike>),
+    /// Machines with disks, struck by this or by each in turn.
+    Disks(Option<disks::Strike>),
     /// Pairs in checkpoint mode, each kind in turn.
     Checkpoint,
 }
@@ -62,6 +66,7 @@ impl Scenario {
                     0 => Self::of(Only::Diverging(None), seed, round, turn),
                     2 => Self::of(Only::Checkpoint, seed, round, turn),
                     4 => Self::of(Only::Starts, seed, round, turn),
+                    5 => Self::of(Only::Disks(None), seed, round, turn),
                     6 => Self::of(Only::Steady(None), seed, round, turn),
                     8 => Self::of(Only::Switchover(None), seed, round, turn),
                     _ => Self::Pair(plan::Plan::draw(seed, round, None)),
@@ -90,6 +95,10 @@ impl Scenario {
                 let strike = strike.unwrap_or_else(|| in_turn(diverging::Strike::all(), turn));
                 Self::Diverging(diverging::Plan::draw(seed, round, strike))
             }
+            Only::Disks(strike) => {
+                let strike = strike.unwrap_or_else(|| in_turn(disks::Strike::all(), turn));
+                Self::Disks(disks::Plan::draw(seed, round, strike))
+            }
         }
     }
 
@@ -103,6 +112,7 @@ impl Scenario {
             Self::Switchover(plan) => switchover::run(plan, mutant),
             Self::Steady(plan) => steady::run(plan, mutant),
             Self::Diverging(plan) => diverging::run(plan, mutant),
+            Self::Disks(plan) => disks::run(plan, mutant),
         }
     }
 
@@ -116,6 +126,7 @@ impl Scenario {
             Self::Switchover(plan) => plan.title(),
             Self::Steady(plan) => plan.title(),
             Self::Diverging(plan) => plan.title(),
+            Self::Disks(plan) => plan.title(),
         }
     }
 }
@@ -138,6 +149,7 @@ impl Only {
         all.extend(open_and_each(switchover::Strike::all()).map(Self::Switchover));
         all.extend(open_and_each(steady::Strike::all()).map(Self::Steady));
         all.extend(open_and_each(diverging::Strike::all()).map(Self::Diverging));
+        all.extend(open_and_each(disks::Strike::all()).map(Self::Disks));
         all
     }
 
@@ -146,7 +158,11 @@ impl Only {
     pub fn is_in_turn(self) -> bool {
         matches!(
             self,
-            Self::Checkpoint | Self::Switchover(None) | Self::Steady(None) | Self::Diverging(None)
+            Self::Checkpoint
+                | Self::Switchover(None)
+                | Self::Steady(None)
+                | Self::Diverging(None)
+                | Self::Disks(None)
         )
     }
 }
@@ -169,6 +185,8 @@ impl fmt::Display for Only {
             Self::Steady(Some(strike)) => write!(formatter, "steady:{strike}"),
             Self::Diverging(None) => formatter.write_str("diverging"),
             Self::Diverging(Some(strike)) => write!(formatter, "diverging:{strike}"),
+            Self::Disks(None) => formatter.write_str("disks"),
+            Self::Disks(Some(strike)) => write!(formatter, "disks:{strike}"),
         }
     }
 }
@@ -187,6 +205,7 @@ impl FromStr for Only {
             ("switchover", what) => Ok(Self::Switchover(what.map(str::parse).transpose()?)),
             ("steady", what) => Ok(Self::Steady(what.map(str::parse).transpose()?)),
             ("diverging", what) => Ok(Self::Diverging(what.map(str::parse).transpose()?)),
+            ("disks", what) => Ok(Self::Disks(what.map(str::parse).transpose()?)),
             _ => Ok(Self::Pair(text.parse()?)),
         }
     }
@@ -217,7 +236,7 @@ mod tests {
             (kinds.clone().count(), kinds.collect::<BTreeSet<_>>().len())
         };
         assert_eq!((of("chain").0, of("starts").0), (4, 5));
-        for sort in ["switchover:", "checkpoint:", "steady:", "diverging:"] {
+        for sort in ["switchover:", "checkpoint:", "steady:", "diverging:", "disks:"] {
             assert_eq!(of(sort), (5, 5), "{sort}");
         }
     }

@@ -1,6 +1,7 @@
 //! The environment of a machine that heals: its switches, its shared directory, and its sides, each
 //! started by the same words.
 
+use super::disks::Images;
 use super::evidence::{Said, files_of};
 use super::plan::TIMEOUT_MS;
 use super::stop_point::{self, REACHED, is_stopped};
@@ -10,13 +11,16 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The machine's name.
 const NAME: &str = "web";
 /// Time by which a backup may be behind: as long as a round may take.
 const LAG_MS_MAX: &str = "60000";
+/// Memory of the guest, and of one that has an append-only file.
+const MEMORY_MIB: u32 = 16;
+const MEMORY_WITH_DISK_MIB: u32 = 32;
 /// A defect that a process is to have.
 pub const MUTANT: &str = "LOCKSTEP_MUTANT";
 
@@ -44,8 +48,12 @@ pub struct Side {
     pub channel: PathBuf,
     /// It was killed, by the plan or by its own stop point.
     pub killed: bool,
+    /// It was asked to end.
+    pub stopped: bool,
     /// The switch that it is attached to.
     pub switch: usize,
+    /// Its image, where the machine has a disk.
+    pub image: Option<PathBuf>,
     /// Time at which it goes on, if it was stopped.
     continue_at_ns: Option<u64>,
     dies_at_point: bool,
@@ -83,7 +91,10 @@ pub struct Web {
     pub sides: Vec<Side>,
     /// The files.
     pub scratch: Scratch,
+    /// Images, where the machine has a disk.
+    pub images: Option<Images>,
     guest: Guest,
+    memory_mib: u32,
     /// More of each side's command line.
     settings: &'static [&'static str],
     mutant: Option<String>,
@@ -102,7 +113,9 @@ impl Web {
             switches,
             sides: Vec::new(),
             scratch,
+            images: None,
             guest: Guest::KeyValue,
+            memory_mib: MEMORY_MIB,
             settings: &[],
             mutant: mutant.map(ToOwned::to_owned),
         }
@@ -118,14 +131,36 @@ impl Web {
         }
     }
 
+    /// The same with a disk, for which the guest needs more memory.
+    #[must_use]
+    pub fn with_disk(self, images: Images) -> Self {
+        Self {
+            images: Some(images),
+            memory_mib: MEMORY_WITH_DISK_MIB,
+            ..self
+        }
+    }
+
     /// Addresses of the guest behind each switch, for clients.
     #[must_use]
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.switches.iter().map(Switch::client_address).collect()
     }
 
-    /// Starts a side. Gives its number.
+    /// Starts a side, where there is a disk on a host on which none runs. Gives its number.
     pub fn start(&mut self, starting: &Starting) -> usize {
+        let running = self.running();
+        let in_use: Vec<&Path> = running
+            .iter()
+            .filter_map(|number| self.sides[*number].image.as_deref())
+            .collect();
+        let folder = self.scratch.path();
+        let image = self.images.as_mut().map(|images| images.next(folder, &in_use));
+        self.start_on(starting, image)
+    }
+
+    /// Starts a side on the host that has this image. Gives its number.
+    pub fn start_on(&mut self, starting: &Starting, image: Option<PathBuf>) -> usize {
         let number = self.sides.len();
         let name = format!("side-{number}");
         let channel = self.scratch.join(&format!("channel-{number}"));
@@ -143,6 +178,9 @@ impl Web {
         if let Some(point) = &starting.point {
             command.env(stop_point::VARIABLE, point);
         }
+        if let (Some(images), Some(image)) = (&self.images, &image) {
+            command.arg("--disk").arg(images.argument(image));
+        }
         let dies_at_point = starting
             .point
             .as_ref()
@@ -152,7 +190,9 @@ impl Web {
             name,
             channel,
             killed: false,
+            stopped: false,
             switch: starting.switch,
+            image,
             continue_at_ns: None,
             dies_at_point,
         });
@@ -164,7 +204,8 @@ impl Web {
         command
             .arg(starting.role)
             .arg(self.guest.image())
-            .args(["--name", NAME, "--memory-mib=16"])
+            .args(["--name", NAME])
+            .arg(format!("--memory-mib={}", self.memory_mib))
             .arg(format!("--timeout-ms={TIMEOUT_MS}"))
             .arg(format!("--lag-ms-max={LAG_MS_MAX}"))
             .arg("--network")
@@ -317,6 +358,15 @@ impl Web {
     pub fn count(&self, number: usize, event: &str) -> usize {
         let events = self.sides[number].replica.events();
         events.iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// True if a side acts alone in this generation.
+    #[must_use]
+    pub fn acts(&self, number: usize, generation: u32) -> bool {
+        let events = self.sides[number].replica.events();
+        events.iter().any(|line| {
+            (line["event"] == "live" || line["event"] == "solo") && line["generation"] == generation
+        })
     }
 
     /// Number of sides that have met the stop point that they were started with: each has one at

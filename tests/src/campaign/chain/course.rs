@@ -1,6 +1,7 @@
 //! One round of a chain.
 
 use super::plan::{Link, Loss, Plan, Trouble};
+use crate::campaign::disks;
 use crate::campaign::evidence::Evidence;
 use crate::campaign::healing::{Course, Machine, round};
 use crate::campaign::outcome::Outcome;
@@ -31,14 +32,18 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         first_point: holder_point(plan, 0),
         clients: plan.clients,
     };
-    round::run(&frame, Web::new(1, mutant), |machine, course| {
+    let drive = |machine: &mut Machine<'_>, course: &mut Course| {
         Chain {
             machine,
             plan,
             course,
         }
         .run();
-    })
+    };
+    match plan.held {
+        None => round::run(&frame, Web::new(1, mutant), drive),
+        Some(held) => disks::run_with_disk(&frame, held, mutant, drive),
+    }
 }
 
 /// The point of the side that holds the machine in link `number`: it is told when it starts.
@@ -58,6 +63,10 @@ impl Chain<'_, '_> {
                 return;
             }
             self.machine.served(ANSWERS);
+        }
+        if self.plan.held.is_some() {
+            // Both images are compared at the end.
+            self.machine.heal();
         }
     }
 

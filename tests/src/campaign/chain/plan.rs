@@ -1,6 +1,7 @@
 //! A chain of losses, drawn from a seed: a machine that heals is struck again and again, while a
 //! newcomer joins and when it is protected.
 
+use crate::campaign::disks::Held;
 use crate::campaign::kind::named;
 use crate::campaign::plan::{TIMEOUT_MS, Title};
 use crate::simulator::rng::{Rng, mix};
@@ -9,6 +10,10 @@ use std::str::FromStr;
 
 /// Takeovers of a chain: the last one leads to generation 11 at least.
 pub const LINKS: usize = 10;
+
+/// One chain in so many has a disk, and of these one in so many a shared one.
+const DISK_ONE_IN: u64 = 2;
+const SHARED_ONE_IN: u64 = 3;
 
 /// Steps of a side that joins. The product's stop points have these names.
 pub const JOINING: [&str; 11] = [
@@ -215,6 +220,8 @@ pub struct Plan {
     pub links: Vec<Link>,
     /// Clients.
     pub clients: usize,
+    /// Disk of the machine, where it has one.
+    pub held: Option<Held>,
 }
 
 /// Part of a link that is the same in all.
@@ -268,6 +275,13 @@ impl Plan {
             only,
             links,
             clients: rng.within(3, 5) as usize,
+            held: rng.once_in(DISK_ONE_IN).then(|| {
+                if rng.once_in(SHARED_ONE_IN) {
+                    Held::Shared
+                } else {
+                    Held::Mirrored
+                }
+            }),
         }
     }
 
@@ -287,11 +301,12 @@ impl Plan {
     pub fn title(&self) -> Title {
         let only = self.only.map_or(String::new(), |only| format!(":{only}"));
         let links: Vec<String> = self.links.iter().map(Link::describe).collect();
+        let disk = self.held.map_or(String::new(), |held| format!(", {held} disk"));
         Title {
             seed: self.seed,
             round: self.round,
             kind: format!("chain{only}"),
-            plan: format!("chain of {}: {}", self.links.len(), links.join("; ")),
+            plan: format!("chain of {}{disk}: {}", self.links.len(), links.join("; ")),
             fault: "chain".to_owned(),
             point: "chain".to_owned(),
             step: "chain",
@@ -376,6 +391,8 @@ mod tests {
             links.map(|link| (link.trouble, link.loss)).unzip();
         assert_eq!(troubles.len(), Trouble::all().len());
         assert_eq!(losses.len(), Loss::ALL.len());
+        let held: BTreeSet<_> = (0..100).map(|round| Plan::draw(1, round, None).held).collect();
+        assert_eq!(held.len(), 3);
     }
 
     #[test]

@@ -220,10 +220,7 @@ impl<'a> Machine<'a> {
     /// True if a side acts alone, in the generation that it holds.
     #[must_use]
     pub fn acts(&self, number: usize) -> bool {
-        let events = self.web.sides[number].replica.events();
-        events.iter().any(|line| {
-            (line["event"] == "live" || line["event"] == "solo") && line["generation"] == self.generation
-        })
+        self.web.acts(number, self.generation)
     }
 
     /// The holder may listen where its bridge is.

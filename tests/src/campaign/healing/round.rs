@@ -3,9 +3,10 @@
 
 use super::judge::{Course, judge};
 use super::machine::Machine;
-use crate::campaign::clients::Clients;
+use crate::campaign::clients::{Account, Clients};
 use crate::campaign::course::Standing;
 use crate::campaign::evidence::Evidence;
+use crate::campaign::history::Record;
 use crate::campaign::outcome::{Outcome, Points};
 use crate::campaign::plan::Title;
 use crate::campaign::round::{read_the_survivor, text_of};
@@ -27,12 +28,27 @@ pub struct Frame<'a> {
     pub clients: usize,
 }
 
-/// Begins the machine of `web`, has `drive` do what the plan says, and judges the round.
+/// Begins the machine of `web`, has `drive` do what the plan says, ends it, and judges the round.
 #[must_use]
 pub fn run(
     frame: &Frame<'_>,
+    web: Web,
+    drive: impl FnOnce(&mut Machine<'_>, &mut Course),
+) -> (Outcome, Option<Evidence>) {
+    run_to_an_end(frame, web, drive, |web, holder, _, course| {
+        end(web, holder, course);
+        Vec::new()
+    })
+}
+
+/// The same, and `end` ends the machine that this side holds, of which the clients have these
+/// accounts. It may read more from the machine.
+#[must_use]
+pub fn run_to_an_end(
+    frame: &Frame<'_>,
     mut web: Web,
     drive: impl FnOnce(&mut Machine<'_>, &mut Course),
+    end: impl FnOnce(&mut Web, usize, &[Account], &mut Course) -> Vec<Record>,
 ) -> (Outcome, Option<Evidence>) {
     let began = Instant::now();
     let mut course = Course::default();
@@ -57,9 +73,12 @@ pub fn run(
     let serves = course.failures.is_empty() && !course.gone;
     let accounts = clients.stop(!serves);
     let read = serves.then(|| read_the_survivor(address, frame.clients, &mut course.failures));
-    let (held, last) = read.unwrap_or_default();
-    let ended = catch_unwind(AssertUnwindSafe(|| end(&mut web, holder, &mut course)));
-    course.failures.extend(ended.err().map(|why| text_of(&*why)));
+    let (held, mut last) = read.unwrap_or_default();
+    let ended = catch_unwind(AssertUnwindSafe(|| end(&mut web, holder, &accounts, &mut course)));
+    match ended {
+        Ok(records) => last.extend(records),
+        Err(why) => course.failures.push(text_of(&*why)),
+    }
     let evidence = Evidence {
         accounts,
         last,
