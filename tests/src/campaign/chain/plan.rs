@@ -12,7 +12,7 @@ use std::str::FromStr;
 pub const LINKS: usize = 10;
 
 /// One chain in so many has a disk, and of these one in so many a shared one.
-const DISK_ONE_IN: u64 = 2;
+const DISK_ONE_IN: u64 = 4;
 const SHARED_ONE_IN: u64 = 3;
 
 /// Steps of a side that joins. The product's stop points have these names.
