@@ -2,7 +2,9 @@
 //! first be taken.
 //!
 //! A guest opens the window in each way there is; what it counts from there on says how late the
-//! exit came.
+//! exit came. An exit inside the shadow of STI is one of the ways: it happens to a kernel whenever
+//! the host maps a page there, and a host that forgets the shadow then makes the window an
+//! instruction too early, which no replay does again.
 
 use super::{Effort, tally};
 use crate::bench::{
@@ -10,7 +12,7 @@ use crate::bench::{
 };
 use crate::finding::{Finding, Judgement, Property};
 use crate::programs;
-use crate::stage::QUIET_VECTOR;
+use crate::stage::{self, QUIET_VECTOR};
 use lockstep_core::machine::cpu::{Entry, Exit};
 
 /// Rounds of three instructions that the guest counts behind the opening: later than that cannot be
@@ -22,6 +24,8 @@ const ROUNDS: u64 = 1_000;
 pub enum Opening {
     /// STI, and one instruction more.
     Sti,
+    /// STI, and an instruction for which the host maps a page first.
+    Shadow,
     /// POPFQ.
     Popf,
     /// HLT after STI: the guest is idle before the window is there.
@@ -35,7 +39,7 @@ pub enum Opening {
 impl Opening {
     fn of(ring: Ring) -> &'static [Self] {
         match ring {
-            Ring::Zero => &[Self::Sti, Self::Popf, Self::Halt, Self::Return],
+            Ring::Zero => &[Self::Sti, Self::Shadow, Self::Popf, Self::Halt, Self::Return],
             Ring::Three => &[Self::Iret, Self::Return],
         }
     }
@@ -43,6 +47,7 @@ impl Opening {
     fn name(self) -> &'static str {
         match self {
             Self::Sti => "STI",
+            Self::Shadow => "STI, a page is mapped",
             Self::Popf => "POPFQ",
             Self::Halt => "STI, HLT",
             Self::Iret => "IRETQ",
@@ -53,6 +58,11 @@ impl Opening {
     fn setup(self, ring: Ring) -> Setup {
         match self {
             Self::Sti => Setup::new(programs::window_sti(), ring),
+            Self::Shadow => Setup {
+                // Pages are mapped one at a time.
+                dirty_log: true,
+                ..Setup::new(programs::window_shadow(), ring)
+            },
             Self::Popf => Setup::new(programs::window_popf(), ring),
             Self::Halt => Setup::new(programs::window_halt(), ring),
             Self::Iret => Setup::new(programs::window_iret(), Ring::Zero),
@@ -88,6 +98,10 @@ pub fn observe(bench: &dyn Bench, ring: Ring, effort: &Effort) -> Result<Vec<Run
     for opening in Opening::of(ring) {
         let mut subject = bench.subject(&opening.setup(ring))?;
         for round in 0..effort.rounds * 2 {
+            if *opening == Opening::Shadow {
+                // A page is mapped once in the life of a machine.
+                subject = bench.subject(&opening.setup(ring))?;
+            }
             subject.disturb((round % 2 == 1).then_some(u64::from(round)));
             let came = one(subject.as_mut(), *opening)?;
             runs.push(Run {
@@ -100,7 +114,10 @@ pub fn observe(bench: &dyn Bench, ring: Ring, effort: &Effort) -> Result<Vec<Run
 }
 
 fn one(subject: &mut dyn Subject, opening: Opening) -> Result<Came, ProbeError> {
-    start(subject, |registers| registers.rcx = ROUNDS)?;
+    start(subject, |registers| {
+        registers.rcx = ROUNDS;
+        registers.r8 = stage::DATA;
+    })?;
     let interrupt = (opening == Opening::Return).then_some(QUIET_VECTOR);
     if interrupt.is_some() && !subject.interruptible()? {
         return Ok(Came::Otherwise(
@@ -120,6 +137,7 @@ fn one(subject: &mut dyn Subject, opening: Opening) -> Result<Came, ProbeError> 
         (Exit::Window, Opening::Halt) => Came::Otherwise("a window before HLT".to_owned()),
         (Exit::Window, _) => match loop_position(&subject.registers()?, ROUNDS) {
             Some(late) => Came::Late(late),
+            None if opening == Opening::Shadow => Came::Otherwise("inside the shadow".to_owned()),
             None => Came::Otherwise("a window that is none".to_owned()),
         },
         _ => Came::Otherwise(describe(&exit)),

@@ -47,6 +47,8 @@ programs! {
     repeat: lockstep_probe_repeat .. lockstep_probe_repeat_end;
     /// A window opens by STI.
     window_sti: lockstep_probe_window_sti .. lockstep_probe_window_sti_end;
+    /// A window opens by STI, before a write to memory.
+    window_shadow: lockstep_probe_window_shadow .. lockstep_probe_window_shadow_end;
     /// A window opens by POPFQ.
     window_popf: lockstep_probe_window_popf .. lockstep_probe_window_popf_end;
     /// A window opens by IRETQ to ring 3.

@@ -70,6 +70,16 @@ lockstep_program window_sti
     lockstep_counted_loop
 lockstep_end window_sti
 
+# The same, where the instruction behind STI writes to [R8]: if the host has to map that page first, the guest is left and
+# entered again inside the shadow of STI.
+lockstep_program window_shadow
+    lockstep_start
+    lockstep_wait
+    sti
+    mov [r8], rbx
+    lockstep_counted_loop
+lockstep_end window_shadow
+
 # A window that opens by POPFQ: at once.
 lockstep_program window_popf
     lockstep_start

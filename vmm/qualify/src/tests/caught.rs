@@ -53,8 +53,11 @@ fn windows_that_come_late_early_or_never_are_caught() {
     expect_caught(Fault::LateWindow(Ring::Three));
     expect_caught(Fault::EarlyWindow);
     expect_caught(Fault::NoWindow);
+    expect_caught(Fault::ForgetsShadow);
     let finding = found(&[Fault::LateWindow(Ring::Zero)], Property::Window(Ring::Zero));
     assert!(finding.seen.contains("3 instructions late (STI)"), "{finding:?}");
+    let finding = found(&[Fault::ForgetsShadow], Property::Window(Ring::Zero));
+    assert!(finding.seen.contains("inside the shadow"), "{finding:?}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::bench::{Numbers, ProbeError, Reached, Ring, Setup, Subject, TO_EXIT};
 use crate::programs;
 use crate::programs::instructions::{FORBIDDEN_TSC, HIDDEN, Outcome, RING_0, Trial};
 use crate::stage;
-use iced_x86::Mnemonic;
+use iced_x86::{Mnemonic, OpKind};
 use lockstep_core::machine::cpu::EntryState;
 use lockstep_core::machine::cpu::{
     ComparedCpu, CpuError, Entry, Exit, Registers, SavedCpu, SystemRegisters, Vcpu,
@@ -137,13 +137,20 @@ impl FakeSubject {
         exit
     }
 
+    /// True if the next instruction writes to memory: a host may have to map that first.
+    fn maps_page(&mut self) -> bool {
+        let next = self.cpu.next();
+        next.mnemonic() == Mnemonic::Mov && next.op0_kind() == OpKind::Memory
+    }
+
     /// True if a run that is to stop at the window stops here.
-    fn at_window(&self, late: &mut u64) -> bool {
+    fn at_window(&mut self, late: &mut u64) -> bool {
         if self.has(Fault::NoWindow) {
             return false;
         }
         if !self.cpu.interruptible() {
-            return self.has(Fault::EarlyWindow);
+            let forgotten = self.has(Fault::ForgetsShadow) && self.cpu.shadow && self.maps_page();
+            return forgotten || self.has(Fault::EarlyWindow);
         }
         if self.has(Fault::LateWindow(self.cpu.ring)) && *late > 0 {
             *late -= 1;

@@ -14,6 +14,8 @@ pub enum Fault {
     EarlyWindow,
     /// IRQ-window exits do not come.
     NoWindow,
+    /// The interrupt shadow is forgotten where a page is mapped.
+    ForgetsShadow,
     /// Every tenth step makes two instructions, in this ring.
     LostStep(Ring),
     /// A step that a kick meets makes two instructions.
@@ -68,7 +70,7 @@ impl Fault {
         use Judgement::{No, Wrong};
         match self {
             Self::LateWindow(ring) => (Property::Window(ring), Wrong),
-            Self::EarlyWindow | Self::NoWindow => (Property::Window(Ring::Zero), Wrong),
+            Self::EarlyWindow | Self::NoWindow | Self::ForgetsShadow => (Property::Window(Ring::Zero), Wrong),
             Self::LostStep(ring) | Self::StepToGuest(ring) => (Property::SingleStep(ring), Wrong),
             Self::LostStepUnderKicks => (Property::SingleStep(Ring::Three), Wrong),
             Self::NoBreakpoint => (Property::Breakpoint(Ring::Zero), No),
