@@ -49,6 +49,11 @@ kernel_package() {
     apt-cache depends "${release[@]}" "$KERNEL_PACKAGE" 2>/dev/null | sed -n 's/^ *Depends: \(linux-image-[0-9].*\)$/\1/p' | sed -n 1p || true
 }
 
+# Those of the packages that it depends on which hold the kernel and its modules: newer releases have them apart.
+kernel_parts() {
+    apt-cache depends "${release[@]}" "$1" | sed -n 's/^ *Depends: \(linux-\(binary\|modules\)-[0-9].*\)$/\1/p'
+}
+
 # Has packages come from Debian's release $1, with lists of its own in the cache: from where this machine's packages come, and under
 # the same key. This machine's apt is left as it is.
 use_release() {
@@ -75,7 +80,8 @@ unpack_kernel() {
     fi
     [[ -n $package ]] ||
         lacks "$KERNEL_PACKAGE is unknown to apt: as root, with a network: apt-get update; elsewhere than on Debian, $ELSEWHERE"
-    unpack_packages "$kernel" "$package"
+    # shellcheck disable=SC2046
+    unpack_packages "$kernel" "$package" $(kernel_parts "$package")
 }
 
 # Writes module $1 of the kernel in the cache, uncompressed, to file $2. Status 1: the kernel has no such module.
