@@ -1,5 +1,6 @@
 //! Debian guests of `guest-images/debian`: a kernel, and an initrd for what it runs.
 
+use super::busy::Beside;
 use super::images::folder;
 use super::process::run;
 use super::{Ended, PATIENCE, Process, Scratch, kvm, lockstep};
@@ -134,6 +135,15 @@ impl Linux {
 /// It fails, or its replay is another.
 #[must_use]
 pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended {
+    record_and_replay_beside(guest, memory_mib, program, &[Beside::Nothing])
+}
+
+/// The same with a replay beside each of these.
+///
+/// # Panics
+/// It fails, or a replay is another.
+#[must_use]
+pub fn record_and_replay_beside(guest: Linux, memory_mib: &str, program: &str, loads: &[Beside]) -> Ended {
     let scratch = Scratch::new();
     let (log, command_line) = (scratch.join("log"), Linux::running(program));
     let machine = |verb: &str| {
@@ -143,9 +153,13 @@ pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended
         process.wait_within(LONG).expect_code(0)
     };
     let recorded = machine("record");
-    let replayed = machine("replay");
-    replayed.expect_named(&["the replay equals the log"]);
-    assert_eq!(replayed.stdout, recorded.stdout);
+    for load in loads {
+        let busy = load.start();
+        let replayed = machine("replay");
+        drop(busy);
+        replayed.expect_named(&["the replay equals the log"]);
+        assert_eq!(replayed.stdout, recorded.stdout, "beside {load:?}");
+    }
     recorded
 }
 

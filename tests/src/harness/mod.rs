@@ -17,6 +17,7 @@ pub mod bare;
 pub mod binary;
 pub mod boots;
 pub mod bridge;
+pub mod busy;
 pub mod clock;
 pub mod hosts;
 pub mod images;

@@ -3,7 +3,8 @@
 //!
 //! As in [`super::linux`]: `make guests-debian` makes them, and `make lab-linux` runs them.
 
-use lockstep_tests::harness::linux::{self, ENDED, record_and_replay};
+use lockstep_tests::harness::busy::Beside;
+use lockstep_tests::harness::linux::{self, ENDED, record_and_replay, record_and_replay_beside};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Linux, kvm};
 
@@ -21,13 +22,14 @@ fn debian_13_s_kernel_boots_and_is_replayed() {
 }
 
 #[test]
-fn systemd_reaches_multi_user_and_is_replayed() {
+fn systemd_reaches_multi_user_and_three_replays_beside_other_loads_are_equal() {
     let Some(_kvm) = kvm::alone() else { return };
     if !linux::offered() {
         return;
     }
     let program = "systemctl is-active dbus systemd-logind systemd-udevd systemd-journald";
-    let recorded = record_and_replay(Linux::Systemd, Linux::Systemd.memory_mib(), program);
+    let loads = [Beside::Nothing, Beside::Computing, Beside::Writing];
+    let recorded = record_and_replay_beside(Linux::Systemd, Linux::Systemd.memory_mib(), program, &loads);
     for said in ["guest: multi-user.target is active", &format!("{ENDED} 0")] {
         assert!(recorded.stdout.contains(said), "{said}: {recorded}");
     }
