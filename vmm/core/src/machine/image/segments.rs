@@ -31,18 +31,42 @@ pub struct Executable<'image> {
     pub header: &'image FileHeader64<Endianness>,
     /// Its byte order, which is little-endian.
     pub endian: Endianness,
-    /// Address at which to enter it: in a segment that is executable.
+    /// Address at which to enter it.
     pub entry: u64,
     /// The segments to be loaded. No two of them overlap.
     pub segments: Vec<Segment>,
 }
 
+impl Segment {
+    /// Byte of the file that is loaded at `address`, if there is one.
+    #[must_use]
+    pub fn file_byte(&self, address: u64) -> Option<u64> {
+        let into = address.checked_sub(self.range.start)?;
+        (into < self.file_bytes).then(|| self.file_offset + into)
+    }
+}
+
 impl<'image> Executable<'image> {
-    /// Checks `image`, which is loaded into `memory_bytes` of memory.
+    /// Checks `image`, which is loaded into `memory_bytes` of memory, and entered in a segment that
+    /// is executable.
     ///
     /// # Errors
     /// [`ImageError`].
     pub fn read(image: &'image [u8], memory_bytes: u64) -> Result<Self, ImageError> {
+        let executable = Self::read_with_any_entry(image, memory_bytes)?;
+        let entry = executable.entry;
+        let mut segments = executable.segments.iter();
+        if !segments.any(|segment| segment.executable && segment.range.contains(&entry)) {
+            return Err(ImageError::Entry { entry });
+        }
+        Ok(executable)
+    }
+
+    /// The same for one whose caller knows what is code in it.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn read_with_any_entry(image: &'image [u8], memory_bytes: u64) -> Result<Self, ImageError> {
         let not_elf = |why: object::read::Error| ImageError::NotElf { why: why.to_string() };
         let (header, endian) = header(image, ET_EXEC.0)?;
         // The field, not what a section header may say instead: linux-loader knows the field only.
@@ -59,17 +83,10 @@ impl<'image> Executable<'image> {
             .map(|header| segment(header, endian, image, memory_bytes))
             .collect::<Result<_, _>>()?;
         check_apart(&segments)?;
-        let entry = header.e_entry(endian);
-        if !segments
-            .iter()
-            .any(|segment| segment.executable && segment.range.contains(&entry))
-        {
-            return Err(ImageError::Entry { entry });
-        }
         Ok(Self {
             header,
             endian,
-            entry,
+            entry: header.e_entry(endian),
             segments,
         })
     }

@@ -6,7 +6,7 @@
 use super::super::error::ImageError;
 use super::super::segments;
 use super::sites::NAME_BYTES_MAX;
-use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS};
+use object::elf::{SHF_ALLOC, SHF_EXECINSTR, SHF_WRITE, SHT_NOBITS};
 use object::read::elf::{FileHeader, SectionHeader};
 use std::ops::Range;
 
@@ -19,6 +19,8 @@ pub struct CodeSection {
     pub address: u64,
     /// Its bytes in the file.
     pub file: Range<usize>,
+    /// True if it can be written as well.
+    pub writable: bool,
 }
 
 impl CodeSection {
@@ -72,6 +74,7 @@ pub fn code_sections(image: &[u8], kind: u16) -> Result<Vec<CodeSection>, ImageE
             name: name.escape_ascii().to_string(),
             address,
             file,
+            writable: flags.contains(SHF_WRITE),
         });
     }
     if sections.is_empty() {

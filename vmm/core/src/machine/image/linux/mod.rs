@@ -17,6 +17,7 @@ use super::error::{ImageError, first_bytes};
 use super::segments::{self, Executable};
 use crate::machine::memory::{self, Memory};
 use bzimage::BzImage;
+use elf::CodeSection;
 use iced_x86::{Code, Instruction};
 use initrd::Initrd;
 use object::Endianness;
@@ -32,6 +33,10 @@ use vm_memory::{Bytes, GuestAddress};
 pub const KERNEL_BYTES_MAX: u64 = 512 << 20;
 /// Section that holds most of a kernel's code, its entry text last.
 const TEXT: &str = ".text";
+/// Section with a kernel's data, and with its code for kexec, which makes all of it code by its
+/// flags (`.data..relocate_kernel` in arch/x86/kernel/vmlinux.lds.S, Linux 6.14 and later). A kernel
+/// that another starts is refused, so it is left as it is.
+const DATA: &str = ".data";
 /// The entry text begins at a multiple of this, where the kernel isolates its page tables, and is
 /// smaller (`ALIGN_ENTRY_TEXT_BEGIN` in arch/x86/kernel/vmlinux.lds.S).
 const ENTRY_TEXT_ALIGNMENT: u64 = 2 << 20;
@@ -181,7 +186,7 @@ impl<'image> Kernel<'image> {
     /// # Errors
     /// [`ImageError`].
     pub fn rewrite(&mut self) -> Result<Rewritten, ImageError> {
-        let sections = elf::code_sections(&self.vmlinux, ET_EXEC.0)?;
+        let sections = self.code_sections()?;
         let text = sections.iter().find(|section| section.name == TEXT);
         let text = text.ok_or(ImageError::NoSections)?.addresses();
         let mut returns = Returns::default();
@@ -205,12 +210,32 @@ impl<'image> Kernel<'image> {
         })
     }
 
-    /// Addresses at which it is loaded and entered.
+    fn code_sections(&self) -> Result<Vec<CodeSection>, ImageError> {
+        let mut sections = elf::code_sections(&self.vmlinux, ET_EXEC.0)?;
+        sections.retain(|section| !(section.writable && section.name == DATA));
+        Ok(sections)
+    }
+
+    /// Addresses at which it is loaded and entered: in a section of code, in whatever segment.
     ///
     /// # Errors
     /// [`ImageError`].
     pub fn layout(&self) -> Result<Layout, ImageError> {
-        let executable = Executable::read(&self.vmlinux, u64::MAX)?;
+        let executable = Executable::read_with_any_entry(&self.vmlinux, u64::MAX)?;
+        let entry = executable.entry;
+        let in_file = executable
+            .segments
+            .iter()
+            .find_map(|segment| segment.file_byte(entry));
+        let is_code = |byte: u64| {
+            let sections = self.code_sections()?;
+            Ok(sections
+                .iter()
+                .any(|section| section.file.contains(&(byte as usize))))
+        };
+        if !in_file.map_or(Ok(false), is_code)? {
+            return Err(ImageError::Entry { entry });
+        }
         let initial = self.container.as_ref().map(|container| container.initial.end);
         let ends = executable.segments.iter().map(|segment| segment.range.end);
         let placed = executable.segments.iter().map(|segment| Placed {
@@ -218,7 +243,7 @@ impl<'image> Kernel<'image> {
             file: segment.file_offset as usize..(segment.file_offset + segment.file_bytes) as usize,
         });
         Ok(Layout {
-            entry: executable.entry,
+            entry,
             end: ends.chain(initial).max().unwrap_or_default(),
             segments: placed.filter(|placed| !placed.file.is_empty()).collect(),
         })

@@ -174,6 +174,37 @@ fn a_kernel_whose_code_cannot_be_told_is_refused() {
     assert_eq!(refused(&without), ImageError::NoSections);
 }
 
+/// Place of the headers of sections in `image`.
+fn section_headers(image: &[u8]) -> usize {
+    u64::from_le_bytes(image[0x28..0x30].try_into().unwrap()) as usize
+}
+
+#[test]
+fn a_kernel_is_entered_in_a_section_of_code_whatever_its_segment_is() {
+    let mut image = vmlinux();
+    // Readable and writable.
+    image[64 + 4] = 6;
+    assert_eq!(load_new(&image).unwrap().0.entry, ENTRY);
+    let entry = ENTRY + TEXT_BYTES.len() as u64;
+    image[0x18..0x20].copy_from_slice(&entry.to_le_bytes());
+    assert_eq!(refused(&image), ImageError::Entry { entry });
+}
+
+#[test]
+fn data_that_counts_as_code_is_left_as_it_is() {
+    let sections = [code(".text", &TEXT_BYTES), code(".data", &DATA)];
+    let mut image = synthetic::elf(ET_EXEC.0, &sections);
+    // Writable, allocated, executable.
+    let flags = section_headers(&image) + 2 * 64 + 8;
+    image[flags] = 7;
+    let (loaded, memory) = load_new(&image).unwrap();
+    let mut found = [0; 2];
+    let at = GuestAddress(ENTRY + TEXT_BYTES.len() as u64);
+    memory.read_slice(&mut found, at).unwrap();
+    assert_eq!(found, DATA);
+    assert_eq!(loaded.counts.rewritten(), 2);
+}
+
 #[test]
 fn sections_that_overlap_are_refused() {
     let mut image = synthetic::elf(
@@ -181,7 +212,7 @@ fn sections_that_overlap_are_refused() {
         &[code(".text", &[0xf4; 600]), code(".more", &[0xf4; 600])],
     );
     // The second begins where the first does, and both are all of the file.
-    let sections = u64::from_le_bytes(image[0x28..0x30].try_into().unwrap()) as usize;
+    let sections = section_headers(&image);
     for section in [1, 2] {
         let at = sections + 64 * section;
         let length = image.len() as u64;
