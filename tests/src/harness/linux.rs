@@ -34,8 +34,12 @@ const NEEDED: &str = "kernel_instructions.ring0";
 pub enum Linux {
     /// busybox: a shell, or what the command line says.
     Shell,
-    /// The same with Debian 13's kernel.
+    /// The same with Debian 11's kernel.
+    Shell11,
+    /// With Debian 13's.
     Shell13,
+    /// With that of what becomes Debian 14.
+    Shell14,
     /// A small Debian with systemd.
     Systemd,
     /// Debian's redis-server.
@@ -54,7 +58,9 @@ impl Linux {
     fn initrd(self) -> PathBuf {
         file(match self {
             Self::Shell => "shell.initrd",
+            Self::Shell11 => "shell-11.initrd",
             Self::Shell13 => "shell-13.initrd",
+            Self::Shell14 => "shell-14.initrd",
             Self::Systemd => "systemd.initrd",
             Self::Redis => "redis.initrd",
             Self::Computing => "computing.initrd",
@@ -85,7 +91,7 @@ impl Linux {
             Self::Nginx => 80,
             Self::Ssh => 22,
             Self::Postgresql => 5432,
-            Self::Shell | Self::Shell13 | Self::Systemd | Self::Computing => {
+            Self::Shell | Self::Shell11 | Self::Shell13 | Self::Shell14 | Self::Systemd | Self::Computing => {
                 panic!("{self:?} serves nothing")
             }
         }
@@ -95,7 +101,9 @@ impl Linux {
     #[must_use]
     pub fn arguments(self) -> Vec<OsString> {
         let kernel = file(match self {
+            Self::Shell11 => "vmlinuz-11",
             Self::Shell13 => "vmlinuz-13",
+            Self::Shell14 => "vmlinuz-14",
             _ => "vmlinuz",
         });
         vec![

@@ -8,17 +8,32 @@ use lockstep_tests::harness::linux::{self, ENDED, record_and_replay, record_and_
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Linux, kvm};
 
-#[test]
-fn debian_13_s_kernel_boots_and_is_replayed() {
+/// Boots the kernel of a release, whose name has `mark` in it, and replays it.
+fn expect_boot(guest: Linux, mark: &str) {
     let Some(_kvm) = kvm::alone() else { return };
     if !linux::offered() {
         return;
     }
     let program = "uname -r; cat /proc/sys/kernel/random/uuid; ls /sys/bus/virtio/drivers";
-    let recorded = record_and_replay(Linux::Shell13, Linux::Shell13.memory_mib(), program);
-    for said in ["+deb13-", "virtio_net", &format!("{ENDED} 0")] {
+    let recorded = record_and_replay(guest, guest.memory_mib(), program);
+    for said in [mark, "virtio_net", &format!("{ENDED} 0")] {
         assert!(recorded.stdout.contains(said), "{said}: {recorded}");
     }
+}
+
+#[test]
+fn debian_11_s_kernel_boots_and_is_replayed() {
+    expect_boot(Linux::Shell11, "5.10.");
+}
+
+#[test]
+fn debian_13_s_kernel_boots_and_is_replayed() {
+    expect_boot(Linux::Shell13, "+deb13-");
+}
+
+#[test]
+fn debian_14_s_kernel_boots_and_is_replayed() {
+    expect_boot(Linux::Shell14, "+deb14-");
 }
 
 #[test]
