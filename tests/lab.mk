@@ -1,6 +1,6 @@
 # Targets of the lab (upstream KVM in QEMU's emulation, tests/lab/README.md) and of the tests' own needs.
 
-.PHONY: deps lab lab-test lab-ci lab-linux lab-linux-figures lab-cross lab-demo
+.PHONY: deps lab lab-test lab-ci lab-linux lab-linux-figures lab-linux-figures-alone lab-cross lab-demo
 
 deps: ## Install from Debian what the tests need and is missing
 	tests/dependencies
@@ -17,9 +17,12 @@ lab-ci: ## Run those of the lab's tests that continuous integration has time for
 lab-linux: ## Run those of the lab's tests that have a Debian guest
 	tests/lab/lab linux
 
-lab-linux-figures: guests-debian ## Measure what Debian guests cost inside the lab (ONLY="base idle": these workloads)
-	LAB_MEMORY_MIB=3072 LAB_TIMEOUT=7200 tests/lab/lab run --with guest-images/build/debian --with tests/lab/linux-figures \
-		sh /lab/files/linux-figures $(ONLY)
+lab-linux-figures: ## Measure what Debian guests cost inside the lab (ONLY="base idle": these workloads)
+	LAB_TIMEOUT=7200 tests/lab/lab run --linux shell --linux computing --linux redis \
+		--with tests/lab/linux-workloads --with tests/lab/linux-figures sh /lab/files/linux-figures $(ONLY)
+
+lab-linux-figures-alone: guests-debian ## Measure the same guests in plain QEMU, for comparison (ONLY="base idle": these workloads)
+	tests/lab/linux-figures-alone $(ONLY)
 
 lab-cross: ## Replay in the lab what is recorded here, and the other way round (needs /dev/kvm)
 	tests/lab/cross
