@@ -1,7 +1,7 @@
 //! The command line of a kernel: what every one is given, and what a user may not say.
 
 /// Parameters with which Linux runs on the PC board, each with its reason.
-pub const DEFAULTS: [(&str, &str); 15] = [
+pub const DEFAULTS: [(&str, &str); 14] = [
     ("console=ttyS0", "the only console"),
     ("pci=off", "there is no PCI"),
     ("noapic", "interrupts come by the 8259A pair"),
@@ -25,7 +25,6 @@ pub const DEFAULTS: [(&str, &str); 15] = [
         "reboot=panic_warm",
         "a restart by a panic is told from the guest's own",
     ),
-    ("mitigations=off", "they protect against other guests' processors"),
 ];
 
 /// Parameters that ask for what there is not: the beginning of the parameter, and why.
