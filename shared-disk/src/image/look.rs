@@ -1,11 +1,13 @@
 //! Looks at images without opening them for a machine.
 
+use super::beside::changed::ChangedBlocks;
 use super::beside::identity::Identity;
 use super::error::{ImageError, failed};
 use super::holder::User;
-use super::kinds::{BLOCK_BYTES, Format, Opened, Options};
+use super::kinds::{BLOCK_BYTES, COPY_BLOCK_BYTES, Format, Opened, Options};
 use super::qcow2::check::Checked;
 use super::{lock, probe, qcow2};
+use lockstep_generation::Generation;
 use lockstep_regular_file as regular_file;
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
@@ -35,6 +37,50 @@ pub struct Look {
     pub identity: Option<Identity>,
     /// Reason why it cannot be used.
     pub refused: Option<ImageError>,
+    /// The bitmap beside it; none where the size of the disk is not known.
+    pub bitmap: Option<Bitmap>,
+}
+
+/// State of the bitmap beside an image.
+#[derive(Debug)]
+pub enum Bitmap {
+    /// There is none: a join compares all blocks.
+    None,
+    /// A join compares these blocks and those that the other side has marked.
+    Marked {
+        /// Generation in which the images became equal.
+        generation: Generation,
+        /// Blocks that may differ from the other side's.
+        blocks: u64,
+        /// Blocks of the disk.
+        of: u64,
+    },
+    /// It cannot be used: a join compares all blocks.
+    Refused(ImageError),
+}
+
+/// Looks of one who finds a mark that is being written, and half of it.
+const BITMAP_LOOKS: usize = 3;
+
+fn bitmap(path: &Path, size_bytes: u64) -> Bitmap {
+    let mut found = ChangedBlocks::open(path, size_bytes);
+    for _ in 1..BITMAP_LOOKS {
+        if found.is_err() {
+            found = ChangedBlocks::open(path, size_bytes);
+        }
+    }
+    match found {
+        Ok(None) => Bitmap::None,
+        Ok(Some(found)) => Bitmap::Marked {
+            generation: found
+                .equal()
+                .last()
+                .map_or(Generation(0), |state| state.generation),
+            blocks: found.blocks().iter().map(|range| range.end - range.start).sum(),
+            of: size_bytes.div_ceil(COPY_BLOCK_BYTES),
+        },
+        Err(why) => Bitmap::Refused(why),
+    }
 }
 
 /// Looks at the image `path`, in use or not. Nothing is locked, and only its beginning is read.
@@ -60,6 +106,7 @@ fn look_at(file: &File, path: &Path, user: User) -> Result<Look, ImageError> {
         user,
         identity: None,
         refused: None,
+        bitmap: None,
     };
     match Identity::read(path) {
         Ok(identity) => look.identity = identity,
@@ -73,6 +120,7 @@ fn look_at(file: &File, path: &Path, user: User) -> Result<Look, ImageError> {
             Err(why) => look.refused = Some(why),
         }
     }
+    look.bitmap = look.size_bytes.map(|size_bytes| bitmap(path, size_bytes));
     Ok(look)
 }
 

@@ -30,14 +30,14 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-pub use beside::changed::ChangedBlocks;
+pub use beside::changed::{ChangedBlocks, EQUAL_MAX, Equal};
 pub use beside::identity::Identity;
 pub use compare::{Compared, compare};
 pub use create::create;
 pub use error::ImageError;
 pub use holder::{Holder, User};
 pub use kinds::{Access, BLOCK_BYTES, COPY_BLOCK_BYTES, Format, Options, RawFile, SIZE_BYTES_MAX};
-pub use look::{Look, Sound, check, look};
+pub use look::{Bitmap, Look, Sound, check, look};
 pub use opened::Image;
 pub use qcow2::check::Checked;
 pub use ranges::{BlockDigests, DataRanges};

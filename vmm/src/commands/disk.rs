@@ -3,9 +3,10 @@
 use crate::printing::print_text;
 use crate::status::{CommandError, Status};
 use lockstep_host::error::RunError;
+use lockstep_process::causes::with_causes;
 use lockstep_process::writing::standard;
 use lockstep_shared_disk::image::{
-    self, COPY_BLOCK_BYTES, Compared, Format, Image, ImageError, Look, Options, Sound, User,
+    self, Bitmap, COPY_BLOCK_BYTES, Compared, Format, Image, ImageError, Look, Options, Sound, User,
 };
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -154,6 +155,7 @@ fn look_json(path: &Path, look: &Look) -> Value {
         user,
         identity,
         refused,
+        bitmap,
     } = look;
     let by = match user {
         User::Some(Some(holder)) => json!({ "process": holder.process, "name": holder.name }),
@@ -176,7 +178,37 @@ fn look_json(path: &Path, look: &Look) -> Value {
         "written_by": identity.map(|identity| identity.side.to_string()),
         "clean": identity.map(|identity| identity.clean),
         "refused": refused.as_ref().map(ToString::to_string),
+        "bitmap": bitmap.as_ref().map(bitmap_json),
     })
+}
+
+fn bitmap_json(bitmap: &Bitmap) -> Value {
+    match bitmap {
+        Bitmap::None => json!({ "state": "none" }),
+        Bitmap::Marked {
+            generation,
+            blocks,
+            of,
+        } => json!({
+            "state": "kept",
+            "generation": generation.0,
+            "marked_blocks": blocks,
+            "blocks": of,
+        }),
+        Bitmap::Refused(why) => json!({ "state": "refused", "why": with_causes(why) }),
+    }
+}
+
+fn bitmap_text(bitmap: &Bitmap) -> String {
+    match bitmap {
+        Bitmap::None => "none: a join compares all blocks".to_owned(),
+        Bitmap::Marked {
+            generation,
+            blocks,
+            of,
+        } => format!("of generation {generation}: {blocks} of {of} blocks may differ from the other side's"),
+        Bitmap::Refused(why) => format!("refused, a join compares all blocks: {}", with_causes(why)),
+    }
 }
 
 fn look_text(path: &Path, look: &Look) -> String {
@@ -207,6 +239,9 @@ fn look_text(path: &Path, look: &Look) -> String {
         );
         let how = if identity.clean { "closed" } else { "not closed" };
         tell("written", format!("last by {}, and {how}", identity.side));
+        if let Some(bitmap) = &look.bitmap {
+            tell("bitmap", bitmap_text(bitmap));
+        }
     }
     match &look.user {
         User::None => {}

@@ -1,12 +1,13 @@
 //! A bit for each block, in pages as they are in the file.
 
+use super::sealed::{BITS_BYTES, SECTORS};
 use std::ops::Range;
 
-/// Bytes of a page: what is written at a time.
-pub(super) const PAGE_BYTES: usize = 4096;
+/// Bytes of a page of bits: what is written at a time, without its checksums.
+pub(super) const PAGE_BYTES: usize = BITS_BYTES * SECTORS;
 
 /// Bits of a page.
-const PAGE_BITS: u64 = PAGE_BYTES as u64 * 8;
+pub(super) const PAGE_BITS: u64 = PAGE_BYTES as u64 * 8;
 
 /// A bit for each block: the least significant bit of the first byte is block 0.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,7 @@ impl Bits {
     }
 
     /// Bytes that the bits of so many blocks take: whole pages.
-    pub(super) fn length_bytes(blocks: u64) -> usize {
+    pub(super) const fn length_bytes(blocks: u64) -> usize {
         blocks.div_ceil(PAGE_BITS) as usize * PAGE_BYTES
     }
 

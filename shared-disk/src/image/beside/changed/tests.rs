@@ -1,9 +1,10 @@
+use super::bits::{PAGE_BITS, PAGE_BYTES};
 use super::*;
 use proptest::prelude::*;
 use std::sync::Barrier;
 
 /// Blocks of the model's disk: two pages of bits, and a part of a third.
-const BLOCKS: u64 = 2 * 4096 * 8 + 100;
+const BLOCKS: u64 = 2 * PAGE_BITS + 100;
 
 /// A step of whoever marks and writes.
 #[derive(Clone, Debug)]
@@ -22,7 +23,19 @@ enum Step {
 
 fn step() -> impl Strategy<Value = Step> {
     // Few blocks, so that they meet: in one byte, in one page, at the borders of pages.
-    let near = [0_u64, 1, 7, 8, 32_767, 32_768, 32_769, 65_535, 65_536, BLOCKS - 1];
+    let page = PAGE_BITS;
+    let near = [
+        0,
+        1,
+        7,
+        8,
+        page - 1,
+        page,
+        page + 1,
+        2 * page - 1,
+        2 * page,
+        BLOCKS - 1,
+    ];
     let block = prop_oneof![prop::sample::select(near.to_vec()), 0..BLOCKS];
     prop_oneof![
         4 => block.prop_map(Step::Ask),
@@ -155,39 +168,72 @@ proptest! {
     }
 }
 
+const EQUAL: Equal = Equal {
+    join: [7; 16],
+    number: 0,
+    generation: Generation(4),
+};
+
+/// An image, and its size.
+fn image(folder: &tempfile::TempDir, size: u64) -> PathBuf {
+    let image = folder.path().join("disk");
+    File::create(&image).unwrap().set_len(size).unwrap();
+    image
+}
+
+fn begin(image: &Path, size: u64) -> ChangedBlocks {
+    ChangedBlocks::begin(image, size, &[EQUAL], &[]).unwrap()
+}
+
+fn mark(changed: &ChangedBlocks, block: u64) {
+    changed.mark(block..block + 1).unwrap();
+}
+
 #[test]
 fn marks_are_found_again_and_removed() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("disk");
     let size = 10 * COPY_BLOCK_BYTES + 512;
+    let image = image(&folder, size);
     assert!(ChangedBlocks::open(&image, size).unwrap().is_none());
-    let changed = ChangedBlocks::begin(&image, size, Generation(4)).unwrap();
+    let changed = begin(&image, size);
     assert_eq!(changed.blocks(), []);
-    changed.mark(COPY_BLOCK_BYTES - 1, 2).unwrap();
-    changed.mark(10 * COPY_BLOCK_BYTES, u64::MAX).unwrap();
-    changed.mark(5 * COPY_BLOCK_BYTES, 0).unwrap();
-    changed.mark(u64::MAX, 1).unwrap();
+    changed.mark(0..2).unwrap();
+    changed.mark(10..u64::MAX).unwrap();
+    changed.mark(5..5).unwrap();
     assert_eq!(changed.blocks(), [0..2, 10..11]);
     drop(changed);
     let again = ChangedBlocks::open(&image, size).unwrap().unwrap();
     assert_eq!(again.blocks(), [0..2, 10..11]);
-    assert_eq!(again.generation(), Generation(4));
-    again.mark(3 * COPY_BLOCK_BYTES, 1).unwrap();
+    assert_eq!(again.equal(), [EQUAL]);
+    mark(&again, 3);
     drop(again);
     let again = ChangedBlocks::open(&image, size).unwrap().unwrap();
     assert_eq!(again.blocks(), [0..2, 3..4, 10..11]);
-    again.remove().unwrap();
+    ChangedBlocks::remove(&image).unwrap();
+    ChangedBlocks::remove(&image).unwrap();
     assert!(ChangedBlocks::open(&image, size).unwrap().is_none());
-    let next = ChangedBlocks::begin(&image, size, Generation(5)).unwrap();
-    assert_eq!(next.blocks(), []);
+}
+
+#[test]
+fn one_that_begins_with_marks_has_them_and_its_states() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = 3 * PAGE_BITS * COPY_BLOCK_BYTES;
+    let image = image(&folder, size);
+    let later = Equal { number: 99, ..EQUAL };
+    let marks = [3..5, PAGE_BITS - 1..PAGE_BITS + 1];
+    let equal = [EQUAL, later];
+    drop(ChangedBlocks::begin(&image, size, &equal, &marks).unwrap());
+    let found = ChangedBlocks::open(&image, size).unwrap().unwrap();
+    assert_eq!(found.blocks(), marks);
+    assert_eq!(found.equal(), equal);
 }
 
 #[test]
 fn a_file_that_is_not_of_this_disk_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("disk");
     let size = 10 * COPY_BLOCK_BYTES;
-    drop(ChangedBlocks::begin(&image, size, Generation(4)).unwrap());
+    let image = image(&folder, size);
+    drop(begin(&image, size));
     let path = ChangedBlocks::path(&image);
     let bytes = fs::read(&path).unwrap();
     let refused = |bytes: &[u8], size: u64| {
@@ -203,14 +249,50 @@ fn a_file_that_is_not_of_this_disk_is_refused() {
     assert!(refused(&other, size).contains("checksum"));
     let other = [b"lockstep-changed 2".as_slice(), &bytes[18..]].concat();
     assert!(refused(&other, size).contains("a later Lockstep"));
+    fs::write(&path, &bytes).unwrap();
+    ChangedBlocks::open(&image, size).unwrap();
+}
+
+#[test]
+fn every_damaged_byte_of_the_marks_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = 5000 * COPY_BLOCK_BYTES;
+    let image = image(&folder, size);
+    mark(&begin(&image, size), 4999);
+    let path = ChangedBlocks::path(&image);
+    let bytes = fs::read(&path).unwrap();
+    for at in (HEADER_BYTES..bytes.len()).step_by(7) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&path, &damaged).unwrap();
+        let why = ChangedBlocks::open(&image, size).unwrap_err().to_string();
+        assert!(why.contains("its marks are damaged"), "{at}: {why}");
+    }
+    // A part that was lost is not taken for one without marks.
+    let mut damaged = bytes.clone();
+    damaged[HEADER_BYTES + 512..HEADER_BYTES + 1024].fill(0);
+    fs::write(&path, &damaged).unwrap();
+    ChangedBlocks::open(&image, size).unwrap_err();
+}
+
+#[test]
+fn one_of_an_image_that_was_replaced_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let size = 10 * COPY_BLOCK_BYTES;
+    let path = image(&folder, size);
+    drop(begin(&path, size));
+    fs::rename(&path, folder.path().join("old")).unwrap();
+    image(&folder, size);
+    let why = ChangedBlocks::open(&path, size).unwrap_err().to_string();
+    assert!(why.contains("it is of another file"), "{why}");
 }
 
 #[test]
 fn threads_that_mark_together_all_find_their_marks_durable() {
     let folder = tempfile::tempdir().unwrap();
-    let image = folder.path().join("disk");
     let size = 1 << 34;
-    let changed = ChangedBlocks::begin(&image, size, Generation(1)).unwrap();
+    let image = image(&folder, size);
+    let changed = begin(&image, size);
     let barrier = Barrier::new(8);
     std::thread::scope(|scope| {
         for thread in 0..8_u64 {
@@ -219,7 +301,7 @@ fn threads_that_mark_together_all_find_their_marks_durable() {
                 barrier.wait();
                 for round in 0..10 {
                     let block = (round * 8 + thread) * 1000;
-                    changed.mark(block * COPY_BLOCK_BYTES, 1).unwrap();
+                    mark(changed, block);
                     let found = ChangedBlocks::open(image, size).unwrap().unwrap();
                     assert!(found.blocks().contains(&(block..block + 1)));
                 }
