@@ -176,6 +176,14 @@ pub enum Mutant {
     TouchBeforeTheClaim,
     /// What one's own disk reads is not compared.
     BelieveOwnDisk,
+    /// The last block of what is written is not marked.
+    MarkOneBlockShort,
+    /// Blocks are marked when they have been written.
+    MarkBehindTheWrite,
+    /// With the marks of before a flush those are cleared that were made before it was done.
+    ClearWhatFollows,
+    /// The marks of before a join are cleared, and the holder's image is not flushed.
+    ClearUnflushed,
 }
 
 impl Mutant {
@@ -264,6 +272,10 @@ impl Mutant {
         Self::FlushAtOnce,
         Self::TouchBeforeTheClaim,
         Self::BelieveOwnDisk,
+        Self::MarkOneBlockShort,
+        Self::MarkBehindTheWrite,
+        Self::ClearWhatFollows,
+        Self::ClearUnflushed,
     ];
 }
 

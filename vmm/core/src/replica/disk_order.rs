@@ -183,6 +183,14 @@ impl DiskOrder {
         }
     }
 
+    /// Requests that are not done.
+    pub fn outstanding(&self) -> impl Iterator<Item = &Request> {
+        let asked = self.asked.iter();
+        asked
+            .filter(|asked| !matches!(asked.stage, Stage::Done(_)))
+            .map(|asked| &asked.request)
+    }
+
     /// Requests that are begun and not done.
     pub fn begun(&self) -> impl Iterator<Item = &Request> {
         let begun = self.asked.iter().filter(|asked| asked.stage == Stage::Begun);

@@ -6,6 +6,7 @@
 pub mod batcher;
 pub mod common;
 pub mod cpu;
+pub mod disk_changes;
 pub mod disk_order;
 pub mod divergences;
 pub mod driving;

@@ -16,6 +16,7 @@ pub use super::time_floor::TimeFloor;
 use crate::machine::devices::saved::SavedDevice;
 use crate::machine::divergence::Divergence;
 use crate::machine::door::{DoorError, Horizon, Met, NotFollowed, Question, Readiness};
+pub use disks::DISK_PART;
 pub use feed::{Fed, Feed, OwnRead};
 use lockstep_logging_channel::view::{described, described_end};
 use lockstep_logging_channel::{

@@ -12,7 +12,7 @@ use lockstep_logging_channel::{
 };
 
 /// Name of what differs where a disk has read something else.
-const PART: &str = "disk";
+pub const DISK_PART: &str = "disk";
 
 impl<F: Feed> Replayer<F> {
     /// Takes what the guest asks of a disk; compares it where it leaves for a shared one.
@@ -62,13 +62,13 @@ impl<F: Feed> Replayer<F> {
         };
         let Some(OwnRead { offset_bytes, bytes }) = own else {
             let found = format!("request {} of {device} reads nothing", completion.number);
-            return Err(self.diverged(entry, point, PART, format!("digest {expected}"), found));
+            return Err(self.diverged(entry, point, DISK_PART, format!("digest {expected}"), found));
         };
         let found = Digest::of(&bytes);
         if found != expected && !mutant::is(Mutant::BelieveOwnDisk) {
             let end = offset_bytes.saturating_add(bytes.len() as u64);
             let text = |digest| format!("digest {digest} of bytes {offset_bytes} to {end} of its disk");
-            return Err(self.diverged(entry, point, PART, text(expected), text(found)));
+            return Err(self.diverged(entry, point, DISK_PART, text(expected), text(found)));
         }
         completion.read = ReadData::Bytes(bytes);
         Ok(())
