@@ -1,5 +1,5 @@
 //! A side's disk: an image with a volatile cache, and who carries requests out. The order of
-//! requests is the real one.
+//! requests is the real one, and so are the marks of what may differ from the other side's image.
 //!
 //! What is done is in the cache; a flush moves all of it to the medium. Where the host loses its
 //! power, each block in the cache survives or does not, whenever it was written. What is being done
@@ -9,10 +9,12 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
 use lockstep_core::machine::disk::{Operation, Request};
+use lockstep_core::replica::disk_changes::{Part, changed, parts};
 use lockstep_core::replica::disk_order::{DiskOrder, Held};
 use lockstep_core::replica::replayer::OwnRead;
-use lockstep_logging_channel::ReadData;
+use lockstep_logging_channel::{ReadData, Sequence};
 
+use super::beside::{BesidePlace, Marks, State};
 use super::plan::US;
 use super::rng::Rng;
 
@@ -69,7 +71,13 @@ impl Image {
         newest.map_or(self.medium[block], |(_, word)| *word)
     }
 
-    fn flush(&mut self) {
+    /// Puts a block of the holder's there.
+    pub fn put(&mut self, block: usize, word: u64) {
+        self.cache.push((block, word));
+    }
+
+    /// Moves everything to the medium.
+    pub fn flush(&mut self) {
         for (block, word) in std::mem::take(&mut self.cache) {
             self.medium[block] = word;
         }
@@ -115,8 +123,29 @@ impl Image {
 /// What two sides share: the image, and the process that has it open.
 #[derive(Clone, Debug, Default)]
 pub struct Place {
-    image: Rc<RefCell<Image>>,
+    /// The image.
+    pub image: Rc<RefCell<Image>>,
+    /// What is kept beside it.
+    pub beside: BesidePlace,
     opened_by: Rc<Cell<Option<u32>>>,
+}
+
+impl Place {
+    /// The same, with this beside the image.
+    #[must_use]
+    pub fn with(self, beside: BesidePlace) -> Self {
+        Self { beside, ..self }
+    }
+}
+
+/// A request that is being carried out.
+#[derive(Clone, Debug)]
+struct Busy {
+    /// Time at which this part of it is done.
+    done_ns: u64,
+    request: Request,
+    /// The parts that are done.
+    parts: usize,
 }
 
 /// The disk of a process.
@@ -127,8 +156,10 @@ pub struct Disk {
     held: Held,
     process: u32,
     place: Place,
-    /// What is being done, each with the time at which it is.
-    busy: Vec<(u64, Request)>,
+    /// What is being done.
+    busy: Vec<Busy>,
+    /// Blocks that may differ from the other side's image, where that has its own.
+    marks: Option<Marks>,
     /// Another process has the image open.
     waits: bool,
     /// Reads of a replay until one gives something else than it should.
@@ -141,9 +172,20 @@ pub struct Disk {
 impl Disk {
     /// The disk of a process that is live, or not.
     #[must_use]
-    pub fn new(held: Held, live: bool, process: u32, place: Place, seed: u64) -> Self {
+    pub fn new(
+        held: Held,
+        live: bool,
+        process: u32,
+        place: Place,
+        outstanding: &[Request],
+        seed: u64,
+    ) -> Self {
+        let mut order = DiskOrder::new(held, live);
+        outstanding.iter().for_each(|request| order.ask(request.clone()));
+        let marks = (held == Held::Alone).then(|| Marks::new(place.beside.clone(), outstanding));
         Self {
-            order: DiskOrder::new(held, live),
+            marks,
+            order,
             held,
             process,
             place,
@@ -167,25 +209,64 @@ impl Disk {
         self.held == Held::Shared
     }
 
-    /// The place of a newcomer's: the same, or one with a copy.
-    #[must_use]
-    pub fn place_of_newcomer(&self) -> Place {
-        match self.held {
-            Held::Shared => self.place.clone(),
-            Held::Alone => Place {
-                image: Rc::new(RefCell::new(self.place.image.borrow().copied())),
-                opened_by: Rc::default(),
-            },
+    /// The guest asks for this.
+    pub fn ask(&mut self, request: Request) {
+        if let Some(marks) = &mut self.marks {
+            marks.ask(&request);
         }
+        self.order.ask(request);
+    }
+
+    /// The place of a newcomer's: the same, or one with a copy, and with what is known of it.
+    /// Nothing is under way: what was begun is begun again.
+    #[must_use]
+    pub fn captured<'a>(&mut self, outstanding: impl Iterator<Item = &'a Request>) -> Place {
+        let Some(marks) = &mut self.marks else {
+            return self.place.clone();
+        };
+        self.busy.iter_mut().for_each(|busy| busy.parts = 0);
+        Place {
+            image: Rc::new(RefCell::new(self.place.image.borrow().copied())),
+            beside: Rc::new(RefCell::new(marks.captured(outstanding))),
+            opened_by: Rc::default(),
+        }
+    }
+
+    /// Its place.
+    #[must_use]
+    pub fn place(&self) -> Place {
+        self.place.clone()
+    }
+
+    /// Records the state of the join of `process`, whose image has these states. What was changed
+    /// before is made durable first, if `flushes`.
+    pub fn record_join(&mut self, process: u32, theirs: &[State], flushes: bool) {
+        if flushes {
+            self.place.image.borrow_mut().flush();
+        }
+        self.with_marks(|marks| marks.record_join(process, theirs));
+    }
+
+    /// Does something with the marks, where there are some.
+    pub fn with_marks(&mut self, what: impl FnOnce(&mut Marks)) {
+        if let Some(marks) = &mut self.marks {
+            what(marks);
+        }
+    }
+
+    /// The log of this side says that a request is done.
+    pub fn logged(&mut self, number: u64, sequence: Sequence) {
+        self.with_marks(|marks| marks.logged(number, sequence));
     }
 
     /// Does what is due, and begins what may be. Gives what no host may do, where it did.
     pub fn advance(&mut self, clock_ns: u64, live: bool) -> Option<&'static str> {
-        self.busy
-            .sort_by_key(|(done_ns, request)| (*done_ns, request.number));
-        while self.busy.first().is_some_and(|(done_ns, _)| *done_ns <= clock_ns) {
-            let (_, request) = self.busy.remove(0);
-            self.finish(&request);
+        let order = |busy: &Busy| (busy.done_ns, busy.request.number);
+        self.busy.sort_by_key(order);
+        while self.busy.first().is_some_and(|busy| busy.done_ns <= clock_ns) {
+            let busy = self.busy.remove(0);
+            self.go_on(busy);
+            self.busy.sort_by_key(order);
         }
         self.waits = self.is_shared() && live && !self.open();
         if self.waits {
@@ -195,16 +276,51 @@ impl Disk {
             if self.is_shared() && !live {
                 return Some("who replays touches a shared disk");
             }
-            let (shortest_ns, longest_ns) = TAKES_NS;
-            let takes_ns = self.rng.within(shortest_ns, longest_ns);
-            self.busy.push((clock_ns + takes_ns, request));
+            self.begin(clock_ns, request, 0);
         }
         None
     }
 
-    fn finish(&mut self, request: &Request) {
-        let read = self.place.image.borrow_mut().carry_out(&request.operation);
-        self.order.done(request.number, read);
+    fn begin(&mut self, clock_ns: u64, request: Request, parts: usize) {
+        let (shortest_ns, longest_ns) = TAKES_NS;
+        self.busy.push(Busy {
+            done_ns: clock_ns + self.rng.within(shortest_ns, longest_ns),
+            request,
+            parts,
+        });
+    }
+
+    /// A part of a request is done; the next begins.
+    fn go_on(&mut self, busy: Busy) {
+        let (done_ns, parts) = (busy.done_ns, busy.parts + 1);
+        if self.does_part(&busy) {
+            self.begin(done_ns, busy.request, parts);
+        }
+    }
+
+    /// Does the next part of a request. True where another one follows.
+    fn does_part(&mut self, busy: &Busy) -> bool {
+        let Busy {
+            request, parts: done, ..
+        } = busy;
+        let image = &self.place.image;
+        let (Some(marks), Some(range)) = (&mut self.marks, changed(&request.operation)) else {
+            let read = image.borrow_mut().carry_out(&request.operation);
+            if request.operation == Operation::Flush {
+                self.with_marks(|marks| marks.flushed(request.number));
+            }
+            self.order.done(request.number, read);
+            return false;
+        };
+        match parts()[*done] {
+            Part::Mark => marks.mark(request.number, &range),
+            Part::Change => drop(image.borrow_mut().carry_out(&request.operation)),
+        }
+        let is_last = done + 1 == parts().len();
+        if is_last {
+            self.order.done(request.number, ReadData::Nothing);
+        }
+        !is_last
     }
 
     /// Opens a shared image, unless another process has it.
@@ -220,7 +336,7 @@ impl Disk {
     #[must_use]
     pub fn next_ns(&self, clock_ns: u64) -> Option<u64> {
         let again_ns = self.waits.then_some(clock_ns + LOOKS_AGAIN_NS);
-        let due_ns = self.busy.iter().map(|(done_ns, _)| *done_ns);
+        let due_ns = self.busy.iter().map(|busy| busy.done_ns);
         due_ns.chain(again_ns).min()
     }
 
@@ -230,6 +346,7 @@ impl Disk {
             return None;
         }
         let mut own = self.order.replayed(number);
+        self.with_marks(|marks| marks.completed(number));
         if let (Some(read), Some(left)) = (&mut own, &mut self.misreads_in) {
             if *left == 0 {
                 read.bytes[0] ^= 1;
@@ -244,8 +361,10 @@ impl Disk {
 
     /// The process ends in good order: what was begun is done.
     pub fn close(&mut self) {
-        for (_, request) in std::mem::take(&mut self.busy) {
-            self.finish(&request);
+        for mut busy in std::mem::take(&mut self.busy) {
+            while self.does_part(&busy) {
+                busy.parts += 1;
+            }
         }
         self.leave();
     }
@@ -254,7 +373,18 @@ impl Disk {
     pub fn crash(&mut self, power: bool) {
         let place = self.place.clone();
         let image = &mut *place.image.borrow_mut();
-        for (_, request) in std::mem::take(&mut self.busy) {
+        for Busy {
+            request, parts: done, ..
+        } in std::mem::take(&mut self.busy)
+        {
+            if let (Some(marks), Some(range)) = (&mut self.marks, changed(&request.operation))
+                && parts()[done] == Part::Mark
+            {
+                if self.rng.once_in(2) {
+                    marks.mark(request.number, &range);
+                }
+                continue;
+            }
             match self.rng.below(3) {
                 0 => drop(image.carry_out(&request.operation)),
                 1 => image.tear(&request.operation, &mut self.rng),

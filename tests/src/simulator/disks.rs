@@ -4,12 +4,15 @@
 use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::replica::disk_changes::{Blocks, may_differ};
 use lockstep_core::replica::disk_order::Held;
+use lockstep_core::replica::mutant::{self, Mutant};
 use lockstep_core::replica::role::Input;
 use lockstep_logging_channel::OutputKind;
 
+use super::beside::{Marks, begun};
 use super::cpu::Cpu;
-use super::disk::{Disk, Place};
+use super::disk::{BLOCKS, Disk, Place};
 use super::disk_guest::DISK;
 use super::marks::Mark;
 use super::node::Node;
@@ -69,7 +72,7 @@ impl Cpu {
     /// The guest asks its disk for something.
     pub(super) fn ask_disk(&mut self, request: Request) -> Result<(), DoorError> {
         let disk = self.disk.as_mut().ok_or(DoorError::no_disk(DISK))?;
-        disk.order.ask(request);
+        disk.ask(request);
         self.advance_disk();
         Ok(())
     }
@@ -106,11 +109,11 @@ pub(super) fn attach(nodes: &mut [Node; 2], plan: &Plan, seed: u64) {
     for node in nodes {
         let place = match held {
             Held::Shared => shared.clone(),
-            Held::Alone => Place::default(),
+            Held::Alone => Place::default().with(begun(0)),
         };
         let live = node.side == Side::Primary;
         let seed = mix(seed ^ DRAWS ^ u64::from(node.process));
-        let disk = Disk::new(held, live, node.process, place, seed);
+        let disk = Disk::new(held, live, node.process, place, &[], seed);
         node.cpu.borrow_mut().disk = Some(disk.misreading(misreads_in.filter(|_| !live)));
     }
 }
@@ -120,9 +123,9 @@ impl Node {
     /// done.
     pub(super) fn with_disk(self, place: Option<Place>, plan: &Plan, seed: u64) -> Self {
         if let (Some(place), Some(planned)) = (place, plan.disk) {
-            let mut disk = Disk::new(planned.held, false, self.process, place, mix(seed ^ DRAWS));
-            let outstanding = self.guest.disk.outstanding();
-            outstanding.for_each(|request| disk.order.ask(request.clone()));
+            let outstanding: Vec<_> = self.guest.disk.outstanding().cloned().collect();
+            let seed = mix(seed ^ DRAWS);
+            let disk = Disk::new(planned.held, false, self.process, place, &outstanding, seed);
             self.cpu.borrow_mut().disk = Some(disk);
         }
         self
@@ -134,7 +137,11 @@ impl Node {
         if report.part != "disk" || !misread {
             return false;
         }
-        self.cpu.borrow_mut().marks.reach(Mark::DiskDiffered);
+        let cpu = &mut *self.cpu.borrow_mut();
+        cpu.marks.reach(Mark::DiskDiffered);
+        cpu.disk
+            .iter_mut()
+            .for_each(|disk| disk.with_marks(Marks::forget));
         self.guest_over = true;
         self.inbox.put(Input::Diverged {
             sequence: report.sequence,
@@ -146,6 +153,54 @@ impl Node {
 }
 
 impl World {
+    /// The place of the disk of `process`, which joins on `side`: its own image, in which what may
+    /// differ has become what the holder's `captured` one has.
+    pub(super) fn joined_place(&mut self, side: Side, captured: Place, process: u32) -> Place {
+        let there = &self.nodes[side.index()].cpu;
+        let there = there
+            .borrow()
+            .disk
+            .as_ref()
+            .map(|disk| (disk.place(), disk.is_shared()));
+        let Some((own, false)) = there else {
+            return captured;
+        };
+        let theirs = own.beside.take();
+        let compared = match (&*captured.beside.borrow(), &theirs) {
+            (Some(one), Some(other)) => {
+                may_differ((&one.states, &one.blocks), (&other.states, &other.blocks))
+            }
+            _ => None,
+        };
+        let all = Blocks::of(BLOCKS as u64, [0..BLOCKS as u64]);
+        if compared.as_ref().is_some_and(|blocks| blocks.len() < all.len()) {
+            self.marks.reach(Mark::DiskComparedInPart);
+        }
+        {
+            let (from, image) = (captured.image.borrow(), &mut *own.image.borrow_mut());
+            for block in compared.unwrap_or(all).iter() {
+                image.put(block as usize, from.word(block as usize));
+            }
+            image.flush();
+            if let Some(block) = (0..BLOCKS).find(|block| image.word(*block) != from.word(*block)) {
+                self.checker
+                    .fail(|| format!("block {block} of a newcomer's disk differs from the holder's"));
+            }
+        }
+        let states = theirs.map_or(Vec::new(), |theirs| theirs.states);
+        if let Some(disk) = &mut self.nodes[side.other().index()].cpu.borrow_mut().disk {
+            disk.record_join(process, &states, !mutant::is(Mutant::ClearUnflushed));
+        }
+        own.with(begun(process))
+    }
+
+    /// Does something with the marks of a side's disk, where it has some.
+    pub(super) fn with_disk_marks(&mut self, side: Side, what: impl FnOnce(&mut Marks)) {
+        if let Some(disk) = &mut self.nodes[side.index()].cpu.borrow_mut().disk {
+            disk.with_marks(what);
+        }
+    }
+
     /// An output of a side is let out: a shared disk may do it.
     pub(super) fn release_disk(&mut self, side: Side, kind: OutputKind, payload: &[u8]) {
         if kind != OutputKind::Disk {

@@ -5,7 +5,7 @@ use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{FeedHost, FromCpu, Item, JournalHost};
 use lockstep_core::replica::replayer::OwnRead;
 use lockstep_core::replica::role::Input;
-use lockstep_logging_channel::{Completion, DeviceId};
+use lockstep_logging_channel::{Completion, DeviceId, Sequence};
 
 use super::cpu::{Shared, must_wait};
 
@@ -33,6 +33,12 @@ impl JournalHost for End {
 
     fn passed(&mut self, exits: u64) {
         self.0.borrow_mut().passed_exits = exits;
+    }
+
+    fn completed(&mut self, _: DeviceId, number: u64, sequence: Sequence) {
+        if let Some(disk) = &mut self.0.borrow_mut().disk {
+            disk.logged(number, sequence);
+        }
     }
 
     fn is_throttled(&mut self) -> Result<bool, DoorError> {

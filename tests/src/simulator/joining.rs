@@ -15,6 +15,7 @@ use lockstep_core::replica::role::{Action, Halt, Input, Protection, Report};
 use lockstep_logging_channel::{Generation, Message, Sequence, codec};
 
 use super::agenda::Happening;
+use super::beside::Marks;
 use super::disk::Place;
 use super::guest::Guest;
 use super::marks::Mark;
@@ -143,6 +144,8 @@ impl World {
     /// The virtual CPU of a side has had a turn: where its state was saved, it is sent, a while
     /// later.
     pub(super) fn after_turn(&mut self, side: Side) {
+        let replayed = self.nodes[side.index()].replica.statistics().replayed;
+        self.with_disk_marks(side, |marks| marks.replayed(replayed));
         let Some(joining) = &self.joinings.now else {
             self.nodes[side.index()].image = None;
             return;
@@ -183,6 +186,10 @@ impl World {
         self.joinings.processes += 1;
         let process = 1 + self.joinings.processes;
         let seed = self.rng.next_u64();
+        let mut image = image;
+        if let Some(captured) = image.disk.take() {
+            image.disk = Some(self.joined_place(side, captured, process));
+        }
         let before = &self.nodes[side.index()];
         let node = Node::newcomer(before, &self.plan, process, image, self.now_ns, seed);
         self.nodes[side.index()] = node;
@@ -209,6 +216,7 @@ impl World {
 
     fn lose_newcomer(&mut self, holder: Side, why: &str) {
         self.joinings.now = None;
+        self.with_disk_marks(holder, Marks::alone);
         let node = &mut self.nodes[holder.index()];
         node.cpu.borrow_mut().capture = false;
         if std::mem::take(&mut node.sends_state) {
@@ -253,6 +261,7 @@ impl World {
         let why = match told {
             Input::Received(Message::Loaded) => {
                 node.sends_state = false;
+                self.with_disk_marks(side, Marks::joined);
                 return Input::Joined;
             }
             Input::Received(_) | Input::ReceivedEntries(_) => "it speaks out of turn".to_owned(),
@@ -277,6 +286,11 @@ impl World {
         node.alone_in_step = was_alone || node.replica.acts_alone();
         let with_newcomer = was_alone && before != Protection::Alone;
         for action in actions {
+            if let Action::Report(Report::Solo { .. } | Report::Live { .. } | Report::NewcomerLost { .. }) =
+                action
+            {
+                self.with_disk_marks(side, Marks::alone);
+            }
             match action {
                 Action::Report(Report::Armed { .. }) => self.check_arming(side),
                 Action::Report(Report::Won { generation }) => {

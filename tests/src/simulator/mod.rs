@@ -34,6 +34,7 @@
 mod acting;
 mod agenda;
 mod batch;
+mod beside;
 mod check;
 mod clients;
 mod clock;

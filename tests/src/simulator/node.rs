@@ -13,7 +13,6 @@ use lockstep_logging_channel::{EndReason, Generation, Sequence};
 use super::check::{Checker, Place};
 use super::clock::Clock;
 use super::cpu::{Cpu, Shared, live_door, standby_door, waits};
-use super::disk::Disk;
 use super::epochs::Following;
 use super::guest::{Guest, Progress};
 use super::inbox::Inbox;
@@ -454,7 +453,7 @@ impl Node {
             history: cpu.history.clone(),
             leader: self.process,
             generation: self.replica.generation(),
-            disk: cpu.disk.as_ref().map(Disk::place_of_newcomer),
+            disk: (cpu.disk.as_mut()).map(|disk| disk.captured(self.guest.disk.outstanding())),
             damaged: false,
         });
         Ok(())

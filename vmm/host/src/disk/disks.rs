@@ -4,7 +4,8 @@
 //! takes each where the log has it, and keeps the others until then; those that are left when it
 //! goes live are arrivals.
 
-use super::executor::{Command, Done};
+use super::changes::KeptChanges;
+use super::executor::{Command, Done, Reached};
 use super::shared::SharedImage;
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Select, Sender};
@@ -12,7 +13,7 @@ use lockstep_core::machine::MachineError;
 use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::replayer::OwnRead;
-use lockstep_logging_channel::{Completion, DeviceId, ReadData};
+use lockstep_logging_channel::{Completion, DeviceId, ReadData, Sequence};
 use lockstep_process::causes::with_causes;
 use lockstep_process::once_a_minute::Seldom;
 use lockstep_shared_disk::image::Image;
@@ -38,6 +39,8 @@ struct Disk {
     kept: Arc<Mutex<BTreeMap<u64, Done>>>,
     /// Its image, where both sides have it.
     shared: Option<Arc<SharedImage>>,
+    /// Blocks that may differ from the other side's, where it has an image of its own.
+    changes: Option<Arc<KeptChanges>>,
 }
 
 impl Disk {
@@ -56,6 +59,11 @@ impl Disk {
         self.with_kept(|kept| kept.pop_first().map(|(_, done)| done))
     }
 
+    /// The states of its image, where request `number` reaches one that the other side may not have.
+    fn awaits(&self, number: u64) -> Option<&KeptChanges> {
+        self.changes.as_deref().filter(|changes| changes.awaits(number))
+    }
+
     fn give(&self, command: Command) -> Result<(), DoorError> {
         self.commands.send(command).map_err(|_| gone())
     }
@@ -69,6 +77,7 @@ impl Disks {
         commands: Sender<Command>,
         done: Receiver<Done>,
         shared: Option<Arc<SharedImage>>,
+        changes: Option<Arc<KeptChanges>>,
     ) {
         let kept = Arc::default();
         let disk = Disk {
@@ -76,6 +85,7 @@ impl Disks {
             done,
             kept,
             shared,
+            changes,
         };
         self.0.insert(device, disk);
     }
@@ -90,6 +100,13 @@ impl Disks {
     /// [`DoorError::Host`]: the machine has no such disk here.
     pub fn issue(&self, device: DeviceId, request: Request) -> Result<(), DoorError> {
         self.disk(device)?.give(Command::Issue(request))
+    }
+
+    /// The log of this side says, at `sequence`, that request `number` is done.
+    pub fn logged(&self, device: DeviceId, number: u64, sequence: Sequence) {
+        if let Some(changes) = self.0.get(&device).and_then(|disk| disk.awaits(number)) {
+            changes.logged(number, sequence);
+        }
     }
 
     /// True where both sides have this disk.
@@ -208,6 +225,9 @@ impl Disks {
         loop {
             obey()?;
             if let Some(done) = disk.with_kept(|kept| kept.remove(&number)) {
+                if disk.awaits(number).is_some() {
+                    disk.give(Command::BothHave(Reached::Completed(number)))?;
+                }
                 return Ok(done.read);
             }
             crossbeam_channel::select! {

@@ -12,12 +12,14 @@
 //! cannot write for a broken one. The request waits, what depends on it too, and it is tried again
 //! until it works.
 
+use super::changes::KeptChanges;
 use super::storage::{Storage, carry_out, described};
 use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use lockstep_core::machine::disk::{Operation, Request};
+use lockstep_core::replica::disk_changes::{Part, changed, parts};
 use lockstep_core::replica::disk_order::{DiskOrder, Held};
 use lockstep_core::replica::replayer::OwnRead;
-use lockstep_logging_channel::ReadData;
+use lockstep_logging_channel::{ReadData, Sequence};
 use lockstep_process::once_a_minute::Seldom;
 use lockstep_shared_disk::image::COPY_BLOCK_BYTES;
 use std::collections::BTreeSet;
@@ -52,6 +54,10 @@ pub(super) enum Command {
     Replayed(u64),
     /// The machine is live: from now on it is this side that touches its shared disk.
     GoLive,
+    /// There is no peer any more.
+    Alone,
+    /// Both sides have a state of the image.
+    BothHave(Reached),
     /// Carry nothing more out. Says when nothing is under way.
     Freeze { quiet: Sender<()> },
     /// Go on.
@@ -61,6 +67,21 @@ pub(super) enum Command {
         until: Instant,
         finished: Sender<Finished>,
     },
+}
+
+/// How this side knows that both sides have a state of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reached {
+    /// The other side's log says that this request is done, and it is done here.
+    Completed(u64),
+    /// The other side has replayed this side's log up to here.
+    Replayed(Sequence),
+}
+
+/// Work of a thread that may block.
+enum Job {
+    CarryOut(Request),
+    Clear(Reached),
 }
 
 /// The end of a disk.
@@ -132,6 +153,8 @@ pub(super) struct Executor {
     pub notify: Box<dyn Fn() + Send>,
     pub state: Arc<Mutex<DiskState>>,
     pub changed: Changed,
+    /// Blocks that may differ from the other side's, where there is one with an image of its own.
+    pub changes: Option<Arc<KeptChanges>>,
 }
 
 /// Outcome of a request at a worker.
@@ -147,13 +170,14 @@ impl Executor {
     /// The host starts none.
     pub fn start(self) -> io::Result<()> {
         // At most as many jobs as requests are known, and those are bounded by their disk's device.
-        let (jobs, to_do) = unbounded::<Request>();
+        let (jobs, to_do) = unbounded::<Job>();
         let (report, carried) = unbounded();
         for _ in 0..WORKERS {
             let (to_do, report, storage) = (to_do.clone(), report.clone(), self.storage.clone());
+            let changes = self.changes.clone();
             Builder::new()
                 .name(format!("{}-io", self.thread))
-                .spawn(move || work(&to_do, &report, &*storage))?;
+                .spawn(move || work(&to_do, &report, &*storage, changes.as_deref()))?;
         }
         let thread = self.thread.clone();
         let (held, acts) = if self.is_shared {
@@ -181,19 +205,57 @@ impl Executor {
     }
 }
 
-fn work(to_do: &Receiver<Request>, report: &Sender<Carried>, storage: &dyn Storage) {
-    for request in to_do {
-        let outcome = carry_out(storage, &request);
+fn work(
+    to_do: &Receiver<Job>,
+    report: &Sender<Carried>,
+    storage: &dyn Storage,
+    changes: Option<&KeptChanges>,
+) {
+    for job in to_do {
+        let request = match (job, changes) {
+            (Job::CarryOut(request), _) => request,
+            (Job::Clear(Reached::Completed(number)), Some(changes)) => {
+                changes.completed(number);
+                continue;
+            }
+            (Job::Clear(Reached::Replayed(sequence)), Some(changes)) => {
+                changes.replayed(sequence);
+                continue;
+            }
+            (Job::Clear(_), None) => continue,
+        };
+        let outcome = match changes {
+            Some(changes) => carry_out_marked(storage, changes, &request),
+            None => carry_out(storage, &request),
+        };
         if report.send(Carried { request, outcome }).is_err() {
             return;
         }
     }
 }
 
+/// Carries `request` out; what it changes is marked before.
+fn carry_out_marked(storage: &dyn Storage, changes: &KeptChanges, request: &Request) -> io::Result<ReadData> {
+    let Some(range) = changed(&request.operation) else {
+        let read = carry_out(storage, request)?;
+        if request.operation == Operation::Flush {
+            changes.flushed(request.number)?;
+        }
+        return Ok(read);
+    };
+    for part in parts() {
+        match part {
+            Part::Mark => changes.mark(Some(request.number), &range)?,
+            Part::Change => drop(carry_out(storage, request)?),
+        }
+    }
+    Ok(ReadData::Nothing)
+}
+
 /// The disk's thread.
 struct Running {
     executor: Executor,
-    jobs: Sender<Request>,
+    jobs: Sender<Job>,
     carried: Receiver<Carried>,
     order: DiskOrder,
     /// The disk may be touched.
@@ -243,6 +305,9 @@ impl Running {
             }
             // A request that failed is outstanding, and will be carried out again as a whole.
             if self.running == 0 {
+                if let (false, Some(changes)) = (self.freezing.is_empty(), &self.executor.changes) {
+                    changes.join(self.order.outstanding());
+                }
                 for quiet in self.freezing.drain(..) {
                     let _ = quiet.send(());
                 }
@@ -264,7 +329,7 @@ impl Running {
     fn carry_out(&mut self, request: Request) {
         self.running += 1;
         // A worker ends with this thread only.
-        let _ = self.jobs.send(request);
+        let _ = self.jobs.send(Job::CarryOut(request));
     }
 
     fn take(&mut self, command: Command) {
@@ -273,6 +338,9 @@ impl Running {
             Command::Issue(request) => {
                 self.next = request.number + 1;
                 self.waiting += 1;
+                if let Some(changes) = &self.executor.changes {
+                    changes.ask(&request);
+                }
                 self.order.ask(request);
             }
             Command::Release(number) => self.order.release(number),
@@ -283,6 +351,15 @@ impl Running {
             Command::GoLive => {
                 self.acts = true;
                 self.order.go_live();
+            }
+            Command::Alone => {
+                if let Some(changes) = &self.executor.changes {
+                    changes.alone();
+                }
+            }
+            Command::BothHave(reached) => {
+                // A worker ends with this thread only.
+                let _ = self.jobs.send(Job::Clear(reached));
             }
             Command::Freeze { quiet } => {
                 self.is_frozen = true;

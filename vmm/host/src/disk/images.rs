@@ -1,5 +1,6 @@
 //! The images of a machine's disks, opened and locked.
 
+use super::changes::KeptChanges;
 use super::mirrored::Mirrored;
 use super::setting::DiskSetting;
 use super::shared::SharedImage;
@@ -9,7 +10,7 @@ use crate::error::RunError;
 use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::disk::DiskShape;
 use lockstep_logging_channel::{Existing, LogError};
-use lockstep_shared_disk::image::{Identity, Image, Options};
+use lockstep_shared_disk::image::{ChangedBlocks, Identity, Image, Options};
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -38,6 +39,8 @@ struct Opened {
     content: Content,
     /// Digest of its content, where it is a base.
     digest: Option<[u8; 32]>,
+    /// Blocks that may differ from the other side's, where there is one with an image of its own.
+    changes: Option<Arc<KeptChanges>>,
 }
 
 /// The image itself.
@@ -120,6 +123,7 @@ impl Images {
             Some(Mirrored {
                 disk,
                 image: opened.own()?.clone(),
+                changes: opened.changes.clone(),
                 path: opened.setting.image.display().to_string(),
             })
         });
@@ -130,6 +134,15 @@ impl Images {
     pub fn written(&self) -> impl Iterator<Item = &Arc<Image>> {
         let written = self.0.iter().filter(|opened| !opened.setting.read_only);
         written.filter_map(Opened::own)
+    }
+
+    /// Forgets which blocks may differ from the other side's: all may.
+    pub fn forget_changes(&self, why: &str) {
+        for changes in self.0.iter().filter_map(|opened| opened.changes.as_ref()) {
+            if let Err(why) = changes.forget(why) {
+                tracing::error!("the bitmap of an image is wrong, and cannot be removed: {why}");
+            }
+        }
     }
 
     /// The disks of `board`, which has one for each image.
@@ -193,6 +206,7 @@ impl Images {
                 device,
                 name,
                 storage,
+                changes: opened.changes.clone(),
             })
         })
         .collect()
@@ -206,12 +220,14 @@ impl Images {
     pub fn belong_to_nobody(&self) -> Result<(), RunError> {
         for opened in &self.0 {
             let image = &opened.setting.image;
-            let Some(identity) = Identity::read(image)? else {
-                continue;
-            };
             if opened.setting.read_only {
                 continue;
             }
+            let Some(identity) = Identity::read(image)? else {
+                // Nobody marks what is written from now on.
+                ChangedBlocks::remove(image)?;
+                continue;
+            };
             let why = format!(
                 "{} belongs to the machine {}, whose other side would not know what is written here; \
                  use a copy, or remove {} to give the machine up",
@@ -257,6 +273,7 @@ impl Opened {
                 shape: shape(place, setting, image.size_bytes()),
                 content: Content::Shared(Arc::new(image)),
                 digest: None,
+                changes: None,
             });
         }
         let image = Image::open(&setting.image, &options)?;
@@ -269,11 +286,16 @@ impl Opened {
                 source,
             })?),
         };
+        let changes = match purpose {
+            Purpose::Pair if !read_only => Some(Arc::new(KeptChanges::open(&image)?)),
+            Purpose::Pair | Purpose::Written | Purpose::Base => None,
+        };
         Ok(Self {
             setting: setting.clone(),
             shape: shape(place, setting, image.size_bytes()),
             content: Content::Open(Arc::new(image)),
             digest,
+            changes,
         })
     }
 

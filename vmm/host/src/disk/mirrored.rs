@@ -1,5 +1,6 @@
 //! An image of which each side of a pair has its own, block by block.
 
+use super::changes::KeptChanges;
 use lockstep_shared_disk::image::{COPY_BLOCK_BYTES, Image};
 use std::io;
 use std::ops::Range;
@@ -12,6 +13,8 @@ pub struct Mirrored {
     pub disk: u8,
     /// The image.
     pub image: Arc<Image>,
+    /// Blocks that may differ from the other side's; none where the image is only read.
+    pub changes: Option<Arc<KeptChanges>>,
     /// Its path, for messages.
     pub path: String,
 }
@@ -66,8 +69,11 @@ impl Mirrored {
     /// # Errors
     /// The system's.
     pub async fn put(&self, block: u64, bytes: Vec<u8>) -> io::Result<()> {
-        let (image, range) = (self.image.clone(), self.range(block));
+        let (image, range, changes) = (self.image.clone(), self.range(block), self.changes.clone());
         in_background(move || {
+            if let Some(changes) = &changes {
+                changes.mark(None, &range)?;
+            }
             if bytes.is_empty() {
                 return image.write_zeroes(range.start, range.end - range.start, true);
             }
@@ -87,7 +93,7 @@ impl Mirrored {
 }
 
 /// Does what blocks on a thread of its own.
-async fn in_background<T: Send + 'static>(
+pub async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let done = tokio::task::spawn_blocking(work).await;

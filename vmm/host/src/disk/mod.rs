@@ -6,12 +6,14 @@
 //! | [`images`] | the images of a machine, opened and locked |
 //! | [`shared`] | the image that both sides of a pair share |
 //! | [`storage`] | bytes, and how one request is carried out on them |
+//! | [`changes`] | blocks that may differ from the other side's, kept beside the image |
 //! | [`mirrored`] | images of which each side has its own, block by block |
 //! | [`executor`] | the threads of a disk |
 //! | [`disks`] | the vCPU thread's end: requests out, completions in |
 //! | [`threads`] | the host's end: start, state, end |
 //! | [`watch`] | disks that are copied while the machine runs |
 
+pub mod changes;
 pub mod disks;
 pub mod executor;
 pub mod images;
@@ -22,6 +24,7 @@ pub mod storage;
 pub mod threads;
 pub mod watch;
 
+pub use changes::{KeptChanges, Known};
 pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;

@@ -1,13 +1,14 @@
 //! The disks of a machine, as its host has them: started with the machine, finished behind it.
 
+use super::changes::KeptChanges;
 use super::disks::Disks;
-use super::executor::{Changed, Command, DiskState, Executor, Finished, WORKERS};
+use super::executor::{Changed, Command, DiskState, Executor, Finished, Reached, WORKERS};
 use super::shared::SharedImage;
 use super::storage::Storage;
 use super::watch::{Watch, Watched};
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
-use lockstep_logging_channel::DeviceId;
+use lockstep_logging_channel::{DeviceId, Sequence};
 use lockstep_process::signals;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ pub struct Drive {
     pub name: String,
     /// Its bytes.
     pub storage: DriveStorage,
+    /// Blocks that may differ from the other side's, where there is one with an image of its own.
+    pub changes: Option<Arc<KeptChanges>>,
 }
 
 /// Where the bytes of a disk are.
@@ -49,6 +52,7 @@ struct DiskThread {
     commands: Sender<Command>,
     state: Arc<Mutex<DiskState>>,
     changed: Changed,
+    changes: Option<Arc<KeptChanges>>,
 }
 
 impl DiskThreads {
@@ -70,6 +74,7 @@ impl DiskThreads {
                 device,
                 name,
                 storage,
+                changes,
             } = drive;
             // What waits in them is bounded by the requests that the device has outstanding.
             let (commands, taken) = unbounded();
@@ -90,18 +95,20 @@ impl DiskThreads {
                 notify: Box::new(notify.clone()),
                 state: state.clone(),
                 changed: changed.clone(),
+                changes: changes.clone(),
             };
             executor
                 .start()
                 .map_err(RunError::other("cannot start the threads of a disk"))?;
             tracing::debug!("{name}: {WORKERS} threads carry its requests out");
-            disks.add(device, commands.clone(), done, shared);
+            disks.add(device, commands.clone(), done, shared, changes.clone());
             threads.threads.push(DiskThread {
                 place: place as u8,
                 name,
                 commands,
                 state,
                 changed,
+                changes,
             });
         }
         threads.disks = disks.clone();
@@ -138,6 +145,28 @@ impl DiskThreads {
         Watch {
             disks: self.disks.clone(),
             watched: watched.collect(),
+        }
+    }
+
+    /// There is no peer any more.
+    pub fn alone(&self) {
+        for thread in &self.threads {
+            let _ = thread.commands.send(Command::Alone);
+        }
+    }
+
+    /// The backup has replayed this side's log up to here.
+    pub fn replayed(&self, through: Sequence) {
+        for thread in &self.threads {
+            if thread
+                .changes
+                .as_ref()
+                .is_some_and(|changes| changes.is_awaited())
+            {
+                let _ = thread
+                    .commands
+                    .send(Command::BothHave(Reached::Replayed(through)));
+            }
         }
     }
 

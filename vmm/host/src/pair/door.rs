@@ -104,7 +104,8 @@ impl CpuSide {
     }
 
     fn recorder(self, floor: TimeFloor, first: Start) -> Result<Recorder<World, ChannelJournal>, DoorError> {
-        let journal = LoopEnd::journal(self.to_loop, self.shared, self.ordered.clone());
+        let disks = self.arrivals.disks().clone();
+        let journal = LoopEnd::journal(self.to_loop, self.shared, self.ordered.clone(), disks);
         let time = GuestTime::starting_at(floor);
         let outside =
             World::new(time, self.arrivals, self.ordered, self.entering).map_err(|why| DoorError::Host {

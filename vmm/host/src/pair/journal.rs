@@ -1,10 +1,12 @@
 //! The live vCPU thread's way to the replica loop: what a journal needs of this host.
 
 use super::{FROM_CPU_WAITING_MAX, FromCpu};
+use crate::disk::Disks;
 use crate::live::control::Ordered;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{BatchingJournal, JournalHost};
 use lockstep_core::replica::role::Input;
+use lockstep_logging_channel::{DeviceId, Sequence};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -75,6 +77,7 @@ pub struct LoopEnd {
     to_loop: mpsc::Sender<FromCpu>,
     shared: Arc<Shared>,
     ordered: Ordered,
+    disks: Disks,
     started: Instant,
 }
 
@@ -98,13 +101,19 @@ pub fn tell(to_loop: &mpsc::Sender<FromCpu>, ordered: &Ordered, what: FromCpu) -
 }
 
 impl LoopEnd {
-    /// A journal into `to_loop`.
+    /// A journal into `to_loop`, of a machine with `disks`.
     #[must_use]
-    pub fn journal(to_loop: mpsc::Sender<FromCpu>, shared: Arc<Shared>, ordered: Ordered) -> ChannelJournal {
+    pub fn journal(
+        to_loop: mpsc::Sender<FromCpu>,
+        shared: Arc<Shared>,
+        ordered: Ordered,
+        disks: Disks,
+    ) -> ChannelJournal {
         BatchingJournal::new(Self {
             to_loop,
             shared,
             ordered,
+            disks,
             started: Instant::now(),
         })
     }
@@ -129,6 +138,10 @@ impl JournalHost for LoopEnd {
 
     fn passed(&mut self, exits: u64) {
         self.shared.passed_exits.store(exits, Ordering::Release);
+    }
+
+    fn completed(&mut self, device: DeviceId, number: u64, sequence: Sequence) {
+        self.disks.logged(device, number, sequence);
     }
 
     fn is_throttled(&mut self) -> Result<bool, DoorError> {

@@ -20,13 +20,14 @@ use super::receiving::NotReceived;
 use super::report::Reporter;
 use super::stop_point::{Step, pass};
 use super::storage::LOOK_PAUSE;
-use super::terms::{NAME_FIELD, STORAGE_FIELD};
+use super::terms::{NAME_FIELD, STORAGE_FIELD, fresh_name};
 use crate::error::RunError;
 use crate::outside::{Signals, unless_stopped};
 use lockstep_core::replica::divergences::Counted;
 use lockstep_logging_channel::Generation;
 use lockstep_logging_channel::handshake::HandshakeError;
 use lockstep_logging_channel::transport::{Address, Connection};
+use lockstep_process::causes::with_causes;
 use lockstep_process::console;
 use lockstep_process::writing::standard;
 use lockstep_shared_disk::Claim;
@@ -318,7 +319,7 @@ async fn wait(
     )
     .await;
     let met = match met {
-        Ok(Some(connection)) => compare_disks(meeting, connection, signals).await,
+        Ok(Some(connection)) => compare_disks(meeting, connection, claim.generation, signals).await,
         other => other,
     };
     if !matches!(met, Ok(Some(_))) {
@@ -338,16 +339,23 @@ async fn wait(
 async fn compare_disks(
     meeting: &Meeting<'_>,
     mut connection: Connection,
+    generation: Generation,
     signals: &mut Signals,
 ) -> Result<Option<Connection>, RunError> {
-    let mut giving = Giving::of(meeting.plan.images().mirrored(), meeting.configuration.pair.pace);
+    let images = meeting.plan.images().mirrored();
+    let mut giving = Giving::of(images.clone(), meeting.configuration.pair.pace);
     if giving.is_empty() {
         return Ok(Some(connection));
     }
     let comparing = async {
         let compared = async {
             giving.compare(&mut connection, |_| ()).await?;
-            giving.finish(&mut connection).await
+            // The guest has not begun.
+            for changes in images.iter().filter_map(|image| image.changes.as_ref()) {
+                changes.join([]);
+            }
+            let name = fresh_name().map_err(|why| with_causes(&why))?;
+            giving.finish_equal(&mut connection, name, generation).await
         };
         let lost = |why: String| {
             RunError::Peer(format!("the backup was lost while disks were compared: {why}").into())

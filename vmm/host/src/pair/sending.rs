@@ -9,17 +9,18 @@
 //! Whatever fails here is the newcomer's loss: the machine runs on. A newcomer that takes nothing
 //! is given up.
 
-use super::copying::{Given, Giving};
+use super::copying::{Compared, Given, Giving};
 use super::newcomers::Place;
 use super::pace::Paced;
 use super::stop_point::{Step, pass};
+use super::terms::fresh_name;
 use crate::configuration::Pace;
 use crate::disk::{Mirrored, Watch};
 use crate::live::Control;
 use crate::machine::transfer::{self, Sent, Shown, Transfer, Way};
 use lockstep_logging_channel::message::{FollowsBy, Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
-use lockstep_logging_channel::{Kind, Record};
+use lockstep_logging_channel::{Generation, Kind, Record};
 use lockstep_process::causes::with_causes;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,6 +55,8 @@ pub struct Newcomer {
     pub place: Place,
     /// Comparison of its disks.
     pub disks: Given,
+    /// What was compared of each.
+    pub compared: Vec<Compared>,
     /// Summary of what was sent to it.
     pub sent: Sent,
     /// Time until it had everything.
@@ -84,6 +87,8 @@ pub struct SentDisks {
     pub images: Vec<Mirrored>,
     /// Whoever watches what is written to them.
     pub watch: Watch,
+    /// Generation of the machine.
+    pub generation: Generation,
 }
 
 /// An event of a transfer.
@@ -197,6 +202,7 @@ async fn send(
 ) -> Result<Newcomer, Lost> {
     let begun = Instant::now();
     let mut giving = Giving::of(disks.images, pace);
+    let generation = disks.generation;
     let watch = (!giving.is_empty()).then(|| Arc::new(disks.watch));
     if let Some(watch) = &watch {
         compare(&mut giving, watch, &mut connection, &show).await?;
@@ -231,7 +237,8 @@ async fn send(
         for (disk, blocks) in watch.take() {
             giving.blocks(&mut connection, disk, blocks).await?;
         }
-        giving.finish(&mut connection).await?;
+        let name = fresh_name().map_err(|why| with_causes(&why))?;
+        giving.finish_equal(&mut connection, name, generation).await?;
     }
     let took = begun.elapsed();
     tell(&sent, took);
@@ -242,6 +249,7 @@ async fn send(
             place: reading.into_place()?,
             sent,
             disks: giving.given(),
+            compared: giving.compared().to_vec(),
             took,
         }),
         Ok(said) => Err(unwanted(said)),

@@ -9,7 +9,7 @@ use crate::machine::door::DoorError;
 use crate::replica::mutant::{self, Mutant};
 use crate::replica::role::Input;
 use crate::replica::{Batcher, CaptureJournal, Journal};
-use lockstep_logging_channel::{Entry, OutputTarget, Sequence};
+use lockstep_logging_channel::{Body, Completion, DeviceId, Entry, Event, EventKind, OutputTarget, Sequence};
 
 /// A batch that is older is handed over, whether an output waits for it or not.
 pub const BATCH_AGE_NS_MAX: u64 = 5_000_000;
@@ -30,6 +30,9 @@ pub trait JournalHost {
 
     /// Every entry at exits up to `exits` has been told.
     fn passed(&mut self, exits: u64);
+
+    /// The log says, at `sequence`, that a disk has done request `number`.
+    fn completed(&mut self, device: DeviceId, number: u64, sequence: Sequence);
 
     /// True where the guest has to wait.
     ///
@@ -87,7 +90,16 @@ impl<H: JournalHost> Journal for BatchingJournal<H> {
         }
         let encodes = !self.host.acts_alone();
         let full = self.batcher.append(entry, encodes)?;
-        self.hand_over(full)
+        self.hand_over(full)?;
+        if let Body::Event(Event {
+            device,
+            kind: EventKind::Completion(Completion { number, .. }),
+            ..
+        }) = &entry.body
+        {
+            self.host.completed(*device, *number, entry.sequence);
+        }
+        Ok(())
     }
 
     fn output(&mut self, entry: &Entry, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
@@ -134,7 +146,7 @@ impl<H: JournalHost> CaptureJournal for BatchingJournal<H> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_logging_channel::{Body, DeviceId, ExecutionPoint, Generation, Value};
+    use lockstep_logging_channel::{ExecutionPoint, Generation, Value};
 
     /// A host that keeps what it is told, and stops being throttled when it is waited for.
     #[derive(Default)]
@@ -166,6 +178,8 @@ mod tests {
         fn passed(&mut self, exits: u64) {
             self.passed.push(exits);
         }
+
+        fn completed(&mut self, _: DeviceId, _: u64, _: Sequence) {}
 
         fn is_throttled(&mut self) -> Result<bool, DoorError> {
             Ok(self.throttled > 0)

@@ -26,6 +26,8 @@ pub(super) struct Follower<E> {
     echoed_ns: u64,
     /// It has everything up to here.
     pub acknowledged: Sequence,
+    /// It has replayed everything up to here.
+    replayed: Sequence,
     /// It may run to this exit: every entry before it was sent.
     pub exits: u64,
     round_trips: RoundTrips,
@@ -43,6 +45,7 @@ impl<E> Follower<E> {
             leased_until_ns: now_ns,
             echoed_ns: now_ns,
             acknowledged: common,
+            replayed: common,
             exits: 0,
             round_trips: RoundTrips::new(),
             renewals: Renewals::default(),
@@ -139,6 +142,7 @@ impl<E> Follower<E> {
             return Err(violation("an acknowledgement that cannot be"));
         }
         self.acknowledged = received;
+        self.replayed = replayed;
         self.flow.acknowledged(turn.now_ns(), received);
         self.flow.replayed(replayed);
         Ok(())
@@ -225,6 +229,7 @@ impl<E> Follower<E> {
 
     pub fn statistics(&self, now_ns: u64, gate: Statistics) -> Statistics {
         Statistics {
+            replayed: self.replayed,
             behind_bytes: self.flow.behind_bytes(),
             lag_ns: self.flow.lag_ns(now_ns),
             round_trip_ns: self.round_trips.newest_ns(),

@@ -283,6 +283,8 @@ pub struct Statistics {
     pub held_bytes: usize,
     /// Bytes of log sent (or received) and not replayed.
     pub behind_bytes: u64,
+    /// The newest entry that the other side is known to have replayed; 0 where nobody replays.
+    pub replayed: Sequence,
     /// Age of the oldest entry that is not replayed, in nanoseconds.
     pub lag_ns: u64,
     /// Round trip of the newest heartbeat that came back, in nanoseconds; 0 before the first and on

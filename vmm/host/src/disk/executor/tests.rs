@@ -68,6 +68,7 @@ fn disk(
         flushes,
     });
     let drive = Drive {
+        changes: None,
         device: DEVICE,
         name: "disk 0".to_owned(),
         storage: DriveStorage::Own(storage),

@@ -1,12 +1,15 @@
 //! The newcomer's side: compares its images with the holder's, and takes what differs.
 
 use super::BATCH_BLOCKS;
-use super::wire::{Said, receive, send};
+use super::asking::{answer, digests};
+use super::wire::{Said, of_state, receive, send};
 use crate::disk::Mirrored;
+use crate::disk::mirrored::in_background;
 use lockstep_logging_channel::transport::Connection;
 use lockstep_process::once_a_minute::Seldom;
 use lockstep_shared_disk::image::COPY_BLOCK_BYTES;
 use std::io;
+use std::ops::Range;
 use std::time::Instant;
 
 /// Reason why images are not those of the holder.
@@ -46,11 +49,27 @@ pub enum NotTaken {
 pub async fn take(connection: &mut Connection, images: &[Mirrored]) -> Result<u64, NotTaken> {
     let mut taken = 0;
     let mut told = Seldom::default();
+    let mut states = Vec::new();
     loop {
         match receive(connection).await.map_err(NotTaken::Lost)? {
-            Said::Digests { disk, first, digests } => {
+            Said::Asked { disk } => {
                 let image = find(images, disk)?;
-                let blocks = differing(image, first, &digests).await?;
+                let compared = answer(connection, image).await.map_err(NotTaken::Lost)?;
+                tracing::info!("{}: {compared}", image.path);
+                if let (Err(why), Some(changes)) = (compared.bitmap, image.changes.clone()) {
+                    // Before the first block is written that it does not know of.
+                    let forgotten = in_background(move || changes.forget(&why)).await;
+                    forgotten.map_err(failed(image))?;
+                }
+            }
+            Said::Digests {
+                disk,
+                ranges,
+                digests,
+            } => {
+                let image = find(images, disk)?;
+                let ranges: Vec<_> = ranges.into_iter().map(|(start, end)| start..end).collect();
+                let blocks = differing(image, &ranges, &digests).await?;
                 if let Some(block) = blocks.first().filter(|_| image.image.read_only()) {
                     return Err(NotTaken::ReadOnly {
                         path: image.path.clone(),
@@ -81,31 +100,60 @@ pub async fn take(connection: &mut Connection, images: &[Mirrored]) -> Result<u6
                 image.put(block, bytes).await.map_err(failed(image))?;
                 taken += 1;
             }
+            Said::Equal { disk, state } => {
+                let image = find(images, disk)?;
+                if states.len() > images.len() {
+                    return Err(NotTaken::Refused(
+                        "it said too often what the state of its disks is",
+                    ));
+                }
+                states.push((image, of_state(&state)));
+            }
             Said::All => {
                 for image in images.iter().filter(|image| !image.image.read_only()) {
                     image.flush().await.map_err(failed(image))?;
+                }
+                for (image, state) in states {
+                    let Some(changes) = image.changes.clone() else {
+                        continue;
+                    };
+                    let begun = in_background(move || changes.begin_equal(state)).await;
+                    begun.map_err(failed(image))?;
                 }
                 let durable = send(connection, &Said::Durable).await;
                 durable.map_err(NotTaken::Lost)?;
                 return Ok(taken);
             }
-            Said::Wanted { .. } | Said::Durable => {
+            Said::Marked { .. }
+            | Said::Ranges { .. }
+            | Said::Comparing { .. }
+            | Said::Wanted { .. }
+            | Said::Durable => {
                 return Err(NotTaken::Refused("the holder said what a newcomer says"));
             }
         }
     }
 }
 
-/// Blocks of the holder's `digests`, the first of them `first`, whose content is another one here.
-async fn differing(image: &Mirrored, first: u64, digests: &[[u8; 32]]) -> Result<Vec<u64>, NotTaken> {
-    let count = digests.len() as u64;
-    let end = first.checked_add(count).filter(|end| *end <= image.blocks());
-    let Some(end) = end.filter(|_| count <= BATCH_BLOCKS) else {
+/// Those of the holder's blocks in `ranges` whose content is another one here.
+async fn differing(
+    image: &Mirrored,
+    ranges: &[Range<u64>],
+    theirs: &[[u8; 32]],
+) -> Result<Vec<u64>, NotTaken> {
+    let mut count = 0_u64;
+    for range in ranges {
+        let length = range.end.checked_sub(range.start);
+        let length = length.filter(|_| range.end <= image.blocks());
+        count = count.saturating_add(length.unwrap_or(u64::MAX));
+    }
+    if count > BATCH_BLOCKS || count != theirs.len() as u64 {
         return Err(NotTaken::Refused("its blocks are not where the disk is"));
-    };
-    let own = image.digests(first..end).await.map_err(failed(image))?;
-    let pairs = digests.iter().zip(&own);
-    let differing = (first..).zip(pairs).filter(|(_, (holder, own))| holder != own);
+    }
+    let own = digests(image, ranges).await.map_err(failed(image))?;
+    let blocks = ranges.iter().cloned().flatten();
+    let pairs = theirs.iter().zip(&own);
+    let differing = blocks.zip(pairs).filter(|(_, (holder, own))| holder != own);
     Ok(differing.map(|(block, _)| block).collect())
 }
 

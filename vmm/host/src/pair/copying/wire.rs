@@ -2,8 +2,9 @@
 
 use lockstep_logging_channel::message::{Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
-use lockstep_logging_channel::{Kind, Record};
+use lockstep_logging_channel::{Generation, Kind, Record};
 use lockstep_process::causes::with_causes;
+use lockstep_shared_disk::image::Equal;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 use tokio::time::timeout;
@@ -15,10 +16,26 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// A record, inside a piece.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Said {
-    /// Digests of consecutive blocks at the holder.
+    /// The disk is to be compared.
+    Asked { disk: u8 },
+    /// States of the newcomer's image, or the reason why it has no bitmap, and how many records with
+    /// ranges of marked blocks follow.
+    Marked {
+        states: Result<Vec<State>, String>,
+        records: u64,
+    },
+    /// Ranges of marked blocks, ascending.
+    Ranges { ranges: Vec<(u64, u64)> },
+    /// What is compared: so many blocks of so many, by the bitmap of a generation, or for a reason.
+    Comparing {
+        blocks: u64,
+        of: u64,
+        bitmap: Result<u32, String>,
+    },
+    /// Digests of the blocks of these ranges at the holder.
     Digests {
         disk: u8,
-        first: u64,
+        ranges: Vec<(u64, u64)>,
         digests: Vec<[u8; 32]>,
     },
     /// Those of them that differ at the newcomer.
@@ -30,10 +47,28 @@ pub(super) enum Said {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+    /// The newcomer's image is in this state, once it is durable.
+    Equal { disk: u8, state: State },
     /// There is no more for now.
     All,
     /// All of it is durable at the newcomer.
     Durable,
+}
+
+/// A state of an image: name of the join, number since then, and generation of the machine.
+pub(super) type State = ([u8; 16], u64, u32);
+
+pub(super) fn of_state(state: &State) -> Equal {
+    let (join, number, generation) = *state;
+    Equal {
+        join,
+        number,
+        generation: Generation(generation),
+    }
+}
+
+pub(super) fn to_state(equal: &Equal) -> State {
+    (equal.join, equal.number, equal.generation.0)
 }
 
 /// Sends it. Gives its bytes.

@@ -7,6 +7,7 @@ use crate::pair::diverging::{self, Again};
 use crate::pair::identity::process;
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::replica::driving::telling;
+use lockstep_core::replica::replayer::DISK_PART;
 use lockstep_core::replica::role::Input;
 use lockstep_process::clock::role_ns;
 use serde_json::json;
@@ -21,6 +22,12 @@ impl Driver {
     /// The replay does not go on.
     pub(super) fn replay_diverged(&mut self, divergence: Box<Divergence>) -> Result<(), RunError> {
         let (sequence, part) = (divergence.sequence, divergence.part.clone());
+        if part == DISK_PART {
+            // The images differ where nobody has marked anything.
+            self.parts
+                .images
+                .forget_changes(&format!("the replay has diverged at entry {}", sequence.0));
+        }
         self.diverged = Some(divergence);
         let again = self.again().is_some();
         let reporter = &mut self.parts.reporter;

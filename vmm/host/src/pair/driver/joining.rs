@@ -8,6 +8,7 @@
 
 use super::Driver;
 use crate::error::RunError;
+use crate::pair::copying::Compared;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
 use crate::pair::sending::{Lost, Newcomer, Sending, SentDisks};
@@ -72,6 +73,7 @@ impl Driver {
             SentDisks {
                 images: parts.images.mirrored(),
                 watch: parts.disks.watch(),
+                generation: parts.replica.generation(),
             },
         ));
         self.publish();
@@ -100,6 +102,7 @@ impl Driver {
             Err(why) => {
                 // The role machine knows of it from the capture on, and reports its loss then.
                 tracing::debug!("a newcomer was lost: {why}");
+                self.parts.disks.alone();
                 self.parts.peer = None;
                 self.publish();
                 if self.knows_newcomer {
@@ -137,6 +140,7 @@ impl Driver {
             }
             Report::Solo { generation } | Report::Live { generation, .. } => {
                 self.parts.peer = None;
+                self.parts.disks.alone();
                 self.owns_images(*generation);
                 self.parts.holding.other_changes();
                 self.parts.newcomers.open(*generation);
@@ -145,6 +149,7 @@ impl Driver {
             Report::NewcomerLost { .. } => {
                 // Nobody needs the log of this machine.
                 self.parts.shared.go_alone();
+                self.parts.disks.alone();
                 self.forget_newcomer();
             }
             Report::Armed { .. } if self.standing.live => {
@@ -216,6 +221,7 @@ impl Driver {
         parts
             .holding
             .publish(&statistics, parts.peer.as_deref(), sent, follows_by);
+        parts.disks.replayed(statistics.replayed);
         parts.holding.publish_disks(parts.disks.states());
     }
 }
@@ -223,7 +229,11 @@ impl Driver {
 /// Fields of the report of a machine that was sent.
 fn fields(newcomer: &Newcomer) -> serde_json::Value {
     let Newcomer {
-        sent, took, disks, ..
+        sent,
+        took,
+        disks,
+        compared,
+        ..
     } = newcomer;
     let ns = |time: &Duration| time.as_nanos() as u64;
     json!({
@@ -236,5 +246,6 @@ fn fields(newcomer: &Newcomer) -> serde_json::Value {
         "took_ns": ns(took),
         "disk_bytes_compared": disks.compared_bytes,
         "disk_bytes_copied": disks.copied_bytes,
+        "disks": compared.iter().map(Compared::fields).collect::<Vec<_>>(),
     })
 }
