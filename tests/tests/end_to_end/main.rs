@@ -12,6 +12,7 @@ mod append_only;
 mod assembled;
 mod bad_guests;
 mod bad_input;
+mod bitmaps;
 mod checkpoints;
 mod clocks;
 mod command_line;

@@ -11,26 +11,31 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-const SIZE_BYTES: u64 = 8 << 20;
+pub const SIZE_BYTES: u64 = 8 << 20;
 /// Load without an end.
 const ENDLESS: &str = "seed=3 requests=0 area_kib=1024 report=200";
 
 /// Two hosts, each with an image at a path of its own, and what they share.
-struct Hosts {
-    scratch: Scratch,
-    load: &'static str,
+pub struct Hosts {
+    pub scratch: Scratch,
+    pub load: &'static str,
 }
 
 impl Hosts {
-    fn new(load: &'static str) -> Self {
+    pub fn new(load: &'static str) -> Self {
+        Self::with_images(load, SIZE_BYTES)
+    }
+
+    /// The same, with larger images.
+    pub fn with_images(load: &'static str, size_bytes: u64) -> Self {
         let scratch = Scratch::new();
         scratch.directory("shared");
-        image(&scratch, "left.img", SIZE_BYTES);
-        image(&scratch, "right.img", SIZE_BYTES);
+        image(&scratch, "left.img", size_bytes);
+        image(&scratch, "right.img", size_bytes);
         Self { scratch, load }
     }
 
-    fn image(&self, host: &str) -> PathBuf {
+    pub fn image(&self, host: &str) -> PathBuf {
         self.scratch.join(&format!("{host}.img"))
     }
 
@@ -43,13 +48,13 @@ impl Hosts {
         )
     }
 
-    fn start(&self, host: &str, report: &str) -> Replica {
+    pub fn start(&self, host: &str, report: &str) -> Replica {
         let report_path = self.scratch.join(&format!("{report}.jsonl"));
         Replica::start(report, &mut self.command(host, report), report_path)
     }
 
     /// The machine, begun on the left host and protected by the right one.
-    fn start_both(&self) -> (Replica, Replica) {
+    pub fn start_both(&self) -> (Replica, Replica) {
         let mut holder = self.start("left", "left");
         holder.wait_for("begun");
         let mut newcomer = self.start("right", "right");
@@ -57,7 +62,7 @@ impl Hosts {
         (holder, newcomer)
     }
 
-    fn are_equal(&self) -> bool {
+    pub fn are_equal(&self) -> bool {
         std::fs::read(self.image("left")).unwrap() == std::fs::read(self.image("right")).unwrap()
     }
 
