@@ -42,6 +42,15 @@ pub struct Known {
     pub blocks: Blocks,
 }
 
+/// How this side knows that both sides have a state of the image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// The other side's log says that this request is done, and it is done here.
+    Completed(u64),
+    /// The other side has replayed this side's log up to here.
+    Replayed(Sequence),
+}
+
 /// The marks of an image.
 #[derive(Debug)]
 pub struct KeptChanges {
@@ -275,7 +284,7 @@ impl KeptChanges {
         self.remove_if_needed(inner)
     }
 
-    /// True where [`KeptChanges::logged`] and [`KeptChanges::completed`] wait for this request.
+    /// True where [`KeptChanges::logged`] and [`KeptChanges::both_have`] wait for this request.
     #[must_use]
     pub fn awaits(&self, number: u64) -> bool {
         self.awaited.load(Ordering::Acquire) <= number.saturating_add(1)
@@ -293,14 +302,12 @@ impl KeptChanges {
         self.inner().states.logged(number, sequence);
     }
 
-    /// The backup has replayed the log up to here: it has the states of before.
-    pub fn replayed(&self, through: Sequence) {
-        self.clear(|states| states.replayed(through));
-    }
-
-    /// The other side's log says that request `number` is done, and it is done here.
-    pub fn completed(&self, number: u64) {
-        self.clear(|states| states.completed(number));
+    /// Both sides have a state, and those of before.
+    pub fn both_have(&self, reached: Reached) {
+        match reached {
+            Reached::Completed(number) => self.clear(|states| states.completed(number)),
+            Reached::Replayed(through) => self.clear(|states| states.replayed(through)),
+        }
     }
 
     /// Both sides have a state: older ones, and the marks of before, are cleared.

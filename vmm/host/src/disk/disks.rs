@@ -5,7 +5,8 @@
 //! goes live are arrivals.
 
 use super::changes::KeptChanges;
-use super::executor::{Command, Done, Reached};
+use super::changes::Reached;
+use super::executor::{Command, Done};
 use super::shared::SharedImage;
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Select, Sender};

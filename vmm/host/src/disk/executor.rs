@@ -1,8 +1,7 @@
-//! The threads of a disk: one that keeps the order of its requests, and some that carry them out,
-//! with calls that block.
+//! The thread of a disk, which keeps the order of its requests. A [`Carrier`] carries them out.
 //!
 //! ```text
-//!   vCPU thread            disk thread: DiskOrder         workers
+//!   vCPU thread            disk thread: DiskOrder         carrier
 //!   request ------------->  may it start? -------------->  read, write, flush
 //!   completion <----------  done <-----------------------  outcome
 //!                           failed: again after a second
@@ -12,14 +11,13 @@
 //! cannot write for a broken one. The request waits, what depends on it too, and it is tried again
 //! until it works.
 
-use super::changes::KeptChanges;
-use super::storage::{Storage, carry_out, described};
-use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
+use super::carrying::{Carried, Carrier, Happened};
+use super::changes::Reached;
+use super::storage::{Target, described};
+use crossbeam_channel::{Receiver, Sender};
 use lockstep_core::machine::disk::{Operation, Request};
-use lockstep_core::replica::disk_changes::{Part, changed, parts};
 use lockstep_core::replica::disk_order::{DiskOrder, Held};
 use lockstep_core::replica::replayer::OwnRead;
-use lockstep_logging_channel::{ReadData, Sequence};
 use lockstep_process::once_a_minute::Seldom;
 use lockstep_shared_disk::image::COPY_BLOCK_BYTES;
 use std::collections::BTreeSet;
@@ -28,9 +26,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
-/// Requests that are carried out at the same time. More do not make a disk faster that has a queue
-/// of its own, and each is a thread.
-pub const WORKERS: usize = 4;
 /// Time from a failure to the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -67,21 +62,6 @@ pub(super) enum Command {
         until: Instant,
         finished: Sender<Finished>,
     },
-}
-
-/// How this side knows that both sides have a state of the image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reached {
-    /// The other side's log says that this request is done, and it is done here.
-    Completed(u64),
-    /// The other side has replayed this side's log up to here.
-    Replayed(Sequence),
-}
-
-/// Work of a thread that may block.
-enum Job {
-    CarryOut(Request),
-    Clear(Reached),
 }
 
 /// The end of a disk.
@@ -146,39 +126,23 @@ pub(super) struct Executor {
     pub name: String,
     /// True where both sides have the disk: it is not touched before the machine is live.
     pub is_shared: bool,
-    pub storage: Arc<dyn Storage>,
+    /// Its bytes, and the marks of those that may differ from the other side's.
+    pub target: Target,
+    pub carrier: Box<dyn Carrier>,
     pub commands: Receiver<Command>,
     pub done: Sender<Done>,
     /// Called behind each completion.
     pub notify: Box<dyn Fn() + Send>,
     pub state: Arc<Mutex<DiskState>>,
     pub changed: Changed,
-    /// Blocks that may differ from the other side's, where there is one with an image of its own.
-    pub changes: Option<Arc<KeptChanges>>,
-}
-
-/// Outcome of a request at a worker.
-struct Carried {
-    request: Request,
-    outcome: io::Result<ReadData>,
 }
 
 impl Executor {
-    /// Starts the threads.
+    /// Starts the thread.
     ///
     /// # Errors
     /// The host starts none.
     pub fn start(self) -> io::Result<()> {
-        // At most as many jobs as requests are known, and those are bounded by their disk's device.
-        let (jobs, to_do) = unbounded::<Job>();
-        let (report, carried) = unbounded();
-        for _ in 0..WORKERS {
-            let (to_do, report, storage) = (to_do.clone(), report.clone(), self.storage.clone());
-            let changes = self.changes.clone();
-            Builder::new()
-                .name(format!("{}-io", self.thread))
-                .spawn(move || work(&to_do, &report, &*storage, changes.as_deref()))?;
-        }
         let thread = self.thread.clone();
         let (held, acts) = if self.is_shared {
             (Held::Shared, false)
@@ -187,8 +151,6 @@ impl Executor {
         };
         let running = Running {
             executor: self,
-            jobs,
-            carried,
             order: DiskOrder::new(held, acts),
             acts,
             next: 0,
@@ -205,58 +167,9 @@ impl Executor {
     }
 }
 
-fn work(
-    to_do: &Receiver<Job>,
-    report: &Sender<Carried>,
-    storage: &dyn Storage,
-    changes: Option<&KeptChanges>,
-) {
-    for job in to_do {
-        let request = match (job, changes) {
-            (Job::CarryOut(request), _) => request,
-            (Job::Clear(Reached::Completed(number)), Some(changes)) => {
-                changes.completed(number);
-                continue;
-            }
-            (Job::Clear(Reached::Replayed(sequence)), Some(changes)) => {
-                changes.replayed(sequence);
-                continue;
-            }
-            (Job::Clear(_), None) => continue,
-        };
-        let outcome = match changes {
-            Some(changes) => carry_out_marked(storage, changes, &request),
-            None => carry_out(storage, &request),
-        };
-        if report.send(Carried { request, outcome }).is_err() {
-            return;
-        }
-    }
-}
-
-/// Carries `request` out; what it changes is marked before.
-fn carry_out_marked(storage: &dyn Storage, changes: &KeptChanges, request: &Request) -> io::Result<ReadData> {
-    let Some(range) = changed(&request.operation) else {
-        let read = carry_out(storage, request)?;
-        if request.operation == Operation::Flush {
-            changes.flushed(request.number)?;
-        }
-        return Ok(read);
-    };
-    for part in parts() {
-        match part {
-            Part::Mark => changes.mark(Some(request.number), &range)?,
-            Part::Change => drop(carry_out(storage, request)?),
-        }
-    }
-    Ok(ReadData::Nothing)
-}
-
 /// The disk's thread.
 struct Running {
     executor: Executor,
-    jobs: Sender<Job>,
-    carried: Receiver<Carried>,
     order: DiskOrder,
     /// The disk may be touched.
     acts: bool,
@@ -264,7 +177,7 @@ struct Running {
     next: u64,
     /// Requests that are not carried out.
     waiting: usize,
-    /// Requests that are at the workers.
+    /// Requests that are being carried out.
     running: usize,
     /// Requests that wait for the next try.
     failed: Vec<Request>,
@@ -279,24 +192,17 @@ struct Running {
 impl Running {
     fn run(mut self) {
         while self.goes_on() {
-            let retry_at = self.retry_at.filter(|_| !self.is_frozen);
+            let tries_again = !self.is_frozen && self.ending.is_none();
+            let retry_at = self.retry_at.filter(|_| tries_again);
             let look_at = [retry_at, self.ending.as_ref().map(|(until, _)| *until)];
-            let timer = match look_at.into_iter().flatten().min() {
-                Some(at) => after(at.saturating_duration_since(Instant::now())),
-                None => never(),
-            };
-            select! {
-                recv(self.executor.commands) -> command => match command {
-                    Ok(command) => self.take(command),
-                    // Whoever gave requests is gone without a word: nobody waits for anything.
-                    Err(_) => return,
-                },
-                recv(self.carried) -> carried => {
-                    if let Ok(carried) = carried {
-                        self.carried(carried);
-                    }
-                }
-                recv(timer) -> _ => self.try_again(),
+            let until = look_at.into_iter().flatten().min();
+            let executor = &mut self.executor;
+            match executor.carrier.wait(&executor.commands, until) {
+                Happened::Command(command) => self.take(command),
+                Happened::Carried(carried) => self.carried(carried),
+                Happened::Time => self.try_again(),
+                // Whoever gave requests is gone without a word: nobody waits for anything.
+                Happened::Abandoned => return,
             }
             while !self.is_frozen
                 && let Some(request) = self.order.start()
@@ -305,7 +211,7 @@ impl Running {
             }
             // A request that failed is outstanding, and will be carried out again as a whole.
             if self.running == 0 {
-                if let (false, Some(changes)) = (self.freezing.is_empty(), &self.executor.changes) {
+                if let (false, Some(changes)) = (self.freezing.is_empty(), &self.executor.target.changes) {
                     changes.join(self.order.outstanding());
                 }
                 for quiet in self.freezing.drain(..) {
@@ -328,8 +234,7 @@ impl Running {
 
     fn carry_out(&mut self, request: Request) {
         self.running += 1;
-        // A worker ends with this thread only.
-        let _ = self.jobs.send(Job::CarryOut(request));
+        self.executor.carrier.begin(request);
     }
 
     fn take(&mut self, command: Command) {
@@ -338,7 +243,7 @@ impl Running {
             Command::Issue(request) => {
                 self.next = request.number + 1;
                 self.waiting += 1;
-                if let Some(changes) = &self.executor.changes {
+                if let Some(changes) = &self.executor.target.changes {
                     changes.ask(&request);
                 }
                 self.order.ask(request);
@@ -353,13 +258,12 @@ impl Running {
                 self.order.go_live();
             }
             Command::Alone => {
-                if let Some(changes) = &self.executor.changes {
+                if let Some(changes) = &self.executor.target.changes {
                     changes.alone();
                 }
             }
             Command::BothHave(reached) => {
-                // A worker ends with this thread only.
-                let _ = self.jobs.send(Job::Clear(reached));
+                self.executor.carrier.clear(reached);
             }
             Command::Freeze { quiet } => {
                 self.is_frozen = true;
@@ -442,7 +346,7 @@ impl Running {
             return;
         };
         let left = if self.acts { self.waiting } else { 0 };
-        let storage = self.executor.storage;
+        let storage = self.executor.target.storage;
         let (flushed, outcome) = crossbeam_channel::bounded(1);
         let flushing = Builder::new().spawn(move || {
             let _ = flushed.send(storage.flush().map_err(|why| why.to_string()));

@@ -6,13 +6,16 @@
 //! | [`images`] | the images of a machine, opened and locked |
 //! | [`shared`] | the image that both sides of a pair share |
 //! | [`storage`] | bytes, and how one request is carried out on them |
+//! | [`target`] | what requests are carried out on: bytes, and marks of what changes |
 //! | [`changes`] | blocks that may differ from the other side's, kept beside the image |
 //! | [`mirrored`] | images of which each side has its own, block by block |
-//! | [`executor`] | the threads of a disk |
+//! | [`executor`] | the thread of a disk, which keeps the order of its requests |
+//! | [`carrying`] | ways in which requests are carried out |
 //! | [`disks`] | the vCPU thread's end: requests out, completions in |
 //! | [`threads`] | the host's end: start, state, end |
 //! | [`watch`] | disks that are copied while the machine runs |
 
+mod carrying;
 pub mod changes;
 pub mod disks;
 pub mod executor;
@@ -21,6 +24,7 @@ pub mod mirrored;
 pub mod setting;
 pub mod shared;
 pub mod storage;
+mod target;
 pub mod threads;
 pub mod watch;
 

@@ -2,9 +2,12 @@
 
 use super::changes::KeptChanges;
 use super::disks::Disks;
-use super::executor::{Changed, Command, DiskState, Executor, Finished, Reached, WORKERS};
+use super::carrying::threads::{Threads, WORKERS};
+use super::changes::Reached;
+use super::executor::{Changed, Command, DiskState, Executor, Finished};
 use super::shared::SharedImage;
 use super::storage::Storage;
+use super::target::Target;
 use super::watch::{Watch, Watched};
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -85,17 +88,24 @@ impl DiskThreads {
             };
             let state: Arc<Mutex<DiskState>> = Arc::default();
             let changed = Changed::default();
+            let thread = format!("disk{place}");
+            let starts = RunError::other("cannot start the threads of a disk");
+            let target = Target {
+                storage,
+                changes: changes.clone(),
+            };
+            let carrier = Threads::start(&thread, &target).map_err(starts)?;
             let executor = Executor {
-                thread: format!("disk{place}"),
+                thread,
                 name: name.clone(),
                 is_shared: shared.is_some(),
-                storage,
+                target,
+                carrier: Box::new(carrier),
                 commands: taken,
                 done: report,
                 notify: Box::new(notify.clone()),
                 state: state.clone(),
                 changed: changed.clone(),
-                changes: changes.clone(),
             };
             executor
                 .start()

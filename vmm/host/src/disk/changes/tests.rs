@@ -143,9 +143,9 @@ fn a_flush_clears_older_marks_when_both_sides_have_it() {
     assert_eq!(regions(&image), [0, 1, 2, 9]);
     assert!(changes.awaits(CHANGES_MIN));
     changes.logged(CHANGES_MIN, Sequence(50));
-    changes.replayed(Sequence(49));
+    changes.both_have(Reached::Replayed(Sequence(49)));
     assert_eq!(regions(&image), [0, 1, 2, 9], "the backup does not have it");
-    changes.replayed(Sequence(50));
+    changes.both_have(Reached::Replayed(Sequence(50)));
     assert_eq!(
         (states(&image), regions(&image)),
         (vec![CHANGES_MIN + 1], vec![9])

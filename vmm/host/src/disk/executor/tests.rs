@@ -1,6 +1,6 @@
 use super::super::threads::{DiskThreads, Drive, DriveStorage};
 use super::*;
-use crossbeam_channel::bounded;
+use crossbeam_channel::{bounded, unbounded};
 use lockstep_core::machine::disk::Operation;
 use lockstep_logging_channel::{Completion, DeviceId, ReadData};
 
