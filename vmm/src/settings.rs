@@ -74,10 +74,12 @@ pub struct Settings {
     /// several times, at most 4. `read-only`: the guest cannot write to it. `serial`: what the
     /// guest reads as its serial number. `block`: bytes of its sectors. `shared`: the two sides of
     /// a pair have one image on storage that both reach; otherwise each has an image of its own at
-    /// this path, and writes to both. The image is locked while the machine runs
+    /// this path, and writes to both. `aio`: what carries its requests out; without it io_uring for
+    /// a raw image where the kernel has it, and threads where not. The image is locked while the
+    /// machine runs
     #[arg(
         long,
-        value_name = "IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096]",
+        value_name = "IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads]",
         help_heading = "Machine"
     )]
     pub disk: Option<Vec<String>>,

@@ -131,7 +131,9 @@ fn run_status(error: &RunError) -> Status {
         | RunError::NoSnapshot { .. }
         | RunError::NoEntry { .. } => Status::Configuration,
         RunError::Network(error) => network_status(error),
-        RunError::Memory(MemoryError::Map { .. }) | RunError::Host(_) => Status::Host,
+        RunError::Memory(MemoryError::Map { .. }) | RunError::Host(_) | RunError::NoIoUring { .. } => {
+            Status::Host
+        }
         RunError::Log(error) => log_status(error),
         RunError::Snapshot { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
@@ -190,6 +192,9 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         ),
         RunError::Disk(error) => error.hint(),
         RunError::Host(error) => host_hint(error),
+        RunError::NoIoUring { .. } => {
+            Some("leave aio out of --disk, or say aio=threads: threads do the same")
+        }
         RunError::Mismatch { .. } => {
             Some("both sides must run the same lockstep, guest image and machine settings")
         }

@@ -3,14 +3,15 @@
 use std::ops::Range;
 
 /// Bytes in memory, the first of which is aligned.
-pub(super) struct Aligned {
+pub struct Aligned {
     memory: Vec<u8>,
     range: Range<usize>,
 }
 
 impl Aligned {
     /// Zeroes. `align_bytes` is a power of two.
-    pub(super) fn zeroed(length_bytes: usize, align_bytes: usize) -> Self {
+    #[must_use]
+    pub fn zeroed(length_bytes: usize, align_bytes: usize) -> Self {
         let memory = vec![0; length_bytes.saturating_add(align_bytes)];
         let start = memory.as_ptr().align_offset(align_bytes).min(align_bytes);
         Self {
@@ -19,11 +20,14 @@ impl Aligned {
         }
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
         self.memory.get(self.range.clone()).unwrap_or_default()
     }
 
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    /// The bytes. They stay where they are as long as this is not dropped.
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         self.memory.get_mut(self.range.clone()).unwrap_or_default()
     }
 }

@@ -30,6 +30,7 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+pub use aligned::Aligned;
 pub use beside::changed::{ChangedBlocks, EQUAL_MAX, Equal};
 pub use beside::identity::Identity;
 pub use compare::{Compared, compare};

@@ -9,6 +9,7 @@ use super::raw::Raw;
 use super::{create, probe};
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -200,6 +201,19 @@ impl Image {
             Content::Raw(raw) => Some(raw.raw_file()),
             Content::Qcow2(_) => None,
         }
+    }
+
+    /// The file of a raw image, where the system can move the bytes of `range` as they are: whole
+    /// blocks on the disk, of a file that is written if they are to be written.
+    #[must_use]
+    pub fn whole_blocks(&self, range: Range<u64>, writes: bool) -> Option<RawFile<'_>> {
+        let Content::Raw(raw) = &self.content else {
+            return None;
+        };
+        let length_bytes = range.end.checked_sub(range.start)?;
+        self.check_range(range.start, length_bytes).ok()?;
+        let is_whole = length_bytes > 0 && raw.is_whole(range.start, length_bytes);
+        (is_whole && !(writes && self.read_only)).then(|| raw.raw_file())
     }
 
     /// This image as the base of an overlay.

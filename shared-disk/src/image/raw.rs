@@ -171,7 +171,7 @@ impl Raw {
     }
 
     /// True if a range has whole blocks only.
-    fn is_whole(&self, offset_bytes: u64, length_bytes: u64) -> bool {
+    pub(super) fn is_whole(&self, offset_bytes: u64, length_bytes: u64) -> bool {
         let align = self.align_bytes() as u64;
         offset_bytes.is_multiple_of(align) && length_bytes.is_multiple_of(align)
     }

@@ -11,6 +11,7 @@ const PROPERTIES: [&str; 32] = [
     "kvm.version",
     "kvm.capabilities",
     "performance_counter",
+    "io_uring",
     "ports.ring3",
     "single_step.ring0",
     "single_step.ring3",

@@ -1,5 +1,6 @@
 //! Reasons why a machine cannot be run, alone or as one side of a pair.
 
+use crate::disk::carrying::ring::NoRing;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
 use lockstep_core::machine::boot::linux::Contradiction;
@@ -90,6 +91,14 @@ pub enum RunError {
     /// The machine cannot be built as configured.
     #[error("the machine cannot be built")]
     Boot(#[from] BootError),
+    /// A disk cannot have the io_uring that was asked for.
+    #[error("{name}: io_uring cannot carry its requests out")]
+    NoIoUring {
+        /// Its name.
+        name: String,
+        /// The reason.
+        source: NoRing,
+    },
     /// The host lacks something.
     #[error(transparent)]
     Host(#[from] HostError),

@@ -15,6 +15,8 @@ pub enum Property {
     Capabilities,
     /// A performance counter for guest instructions.
     PerformanceCounter,
+    /// io_uring, for the requests of disks.
+    IoUring,
     /// Ring 3 may use ports that the task-state segment gives it.
     PortsOfRing3,
     /// Single step.
@@ -64,6 +66,7 @@ impl Property {
             Self::Version => "kvm.version".to_owned(),
             Self::Capabilities => "kvm.capabilities".to_owned(),
             Self::PerformanceCounter => "performance_counter".to_owned(),
+            Self::IoUring => "io_uring".to_owned(),
             Self::PortsOfRing3 => in_ring("ports", Ring::Three),
             Self::SingleStep(ring) => in_ring("single_step", ring),
             Self::Breakpoint(ring) => in_ring("hardware_breakpoint", ring),
@@ -92,6 +95,7 @@ impl std::fmt::Display for Property {
             Self::Version => formatter.write_str("KVM version and kind"),
             Self::Capabilities => formatter.write_str("required capabilities"),
             Self::PerformanceCounter => formatter.write_str("performance counter"),
+            Self::IoUring => formatter.write_str("io_uring for disks"),
             Self::PortsOfRing3 => formatter.write_str("ports in ring 3"),
             Self::SingleStep(ring) => write!(formatter, "single step in {ring}"),
             Self::Breakpoint(ring) => write!(formatter, "hardware breakpoints in {ring}"),

@@ -83,7 +83,8 @@ fn attempt(bench: &dyn Bench, property: Property, effort: &Effort) -> Result<Fin
         | Property::Access
         | Property::Version
         | Property::Capabilities
-        | Property::PerformanceCounter => cost_of(bench, property, effort)?,
+        | Property::PerformanceCounter
+        | Property::IoUring => cost_of(bench, property, effort)?,
     })
 }
 

@@ -4,12 +4,12 @@
 //! takes each where the log has it, and keeps the others until then; those that are left when it
 //! goes live are arrivals.
 
-use super::changes::KeptChanges;
-use super::changes::Reached;
+use super::changes::{KeptChanges, Reached};
 use super::executor::{Command, Done};
+use super::orders::Orders;
 use super::shared::SharedImage;
 use crate::error::RunError;
-use crossbeam_channel::{Receiver, Select, Sender};
+use crossbeam_channel::{Receiver, Select};
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::disk::Request;
 use lockstep_core::machine::door::DoorError;
@@ -34,7 +34,7 @@ pub struct Disks(BTreeMap<DeviceId, Disk>);
 /// One of them.
 #[derive(Clone, Debug)]
 struct Disk {
-    commands: Sender<Command>,
+    commands: Orders,
     done: Receiver<Done>,
     /// Completions that came before their time: as many as requests are outstanding.
     kept: Arc<Mutex<BTreeMap<u64, Done>>>,
@@ -75,7 +75,7 @@ impl Disks {
     pub(super) fn add(
         &mut self,
         device: DeviceId,
-        commands: Sender<Command>,
+        commands: Orders,
         done: Receiver<Done>,
         shared: Option<Arc<SharedImage>>,
         changes: Option<Arc<KeptChanges>>,

@@ -207,6 +207,7 @@ impl Images {
                 name,
                 storage,
                 changes: opened.changes.clone(),
+                aio: opened.setting.aio,
             })
         })
         .collect()

@@ -11,16 +11,18 @@
 //! | [`mirrored`] | images of which each side has its own, block by block |
 //! | [`executor`] | the thread of a disk, which keeps the order of its requests |
 //! | [`carrying`] | ways in which requests are carried out |
+//! | [`orders`] | orders to the thread of a disk |
 //! | [`disks`] | the vCPU thread's end: requests out, completions in |
 //! | [`threads`] | the host's end: start, state, end |
 //! | [`watch`] | disks that are copied while the machine runs |
 
-mod carrying;
+pub mod carrying;
 pub mod changes;
 pub mod disks;
 pub mod executor;
 pub mod images;
 pub mod mirrored;
+mod orders;
 pub mod setting;
 pub mod shared;
 pub mod storage;
@@ -32,7 +34,7 @@ pub use changes::{KeptChanges, Known};
 pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;
-pub use setting::DiskSetting;
+pub use setting::{Aio, DiskSetting};
 pub use shared::SharedImage;
 pub use threads::{DiskThreads, Drive};
 pub use watch::Watch;

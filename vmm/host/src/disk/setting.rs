@@ -1,4 +1,5 @@
-//! A disk as it is written: `IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096]`.
+//! A disk as it is written:
+//! `IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads]`.
 
 use crate::error::RunError;
 use lockstep_core::machine::disk::{DISKS_MAX, SERIAL_BYTES};
@@ -10,6 +11,28 @@ use std::str::FromStr;
 const BLOCK_BYTES: u32 = 512;
 /// Sector sizes that a guest can be given.
 const BLOCK_BYTES_ALL: [u32; 2] = [BLOCK_BYTES, 4096];
+
+/// What carries the requests of a disk out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aio {
+    /// The kernel's io_uring.
+    IoUring,
+    /// Threads, with calls that block.
+    Threads,
+}
+
+impl Aio {
+    const ALL: [Self; 2] = [Self::IoUring, Self::Threads];
+}
+
+impl fmt::Display for Aio {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::IoUring => "io_uring",
+            Self::Threads => "threads",
+        })
+    }
+}
 
 /// Setting of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +47,14 @@ pub struct DiskSetting {
     pub serial: Option<String>,
     /// Bytes of the sectors that the guest sees.
     pub block_bytes: u32,
+    /// What carries its requests out; none for io_uring where it can be used.
+    pub aio: Option<Aio>,
 }
 
 /// Reason why a text does not describe a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}`: {why}; write IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096], and a comma in IMAGE twice"
+    "`{text}`: {why}; write IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads], and a comma in IMAGE twice"
 )]
 pub struct DiskSettingError {
     text: String,
@@ -55,6 +80,7 @@ impl FromStr for DiskSetting {
             read_only: false,
             serial: None,
             block_bytes: BLOCK_BYTES,
+            aio: None,
         };
         let mut said = Vec::new();
         for word in words {
@@ -89,6 +115,11 @@ impl DiskSetting {
                     .into_iter()
                     .find(|bytes| bytes.to_string() == size)
                     .ok_or_else(|| format!("a guest's blocks have 512 or 4096 bytes, not `{size}`"))?;
+            }
+            Some(("aio", way)) => {
+                let aio = Aio::ALL.into_iter().find(|aio| aio.to_string() == way);
+                let wrong = || format!("requests are carried out by io_uring or threads, not `{way}`");
+                self.aio = Some(aio.ok_or_else(wrong)?);
             }
             _ => return Err(format!("`{word}` is not known")),
         }
@@ -150,6 +181,9 @@ impl fmt::Display for DiskSetting {
         if self.block_bytes != BLOCK_BYTES {
             write!(formatter, ",block={}", self.block_bytes)?;
         }
+        if let Some(aio) = self.aio {
+            write!(formatter, ",aio={aio}")?;
+        }
         Ok(())
     }
 }
@@ -179,6 +213,8 @@ mod tests {
             "/a,,b.qcow2",
             "web.img,shared",
             "web.img,read-only,serial=a b,,c,block=4096",
+            "web.img,aio=io_uring",
+            "web.img,block=4096,aio=threads",
         ] {
             assert_eq!(text.parse::<DiskSetting>().unwrap().to_string(), text);
         }
@@ -199,6 +235,7 @@ mod tests {
             ("a,block=1024", "1024"),
             ("a,block=512,block=4096", "twice"),
             ("a,serial=", "20 printable"),
+            ("a,aio=native", "io_uring or threads"),
             ("a,serial=123456789012345678901", "20 printable"),
         ] {
             let error = text.parse::<DiskSetting>().unwrap_err().to_string();

@@ -3,7 +3,8 @@
 
 use super::storage::{NamedImage, Storage};
 use crate::error::RunError;
-use lockstep_shared_disk::image::{Image, Options};
+use lockstep_core::machine::disk::Operation;
+use lockstep_shared_disk::image::{Image, Options, RawFile};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -113,5 +114,14 @@ impl Storage for SharedImage {
 
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()> {
         self.image()?.write_zeroes(offset_bytes, length_bytes, may_unmap)
+    }
+
+    /// Others are refused when it is found.
+    fn is_raw(&self) -> bool {
+        true
+    }
+
+    fn whole(&self, operation: &Operation) -> Option<RawFile<'_>> {
+        self.image.get()?.whole(operation)
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::RunError;
 use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_logging_channel::ReadData;
-use lockstep_shared_disk::image::Image;
+use lockstep_shared_disk::image::{Format, Image, RawFile};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -26,6 +26,13 @@ pub trait Storage: Send + Sync {
 
     /// Writes zeros.
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()>;
+
+    /// True where they are the bytes of a file.
+    fn is_raw(&self) -> bool;
+
+    /// The file, where the system can move the bytes of `operation` as they are, to or from memory
+    /// that is aligned as it says.
+    fn whole(&self, operation: &Operation) -> Option<RawFile<'_>>;
 }
 
 /// An image whose file keeps its name: what is written to a file that was removed would be lost
@@ -88,6 +95,14 @@ impl Storage for NamedImage {
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()> {
         self.image.write_zeroes(offset_bytes, length_bytes, may_unmap)
     }
+
+    fn is_raw(&self) -> bool {
+        self.image.format() == Format::Raw
+    }
+
+    fn whole(&self, operation: &Operation) -> Option<RawFile<'_>> {
+        self.image.whole(operation)
+    }
 }
 
 impl Storage for Image {
@@ -109,6 +124,14 @@ impl Storage for Image {
 
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, may_unmap: bool) -> io::Result<()> {
         Self::write_zeroes(self, offset_bytes, length_bytes, may_unmap)
+    }
+
+    fn is_raw(&self) -> bool {
+        self.format() == Format::Raw
+    }
+
+    fn whole(&self, operation: &Operation) -> Option<RawFile<'_>> {
+        self.whole_blocks(operation.range()?, operation.changes())
     }
 }
 

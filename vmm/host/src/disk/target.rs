@@ -6,6 +6,7 @@ use super::storage::{Storage, carry_out};
 use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::replica::disk_changes::{Part, changed, parts};
 use lockstep_logging_channel::ReadData;
+use lockstep_shared_disk::image::RawFile;
 use std::io;
 use std::sync::Arc;
 
@@ -41,6 +42,14 @@ impl Target {
             }
         }
         Ok(ReadData::Nothing)
+    }
+
+    /// The file of the image, where the system can read or write the bytes of `operation` as they are
+    /// and nothing is to be marked before: a mark blocks until it is durable.
+    #[must_use]
+    pub fn whole(&self, operation: &Operation) -> Option<RawFile<'_>> {
+        let is_marked = self.changes.is_some() && changed(operation).is_some();
+        self.storage.whole(operation).filter(|_| !is_marked)
     }
 
     /// Clears the marks that are not needed any more, now that both sides have a state.

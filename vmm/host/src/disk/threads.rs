@@ -1,16 +1,17 @@
 //! The disks of a machine, as its host has them: started with the machine, finished behind it.
 
-use super::changes::KeptChanges;
+use super::carrying;
+use super::changes::{KeptChanges, Reached};
 use super::disks::Disks;
-use super::carrying::threads::{Threads, WORKERS};
-use super::changes::Reached;
 use super::executor::{Changed, Command, DiskState, Executor, Finished};
+use super::orders::Orders;
+use super::setting::Aio;
 use super::shared::SharedImage;
 use super::storage::Storage;
 use super::target::Target;
 use super::watch::{Watch, Watched};
 use crate::error::RunError;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, bounded, unbounded};
 use lockstep_logging_channel::{DeviceId, Sequence};
 use lockstep_process::signals;
 use std::sync::{Arc, Mutex};
@@ -30,6 +31,8 @@ pub struct Drive {
     pub storage: DriveStorage,
     /// Blocks that may differ from the other side's, where there is one with an image of its own.
     pub changes: Option<Arc<KeptChanges>>,
+    /// What carries its requests out; none for io_uring where it can be used.
+    pub aio: Option<Aio>,
 }
 
 /// Where the bytes of a disk are.
@@ -52,7 +55,7 @@ pub struct DiskThreads {
 struct DiskThread {
     place: u8,
     name: String,
-    commands: Sender<Command>,
+    commands: Orders,
     state: Arc<Mutex<DiskState>>,
     changed: Changed,
     changes: Option<Arc<KeptChanges>>,
@@ -78,9 +81,9 @@ impl DiskThreads {
                 name,
                 storage,
                 changes,
+                aio,
             } = drive;
-            // What waits in them is bounded by the requests that the device has outstanding.
-            let (commands, taken) = unbounded();
+            // What waits in it is bounded by the requests that the device has outstanding.
             let (report, done) = unbounded();
             let (storage, shared): (Arc<dyn Storage>, _) = match storage {
                 DriveStorage::Own(storage) => (storage, None),
@@ -89,18 +92,18 @@ impl DiskThreads {
             let state: Arc<Mutex<DiskState>> = Arc::default();
             let changed = Changed::default();
             let thread = format!("disk{place}");
-            let starts = RunError::other("cannot start the threads of a disk");
             let target = Target {
                 storage,
                 changes: changes.clone(),
             };
-            let carrier = Threads::start(&thread, &target).map_err(starts)?;
+            let carrier = carrying::start(&name, &thread, aio, &target)?;
+            let (commands, taken) = Orders::new(carrier.bell());
             let executor = Executor {
                 thread,
                 name: name.clone(),
                 is_shared: shared.is_some(),
                 target,
-                carrier: Box::new(carrier),
+                carrier,
                 commands: taken,
                 done: report,
                 notify: Box::new(notify.clone()),
@@ -110,7 +113,6 @@ impl DiskThreads {
             executor
                 .start()
                 .map_err(RunError::other("cannot start the threads of a disk"))?;
-            tracing::debug!("{name}: {WORKERS} threads carry its requests out");
             disks.add(device, commands.clone(), done, shared, changes.clone());
             threads.threads.push(DiskThread {
                 place: place as u8,

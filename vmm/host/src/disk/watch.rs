@@ -3,7 +3,8 @@
 
 use super::disks::Disks;
 use super::executor::{Changed, Command};
-use crossbeam_channel::{Receiver, Sender, bounded};
+use super::orders::Orders;
+use crossbeam_channel::{Receiver, bounded};
 use std::collections::BTreeSet;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -23,7 +24,7 @@ pub struct Watch {
 #[derive(Debug)]
 pub(super) struct Watched {
     pub place: u8,
-    pub commands: Sender<Command>,
+    pub commands: Orders,
     pub changed: Changed,
 }
 

@@ -1,5 +1,6 @@
 //! Threads that carry requests out with calls that block.
 
+use super::bell::Bell;
 use super::{Carried, Carrier, Happened};
 use crate::disk::changes::Reached;
 use crate::disk::executor::Command;
@@ -109,5 +110,9 @@ impl Carrier for Threads {
             recv(self.carried) -> carried => carried.map_or(Happened::Abandoned, Happened::Carried),
             recv(timer) -> _ => Happened::Time,
         }
+    }
+
+    fn bell(&self) -> Option<Arc<Bell>> {
+        None
     }
 }

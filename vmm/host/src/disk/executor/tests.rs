@@ -1,8 +1,10 @@
+use super::super::setting::Aio;
 use super::super::threads::{DiskThreads, Drive, DriveStorage};
 use super::*;
 use crossbeam_channel::{bounded, unbounded};
 use lockstep_core::machine::disk::Operation;
 use lockstep_logging_channel::{Completion, DeviceId, ReadData};
+use lockstep_shared_disk::image::RawFile;
 
 const DEVICE: DeviceId = DeviceId(6);
 /// Longer than any of it takes on a host that is busy.
@@ -10,6 +12,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Bytes in memory, whose host fails as often as it is told to.
 struct Fake {
+    /// It passes for an image that io_uring could be asked for, which leaves all of it to its pool.
+    is_raw: bool,
     bytes: Mutex<Vec<u8>>,
     failures: Mutex<Vec<i32>>,
     flushes: Sender<()>,
@@ -50,10 +54,23 @@ impl Storage for Fake {
     fn write_zeroes(&self, offset_bytes: u64, length_bytes: u64, _may_unmap: bool) -> io::Result<()> {
         self.discard(offset_bytes, length_bytes)
     }
+
+    fn is_raw(&self) -> bool {
+        self.is_raw
+    }
+
+    fn whole(&self, _operation: &Operation) -> Option<RawFile<'_>> {
+        None
+    }
 }
+
+/// What carries requests out where this is tested: the threads of a pool, and io_uring with a pool
+/// beside it.
+const ALL: [Aio; 2] = [Aio::Threads, Aio::IoUring];
 
 /// A disk of 8 KiB whose host fails with these errors, the last first.
 fn disk(
+    aio: Aio,
     failures: Vec<i32>,
 ) -> (
     DiskThreads,
@@ -63,6 +80,7 @@ fn disk(
 ) {
     let (flushes, flushed) = unbounded();
     let storage = Arc::new(Fake {
+        is_raw: aio == Aio::IoUring,
         bytes: Mutex::new(vec![0; 8192]),
         failures: Mutex::new(failures),
         flushes,
@@ -72,6 +90,7 @@ fn disk(
         device: DEVICE,
         name: "disk 0".to_owned(),
         storage: DriveStorage::Own(storage),
+        aio: Some(aio),
     };
     let (notify, notified) = unbounded();
     let notify = move || {
@@ -107,107 +126,123 @@ fn next(disks: &super::super::disks::Disks, notified: &Receiver<()>) -> Completi
 
 #[test]
 fn what_was_written_is_read_and_each_request_completes_once() {
-    let (_threads, disks, notified, _flushed) = disk(Vec::new());
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    disks.issue(DEVICE, read(1)).unwrap();
-    disks.issue(DEVICE, write(0, 9)).unwrap();
-    let written = Completion {
-        number: 0,
-        read: ReadData::Nothing,
-    };
-    assert_eq!(next(&disks, &notified), written);
-    let read_back = Completion {
-        number: 1,
-        read: ReadData::Bytes(vec![7; 512]),
-    };
-    assert_eq!(next(&disks, &notified), read_back);
-    disks.issue(DEVICE, read(2)).unwrap();
-    assert_eq!(next(&disks, &notified).number, 2, "number 0 was given before");
+    for aio in ALL {
+        let (_threads, disks, notified, _flushed) = disk(aio, Vec::new());
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        disks.issue(DEVICE, read(1)).unwrap();
+        disks.issue(DEVICE, write(0, 9)).unwrap();
+        let written = Completion {
+            number: 0,
+            read: ReadData::Nothing,
+        };
+        assert_eq!(next(&disks, &notified), written);
+        let read_back = Completion {
+            number: 1,
+            read: ReadData::Bytes(vec![7; 512]),
+        };
+        assert_eq!(next(&disks, &notified), read_back);
+        disks.issue(DEVICE, read(2)).unwrap();
+        assert_eq!(next(&disks, &notified).number, 2, "number 0 was given before");
+    }
 }
 
 #[test]
 fn a_request_that_the_host_refuses_waits_and_is_tried_again_until_it_works() {
-    let (threads, disks, notified, _flushed) = disk(vec![libc::ENOSPC, libc::EIO]);
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    disks.issue(DEVICE, read(1)).unwrap();
-    assert_eq!(next(&disks, &notified).number, 0);
-    let read_back = ReadData::Bytes(vec![7; 512]);
-    assert_eq!(
-        next(&disks, &notified).read,
-        read_back,
-        "it has waited for the write"
-    );
-    assert_eq!(threads.states()[0].1.error, None, "it works again");
+    for aio in ALL {
+        let (threads, disks, notified, _flushed) = disk(aio, vec![libc::ENOSPC, libc::EIO]);
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        disks.issue(DEVICE, read(1)).unwrap();
+        assert_eq!(next(&disks, &notified).number, 0);
+        let read_back = ReadData::Bytes(vec![7; 512]);
+        assert_eq!(
+            next(&disks, &notified).read,
+            read_back,
+            "it has waited for the write"
+        );
+        assert_eq!(threads.states()[0].1.error, None, "it works again");
+    }
 }
 
 #[test]
 fn an_error_is_shown_while_it_lasts() {
-    let (threads, disks, _notified, _flushed) = disk(vec![libc::EIO; 1000]);
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    let deadline = Instant::now() + LIMIT;
-    let shown = std::iter::repeat_with(|| threads.states()[0].1.clone())
-        .take_while(|_| Instant::now() < deadline)
-        .find(|state| state.error.is_some())
-        .unwrap();
-    assert_eq!(shown.waiting, 1);
-    assert!(shown.error.unwrap().contains("write 512 bytes at 512"));
+    for aio in ALL {
+        let (threads, disks, _notified, _flushed) = disk(aio, vec![libc::EIO; 1000]);
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        let deadline = Instant::now() + LIMIT;
+        let shown = std::iter::repeat_with(|| threads.states()[0].1.clone())
+            .take_while(|_| Instant::now() < deadline)
+            .find(|state| state.error.is_some())
+            .unwrap();
+        assert_eq!(shown.waiting, 1);
+        assert!(shown.error.unwrap().contains("write 512 bytes at 512"));
+    }
 }
 
 #[tokio::test]
 async fn the_end_waits_for_what_was_asked_and_makes_it_durable() {
-    let (threads, disks, notified, flushed) = disk(Vec::new());
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    assert!(threads.finish().await);
-    assert_eq!(flushed.try_iter().count(), 1);
-    assert_eq!(next(&disks, &notified).number, 0);
+    for aio in ALL {
+        let (threads, disks, notified, flushed) = disk(aio, Vec::new());
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        assert!(threads.finish().await);
+        assert_eq!(flushed.try_iter().count(), 1);
+        assert_eq!(next(&disks, &notified).number, 0);
+    }
 }
 
 #[tokio::test]
 async fn the_end_does_not_wait_for_what_the_host_refuses_and_is_not_clean() {
-    let (threads, disks, _notified, _flushed) = disk(vec![libc::EIO; 1000]);
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    assert!(!threads.finish().await);
+    for aio in ALL {
+        let (threads, disks, _notified, _flushed) = disk(aio, vec![libc::EIO; 1000]);
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        assert!(!threads.finish().await);
+    }
 }
 
 #[test]
 fn a_replay_takes_each_completion_where_its_log_has_it() {
-    let (_threads, disks, notified, _flushed) = disk(Vec::new());
-    let (_wake, woken) = bounded(1);
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    disks.issue(DEVICE, read(1)).unwrap();
-    let own = disks.wait(DEVICE, 1, &woken, || Ok(())).unwrap().unwrap();
-    assert_eq!((own.offset_bytes, own.bytes), (512, vec![7; 512]));
-    notified.recv_timeout(LIMIT).unwrap();
-    assert!(disks.is_done(DEVICE, 0) && !disks.is_done(DEVICE, 2));
-    assert_eq!(disks.take(DEVICE).unwrap().number, 0, "going live, it arrives");
+    for aio in ALL {
+        let (_threads, disks, notified, _flushed) = disk(aio, Vec::new());
+        let (_wake, woken) = bounded(1);
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        disks.issue(DEVICE, read(1)).unwrap();
+        let own = disks.wait(DEVICE, 1, &woken, || Ok(())).unwrap().unwrap();
+        assert_eq!((own.offset_bytes, own.bytes), (512, vec![7; 512]));
+        notified.recv_timeout(LIMIT).unwrap();
+        assert!(disks.is_done(DEVICE, 0) && !disks.is_done(DEVICE, 2));
+        assert_eq!(disks.take(DEVICE).unwrap().number, 0, "going live, it arrives");
+    }
 }
 
 #[test]
 fn whoever_looks_whether_all_is_taken_leaves_it_to_the_guest() {
-    let (threads, disks, notified, _flushed) = disk(Vec::new());
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    notified.recv_timeout(LIMIT).unwrap();
-    assert!(!disks.are_quiet());
-    let mut select = crossbeam_channel::Select::new();
-    disks.select(DEVICE, &mut select);
-    select.ready_timeout(LIMIT).unwrap();
-    assert_eq!(disks.take(DEVICE).unwrap().number, 0);
-    assert!(disks.are_quiet());
-    drop(threads);
+    for aio in ALL {
+        let (threads, disks, notified, _flushed) = disk(aio, Vec::new());
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        notified.recv_timeout(LIMIT).unwrap();
+        assert!(!disks.are_quiet());
+        let mut select = crossbeam_channel::Select::new();
+        disks.select(DEVICE, &mut select);
+        select.ready_timeout(LIMIT).unwrap();
+        assert_eq!(disks.take(DEVICE).unwrap().number, 0);
+        assert!(disks.are_quiet());
+        drop(threads);
+    }
 }
 
 #[test]
 fn disks_that_stand_still_carry_nothing_out_until_they_go_on() {
-    let (threads, disks, notified, _flushed) = disk(Vec::new());
-    let watch = threads.watch();
-    disks.issue(DEVICE, write(0, 7)).unwrap();
-    assert_eq!(next(&disks, &notified).number, 0);
-    assert!(watch.freeze());
-    assert_eq!(watch.take()[0].1.iter().copied().collect::<Vec<_>>(), [0]);
-    disks.issue(DEVICE, write(1, 9)).unwrap();
-    assert!(watch.freeze(), "nothing of it is under way");
-    assert_eq!(watch.take()[0].1.len(), 0);
-    watch.thaw();
-    assert_eq!(next(&disks, &notified).number, 1);
-    assert_eq!(watch.take()[0].1.len(), 1);
+    for aio in ALL {
+        let (threads, disks, notified, _flushed) = disk(aio, Vec::new());
+        let watch = threads.watch();
+        disks.issue(DEVICE, write(0, 7)).unwrap();
+        assert_eq!(next(&disks, &notified).number, 0);
+        assert!(watch.freeze());
+        assert_eq!(watch.take()[0].1.iter().copied().collect::<Vec<_>>(), [0]);
+        disks.issue(DEVICE, write(1, 9)).unwrap();
+        assert!(watch.freeze(), "nothing of it is under way");
+        assert_eq!(watch.take()[0].1.len(), 0);
+        watch.thaw();
+        assert_eq!(next(&disks, &notified).number, 1);
+        assert_eq!(watch.take()[0].1.len(), 1);
+    }
 }
