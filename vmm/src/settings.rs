@@ -75,11 +75,12 @@ pub struct Settings {
     /// guest reads as its serial number. `block`: bytes of its sectors. `shared`: the two sides of
     /// a pair have one image on storage that both reach; otherwise each has an image of its own at
     /// this path, and writes to both. `aio`: what carries its requests out; without it io_uring for
-    /// a raw image where the kernel has it, and threads where not. The image is locked while the
-    /// machine runs
+    /// a raw image where the kernel has it, and threads where not. `on-error`: what a side does
+    /// where its host cannot carry requests out: `wait` until it can, or `give-way` to the other
+    /// side of a pair, if that is there. The image is locked while the machine runs
     #[arg(
         long,
-        value_name = "IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads]",
+        value_name = "IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads][,on-error=wait|give-way]",
         help_heading = "Machine"
     )]
     pub disk: Option<Vec<String>>,

@@ -131,9 +131,10 @@ fn run_status(error: &RunError) -> Status {
         | RunError::NoSnapshot { .. }
         | RunError::NoEntry { .. } => Status::Configuration,
         RunError::Network(error) => network_status(error),
-        RunError::Memory(MemoryError::Map { .. }) | RunError::Host(_) | RunError::NoIoUring { .. } => {
-            Status::Host
-        }
+        RunError::Memory(MemoryError::Map { .. })
+        | RunError::Host(_)
+        | RunError::NoIoUring { .. }
+        | RunError::DiskFails { .. } => Status::Host,
         RunError::Log(error) => log_status(error),
         RunError::Snapshot { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
@@ -192,6 +193,9 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         ),
         RunError::Disk(error) => error.hint(),
         RunError::Host(error) => host_hint(error),
+        RunError::DiskFails { .. } => Some(
+            "mend the disk of this host and start this side again: it joins, and its image is made the holder's",
+        ),
         RunError::NoIoUring { .. } => {
             Some("leave aio out of --disk, or say aio=threads: threads do the same")
         }

@@ -5,6 +5,7 @@ use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Ended, Guest, Process, Replica, Scratch, kvm, lockstep, namespace, wait_until,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, apply_filter};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -188,15 +189,15 @@ fn snapshots_of_machines_with_disks_are_refused() {
 }
 
 /// Runs `script` on a disk of so many bytes, in a mount namespace of its own. `$0` is the command,
-/// `$1` the guest, `$2` its command line.
-fn on_small_disk(kib: u64, script: &str) -> Ended {
+/// `$1` the guest, `$2` its command line, `$3` its disk.
+fn on_small_disk(kib: u64, script: &str, disk: &str) -> Ended {
     let script = format!("mount -t tmpfs -o size={kib}k lockstep /mnt && cd /mnt || exit 125\n{script}");
     let mut command = Command::new("unshare");
     command
         .args(["--mount", "--propagation", "private", "sh", "-c", &script])
         .arg(lockstep().get_program())
         .arg(Guest::Disk.image())
-        .arg(LOAD);
+        .args([LOAD, disk]);
     run(&mut command)
 }
 
@@ -207,14 +208,55 @@ fn a_guest_whose_image_a_full_disk_takes_no_more_of_waits_and_goes_on_when_there
         return;
     }
     let script = "truncate -s 4M disk.img && head -c 900K /dev/zero >ballast\n\
-                  \"$0\" run \"$1\" --command-line \"$2\" --disk disk.img 2>said &\n\
+                  \"$0\" run \"$1\" --command-line \"$2\" --disk \"$3\" 2>said &\n\
                   machine=$!\n\
                   until grep -q 'No space left' said || ! kill -0 $machine; do :; done\n\
                   rm ballast\n\
                   wait $machine; status=$?\n\
                   cat said >&2\n\
                   exit $status";
-    let ended = on_small_disk(1024, script).expect_code(0);
-    ended.expect_named(&["cannot write", "tried again each second", "works again"]);
-    assert_eq!(ended.stderr.matches("No space left").count(), 1, "{ended}");
+    for (disk, by) in [
+        ("disk.img,aio=io_uring", "io_uring carries its requests out"),
+        ("disk.img,aio=threads", "4 threads carry its requests out"),
+    ] {
+        let ended = on_small_disk(1024, script, disk).expect_code(0);
+        ended.expect_named(&[by, "cannot write", "tried again each second", "works again"]);
+        assert_eq!(ended.stderr.matches("No space left").count(), 1, "{ended}");
+    }
+}
+
+/// Ends of commands that run where io_uring is refused, by a filter of system calls.
+fn without_io_uring(commands: Vec<Command>) -> Vec<Ended> {
+    let filtered = move || {
+        let rules = [(nix::libc::SYS_io_uring_setup, Vec::new())].into();
+        let refuse = SeccompAction::Errno(nix::libc::EPERM as u32);
+        let arch = std::env::consts::ARCH.try_into().unwrap();
+        let filter = SeccompFilter::new(rules, SeccompAction::Allow, refuse, arch).unwrap();
+        let program: BpfProgram = filter.try_into().unwrap();
+        apply_filter(&program).unwrap();
+        commands
+            .into_iter()
+            .map(|mut command| run(&mut command))
+            .collect()
+    };
+    // The filter is for this thread, and for the processes that it starts.
+    std::thread::spawn(filtered).join().unwrap()
+}
+
+#[test]
+fn without_io_uring_threads_carry_requests_out_unless_it_was_asked_for() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let path = text(&image(&scratch, "disk.img", 4 << 20));
+    let disks = [path.clone(), format!("{path},aio=io_uring")];
+    let commands = disks.map(|disk| command("run", &[disk])).into();
+    let mut ended = without_io_uring(commands).into_iter();
+    let fallen_back = ended.next().unwrap().expect_code(0);
+    fallen_back.expect_named(&["4 threads carry its requests out", "(seccomp) refuses io_uring"]);
+    let refused = ended.next().unwrap().expect_code(4);
+    refused.expect_named(&[
+        "disk.img",
+        "io_uring cannot carry its requests out",
+        "aio=threads",
+    ]);
 }

@@ -6,7 +6,7 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 /// Keys are promises: added to, never renamed or taken away.
-const PROPERTIES: [&str; 32] = [
+const PROPERTIES: [&str; 33] = [
     "kvm.access",
     "kvm.version",
     "kvm.capabilities",

@@ -19,6 +19,7 @@ mod command_line;
 mod damaged_logs;
 mod debian;
 mod demo;
+mod disk_errors;
 mod disk_images;
 mod disks;
 mod divergence;

@@ -99,6 +99,14 @@ pub enum RunError {
         /// The reason.
         source: NoRing,
     },
+    /// A backup has left the machine to its primary, because a disk fails.
+    #[error("{disk} fails, and this side has left the machine to its primary: {why}")]
+    DiskFails {
+        /// Its name.
+        disk: String,
+        /// The host's error.
+        why: String,
+    },
     /// The host lacks something.
     #[error(transparent)]
     Host(#[from] HostError),

@@ -365,9 +365,14 @@ impl Found {
         }
         let disks = self.published.disks.iter();
         for disk in disks.filter(|_| self.condition == Condition::Seen) {
+            let since = disk.since_unix_s.map(|since| format!(" since {}", utc(since)));
+            let since = since.unwrap_or_default();
             let state = disk.error.as_ref().map_or_else(
                 || "works".to_owned(),
-                |why| format!("NOT working: {why}; {} requests wait", disk.waiting),
+                |why| {
+                    let (failures, waiting) = (disk.failures, disk.waiting);
+                    format!("NOT working{since}: {why} ({failures} tries failed); {waiting} requests wait")
+                },
             );
             // Writing into a string cannot fail.
             let _ = writeln!(text, "  {}: {state}", disk.name);

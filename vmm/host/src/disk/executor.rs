@@ -13,7 +13,9 @@
 
 use super::carrying::{Carried, Carrier, Happened};
 use super::changes::Reached;
-use super::storage::{Target, described};
+use super::setting::OnError;
+use super::storage::described;
+use super::target::Target;
 use crossbeam_channel::{Receiver, Sender};
 use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::replica::disk_order::{DiskOrder, Held};
@@ -24,7 +26,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
+use tokio::sync::Notify;
 
 /// Time from a failure to the next try.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -87,7 +90,40 @@ pub struct DiskState {
     /// Requests that are not carried out.
     pub waiting: usize,
     /// The host's error for which requests wait.
-    pub error: Option<String>,
+    pub error: Option<Fault>,
+    /// Tries that have failed since the machine began.
+    pub failures: u64,
+    /// Setting for an error that lasts.
+    pub on_error: OnError,
+}
+
+/// An error of the host that lasts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The request that failed last, in words.
+    pub request: String,
+    /// The system's answer.
+    pub why: String,
+    /// Time of the first failure.
+    pub since: SystemTime,
+    /// The same, for how long it has lasted.
+    pub begun: Instant,
+    /// Tries that have failed since then.
+    pub failures: u64,
+}
+
+impl Fault {
+    /// True where a try after a pause has failed, too.
+    #[must_use]
+    pub fn lasts(&self) -> bool {
+        self.begun.elapsed() >= RETRY_AFTER
+    }
+}
+
+impl std::fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "it cannot {}: {}", self.request, self.why)
+    }
 }
 
 /// Blocks that were written since somebody began to watch; none where nobody does.
@@ -134,6 +170,8 @@ pub(super) struct Executor {
     /// Called behind each completion.
     pub notify: Box<dyn Fn() + Send>,
     pub state: Arc<Mutex<DiskState>>,
+    /// Told where the state has another error.
+    pub noticed: Arc<Notify>,
     pub changed: Changed,
 }
 
@@ -288,9 +326,8 @@ impl Running {
                 self.waiting -= 1;
                 self.order.done(number, read);
                 let read = self.order.replayed(number);
-                if self.failed.is_empty() && self.has_error() {
-                    tracing::info!("{} works again", self.executor.name);
-                    self.set_error(None);
+                if self.failed.is_empty() {
+                    self.works_again();
                 }
                 // Nobody takes it where the machine is over.
                 let _ = self.executor.done.send(Done { number, read });
@@ -304,7 +341,7 @@ impl Running {
                         "{name} cannot {what}: {why}; the request waits, and is tried again each second"
                     );
                 }
-                self.set_error(Some(format!("it cannot {what}: {why}")));
+                self.has_failed(what, &why);
                 self.failed.push(request);
                 self.retry_at.get_or_insert(Instant::now() + RETRY_AFTER);
             }
@@ -321,17 +358,30 @@ impl Running {
         }
     }
 
-    fn has_error(&self) -> bool {
-        self.executor
-            .state
-            .lock()
-            .is_ok_and(|state| state.error.is_some())
+    fn works_again(&self) {
+        let Ok(mut state) = self.executor.state.lock() else {
+            return;
+        };
+        if state.error.take().is_some() {
+            tracing::info!("{} works again", self.executor.name);
+            self.executor.noticed.notify_one();
+        }
     }
 
-    fn set_error(&self, error: Option<String>) {
-        if let Ok(mut state) = self.executor.state.lock() {
-            state.error = error;
-        }
+    fn has_failed(&self, request: String, why: &io::Error) {
+        let Ok(mut state) = self.executor.state.lock() else {
+            return;
+        };
+        state.failures = state.failures.saturating_add(1);
+        let before = state.error.take();
+        state.error = Some(Fault {
+            request,
+            why: why.to_string(),
+            since: before.as_ref().map_or_else(SystemTime::now, |fault| fault.since),
+            begun: before.as_ref().map_or_else(Instant::now, |fault| fault.begun),
+            failures: before.map_or(0, |fault| fault.failures).saturating_add(1),
+        });
+        self.executor.noticed.notify_one();
     }
 
     fn show(&self) {

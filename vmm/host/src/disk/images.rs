@@ -208,6 +208,7 @@ impl Images {
                 storage,
                 changes: opened.changes.clone(),
                 aio: opened.setting.aio,
+                on_error: opened.setting.on_error,
             })
         })
         .collect()

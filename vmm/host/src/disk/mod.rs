@@ -34,7 +34,7 @@ pub use changes::{KeptChanges, Known};
 pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;
-pub use setting::{Aio, DiskSetting};
+pub use setting::{Aio, DiskSetting, OnError};
 pub use shared::SharedImage;
 pub use threads::{DiskThreads, Drive};
 pub use watch::Watch;

@@ -1,5 +1,6 @@
 //! A disk as it is written:
-//! `IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads]`.
+//! `IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads]`
+//! `[,on-error=wait|give-way]`.
 
 use crate::error::RunError;
 use lockstep_core::machine::disk::{DISKS_MAX, SERIAL_BYTES};
@@ -34,6 +35,29 @@ impl fmt::Display for Aio {
     }
 }
 
+/// What a side of a pair does where an error of its host lasts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// Nothing: the request waits until it works.
+    #[default]
+    Wait,
+    /// It leaves the machine to the other side.
+    GiveWay,
+}
+
+impl OnError {
+    const ALL: [Self; 2] = [Self::Wait, Self::GiveWay];
+}
+
+impl fmt::Display for OnError {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Wait => "wait",
+            Self::GiveWay => "give-way",
+        })
+    }
+}
+
 /// Setting of one disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiskSetting {
@@ -49,12 +73,14 @@ pub struct DiskSetting {
     pub block_bytes: u32,
     /// What carries its requests out; none for io_uring where it can be used.
     pub aio: Option<Aio>,
+    /// What happens where an error of the host lasts.
+    pub on_error: OnError,
 }
 
 /// Reason why a text does not describe a disk.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{text}`: {why}; write IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads], and a comma in IMAGE twice"
+    "`{text}`: {why}; write IMAGE[,shared][,read-only][,serial=TEXT][,block=512|4096][,aio=io_uring|threads][,on-error=wait|give-way], and a comma in IMAGE twice"
 )]
 pub struct DiskSettingError {
     text: String,
@@ -81,6 +107,7 @@ impl FromStr for DiskSetting {
             serial: None,
             block_bytes: BLOCK_BYTES,
             aio: None,
+            on_error: OnError::default(),
         };
         let mut said = Vec::new();
         for word in words {
@@ -120,6 +147,13 @@ impl DiskSetting {
                 let aio = Aio::ALL.into_iter().find(|aio| aio.to_string() == way);
                 let wrong = || format!("requests are carried out by io_uring or threads, not `{way}`");
                 self.aio = Some(aio.ok_or_else(wrong)?);
+            }
+            Some(("on-error", what)) => {
+                let on_error = OnError::ALL
+                    .into_iter()
+                    .find(|on_error| on_error.to_string() == what);
+                let wrong = || format!("on an error of the host a disk can wait or give-way, not `{what}`");
+                self.on_error = on_error.ok_or_else(wrong)?;
             }
             _ => return Err(format!("`{word}` is not known")),
         }
@@ -184,6 +218,9 @@ impl fmt::Display for DiskSetting {
         if let Some(aio) = self.aio {
             write!(formatter, ",aio={aio}")?;
         }
+        if self.on_error != OnError::default() {
+            write!(formatter, ",on-error={}", self.on_error)?;
+        }
         Ok(())
     }
 }
@@ -215,6 +252,7 @@ mod tests {
             "web.img,read-only,serial=a b,,c,block=4096",
             "web.img,aio=io_uring",
             "web.img,block=4096,aio=threads",
+            "web.img,shared,on-error=give-way",
         ] {
             assert_eq!(text.parse::<DiskSetting>().unwrap().to_string(), text);
         }
@@ -236,6 +274,7 @@ mod tests {
             ("a,block=512,block=4096", "twice"),
             ("a,serial=", "20 printable"),
             ("a,aio=native", "io_uring or threads"),
+            ("a,on-error=stop", "wait or give-way"),
             ("a,serial=123456789012345678901", "20 printable"),
         ] {
             let error = text.parse::<DiskSetting>().unwrap_err().to_string();

@@ -5,7 +5,7 @@ use super::changes::{KeptChanges, Reached};
 use super::disks::Disks;
 use super::executor::{Changed, Command, DiskState, Executor, Finished};
 use super::orders::Orders;
-use super::setting::Aio;
+use super::setting::{Aio, OnError};
 use super::shared::SharedImage;
 use super::storage::Storage;
 use super::target::Target;
@@ -16,6 +16,7 @@ use lockstep_logging_channel::{DeviceId, Sequence};
 use lockstep_process::signals;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+use tokio::sync::Notify;
 
 /// Time that the disks of a machine have to finish what they were asked, once it is over.
 pub const FINISH_LIMIT: Duration = Duration::from_secs(5);
@@ -33,6 +34,8 @@ pub struct Drive {
     pub changes: Option<Arc<KeptChanges>>,
     /// What carries its requests out; none for io_uring where it can be used.
     pub aio: Option<Aio>,
+    /// Setting for an error of the host that lasts.
+    pub on_error: OnError,
 }
 
 /// Where the bytes of a disk are.
@@ -49,6 +52,7 @@ pub enum DriveStorage {
 pub struct DiskThreads {
     threads: Vec<DiskThread>,
     disks: Disks,
+    noticed: Arc<Notify>,
 }
 
 #[derive(Debug)]
@@ -82,6 +86,7 @@ impl DiskThreads {
                 storage,
                 changes,
                 aio,
+                on_error,
             } = drive;
             // What waits in it is bounded by the requests that the device has outstanding.
             let (report, done) = unbounded();
@@ -89,7 +94,11 @@ impl DiskThreads {
                 DriveStorage::Own(storage) => (storage, None),
                 DriveStorage::Shared(image) => (image.clone(), Some(image)),
             };
-            let state: Arc<Mutex<DiskState>> = Arc::default();
+            let state = DiskState {
+                on_error,
+                ..DiskState::default()
+            };
+            let state = Arc::new(Mutex::new(state));
             let changed = Changed::default();
             let thread = format!("disk{place}");
             let target = Target {
@@ -108,6 +117,7 @@ impl DiskThreads {
                 done: report,
                 notify: Box::new(notify.clone()),
                 state: state.clone(),
+                noticed: threads.noticed.clone(),
                 changed: changed.clone(),
             };
             executor
@@ -141,6 +151,11 @@ impl DiskThreads {
             (thread.name.clone(), state.unwrap_or_default())
         };
         self.threads.iter().map(state).collect()
+    }
+
+    /// Waits until a disk has failed, or works again, since this was last asked. Cancel-safe.
+    pub async fn noticed(&self) {
+        self.noticed.notified().await;
     }
 
     /// Watches what is written from now on, while the disks are copied.

@@ -2,6 +2,7 @@
 //! out.
 
 mod carry_out;
+mod disks;
 mod diverged;
 mod halting;
 mod joining;
@@ -23,6 +24,7 @@ use super::witness::{self, Due};
 use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
 use crate::outside::propose;
+use disks::Failing;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::door::DoorError;
@@ -73,6 +75,8 @@ pub struct Driver {
     knows_newcomer: bool,
     /// Time at which a stop is carried out that was asked for while this side took over.
     stops_at_ns: Option<u64>,
+    /// Disks whose host fails.
+    failing: Failing,
 }
 
 impl Driver {
@@ -94,6 +98,7 @@ impl Driver {
             place: None,
             knows_newcomer: false,
             stops_at_ns: None,
+            failing: Failing::default(),
         }
     }
 
@@ -140,6 +145,7 @@ impl Driver {
                 Ok(())
             }
             Happened::Wake => self.wake(),
+            Happened::Disk => self.disk_noticed(),
             Happened::Stop if self.parts.replica.takes_over() && self.parts.disks.has_any() => {
                 self.stops_at_ns = Some(role_ns() + TAKE_OVER_LIMIT.as_nanos() as u64);
                 Ok(())

@@ -10,6 +10,7 @@ use super::sending::{Sending, Transferred};
 use super::storage::Answer;
 use super::turns;
 use super::witness::{Due, Witnesses};
+use crate::disk::DiskThreads;
 use crate::error::RunError;
 use crate::machine::MachineThread;
 use crate::outside::Signals;
@@ -47,6 +48,8 @@ pub enum Happened {
     Noticed(Noticed),
     /// The machine has ended.
     Ended(Result<Ended, RunError>),
+    /// A disk has failed, or works again.
+    Disk,
     /// The bytes queued for the peer are written, or cannot be.
     Flushed(Result<(), ChannelError>),
 }
@@ -86,6 +89,8 @@ pub struct Sources<'a> {
     pub sending: Option<&'a mut Sending>,
     /// The machine in the store.
     pub holding: Option<&'a mut Holding>,
+    /// Its disks.
+    pub disks: &'a DiskThreads,
 }
 
 impl<'a> Sources<'a> {
@@ -102,6 +107,7 @@ impl<'a> Sources<'a> {
             newcomers: Some(&mut parts.newcomers),
             sending: parts.sending.as_mut(),
             holding: Some(&mut parts.holding),
+            disks: &parts.disks,
         }
     }
 }
@@ -143,6 +149,10 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
             None => pending().await,
         }
     });
+    let disk = pin!(async {
+        sources.disks.noticed().await;
+        Happened::Disk
+    });
     let stop = pin!(async {
         sources.signals.received().await;
         Happened::Stop
@@ -151,7 +161,7 @@ pub async fn next(sources: Sources<'_>, waits: Waits, order: &mut Turns) -> Happ
         biased;
         outcome = writing.flush(closing), if has_output => Happened::Flushed(outcome),
         () = sleep_until(wake_at_ns), if wake_at_ns.is_some() => Happened::Wake,
-        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, transferred, noticed, stop]) => happened,
+        happened = turns::next(order, [record, message, answer, due, frame, ended, arrival, transferred, noticed, disk, stop]) => happened,
     }
 }
 

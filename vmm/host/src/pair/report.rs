@@ -37,6 +37,8 @@ pub struct Counters {
     pub divergences: u64,
     /// Divergences that the other sides have reported to this one.
     pub peer_divergences: u64,
+    /// Tries of requests of this side's disks that have failed.
+    pub disk_failures: u64,
     /// Time that outputs waited, in microseconds.
     pub held_us: Histogram<u64>,
     /// Time by which the backup was behind, in microseconds, sampled.
@@ -68,6 +70,7 @@ impl Counters {
             outputs: 0,
             divergences: 0,
             peer_divergences: 0,
+            disk_failures: 0,
             held_us: histogram()?,
             lag_us: histogram()?,
             round_trip_us: histogram()?,
@@ -93,6 +96,7 @@ impl Counters {
             "lease_age_us_max": self.lease.age_ns_max / NS_PER_US,
             "lease_lapses": self.lease.lapses,
             "witness_reached": self.witness_reached,
+            "disk_failures": self.disk_failures,
         })
     }
 

@@ -69,6 +69,8 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
                 name: "disk 1 (b.img)".to_owned(),
                 waiting: 3,
                 error: Some("it cannot be flushed".to_owned()),
+                since_unix_s: Some(1_700_000_000),
+                failures: 2,
             },
         ],
     };
@@ -104,9 +106,10 @@ async fn a_holder_that_gives_signs_says_who_takes_part() {
          primary: host example, process 1, unix:/run/1\n  \
          backup: host example, process 2, unix:/run/2, 3 ms behind\n  \
          disk 0 (a.img): works\n  \
-         disk 1 (b.img): NOT working: it cannot be flushed; 3 requests wait\n"
+         disk 1 (b.img): NOT working since 2023-11-14T22:13:20Z: it cannot be flushed (2 tries failed); 3 requests wait\n"
     );
     assert_eq!(json["disks"][1]["waiting"], 3);
+    assert_eq!(json["disks"][1]["failures"], 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -3,7 +3,7 @@
 use super::ring::NoRing;
 use crate::disk::storage::{NamedImage, Storage};
 use crate::disk::threads::DriveStorage;
-use crate::disk::{Aio, DiskThreads, Disks, Drive};
+use crate::disk::{Aio, DiskThreads, Disks, Drive, OnError};
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, unbounded};
 use lockstep_core::machine::disk::{IN_FLIGHT_MAX, Operation, Request};
@@ -52,6 +52,7 @@ impl Tested {
             storage: DriveStorage::Own(image),
             aio,
             changes: None,
+            on_error: OnError::default(),
         };
         let (notify, notified) = unbounded();
         let (threads, disks) = DiskThreads::start(vec![drive], move || {

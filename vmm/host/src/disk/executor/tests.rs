@@ -1,4 +1,4 @@
-use super::super::setting::Aio;
+use super::super::setting::{Aio, OnError};
 use super::super::threads::{DiskThreads, Drive, DriveStorage};
 use super::*;
 use crossbeam_channel::{bounded, unbounded};
@@ -91,6 +91,7 @@ fn disk(
         name: "disk 0".to_owned(),
         storage: DriveStorage::Own(storage),
         aio: Some(aio),
+        on_error: OnError::default(),
     };
     let (notify, notified) = unbounded();
     let notify = move || {
@@ -174,7 +175,12 @@ fn an_error_is_shown_while_it_lasts() {
             .find(|state| state.error.is_some())
             .unwrap();
         assert_eq!(shown.waiting, 1);
-        assert!(shown.error.unwrap().contains("write 512 bytes at 512"));
+        let fault = shown.error.unwrap();
+        assert!(fault.to_string().contains("write 512 bytes at 512"), "{fault}");
+        assert!(
+            fault.why.contains("os error 5") && fault.failures > 0,
+            "{fault:?}"
+        );
     }
 }
 

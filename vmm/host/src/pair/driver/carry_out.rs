@@ -123,7 +123,10 @@ impl Driver {
                 let parts = &mut self.parts;
                 match report {
                     Report::Solo { .. } => parts.shared.go_alone(),
-                    Report::Live { .. } => parts.asking.ask(parts.outlets.network(), role_ns()),
+                    Report::Live { .. } => {
+                        parts.asking.ask(parts.outlets.network(), role_ns());
+                        self.failing.took_over();
+                    }
                     _ => {}
                 }
             }

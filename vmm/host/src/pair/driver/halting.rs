@@ -85,6 +85,10 @@ impl Driver {
             Halt::SwitchedOver => Err(RunError::SwitchedOver),
             Halt::Stopped => {
                 self.parts.reporter.event("stopped", serde_json::json!({}));
+                if let Some((disk, fault)) = self.failing.leaves_for.take() {
+                    let why = fault.to_string();
+                    return Err(RunError::DiskFails { disk, why });
+                }
                 Ok(Over::Ended(Status::Success))
             }
             Halt::Ended { reason } => {

@@ -34,6 +34,7 @@ struct Ends {
     witnesses: Witnesses,
     frames: NetworkReceiver,
     machine: MachineThread,
+    disks: DiskThreads,
     signals: Signals,
     turns: Turns,
 }
@@ -68,6 +69,7 @@ async fn ends() -> (Ends, Others) {
         witnesses: Witnesses::open(&[], &Config::default()).await.unwrap(),
         frames,
         machine: MachineThread::without_machine(outcome),
+        disks: DiskThreads::default(),
         signals: Signals::of(asked),
         turns: Turns::default(),
     };
@@ -96,6 +98,7 @@ impl Ends {
             newcomers: None,
             sending: None,
             holding: None,
+            disks: &self.disks,
         };
         let waits = Waits {
             wake_at_ns: None,

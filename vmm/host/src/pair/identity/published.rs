@@ -5,6 +5,7 @@ use crate::disk::executor::DiskState;
 use lockstep_logging_channel::{Digest, Environment};
 use lockstep_shared_disk::{Line, Party, STATUS_BYTES_MAX};
 use serde::{Deserialize, Serialize};
+use std::time::UNIX_EPOCH;
 
 /// Longest value of a compared field that is published as it is: a digest of 16 bytes, with a word.
 const VALUE_BYTES_MAX: usize = 40;
@@ -49,6 +50,12 @@ pub struct Disk {
     /// The host's error for which they wait.
     #[serde(default)]
     pub error: Option<String>,
+    /// Wall time of its first failure, in seconds since 1970.
+    #[serde(default)]
+    pub since_unix_s: Option<u64>,
+    /// Tries that have failed since then.
+    #[serde(default)]
+    pub failures: u64,
 }
 
 impl Disk {
@@ -56,10 +63,14 @@ impl Disk {
     #[must_use]
     pub fn of(name: &str, state: DiskState) -> Self {
         let shown = |text: &str| Line::shortened(text).to_string();
+        let fault = state.error.as_ref();
+        let since = fault.and_then(|fault| fault.since.duration_since(UNIX_EPOCH).ok());
         Self {
             name: shown(name),
             waiting: state.waiting,
-            error: state.error.as_deref().map(shown),
+            error: fault.map(|fault| shown(&fault.to_string())),
+            since_unix_s: since.map(|since| since.as_secs()),
+            failures: fault.map_or(0, |fault| fault.failures),
         }
     }
 }
