@@ -82,6 +82,7 @@ impl Machine {
             storage: DriveStorage::Own(Arc::new(NamedImage::new(Arc::new(image)).unwrap())),
             aio: Some(aio),
             on_error: OnError::default(),
+            changes: None,
         };
         let (notify, notified) = unbounded();
         let notify = move || {
@@ -180,10 +181,12 @@ fn main() {
                 figures.push(machine.round(load));
             }
         }
-        let mut ratios = Vec::new();
-        if let [threads, ring] = &figures {
-            ratios.extend(threads.iter().zip(ring).map(|(threads, ring)| ring / threads));
-        }
+        let [threads, ring] = &figures;
+        let ratios = threads
+            .iter()
+            .zip(ring)
+            .map(|(threads, ring)| ring / threads)
+            .collect();
         let [threads, ring] = figures.map(|figures| median(figures) / f64::from(1 << 20));
         println!(
             "| {} | {threads:.1} | {ring:.1} | {:.2} |",

@@ -1,6 +1,6 @@
 //! Reasons why a machine cannot be run, alone or as one side of a pair.
 
-use crate::disk::carrying::ring::NoRing;
+use crate::disk::carrying::no_ring::NoRing;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::boot::BootError;
 use lockstep_core::machine::boot::linux::Contradiction;

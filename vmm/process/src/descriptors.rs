@@ -3,9 +3,10 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 64
-/// connections that have not said who they are, and 16 claims that wait for storage.
-const DESCRIPTORS_MIN: u64 = 48 + 64 + 16;
+/// The most that a replica opens: 48 of its own (KVM, timers, terminal, network, report), 4 for each
+/// of 4 disks (image, io_uring, the two ends of its bell), 64 connections that have not said who they
+/// are, and 16 claims that wait for storage.
+const DESCRIPTORS_MIN: u64 = 48 + 4 * 4 + 64 + 16;
 
 /// Raises the limit to `wanted` where the hard limit allows it, and returns what holds then.
 pub fn raise(wanted: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::progress::Progress;
 use crate::status::CommandError;
-use lockstep_host::disk::carrying::ring::{self, NoRing};
+use lockstep_host::disk::carrying::{NoRing, probe};
 use lockstep_host::error::RunError;
 use lockstep_kvm::Host;
 use lockstep_qualify::platform::Platform;
@@ -30,7 +30,7 @@ impl Survey {
     pub fn of_this_host(effort: &Effort, progress: &mut Progress) -> Result<Self, CommandError> {
         let platform = Platform::observe();
         let mut findings = platform.judge();
-        findings.push(judge_io_uring(ring::probe()));
+        findings.push(judge_io_uring(probe()));
         match Host::open() {
             Ok(host) => findings.extend(probe_all(host, *effort, progress)?),
             Err(why) => findings.extend(PROPERTIES.map(|property| Finding::untried(property, &why))),

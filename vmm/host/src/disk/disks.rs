@@ -5,8 +5,8 @@
 //! goes live are arrivals.
 
 use super::changes::{KeptChanges, Reached};
-use super::executor::{Command, Done};
-use super::orders::Orders;
+use super::executor::Done;
+use super::orders::{Command, Orders};
 use super::shared::SharedImage;
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Select};

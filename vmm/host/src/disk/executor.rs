@@ -12,7 +12,7 @@
 //! until it works.
 
 use super::carrying::{Carried, Carrier, Happened};
-use super::changes::Reached;
+use super::orders::{Command, Finished};
 use super::setting::OnError;
 use super::storage::described;
 use super::target::Target;
@@ -39,49 +39,6 @@ pub struct Done {
     pub number: u64,
     /// Bytes that it has read, if it was a read.
     pub read: Option<OwnRead>,
-}
-
-/// An order to the disk's thread.
-pub(super) enum Command {
-    /// Carry this out, unless its number was given before. Of a shared disk changes and flushes
-    /// wait to be released, and everything waits until the machine is live.
-    Issue(Request),
-    /// A request, and all before it, may leave.
-    Release(u64),
-    /// A request of a shared disk was done by who acts.
-    Replayed(u64),
-    /// The machine is live: from now on it is this side that touches its shared disk.
-    GoLive,
-    /// There is no peer any more.
-    Alone,
-    /// Both sides have a state of the image.
-    BothHave(Reached),
-    /// Carry nothing more out. Says when nothing is under way.
-    Freeze { quiet: Sender<()> },
-    /// Go on.
-    Thaw,
-    /// Finish what can be finished until then, make it durable, and end.
-    Finish {
-        until: Instant,
-        finished: Sender<Finished>,
-    },
-}
-
-/// The end of a disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Finished {
-    /// Requests that were not carried out.
-    pub left: usize,
-    /// Reason why what was written may not be durable.
-    pub not_flushed: Option<String>,
-}
-
-impl Finished {
-    /// True where everything is durable that the guest has asked for.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.left == 0 && self.not_flushed.is_none()
-    }
 }
 
 /// State of a disk, for the operator.

@@ -1,9 +1,54 @@
 //! Orders to the thread of a disk.
 
 use super::carrying::bell::{Bell, Cord};
-use super::executor::Command;
+use super::changes::Reached;
 use crossbeam_channel::{Receiver, SendError, Sender, unbounded};
+use lockstep_core::machine::disk::Request;
 use std::sync::Arc;
+use std::time::Instant;
+
+/// An order to the disk's thread.
+pub(in crate::disk) enum Command {
+    /// Carry this out, unless its number was given before. Of a shared disk changes and flushes
+    /// wait to be released, and everything waits until the machine is live.
+    Issue(Request),
+    /// A request, and all before it, may leave.
+    Release(u64),
+    /// A request of a shared disk was done by who acts.
+    Replayed(u64),
+    /// The machine is live: from now on it is this side that touches its shared disk.
+    GoLive,
+    /// There is no peer any more.
+    Alone,
+    /// Both sides have a state of the image.
+    BothHave(Reached),
+    /// Carry nothing more out. Says when nothing is under way.
+    Freeze { quiet: Sender<()> },
+    /// Go on.
+    Thaw,
+    /// Finish what can be finished until then, make it durable, and end.
+    Finish {
+        until: Instant,
+        finished: Sender<Finished>,
+    },
+}
+
+/// The end of a disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Finished {
+    /// Requests that were not carried out.
+    pub left: usize,
+    /// Reason why what was written may not be durable.
+    pub not_flushed: Option<String>,
+}
+
+impl Finished {
+    /// True where everything is durable that the guest has asked for.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.left == 0 && self.not_flushed.is_none()
+    }
+}
 
 /// The end of who gives orders.
 #[derive(Clone, Debug)]

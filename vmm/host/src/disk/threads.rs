@@ -3,8 +3,8 @@
 use super::carrying;
 use super::changes::{KeptChanges, Reached};
 use super::disks::Disks;
-use super::executor::{Changed, Command, DiskState, Executor, Finished};
-use super::orders::Orders;
+use super::executor::{Changed, DiskState, Executor};
+use super::orders::{Command, Finished, Orders};
 use super::setting::{Aio, OnError};
 use super::shared::SharedImage;
 use super::storage::Storage;

@@ -2,8 +2,8 @@
 //! to stand still.
 
 use super::disks::Disks;
-use super::executor::{Changed, Command};
-use super::orders::Orders;
+use super::executor::Changed;
+use super::orders::{Command, Orders};
 use crossbeam_channel::{Receiver, bounded};
 use std::collections::BTreeSet;
 use std::thread::sleep;

@@ -10,6 +10,7 @@ mod switching;
 
 use super::clock::role_ns;
 use super::diverging::Again;
+use super::failing::Failing;
 use super::happened::{self, Happened, Sources, Waits};
 use super::heard::Heard;
 use super::holding::Noticed;
@@ -24,7 +25,6 @@ use super::witness::{self, Due};
 use super::{Carried, FromCpu, Payload};
 use crate::error::RunError;
 use crate::outside::propose;
-use disks::Failing;
 use lockstep_core::machine::MachineError;
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::door::DoorError;

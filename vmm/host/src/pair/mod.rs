@@ -13,6 +13,7 @@ pub mod copying;
 pub mod diverging;
 pub mod door;
 pub mod driver;
+pub mod failing;
 pub mod feed;
 pub mod flowing;
 pub mod follows;

@@ -1,7 +1,8 @@
 //! Images on a file system, under all that can carry requests out.
 
-use super::ring::NoRing;
-use crate::disk::storage::{NamedImage, Storage};
+use super::no_ring::NoRing;
+use crate::disk::storage::NamedImage;
+use crate::disk::target::Target;
 use crate::disk::threads::DriveStorage;
 use crate::disk::{Aio, DiskThreads, Disks, Drive, OnError};
 use crate::error::RunError;
@@ -244,7 +245,7 @@ fn a_kernel_that_refuses_io_uring_is_named_and_threads_do_it() {
         (libc::EPERM, "(seccomp)"),
         (libc::ENOMEM, "the kernel gives no io_uring"),
     ] {
-        let refused = without_io_uring(errno, || super::ring::probe().unwrap_err().to_string());
+        let refused = without_io_uring(errno, || super::probe().unwrap_err().to_string());
         assert!(refused.contains(why), "{refused}");
         let completed = without_io_uring(errno, || {
             let tested = Tested::start(None, true).unwrap();
@@ -272,8 +273,12 @@ fn io_uring_is_not_for_images_that_are_not_raw() {
         let path: &Path = &folder.path().join("disk.qcow2");
         let _ = std::fs::remove_file(path);
         create(path, SIZE_BYTES, Format::Qcow2, false).unwrap();
-        let image: Arc<dyn Storage> = Arc::new(Image::open(path, &Options::default()).unwrap());
-        super::start("disk 0", "disk0", aio, &image)
+        let image = Image::open(path, &Options::default()).unwrap();
+        let target = Target {
+            storage: Arc::new(image),
+            changes: None,
+        };
+        super::start("disk 0", "disk0", aio, &target)
     };
     let refused = start(Some(Aio::IoUring)).map(drop).unwrap_err().to_string();
     assert!(refused.contains("io_uring is for raw images"), "{refused}");

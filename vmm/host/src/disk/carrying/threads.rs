@@ -1,13 +1,14 @@
 //! Threads that carry requests out with calls that block.
 
 use super::bell::Bell;
-use super::{Carried, Carrier, Happened};
+use super::carrier::{Carried, Carrier, Happened};
 use crate::disk::changes::Reached;
-use crate::disk::executor::Command;
-use crate::disk::storage::Target;
+use crate::disk::orders::Command;
+use crate::disk::target::Target;
 use crossbeam_channel::{Receiver, Sender, after, never, select, unbounded};
 use lockstep_core::machine::disk::Request;
 use std::io;
+use std::sync::Arc;
 use std::thread::Builder;
 use std::time::Instant;
 

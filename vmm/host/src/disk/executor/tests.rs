@@ -1,4 +1,5 @@
 use super::super::setting::{Aio, OnError};
+use super::super::storage::Storage;
 use super::super::threads::{DiskThreads, Drive, DriveStorage};
 use super::*;
 use crossbeam_channel::{bounded, unbounded};
