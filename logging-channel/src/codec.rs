@@ -96,6 +96,7 @@ pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
         Body::CommonPoint(body) => encode(header, kind, body, out),
         Body::HeldOutput(body) => encode(header, kind, body, out),
         Body::DiskWrite(body) => encode(header, kind, body, out),
+        Body::DiskChange(body) => encode(header, kind, body, out),
     }
 }
 
@@ -315,6 +316,7 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
         Kind::HeldOutput => Body::HeldOutput(decode_body(kind, body)?),
         Kind::DiskCompletion => Body::Event(decode_body::<DoneEvent<Completion>>(kind, body)?.into()),
         Kind::DiskWrite => Body::DiskWrite(decode_body(kind, body)?),
+        Kind::DiskChange => Body::DiskChange(decode_body(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a log entry",

@@ -304,6 +304,49 @@ pub struct DiskWrite {
     pub digest: Digest,
 }
 
+/// Request that a disk of the machine's own has done, whose backup does not run the guest and has an
+/// image of its own. It counts with the next [`CommonPoint`], or with the end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskChange {
+    /// The disk.
+    pub device: DeviceId,
+    /// Ordinal of the request among those of its disk, from 0.
+    pub number: u64,
+    /// What was done.
+    pub change: Change,
+}
+
+/// What a request has changed on a disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// Bytes were written.
+    Written {
+        /// Place of the first.
+        offset_bytes: u64,
+        /// They themselves.
+        #[serde(with = "serde_bytes")]
+        bytes: Vec<u8>,
+    },
+    /// What was done before was made durable.
+    Flushed,
+    /// Bytes were discarded, and are zeros.
+    Discarded {
+        /// Place of the first.
+        offset_bytes: u64,
+        /// Their number.
+        length_bytes: u64,
+    },
+    /// Bytes were made zeros.
+    Zeroed {
+        /// Place of the first.
+        offset_bytes: u64,
+        /// Their number.
+        length_bytes: u64,
+        /// They need no room on the medium.
+        may_unmap: bool,
+    },
+}
+
 /// Why a log ends.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EndReason {
@@ -347,6 +390,8 @@ pub enum Body {
     HeldOutput(HeldOutput),
     /// Kind 13.
     DiskWrite(DiskWrite),
+    /// Kind 14.
+    DiskChange(DiskChange),
 }
 
 impl Body {
@@ -358,6 +403,7 @@ impl Body {
             Self::Output(output) => Some(output.target.device),
             Self::HeldOutput(output) => Some(output.target.device),
             Self::DiskWrite(write) => Some(write.device),
+            Self::DiskChange(change) => Some(change.device),
             Self::Environment(_)
             | Self::Value(_)
             | Self::Digests(_)

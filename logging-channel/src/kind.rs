@@ -65,6 +65,8 @@ kinds! {
     DiskCompletion = 12, "disk completion";
     /// Something that left for a disk which two machines share.
     DiskWrite = 13, "disk write";
+    /// What a disk of one's own has done, for who follows without running.
+    DiskChange = 14, "disk change";
     /// The backup's opening.
     Hello = 256, "hello";
     /// The primary's consent.
@@ -147,6 +149,7 @@ impl Body {
             Self::CommonPoint(_) => Kind::CommonPoint,
             Self::HeldOutput(_) => Kind::HeldOutput,
             Self::DiskWrite(_) => Kind::DiskWrite,
+            Self::DiskChange(_) => Kind::DiskChange,
         }
     }
 }

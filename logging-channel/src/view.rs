@@ -7,8 +7,8 @@ use std::fmt::{self, Write};
 use serde::Serialize;
 
 use crate::{
-    Body, Completion, End, EndReason, Entry, Environment, Event, EventKind, Kind, OutputKind, PartDigest,
-    ReadData, Value,
+    Body, Change, Completion, DiskChange, End, EndReason, Entry, Environment, Event, EventKind, Kind,
+    OutputKind, PartDigest, ReadData, Value,
 };
 
 /// Bytes of a byte string that a line of text shows.
@@ -64,6 +64,13 @@ pub(crate) enum BodyView {
         device: u8,
         number: u64,
         digest: String,
+    },
+    DiskChange {
+        device: u8,
+        number: u64,
+        change: &'static str,
+        offset: u64,
+        length: u64,
     },
 }
 
@@ -177,6 +184,37 @@ impl From<&Body> for BodyView {
                 number: write.number,
                 digest: write.digest.to_string(),
             },
+            Body::DiskChange(change) => Self::from(change),
+        }
+    }
+}
+
+impl From<&DiskChange> for BodyView {
+    fn from(change: &DiskChange) -> Self {
+        let DiskChange {
+            device,
+            number,
+            change,
+        } = change;
+        let (change, offset, length) = match change {
+            Change::Written { offset_bytes, bytes } => ("written", *offset_bytes, bytes.len() as u64),
+            Change::Flushed => ("flushed", 0, 0),
+            Change::Discarded {
+                offset_bytes,
+                length_bytes,
+            } => ("discarded", *offset_bytes, *length_bytes),
+            Change::Zeroed {
+                offset_bytes,
+                length_bytes,
+                ..
+            } => ("zeroed", *offset_bytes, *length_bytes),
+        };
+        Self::DiskChange {
+            device: device.0,
+            number: *number,
+            change,
+            offset,
+            length,
         }
     }
 }
@@ -371,6 +409,16 @@ impl fmt::Display for BodyView {
                 number,
                 digest,
             } => write!(formatter, "device {device} request {number}, digest {digest}"),
+            Self::DiskChange {
+                device,
+                number,
+                change,
+                offset,
+                length,
+            } => write!(
+                formatter,
+                "device {device} request {number} {change} {length} bytes from {offset} on"
+            ),
         }
     }
 }

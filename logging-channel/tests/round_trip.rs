@@ -11,9 +11,9 @@ use lockstep_logging_channel::message::{
     Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, CommonPoint, DeviceId, Digest, End, EndReason, Entry, Environment, EnvironmentField, Event,
-    EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest, OutputTarget, Part, PartDigest,
-    Record, Sequence, Value, codec,
+    Body, Change, CommonPoint, DeviceId, Digest, DiskChange, End, EndReason, Entry, Environment,
+    EnvironmentField, Event, EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest,
+    OutputTarget, Part, PartDigest, Record, Sequence, Value, codec,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -103,6 +103,13 @@ fn entries() -> impl Strategy<Value = Entry> {
         any::<(u8, Vec<u8>)>().prop_map(|(device, bytes)| {
             let target = OutputTarget::console(DeviceId(device));
             Body::HeldOutput(HeldOutput { target, bytes })
+        }),
+        any::<(u8, u64, u64, Vec<u8>)>().prop_map(|(device, number, offset_bytes, bytes)| {
+            Body::DiskChange(DiskChange {
+                device: DeviceId(device),
+                number,
+                change: Change::Written { offset_bytes, bytes },
+            })
         }),
     ];
     (any::<(u32, u64, u64, u64, u64)>(), bodies).prop_map(|(header, body)| {

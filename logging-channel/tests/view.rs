@@ -328,6 +328,10 @@ fn what_disks_do_is_shown() {
         "disk completion device 4 request 300 disk_read, digest 06060606060606060606060606060606, at 2000000 ns",
         "disk completion device 4 request 300 disk_read 3 bytes 0102ff at 2000000 ns",
         "disk write   device 6 request 300, digest 08080808080808080808080808080808",
+        "disk change  device 6 request 300 written 3 bytes from 300 on",
+        "disk change  device 6 request 300 flushed 0 bytes from 0 on",
+        "disk change  device 6 request 300 discarded 512 bytes from 300 on",
+        "disk change  device 6 request 300 zeroed 512 bytes from 300 on",
     ];
     for (text, expected) in text.iter().zip(expected) {
         assert!(text.contains(expected), "{text}");
@@ -342,5 +346,10 @@ fn what_disks_do_is_shown() {
     assert_eq!(
         json(6)["body"],
         json!({ "device": 6, "number": 300, "digest": "08".repeat(16) })
+    );
+    assert_eq!(json(7)["kind"], "disk change");
+    assert_eq!(
+        json(7)["body"],
+        json!({ "device": 6, "number": 300, "change": "written", "offset": 300, "length": 3 })
     );
 }

@@ -6,9 +6,9 @@ use lockstep_logging_channel::message::{
     Probe, Refused, Welcome,
 };
 use lockstep_logging_channel::{
-    Body, CommonPoint, Completion, DeviceId, Digest, DiskWrite, End, EndReason, Entry, Environment,
-    EnvironmentField, Event, EventKind, ExecutionPoint, Generation, HeldOutput, Message, OutputDigest,
-    OutputTarget, Part, PartDigest, ReadData, Sequence, Value, codec,
+    Body, Change, CommonPoint, Completion, DeviceId, Digest, DiskChange, DiskWrite, End, EndReason, Entry,
+    Environment, EnvironmentField, Event, EventKind, ExecutionPoint, Generation, HeldOutput, Message,
+    OutputDigest, OutputTarget, Part, PartDigest, ReadData, Sequence, Value, codec,
 };
 
 pub fn field(name: &str, value: &str) -> EnvironmentField {
@@ -113,6 +113,24 @@ pub fn later_entries() -> Vec<Entry> {
         number: 300,
         digest: Digest([8; 16]),
     });
+    let (offset_bytes, length_bytes) = (300, 512);
+    let change = |change| {
+        Body::DiskChange(DiskChange {
+            device: DeviceId(6),
+            number: 300,
+            change,
+        })
+    };
+    let bytes = vec![1, 2, 255];
+    let zeroed = |may_unmap| Change::Zeroed {
+        offset_bytes,
+        length_bytes,
+        may_unmap,
+    };
+    let discarded = Change::Discarded {
+        offset_bytes,
+        length_bytes,
+    };
     vec![
         entry(11, 110, part),
         entry(12, 120, common),
@@ -121,6 +139,11 @@ pub fn later_entries() -> Vec<Entry> {
         entry(15, 150, done(ReadData::Digest(Digest([6; 16])))),
         entry(16, 160, done(ReadData::Bytes(vec![1, 2, 255]))),
         entry(17, 170, write),
+        entry(18, 180, change(Change::Written { offset_bytes, bytes })),
+        entry(19, 190, change(Change::Flushed)),
+        entry(20, 200, change(discarded)),
+        entry(21, 210, change(zeroed(false))),
+        entry(22, 220, change(zeroed(true))),
     ]
 }
 

@@ -117,6 +117,7 @@ impl<F: Feed> Following<F> {
             | Body::Event(_)
             | Body::Output(_)
             | Body::DiskWrite(_)
+            | Body::DiskChange(_)
             | Body::Digests(_)) => {
                 return Err(LogError::Misplaced {
                     expected: "an entry of a machine in checkpoint mode",

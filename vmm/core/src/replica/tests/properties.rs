@@ -156,6 +156,7 @@ fn alter_body(body: &mut Body) {
         Body::CommonPoint(common) => common.pages ^= 1,
         Body::HeldOutput(output) => output.bytes.push(0),
         Body::DiskWrite(write) => write.number += 1,
+        Body::DiskChange(change) => change.number += 1,
     }
 }
 
