@@ -166,6 +166,12 @@ pub enum Mutant {
     ForgetEpochTimes,
     /// A machine that is captured in checkpoint mode does not log what it writes from then on.
     LogWritesTooLate,
+    /// A backup that does not run has its disk do what comes before the common point behind it.
+    ChangeDisksAtOnce,
+    /// A backup that does not run does not have its disk do what a common point has.
+    ForgetChanges,
+    /// A machine that goes live from a common point does not ask its disk for what was not done.
+    ForgetOutstanding,
     /// A disk says that it has written what it is still writing.
     CompleteBeforeTheWrite,
     /// A machine that goes live does what its disk has left in the wrong order.
@@ -267,6 +273,9 @@ impl Mutant {
         Self::KeepFirstRegisters,
         Self::ForgetEpochTimes,
         Self::LogWritesTooLate,
+        Self::ChangeDisksAtOnce,
+        Self::ForgetChanges,
+        Self::ForgetOutstanding,
         Self::CompleteBeforeTheWrite,
         Self::ReissueBackwards,
         Self::FlushAtOnce,

@@ -314,6 +314,7 @@ impl Subject {
                 format!("{target:?} {} bytes {}; ", bytes.len(), Digest::of(bytes))
             }
             Effect::Disk(device, request) => format!("{device} {} {}; ", request.number, request.digest()),
+            Effect::DiskDone(device, request) => format!("{device} {} done; ", request.number),
             Effect::PowerOff(status) => format!("off {status}; "),
             Effect::Reset => "reset; ".to_owned(),
         }

@@ -4,7 +4,7 @@
 //! door; what comes of it enters later, as an event with that number. In between the request is a
 //! part of the machine's state: whoever goes on from a saved machine asks its disk again.
 
-use lockstep_logging_channel::Digest;
+use lockstep_logging_channel::{Change, Digest};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::ops::Range;
@@ -206,6 +206,32 @@ impl Operation {
         self.changes() || *self == Self::Flush
     }
 
+    /// What it has changed when it is done; none for a read.
+    #[must_use]
+    pub fn into_change(self) -> Option<Change> {
+        Some(match self {
+            Self::Read { .. } => return None,
+            Self::Write { offset_bytes, bytes } => Change::Written { offset_bytes, bytes },
+            Self::Flush => Change::Flushed,
+            Self::Discard {
+                offset_bytes,
+                length_bytes,
+            } => Change::Discarded {
+                offset_bytes,
+                length_bytes,
+            },
+            Self::WriteZeroes {
+                offset_bytes,
+                length_bytes,
+                may_unmap,
+            } => Change::Zeroed {
+                offset_bytes,
+                length_bytes,
+                may_unmap,
+            },
+        })
+    }
+
     /// Bytes that it writes and carries itself.
     #[must_use]
     pub fn carried_bytes(&self) -> u64 {
@@ -229,6 +255,31 @@ impl Operation {
             length_bytes <= bytes_max && shape.has(range.start, length_bytes)
         });
         allowed && fits
+    }
+}
+
+impl From<Change> for Operation {
+    fn from(change: Change) -> Self {
+        match change {
+            Change::Written { offset_bytes, bytes } => Self::Write { offset_bytes, bytes },
+            Change::Flushed => Self::Flush,
+            Change::Discarded {
+                offset_bytes,
+                length_bytes,
+            } => Self::Discard {
+                offset_bytes,
+                length_bytes,
+            },
+            Change::Zeroed {
+                offset_bytes,
+                length_bytes,
+                may_unmap,
+            } => Self::WriteZeroes {
+                offset_bytes,
+                length_bytes,
+                may_unmap,
+            },
+        }
     }
 }
 

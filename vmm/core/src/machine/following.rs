@@ -7,9 +7,10 @@
 //! ```
 
 use super::cpu::SavedCpu;
-use super::door::{Door, Followed, Met};
+use super::disk::Request;
+use super::door::{Door, DoorError, Followed, Met};
 use crate::mutant::{self, Mutant};
-use lockstep_logging_channel::{EndReason, ExecutionPoint};
+use lockstep_logging_channel::{DeviceId, EndReason, ExecutionPoint};
 
 /// A machine that can be put where another one is.
 ///
@@ -21,7 +22,7 @@ use lockstep_logging_channel::{EndReason, ExecutionPoint};
     reason = "said once for all methods, above"
 )]
 pub trait Follower {
-    type Error: From<super::door::DoorError>;
+    type Error: From<DoorError>;
 
     /// Its execution point.
     fn followed_to(&self) -> ExecutionPoint;
@@ -38,10 +39,29 @@ pub trait Follower {
 pub enum Step {
     /// It was put to the next common point.
     Put,
-    /// It runs live from where it is.
+    /// It runs live from where it is, and has followed until then.
     Live,
+    /// It does not follow without running.
+    Runs,
     /// The machine that it follows has ended.
     Ended(EndReason, ExecutionPoint),
+}
+
+/// Asks the disks of a machine that goes live at `point` for what was not done where it was put: no
+/// disk of its own has been asked for that.
+///
+/// # Errors
+/// The door's.
+pub fn ask_again(
+    outstanding: impl IntoIterator<Item = (DeviceId, Request)>,
+    point: ExecutionPoint,
+    door: &mut dyn Door,
+) -> Result<(), DoorError> {
+    if mutant::is(Mutant::ForgetOutstanding) {
+        return Ok(());
+    }
+    let mut outstanding = outstanding.into_iter();
+    outstanding.try_for_each(|(device, request)| door.disk_request(point, device, request))
 }
 
 /// Meets what comes next. `newest` is the vCPU of the last common point, none before the first.
@@ -70,6 +90,7 @@ pub fn follow<M: Follower>(
             }
             Ok(Step::Live)
         }
+        Followed::Runs => Ok(Step::Runs),
         Followed::Ended(reason, point) => Ok(Step::Ended(reason, point)),
     }
 }

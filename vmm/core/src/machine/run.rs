@@ -202,6 +202,14 @@ impl<V: Vcpu> Machine<V> {
         parts: Vec<PartDigest>,
     ) -> Result<Ended, MachineError> {
         let point = self.point();
+        if door.has_epochs() {
+            // They are done behind the end, and nothing is said of that any more.
+            let mut left = self.outstanding_disk_requests();
+            left.retain(|(_, request)| request.operation.leaves());
+            for (device, request) in left {
+                door.disk_done(point, device, request)?;
+            }
+        }
         door.end(
             point,
             End {
@@ -369,7 +377,7 @@ impl<V: Vcpu> Machine<V> {
                 }
             }
             Some(Effect::PowerOff(status)) => return self.ended(EndReason::PoweredOff(status), door),
-            Some(Effect::Output(..) | Effect::Disk(..)) => {}
+            Some(Effect::Output(..) | Effect::Disk(..) | Effect::DiskDone(..)) => {}
         }
         self.digest_at_interval(door)?;
         Ok(Step::Continues)
@@ -390,6 +398,7 @@ impl<V: Vcpu> Machine<V> {
             match effect {
                 Effect::Output(target, bytes) => door.output(self.point(), target, bytes)?,
                 Effect::Disk(device, request) => door.disk_request(self.point(), device, request)?,
+                Effect::DiskDone(device, request) => door.disk_done(self.point(), device, request)?,
                 ends @ (Effect::PowerOff(_) | Effect::Reset) => ends_with = Some(ends),
             }
         }

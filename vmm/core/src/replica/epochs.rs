@@ -4,7 +4,8 @@
 use super::batcher::{BATCH_OUTPUT_BYTES_MAX, OUTPUT_BYTES_MIN};
 use crate::machine::devices::virtio::net::FRAME_BYTES_MAX;
 use crate::machine::devices::virtio::queue::QUEUE_SIZE;
-use lockstep_logging_channel::OutputTarget;
+use crate::machine::disk::{DISKS_MAX, IN_FLIGHT_BYTES_MAX, IN_FLIGHT_MAX, REQUEST_BYTES_MAX};
+use lockstep_logging_channel::{Change, OutputTarget};
 
 /// Bytes of output, each with [`OUTPUT_BYTES_MIN`] of its own, at which an epoch ends early: what a
 /// batch of the log may have.
@@ -14,6 +15,30 @@ pub const EPOCH_OUTPUT_BYTES_MAX: u64 = BATCH_OUTPUT_BYTES_MAX as u64;
 /// ring of frames at most: 128 KiB + 256 × (65,550 + 128) bytes, about 16 MiB.
 pub const HELD_BYTES_MAX: u64 =
     EPOCH_OUTPUT_BYTES_MAX + QUEUE_SIZE as u64 * (FRAME_BYTES_MAX as u64 + OUTPUT_BYTES_MIN);
+
+/// Bytes of changes of disks, each with [`CHANGE_BYTES_MIN`] of its own, at which an epoch ends early:
+/// 200 MiB a second in epochs of 20 ms. Nothing enters then before the common point.
+pub const EPOCH_CHANGE_BYTES_MAX: u64 = 4 << 20;
+
+/// Bytes that a change takes on the backup beside its own: its place in a list, and what an
+/// allocation is rounded up to.
+pub const CHANGE_BYTES_MIN: u64 = 128;
+
+/// Bytes of changes that an epoch can have: what ends it, with one that has just entered; and at an
+/// end all that is not done: 4 MiB + 4 × (651,264 + 64 × 128) bytes, about 7 MiB.
+pub const CHANGES_BYTES_MAX: u64 = EPOCH_CHANGE_BYTES_MAX
+    + DISKS_MAX as u64
+        * (IN_FLIGHT_BYTES_MAX + REQUEST_BYTES_MAX as u64 + IN_FLIGHT_MAX as u64 * CHANGE_BYTES_MIN);
+
+/// Bytes that a change counts for.
+#[must_use]
+pub fn change_bytes(change: &Change) -> u64 {
+    let written = match change {
+        Change::Written { bytes, .. } => bytes.len() as u64,
+        Change::Flushed | Change::Discarded { .. } | Change::Zeroed { .. } => 0,
+    };
+    CHANGE_BYTES_MIN + written
+}
 
 /// Outputs of an epoch, in order.
 #[derive(Debug, Default)]
@@ -47,6 +72,8 @@ impl Held {
 pub struct Epoch {
     /// Outputs that wait for its end.
     pub held: Held,
+    /// Bytes of the changes of disks that the log has of it.
+    pub change_bytes: u64,
     /// Something has changed since the last common point.
     pub runs: bool,
     /// Somebody followed when this was looked at last.
@@ -57,6 +84,17 @@ impl Epoch {
     /// True where so much waits that it ends early.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.held.bytes() >= EPOCH_OUTPUT_BYTES_MAX
+        self.held.bytes() >= EPOCH_OUTPUT_BYTES_MAX || self.has_changed_enough()
+    }
+
+    /// True where nothing more may enter before its end.
+    #[must_use]
+    pub fn has_changed_enough(&self) -> bool {
+        self.change_bytes >= EPOCH_CHANGE_BYTES_MAX
+    }
+
+    /// Another one begins, in which nothing has happened. What is held stays.
+    pub fn begin_anew(&mut self) {
+        (self.change_bytes, self.runs) = (0, false);
     }
 }

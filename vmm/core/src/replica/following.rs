@@ -1,24 +1,39 @@
 //! The log as a machine takes it that follows without running: the common points, the outputs that
-//! each of them lets go, and guest times. Nothing counts before the common point behind it, or the
-//! end.
+//! each of them lets go, what its disks have to have there, and guest times. Nothing counts before
+//! the common point behind it, or the end.
 
 use super::common::Staged;
-use super::epochs::{HELD_BYTES_MAX, Held};
+use super::epochs::{CHANGES_BYTES_MAX, HELD_BYTES_MAX, Held, change_bytes};
 use super::mutant::{self, Mutant};
+use super::recorder::disk_number_bytes;
 use super::replayer::{Fed, Feed, ReplayStop};
 use super::time_floor::TimeFloor;
+use crate::machine::disk::{DiskShape, Operation};
 use crate::machine::door::{DoorError, Followed};
 use crate::machine::saved::SavedError;
-use lockstep_logging_channel::{Body, Entry, LogError, Sequence};
+use lockstep_logging_channel::{Body, DeviceId, DiskChange, Entry, LogError, OutputTarget, Sequence};
+use std::collections::BTreeMap;
 
 /// Name of what waits, in messages.
 const HELD: &str = "output before a common point";
+/// Name of what a disk has done, in messages.
+const CHANGES: &str = "changes of disks before a common point";
+
+/// What disks have done since the last common point, in order.
+#[derive(Debug, Default)]
+struct Changes {
+    operations: Vec<(DeviceId, Operation)>,
+    bytes: u64,
+}
 
 /// The following side of the door.
 pub struct Following<F> {
     feed: F,
     staged: Staged,
     held: Held,
+    /// The disks of its own, by their devices.
+    disks: BTreeMap<DeviceId, DiskShape>,
+    changes: Changes,
     floor: TimeFloor,
     last: Sequence,
 }
@@ -31,9 +46,17 @@ impl<F: Feed> Following<F> {
             feed,
             staged: Staged::of_memory(memory_bytes),
             held: Held::default(),
+            disks: BTreeMap::new(),
+            changes: Changes::default(),
             floor,
             last,
         }
+    }
+
+    /// The same with disks of its own.
+    #[must_use]
+    pub fn with_disks(self, disks: BTreeMap<DeviceId, DiskShape>) -> Self {
+        Self { disks, ..self }
     }
 
     /// Number of the last entry taken.
@@ -104,12 +127,26 @@ impl<F: Feed> Following<F> {
                 }
                 None
             }
+            Body::DiskWrite(write) if self.feed.shares_disk(write.device) => {
+                let number = disk_number_bytes(write.number);
+                self.held.put(OutputTarget::disk(write.device), number);
+                None
+            }
+            Body::DiskChange(change) => {
+                self.keep(change).map_err(part)?;
+                if mutant::is(Mutant::ChangeDisksAtOnce) {
+                    self.change_disks()?;
+                }
+                None
+            }
             Body::CommonPoint(common) => {
                 let met = self.staged.finish(point, &common).map_err(part)?;
+                self.change_disks()?;
                 self.let_go(sequence)?;
                 Some(Followed::Met(met))
             }
             Body::End(end) => {
+                self.change_disks()?;
                 self.let_go(sequence)?;
                 Some(Followed::Ended(end.reason, point))
             }
@@ -117,7 +154,6 @@ impl<F: Feed> Following<F> {
             | Body::Event(_)
             | Body::Output(_)
             | Body::DiskWrite(_)
-            | Body::DiskChange(_)
             | Body::Digests(_)) => {
                 return Err(LogError::Misplaced {
                     expected: "an entry of a machine in checkpoint mode",
@@ -132,6 +168,37 @@ impl<F: Feed> Following<F> {
             self.feed.finish()?;
         }
         Ok(followed)
+    }
+
+    /// Keeps what a disk has done until it counts.
+    fn keep(&mut self, change: DiskChange) -> Result<(), SavedError> {
+        let DiskChange { device, change, .. } = change;
+        let Changes { operations, bytes } = &mut self.changes;
+        *bytes += change_bytes(&change);
+        if *bytes > CHANGES_BYTES_MAX {
+            return Err(SavedError::Length {
+                section: CHANGES,
+                bytes: *bytes,
+                bytes_max: CHANGES_BYTES_MAX,
+            });
+        }
+        let operation = Operation::from(change);
+        let shape = self.disks.get(&device);
+        if !shape.is_some_and(|shape| operation.suits(shape)) {
+            return Err(SavedError::Change { device });
+        }
+        operations.push((device, operation));
+        Ok(())
+    }
+
+    /// Its own disks have what the followed machine has found them with, before anything is made of
+    /// the common point.
+    fn change_disks(&mut self) -> Result<(), DoorError> {
+        let Changes { operations, .. } = std::mem::take(&mut self.changes);
+        if operations.is_empty() || mutant::is(Mutant::ForgetChanges) {
+            return Ok(());
+        }
+        self.feed.change_disks(operations)
     }
 
     /// What waited is of entry `sequence`. It is given before that is reported, so that a report

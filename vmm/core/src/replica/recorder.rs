@@ -245,7 +245,7 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
         let Some(epoch) = &mut self.epoch else {
             return Ok(());
         };
-        epoch.runs = false;
+        epoch.begin_anew();
         for (target, bytes) in epoch.held.take() {
             self.journal.held(sequence, target, bytes)?;
         }
@@ -264,6 +264,7 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
         Ok(())
     }
 
+    /// Says it at once. Nobody reads the entry of one that was held.
     fn say(&mut self, point: ExecutionPoint, target: OutputTarget, bytes: Vec<u8>) -> Result<(), DoorError> {
         let entry = self.entry(point, Body::Output(output_digest(target, &bytes)));
         self.journal.output(&entry, target, bytes)
@@ -281,7 +282,8 @@ impl<O: Outside, J: CaptureJournal> LiveDoor for Recorder<O, J> {
             self.let_go(point)?;
         }
         if let Some(epoch) = &mut self.epoch {
-            (epoch.runs, epoch.followed) = (false, true);
+            epoch.begin_anew();
+            epoch.followed = true;
             self.outside.end_epoch();
         }
         // Entry 0 is the environment: there is always one before.
@@ -314,6 +316,12 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
     ) -> Result<Option<Event>, DoorError> {
         if readiness.idle {
             self.journal.passed(point.exits.saturating_sub(1), true)?;
+        }
+        if self
+            .followed_epoch()
+            .is_some_and(|epoch| epoch.has_changed_enough())
+        {
+            return Ok(None);
         }
         let event = self.outside.arrival(readiness)?;
         if let Some(event) = &event {
@@ -350,7 +358,7 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
             return Ok(epoch.runs && (epoch.is_full() || self.outside.epoch_is_over()));
         }
         if was_followed {
-            epoch.runs = false;
+            epoch.begin_anew();
             self.outside.end_epoch();
             self.let_go(point)?;
         }
@@ -424,6 +432,15 @@ impl<O: Outside, J: Journal> Door for Recorder<O, J> {
         request: Request,
     ) -> Result<(), DoorError> {
         self.ask_disk(point, device, request)
+    }
+
+    fn disk_done(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        self.log_change(point, device, request)
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {

@@ -210,7 +210,7 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
 
     fn follow(&mut self, point: ExecutionPoint) -> Result<Followed, DoorError> {
         let Stage::Following(following) = &mut self.stage else {
-            return Ok(Followed::Live);
+            return Ok(Followed::Runs);
         };
         match following.next_common_point() {
             Ok(followed) => Ok(followed),
@@ -266,6 +266,19 @@ impl<F: Feed, O: Outside, J: Journal> Door for Standby<F, O, J> {
             |replayer| replayer.disk_request(point, device, &request),
             |recorder| recorder.disk_request(point, device, request.clone()),
         )
+    }
+
+    fn disk_done(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        match &mut self.stage {
+            // Its own disk has done it too.
+            Stage::Replaying(_) | Stage::Following(_) => Ok(()),
+            Stage::Live(recorder) => recorder.disk_done(point, device, request),
+        }
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {

@@ -290,8 +290,11 @@ impl Devices {
             (Device::Disk(disk), EventKind::Completion(completion)) => {
                 let mut send = |request| effects.push(Effect::Disk(event.device, request));
                 let completed = disk.complete(completion, memory, &mut send);
-                completed.map_err(|NotOutstanding| not_taken)?;
+                let done = completed.map_err(|NotOutstanding| not_taken)?;
                 set_line(pic, *line, disk);
+                if done.operation.leaves() {
+                    effects.push(Effect::DiskDone(event.device, done));
+                }
             }
             _ => return Err(not_taken),
         }

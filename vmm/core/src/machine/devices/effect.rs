@@ -10,6 +10,8 @@ pub enum Effect {
     Output(OutputTarget, Vec<u8>),
     /// This disk is asked for something.
     Disk(DeviceId, Request),
+    /// This disk has changed what it has, or made it durable, as it was asked to.
+    DiskDone(DeviceId, Request),
     /// The guest ends itself with this status.
     PowerOff(u32),
     /// The guest wants to begin anew.

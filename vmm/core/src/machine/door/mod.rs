@@ -54,8 +54,10 @@ pub struct Met {
 pub enum Followed {
     /// A common point.
     Met(Met),
-    /// Nothing: it runs live from where it is.
+    /// Nothing any more: it runs live from where it is.
     Live,
+    /// Nothing: it does not follow in this way, and runs.
+    Runs,
     /// The end of the machine that it follows, and its execution point.
     Ended(EndReason, ExecutionPoint),
 }
@@ -114,7 +116,7 @@ pub trait Door {
 
     /// Gives what comes next where the machine at `point` follows without running. Waits for it.
     fn follow(&mut self, _point: ExecutionPoint) -> Result<Followed, DoorError> {
-        Ok(Followed::Live)
+        Ok(Followed::Runs)
     }
 
     /// Takes pages for the next common point,
@@ -151,6 +153,12 @@ pub trait Door {
         _request: Request,
     ) -> Result<(), DoorError> {
         Err(DoorError::no_disk(device))
+    }
+
+    /// A disk has changed what it has, or made it durable, as it was asked to: that has entered. At
+    /// the end of a machine with epochs also what it was asked for and has yet to do.
+    fn disk_done(&mut self, _point: ExecutionPoint, _: DeviceId, _: Request) -> Result<(), DoorError> {
+        Ok(())
     }
 
     /// Takes digests of the machine's parts, at every interval.

@@ -6,7 +6,7 @@ use super::{Ended, Machine, MachineError};
 use crate::machine::cpu::{SavedCpu, Vcpu};
 use crate::machine::devices::{Board, DeviceSet, Devices};
 use crate::machine::door::{Door, Met};
-use crate::machine::following::{Follower, Step, follow};
+use crate::machine::following::{Follower, Step, ask_again, follow};
 use crate::machine::memory;
 use crate::machine::saved::{SavedError, SavedMachine};
 use lockstep_logging_channel::ExecutionPoint;
@@ -23,7 +23,15 @@ impl<V: Vcpu> Machine<V> {
         loop {
             match follow(&mut machine, &mut newest, door)? {
                 Step::Put => {}
-                Step::Live => return Ok(None),
+                Step::Live => {
+                    ask_again(
+                        machine.machine.outstanding_disk_requests(),
+                        machine.followed_to(),
+                        door,
+                    )?;
+                    return Ok(None);
+                }
+                Step::Runs => return Ok(None),
                 Step::Ended(reason, point) => return Ok(Some(Ended { reason, point })),
             }
         }

@@ -3,6 +3,7 @@
 use crate::machine::cpu::CpuError;
 use crate::machine::devices::saved::DeviceError;
 use crate::machine::memory::MemoryError;
+use lockstep_logging_channel::DeviceId;
 
 /// Why a saved state is refused. Nothing is built from a refused one.
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +58,12 @@ pub enum SavedError {
     Malformed {
         /// Which.
         section: &'static str,
+    },
+    /// A change of a disk that cannot be made.
+    #[error("{device} is no disk of this machine's own that can be changed so")]
+    Change {
+        /// The device.
+        device: DeviceId,
     },
     /// Of a machine of another size.
     #[error("the saved state is of a machine with {found} bytes of memory; this one has {expected}")]

@@ -246,6 +246,76 @@ fn a_saved_machine_says_what_its_disks_have_to_be_asked_again() {
     assert_eq!(door.requests, []);
 }
 
+#[test]
+fn who_follows_is_told_what_a_disk_has_changed_when_that_enters_and_the_rest_at_the_end() {
+    // The write is request 0, the read 1.
+    let written = |at| done_by(at, 0, ReadData::Nothing);
+    let read = |at| done_by(at, 1, block(5));
+    for (has_epochs, arrives, told) in [
+        (false, vec![written((STARTED + 1, 0))], vec![0]),
+        (
+            true,
+            vec![written((STARTED + 1, 0)), read((STARTED + 2, 0))],
+            vec![0],
+        ),
+        (true, vec![read((STARTED + 1, 0))], vec![0]),
+        (true, vec![], vec![0]),
+        (false, vec![], vec![]),
+    ] {
+        let (board, disk, device) = board(false);
+        let mut cpu = FakeCpu::new([starts(disk), vec![notify(disk), write(0x80, 0), power_off(0)]].concat());
+        let arrivals = arrives.into_iter().map(|done| done(device)).collect();
+        let mut door = FakeDoor {
+            has_epochs,
+            arrivals,
+            ..FakeDoor::default()
+        };
+        let devices = Devices::new(&board).unwrap();
+        let mut machine = Machine::new(&mut cpu, prepared(), devices, Sites::default(), NEVER);
+        machine.run(&mut door).unwrap();
+        assert_eq!(door.done, told, "{has_epochs}");
+    }
+}
+
+fn done_by(at: Position, number: u64, read: ReadData) -> impl FnOnce(DeviceId) -> (Position, Event) {
+    move |device| done(device, at, number, read)
+}
+
+#[test]
+fn a_machine_that_goes_live_from_a_common_point_asks_again_for_what_was_not_done_there() {
+    let (board, disk, device) = board(false);
+    let mut cpu = FakeCpu::new([starts(disk), vec![notify(disk)]].concat());
+    let mut door = FakeDoor {
+        stops_at: Some((STARTED + 1, 0)),
+        ..FakeDoor::default()
+    };
+    let devices = Devices::new(&board).unwrap();
+    let mut followed = Machine::new(&mut cpu, prepared(), devices, Sites::default(), NEVER);
+    followed.run(&mut door).unwrap();
+    let asked = door.requests;
+    let met = Met {
+        pages: Vec::new(),
+        machine: Box::new(followed.save().unwrap()),
+    };
+    let mut door = FakeDoor {
+        follows: [met].into(),
+        follows_live: true,
+        ..FakeDoor::default()
+    };
+    let mut other = FakeCpu::new([]);
+    let devices = Devices::new(&board).unwrap();
+    let mut machine = Machine::new(&mut other, prepared(), devices, Sites::default(), NEVER);
+    assert_eq!(machine.follow(&mut door, &board).unwrap(), None);
+    assert_eq!(asked.len(), 2);
+    assert_eq!(door.requests, asked);
+    assert!(asked.iter().all(|(_, asked, _)| *asked == device));
+
+    // Who replays has asked its disk by then.
+    door.requests.clear();
+    assert_eq!(machine.follow(&mut door, &board).unwrap(), None);
+    assert_eq!(door.requests, []);
+}
+
 struct Begins(Board);
 
 impl Firmware for Begins {

@@ -2,7 +2,6 @@
 //! by them without running.
 
 use super::*;
-use crate::machine::door::{Followed, Met};
 use crate::machine::gathering::Shares;
 use crate::machine::page_set::PageSet;
 

@@ -19,7 +19,7 @@ use super::devices::board::small;
 use super::devices::saved::SavedDevice;
 use super::devices::{Board, Devices};
 use super::disk::Request;
-use super::door::{Door, DoorError, Horizon, Kick, Kicked, Met, Question, Readiness, Taker, Takes};
+use super::door::{Door, DoorError, Followed, Horizon, Kick, Kicked, Met, Question, Readiness, Taker, Takes};
 use super::image::Sites;
 use super::memory;
 use super::page_set::PageSet;
@@ -86,6 +86,11 @@ pub struct FakeDoor {
     pub ready: Vec<(Position, Ready)>,
     pub outputs: Vec<(Position, OutputTarget, Vec<u8>)>,
     pub requests: Vec<(Position, DeviceId, Request)>,
+    /// Numbers of requests that disks have done.
+    pub done: Vec<u64>,
+    /// Common points that it meets which follows without running, and then it is live.
+    pub follows: VecDeque<Met>,
+    pub follows_live: bool,
     pub digests: Vec<(Position, Vec<String>)>,
     pub end: Option<(ExecutionPoint, End)>,
 }
@@ -225,6 +230,19 @@ impl Door for FakeDoor {
     ) -> Result<(), DoorError> {
         self.requests.push((point.position(), device, request));
         Ok(())
+    }
+
+    fn disk_done(&mut self, _: ExecutionPoint, _: DeviceId, request: Request) -> Result<(), DoorError> {
+        self.done.push(request.number);
+        Ok(())
+    }
+
+    fn follow(&mut self, _: ExecutionPoint) -> Result<Followed, DoorError> {
+        Ok(match self.follows.pop_front() {
+            Some(met) => Followed::Met(met),
+            None if std::mem::take(&mut self.follows_live) => Followed::Live,
+            None => Followed::Runs,
+        })
     }
 
     fn digests(&mut self, point: ExecutionPoint, parts: Vec<PartDigest>) -> Result<(), DoorError> {

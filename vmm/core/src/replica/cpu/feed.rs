@@ -2,8 +2,8 @@
 //! replay.
 
 use super::{FromCpu, Payload, output};
-use crate::machine::disk::Request;
-use crate::machine::door::DoorError;
+use crate::machine::disk::{Operation, Request};
+use crate::machine::door::{DoorError, NotFollowed};
 use crate::replica::mutant::{self, Mutant};
 use crate::replica::replayer::OwnRead;
 use crate::replica::role::{Input, Output};
@@ -116,6 +116,14 @@ pub trait FeedHost {
         Err(DoorError::no_disk(device))
     }
 
+    /// As [`Feed::change_disks`].
+    ///
+    /// # Errors
+    /// [`DoorError`].
+    fn change_disks(&mut self, _changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        Err(NotFollowed.into())
+    }
+
     /// As [`Feed::shares_disk`].
     fn shares_disk(&self, _device: DeviceId) -> bool {
         false
@@ -217,6 +225,11 @@ impl<H: FeedHost> Feed for QueuedFeed<H> {
             self.report()?;
         }
         self.host.disk_completed(device, completion)
+    }
+
+    fn change_disks(&mut self, changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        self.report()?;
+        self.host.change_disks(changes)
     }
 
     fn shares_disk(&self, device: DeviceId) -> bool {

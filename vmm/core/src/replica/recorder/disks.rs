@@ -3,8 +3,10 @@
 use super::{Journal, Outside, Recorder};
 use crate::machine::disk::Request;
 use crate::machine::door::DoorError;
+use crate::replica::epochs::change_bytes;
 use lockstep_logging_channel::{
-    Body, Completion, DeviceId, Digest, DiskWrite, Event, EventKind, ExecutionPoint, OutputTarget, ReadData,
+    Body, Completion, DeviceId, Digest, DiskChange, DiskWrite, Event, EventKind, ExecutionPoint,
+    OutputTarget, ReadData,
 };
 
 impl<O: Outside, J: Journal> Recorder<O, J> {
@@ -38,12 +40,6 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
         device: DeviceId,
         request: Request,
     ) -> Result<(), DoorError> {
-        if self.epoch.is_some() {
-            return Err(DoorError::Host {
-                what: "disk",
-                why: "a backup that does not run cannot follow one".to_owned(),
-            });
-        }
         if let Some(first) = &mut self.since_capture {
             first.entry(device).or_insert(request.number);
         }
@@ -54,8 +50,40 @@ impl<O: Outside, J: Journal> Recorder<O, J> {
         // The disk knows it before the gate may let it go.
         self.outside.disk_request(device, request)?;
         let number = disk_number_bytes(write.number);
+        if let Some(epoch) = self.followed_epoch() {
+            epoch.held.put(OutputTarget::disk(device), number);
+            return self.append(point, Body::DiskWrite(write));
+        }
+        self.let_go(point)?;
         let entry = self.entry(point, Body::DiskWrite(write));
         self.journal.output(&entry, OutputTarget::disk(device), number)
+    }
+}
+
+impl<O: Outside, J: Journal> Recorder<O, J> {
+    /// Logs what a disk of the machine's own has done, where who follows does not run and has an
+    /// image of its own.
+    pub(super) fn log_change(
+        &mut self,
+        point: ExecutionPoint,
+        device: DeviceId,
+        request: Request,
+    ) -> Result<(), DoorError> {
+        let Request { number, operation } = request;
+        let is_shared = self.outside.shares_disk(device);
+        let Some(change) = operation.into_change().filter(|_| !is_shared) else {
+            return Ok(());
+        };
+        let Some(epoch) = self.followed_epoch() else {
+            return Ok(());
+        };
+        epoch.change_bytes += change_bytes(&change);
+        let change = DiskChange {
+            device,
+            number,
+            change,
+        };
+        self.append(point, Body::DiskChange(change))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The log as it comes to a replayer, and what that tells of its replay.
 
-use crate::machine::disk::Request;
-use crate::machine::door::DoorError;
+use crate::machine::disk::{Operation, Request};
+use crate::machine::door::{DoorError, NotFollowed};
 use lockstep_logging_channel::{Completion, DeviceId, Entry, OutputTarget, Sequence};
 
 /// Bytes that one's own disk has read.
@@ -63,6 +63,15 @@ pub trait Feed {
         _completion: &Completion,
     ) -> Result<Option<OwnRead>, DoorError> {
         Err(DoorError::no_disk(device))
+    }
+
+    /// Has the machine's own disks do what those of the followed machine have done, in this order,
+    /// and waits until it is done.
+    ///
+    /// # Errors
+    /// [`DoorError`]: also where the machine is to stop.
+    fn change_disks(&mut self, _changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        Err(NotFollowed.into())
     }
 
     /// True where another machine reaches the same disk.

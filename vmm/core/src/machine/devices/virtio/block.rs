@@ -329,7 +329,7 @@ impl Mmio<Block> {
         }
     }
 
-    /// Takes a completion. Further requests are given to `send`.
+    /// Takes a completion, and gives its request. Further ones are given to `send`.
     ///
     /// # Errors
     /// [`NotOutstanding`]; nothing has changed then.
@@ -338,16 +338,16 @@ impl Mmio<Block> {
         completion: &Completion,
         memory: &Memory,
         send: &mut impl FnMut(Request),
-    ) -> Result<(), NotOutstanding> {
-        let finished = self.device.finished(completion)?;
-        if let Some(chain) = finished.chain.filter(|_| self.is_live()) {
+    ) -> Result<Request, NotOutstanding> {
+        let Outstanding { request, chain } = self.device.finished(completion)?;
+        if let Some(chain) = chain.filter(|_| self.is_live()) {
             let outcome = self.device.answer(&chain, &completion.read, memory, send);
             self.finish(outcome);
         } else if self.is_live() {
             let outcome = self.device.take(memory, send);
             self.finish(outcome);
         }
-        Ok(())
+        Ok(request)
     }
 
     /// Requests that are not done, in the order of their numbers.
