@@ -36,14 +36,14 @@ fn start(disk: &Path, switch: &Switch, policy: &str) -> (Process, Client) {
 }
 
 /// Sets numbered keys, each once the one before was acknowledged.
-fn set(client: &mut Client, numbers: Range<u32>) {
+pub fn set(client: &mut Client, numbers: Range<u32>) {
     for number in numbers {
         let key = format!("key{number}");
         assert_eq!(client.call(&["SET", &key, &number.to_string()]), Reply::ok());
     }
 }
 
-fn expect_all(client: &mut Client, count: u32) {
+pub fn expect_all(client: &mut Client, count: u32) {
     for number in 0..count {
         let expected = Reply::bulk(&number.to_string());
         assert_eq!(

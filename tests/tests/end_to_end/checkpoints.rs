@@ -15,7 +15,7 @@ const CLIENTS: usize = 8;
 const CHECKPOINTS: [&str; 2] = ["--mode", "checkpoint"];
 
 /// A guest whose common point takes a quarter of a second is to have as long for itself.
-const EPOCH_MS: &str = if SLOWNESS > 1 { "250" } else { "20" };
+pub const EPOCH_MS: &str = if SLOWNESS > 1 { "250" } else { "20" };
 
 fn spec(guest: Guest) -> PairSpec {
     PairSpec::new(guest)

@@ -13,6 +13,7 @@ mod assembled;
 mod bad_guests;
 mod bad_input;
 mod bitmaps;
+mod checkpoint_disks;
 mod checkpoints;
 mod clocks;
 mod command_line;

@@ -1,7 +1,7 @@
 //! The host's side of a live machine without a peer.
 
 use crate::configuration::Configuration;
-use crate::disk::{DiskThreads, Disks, Drive};
+use crate::disk::{DiskThreads, Drive};
 use crate::error::RunError;
 use crate::live::{Arrivals, Control, Entering, GuestTime, Order, World, control::Ordered};
 use crate::machine::thread::{MachineThread, MakeDoor, MakeLiveDoor, Origin, start_live};
@@ -154,13 +154,7 @@ impl Outsides {
         beside: impl Future<Output = Infallible>,
         signals: &mut Signals,
     ) -> Result<Ended, RunError> {
-        let machine = start_live(
-            plan,
-            Origin::Boot,
-            self.ordered.clone(),
-            Disks::default(),
-            make_door,
-        )?;
+        let machine = start_live(plan, Origin::Boot, self.ordered.clone(), None, make_door)?;
         self.attend(machine, beside, signals).await
     }
 

@@ -11,7 +11,7 @@ use super::shared::SharedImage;
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, Select};
 use lockstep_core::machine::MachineError;
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::replayer::OwnRead;
 use lockstep_logging_channel::{Completion, DeviceId, ReadData, Sequence};
@@ -108,6 +108,39 @@ impl Disks {
         if let Some(changes) = self.0.get(&device).and_then(|disk| disk.awaits(number)) {
             changes.logged(number, sequence);
         }
+    }
+
+    /// Carries out, in this order, what the disks of a machine have done that this side follows
+    /// without running it, and waits until all of it is done. `woken` and `obey` as in
+    /// [`Disks::wait`].
+    ///
+    /// # Errors
+    /// As [`Disks::wait`].
+    pub fn change(
+        &self,
+        changes: Vec<(DeviceId, Operation)>,
+        woken: &Receiver<()>,
+        mut obey: impl FnMut() -> Result<(), DoorError>,
+    ) -> Result<(), DoorError> {
+        // The numbers of the guest are no order here: a later request may have been done first.
+        let mut counts = BTreeMap::<DeviceId, u64>::new();
+        for (device, operation) in changes {
+            let count = counts.entry(device).or_default();
+            let number = *count;
+            if number == 0 {
+                // Nor do they name states that the other side has, too.
+                self.disk(device)?.give(Command::Alone)?;
+            }
+            *count += 1;
+            self.issue(device, Request { number, operation })?;
+        }
+        for (device, count) in counts {
+            for number in 0..count {
+                self.wait(device, number, woken, &mut obey)?;
+            }
+            self.disk(device)?.give(Command::Renumber)?;
+        }
+        Ok(())
     }
 
     /// True where both sides have this disk.

@@ -248,6 +248,10 @@ impl Running {
                 self.waiting = self.waiting.saturating_sub(1);
                 self.order.replayed(number);
             }
+            Command::Renumber => {
+                self.next = 0;
+                self.order = DiskOrder::new(Held::Alone, self.acts);
+            }
             Command::GoLive => {
                 self.acts = true;
                 self.order.go_live();

@@ -22,6 +22,8 @@ pub(in crate::disk) enum Command {
     Alone,
     /// Both sides have a state of the image.
     BothHave(Reached),
+    /// What was given is done, and was another machine's: requests are numbered anew.
+    Renumber,
     /// Carry nothing more out. Says when nothing is under way.
     Freeze { quiet: Sender<()> },
     /// Go on.

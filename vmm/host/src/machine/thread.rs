@@ -60,8 +60,8 @@ pub fn start(plan: Plan, ordered: Ordered, make_door: MakeDoor) -> Result<Machin
     })
 }
 
-/// The same for a machine that can pause, from `origin`. What it has asked of its `disks` before it
-/// was captured is asked there.
+/// The same for a machine that can pause, from `origin`. What it has asked for before it was captured
+/// is asked of `disks`, unless it follows without running.
 ///
 /// # Errors
 /// The host starts no thread.
@@ -69,11 +69,11 @@ pub fn start_live(
     plan: Plan,
     origin: Origin,
     ordered: Ordered,
-    disks: Disks,
+    disks: Option<Disks>,
     make_door: MakeLiveDoor,
 ) -> Result<MachineThread, RunError> {
     spawn(plan.memory_bytes(), move || {
-        let ended = run_live(&plan, origin, &ordered, &disks, make_door);
+        let ended = run_live(&plan, origin, &ordered, disks, make_door);
         ordered.no_more_pauses();
         ended
     })
@@ -103,12 +103,14 @@ fn run_live(
     plan: &Plan,
     origin: Origin,
     ordered: &Ordered,
-    disks: &Disks,
+    disks: Option<Disks>,
     make_door: MakeLiveDoor,
 ) -> Result<Ended, RunError> {
     let mut machine = origin.build(plan)?;
-    for (device, request) in machine.outstanding_disk_requests() {
-        disks.issue(device, request).map_err(MachineError::from)?;
+    if let Some(disks) = disks {
+        for (device, request) in machine.outstanding_disk_requests() {
+            disks.issue(device, request).map_err(MachineError::from)?;
+        }
     }
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);

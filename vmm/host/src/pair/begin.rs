@@ -24,7 +24,7 @@ use super::stop_point;
 use super::storage::{self, Storage};
 use super::terms::{self, CONNECT_PATIENCE, fresh_name};
 use super::witness::Witnesses;
-use crate::configuration::{Configuration, GuestFiles, Mode};
+use crate::configuration::{Configuration, GuestFiles};
 use crate::disk::Purpose;
 use crate::error::RunError;
 use crate::machine::Plan;
@@ -33,9 +33,6 @@ use lockstep_core::replica::role::Config;
 use lockstep_process::status::Status;
 use lockstep_shared_disk::MachineId;
 use std::time::Instant;
-
-/// Reason why checkpoints are refused.
-const NO_CHECKPOINTS: &str = "checkpoints do not have their content; leave the mode out, for `replay`";
 
 /// Role in which a side of a pair begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,9 +80,6 @@ pub async fn begin(
     stop_point::arm()?;
     let settings = settings(&configuration.pair)?;
     let plan = Plan::new(guest, configuration, Purpose::Pair)?;
-    if configuration.mode != Mode::Replay {
-        plan.images().refuse("mode", NO_CHECKPOINTS)?;
-    }
     let mut reporter = Reporter::open(configuration.pair.report.as_deref())?;
     let witnesses = Witnesses::open(&configuration.pair.witnesses, &settings.config);
     let Some(witnesses) = unless_stopped(witnesses, &mut signals).await? else {

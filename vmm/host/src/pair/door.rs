@@ -7,6 +7,7 @@ use super::ownership::Ownership;
 use crate::live::{Arrivals, Entering, GuestTime, World, control::Ordered};
 use crate::machine::thread::MakeLiveDoor;
 use lockstep_core::machine::MachineError;
+use lockstep_core::machine::disk::DiskShape;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::saved::format::LogPosition;
 use lockstep_core::replica::following::Following;
@@ -16,7 +17,7 @@ use lockstep_core::replica::standby::TakenOver;
 use lockstep_core::replica::{LiveDoor, Recorder, Replayer, Standby};
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::message::FollowsBy;
-use lockstep_logging_channel::{Generation, Sequence};
+use lockstep_logging_channel::{DeviceId, Generation, Sequence};
 use std::sync::{Arc, OnceLock};
 use tokio::sync::{mpsc, oneshot};
 
@@ -39,6 +40,8 @@ pub struct CpuSide {
     pub follows_by: FollowsBy,
     /// Bytes of its memory.
     pub memory_bytes: u64,
+    /// Disks of its board.
+    pub disks: Vec<(DeviceId, DiskShape)>,
     /// Records beside its images.
     pub ownership: Ownership,
 }
@@ -73,7 +76,10 @@ impl CpuSide {
                 let (last, floor) = captured.map_or_else(Default::default, |position| {
                     (Sequence(position.sequence), position.into())
                 });
-                let following = Following::new(feed, self.memory_bytes, last, floor);
+                let shares = |device| self.arrivals.disks().shares(device);
+                let own = self.disks.iter().copied().filter(|(device, _)| !shares(*device));
+                let following =
+                    Following::new(feed, self.memory_bytes, last, floor).with_disks(own.collect());
                 let go_live = Box::new(move |taken_over| self.taken_over(taken_over));
                 return Ok(Box::new(Standby::following(following, go_live)) as Box<dyn LiveDoor>);
             }

@@ -6,7 +6,7 @@ use super::stop_point::{Step, pass};
 use crate::disk::Disks;
 use crate::live::control::Ordered;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded, select};
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{self, FeedHost, Item, QueuedFeed};
 use lockstep_core::replica::replayer::OwnRead;
@@ -125,6 +125,11 @@ impl FeedHost for LoopItems {
 
     fn disk_request(&mut self, device: DeviceId, request: Request) -> Result<(), DoorError> {
         self.disks.issue(device, request)
+    }
+
+    fn change_disks(&mut self, changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        let ordered = &self.ordered;
+        self.disks.change(changes, ordered.woken(), || ordered.obey())
     }
 
     fn shares_disk(&self, device: DeviceId) -> bool {

@@ -27,7 +27,7 @@ use lockstep_core::replica::recorder::Start;
 use lockstep_core::replica::role::{Config, Replica};
 use lockstep_core::replica::transfer::Received;
 use lockstep_kvm::ClockKind;
-use lockstep_logging_channel::message::Message;
+use lockstep_logging_channel::message::{FollowsBy, Message};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Generation, Sequence};
 use lockstep_process::clock::role_ns;
@@ -116,7 +116,12 @@ impl Launch {
         let won = Arc::new(OnceLock::new());
         let (to_loop, from_cpu) = journal::to_loop();
         let (entering, mac) = (self.plan.entering(), self.plan.mac());
-        let requests = arrivals.disks().clone();
+        // Who follows without running asks for what was not done when it goes live: until then its
+        // disks do what those of the other side have done.
+        let requests = match self.follows.by() {
+            FollowsBy::Replay => Some(arrivals.disks().clone()),
+            FollowsBy::Checkpoints => None,
+        };
         let (loop_itself, orders) = (to_loop.clone(), ordered.clone());
         let cpu_side = CpuSide {
             to_loop,
@@ -127,6 +132,7 @@ impl Launch {
             entering,
             follows_by: self.follows.by(),
             memory_bytes: self.plan.memory_bytes(),
+            disks: self.plan.board().disks().collect(),
             ownership: self.ownership.clone(),
         };
         let (stands, standing_there) = oneshot::channel();

@@ -16,6 +16,7 @@ use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Cause, Input, Report};
 use lockstep_logging_channel::Generation;
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_logging_channel::transport::Connection;
 use lockstep_process::causes::with_causes;
 use lockstep_process::clock::role_ns;
@@ -155,6 +156,10 @@ impl Driver {
             Report::Armed { .. } if self.standing.live => {
                 self.parts.newcomers.close();
                 self.forget_newcomer();
+                if self.parts.follows.by() == FollowsBy::Checkpoints {
+                    // It is not asked what the guest asks here, and chooses no states of the images.
+                    self.parts.disks.alone();
+                }
                 let next = Generation(self.parts.replica.generation().0 + 1);
                 self.parts.storage.prepare(next);
             }
