@@ -14,7 +14,7 @@ use lockstep_core::replica::cpu::{
 };
 use lockstep_core::replica::epochs::EPOCH_OUTPUT_BYTES_MAX;
 use lockstep_core::replica::following::Following;
-use lockstep_core::replica::recorder::{LiveDoor, Outside, Recorder, SavedAt, Start};
+use lockstep_core::replica::recorder::{LiveDoor, Outside, Recorder, SavedAt, Start, disk_number_bytes};
 use lockstep_core::replica::replayer::{Replayer, TimeFloor};
 use lockstep_core::replica::standby::{Standby, TakenOver};
 use lockstep_logging_channel::{
@@ -23,6 +23,8 @@ use lockstep_logging_channel::{
 
 use super::computing::MEMORY_BYTES;
 use super::disk::Disk;
+use super::disk_guest::DISK;
+use super::disks::SHAPE;
 use super::ends::End;
 use super::guest::{CONSOLES, NETWORK};
 use super::marks::{Mark, Marks};
@@ -219,6 +221,9 @@ impl Cpu {
                 self.has_parts = false;
             }
             Body::HeldOutput(output) => self.held.push_back(output.bytes.clone()),
+            Body::DiskWrite(write) if self.epoch_ns.is_some() => {
+                self.held.push_back(disk_number_bytes(write.number));
+            }
             _ => (),
         }
     }
@@ -406,6 +411,7 @@ pub fn standby_door(cpu: &Shared, from: SavedAt) -> Box<dyn LiveDoor> {
     let SavedAt { sequence, floor } = from;
     if cpu.borrow().epoch_ns.is_some() {
         let following = Following::new(feed, MEMORY_BYTES, sequence, floor);
+        let following = following.with_disks([(DISK, SHAPE)].into());
         return Box::new(Standby::following(following, Box::new(go_live)));
     }
     let replayer = Replayer::from_capture(feed, false, sequence, floor).of_memory(MEMORY_BYTES);

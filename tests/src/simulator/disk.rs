@@ -359,6 +359,16 @@ impl Disk {
         Some(own)
     }
 
+    /// What the disk of a guest that is followed without running has done is done here too.
+    pub fn change(&mut self, operation: &Operation) {
+        if let (Some(marks), Some(range)) = (&mut self.marks, changed(operation)) {
+            // Numbers of the guest's requests are not known here, so no state is chosen by them.
+            marks.alone();
+            marks.mark(0, &range);
+        }
+        self.place.image.borrow_mut().carry_out(operation);
+    }
+
     /// The process ends in good order: what was begun is done.
     pub fn close(&mut self) {
         for mut busy in std::mem::take(&mut self.busy) {

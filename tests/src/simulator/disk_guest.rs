@@ -101,15 +101,15 @@ impl GuestDisk {
         Ok(())
     }
 
-    /// A request is done. Gives a word for what came of it, or what no disk may do.
-    pub(super) fn done(&mut self, completion: &Completion) -> Result<u64, &'static str> {
+    /// A request is done. Gives a word for what came of it and the request, or what no disk may do.
+    pub(super) fn done(&mut self, completion: &Completion) -> Result<(u64, Request), &'static str> {
         let number = completion.number;
         let is_it = |(request, _): &(Request, MayBe)| request.number == number;
         let Some(index) = self.outstanding.iter().position(is_it) else {
             return Err("a disk has done what it was not asked for");
         };
         let Some((request, may_be)) = self.outstanding.remove(index) else {
-            return Ok(0);
+            return Err("a disk has done what it was not asked for");
         };
         if request.operation == Operation::Flush {
             for versions in &mut self.versions {
@@ -132,14 +132,57 @@ impl GuestDisk {
         if words.len() != may_be.len() || !right {
             return Err("a disk has read something else than was written last");
         }
-        Ok(words.into_iter().fold(number, |all, word| mix(all ^ word)))
+        let word = words.into_iter().fold(number, |all, word| mix(all ^ word));
+        Ok((word, request))
     }
 
     /// The saved form, as words.
     pub(super) fn words(&self) -> Vec<u64> {
-        let numbers = self.outstanding().map(|request| request.number);
-        let newest = (0..BLOCKS).map(|block| self.newest(block));
-        std::iter::once(self.next).chain(numbers).chain(newest).collect()
+        let mut words = vec![self.next, self.outstanding.len() as u64];
+        for (request, may_be) in &self.outstanding {
+            words.push(request.number);
+            words.extend(operation_words(&request.operation));
+            words.push(may_be.len() as u64);
+            for may in may_be {
+                words.push(may.len() as u64);
+                words.extend(may);
+            }
+        }
+        for versions in &self.versions {
+            words.push(versions.len() as u64);
+            words.extend(versions.iter().flat_map(|(number, word)| [*number, *word]));
+        }
+        words
+    }
+
+    /// The same disk, from its saved form; none where that is of no disk.
+    pub(super) fn restored(mut words: impl Iterator<Item = u64>) -> Option<Self> {
+        let mut next = || words.next();
+        let mut disk = Self {
+            next: next()?,
+            ..Self::default()
+        };
+        for _ in 0..next()? {
+            let number = next()?;
+            let operation = read_operation(&mut next)?;
+            let mut may_be = MayBe::new();
+            for _ in 0..next()? {
+                let mut may = Vec::new();
+                for _ in 0..next()? {
+                    may.push(next()?);
+                }
+                may_be.push(may);
+            }
+            disk.outstanding
+                .push_back((Request { number, operation }, may_be));
+        }
+        for versions in &mut disk.versions {
+            versions.clear();
+            for _ in 0..next()? {
+                versions.push((next()?, next()?));
+            }
+        }
+        Some(disk)
     }
 
     /// What is wrong with a medium whose host has lost its power, if anything is.
@@ -170,6 +213,52 @@ impl GuestDisk {
             self.newest(block)
         ))
     }
+}
+
+/// An operation as words: its sort, its place, and what it writes or how much it is about.
+fn operation_words(operation: &Operation) -> Vec<u64> {
+    let range = operation.range().unwrap_or(0..0);
+    let sort = match operation {
+        Operation::Read { .. } => 0,
+        Operation::Write { .. } => 1,
+        Operation::Flush => 2,
+        Operation::Discard { .. } => 3,
+        Operation::WriteZeroes { may_unmap, .. } => 4 + u64::from(*may_unmap),
+    };
+    let mut words = vec![sort, range.start, range.end - range.start];
+    if let Operation::Write { bytes, .. } = operation {
+        let (written, _) = bytes.as_chunks::<BLOCK_BYTES>();
+        words.extend(written.iter().map(|word| u64::from_le_bytes(*word)));
+    }
+    words
+}
+
+fn read_operation(next: &mut impl FnMut() -> Option<u64>) -> Option<Operation> {
+    let (sort, offset_bytes, length_bytes) = (next()?, next()?, next()?);
+    Some(match sort {
+        0 => Operation::Read {
+            offset_bytes,
+            length_bytes: length_bytes as u32,
+        },
+        1 => {
+            let mut bytes = Vec::new();
+            for _ in 0..length_bytes / BLOCK_BYTES as u64 {
+                bytes.extend(next()?.to_le_bytes());
+            }
+            Operation::Write { offset_bytes, bytes }
+        }
+        2 => Operation::Flush,
+        3 => Operation::Discard {
+            offset_bytes,
+            length_bytes,
+        },
+        4 | 5 => Operation::WriteZeroes {
+            offset_bytes,
+            length_bytes,
+            may_unmap: sort == 5,
+        },
+        _ => return None,
+    })
 }
 
 /// An operation of one to three blocks.

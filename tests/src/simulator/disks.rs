@@ -1,18 +1,20 @@
 //! Disks of a run: which seeds have them, what becomes of them when their processes end, and what is
 //! judged.
 
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{DiskShape, Operation, Request};
 use lockstep_core::machine::divergence::Divergence;
 use lockstep_core::machine::door::DoorError;
+use lockstep_core::machine::following::ask_again;
 use lockstep_core::replica::disk_changes::{Blocks, may_differ};
 use lockstep_core::replica::disk_order::Held;
 use lockstep_core::replica::mutant::{self, Mutant};
 use lockstep_core::replica::role::Input;
-use lockstep_logging_channel::OutputKind;
+use lockstep_logging_channel::{DeviceId, OutputKind};
 
 use super::beside::{Marks, begun};
+use super::check::Checker;
 use super::cpu::Cpu;
-use super::disk::{BLOCKS, Disk, Place};
+use super::disk::{BLOCK_BYTES, BLOCKS, Disk, Place};
 use super::disk_guest::DISK;
 use super::marks::Mark;
 use super::node::Node;
@@ -30,6 +32,9 @@ const SEEDS_A_DISK: u64 = 3;
 /// Of those with a disk on each side, in one of so many a replay reads something else.
 const SEEDS_A_MISREAD: u64 = 8;
 
+/// Of those in checkpoint mode, one in so many has a disk.
+const SEEDS_A_DISK_IN_EPOCHS: u64 = 4;
+
 /// Disk of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlannedDisk {
@@ -39,13 +44,28 @@ pub struct PlannedDisk {
     pub misreads_in: Option<u32>,
 }
 
+/// Shape of a disk, in sectors that are larger than its few blocks.
+pub const SHAPE: DiskShape = DiskShape {
+    sectors: 1,
+    block_bytes: BLOCK_BYTES as u32,
+    read_only: false,
+    serial: [0; 20],
+};
+
+const _: () = assert!(BLOCKS * BLOCK_BYTES <= 512);
+
 impl Plan {
-    /// Gives the guests of some seeds a disk. One that does not run on both sides has none.
+    /// Gives the guests of some seeds a disk.
     pub(super) fn draw_disk(&mut self, seed: u64) {
         let mut rng = Rng::new(mix(seed ^ DRAWS));
         // Mail that comes later than a timeout is rare, and shows what no other plan does.
         let late = |planned: &Planned| matches!(planned.fault, Fault::Delay { by_ns, .. } if by_ns >= self.timeout_ns);
-        if !rng.once_in(SEEDS_A_DISK) || self.epoch_ns.is_some() || self.faults.iter().any(late) {
+        let seeds = if self.epoch_ns.is_some() {
+            SEEDS_A_DISK_IN_EPOCHS
+        } else {
+            SEEDS_A_DISK
+        };
+        if !rng.once_in(seeds) || self.faults.iter().any(late) {
             return;
         }
         let held = if rng.once_in(2) { Held::Alone } else { Held::Shared };
@@ -53,6 +73,8 @@ impl Plan {
         let only = self.only_narrow || self.only_crowded;
         let may = !only && self.expected.is_none() && !self.faults.iter().any(jumps);
         let misreads = held == Held::Alone && rng.once_in(SEEDS_A_MISREAD) && may;
+        // Who does not run reads nothing.
+        let misreads = misreads && self.epoch_ns.is_none();
         self.disk = Some(PlannedDisk {
             held,
             misreads_in: misreads.then(|| rng.below(6) as u32),
@@ -74,6 +96,16 @@ impl Cpu {
         let disk = self.disk.as_mut().ok_or(DoorError::no_disk(DISK))?;
         disk.ask(request);
         self.advance_disk();
+        Ok(())
+    }
+
+    /// The disk does what that of the guest has done that is followed without running.
+    pub(super) fn change_disk(&mut self, changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        let disk = self.disk.as_mut().ok_or(DoorError::no_disk(DISK))?;
+        for (_, operation) in &changes {
+            disk.change(operation);
+        }
+        self.marks.reach(Mark::DiskChangedBehind);
         Ok(())
     }
 
@@ -123,12 +155,35 @@ impl Node {
     /// done.
     pub(super) fn with_disk(self, place: Option<Place>, plan: &Plan, seed: u64) -> Self {
         if let (Some(place), Some(planned)) = (place, plan.disk) {
-            let outstanding: Vec<_> = self.guest.disk.outstanding().cloned().collect();
+            // Who follows without running asks for it when it goes live.
+            let asks = self.following.is_none();
+            let outstanding: Vec<_> = self.guest.disk.outstanding().filter(|_| asks).cloned().collect();
             let seed = mix(seed ^ DRAWS);
             let disk = Disk::new(planned.held, false, self.process, place, &outstanding, seed);
             self.cpu.borrow_mut().disk = Some(disk);
         }
         self
+    }
+
+    /// The guest that follows without running goes live: its disk is asked for what was not done.
+    pub(super) fn ask_disk_again(&mut self) -> Result<(), DoorError> {
+        let outstanding: Vec<_> = self.guest.disk.outstanding().cloned().collect();
+        if !outstanding.is_empty() && self.cpu.borrow().shares_disk() {
+            self.cpu.borrow_mut().marks.reach(Mark::DiskAskedAgain);
+        }
+        let outstanding = outstanding.into_iter().map(|request| (DISK, request));
+        ask_again(outstanding, self.guest.point(), &mut *self.door)
+    }
+
+    /// The disk of a guest that follows without running, and was put to a common point, has what it
+    /// had there.
+    pub(super) fn judge_disk_of_follower(&self, checker: &mut Checker) {
+        let cpu = self.cpu.borrow();
+        if let Some(disk) = cpu.disk.as_ref().filter(|disk| !disk.is_shared())
+            && let Some(differs) = self.guest.disk.differs_from(disk)
+        {
+            checker.fail(|| format!("where the {:?} follows {differs}", self.side));
+        }
     }
 
     /// A replay differs from the log. True where its disk was to read something else.

@@ -1,6 +1,6 @@
 //! A virtual CPU's end of what it shares with its replica loop: what journal and feed need of a host.
 
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::cpu::{FeedHost, FromCpu, Item, JournalHost};
 use lockstep_core::replica::replayer::OwnRead;
@@ -88,6 +88,10 @@ impl FeedHost for End {
         let cpu = &mut *self.0.borrow_mut();
         let disk = cpu.disk.as_mut().ok_or(DoorError::no_disk(device))?;
         disk.replayed(completion.number).ok_or_else(must_wait)
+    }
+
+    fn change_disks(&mut self, changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        self.0.borrow_mut().change_disk(changes)
     }
 
     fn shares_disk(&self, _: DeviceId) -> bool {

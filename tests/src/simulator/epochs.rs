@@ -101,25 +101,29 @@ impl Node {
             return Ok(Progress::Between);
         };
         let (step, run_on) = following.step(&mut self.guest, &mut *self.door)?;
-        let cpu = &mut *self.cpu.borrow_mut();
+        let mark = |mark| self.cpu.borrow_mut().marks.reach(mark);
         Ok(match step {
             following::Step::Put => {
                 checker.put(self.leader, &run_on);
+                self.judge_disk_of_follower(checker);
                 self.was_put = true;
                 Progress::Put
             }
             following::Step::Live => {
-                self.following = None;
                 if self.was_put {
                     checker.put(self.leader, &self.guest);
-                    cpu.marks.reach(Mark::LiveFromPoint);
+                    mark(Mark::LiveFromPoint);
                 } else {
-                    cpu.marks.reach(Mark::LiveFromStart);
+                    mark(Mark::LiveFromStart);
                 }
+                self.following = None;
+                self.judge_disk_of_follower(checker);
+                self.ask_disk_again()?;
                 Progress::Between
             }
+            following::Step::Runs => Progress::Between,
             following::Step::Ended(..) => {
-                cpu.marks.reach(Mark::EndFollowed);
+                mark(Mark::EndFollowed);
                 Progress::Ended
             }
         })

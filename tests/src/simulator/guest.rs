@@ -11,13 +11,14 @@
 
 use std::collections::VecDeque;
 
+use lockstep_core::machine::disk;
 use lockstep_core::machine::door::{Door, DoorError, Question, Readiness, Taker, Takes};
 use lockstep_logging_channel::{
     DeviceId, Digest, End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
 
 use super::computing::{Memory, STEPS_MAX};
-use super::disk_guest::GuestDisk;
+use super::disk_guest::{DISK, GuestDisk};
 use super::requests::{Reply, Request};
 use super::rng::mix;
 pub use super::work::{Phase, Progress, Work};
@@ -275,7 +276,9 @@ impl Guest {
         match door.arrival(self.point(), readiness)? {
             Some(event) => {
                 self.see_time(event.monotonic_ns);
-                self.enter(event);
+                if let Some(done) = self.enter(event) {
+                    door.disk_done(self.point(), DISK, done)?;
+                }
                 self.phase = Phase::Arrivals { entered: true };
             }
             None => {
@@ -286,7 +289,8 @@ impl Guest {
         Ok(Progress::Between)
     }
 
-    fn enter(&mut self, event: Event) {
+    /// Takes an event. Gives the request that its disk has done.
+    fn enter(&mut self, event: Event) -> Option<disk::Request> {
         self.fold(event.device.0.into());
         match event.kind {
             EventKind::Frame(frame) => {
@@ -307,10 +311,14 @@ impl Guest {
                 self.fold(typed.iter().fold(2, |word, byte| word << 8 | u64::from(*byte)));
             }
             EventKind::Completion(completion) => match self.disk.done(&completion) {
-                Ok(word) => self.fold(word),
+                Ok((word, done)) => {
+                    self.fold(word);
+                    return Some(done).filter(|done| done.operation.leaves());
+                }
                 Err(wrong) => self.wrong = Some(wrong),
             },
         }
+        None
     }
 
     fn plan_work(&mut self) {
@@ -413,6 +421,11 @@ impl Guest {
                     reason: EndReason::PoweredOff(0),
                     parts: Vec::new(),
                 };
+                if door.has_epochs() {
+                    for left in self.disk.outstanding().filter(|left| left.operation.leaves()) {
+                        door.disk_done(point, DISK, left.clone())?;
+                    }
+                }
                 door.end(point, end)?;
                 self.phase = Phase::Ended;
                 return Ok(Progress::Ended);

@@ -152,6 +152,7 @@ marks! {
     DiskAskedAgain = "a shared disk was asked again by who went live",
     DiskLostPower = "a host lost its power, and with it what its disk had not flushed",
     DiskComparedInPart = "a newcomer's disk was compared in part",
+    DiskChangedBehind = "a disk did at a common point what that of the live guest had done",
     DiskDiffered = "a replay's own disk read something else than the log says",
     // Clients and the network outside.
     SaidTwice = "an output of the dead primary was said again",

@@ -2,6 +2,7 @@
 
 use lockstep_core::machine::devices::saved::SavedDevice;
 
+use super::disk_guest::GuestDisk;
 use super::guest::{CLIENTS_MAX, Guest, Work};
 use super::requests::Request;
 
@@ -103,7 +104,6 @@ impl Guest {
             words.put_request(request, frame.len());
         }
         self.work.iter().for_each(|work| words.put_work(*work));
-        // Behind the rest: a guest that does not run has no disk.
         words.put(self.disk.words());
         let state = words.0.into_iter().flat_map(u64::to_le_bytes).collect();
         let name = DEVICE.to_owned();
@@ -139,6 +139,7 @@ impl Guest {
             .collect::<Option<_>>()?;
         self.work = (0..work).map(|_| words.work()).collect::<Option<_>>()?;
         self.log.resize(entries as usize, (u8::MAX, 0));
+        self.disk = GuestDisk::restored(words.0)?;
         Some(())
     }
 }

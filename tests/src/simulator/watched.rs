@@ -1,6 +1,6 @@
 //! Journal and feed of a virtual CPU, under the eyes of the judges.
 
-use lockstep_core::machine::disk::Request;
+use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::replica::recorder::{CaptureJournal, Journal};
 use lockstep_core::replica::replayer::{Fed, Feed, OwnRead};
@@ -135,6 +135,10 @@ impl<T: Feed> Feed for Watched<T> {
         completion: &Completion,
     ) -> Result<Option<OwnRead>, DoorError> {
         self.inner.disk_completed(device, completion)
+    }
+
+    fn change_disks(&mut self, changes: Vec<(DeviceId, Operation)>) -> Result<(), DoorError> {
+        self.inner.change_disks(changes)
     }
 
     fn shares_disk(&self, device: DeviceId) -> bool {
