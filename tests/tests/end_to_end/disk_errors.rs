@@ -151,7 +151,9 @@ fn a_primary_that_gives_way_hands_its_machine_over() {
     backup.wait_for("live");
     wait_for_more(&backup);
     assert_eq!(backup.event("disk_failed"), None);
-    let _ = holder.process.kill();
+    // It joins again, and its disk is still full.
+    let ended = holder.process.wait().expect_code(3);
+    ended.expect_named(&["/mnt/disk.img", "No space left"]);
     let _ = backup.stop().expect_code(0);
 }
 
