@@ -21,7 +21,7 @@ pub const ENDED: &str = "guest: ended with status";
 
 /// Time that one may take to boot, do what it is for, and end: all of Debian takes some minutes in
 /// an emulator of a busy machine.
-const LONG: Duration = PATIENCE.saturating_mul(2);
+pub const LONG: Duration = PATIENCE.saturating_mul(2);
 
 /// Text for the kernel that has it say little: every byte on the console is an exit.
 pub const QUIET: &str = "quiet";
@@ -178,7 +178,7 @@ pub fn record_and_replay_beside(guest: Linux, memory_mib: &str, program: &str, l
 #[must_use]
 pub fn client(name: &str) -> Command {
     let clients = file(CLIENTS);
-    let places = ["usr/bin", "usr/lib/postgresql/15/bin"];
+    let places = ["usr/bin", "sbin", "usr/lib/postgresql/15/bin"];
     let program = places.map(|place| clients.join(place).join(name));
     let program = program.into_iter().find(|program| program.is_file());
     let mut command = Command::new(clients.join(LOADER));
@@ -187,7 +187,7 @@ pub fn client(name: &str) -> Command {
     command
 }
 
-fn file(name: &str) -> PathBuf {
+pub(super) fn file(name: &str) -> PathBuf {
     folder().join("debian").join(name)
 }
 

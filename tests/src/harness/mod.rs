@@ -25,6 +25,7 @@ pub mod interrupt;
 pub mod kvm;
 pub mod line;
 pub mod linux;
+pub mod linux_disk;
 pub mod load;
 pub mod logs;
 pub mod namespace;

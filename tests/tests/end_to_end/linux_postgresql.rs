@@ -7,18 +7,18 @@ use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
 
-const CLIENTS: u32 = 4;
+pub const CLIENTS: u32 = 4;
 /// Each client's.
-const TRANSACTIONS: u32 = 25;
+pub const TRANSACTIONS: u32 = 25;
 /// Time that all of them may take where a server in an emulator computes for seconds at each.
-const LONG: Duration = PATIENCE.saturating_mul(2);
+pub const LONG: Duration = PATIENCE.saturating_mul(2);
 
 /// Every transaction leaves a row in the history, and its amount in three balances.
-const CHECK: &str = "select count(*), sum(delta) = (select sum(abalance) from pgbench_accounts), \
+pub const CHECK: &str = "select count(*), sum(delta) = (select sum(abalance) from pgbench_accounts), \
      sum(delta) = (select sum(tbalance) from pgbench_tellers), \
      sum(delta) = (select sum(bbalance) from pgbench_branches) from pgbench_history";
 
-fn client(name: &str, address: SocketAddr) -> Command {
+pub fn client(name: &str, address: SocketAddr) -> Command {
     let mut command = linux::client(name);
     command.env("PGHOST", address.ip().to_string());
     command.env("PGPORT", address.port().to_string());
@@ -29,7 +29,7 @@ fn client(name: &str, address: SocketAddr) -> Command {
 
 /// What the server answers to `query`. The switch turns a client away whose guest takes long to
 /// accept its connection: it asks again.
-fn asked(address: SocketAddr, query: &str) -> String {
+pub fn asked(address: SocketAddr, query: &str) -> String {
     let answer = || {
         let mut command = client("psql", address);
         command.args(["--no-psqlrc", "--tuples-only", "--no-align", "--command", query]);
@@ -41,7 +41,7 @@ fn asked(address: SocketAddr, query: &str) -> String {
 
 /// Starts the load, and gives it when the first transactions have been made. It asks once for each
 /// of its connections: where one is turned away it ends, and is started again.
-fn under_way(address: SocketAddr) -> Process {
+pub fn under_way(address: SocketAddr) -> Process {
     let start = || {
         let mut load = client("pgbench", address);
         load.args(["--no-vacuum", "--progress=1", &format!("--client={CLIENTS}")]);

@@ -38,6 +38,8 @@ mod job_control;
 mod keys;
 mod lab;
 mod linux;
+mod linux_disk;
+mod linux_disk_programs;
 mod linux_nginx;
 mod linux_postgresql;
 mod linux_recorded;
