@@ -34,6 +34,7 @@ mod healing;
 mod host;
 mod identity;
 mod inspect;
+mod inspect_disks;
 mod job_control;
 mod keys;
 mod lab;

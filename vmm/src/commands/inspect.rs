@@ -1,5 +1,8 @@
 //! `lockstep inspect`: what files are, and what Lockstep would do with them, without running them.
 
+mod disk;
+mod tree;
+
 use crate::printing::print_text;
 use crate::status::{CommandError, Status};
 use lockstep_core::machine::image::ImageError;
@@ -10,6 +13,7 @@ use lockstep_host::error::RunError;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use tree::Tree;
 
 /// The largest file that is looked into: an initrd with all modules and firmware of a distribution
 /// has some 200 MB.
@@ -21,7 +25,7 @@ const NAME_WIDTH: usize = 10;
 #[derive(Clone, Debug, clap::Args)]
 pub struct InspectArguments {
     /// A guest image, a Linux kernel (vmlinuz or vmlinux), a module (.ko, compressed or not), an
-    /// initrd
+    /// initrd, a disk image with ext4
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// One JSON object a file, each on a line
@@ -62,6 +66,15 @@ struct Report {
     kind: Option<&'static str>,
     /// Why it cannot be used.
     refused: Option<String>,
+    /// Format of a disk image.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    format: Option<String>,
+    /// Size of the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    size_bytes: Option<u64>,
+    /// What is on the disk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file_system: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -99,8 +112,15 @@ struct Report {
     refused_modules: Vec<String>,
 }
 
+fn refused_modules(count: u64) -> String {
+    format!("{count} of its modules have instructions that tell of the host")
+}
+
 impl Report {
     fn of(path: &Path) -> Result<Self, CommandError> {
+        if let Some(found) = disk::look(path)? {
+            return Ok(Self::of_disk(path, found));
+        }
         let file = lockstep_regular_file::read(path, FILE_BYTES_MAX).map_err(|source| RunError::File {
             action: "read",
             path: path.to_owned(),
@@ -118,12 +138,40 @@ impl Report {
         Ok(report)
     }
 
+    fn of_disk(path: &Path, found: Result<disk::Disk, String>) -> Self {
+        let mut report = Self {
+            file: path.display().to_string(),
+            kind: Some("disk image"),
+            ..Self::default()
+        };
+        match found {
+            Err(why) => report.refused = Some(why),
+            Ok(disk) => {
+                report.format = Some(disk.format.to_string());
+                report.size_bytes = Some(disk.size_bytes);
+                report.file_system = disk.content;
+                match disk.tree {
+                    Err(why) => report.refused = Some(why),
+                    Ok(tree) => report.tree(&tree),
+                }
+            }
+        }
+        report
+    }
+
+    fn tree(&mut self, tree: &Tree) {
+        self.entries = Some(tree.entries);
+        self.modules = Some(tree.modules);
+        self.refused_modules = tree.named.iter().map(ToString::to_string).collect();
+        if tree.refused > 0 {
+            self.refused = Some(refused_modules(tree.refused));
+        }
+    }
+
     fn tell(&mut self, inspection: Inspection) {
         // The modules of an initrd are listed by themselves.
         self.refused = inspection.check().err().map(|why| match why {
-            ImageError::Modules { count, .. } => {
-                format!("{count} of its modules have instructions that tell of the host")
-            }
+            ImageError::Modules { count, .. } => refused_modules(count),
             why => why.to_string(),
         });
         match inspection {
@@ -186,15 +234,14 @@ impl Report {
         if let Some(protocol) = &self.boot_protocol {
             say("protocol", protocol.clone());
         }
-        if let Some(modules) = self.modules {
-            let (archives, entries) = (
-                self.archives.unwrap_or_default(),
-                self.entries.unwrap_or_default(),
-            );
-            say(
-                "holds",
-                format!("{entries} entries in {archives} archives, {modules} modules"),
-            );
+        if let (Some(format), Some(bytes)) = (&self.format, self.size_bytes) {
+            let content = self.file_system.unwrap_or("nothing that is known");
+            say("disk", format!("{format}, {bytes} bytes, with {content}"));
+        }
+        if let (Some(entries), Some(modules)) = (self.entries, self.modules) {
+            let archives = self.archives.map(|count| format!(" in {count} archives"));
+            let archives = archives.unwrap_or_default();
+            say("holds", format!("{entries} entries{archives}, {modules} modules"));
         }
         if let (Some(compression), Some(bytes)) = (self.compression, self.decompressed_bytes) {
             let packed = self.payload_bytes.map(|bytes| format!("{bytes} bytes, "));

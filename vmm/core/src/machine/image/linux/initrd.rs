@@ -13,10 +13,11 @@ use std::io::{self, Read};
 
 /// Everything that an initrd holds, decompressed: guest memory has to hold it.
 pub const UNPACKED_BYTES_MAX: u64 = crate::machine::memory::MEMORY_BYTES_MAX;
-/// All modules of an initrd, decompressed: three times what all 4,000 of a distribution have.
-const MODULES_BYTES_MAX: u64 = 1 << 30;
+/// All modules of an initrd or a disk, decompressed: three times what all 4,000 of a distribution
+/// have.
+pub const MODULES_BYTES_MAX: u64 = 1 << 30;
 /// Modules that are named; the others are only counted.
-const NAMED_MAX: usize = 32;
+pub const NAMED_MAX: usize = 32;
 /// Longest path that Linux unpacks (PATH_MAX).
 const PATH_BYTES_MAX: u64 = 4096;
 /// Longest path that is shown.
@@ -55,7 +56,7 @@ pub struct Initrd {
 /// A module that would be refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Module {
-    /// Its path in the initrd.
+    /// Its path in the initrd or on the disk.
     pub path: String,
     /// Instructions in its code, or the reason why they are not known.
     pub found: Result<Counts, ImageError>,
@@ -125,6 +126,21 @@ impl Initrd {
     }
 }
 
+impl Module {
+    /// The module with these contents, if it would be refused. `left` is how much may be
+    /// decompressed, and becomes less.
+    #[must_use]
+    pub fn refused(path: &[u8], contents: &[u8], left: &mut u64) -> Option<Self> {
+        let found = module::count_file(contents, left);
+        if matches!(&found, Ok(counts) if counts.rewritten() == 0) {
+            return None;
+        }
+        let shown = path.get(..SHOWN_BYTES_MAX).unwrap_or(path);
+        let path = shown.escape_ascii().to_string();
+        Some(Self { path, found })
+    }
+}
+
 /// "lib/modules/…/kvm.ko (2 RDTSC)".
 impl std::fmt::Display for Module {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -185,20 +201,19 @@ impl Reading {
 
     fn module(&mut self, path: &[u8], contents: &[u8]) {
         self.initrd.modules += 1;
-        let found = module::count_file(contents, &mut self.modules_left);
-        if matches!(&found, Ok(counts) if counts.rewritten() == 0) {
+        let Some(module) = Module::refused(path, contents, &mut self.modules_left) else {
             return;
-        }
+        };
         self.initrd.refused += 1;
         if self.initrd.named.len() < NAMED_MAX {
-            let shown = path.get(..SHOWN_BYTES_MAX).unwrap_or(path);
-            let path = shown.escape_ascii().to_string();
-            self.initrd.named.push(Module { path, found });
+            self.initrd.named.push(module);
         }
     }
 }
 
-fn is_module_path(path: &[u8]) -> bool {
+/// True if a file with this path is taken for a module.
+#[must_use]
+pub fn is_module_path(path: &[u8]) -> bool {
     let endings: [&[u8]; 4] = [b".ko", b".ko.xz", b".ko.zst", b".ko.gz"];
     endings.iter().any(|ending| path.ends_with(ending))
 }
