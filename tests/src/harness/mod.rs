@@ -38,6 +38,7 @@ pub mod scratch;
 pub mod switch;
 pub mod terminal;
 pub mod troubled;
+pub mod volatile_disk;
 
 pub use binary::{Build, lockstep, lockstep_path};
 pub use boots::Boots;
@@ -53,6 +54,7 @@ pub use replica::Replica;
 pub use scratch::Scratch;
 pub use switch::Switch;
 pub use troubled::{Trouble, TroubledStorage};
+pub use volatile_disk::VolatileDisk;
 
 use std::net::{SocketAddr, TcpListener};
 use std::ops::Range;

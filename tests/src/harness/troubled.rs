@@ -16,6 +16,29 @@ pub enum Trouble {
     Stale,
 }
 
+/// Builds a library from C in `scratch`. `None`: there is no C compiler, and that was said.
+///
+/// # Panics
+/// It cannot be built.
+#[must_use]
+pub fn library(scratch: &Scratch, name: &str, source: &str) -> Option<PathBuf> {
+    let source = scratch.write(&format!("{name}.c"), source);
+    let library = scratch.join(&format!("{name}.so"));
+    let mut compiler = Command::new("cc");
+    compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
+    match compiler.arg(&source).arg("-ldl").output() {
+        Err(why) => {
+            kvm::skip(&format!("it needs a C compiler: cc: {why}"));
+            None
+        }
+        Ok(built) => {
+            let said = String::from_utf8_lossy(&built.stderr);
+            assert!(built.status.success(), "cc cannot build the library: {said}");
+            Some(library)
+        }
+    }
+}
+
 /// The library, built for one test, and its switch.
 #[derive(Debug)]
 pub struct TroubledStorage {
@@ -30,21 +53,9 @@ impl TroubledStorage {
     /// It cannot be built.
     #[must_use]
     pub fn build(scratch: &Scratch) -> Option<Self> {
-        let (source, library) = (scratch.write("shim.c", SOURCE), scratch.join("shim.so"));
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library);
-        match compiler.arg(&source).arg("-ldl").output() {
-            Err(why) => {
-                kvm::skip(&format!("it needs a C compiler: cc: {why}"));
-                None
-            }
-            Ok(built) => {
-                let said = String::from_utf8_lossy(&built.stderr);
-                assert!(built.status.success(), "cc cannot build the library: {said}");
-                let control = scratch.join("trouble");
-                Some(Self { library, control })
-            }
-        }
+        let library = library(scratch, "storage_shim", SOURCE)?;
+        let control = scratch.join("trouble");
+        Some(Self { library, control })
     }
 
     /// The variables by which a process uses `directory` with this trouble.

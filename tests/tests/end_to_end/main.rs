@@ -37,6 +37,7 @@ mod inspect;
 mod inspect_disks;
 mod job_control;
 mod keys;
+mod killed_disks;
 mod lab;
 mod linux;
 mod linux_disk;
