@@ -8,6 +8,8 @@
 //! it. A [`Header`] on the disk says up to which request everything was flushed. So a guest that
 //! begins again on a disk computes what must be there, compares, and goes on where the flushed part
 //! ends.
+//!
+//! [`Measured`] is another load, which compares nothing and is timed.
 #![cfg_attr(not(test), no_std)]
 
 extern crate alloc;
@@ -16,6 +18,7 @@ mod content;
 mod header;
 mod ledger;
 mod load;
+mod measured;
 mod options;
 mod outcome;
 mod plan;
@@ -27,6 +30,7 @@ mod tests;
 pub use header::Header;
 pub use ledger::{Difference, Held};
 pub use load::Load;
+pub use measured::{Kind, Measure, Measured};
 pub use options::{OptionError, Options};
 pub use outcome::{Note, Wrong};
 pub use plan::{Operation, Plan, Step};

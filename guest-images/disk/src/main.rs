@@ -6,6 +6,10 @@
 //! disk), `report=N` (a line each N requests), `overlap=yes|no` (whether requests that are on their
 //! way may be for the same sectors).
 //!
+//! With `measure=random-read|random-write|sequential-read|sequential-write` it compares nothing: it
+//! reads or writes `blocks=N` of `block_kib=N` on the first disk, with a flush after each `flush=N`
+//! of them (0: none), and prints how long that took.
+//!
 //! Begun again on the same disks, with the same seed and area, it compares first: what was flushed
 //! must be there. It ends with status 0; 1 where something differs, 2 for options that it does not
 //! understand, 3 where there is no disk or none of its own, 4 where a disk failed.
@@ -15,9 +19,9 @@
 extern crate alloc;
 
 use alloc::vec::Vec;
-use lockstep_guest_disk::{Load, Note, Options, Wrong};
+use lockstep_guest_disk::{Load, Measure, Measured, Note, Options, Wrong};
 use lockstep_guest_runtime::disk::{self, Disk, Request};
-use lockstep_guest_runtime::{Machine, guest, println};
+use lockstep_guest_runtime::{Machine, clock, guest, println};
 
 guest!(main);
 
@@ -53,6 +57,11 @@ fn main(machine: &Machine) -> u32 {
         println!("disk: the machine has no disk");
         return STATUS_NO_DISK;
     }
+    if let Some(wanted) = options.measure {
+        return disks
+            .first_mut()
+            .map_or(STATUS_NO_DISK, |disk| measure(wanted, options, disk));
+    }
     match run(options, &mut disks) {
         Ok(()) => 0,
         Err((number, wrong)) => {
@@ -64,6 +73,44 @@ fn main(machine: &Machine) -> u32 {
             }
         }
     }
+}
+
+/// Runs the load that is timed. Gives the exit status.
+fn measure(measure: Measure, options: Options, disk: &mut Disk) -> u32 {
+    let disk_bytes = disk.shape().bytes();
+    let load = Measured::new(
+        measure,
+        options.seed,
+        options.in_flight,
+        options.area_bytes,
+        disk_bytes,
+    );
+    let Some(mut load) = load else {
+        println!("disk: {}", Wrong::TooSmall);
+        return STATUS_NO_DISK;
+    };
+    let (begun_ns, mut waiting) = (clock::monotonic_ns(), None);
+    while !load.is_over() {
+        while let Some(request) = waiting.take().or_else(|| load.next_request()) {
+            if let Err(request) = disk.submit(request) {
+                waiting = Some(request);
+                break;
+            }
+        }
+        disk.notify();
+        disk::wait(core::slice::from_ref(disk));
+        while let Some(done) = disk.complete() {
+            load.completed(done);
+        }
+    }
+    let us = (clock::monotonic_ns() - begun_ns) / 1000;
+    println!(
+        "disk: measured {} bytes in {} blocks in {us} us, {} failed",
+        load.bytes(),
+        measure.blocks,
+        load.failed()
+    );
+    if load.failed() == 0 { 0 } else { STATUS_FAILED }
 }
 
 /// Runs the loads of all disks to their ends.

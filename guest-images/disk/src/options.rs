@@ -1,8 +1,12 @@
 //! Options of the command line.
 
+use crate::measured::{Kind, Measure};
 use core::fmt;
 use lockstep_guest_runtime::command_line::CommandLine;
 use lockstep_guest_runtime::requests::IN_FLIGHT_MAX;
+
+/// Largest block of a load that is timed: 16 MiB.
+const BLOCK_KIB_MAX: usize = 16 << 10;
 
 /// Settings of the load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +23,8 @@ pub struct Options {
     pub report: u64,
     /// True if requests that are on their way may be for the same sectors.
     pub overlap: bool,
+    /// The load that is timed instead, if there is one.
+    pub measure: Option<Measure>,
 }
 
 /// An option that says nothing.
@@ -58,8 +64,24 @@ impl Options {
                     return Err(OptionError { name, value });
                 }
             },
+            measure: measure(line)?,
         })
     }
+}
+
+fn measure(line: CommandLine<'_>) -> Result<Option<Measure>, OptionError<'_>> {
+    let Some(value) = line.option("measure") else {
+        return Ok(None);
+    };
+    let name = "measure";
+    let kind = Kind::named(value).ok_or(OptionError { name, value })?;
+    let block_kib: usize = number(line, "block_kib", 4)?;
+    Ok(Some(Measure {
+        kind,
+        block_bytes: block_kib.clamp(4, BLOCK_KIB_MAX).next_multiple_of(4) * 1024,
+        blocks: number(line, "blocks", 1000)?,
+        flush: number(line, "flush", 0)?,
+    }))
 }
 
 fn number<'a, T: core::str::FromStr>(

@@ -47,6 +47,7 @@ pub struct PairSpec {
     held: bool,
     environment: Vec<(&'static str, String, String)>,
     redirects: Vec<(&'static str, Redirect)>,
+    disks: Option<[String; 2]>,
 }
 
 impl PairSpec {
@@ -62,6 +63,7 @@ impl PairSpec {
             held: false,
             environment: Vec::new(),
             redirects: Vec::new(),
+            disks: None,
         };
         spec.setting("timeout-ms", &TIMEOUT_MS.to_string())
             .setting("lag-ms-max", LAG_MS_MAX)
@@ -109,6 +111,15 @@ impl PairSpec {
     pub fn with_interfaces(self, interfaces: [&'static str; 2]) -> Self {
         Self {
             interfaces: Some(interfaces),
+            ..self
+        }
+    }
+
+    /// With these disks of the primary and of the backup, as `--disk` takes them.
+    #[must_use]
+    pub fn with_disks(self, disks: [String; 2]) -> Self {
+        Self {
+            disks: Some(disks),
             ..self
         }
     }
@@ -183,6 +194,10 @@ impl PairSpec {
             if let Some([first, second]) = self.interfaces {
                 let interface = if role == "primary" { first } else { second };
                 command.arg(format!("--network=tap:{interface}"));
+            }
+            if let Some([first, second]) = &self.disks {
+                let disk = if role == "primary" { first } else { second };
+                command.args(["--disk", disk]);
             }
             let redirects: Vec<Redirect> = self
                 .redirects

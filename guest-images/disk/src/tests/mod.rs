@@ -15,6 +15,7 @@ fn options(requests: u64) -> Options {
         area_bytes: 96 << 10,
         report: 0,
         overlap: true,
+        measure: None,
     }
 }
 

@@ -70,6 +70,19 @@ pub fn print_healing(healing: &Value) {
     }
 }
 
+/// The aim of mirrored disks: the log has no content, whatever is read or written.
+pub fn print_disks(disks: &Value) {
+    for load in disks.as_array().into_iter().flatten() {
+        let ratio = number(&load["mirrored"]["log_bytes_per_byte"]);
+        let name = load["load"].as_str().unwrap_or_default();
+        row(
+            &format!("log under 0.02 of {name}"),
+            format!("{ratio:.4}"),
+            ratio < 0.02,
+        );
+    }
+}
+
 fn row(aim: &str, measured: String, met: bool) {
     println!("{aim:56} {measured:12}  {}", if met { "yes" } else { "no" });
 }

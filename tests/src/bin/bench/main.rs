@@ -15,12 +15,14 @@ mod aims;
 mod before;
 mod channel;
 mod checkpoint;
+mod disks;
 mod failover;
 mod healing;
 mod measure;
 mod options;
 mod pair;
 mod recording;
+mod rejoining;
 mod serving;
 
 use lockstep_tests::harness::{Build, Guest};
@@ -75,6 +77,13 @@ fn main() -> ExitCode {
                 checkpoint::print(&figures);
                 json!({ "checkpoint": figures })
             }
+            Some(Only::Disks) => {
+                let (figures, rejoining) = (disks::figures(options.disk_rounds), rejoining::figures());
+                disks::print(&figures);
+                rejoining::print(&rejoining);
+                aims::print_disks(&figures);
+                json!({ "disks": figures, "rejoining": rejoining })
+            }
             None => everything(&options),
         }
     };
@@ -115,14 +124,19 @@ fn everything(options: &Options) -> Value {
         "healing": healing::figures(&options.healing),
         "recording": recording::figures(),
         "checkpoint": checkpoint::figures(options.checkpoint_rounds),
+        "disks": disks::figures(options.disk_rounds),
+        "rejoining": rejoining::figures(),
     });
     pair::print(&all["pair"]);
     failover::print(&all["failover"]);
     channel::print(&all["channel"]);
     recording::print(&all["recording"]);
     checkpoint::print(&all["checkpoint"]);
+    disks::print(&all["disks"]);
+    rejoining::print(&all["rejoining"]);
     aims::print(&all);
     aims::print_healing(&all["healing"]);
+    aims::print_disks(&all["disks"]);
     all
 }
 

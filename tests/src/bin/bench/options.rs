@@ -12,6 +12,8 @@ pub enum Only {
     Recording,
     /// Checkpoint mode beside replay.
     Checkpoint,
+    /// Disks.
+    Disks,
 }
 
 impl Only {
@@ -21,6 +23,7 @@ impl Only {
             "healing" => Some(Self::Healing),
             "recording" => Some(Self::Recording),
             "checkpoint" => Some(Self::Checkpoint),
+            "disks" => Some(Self::Disks),
             _ => None,
         }
     }
@@ -54,6 +57,8 @@ pub struct Options {
     pub timeout_ms: Option<u64>,
     /// Rounds of checkpoint mode beside replay.
     pub checkpoint_rounds: u64,
+    /// Rounds of disks.
+    pub disk_rounds: u64,
 }
 
 impl Options {
@@ -69,6 +74,7 @@ impl Options {
             healing: if full { Healing::full() } else { Healing::quick() },
             before_rounds: 5,
             checkpoint_rounds: 3,
+            disk_rounds: 3,
             timeout_ms: None,
         };
         for argument in arguments {
@@ -82,6 +88,7 @@ impl Options {
             if let Some(("rounds", _)) = setting {
                 options.before_rounds = options.healing.rounds;
                 options.checkpoint_rounds = options.healing.rounds;
+                options.disk_rounds = options.healing.rounds;
             }
             if let Some(("timeout", _)) = setting {
                 options.timeout_ms = Some(options.healing.timeout_ms);
