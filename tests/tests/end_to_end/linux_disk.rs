@@ -144,7 +144,7 @@ pub fn last_number(stdout: &str, word: &str) -> u32 {
         let rest = line.trim().strip_prefix(word)?;
         rest.split_whitespace().next()?.parse().ok()
     };
-    stdout.lines().filter_map(number).last().unwrap_or(0)
+    stdout.lines().filter_map(number).next_back().unwrap_or(0)
 }
 
 fn expect_written(image: &Path, count: u32) {

@@ -120,7 +120,7 @@ fn damaged_images_get_an_answer() {
                 let at = (near + next(&mut state) as usize % 4).min(damaged.len() - 1);
                 damaged[at] = next(&mut state) as u8;
             }
-            let cut = next(&mut state) % 8 == 0;
+            let cut = next(&mut state).is_multiple_of(8);
             if cut {
                 damaged.truncate(
                     (next(&mut state) as usize % damaged.len())
