@@ -18,14 +18,21 @@ use super::beside::{BesidePlace, Marks, State};
 use super::plan::US;
 use super::rng::Rng;
 
-/// Blocks of a disk: few, so that requests are in each other's way.
-pub const BLOCKS: usize = 8;
+/// Blocks of a disk: most are written seldom, so that what one side has missed is not marked by what
+/// comes later.
+pub const BLOCKS: usize = 32;
+
+/// Those of them that half of the requests are for: few, so that they are in each other's way.
+pub const BUSY_BLOCKS: usize = 8;
 
 /// Bytes of a block.
 pub const BLOCK_BYTES: usize = 8;
 
 /// Shortest and longest time that a request takes.
 const TAKES_NS: (u64, u64) = (5 * US, 900 * US);
+
+/// Longest time that a mark takes: until a disk that is busy has synced it.
+const MARK_TAKES_NS: u64 = 5_000 * US;
 
 /// Time after which a side that waits for a shared image looks again.
 const LOOKS_AGAIN_NS: u64 = 200 * US;
@@ -238,12 +245,10 @@ impl Disk {
         self.place.clone()
     }
 
-    /// Records the state of the join of `process`, whose image has these states. What was changed
-    /// before is made durable first, if `flushes`.
-    pub fn record_join(&mut self, process: u32, theirs: &[State], flushes: bool) {
-        if flushes {
-            self.place.image.borrow_mut().flush();
-        }
+    /// Makes the image durable, and records the state of the join of `process`, whose image has these
+    /// states.
+    pub fn record_join(&mut self, process: u32, theirs: &[State]) {
+        self.place.image.borrow_mut().flush();
         self.with_marks(|marks| marks.record_join(process, theirs));
     }
 
@@ -281,12 +286,16 @@ impl Disk {
         None
     }
 
-    fn begin(&mut self, clock_ns: u64, request: Request, parts: usize) {
+    fn begin(&mut self, clock_ns: u64, request: Request, parts_done: usize) {
         let (shortest_ns, longest_ns) = TAKES_NS;
+        let is_mark = self.marks.is_some()
+            && changed(&request.operation).is_some()
+            && parts().get(parts_done) == Some(&Part::Mark);
+        let longest_ns = if is_mark { MARK_TAKES_NS } else { longest_ns };
         self.busy.push(Busy {
             done_ns: clock_ns + self.rng.within(shortest_ns, longest_ns),
             request,
-            parts,
+            parts: parts_done,
         });
     }
 

@@ -7,7 +7,7 @@ use lockstep_core::machine::disk::{Operation, Request};
 use lockstep_core::machine::door::{Door, DoorError, Taker, Takes};
 use lockstep_logging_channel::{Completion, DeviceId, ExecutionPoint, ReadData};
 
-use super::disk::{BLOCK_BYTES, BLOCKS, Disk, blocks, changes};
+use super::disk::{BLOCK_BYTES, BLOCKS, BUSY_BLOCKS, Disk, blocks, changes};
 use super::rng::mix;
 
 /// Its disk.
@@ -263,7 +263,12 @@ fn read_operation(next: &mut impl FnMut() -> Option<u64>) -> Option<Operation> {
 
 /// An operation of one to three blocks.
 fn operation(chance: u64) -> Operation {
-    let first = chance % BLOCKS as u64;
+    let among = if chance >> 40 & 1 == 0 {
+        BUSY_BLOCKS
+    } else {
+        BLOCKS
+    };
+    let first = chance % among as u64;
     let count = (1 + (chance >> 8) % 3).min(BLOCKS as u64 - first);
     let offset_bytes = first * BLOCK_BYTES as u64;
     let length_bytes = count * BLOCK_BYTES as u64;

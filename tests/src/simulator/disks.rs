@@ -7,7 +7,6 @@ use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::following::ask_again;
 use lockstep_core::replica::disk_changes::{Blocks, may_differ};
 use lockstep_core::replica::disk_order::Held;
-use lockstep_core::replica::mutant::{self, Mutant};
 use lockstep_core::replica::role::Input;
 use lockstep_logging_channel::{DeviceId, OutputKind};
 
@@ -244,7 +243,7 @@ impl World {
         }
         let states = theirs.map_or(Vec::new(), |theirs| theirs.states);
         if let Some(disk) = &mut self.nodes[side.other().index()].cpu.borrow_mut().disk {
-            disk.record_join(process, &states, !mutant::is(Mutant::ClearUnflushed));
+            disk.record_join(process, &states);
         }
         own.with(begun(process))
     }

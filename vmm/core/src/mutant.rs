@@ -188,8 +188,6 @@ pub enum Mutant {
     MarkBehindTheWrite,
     /// With the marks of before a flush those are cleared that were made before it was done.
     ClearWhatFollows,
-    /// The marks of before a join are cleared, and the holder's image is not flushed.
-    ClearUnflushed,
 }
 
 impl Mutant {
@@ -284,7 +282,6 @@ impl Mutant {
         Self::MarkOneBlockShort,
         Self::MarkBehindTheWrite,
         Self::ClearWhatFollows,
-        Self::ClearUnflushed,
     ];
 }
 
