@@ -8,6 +8,29 @@ pub enum SnapshotError {
     /// Something else.
     #[error("it is not a snapshot: it begins with other bytes")]
     Foreign,
+    /// Something else, where the disks of a snapshot are wanted.
+    #[error("it does not have the disks of a snapshot: it begins with other bytes")]
+    ForeignDisks,
+    /// The disks of a snapshot are not there.
+    #[error("it is missing: the snapshot that begins with entry {needed_by} needs what it has of the disks")]
+    Missing {
+        /// First entry of the snapshot that needs it.
+        needed_by: u64,
+    },
+    /// The disks before those of a later snapshot are others.
+    #[error("it is not the file after which that of the snapshot of entry {needed_by} was written")]
+    OtherBefore {
+        /// First entry of the later snapshot.
+        needed_by: u64,
+    },
+    /// A block that is not on the machine's disks.
+    #[error("it is damaged: the machine has no block {block} on a disk {disk}")]
+    NoSuchBlock {
+        /// Place of the disk.
+        disk: u8,
+        /// Number of the block.
+        block: u64,
+    },
     /// Of a later release.
     #[error("it has format version {found}; this program reads version {known}")]
     Version {

@@ -6,9 +6,11 @@
 //!
 //! The records are those by which a running machine is sent to a newcomer
 //! ([`transfer`](super::transfer)). The header is written last: it has the length and the digest of
-//! all frames, so a file without it is not a snapshot. Whatever a file contains, reading it neither
+//! all frames, so a file without it is not a snapshot. What the machine's disks had then is in a file
+//! of its own ([`DisksHeader`]). Whatever a file contains, reading it neither
 //! panics nor allocates more than the machine's memory and what the transfer's receiver allows.
 
+mod disks;
 mod error;
 mod header;
 mod reader;
@@ -17,6 +19,10 @@ mod state;
 mod tests;
 mod writer;
 
+pub use disks::{
+    Before, DISK_BLOCK_BYTES, DISKS_HEADER_BYTES, DISKS_VERSION, DiskBlock, DisksHeader, DisksWriter, Found,
+    read_bytes, read_disks_header, scan,
+};
 pub use error::SnapshotError;
 pub use header::{HEADER_BYTES, Header, Place};
 pub use reader::{Recording, read, read_header};

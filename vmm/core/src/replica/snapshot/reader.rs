@@ -6,8 +6,8 @@ use lockstep_logging_channel::{Digest, Environment};
 use std::io::{self, Read};
 
 /// Names of parts, in messages.
-const HEADER: &str = "header";
-const BODY: &str = "body";
+pub(super) const HEADER: &str = "header";
+pub(super) const BODY: &str = "body";
 
 /// The recording that a snapshot belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,22 +36,42 @@ impl Recording {
     /// # Errors
     /// [`SnapshotError`] naming what differs.
     pub fn check(&self, header: &Header) -> Result<(), SnapshotError> {
-        if header.recording != self.name {
-            return Err(SnapshotError::OtherRecording {
-                found: Digest(header.recording).to_string(),
-                expected: Digest(self.name).to_string(),
-            });
-        }
+        self.check_name(&header.recording)?;
         if header.memory_bytes != self.memory_bytes {
             return Err(SnapshotError::MemorySize {
                 found: header.memory_bytes,
                 expected: self.memory_bytes,
             });
         }
-        if header.machine != self.machine {
-            return Err(SnapshotError::OtherMachine);
+        self.check_machine(header.machine)
+    }
+
+    /// The same of a file that does not say the size of its machine's memory.
+    pub(super) fn check_name_and_machine(
+        &self,
+        name: &[u8; 16],
+        machine: Digest,
+    ) -> Result<(), SnapshotError> {
+        self.check_name(name)?;
+        self.check_machine(machine)
+    }
+
+    fn check_name(&self, name: &[u8; 16]) -> Result<(), SnapshotError> {
+        if *name == self.name {
+            return Ok(());
         }
-        Ok(())
+        Err(SnapshotError::OtherRecording {
+            found: Digest(*name).to_string(),
+            expected: Digest(self.name).to_string(),
+        })
+    }
+
+    fn check_machine(&self, machine: Digest) -> Result<(), SnapshotError> {
+        if machine == self.machine {
+            Ok(())
+        } else {
+            Err(SnapshotError::OtherMachine)
+        }
     }
 }
 
@@ -133,7 +153,11 @@ fn check_place(header: &Header, received: &Received) -> Result<(), SnapshotError
 }
 
 /// Fills `bytes`, which are in the `part` of the snapshot.
-fn fill(source: &mut impl Read, bytes: &mut [u8], part: &'static str) -> Result<(), SnapshotError> {
+pub(super) fn fill(
+    source: &mut impl Read,
+    bytes: &mut [u8],
+    part: &'static str,
+) -> Result<(), SnapshotError> {
     source.read_exact(bytes).map_err(|why| match why.kind() {
         io::ErrorKind::UnexpectedEof => SnapshotError::Cut { part },
         _ => SnapshotError::Read(why),
@@ -141,7 +165,7 @@ fn fill(source: &mut impl Read, bytes: &mut [u8], part: &'static str) -> Result<
 }
 
 /// True where nothing is left.
-fn is_over(source: &mut impl Read) -> Result<bool, SnapshotError> {
+pub(super) fn is_over(source: &mut impl Read) -> Result<bool, SnapshotError> {
     match fill(source, &mut [0], BODY) {
         Ok(()) => Ok(false),
         Err(SnapshotError::Cut { .. }) => Ok(true),

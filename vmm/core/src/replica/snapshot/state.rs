@@ -40,6 +40,13 @@ impl Boundary {
         parts.push(part(PROCESSOR_PART, &saved.cpu.compared())?);
         Ok(Self { point, parts })
     }
+
+    /// The same with what is compared beside the machine: what its disks hold.
+    #[must_use]
+    pub fn with(mut self, parts: Vec<PartDigest>) -> Self {
+        self.parts.extend(parts);
+        self
+    }
 }
 
 /// The first part in which `replayed`, the end of a piece, differs from `snapshot`, the beginning
