@@ -18,8 +18,8 @@ use lockstep_logging_channel::{Completion, DeviceId, ReadData, Sequence};
 use lockstep_process::causes::with_causes;
 use lockstep_process::once_a_minute::Seldom;
 use lockstep_shared_disk::image::Image;
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Time for which a shared image is expected to be given up by who has lost: it is tried often.
@@ -36,28 +36,63 @@ pub struct Disks(BTreeMap<DeviceId, Disk>);
 struct Disk {
     commands: Orders,
     done: Receiver<Done>,
-    /// Completions that came before their time: as many as requests are outstanding.
-    kept: Arc<Mutex<BTreeMap<u64, Done>>>,
+    known: Arc<Mutex<Known>>,
     /// Its image, where both sides have it.
     shared: Option<Arc<SharedImage>>,
     /// Blocks that may differ from the other side's, where it has an image of its own.
     changes: Option<Arc<KeptChanges>>,
 }
 
+/// What is known of the requests of a disk: its device bounds how many are outstanding.
+#[derive(Debug, Default)]
+struct Known {
+    /// Numbers below this one were given.
+    next: u64,
+    /// Requests whose completion the machine does not have.
+    asked: BTreeSet<u64>,
+    /// Completions that came before their time.
+    kept: BTreeMap<u64, Done>,
+}
+
+impl Known {
+    fn ask(&mut self, number: u64) {
+        if number >= self.next {
+            self.next = number.saturating_add(1);
+            self.asked.insert(number);
+        }
+    }
+
+    fn take(&mut self, number: u64) -> Option<Done> {
+        let done = self.kept.remove(&number)?;
+        self.asked.remove(&number);
+        Some(done)
+    }
+
+    fn take_oldest(&mut self) -> Option<Done> {
+        let (number, _) = self.kept.first_key_value()?;
+        self.take(*number)
+    }
+}
+
 impl Disk {
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Keeps what has come, and gives what `take` does with all of it.
-    fn with_kept<T>(&self, take: impl FnOnce(&mut BTreeMap<u64, Done>) -> T) -> T {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.extend(self.done.try_iter().map(|done| (done.number, done)));
-        take(&mut kept)
+    fn with_kept<T>(&self, take: impl FnOnce(&mut Known) -> T) -> T {
+        let mut known = self.known();
+        let come = self.done.try_iter().map(|done| (done.number, done));
+        known.kept.extend(come);
+        take(&mut known)
     }
 
     fn has_completion(&self) -> bool {
-        !self.with_kept(|kept| kept.is_empty())
+        !self.with_kept(|known| known.kept.is_empty())
     }
 
     fn oldest(&self) -> Option<Done> {
-        self.with_kept(|kept| kept.pop_first().map(|(_, done)| done))
+        self.with_kept(Known::take_oldest)
     }
 
     /// The states of its image, where request `number` reaches one that the other side may not have.
@@ -80,11 +115,10 @@ impl Disks {
         shared: Option<Arc<SharedImage>>,
         changes: Option<Arc<KeptChanges>>,
     ) {
-        let kept = Arc::default();
         let disk = Disk {
             commands,
             done,
-            kept,
+            known: Arc::default(),
             shared,
             changes,
         };
@@ -100,7 +134,9 @@ impl Disks {
     /// # Errors
     /// [`DoorError::Host`]: the machine has no such disk here.
     pub fn issue(&self, device: DeviceId, request: Request) -> Result<(), DoorError> {
-        self.disk(device)?.give(Command::Issue(request))
+        let disk = self.disk(device)?;
+        disk.known().ask(request.number);
+        disk.give(Command::Issue(request))
     }
 
     /// The log of this side says, at `sequence`, that request `number` is done.
@@ -212,8 +248,8 @@ impl Disks {
     #[must_use]
     pub fn are_quiet(&self) -> bool {
         let is_quiet = |disk: &Disk| {
-            let kept = disk.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            disk.done.is_empty() && kept.is_empty()
+            let known = disk.known();
+            disk.done.is_empty() && known.kept.is_empty()
         };
         self.0.values().all(is_quiet)
     }
@@ -237,11 +273,13 @@ impl Disks {
     #[must_use]
     pub fn is_done(&self, device: DeviceId, number: u64) -> bool {
         let disk = self.0.get(&device).filter(|disk| disk.shared.is_none());
-        disk.is_none_or(|disk| disk.with_kept(|kept| kept.contains_key(&number)))
+        disk.is_none_or(|disk| disk.with_kept(|known| known.kept.contains_key(&number)))
     }
 
     /// Waits until request `number` has been carried out, which of a shared disk is so: the log says
-    /// it. Gives the bytes that this side's own disk has read. Between two looks `woken` may become ready, and `obey` says whether to go on.
+    /// it, and so is a request that was not made, which the machine refuses. Gives the bytes that
+    /// this side's own disk has read. Between two looks `woken` may become ready, and `obey` says
+    /// whether to go on.
     ///
     /// # Errors
     /// Those of `obey`; [`DoorError::Host`] where nothing can come any more.
@@ -254,20 +292,24 @@ impl Disks {
     ) -> Result<Option<OwnRead>, DoorError> {
         let disk = self.disk(device)?;
         if disk.shared.is_some() {
+            disk.known().asked.remove(&number);
             return disk.give(Command::Replayed(number)).map(|()| None);
         }
         loop {
             obey()?;
-            if let Some(done) = disk.with_kept(|kept| kept.remove(&number)) {
+            if let Some(done) = disk.with_kept(|known| known.take(number)) {
                 if disk.awaits(number).is_some() {
                     disk.give(Command::BothHave(Reached::Completed(number)))?;
                 }
                 return Ok(done.read);
             }
+            if !disk.known().asked.contains(&number) {
+                return Ok(None);
+            }
             crossbeam_channel::select! {
                 recv(disk.done) -> done => {
                     let done = done.map_err(|_| gone())?;
-                    disk.with_kept(|kept| kept.insert(done.number, done));
+                    disk.with_kept(|known| known.kept.insert(done.number, done));
                 }
                 recv(woken) -> _ => {}
             }

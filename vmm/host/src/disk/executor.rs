@@ -156,6 +156,7 @@ impl Executor {
             ending: None,
             freezing: Vec::new(),
             is_frozen: false,
+            settling: Vec::new(),
             told: Seldom::default(),
         };
         Builder::new().name(thread).spawn(move || running.run()).map(drop)
@@ -181,6 +182,8 @@ struct Running {
     /// Whoever waits until nothing is under way.
     freezing: Vec<Sender<()>>,
     is_frozen: bool,
+    /// Whoever waits until everything is carried out.
+    settling: Vec<Sender<()>>,
     told: Seldom,
 }
 
@@ -211,6 +214,11 @@ impl Running {
                 }
                 for quiet in self.freezing.drain(..) {
                     let _ = quiet.send(());
+                }
+            }
+            if self.waiting == 0 {
+                for settled in self.settling.drain(..) {
+                    let _ = settled.send(());
                 }
             }
             self.show();
@@ -265,9 +273,11 @@ impl Running {
                 self.executor.carrier.clear(reached);
             }
             Command::Freeze { quiet } => {
-                self.is_frozen = true;
+                // A machine that is over has nothing to be captured, and its disks finish.
+                self.is_frozen = self.ending.is_none();
                 self.freezing.push(quiet);
             }
+            Command::Settle { settled } => self.settling.push(settled),
             Command::Thaw => self.is_frozen = false,
             Command::Finish { until, finished } => {
                 self.is_frozen = false;

@@ -28,6 +28,8 @@ pub(in crate::disk) enum Command {
     Freeze { quiet: Sender<()> },
     /// Go on.
     Thaw,
+    /// Say when everything is carried out that was given.
+    Settle { settled: Sender<()> },
     /// Finish what can be finished until then, make it durable, and end.
     Finish {
         until: Instant,

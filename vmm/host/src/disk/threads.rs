@@ -14,6 +14,7 @@ use crate::error::RunError;
 use crossbeam_channel::{Receiver, bounded, unbounded};
 use lockstep_logging_channel::{DeviceId, Sequence};
 use lockstep_process::signals;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::sync::Notify;
@@ -53,6 +54,8 @@ pub struct DiskThreads {
     threads: Vec<DiskThread>,
     disks: Disks,
     noticed: Arc<Notify>,
+    /// They finish.
+    is_over: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
@@ -172,6 +175,7 @@ impl DiskThreads {
         Watch {
             disks: self.disks.clone(),
             watched: watched.collect(),
+            is_over: self.is_over.clone(),
         }
     }
 
@@ -208,6 +212,7 @@ impl DiskThreads {
     /// Carries out what the machine has asked for, makes it durable and ends the threads, within
     /// [`FINISH_LIMIT`]. Says what was not done. True where everything was.
     pub async fn finish(self) -> bool {
+        self.is_over.store(true, Ordering::Release);
         let until = Instant::now() + FINISH_LIMIT;
         let asked: Vec<(String, Receiver<Finished>)> = self
             .threads

@@ -293,3 +293,45 @@ fn disks_that_stand_still_carry_nothing_out_until_they_go_on() {
         assert_eq!(watch.take()[0].1.len(), 1);
     }
 }
+
+/// A log, or the machine of a snapshot, may say anything: nobody waits for what was never asked.
+#[test]
+fn a_request_that_was_not_made_or_is_done_already_is_not_waited_for() {
+    let (_threads, disks, _notified, _flushed) = disk(Aio::Threads, Vec::new());
+    let (_wake, woken) = bounded(1);
+    let wait = |number| disks.wait(DEVICE, number, &woken, || Ok(())).unwrap();
+    assert_eq!(wait(0), None, "nothing was asked");
+    disks.issue(DEVICE, read(0)).unwrap();
+    assert!(wait(0).is_some());
+    assert_eq!(wait(0), None, "it has been taken");
+    assert_eq!(wait(7), None);
+}
+
+#[test]
+fn disks_are_settled_when_everything_is_carried_out() {
+    let (threads, disks, _notified, _flushed) = disk(Aio::Threads, vec![libc::EIO]);
+    let watch = threads.watch();
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    disks.issue(DEVICE, read(1)).unwrap();
+    watch.settle(|| Ok::<_, ()>(())).unwrap();
+    assert!(disks.is_done(DEVICE, 0) && disks.is_done(DEVICE, 1));
+    assert_eq!(disks.take(DEVICE).unwrap().number, 0);
+    assert_eq!(disks.take(DEVICE).unwrap().number, 1);
+    assert!(watch.freeze());
+    disks.issue(DEVICE, write(2, 8)).unwrap();
+    assert_eq!(watch.settle(|| Err("stopped")), Err("stopped"));
+}
+
+/// What is copied while they stand still would have what was carried out after that.
+#[tokio::test]
+async fn disks_that_finish_do_not_stand_still() {
+    let (threads, disks, _notified, _flushed) = disk(Aio::Threads, Vec::new());
+    let watch = threads.watch();
+    assert!(watch.freeze() && !watch.is_over());
+    disks.issue(DEVICE, write(0, 7)).unwrap();
+    assert!(
+        threads.finish().await,
+        "what was asked is carried out all the same"
+    );
+    assert!(watch.is_over() && !watch.freeze());
+}
