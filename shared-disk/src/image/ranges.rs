@@ -70,10 +70,20 @@ impl Image {
     /// # Errors
     /// The system's.
     pub fn digest(&self) -> io::Result<[u8; 32]> {
+        self.digest_telling(|_| ())
+    }
+
+    /// The same. `at` is told each block that was read.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn digest_telling(&self, mut at: impl FnMut(u64)) -> io::Result<[u8; 32]> {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.size_bytes().to_le_bytes());
         for digest in self.block_digests(0..self.copy_blocks()) {
-            hasher.update(&digest?.1);
+            let (block, digest) = digest?;
+            at(block);
+            hasher.update(&digest);
         }
         Ok(*hasher.finalize().as_bytes())
     }

@@ -10,6 +10,7 @@
 //! | [`recording`] | log files of machines that run alone, and their replays |
 //! | [`outside`], [`outlets`] | the host's side of a machine: network, console, signals |
 //! | [`pair`] | a replica as a process |
+//! | [`progress`] | lines that say how far something long is |
 //! | [`build`], [`error`] | the name of this build; reasons why a machine cannot be run |
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -23,4 +24,5 @@ pub mod machine;
 pub mod outlets;
 pub mod outside;
 pub mod pair;
+pub mod progress;
 pub mod recording;

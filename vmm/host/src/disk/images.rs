@@ -7,10 +7,11 @@ use super::shared::SharedImage;
 use super::storage::NamedImage;
 use super::threads::{Drive, DriveStorage};
 use crate::error::RunError;
+use crate::progress::Lines;
 use lockstep_core::machine::devices::Board;
 use lockstep_core::machine::disk::DiskShape;
 use lockstep_logging_channel::{Existing, LogError};
-use lockstep_shared_disk::image::{ChangedBlocks, Identity, Image, Options};
+use lockstep_shared_disk::image::{COPY_BLOCK_BYTES, ChangedBlocks, Identity, Image, Options};
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -282,11 +283,7 @@ impl Opened {
         tracing::info!("disk {place} is {path} ({}, {})", image.format(), image.access());
         let digest = match purpose {
             Purpose::Written | Purpose::Pair => None,
-            Purpose::Base => Some(image.digest().map_err(|source| RunError::File {
-                action: "read",
-                path: setting.image.clone(),
-                source,
-            })?),
+            Purpose::Base => Some(digest(place, &image)?),
         };
         let changes = match purpose {
             Purpose::Pair if !read_only => Some(Arc::new(KeptChanges::open(&image)?)),
@@ -312,6 +309,23 @@ impl Opened {
     fn options(&self, read_only: bool) -> Options {
         options(&self.setting, read_only)
     }
+}
+
+/// Digest of a base. Of a large one it takes minutes.
+fn digest(place: usize, image: &Image) -> Result<[u8; 32], RunError> {
+    let (path, bytes) = (image.path(), image.size_bytes());
+    let mut lines = Lines::begin();
+    let digest = image.digest_telling(|block| {
+        if lines.is_due() {
+            let read = block * COPY_BLOCK_BYTES;
+            tracing::info!(read, bytes, "disk {place} is read, for the digest of its content");
+        }
+    });
+    digest.map_err(|source| RunError::File {
+        action: "read",
+        path: path.to_owned(),
+        source,
+    })
 }
 
 /// What the guest sees of the disk at `place`.

@@ -17,18 +17,13 @@ use crate::live::Order;
 use crate::live::control::Control;
 use crate::machine::piece::{Checked, Finish};
 use crate::outside::Signals;
+use crate::progress::Lines;
 use lockstep_core::machine::door::DoorError;
 use lockstep_core::machine::{Ended, MachineError};
 use lockstep_core::replica::snapshot::{Boundary, difference, from_the_snapshot};
-use lockstep_process::writing::standard;
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
-/// Between two lines of progress on a terminal.
-const LINES_ON_TERMINAL: Duration = Duration::from_secs(1);
-/// The same elsewhere: a log file wants few.
-const LINES_ELSEWHERE: Duration = Duration::from_secs(10);
 /// Memory of a piece beside its guest's: page tables, the log's buffers, a section of its snapshot.
 const PIECE_BYTES: u64 = 32 << 20;
 
@@ -205,29 +200,18 @@ fn available_bytes(meminfo: &str) -> Option<u64> {
 struct Progress {
     done: usize,
     all: usize,
-    line_at: Instant,
-    lines: Duration,
+    lines: Lines,
 }
 
 impl Progress {
     fn begin(all: usize) -> Self {
-        let lines = if standard::error_is_terminal() {
-            LINES_ON_TERMINAL
-        } else {
-            LINES_ELSEWHERE
-        };
-        Self {
-            done: 0,
-            all,
-            line_at: Instant::now() + lines,
-            lines,
-        }
+        let lines = Lines::begin();
+        Self { done: 0, all, lines }
     }
 
     fn one_more(&mut self) {
         self.done += 1;
-        if self.done < self.all && Instant::now() >= self.line_at {
-            self.line_at = Instant::now() + self.lines;
+        if self.done < self.all && self.lines.is_due() {
             tracing::info!(replayed = self.done, of = self.all, "pieces");
         }
     }
