@@ -63,7 +63,8 @@ Try it:
   lockstep run --kernel vmlinuz --initrd shell.initrd     (`make guests-debian` makes both)";
 
 const AFTER_RECORD_HELP: &str = "\
-Snapshots are files in the folder LOG.snapshots; `lockstep log info LOG` lists them.
+Snapshots are files in the folder LOG.snapshots; `lockstep log info LOG` lists them. A machine with disks
+has there, for each, what was written to them since the one before; the images stay as they are.
 A snapshot that the disk has no room for is given up, and the recording goes on.
 
 Try it:

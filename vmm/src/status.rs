@@ -136,7 +136,7 @@ fn run_status(error: &RunError) -> Status {
         | RunError::NoIoUring { .. }
         | RunError::DiskFails { .. } => Status::Host,
         RunError::Log(error) => log_status(error),
-        RunError::Snapshot { source, .. } => snapshot_status(source),
+        RunError::Snapshot { source, .. } | RunError::SnapshotDisks { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
         RunError::BackupDiverged { .. } => Status::Divergence,
         RunError::Mismatch { .. } | RunError::Peer(_) => Status::Mismatch,
@@ -212,6 +212,9 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         RunError::Snapshot { .. } => Some(
             "the log does not need it: without --from the replay begins with the recording; removed, it is in nobody's way",
         ),
+        RunError::SnapshotDisks { .. } => Some(
+            "snapshots before it do not need it, and the log does not either: --from an earlier entry, or leave --from out; for `verify`, remove the snapshots from there on",
+        ),
         RunError::Machine(MachineError::Door(DoorError::Diverged(_))) => {
             Some("`lockstep log dump LOG` shows the entries; keep the log: it is the evidence")
         }
@@ -284,7 +287,7 @@ fn log_status(error: &LogError) -> Status {
 
 fn snapshot_status(error: &SnapshotError) -> Status {
     match error {
-        SnapshotError::Read(_) => Status::Configuration,
+        SnapshotError::Read(_) | SnapshotError::Missing { .. } => Status::Configuration,
         error if error.is_mismatch() => Status::Mismatch,
         _ => Status::DamagedLog,
     }

@@ -169,25 +169,6 @@ fn a_recording_leaves_its_base_alone_and_is_replayed_over_it() {
     let _ = run(command("record", &disks).args(["--log", &log, "--overwrite"])).expect_code(0);
 }
 
-#[test]
-fn snapshots_of_machines_with_disks_are_refused() {
-    let Some(_kvm) = kvm::shared() else { return };
-    let scratch = Scratch::new();
-    let disks = [text(&image(&scratch, "base.img", 4 << 20))];
-    let log = scratch.text("log");
-    let mut record = command("record", &disks);
-    record.args(["--log", &log, "--snapshot-every=1s"]);
-    run(&mut record)
-        .expect_code(3)
-        .expect_named(&["snapshot-every", "has disks"]);
-    let _ = run(command("record", &disks).args(["--log", &log])).expect_code(0);
-    let mut replay = command("replay", &disks);
-    replay.args(["--log", &log, "--from=last"]);
-    run(&mut replay)
-        .expect_code(3)
-        .expect_named(&["from", "has disks"]);
-}
-
 /// Runs `script` on a disk of so many bytes, in a mount namespace of its own. `$0` is the command,
 /// `$1` the guest, `$2` its command line, `$3` its disk.
 fn on_small_disk(kib: u64, script: &str, disk: &str) -> Ended {

@@ -22,6 +22,7 @@ mod debian;
 mod demo;
 mod disk_errors;
 mod disk_images;
+mod disk_snapshots;
 mod disks;
 mod divergence;
 mod diverging;

@@ -124,6 +124,14 @@ pub enum RunError {
         /// The reason.
         source: SnapshotError,
     },
+    /// A file with the disks of a snapshot cannot be used.
+    #[error("{}, with the disks of a snapshot, cannot be used", path.display())]
+    SnapshotDisks {
+        /// Its path.
+        path: PathBuf,
+        /// The reason.
+        source: SnapshotError,
+    },
     /// There is no snapshot at which a replay can begin.
     #[error("from: log {} has no snapshot{wanted}", log.display())]
     NoSnapshot {

@@ -3,6 +3,7 @@
 use crate::printing::{print_text, printed};
 use crate::status::{CommandError, Status};
 use lockstep_host::error::RunError;
+use lockstep_host::recording::folder::Kind as FileKind;
 use lockstep_host::recording::{Folder, Named};
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
@@ -114,11 +115,14 @@ struct SnapshotInfo {
     bytes: Option<u64>,
     exits: Option<u64>,
     guest_ns: Option<u64>,
+    /// Bytes of the file with what its machine's disks got since the snapshot before.
+    disk_bytes: Option<u64>,
     error: Option<String>,
 }
 
 impl SnapshotInfo {
-    fn of(named: &Named) -> (Self, Option<RunError>) {
+    fn of(folder: &Folder, named: &Named) -> (Self, Option<RunError>) {
+        let disks = folder.path_of(FileKind::Disks, named.entry);
         let header = named.header();
         let place = header.as_ref().ok().map(|header| header.place);
         let info = Self {
@@ -126,6 +130,7 @@ impl SnapshotInfo {
             bytes: named.path.metadata().ok().map(|file| file.len()),
             exits: place.map(|place| place.exits),
             guest_ns: place.map(|place| place.guest_ns),
+            disk_bytes: disks.metadata().ok().map(|file| file.len()),
             error: header.as_ref().err().map(ToString::to_string),
         };
         let error = header.err().map(|source| RunError::Snapshot {
@@ -153,16 +158,18 @@ impl fmt::Display for Info {
             bytes,
             exits,
             guest_ns,
+            disk_bytes,
             error,
         } in &self.snapshots
         {
             let bytes = bytes.unwrap_or_default();
+            let disks = disk_bytes.map_or_else(String::new, |bytes| format!(", disks {bytes} bytes"));
             match (exits, guest_ns, error) {
                 (Some(exits), Some(ns), None) => {
                     let (seconds, rest) = (ns / 1_000_000_000, ns % 1_000_000_000);
                     writeln!(
                         formatter,
-                        "  entry {entry}, exit {exits}, guest time {seconds}.{rest:09} s, {bytes} bytes"
+                        "  entry {entry}, exit {exits}, guest time {seconds}.{rest:09} s, {bytes} bytes{disks}"
                     )?;
                 }
                 (.., error) => {
@@ -176,7 +183,12 @@ impl fmt::Display for Info {
 }
 
 fn info(log: &Path, json: bool) -> Result<Status, CommandError> {
-    let (snapshots, errors): (Vec<_>, Vec<_>) = Folder::of(log).list()?.iter().map(SnapshotInfo::of).unzip();
+    let folder = Folder::of(log);
+    let (snapshots, errors): (Vec<_>, Vec<_>) = folder
+        .list()?
+        .iter()
+        .map(|named| SnapshotInfo::of(&folder, named))
+        .unzip();
     let info = Info {
         log: LogInfo::of(&mut LogReader::open(log)?),
         snapshots,

@@ -7,17 +7,21 @@ use lockstep_core::replica::replayer::TimeFloor;
 use lockstep_core::replica::snapshot::Recording;
 use lockstep_core::replica::{LiveDoor, Recorder};
 use lockstep_host::configuration::{Configuration, GuestFiles};
-use lockstep_host::disk::Purpose;
+use lockstep_host::disk::images::overlay_of;
+use lockstep_host::disk::{Contents, Purpose};
 use lockstep_host::error::RunError;
 use lockstep_host::live::World;
 use lockstep_host::machine::Plan;
 use lockstep_host::outside::{Live, Outsides, Signals, conclude, world};
-use lockstep_host::recording::pieces::NO_SNAPSHOT;
-use lockstep_host::recording::{FileJournal, Folder, Snapshots};
+use lockstep_host::recording::{FileJournal, Folder, RecordedDisks, Snapshots};
 use lockstep_logging_channel::{EndReason, ExecutionPoint, Existing, Generation, Sequence};
 use lockstep_process::status::Status;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
+
+/// Unit in which the system counts the room of a file.
+const STAT_BLOCK_BYTES: u64 = 512;
 
 /// Files of a recording.
 #[derive(Clone, Copy, Debug)]
@@ -62,11 +66,9 @@ pub async fn record_plan(
     } = files;
     let folder = Folder::of(log);
     folder.check_free(existing)?;
-    if snapshot_every.is_some() {
-        plan.images().refuse("snapshot-every", NO_SNAPSHOT)?;
-    }
     let entering = plan.entering();
     let drives = plan.images().recorded(plan.board(), log, existing)?;
+    let contents = Contents::of(&drives, &plan.images().shapes());
     let Some((outsides, live)) = Outsides::open(configuration, entering.clock, drives, signals).await? else {
         return Ok(Ended {
             reason: EndReason::Stopped,
@@ -93,17 +95,39 @@ pub async fn record_plan(
         };
         Ok(Recorder::new(outside, journal, start))
     };
+    let disks = contents.sizes_bytes().len();
     let Some(every) = snapshot_every else {
         let make_door = Box::new(move || Ok(Box::new(recorder()?) as Box<dyn Door>));
-        return outsides.run(plan, make_door, signals).await;
+        let ended = outsides.run(plan, make_door, signals).await;
+        say_overlays(log, disks);
+        return ended;
     };
     folder.create()?;
     let make_door = Box::new(move || Ok(Box::new(recorder()?) as Box<dyn LiveDoor>));
     let control = outsides.control.clone();
     let mut snapshots = Snapshots::new(control, recording, folder, every, captured);
+    if !contents.is_empty() {
+        snapshots = snapshots.with_disks(RecordedDisks::new(contents, outsides.disks.watch()));
+    }
     let ended = outsides
         .run_live(plan, make_door, snapshots.take(), signals)
         .await;
     snapshots.stop().await;
+    say_overlays(log, disks);
     ended
+}
+
+/// Says where what was written to so many disks is, and how much room it takes.
+fn say_overlays(log: &Path, disks: usize) {
+    for disk in 0..disks {
+        let overlay = overlay_of(log, disk);
+        if let Ok(file) = overlay.metadata() {
+            let bytes = file.blocks() * STAT_BLOCK_BYTES;
+            tracing::info!(
+                overlay = %overlay.display(),
+                bytes,
+                "what was written to disk {disk} is in its overlay: the base is as it was"
+            );
+        }
+    }
 }

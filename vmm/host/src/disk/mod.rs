@@ -9,6 +9,7 @@
 //! | [`target`] | what requests are carried out on: bytes, and marks of what changes |
 //! | [`changes`] | blocks that may differ from the other side's, kept beside the image |
 //! | [`mirrored`] | images of which each side has its own, block by block |
+//! | [`contents`] | what disks hold, block by block, for snapshots of recordings |
 //! | [`executor`] | the thread of a disk, which keeps the order of its requests |
 //! | [`carrying`] | ways in which requests are carried out |
 //! | [`orders`] | orders to the thread of a disk |
@@ -18,6 +19,7 @@
 
 pub mod carrying;
 pub mod changes;
+pub mod contents;
 pub mod disks;
 pub mod executor;
 pub mod images;
@@ -31,6 +33,7 @@ pub mod threads;
 pub mod watch;
 
 pub use changes::{KeptChanges, Known};
+pub use contents::Contents;
 pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;

@@ -1,5 +1,6 @@
 //! A machine as configured: its plan and environment, and the thread it runs on.
 
+pub mod disks;
 mod guest;
 pub mod piece;
 pub mod plan;

@@ -5,15 +5,17 @@
 //!   snapshot ----> began at the first execution point behind it ----> finish: the first behind the next snapshot, or the end
 //! ```
 
+use super::disks::PieceDisks;
 use super::plan::Plan;
 use super::thread::{MachineThread, Origin, spawn};
 use crate::error::RunError;
 use crate::live::control::Ordered;
-use lockstep_core::machine::door::Door;
+use lockstep_core::machine::door::{Door, DoorError};
 use lockstep_core::machine::run::Pause;
 use lockstep_core::machine::{Ended, Machine, MachineError};
 use lockstep_core::replica::snapshot::Boundary;
 use lockstep_kvm::{Kicker, KvmCpu};
+use lockstep_logging_channel::PartDigest;
 
 /// Exits, and instructions since the last one.
 pub type Position = (u64, u64);
@@ -48,8 +50,8 @@ pub struct Checked {
 
 /// Beginning of a piece.
 pub enum Beginning {
-    /// A machine, and its door.
-    Runs(Origin, Box<dyn Door>),
+    /// A machine, its door and its disks.
+    Runs(Origin, Box<dyn Door>, PieceDisks),
     /// The recording ends there: nothing is to be run.
     Over(Ended),
 }
@@ -68,31 +70,36 @@ pub fn start_piece(
     make: MakePiece,
 ) -> Result<MachineThread<Checked>, RunError> {
     spawn(plan.memory_bytes(), move || {
-        let (origin, mut door) = match make()? {
-            Beginning::Runs(origin, door) => (origin, door),
+        let (origin, mut door, mut disks) = match make()? {
+            Beginning::Runs(origin, door, disks) => (origin, door, disks),
             Beginning::Over(ended) => {
                 let finish = Ok(Finish::Ended(ended));
                 return Ok(Checked { began: None, finish });
             }
         };
-        let mut machine = origin.build(&plan)?;
+        let mut machine = origin.build(&plan, Some(disks.disks()))?;
         let (kicker, _target) = Kicker::for_this_thread();
         ordered.attach(kicker);
         let mut began = None;
-        let finish = run(&mut machine, door.as_mut(), ends, &mut began);
+        let mut digests = || disks.digests(&ordered);
+        let finish = run(&mut machine, door.as_mut(), ends, &mut began, &mut digests);
         Ok(Checked { began, finish })
     })
 }
+
+/// Gives digests of what the disks hold.
+type DiskDigests<'a> = &'a mut dyn FnMut() -> Result<Vec<PartDigest>, DoorError>;
 
 fn run(
     machine: &mut Machine<KvmCpu>,
     door: &mut dyn Door,
     ends: Ends,
     began: &mut Option<Boundary>,
+    disks: DiskDigests<'_>,
 ) -> Result<Finish, MachineError> {
     let Ends { from, until } = ends;
     if let Some(from) = from {
-        match run_behind(machine, door, from)? {
+        match run_behind(machine, door, from, disks)? {
             Finish::Reached(state) => *began = Some(state),
             ended => return Ok(ended),
         }
@@ -103,7 +110,7 @@ fn run(
     match began {
         // No execution point is between the two snapshots.
         Some(state) if state.point.position() > until => Ok(Finish::Reached(state.clone())),
-        _ => run_behind(machine, door, until),
+        _ => run_behind(machine, door, until, disks),
     }
 }
 
@@ -112,6 +119,7 @@ fn run_behind(
     machine: &mut Machine<KvmCpu>,
     door: &mut dyn Door,
     position: Position,
+    disks: DiskDigests<'_>,
 ) -> Result<Finish, MachineError> {
     let mut at = None;
     let mut is_behind = |pause: Pause| {
@@ -121,6 +129,6 @@ fn run_behind(
     let ended = machine.run_until(door, &mut is_behind)?;
     Ok(match ended {
         Some(ended) => Finish::Ended(ended),
-        None => Finish::Reached(Boundary::of(machine, at.unwrap_or_default())?),
+        None => Finish::Reached(Boundary::of(machine, at.unwrap_or_default())?.with(disks()?)),
     })
 }

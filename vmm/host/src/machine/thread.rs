@@ -34,15 +34,23 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// Builds the machine. Must be called on the thread that runs it.
+    /// Builds the machine, and asks its `disks`, if they are given, for what it had asked for
+    /// before it was captured.
+    /// Must be called on the thread that runs it.
     ///
     /// # Errors
     /// [`RunError`] naming what cannot be built.
-    pub fn build(self, plan: &Plan) -> Result<Machine<KvmCpu>, RunError> {
-        match self {
+    pub fn build(self, plan: &Plan, disks: Option<&Disks>) -> Result<Machine<KvmCpu>, RunError> {
+        let machine = match self {
             Self::Boot => plan.build(),
             Self::Captured(received) => plan.restore(*received),
+        }?;
+        if let Some(disks) = disks {
+            for (device, request) in machine.outstanding_disk_requests() {
+                disks.issue(device, request).map_err(MachineError::from)?;
+            }
         }
+        Ok(machine)
     }
 }
 
@@ -106,12 +114,7 @@ fn run_live(
     disks: Option<Disks>,
     make_door: MakeLiveDoor,
 ) -> Result<Ended, RunError> {
-    let mut machine = origin.build(plan)?;
-    if let Some(disks) = disks {
-        for (device, request) in machine.outstanding_disk_requests() {
-            disks.issue(device, request).map_err(MachineError::from)?;
-        }
-    }
+    let mut machine = origin.build(plan, disks.as_ref())?;
     let (kicker, _target) = Kicker::for_this_thread();
     ordered.attach(kicker);
     let mut door = make_door()?;

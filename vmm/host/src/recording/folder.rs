@@ -3,7 +3,8 @@
 //! | name | content |
 //! | --- | --- |
 //! | `snapshot-0000001234` | a snapshot; a replay from it begins with entry 1234 |
-//! | `snapshot.partial` | a snapshot that is being written |
+//! | `disks-0000001234` | blocks that its machine's disks got since the snapshot before |
+//! | `snapshot.partial`, `disks.partial` | one that is being written |
 
 use crate::error::RunError;
 use lockstep_core::replica::snapshot::{Header, Recording, SnapshotError, read, read_header};
@@ -14,8 +15,6 @@ use std::fs::{self, File};
 use std::io::{self, BufReader};
 use std::path::{Path, PathBuf};
 
-const PREFIX: &str = "snapshot-";
-const PARTIAL: &str = "snapshot.partial";
 /// Digits of a number in a name, at least: so that names are in order up to 10^10 entries.
 const DIGITS: usize = 10;
 /// Bytes asked of the system at once.
@@ -26,6 +25,33 @@ const BUFFER_BYTES: usize = 256 << 10;
 pub struct Folder {
     path: PathBuf,
     log: PathBuf,
+}
+
+/// Kind of a file in the folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A machine.
+    Machine,
+    /// What its disks got since the one before.
+    Disks,
+}
+
+impl Kind {
+    const ALL: [Self; 2] = [Self::Machine, Self::Disks];
+
+    fn prefix(self) -> &'static str {
+        match self {
+            Self::Machine => "snapshot-",
+            Self::Disks => "disks-",
+        }
+    }
+
+    fn partial(self) -> &'static str {
+        match self {
+            Self::Machine => "snapshot.partial",
+            Self::Disks => "disks.partial",
+        }
+    }
 }
 
 /// A snapshot by its name.
@@ -70,11 +96,22 @@ impl Folder {
         &self.log
     }
 
+    /// Path of the file of this kind that belongs to the snapshot that begins with `entry`.
+    #[must_use]
+    pub fn path_of(&self, kind: Kind, entry: u64) -> PathBuf {
+        self.path.join(format!("{}{entry:0DIGITS$}", kind.prefix()))
+    }
+
     /// All snapshots, in the order of their entries. Other files are not looked at.
     ///
     /// # Errors
     /// [`RunError::File`].
     pub fn list(&self) -> Result<Vec<Named>, RunError> {
+        self.list_of(Kind::Machine)
+    }
+
+    /// All files of a kind, in the order of their entries.
+    fn list_of(&self, kind: Kind) -> Result<Vec<Named>, RunError> {
         let failed = |source| RunError::File {
             action: "read the folder",
             path: self.path.clone(),
@@ -88,7 +125,7 @@ impl Folder {
         let mut named = Vec::new();
         for found in listed {
             let path = found.map_err(failed)?.path();
-            named.extend(entry_of(&path).map(|entry| Named { entry, path }));
+            named.extend(entry_of(kind, &path).map(|entry| Named { entry, path }));
         }
         named.sort_by_key(|named| named.entry);
         Ok(named)
@@ -100,9 +137,13 @@ impl Folder {
     /// [`LogError::Exists`].
     pub fn check_free(&self, existing: Existing) -> Result<(), RunError> {
         // Where the log exists too, that is the error.
-        if existing == Existing::Refuse && !self.log.exists() && !self.list()?.is_empty() {
-            let path = self.path.clone();
-            return Err(LogError::Exists { path }.into());
+        if existing == Existing::Refuse && !self.log.exists() {
+            for kind in Kind::ALL {
+                if !self.list_of(kind)?.is_empty() {
+                    let path = self.path.clone();
+                    return Err(LogError::Exists { path }.into());
+                }
+            }
         }
         Ok(())
     }
@@ -112,14 +153,16 @@ impl Folder {
     /// # Errors
     /// [`RunError::File`].
     pub fn clear(&self) -> Result<(), RunError> {
-        let partial = self.path.join(PARTIAL);
-        let paths = self.list()?.into_iter().map(|named| named.path);
-        for path in paths.chain(partial.exists().then_some(partial)) {
-            fs::remove_file(&path).map_err(|source| RunError::File {
-                action: "remove",
-                path,
-                source,
-            })?;
+        for kind in Kind::ALL {
+            let partial = self.path.join(kind.partial());
+            let paths = self.list_of(kind)?.into_iter().map(|named| named.path);
+            for path in paths.chain(partial.exists().then_some(partial)) {
+                fs::remove_file(&path).map_err(|source| RunError::File {
+                    action: "remove",
+                    path,
+                    source,
+                })?;
+            }
         }
         self.remove_if_empty();
         Ok(())
@@ -146,36 +189,36 @@ impl Folder {
         let _ = fs::remove_dir(&self.path);
     }
 
-    /// Begins a file, which is removed with the value unless it becomes a snapshot.
+    /// Begins a file, which is removed with the value unless it is kept.
     ///
     /// # Errors
     /// The system's.
-    pub fn begin(&self) -> io::Result<(File, Partial)> {
-        let path = self.path.join(PARTIAL);
+    pub fn begin(&self, kind: Kind) -> io::Result<(File, Partial)> {
+        let path = self.path.join(kind.partial());
         let file = lockstep_regular_file::create_or_empty(&path)?;
         let folder = self.clone();
-        Ok((file, Partial { path, folder }))
+        Ok((file, Partial { kind, path, folder }))
     }
 }
 
 /// A file that is no snapshot yet.
 #[derive(Debug)]
 pub struct Partial {
+    kind: Kind,
     path: PathBuf,
     folder: Folder,
 }
 
 impl Partial {
-    /// Makes it the snapshot that begins with `entry`. The log is on disk first: a snapshot does not
-    /// outlive the entries before it.
+    /// Makes it the file of the snapshot that begins with `entry`. The log is on disk first: a snapshot
+    /// does not outlive the entries before it.
     ///
     /// # Errors
     /// The system's.
     pub fn keep(self, file: &File, entry: u64) -> io::Result<()> {
         File::open(&self.folder.log)?.sync_data()?;
         file.sync_all()?;
-        let name = format!("{PREFIX}{entry:0DIGITS$}");
-        fs::rename(&self.path, self.folder.path.join(name))?;
+        fs::rename(&self.path, self.folder.path_of(self.kind, entry))?;
         File::open(&self.folder.path)?.sync_all()
     }
 }
@@ -254,8 +297,8 @@ fn is_none(why: &io::Error) -> bool {
 }
 
 /// Number in the name of a snapshot.
-fn entry_of(path: &Path) -> Option<u64> {
-    let digits = path.file_name()?.to_str()?.strip_prefix(PREFIX)?;
+fn entry_of(kind: Kind, path: &Path) -> Option<u64> {
+    let digits = path.file_name()?.to_str()?.strip_prefix(kind.prefix())?;
     let is_number = digits.len() >= DIGITS && digits.bytes().all(|byte| byte.is_ascii_digit());
     is_number.then(|| digits.parse().ok()).flatten()
 }
@@ -278,6 +321,9 @@ mod tests {
             "snapshot-000000001x",
             "snapshot-+000000001",
             "snapshot.partial",
+            "disks-0000000012",
+            "disks-12",
+            "disks.partial",
             "notes",
         ];
         for name in names {
@@ -302,6 +348,7 @@ mod tests {
         assert_eq!(
             left,
             [
+                "disks-12",
                 "notes",
                 "snapshot-+000000001",
                 "snapshot-000000001x",
@@ -317,10 +364,10 @@ mod tests {
         let folder = Folder::of(&log);
         folder.create().unwrap();
         fs::write(&log, "").unwrap();
-        let (_, partial) = folder.begin().unwrap();
+        let (_, partial) = folder.begin(Kind::Machine).unwrap();
         drop(partial);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
-        let (file, partial) = folder.begin().unwrap();
+        let (file, partial) = folder.begin(Kind::Machine).unwrap();
         partial.keep(&file, 5).unwrap();
         assert!(folder.path().join("snapshot-0000000005").exists());
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

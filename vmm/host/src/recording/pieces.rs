@@ -3,11 +3,13 @@
 use super::feed::{FileFeed, open_log, same_environment, skip_to};
 use super::folder::{Folder, Snapshot};
 use super::journal::FileJournal;
-use crate::disk::DiskThreads;
+use super::restoring::Restoring;
+use crate::disk::{Contents, DiskThreads};
 use crate::error::RunError;
 use crate::live::control::{Control, control};
 use crate::live::{Order, World};
 use crate::machine::Plan;
+use crate::machine::disks::PieceDisks;
 use crate::machine::piece::{Beginning, Checked, Ends, Finish, Position, start_piece};
 use crate::machine::thread::{MachineThread, Origin};
 use crate::outside::Signals;
@@ -18,10 +20,8 @@ use lockstep_core::replica::transfer::Received;
 use lockstep_core::replica::{Replayer, Standby};
 use lockstep_kvm::ClockKind;
 use lockstep_logging_channel::{Body, End, EndReason, Entry, LogReader, Sequence};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-
-/// Reason why recordings of machines with disks have no snapshots.
-pub const NO_SNAPSHOT: &str = "a snapshot has no disk as it was then, and a replay begins with the recording";
 
 /// Entry from which a replay is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +107,6 @@ impl Recorded {
     /// # Errors
     /// [`RunError::NoSnapshot`], [`RunError::NoEntry`], [`RunError::Snapshot`].
     pub fn snapshot(&self, from: From) -> Result<Snapshot, RunError> {
-        self.plan.images().refuse("from", NO_SNAPSHOT)?;
         let mut all = self.folder.list()?;
         let entry = match from {
             From::Entry(entry) => entry,
@@ -189,26 +188,39 @@ impl Recorded {
     ) -> Result<(MachineThread<Checked>, Control), RunError> {
         let (control, ordered) = control();
         let images = self.plan.images();
-        if piece.snapshot.is_some() {
-            images.refuse("from", NO_SNAPSHOT)?;
-        }
         let drives = images.throwaway(self.plan.board())?;
-        let (_, disks) = DiskThreads::start(drives, || ())?;
+        let contents = Contents::of(&drives, &images.shapes());
+        let (threads, disks) = DiskThreads::start(drives, || ())?;
+        let watch = threads.watch();
         let (feed, _) = FileFeed::open(&self.log, ordered.clone(), show_console)?;
-        let mut feed = feed.with_disks(disks);
+        let mut feed = feed.with_disks(disks.clone());
         let counts = self.plan.clock() != ClockKind::None;
         let memory_bytes = self.plan.memory_bytes();
         let (snapshot, recording, log) = (piece.snapshot.clone(), self.recording, self.log.clone());
+        let (folder, obeyed) = (self.folder.clone(), ordered.clone());
         let make = Box::new(move || {
             let Some(snapshot) = snapshot else {
                 let replayer = Replayer::new(feed, counts).of_memory(memory_bytes);
-                return Ok(Beginning::Runs(Origin::Boot, door(replayer)));
+                let disks = PieceDisks::new(disks, contents, watch, BTreeSet::new());
+                return Ok(Beginning::Runs(Origin::Boot, door(replayer), disks));
             };
-            feed.skip_to(&snapshot.header.place)?;
+            let place = snapshot.header.place;
+            feed.skip_to(&place)?;
             let received = snapshot.read(&recording)?;
             if let Some(ended) = stopped_at(&log, &snapshot, &received)? {
                 return Ok(Beginning::Over(ended));
             }
+            let mut written = BTreeSet::new();
+            if !contents.is_empty() {
+                let (folder, recording, contents) = (&folder, &recording, &contents);
+                let restoring = Restoring {
+                    folder,
+                    recording,
+                    contents,
+                };
+                written = restoring.restore(place.entry, || obeyed.obey())?;
+            }
+            let disks = PieceDisks::new(disks, contents, watch, written);
             let position = received.position;
             let last = Sequence(position.sequence);
             let replayer =
@@ -216,6 +228,7 @@ impl Recorded {
             Ok(Beginning::Runs(
                 Origin::Captured(Box::new(received)),
                 door(replayer),
+                disks,
             ))
         });
         let machine = start_piece(self.plan.clone(), ends, ordered, make)?;

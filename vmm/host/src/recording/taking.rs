@@ -10,19 +10,22 @@
 //! The interval is counted by the host's clock, and nothing of it enters the guest or the log.
 //! Whatever fails gives up that snapshot and nothing else.
 
-use super::folder::{Folder, Partial};
+use super::disks::{Part, RecordedDisks};
+use super::folder::{Folder, Kind, Partial};
 use super::journal::CapturedAt;
+use super::not_taken::{BUFFER_BYTES, Look, NotTaken};
+use crate::disk::Watch;
 use crate::live::Control;
-use crate::machine::transfer::{NotSent, Sent, Transfer, Way, send};
+use crate::machine::transfer::{NotSent, Sent, Transfer, Way, send_to};
 use lockstep_core::replica::snapshot::{Place, Recording, Writer};
 use lockstep_logging_channel::Sequence;
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_process::causes::with_causes;
-use nix::sys::statvfs::fstatvfs;
 use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, BufWriter};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -32,44 +35,16 @@ use tokio::time::{Instant, sleep_until, timeout};
 pub const EVERY_MIN: Duration = Duration::from_millis(100);
 /// Records between the transfer and the file: as many as a newcomer's channel has (1 MiB).
 const RECORDS_WAITING_MAX: usize = 8;
-/// Bytes given to the system at once.
-const BUFFER_BYTES: usize = 1 << 20;
-/// Bytes that a snapshot leaves free on the disk: the log goes on, and needs them. At 4 MiB/s, far
-/// more than a log of the key-value guest under full load, 4 s.
-const LEFT_FREE_BYTES: u64 = 16 << 20;
-/// Bytes of a snapshot between two looks at what is free.
-const LOOK_BYTES: u64 = 1 << 20;
 /// Longest wait for a write that is under way when the recording ends.
 const LAST_WRITE_LIMIT: Duration = Duration::from_secs(10);
-
-/// Reason why there is no snapshot. The recording goes on.
-#[derive(Debug, thiserror::Error)]
-enum NotTaken {
-    /// The recording is over.
-    #[error("the recording is over")]
-    Over,
-    /// The machine was not sent.
-    #[error(transparent)]
-    NotSent(#[from] NotSent),
-    /// The disk.
-    #[error("its file cannot be written")]
-    File(#[from] io::Error),
-    /// The disk is nearly full.
-    #[error("the disk has {free_bytes} bytes left, and {LEFT_FREE_BYTES} of them are kept for the log")]
-    LittleRoom {
-        /// Bytes that are free.
-        free_bytes: u64,
-    },
-    /// The capture and the log do not belong together.
-    #[error("its place in the log is not known: this is a defect of Lockstep")]
-    NoPlace,
-}
 
 /// A snapshot that was written.
 #[derive(Clone, Copy, Debug)]
 struct Written {
     entry: u64,
     bytes: u64,
+    /// Bytes of the file with its disks.
+    disk_bytes: u64,
     pause: Duration,
 }
 
@@ -80,6 +55,8 @@ pub struct Snapshots {
     folder: Folder,
     every: Duration,
     captured: Arc<CapturedAt>,
+    /// The machine's disks; none where it has no disks.
+    disks: Option<Arc<Mutex<RecordedDisks>>>,
     is_over: Arc<AtomicBool>,
     writing: Option<JoinHandle<Result<Written, NotTaken>>>,
     /// First entry of the newest.
@@ -104,12 +81,20 @@ impl Snapshots {
             folder,
             every,
             captured: Arc::new(captured),
+            disks: None,
             is_over: Arc::default(),
             writing: None,
             newest: None,
             taken: 0,
             given_up: 0,
         }
+    }
+
+    /// The same of a machine with disks.
+    #[must_use]
+    pub fn with_disks(self, disks: RecordedDisks) -> Self {
+        let disks = Some(Arc::new(Mutex::new(disks)));
+        Self { disks, ..self }
     }
 
     /// Takes them until it is dropped; [`Snapshots::stop`] has to follow.
@@ -126,14 +111,12 @@ impl Snapshots {
 
     async fn take_one(&mut self) -> Result<Written, NotTaken> {
         self.captured.forget();
-        let (records, arriving) = mpsc::channel(RECORDS_WAITING_MAX);
-        let transfer = send(self.control.clone(), self.recording.name, Way::Decided, records)?;
         let writing = Writing {
-            transfer,
-            arriving,
+            control: self.control.clone(),
             recording: self.recording,
             folder: self.folder.clone(),
             captured: self.captured.clone(),
+            disks: self.disks.clone(),
             is_over: self.is_over.clone(),
         };
         let runtime = tokio::runtime::Handle::current();
@@ -146,12 +129,17 @@ impl Snapshots {
 
     fn count(&mut self, outcome: Result<Written, NotTaken>) {
         match outcome {
-            Ok(Written { entry, bytes, pause }) => {
+            Ok(Written {
+                entry,
+                bytes,
+                disk_bytes,
+                pause,
+            }) => {
                 // One without an entry since the one before has replaced it.
                 self.taken += u64::from(self.newest != Some(entry));
                 self.newest = Some(entry);
                 let pause_us = pause.as_micros() as u64;
-                tracing::debug!(entry, bytes, pause_us, "a snapshot was written");
+                tracing::debug!(entry, bytes, disk_bytes, pause_us, "a snapshot was written");
             }
             Err(NotTaken::Over | NotTaken::NotSent(NotSent::NoPause(_))) => {}
             Err(why) => {
@@ -205,35 +193,68 @@ fn next_due(begun: Instant, done: Instant, every: Duration) -> Instant {
 
 /// State of the writing thread.
 struct Writing {
-    transfer: Transfer,
-    arriving: mpsc::Receiver<Vec<u8>>,
+    control: Control,
     recording: Recording,
     folder: Folder,
     captured: Arc<CapturedAt>,
+    disks: Option<Arc<Mutex<RecordedDisks>>>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Writing {
-    /// Writes the snapshot, and waits for the end of the transfer in every case: there is one at a
-    /// time.
-    fn run(mut self, runtime: &tokio::runtime::Handle) -> Result<Written, NotTaken> {
-        let written = self.write_records();
-        // The transfer ends where nobody takes its records.
-        self.arriving.close();
-        while self.arriving.blocking_recv().is_some() {}
-        let sent = runtime.block_on(self.transfer.outcome());
-        let (partial, writer) = written?;
-        self.finish(partial, writer, &sent?)
+    /// Writes the snapshot. There is one at a time.
+    fn run(self, runtime: &tokio::runtime::Handle) -> Result<Written, NotTaken> {
+        let Some(disks) = self.disks.clone() else {
+            let (partial, writer, sent) = self.machine(runtime, None)?;
+            return self.finish(partial, writer, &sent, |_| Ok(0));
+        };
+        let mut disks = disks.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_over = || self.is_over.load(Ordering::Relaxed);
+        let mut part: Part = disks.begin(&self.folder, &is_over)?;
+        let watch = disks.watch().clone();
+        // Whatever happens from here on, the disks go on then.
+        let still = Still(&watch);
+        let (partial, writer, sent) = self.machine(runtime, Some(watch.clone()))?;
+        disks.copy_rest(&mut part, &is_over)?;
+        drop(still);
+        self.finish(partial, writer, &sent, |entry| {
+            disks.keep(part, &self.recording, entry)
+        })
     }
 
-    fn write_records(&mut self) -> Result<(Partial, Writer<BufWriter<File>>), NotTaken> {
-        let (file, partial) = self.folder.begin()?;
-        let mut look = Look {
-            file: file.try_clone()?,
-            at_bytes: 0,
-        };
+    /// Writes the machine, and waits for the end of the transfer in every case. Its `disks` stand
+    /// still then.
+    fn machine(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        disks: Option<Arc<Watch>>,
+    ) -> Result<(Partial, Writer<BufWriter<File>>, Sent), NotTaken> {
+        let (records, mut arriving) = mpsc::channel(RECORDS_WAITING_MAX);
+        let (control, name) = (self.control.clone(), self.recording.name);
+        let still = disks.clone();
+        let mut transfer: Transfer = send_to(control, name, Way::Decided, FollowsBy::Replay, disks, records)?;
+        let written = self.write_records(&mut arriving);
+        // The transfer ends where nobody takes its records.
+        arriving.close();
+        while arriving.blocking_recv().is_some() {}
+        let sent = runtime.block_on(transfer.outcome());
+        let (partial, writer) = written?;
+        match sent {
+            Ok(sent) => Ok((partial, writer, sent)),
+            // Disks that finish do not stand still.
+            Err(_) if still.is_some_and(|disks| disks.is_over()) => Err(NotTaken::Over),
+            Err(why) => Err(why.into()),
+        }
+    }
+
+    fn write_records(
+        &self,
+        arriving: &mut mpsc::Receiver<Vec<u8>>,
+    ) -> Result<(Partial, Writer<BufWriter<File>>), NotTaken> {
+        let (file, partial) = self.folder.begin(Kind::Machine)?;
+        let mut look = Look::at(&file)?;
         let mut writer = Writer::new(BufWriter::with_capacity(BUFFER_BYTES, file))?;
-        while let Some(record) = self.arriving.blocking_recv() {
+        while let Some(record) = arriving.blocking_recv() {
             if self.is_over.load(Ordering::Relaxed) {
                 return Err(NotTaken::Over);
             }
@@ -248,6 +269,7 @@ impl Writing {
         partial: Partial,
         writer: Writer<BufWriter<File>>,
         sent: &Sent,
+        keep_disks: impl FnOnce(u64) -> Result<u64, NotTaken>,
     ) -> Result<Written, NotTaken> {
         let Sent {
             position,
@@ -268,34 +290,24 @@ impl Writing {
         if self.is_over.load(Ordering::Relaxed) {
             return Err(NotTaken::Over);
         }
+        // First: a snapshot has its disks.
+        let disk_bytes = keep_disks(place.entry)?;
         partial.keep(file.get_ref(), place.entry)?;
         Ok(Written {
             entry: place.entry,
             bytes,
+            disk_bytes,
             pause,
         })
     }
 }
 
-/// Looks now and then at what is free on the disk.
-struct Look {
-    file: File,
-    at_bytes: u64,
-}
+/// Disks that stand still, or will, until this is dropped.
+struct Still<'a>(&'a Watch);
 
-impl Look {
-    /// Refuses to go on from `bytes` where the log would have too little.
-    fn take(&mut self, bytes: u64) -> Result<(), NotTaken> {
-        if bytes < self.at_bytes {
-            return Ok(());
-        }
-        self.at_bytes = bytes + LOOK_BYTES;
-        let disk = fstatvfs(&self.file).map_err(io::Error::from)?;
-        let free_bytes = disk.blocks_available() * disk.fragment_size();
-        if free_bytes < LEFT_FREE_BYTES + BUFFER_BYTES as u64 {
-            return Err(NotTaken::LittleRoom { free_bytes });
-        }
-        Ok(())
+impl Drop for Still<'_> {
+    fn drop(&mut self) {
+        self.0.thaw();
     }
 }
 
