@@ -4,12 +4,17 @@
 //!
 //! The first byte chooses: 0 the bytes behind it as they are, 1 a sound file with those changed that
 //! follow (place, mask), cut where a place is 0xffff; 2 a sound header for frames of these bytes
-//! (each: how many, kind, bytes; of kind 0 with the length that it has, else with another).
+//! (each: how many, kind, bytes; of kind 0 with the length that it has, else with another); 3 a sound
+//! file with the disks of a snapshot that is changed and cut as by 1. Of that the blocks are those that
+//! were written, or there is one error.
 
 use super::input::Input;
 use super::transfer;
 use lockstep_core::machine::memory::{self, MEMORY_BYTES_MIN};
-use lockstep_core::replica::snapshot::{Header, Place, Recording, Writer, read, read_header};
+use lockstep_core::replica::snapshot::{
+    DISK_BLOCK_BYTES, DiskBlock, DisksWriter, Header, Place, Recording, SnapshotError, Writer, read,
+    read_bytes, read_disks_header, read_header, scan,
+};
 use lockstep_logging_channel::Digest;
 use std::io::Cursor;
 
@@ -34,10 +39,11 @@ thread_local! {
 pub fn run(bytes: &[u8]) {
     let mut input = Input::new(bytes);
     WHOLE.with(|(sound, digest)| {
-        let file = match input.byte() % 3 {
+        let file = match input.byte() % 4 {
             0 => input.rest().to_vec(),
             1 => changed(&mut input, sound),
-            _ => framed(&mut input),
+            2 => framed(&mut input),
+            _ => return check_disks(&changed(&mut input, &disks())),
         };
         check(&file, sound, *digest);
     });
@@ -54,6 +60,40 @@ fn check(file: &[u8], sound: &[u8], digest: Digest) {
         }
         Err(why) => assert!(!why.to_string().is_empty()),
     }
+}
+
+/// Bytes of the machine's only disk.
+const DISK_BYTES: u64 = 3 * DISK_BLOCK_BYTES;
+const WRITTEN: DiskBlock = DiskBlock { disk: 0, block: 1 };
+
+/// A sound file with disks: zeros, and something else.
+fn disks() -> Vec<u8> {
+    let mut writer = DisksWriter::new(Cursor::new(Vec::new())).expect("memory");
+    let block = |block| DiskBlock { disk: 0, block };
+    writer.put(block(0), &[0; 65_536]).expect("memory");
+    writer.put(WRITTEN, &[7; 65_536]).expect("memory");
+    let (sink, _) = writer.finish(&RECORDING, 7, None).expect("memory");
+    sink.into_inner()
+}
+
+fn check_disks(file: &[u8]) {
+    match written(file) {
+        Ok(bytes) => assert!(bytes == [7; 65_536], "other bytes are taken"),
+        Err(why) => assert!(!why.to_string().is_empty()),
+    }
+}
+
+/// What `file` has of the block that was written.
+fn written(file: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+    let mut source = Cursor::new(file);
+    let header = read_disks_header(&mut source)?;
+    header.check(&RECORDING)?;
+    let found = scan(&mut source, &header, &[DISK_BYTES])?;
+    let mut bytes = Vec::new();
+    if let Some(found) = found.get(&WRITTEN) {
+        read_bytes(&mut source, found, &mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 fn changed(input: &mut Input<'_>, sound: &[u8]) -> Vec<u8> {
@@ -119,5 +159,8 @@ mod tests {
         assert!(read(&mut file.as_slice(), &RECORDING).is_ok());
         run(&[1]);
         run(&[&[0], file.as_slice()].concat());
+        run(&[3]);
+        run(&[3, 0xff, 0xff, 128]);
+        run(&[3, 200, 0, 1]);
     }
 }
