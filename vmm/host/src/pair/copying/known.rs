@@ -71,7 +71,7 @@ pub(super) fn to_compare(
     let decided = decide(holder, newcomer);
     let (blocks, bitmap) = match decided {
         Ok((blocks, generation)) => (blocks.ranges(), Ok(generation)),
-        Err(why) => (vec![0..of], Err(why)),
+        Err(why) => (std::iter::once(0..of).collect(), Err(why)),
     };
     let compared = Compared {
         disk,
