@@ -223,41 +223,45 @@ fn a_replay_takes_each_completion_where_its_log_has_it() {
 
 #[test]
 fn a_disk_does_what_another_has_done_in_its_order_and_is_then_asked_by_its_own_guest() {
-    let (_threads, disks, notified, flushed) = disk(Vec::new());
-    let (_wake, woken) = bounded(1);
-    for bytes in [[1, 2], [3, 4]] {
-        let [first, last] = bytes.map(|byte| (DEVICE, write(0, byte).operation));
-        let changes = vec![first, (DEVICE, Operation::Flush), last];
-        disks.change(changes, &woken, || Ok(())).unwrap();
+    for aio in ALL {
+        let (_threads, disks, notified, flushed) = disk(aio, Vec::new());
+        let (_wake, woken) = bounded(1);
+        for bytes in [[1, 2], [3, 4]] {
+            let [first, last] = bytes.map(|byte| (DEVICE, write(0, byte).operation));
+            let changes = vec![first, (DEVICE, Operation::Flush), last];
+            disks.change(changes, &woken, || Ok(())).unwrap();
+        }
+        assert_eq!(flushed.try_iter().count(), 2);
+        assert!(disks.are_quiet(), "none of it arrives");
+        let told = notified.try_iter().count();
+        disks.issue(DEVICE, read(0)).unwrap();
+        let read_back = ReadData::Bytes(vec![4; 512]);
+        let arrived = (told..7).find_map(|_| {
+            notified.recv_timeout(LIMIT).unwrap();
+            disks.take(DEVICE)
+        });
+        assert_eq!(arrived.unwrap().read, read_back);
     }
-    assert_eq!(flushed.try_iter().count(), 2);
-    assert!(disks.are_quiet(), "none of it arrives");
-    let told = notified.try_iter().count();
-    disks.issue(DEVICE, read(0)).unwrap();
-    let read_back = ReadData::Bytes(vec![4; 512]);
-    let arrived = (told..7).find_map(|_| {
-        notified.recv_timeout(LIMIT).unwrap();
-        disks.take(DEVICE)
-    });
-    assert_eq!(arrived.unwrap().read, read_back);
 }
 
 #[test]
 fn a_disk_that_cannot_do_what_another_has_done_holds_up_who_follows_until_that_is_to_stop() {
-    let (_threads, disks, _notified, _flushed) = disk(vec![libc::EIO; 1000]);
-    let (wake, woken) = bounded(1);
-    let changes = vec![(DEVICE, write(0, 7).operation)];
-    let mut looks = 0;
-    wake.send(()).unwrap();
-    let stopped = disks.change(changes, &woken, || {
-        looks += 1;
-        if looks == 1 {
-            Ok(())
-        } else {
-            Err(DoorError::Stopped)
-        }
-    });
-    assert!(stopped.is_err());
+    for aio in ALL {
+        let (_threads, disks, _notified, _flushed) = disk(aio, vec![libc::EIO; 1000]);
+        let (wake, woken) = bounded(1);
+        let changes = vec![(DEVICE, write(0, 7).operation)];
+        let mut looks = 0;
+        wake.send(()).unwrap();
+        let stopped = disks.change(changes, &woken, || {
+            looks += 1;
+            if looks == 1 {
+                Ok(())
+            } else {
+                Err(DoorError::Stopped)
+            }
+        });
+        assert!(stopped.is_err());
+    }
 }
 
 #[test]
