@@ -226,7 +226,7 @@ impl World {
             }
             _ => None,
         };
-        let all = Blocks::of(BLOCKS as u64, [0..BLOCKS as u64]);
+        let all = Blocks::of(BLOCKS as u64, Some(0..BLOCKS as u64));
         if compared.as_ref().is_some_and(|blocks| blocks.len() < all.len()) {
             self.marks.reach(Mark::DiskComparedInPart);
         }
