@@ -76,7 +76,8 @@ fn marks_are_cleared_when_both_sides_have_a_state_and_those_behind_it_are_kept()
     changes.logged(2, Sequence(7));
     assert_eq!(changes.replayed(Sequence(6)), None);
     let cleared = changes.replayed(Sequence(7)).unwrap();
-    assert_eq!((cleared.number, cleared.blocks.ranges()), (3, vec![8..12]));
+    assert_eq!(cleared.number, 3);
+    assert!(cleared.blocks.ranges().into_iter().eq(Some(8..12)));
     assert_eq!(changes.replayed(Sequence(8)), None, "once");
 }
 
@@ -127,7 +128,7 @@ fn what_is_outstanding_at_a_join_is_counted_on_both_sides() {
 
 #[test]
 fn images_may_differ_in_what_either_side_has_marked_since_a_common_state() {
-    let (one, other) = (Blocks::of(10, [1..3]), Blocks::of(10, [2..4, 9..10]));
+    let (one, other) = (Blocks::of(10, Some(1..3)), Blocks::of(10, [2..4, 9..10]));
     let blocks = may_differ((&[1, 2], &one), (&[2, 3], &other)).unwrap();
     assert_eq!(blocks.ranges(), [1..4, 9..10]);
     assert_eq!(blocks.len(), 4);
