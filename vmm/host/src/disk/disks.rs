@@ -174,7 +174,9 @@ impl Disks {
             for number in 0..count {
                 self.wait(device, number, woken, &mut obey)?;
             }
-            self.disk(device)?.give(Command::Renumber)?;
+            let disk = self.disk(device)?;
+            disk.known().next = 0;
+            disk.give(Command::Renumber)?;
         }
         Ok(())
     }

@@ -197,6 +197,6 @@ mod tests {
             .iter()
             .map(|batch| batch.iter().cloned().flatten().count())
             .collect();
-        assert_eq!(lengths, [2048, 2046]);
+        assert_eq!(lengths, [2048, 2045]);
     }
 }
