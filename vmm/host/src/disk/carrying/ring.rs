@@ -10,8 +10,8 @@
 //! ```
 //!
 //! The pool carries out what the kernel would give to threads of its own anyway (flushes, discards,
-//! zeros), writes that are marked before, parts of blocks, and whatever came back short: it does
-//! that again, until all of it is done or has failed.
+//! zeros), writes that are marked before, parts of blocks, large requests, and whatever came back
+//! short: it does that again, until all of it is done or has failed.
 
 #![allow(unsafe_code, reason = "the kernel is given addresses of memory")]
 
@@ -39,6 +39,10 @@ use std::time::{Duration, Instant};
 const ENTRIES: u32 = (IN_FLIGHT_MAX as u32 + 1).next_power_of_two();
 /// Mark of the bell among completions: no request has this number.
 const BELL: u64 = u64::MAX;
+/// Largest request that the kernel is given. Its bytes are copied by the thread of the disk, alone;
+/// with more of them that takes longer than it takes to wake a thread of the pool, and those copy
+/// side by side.
+const QUEUED_BYTES_MAX: u64 = 128 << 10;
 /// Pause where the kernel refuses to be waited in.
 const REFUSED_PAUSE: Duration = Duration::from_millis(10);
 
@@ -111,6 +115,13 @@ impl Ring {
 
     /// Queues `request` for the kernel, or gives it back.
     fn queue(&mut self, request: Request) -> Result<(), Request> {
+        let length_bytes = request
+            .operation
+            .range()
+            .map_or(0, |range| range.end - range.start);
+        if length_bytes > QUEUED_BYTES_MAX {
+            return Err(request);
+        }
         let Some(raw) = self.target.whole(&request.operation) else {
             return Err(request);
         };
