@@ -7,7 +7,7 @@
 //! | [`ring`] | io_uring, and threads for what that does no better |
 //! | [`bell`] | what wakes a thread that waits in io_uring |
 //! | [`no_ring`] | reasons why there is no io_uring |
-//! | [`start`] | the choice |
+//! | `start` | the choice |
 
 pub(super) mod bell;
 pub(super) mod carrier;
