@@ -275,8 +275,13 @@ impl Carrier for Ring {
 }
 
 impl Drop for Ring {
-    /// Memory that the kernel still has is not given back: the kernel may write to it.
+    /// Memory that the kernel still has is not given back: the kernel may write to it. Nor is the
+    /// lock on the image, which then ends with the process and its last request: nobody else is to
+    /// write before those.
     fn drop(&mut self) {
+        if !self.flying.is_empty() {
+            std::mem::forget(self.target.clone());
+        }
         for flying in std::mem::take(&mut self.flying).into_values() {
             std::mem::forget(flying.memory);
         }
