@@ -55,6 +55,9 @@ pub struct Options {
     pub block_bytes: u32,
     /// `O_DIRECT` for a raw image that is written, where the file system has it.
     pub direct: bool,
+    /// A lock that no process is seen to hold is waited for, some seconds: its process has ended, and
+    /// the kernel carries out its last requests. Whoever tries again by himself needs no wait.
+    pub waits: bool,
 }
 
 impl Default for Options {
@@ -65,6 +68,7 @@ impl Default for Options {
             read_only: false,
             block_bytes,
             direct: true,
+            waits: true,
         }
     }
 }

@@ -5,6 +5,7 @@
 
 use super::error::{ImageError, failed};
 use super::holder::{Holder, User};
+use super::kinds::Options;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::{self, File};
 use std::io;
@@ -37,19 +38,20 @@ impl Drop for Lock {
     }
 }
 
-/// Locks `file`, which is `path`: shared with others that only read it, or for one alone. A lock
-/// that no process is seen to hold is waited for.
-pub(super) fn lock(file: &File, path: &Path, read_only: bool) -> Result<Lock, ImageError> {
-    lock_with(file, path, read_only, thread::sleep)
+/// Locks `file`, which is `path`: shared with others that only read it, or for one alone.
+pub(super) fn lock(file: &File, path: &Path, options: &Options) -> Result<Lock, ImageError> {
+    let pauses_ms = if options.waits { &PAUSES_MS[..] } else { &[] };
+    lock_with(file, path, options.read_only, pauses_ms, thread::sleep)
 }
 
 fn lock_with(
     file: &File,
     path: &Path,
     read_only: bool,
+    pauses_ms: &[u64],
     mut pause: impl FnMut(Duration),
 ) -> Result<Lock, ImageError> {
-    let mut pauses_ms = PAUSES_MS.into_iter();
+    let mut pauses_ms = pauses_ms.iter().copied();
     while !try_lock(file, path, read_only)? {
         let holder = match user(file, path) {
             User::Some(holder) => holder,
@@ -193,7 +195,7 @@ mod tests {
                 drop(unseen.take());
             }
         };
-        let _lock = lock_with(&file.reopen().unwrap(), file.path(), false, pause).unwrap();
+        let _lock = lock_with(&file.reopen().unwrap(), file.path(), false, &PAUSES_MS, pause).unwrap();
         assert!(pauses >= 3);
     }
 
@@ -202,7 +204,7 @@ mod tests {
         let file = NamedTempFile::new().unwrap();
         let unseen = Unseen::lock(&file);
         let mut waited = Duration::ZERO;
-        let refused = lock_with(&file.reopen().unwrap(), file.path(), false, |pause| {
+        let refused = lock_with(&file.reopen().unwrap(), file.path(), false, &PAUSES_MS, |pause| {
             waited += pause
         });
         assert!(matches!(refused, Err(ImageError::InUse { holder: None, .. })));
@@ -215,7 +217,7 @@ mod tests {
         let file = NamedTempFile::new().unwrap();
         let held = file.reopen().unwrap();
         assert!(try_lock(&held, file.path(), false).unwrap());
-        let refused = lock_with(&file.reopen().unwrap(), file.path(), false, |_| {
+        let refused = lock_with(&file.reopen().unwrap(), file.path(), false, &PAUSES_MS, |_| {
             panic!("it waits")
         });
         let Err(ImageError::InUse { holder, .. }) = refused else {

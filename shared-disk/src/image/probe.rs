@@ -51,7 +51,7 @@ pub(super) fn open(path: &Path, options: &Options) -> Result<(Opened, Lock), Ima
         },
         _ => failed(path, "open")(error),
     })?;
-    let lock = lock(&file, path, read_only)?;
+    let lock = lock(&file, path, options)?;
     // After the lock: before it, another user could have changed it.
     let bytes = file.metadata().map_err(failed(path, "open"))?.len();
     let opened = Opened {

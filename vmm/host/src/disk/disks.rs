@@ -201,9 +201,13 @@ impl Disks {
     /// # Errors
     /// As [`SharedImage::open`].
     pub fn act(&self, may: &dyn Fn(&Image) -> Result<(), RunError>) -> Result<(), RunError> {
+        self.try_to_act(true, may)
+    }
+
+    fn try_to_act(&self, waits: bool, may: &dyn Fn(&Image) -> Result<(), RunError>) -> Result<(), RunError> {
         for disk in self.0.values() {
             if let Some(shared) = &disk.shared {
-                shared.open(may)?;
+                shared.open(waits, may)?;
                 disk.give(Command::GoLive).map_err(MachineError::from)?;
             }
         }
@@ -223,7 +227,8 @@ impl Disks {
     ) -> Result<(), DoorError> {
         let begun = Instant::now();
         let mut told = Seldom::default();
-        while let Err(why) = self.act(may) {
+        // In short attempts: it obeys between them.
+        while let Err(why) = self.try_to_act(false, may) {
             obey()?;
             let waits = begun.elapsed();
             if waits >= OPEN_SOON && told.may(Instant::now()) {

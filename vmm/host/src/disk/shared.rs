@@ -64,15 +64,20 @@ impl SharedImage {
         self.size_bytes
     }
 
-    /// Opens and locks it, if `may` be so: the claim of this side was won.
+    /// Opens and locks it, if `may` be so: the claim of this side was won. `waits` as in
+    /// [`Options`].
     ///
     /// # Errors
     /// [`RunError`]: another process has it, it is another one than was found, or those of `may`.
-    pub fn open(&self, may: &dyn Fn(&Image) -> Result<(), RunError>) -> Result<(), RunError> {
+    pub fn open(&self, waits: bool, may: &dyn Fn(&Image) -> Result<(), RunError>) -> Result<(), RunError> {
         if self.image.get().is_some() {
             return Ok(());
         }
-        let image = Image::open(&self.path, &self.options)?;
+        let options = Options {
+            waits,
+            ..self.options
+        };
+        let image = Image::open(&self.path, &options)?;
         if image.size_bytes() != self.size_bytes {
             let why = format!(
                 "{} has {} bytes now, and the machine was begun with {}",
