@@ -46,6 +46,8 @@ pub enum Linux {
     Redis,
     /// Programs that compute: openssl, xz, python3.
     Computing,
+    /// The programs of both, in a mixed load that goes on until it is stopped.
+    Mixed,
     /// Debian's nginx, and a file that it serves.
     Nginx,
     /// Debian's dropbear, which lets anybody in.
@@ -55,6 +57,12 @@ pub enum Linux {
 }
 
 impl Linux {
+    /// True if it and its kernel have been built.
+    #[must_use]
+    pub fn is_built(self) -> bool {
+        self.initrd().is_file() && file("vmlinuz").is_file()
+    }
+
     fn initrd(self) -> PathBuf {
         file(match self {
             Self::Shell => "shell.initrd",
@@ -64,6 +72,7 @@ impl Linux {
             Self::Systemd => "systemd.initrd",
             Self::Redis => "redis.initrd",
             Self::Computing => "computing.initrd",
+            Self::Mixed => "mixed.initrd",
             Self::Nginx => "nginx.initrd",
             Self::Ssh => "ssh.initrd",
             Self::Postgresql => "postgresql.initrd",
@@ -87,7 +96,7 @@ impl Linux {
     #[must_use]
     pub fn port(self) -> u16 {
         match self {
-            Self::Redis => 6379,
+            Self::Redis | Self::Mixed => 6379,
             Self::Nginx => 80,
             Self::Ssh => 22,
             Self::Postgresql => 5432,
@@ -224,7 +233,9 @@ pub fn runs_kernels() -> bool {
     lacking().is_none()
 }
 
-fn lacking() -> Option<&'static String> {
+/// What this host was seen to do in place of running a kernel in ring 0, where it cannot.
+#[must_use]
+pub fn lacking() -> Option<&'static String> {
     // What is needed is not looked for where nothing may be skipped: a start that fails names it.
     if std::env::var_os(kvm::NO_SKIP_VARIABLE).is_some() {
         return None;

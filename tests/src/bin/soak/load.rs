@@ -10,7 +10,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Own clients, each of which checks every answer.
-const WRITERS: usize = 4;
+pub const WRITERS: usize = 4;
 
 /// Commands of redis-benchmark, in turn with one and with many requests under way.
 const COMMANDS: &str = "set,get,incr,lpush,lpop,sadd,hset,mset";

@@ -73,6 +73,7 @@ fn sum(left: &CameTo, right: &CameTo) -> CameTo {
         outputs: left.outputs + right.outputs,
         exits: left.exits + right.exits,
         acknowledged: left.acknowledged + right.acknowledged,
+        strikes: left.strikes + right.strikes,
         recorded: left.recorded + right.recorded,
         replayed: left.replayed + right.replayed,
         difference: None,
@@ -107,6 +108,7 @@ impl Row {
             "exits": self.sum.exits,
             "outputs": self.sum.outputs,
             "writes_acknowledged": self.sum.acknowledged,
+            "sides_killed": self.sum.strikes,
             "recorded_seconds": self.sum.recorded.as_secs_f64(),
             "replayed_seconds": self.sum.replayed.as_secs_f64(),
             "divergences": self.divergences,
@@ -118,7 +120,7 @@ impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             formatter,
-            "{:30} {:>6} {:>9} {:>9} {:>14} {:>13} {:>11} {:>9} {:>10} {:>10} {:>11}",
+            "{:30} {:>6} {:>9} {:>9} {:>14} {:>13} {:>11} {:>9} {:>9} {:>12} {:>10} {:>10} {:>11}",
             "workload",
             "rounds",
             "entries",
@@ -127,6 +129,8 @@ impl fmt::Display for Report {
             "common points",
             "exits",
             "outputs",
+            "writes",
+            "sides killed",
             "recorded s",
             "replayed s",
             "divergences"
@@ -134,7 +138,7 @@ impl fmt::Display for Report {
         for row in self.0.iter().chain([&self.total()]) {
             writeln!(
                 formatter,
-                "{:30} {:6} {:9} {:9} {:14} {:13} {:11} {:9} {:10.1} {:10.1} {:11}",
+                "{:30} {:6} {:9} {:9} {:14} {:13} {:11} {:9} {:9} {:12} {:10.1} {:10.1} {:11}",
                 row.name,
                 row.rounds,
                 row.sum.entries,
@@ -143,6 +147,8 @@ impl fmt::Display for Report {
                 row.sum.common_points,
                 row.sum.exits,
                 row.sum.outputs,
+                row.sum.acknowledged,
+                row.sum.strikes,
                 row.sum.recorded.as_secs_f64(),
                 row.sum.replayed.as_secs_f64(),
                 row.divergences

@@ -5,7 +5,7 @@ use super::load;
 use super::workload::{Load, Workload, command};
 use lockstep_logging_channel::{Body, Entry, LogReader};
 use lockstep_tests::harness::process::run as run_process;
-use lockstep_tests::harness::{Ended, PairSpec, Process, Scratch, Switch, wait_until};
+use lockstep_tests::harness::{Ended, Interrupt, PairSpec, Process, Scratch, Switch, wait_until};
 use nix::sys::signal::Signal;
 use std::fmt;
 use std::path::Path;
@@ -42,16 +42,38 @@ pub struct CameTo {
     pub exits: u64,
     /// Writes that were acknowledged to clients.
     pub acknowledged: u64,
+    /// Sides of a pair that were killed.
+    pub strikes: u64,
     /// How long the recording took.
     pub recorded: Duration,
     /// How long the replay took.
     pub replayed: Duration,
-    /// What differed.
+    /// What differed, or was lost.
     pub difference: Option<String>,
+}
+
+/// What a round is told beside its workload.
+#[derive(Debug)]
+pub struct Round<'a> {
+    /// Rounds of every workload before it.
+    pub turn: u32,
+    /// Time for a workload that ends by being stopped.
+    pub share: Duration,
+    /// Where logs go that did not replay.
+    pub keep: &'a Path,
+    /// Ends such a workload sooner.
+    pub interrupt: &'a Interrupt,
 }
 
 impl fmt::Display for CameTo {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.strikes > 0 {
+            write!(
+                formatter,
+                "{} sides killed, {} writes, ",
+                self.strikes, self.acknowledged
+            )?;
+        }
         write!(
             formatter,
             "{} entries, {} events ({} between exits), {} common points, {} exits, {:.1} s, replayed in {:.1} s: {}",
@@ -67,11 +89,8 @@ impl fmt::Display for CameTo {
     }
 }
 
-/// Runs `workload` and compares. A log that does not replay goes to `keep`.
-pub fn run(workload: &Workload, turn: u32, keep: &Path) -> CameTo {
-    if workload.load == Load::Failover {
-        return fail_over(workload);
-    }
+/// Records `workload`, replays it, and compares. A log that does not replay is kept.
+pub fn record_and_replay(workload: &Workload, round: &Round<'_>) -> CameTo {
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let mut came_to = CameTo::default();
@@ -84,14 +103,14 @@ pub fn run(workload: &Workload, turn: u32, keep: &Path) -> CameTo {
     came_to.replayed = start.elapsed();
     came_to.difference = difference(&recorded, &replayed);
     if let Some(difference) = &came_to.difference {
-        keep_log(workload, turn, &log, keep, difference);
+        keep_log(workload, round, &log, difference);
     }
     came_to
 }
 
 /// Protects `workload` in checkpoint mode, kills its primary, and lets it come to its end.
-fn fail_over(workload: &Workload) -> CameTo {
-    let spec = PairSpec::new(workload.guest)
+pub fn fail_over(workload: &Workload) -> CameTo {
+    let spec = PairSpec::new(workload.boots)
         .setting("mode", "checkpoint")
         .setting("epoch-ms", "5")
         .setting("command-line", &workload.options);
@@ -140,7 +159,7 @@ fn record(workload: &Workload, scratch: &Scratch, log: &Path, came_to: &mut Came
 }
 
 /// Why a replay is not its recording over again.
-fn difference(recorded: &Ended, replayed: &Ended) -> Option<String> {
+pub fn difference(recorded: &Ended, replayed: &Ended) -> Option<String> {
     if replayed.code() != recorded.code() {
         return Some(format!(
             "status {:?} instead of {:?}: {replayed}",
@@ -154,7 +173,8 @@ fn difference(recorded: &Ended, replayed: &Ended) -> Option<String> {
     (replayed.stdout != recorded.stdout).then(|| format!("another text on the console: {replayed}"))
 }
 
-fn count(log: &Path, came_to: &mut CameTo) {
+/// Adds what is in a log.
+pub fn count(log: &Path, came_to: &mut CameTo) {
     let reader = LogReader::open(log).unwrap_or_else(|why| panic!("{}: {why}", log.display()));
     for entry in reader {
         came_to.add(&entry.unwrap_or_else(|why| panic!("{}: {why}", log.display())));
@@ -178,19 +198,15 @@ impl CameTo {
 }
 
 /// Keeps the evidence, and says how to look at it.
-fn keep_log(workload: &Workload, turn: u32, log: &Path, keep: &Path, difference: &str) {
-    let name = format!("{workload}-{turn}.lockstep-log").replace(", clock ", "-");
-    let kept = keep.join(name);
-    std::fs::create_dir_all(keep).expect("a place for the log");
+pub fn keep_log(workload: &Workload, round: &Round<'_>, log: &Path, difference: &str) {
+    let name = format!("{workload}-{}.lockstep-log", round.turn);
+    let kept = round.keep.join(name.replace(", clock ", "-").replace(", ", "-"));
+    std::fs::create_dir_all(round.keep).expect("a place for the log");
     std::fs::copy(log, &kept).expect("the log can be kept");
-    let (image, kept) = (workload.guest.image(), kept.display().to_string());
+    let mut again = command("replay", workload);
+    again.arg("--log").arg(&kept);
     println!("DIVERGED: {workload}: {difference}");
-    println!("  the log is kept: {kept}");
-    println!(
-        "  again: lockstep replay {} --log {kept} --clock {} --memory-mib 64 --command-line '{}'",
-        image.display(),
-        workload.clock,
-        workload.options
-    );
-    println!("  look into it: lockstep log dump {kept} --from SEQUENCE");
+    println!("  the log is kept: {}", kept.display());
+    println!("  again: {again:?}");
+    println!("  look into it: lockstep log dump {:?} --from SEQUENCE", kept);
 }

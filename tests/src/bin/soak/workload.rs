@@ -1,7 +1,10 @@
 //! What is recorded: a guest, its instruction clock, its options.
 
+use clap::ValueEnum;
+use lockstep_tests::harness::linux::QUIET;
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, lockstep};
+use lockstep_tests::harness::{Boots, Guest, Linux, lockstep};
+use std::ffi::OsString;
 use std::fmt;
 use std::process::Command;
 
@@ -17,13 +20,26 @@ pub enum Load {
     /// Nobody; and it is not recorded, but protected in checkpoint mode until its primary is
     /// killed.
     Failover,
+    /// Clients that are served beside what it does by itself, until it is stopped.
+    Mixed,
+    /// The same; and it is not recorded, but protected by a pair whose sides are killed in turn.
+    Struck,
+}
+
+/// Guests of a soak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Guests {
+    /// Those that were written for Lockstep.
+    Small,
+    /// Debian's Linux with a mixed load.
+    Linux,
 }
 
 /// Something to record and replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     /// The guest.
-    pub guest: Guest,
+    pub boots: Boots,
     /// `--clock`.
     pub clock: &'static str,
     /// `--command-line`.
@@ -71,18 +87,64 @@ const ALL: [(Guest, &str, &str, Load); 10] = [
     (Guest::Entropy, "step", LOOP, Load::None),
 ];
 
+/// What a Linux does is said by its image.
+const LINUX: [(Linux, Load); 2] = [(Linux::Mixed, Load::Mixed), (Linux::Mixed, Load::Struck)];
+
+/// The instruction clock of every host. Kernels are run without another.
+const NO_CLOCK: &str = "none";
+
+impl Workload {
+    fn of_image((guest, clock, options, load): (Guest, &'static str, &str, Load)) -> Self {
+        Self {
+            boots: guest.into(),
+            clock,
+            options: options.to_owned(),
+            load,
+            event_latency_ms: (options == OFTEN).then_some("1"),
+        }
+    }
+
+    fn of_linux((linux, load): (Linux, Load)) -> Self {
+        Self {
+            boots: linux.into(),
+            clock: NO_CLOCK,
+            options: String::new(),
+            load,
+            event_latency_ms: None,
+        }
+    }
+
+    /// Arguments of Lockstep that name the machine.
+    pub fn machine(&self) -> Vec<OsString> {
+        let (memory_mib, command_line) = match self.boots {
+            Boots::Image(_) => ("64", self.options.clone()),
+            Boots::Kernel(linux) => (linux.memory_mib(), format!("{QUIET} {}", self.options)),
+        };
+        let mut arguments = self.boots.arguments();
+        arguments.push(format!("--clock={}", self.clock).into());
+        arguments.push(format!("--memory-mib={memory_mib}").into());
+        arguments.push(format!("--command-line={command_line}").into());
+        arguments
+    }
+}
+
 impl fmt::Display for Workload {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let guest = match self.guest {
-            Guest::KeyValue => "key-value",
-            Guest::Entropy => "entropy",
-            Guest::Compute => "compute",
-            Guest::Steady => "steady",
-            Guest::Smoke => "smoke",
-            Guest::Diverging => "diverging",
-            Guest::Disk => "disk",
+        let guest = match self.boots {
+            Boots::Image(Guest::KeyValue) => "key-value",
+            Boots::Image(Guest::Entropy) => "entropy",
+            Boots::Image(Guest::Compute) => "compute",
+            Boots::Image(Guest::Steady) => "steady",
+            Boots::Image(Guest::Smoke) => "smoke",
+            Boots::Image(Guest::Diverging) => "diverging",
+            Boots::Image(Guest::Disk) => "disk",
+            Boots::Kernel(_) => "linux",
         };
-        write!(formatter, "{guest}, clock {}", self.clock)?;
+        match self.load {
+            Load::Mixed => return write!(formatter, "{guest}, mixed load"),
+            Load::Struck => return write!(formatter, "{guest}, struck pair"),
+            _ => write!(formatter, "{guest}, clock {}", self.clock)?,
+        }
         match self.options.as_str() {
             MANY_PAGES => write!(formatter, ", 8 MiB"),
             OFTEN => write!(formatter, ", 1 ms"),
@@ -98,54 +160,97 @@ const NO_SUCH_CLOCK: i32 = 4;
 /// `verb` with this workload.
 pub fn command(verb: &str, workload: &Workload) -> Command {
     let mut command = lockstep();
-    command
-        .arg(verb)
-        .arg(workload.guest.image())
-        .args(["--clock", workload.clock, "--memory-mib", "64"])
-        .args(["--command-line", &workload.options]);
+    command.arg(verb).args(workload.machine());
     command
 }
 
 /// True if this host has that clock.
 fn offers(clock: &'static str) -> bool {
-    let probe = Workload {
-        guest: Guest::Entropy,
-        clock,
-        options: "sources=cpuid".to_owned(),
-        load: Load::None,
-        event_latency_ms: None,
-    };
+    let probe = Workload::of_image((Guest::Entropy, clock, "sources=cpuid", Load::None));
     run(&mut command("run", &probe)).code() != Some(NO_SUCH_CLOCK)
 }
 
-/// The workloads whose names begin with `only` and whose clock this host has, with `options` in the
-/// place of their own. The others are named.
-pub fn offered(only: &str, options: Option<&str>) -> Vec<Workload> {
-    let workload = |(guest, clock, own, load): (Guest, &'static str, &str, Load)| Workload {
-        guest,
-        clock,
-        options: options.unwrap_or(own).to_owned(),
-        load,
-        event_latency_ms: (own == OFTEN).then_some("1"),
+/// The workloads of `guests` whose names begin with `only`, with `options` in the place of their
+/// own. Two that differ in nothing else become one.
+pub fn chosen(guests: Guests, only: &str, options: Option<&str>) -> Vec<Workload> {
+    let all: Vec<Workload> = match guests {
+        Guests::Small => ALL.into_iter().map(Workload::of_image).collect(),
+        Guests::Linux => LINUX.into_iter().map(Workload::of_linux).collect(),
     };
-    let has = |workload: &Workload| {
-        let offered = offers(workload.clock);
+    let mut chosen: Vec<Workload> = Vec::new();
+    for workload in all {
+        // By the options that it has of its own: two differ in nothing else.
+        if !workload.to_string().starts_with(only) {
+            continue;
+        }
+        let options = options.map_or_else(|| workload.options.clone(), str::to_owned);
+        let workload = Workload { options, ..workload };
+        if !chosen.contains(&workload) {
+            chosen.push(workload);
+        }
+    }
+    chosen
+}
+
+/// Those whose clock this host has. The others are named.
+pub fn offered(mut workloads: Vec<Workload>) -> Vec<Workload> {
+    workloads.retain(|workload| {
+        // Every host has none.
+        let offered = workload.clock == NO_CLOCK || offers(workload.clock);
         if !offered {
             println!("skipped: {workload}: this host has no such clock");
         }
         offered
-    };
-    let mut offered: Vec<Workload> = Vec::new();
-    for (row, workload) in ALL.iter().zip(ALL.map(workload)) {
-        // By the options that a row has of its own: two rows differ in nothing else.
-        let name = Workload {
-            options: row.2.to_owned(),
-            ..workload.clone()
-        }
-        .to_string();
-        if name.starts_with(only) && !offered.contains(&workload) && has(&workload) {
-            offered.push(workload);
-        }
+    });
+    workloads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn names(guests: Guests, only: &str) -> Vec<String> {
+        let chosen = chosen(guests, only, None);
+        chosen.iter().map(Workload::to_string).collect()
     }
-    offered
+
+    #[test]
+    fn every_workload_has_a_name_of_its_own() {
+        let names = [names(Guests::Small, ""), names(Guests::Linux, "")].concat();
+        assert_eq!(names.len(), ALL.len() + LINUX.len());
+        assert_eq!(
+            names.iter().collect::<BTreeSet<_>>().len(),
+            names.len(),
+            "{names:?}"
+        );
+    }
+
+    #[test]
+    fn linux_is_run_where_it_is_named_only() {
+        assert!(
+            !names(Guests::Small, "")
+                .iter()
+                .any(|name| name.starts_with("linux"))
+        );
+        assert_eq!(
+            names(Guests::Linux, ""),
+            ["linux, mixed load", "linux, struck pair"]
+        );
+    }
+
+    #[test]
+    fn a_beginning_of_a_name_chooses() {
+        assert_eq!(names(Guests::Linux, "linux, s"), ["linux, struck pair"]);
+        assert_eq!(names(Guests::Small, MOST_COMMON_POINTS), [MOST_COMMON_POINTS]);
+        assert!(names(Guests::Linux, "steady").is_empty());
+    }
+
+    #[test]
+    fn options_take_the_place_of_all_and_leave_no_workload_twice() {
+        let chosen = chosen(Guests::Small, "steady, clock none", Some("pages=8"));
+        // Each has another event latency or another load.
+        assert_eq!(chosen.len(), 3);
+        assert!(chosen.iter().all(|workload| workload.options == "pages=8"));
+    }
 }
