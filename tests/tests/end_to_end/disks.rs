@@ -12,6 +12,8 @@ use std::process::Command;
 
 /// Load that ends, and that a second run on the same image checks first.
 const LOAD: &str = "seed=7 requests=400 area_kib=512";
+/// The same without an end.
+const SAME_ENDLESS: &str = "seed=7 requests=0 area_kib=512 report=100";
 
 /// A raw image in `scratch` that was never written.
 pub fn image(scratch: &Scratch, name: &str, size_bytes: u64) -> PathBuf {
@@ -86,14 +88,13 @@ fn an_image_that_another_machine_writes_is_refused() {
     let scratch = Scratch::new();
     let disk = [text(&image(&scratch, "disk.img", 4 << 20))];
     let mut endless = lockstep();
-    endless.arg("run").arg(Guest::Disk.image()).args([
-        "--command-line",
-        "requests=0 report=100",
-        "--disk",
-        &disk[0],
-    ]);
+    endless
+        .arg("run")
+        .arg(Guest::Disk.image())
+        .args(["--command-line", SAME_ENDLESS, "--disk", &disk[0]]);
     let mut first = Process::start("first", &mut endless);
-    first.wait_for_stdout("disk");
+    // It has written, so a guest of another load would not take the disk for its own.
+    first.wait_for_stdout("100 requests");
     let second = run(&mut command("run", &disk)).expect_code(3);
     second.expect_named(&["disk.img"]);
     first.signal(nix::sys::signal::Signal::SIGTERM);
