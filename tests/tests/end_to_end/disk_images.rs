@@ -1,8 +1,9 @@
 //! `lockstep disk`: images as an operator makes, looks at, checks and compares them.
 
+use super::redis_tools::there;
 use lockstep_shared_disk::image::{Format, Identity, Image, Options};
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Ended, Scratch, lockstep, namespace};
+use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep, namespace};
 use serde_json::Value;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -77,6 +78,72 @@ fn a_sparse_terabyte_is_made_described_checked_and_compared_without_reading_it()
         ended.stdout.contains("all 16777216 blocks of 64 KiB are equal"),
         "{ended}"
     );
+}
+
+/// Runs QEMU's program for images, which `tests/dependencies` installs.
+fn qemu_img(arguments: &[&str], paths: &[&Path]) -> Ended {
+    run(Command::new("qemu-img").args(arguments).args(paths)).expect_code(0)
+}
+
+#[test]
+fn images_that_qemu_makes_and_images_that_are_made_here_are_the_same_to_both() {
+    if !there("qemu-img") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let [bytes, raw, here, from_qemu, compressed, back] =
+        ["bytes", "raw", "here", "from-qemu", "compressed", "back"].map(|name| scratch.join(name));
+    let _ = qemu_img(&["check"], &[&made(&scratch, "empty", "8MiB", "qcow2")]);
+    let mut content = vec![0; 8 << 20];
+    content[17..3 << 20].fill(0x5a);
+    content[(6 << 20) + 5..(7 << 20) + 1].fill(0xa5);
+    fs::write(&bytes, &content).unwrap();
+    let _ = qemu_img(&["convert", "-f", "raw", "-O", "qcow2"], &[&bytes, &from_qemu]);
+    let _ = qemu_img(
+        &["convert", "-c", "-f", "raw", "-O", "qcow2"],
+        &[&bytes, &compressed],
+    );
+    let _ = qemu_img(&["convert", "-f", "raw", "-O", "raw"], &[&bytes, &raw]);
+    for image in [&from_qemu, &compressed, &raw] {
+        let _ = disk(&["check"], &[image]).expect_code(0);
+        let ended = disk(&["compare"], &[image, &bytes]).expect_code(0);
+        assert!(ended.stdout.contains("are equal"), "{ended}");
+    }
+    // What is written here, into an image of either, is what QEMU reads.
+    let _ = made(&scratch, "here", "8MiB", "qcow2");
+    write(&here, 0, &content);
+    for image in [&here, &from_qemu, &compressed] {
+        write(image, (2 << 20) + 511, b"written here");
+        content[(2 << 20) + 511..][..12].copy_from_slice(b"written here");
+        let _ = qemu_img(&["check", "-f", "qcow2"], &[image]);
+        let _ = qemu_img(&["convert", "-f", "qcow2", "-O", "raw"], &[image, &back]);
+        assert!(fs::read(&back).unwrap() == content, "{}", image.display());
+    }
+}
+
+#[test]
+fn what_a_guest_writes_into_an_image_of_either_program_is_what_qemu_reads() {
+    let Some(_kvm) = kvm::shared() else { return };
+    if !there("qemu-img") {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (of_qemu, back) = (scratch.join("of-qemu"), scratch.join("back"));
+    let _ = qemu_img(&["create", "-q", "-f", "qcow2"], &[&of_qemu, Path::new("4M")]);
+    for image in [made(&scratch, "here", "4MiB", "qcow2"), of_qemu] {
+        let mut guest = lockstep();
+        guest
+            .arg("run")
+            .arg(Guest::Disk.image())
+            .args(["--command-line", "seed=7 requests=400 area_kib=512", "--disk"])
+            .arg(&image);
+        let ended = run(&mut guest).expect_code(0);
+        assert!(ended.stdout.contains("are as they must be"), "{ended}");
+        let _ = qemu_img(&["check", "-f", "qcow2"], &[&image]);
+        let _ = qemu_img(&["convert", "-f", "qcow2", "-O", "raw"], &[&image, &back]);
+        assert!(fs::read(&back).unwrap().iter().any(|byte| *byte != 0));
+        let _ = disk(&["compare"], &[&image, &back]).expect_code(0);
+    }
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::process::Command;
 const BENCHMARKS: &str =
     "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,lrange_100,mset";
 
-fn there(tool: &str) -> bool {
+/// True if the tests have `tool`; says otherwise that the test is skipped.
+pub fn there(tool: &str) -> bool {
     let found = Command::new(tool).arg("--version").output().is_ok();
     if !found {
         kvm::skip(&format!("`{tool}` is not there: `make deps` installs it"));
