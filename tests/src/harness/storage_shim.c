@@ -1,6 +1,7 @@
 /* Storage in trouble: loaded before the C library (LD_PRELOAD), this makes system calls on the directory
  * LOCKSTEP_SHIM_DIRECTORY hang for ever or fail, for as long as the file LOCKSTEP_SHIM_CONTROL says "hang" or
- * "stale". A call that hangs does not come back when the file is gone: as one on a mount whose server is lost. */
+ * "stale"; the file LOCKSTEP_SHIM_SPARED in it has no trouble. A call that hangs does not come back when the control
+ * file is gone: as one on a mount whose server is lost. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -15,6 +16,9 @@
 static int is_below(const char *path)
 {
     const char *directory = getenv("LOCKSTEP_SHIM_DIRECTORY");
+    const char *spared = getenv("LOCKSTEP_SHIM_SPARED");
+    if (spared && strcmp(path, spared) == 0)
+        return 0;
     return directory && strncmp(path, directory, strlen(directory)) == 0;
 }
 

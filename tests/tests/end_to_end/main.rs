@@ -12,6 +12,7 @@ mod append_only;
 mod assembled;
 mod bad_guests;
 mod bad_input;
+mod bitmap_errors;
 mod bitmaps;
 mod checkpoint_disks;
 mod checkpoints;

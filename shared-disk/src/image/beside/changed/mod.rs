@@ -237,10 +237,13 @@ impl ChangedBlocks {
     pub fn remove(image: &Path) -> Result<(), ImageError> {
         let path = Self::path(image);
         let removed = match fs::remove_file(&path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other.and_then(|()| sync_folder(&path)),
+            // It may have been removed before, by a try whose sync failed.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
         };
-        removed.map_err(failed(&path, "remove what is beside the"))
+        removed
+            .and_then(|()| sync_folder(&path))
+            .map_err(failed(&path, "remove what is beside the"))
     }
 
     fn batch(&self) -> MutexGuard<'_, Batch> {
