@@ -4,9 +4,10 @@ use super::busy::Beside;
 use super::images::folder;
 use super::process::run;
 use super::{Ended, PATIENCE, Process, Scratch, kvm, lockstep};
+use lockstep_logging_channel::{Body, LogReader};
 use serde_json::Value;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -152,20 +153,51 @@ impl Linux {
 /// It fails, or its replay is another.
 #[must_use]
 pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended {
-    record_and_replay_beside(guest, memory_mib, program, &[Beside::Nothing])
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
+    record_and_replay_in(&log, guest, memory_mib, program, &[], &[Beside::Nothing])
 }
 
-/// The same with a replay beside each of these.
+/// The same with digests each `digest_interval_exits` exits, and a replay beside each of `loads`.
 ///
 /// # Panics
-/// It fails, or a replay is another.
+/// It fails, a replay is another, or the log has too few digests.
 #[must_use]
-pub fn record_and_replay_beside(guest: Linux, memory_mib: &str, program: &str, loads: &[Beside]) -> Ended {
+pub fn record_and_replay_beside(
+    guest: Linux,
+    memory_mib: &str,
+    program: &str,
+    digest_interval_exits: u64,
+    loads: &[Beside],
+) -> Ended {
     let scratch = Scratch::new();
-    let (log, command_line) = (scratch.join("log"), Linux::running(program));
+    let log = scratch.join("log");
+    let interval = format!("--digest-interval-exits={digest_interval_exits}");
+    let recorded = record_and_replay_in(&log, guest, memory_mib, program, &[&interval], loads);
+    let (mut exits, mut digests) = (0, 0);
+    for entry in LogReader::open(&log).unwrap() {
+        let entry = entry.unwrap();
+        exits = entry.point.exits;
+        digests += u64::from(matches!(entry.body, Body::Digests(_)));
+    }
+    // One that is due within an instruction is taken behind it, and may be another's, too.
+    let due = exits / digest_interval_exits;
+    assert!(digests > due / 10 * 9, "{digests} digests of {due}");
+    recorded
+}
+
+fn record_and_replay_in(
+    log: &Path,
+    guest: Linux,
+    memory_mib: &str,
+    program: &str,
+    options: &[&str],
+    loads: &[Beside],
+) -> Ended {
+    let command_line = Linux::running(program);
     let machine = |verb: &str| {
         let mut command = guest.command_with(verb, memory_mib, &command_line);
-        command.arg("--log").arg(&log);
+        command.arg("--log").arg(log).args(options);
         let mut process = Process::start(verb, &mut command);
         process.wait_within(LONG).expect_code(0)
     };

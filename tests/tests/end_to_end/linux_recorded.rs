@@ -8,6 +8,10 @@ use lockstep_tests::harness::linux::{self, ENDED, record_and_replay, record_and_
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Linux, kvm};
 
+/// Exits between two digests of all of Debian: each takes a part of a millisecond on a quiet host,
+/// and many times as long in an emulator, where a boot has a quarter of a million exits.
+const DENSE: u64 = 16;
+
 /// Boots the kernel of a release, whose name has `mark` in it, and replays it.
 fn expect_boot(guest: Linux, mark: &str) {
     let Some(_kvm) = kvm::alone() else { return };
@@ -44,7 +48,8 @@ fn systemd_reaches_multi_user_and_three_replays_beside_other_loads_are_equal() {
     }
     let program = "systemctl is-active dbus systemd-logind systemd-udevd systemd-journald";
     let loads = [Beside::Nothing, Beside::Computing, Beside::Writing];
-    let recorded = record_and_replay_beside(Linux::Systemd, Linux::Systemd.memory_mib(), program, &loads);
+    let memory_mib = Linux::Systemd.memory_mib();
+    let recorded = record_and_replay_beside(Linux::Systemd, memory_mib, program, DENSE, &loads);
     for said in ["guest: multi-user.target is active", &format!("{ENDED} 0")] {
         assert!(recorded.stdout.contains(said), "{said}: {recorded}");
     }
