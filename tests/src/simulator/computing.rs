@@ -42,6 +42,8 @@ pub struct Memory {
     /// Pages that were written, while that is logged.
     written: Option<PageSet>,
     gathering: Option<Gathering>,
+    /// As the machine's: common points have been wanted.
+    computes: bool,
 }
 
 impl Plan {
@@ -60,7 +62,7 @@ impl Plan {
 impl Memory {
     /// The same content in another machine.
     pub fn forget_writes(&mut self) {
-        (self.written, self.gathering) = (None, None);
+        (self.written, self.gathering, self.computes) = (None, None, false);
     }
 
     fn note(&mut self, index: usize) {
@@ -146,7 +148,8 @@ impl Guest {
     /// The door's.
     pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), DoorError> {
         let mut gathering = self.memory.gathering.take();
-        common::captured(self, &mut gathering, door)?;
+        let computes = self.memory.computes;
+        common::captured(self, &mut gathering, door, computes)?;
         self.memory.gathering = gathering;
         Ok(())
     }
@@ -168,6 +171,7 @@ impl Guest {
         let mut gathering = self.memory.gathering.take();
         common::make(self, &mut gathering, door)?;
         self.memory.gathering = gathering;
+        self.memory.computes = true;
         Ok(if self.exits > exits {
             Progress::CommonPoint
         } else {

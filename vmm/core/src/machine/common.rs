@@ -134,7 +134,9 @@ pub fn begin<M: Still>(machine: &mut M, gathering: &mut Option<Gathering>) -> Re
 }
 
 /// Begins anew where the machine was captured at this moment: who goes on from there has all of
-/// memory. Where it follows without running, the next common point has what is written from now on.
+/// memory. Where it follows without running, or the guest is one that needs common points
+/// (`computes`), the next has what is written from now on. Otherwise the first has all pages: a log
+/// of writes costs a guest that never needs one.
 ///
 /// # Errors
 /// The machine's.
@@ -142,8 +144,9 @@ pub fn captured<M: Still>(
     machine: &mut M,
     gathering: &mut Option<Gathering>,
     door: &dyn Door,
+    computes: bool,
 ) -> Result<(), M::Error> {
-    if door.has_epochs() {
+    if door.has_epochs() || computes {
         begin(machine, gathering)?;
     }
     Ok(())

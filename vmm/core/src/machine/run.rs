@@ -95,6 +95,8 @@ pub struct Machine<V> {
     expired: DeviceSet,
     /// Pages for the next common point, since the first was wanted.
     gathering: Option<Gathering>,
+    /// The guest is one that needs common points: it has computed for longer than events may wait.
+    computes: bool,
     /// Devices that take arrivals; kept for its allocation.
     takers: Vec<Taker>,
     /// Effects that an access has outside its device; kept for the allocation.
@@ -127,6 +129,7 @@ impl<V: Vcpu> Machine<V> {
             digest_due: false,
             expired: DeviceSet::default(),
             gathering: None,
+            computes: false,
             takers: Vec::new(),
             effects: Vec::new(),
         }

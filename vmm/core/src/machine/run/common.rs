@@ -40,6 +40,7 @@ impl<V: Vcpu> Machine<V> {
         let mut gathering = self.gathering.take();
         common::make(self, &mut gathering, door)?;
         self.gathering = gathering;
+        self.computes = true;
         Ok(Step::Continues)
     }
 
@@ -57,6 +58,7 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn is_begun_with(&mut self) -> Result<(), MachineError> {
+        self.computes = true;
         let mut gathering = self.gathering.take();
         common::begin(self, &mut gathering)?;
         self.gathering = gathering;
@@ -69,7 +71,7 @@ impl<V: Vcpu> Machine<V> {
     /// The host's failure.
     pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), MachineError> {
         let mut gathering = self.gathering.take();
-        common::captured(self, &mut gathering, door)?;
+        common::captured(self, &mut gathering, door, self.computes)?;
         self.gathering = gathering;
         Ok(())
     }

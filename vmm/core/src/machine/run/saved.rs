@@ -61,8 +61,9 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
-            // What goes on from here has all of memory.
+            // What goes on from here has all of memory, and finds out about its guest.
             gathering: _,
+            computes: _,
             // Buffers: their content is of one step.
             takers: _,
             effects: _,
@@ -155,6 +156,7 @@ impl<V: Vcpu> Machine<V> {
             digest_due,
             expired,
             gathering: None,
+            computes: false,
             takers: Vec::new(),
             effects: Vec::new(),
         })

@@ -83,6 +83,26 @@ fn events_enter_at_the_point_and_not_at_a_kick_without_one() {
     }
 }
 
+/// A newcomer has all of memory.
+#[test]
+fn who_joins_a_guest_that_computes_gets_what_is_written_from_then_on() {
+    for (computes, sent) in [(true, vec![]), (false, vec![0, 1, 2])] {
+        let alone = if computes { kick() } else { write(0x80, 0) };
+        let mut cpu = FakeCpu::new([alone, power_off(0), kick(), power_off(0)]);
+        cpu.given = PageSet::first(3);
+        let mut machine = Machine::new(&mut cpu, memory(PAGES), devices(), Sites::default(), NEVER);
+        let mut door = FakeDoor {
+            is_followed: false,
+            ..follows()
+        };
+        machine.run(&mut door).unwrap();
+        let mut door = follows();
+        machine.was_captured(&door).unwrap();
+        machine.run(&mut door).unwrap();
+        assert_eq!((parts(&door).1, door.common.len()), (sent, 1), "{computes}");
+    }
+}
+
 #[test]
 fn a_guest_within_an_instruction_makes_none() {
     let mut cpu = FakeCpu::new([Turn::part(Exit::Kicked), kick(), power_off(0)]);
