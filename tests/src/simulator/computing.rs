@@ -142,14 +142,15 @@ impl Guest {
         }
     }
 
-    /// Has the next common point begin at this moment, at which it was captured.
+    /// Has the next common point begin at this moment, at which it was captured. `is_alone`: nobody
+    /// followed until then.
     ///
     /// # Errors
     /// The door's.
-    pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), DoorError> {
+    pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), DoorError> {
         let mut gathering = self.memory.gathering.take();
-        let computes = self.memory.computes;
-        common::captured(self, &mut gathering, door, computes)?;
+        let computes_alone = is_alone && self.memory.computes;
+        common::captured(self, &mut gathering, door, computes_alone)?;
         self.memory.gathering = gathering;
         Ok(())
     }

@@ -437,10 +437,11 @@ impl Node {
         if !wanted || !self.guest.is_at_a_pause() {
             return Ok(());
         }
+        let is_alone = !self.door.is_followed();
         let Some(saved_at) = self.door.saved_at(self.guest.exits())? else {
             return Ok(());
         };
-        self.guest.was_captured(&*self.door)?;
+        self.guest.was_captured(&*self.door, is_alone)?;
         let cpu = &mut *self.cpu.borrow_mut();
         // Entries that are logged from here on are for somebody.
         (cpu.capture, cpu.alone) = (false, false);

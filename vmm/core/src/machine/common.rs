@@ -134,9 +134,9 @@ pub fn begin<M: Still>(machine: &mut M, gathering: &mut Option<Gathering>) -> Re
 }
 
 /// Begins anew where the machine was captured at this moment: who goes on from there has all of
-/// memory. Where it follows without running, or the guest is one that needs common points
-/// (`computes`), the next has what is written from now on. Otherwise the first has all pages: a log
-/// of writes costs a guest that never needs one.
+/// memory. Where it follows without running, or nobody else follows and the guest is one that needs
+/// common points (`computes_alone`), the next has what is written from now on. Otherwise the first
+/// has all pages: a log of writes costs a guest that never needs one.
 ///
 /// # Errors
 /// The machine's.
@@ -144,9 +144,9 @@ pub fn captured<M: Still>(
     machine: &mut M,
     gathering: &mut Option<Gathering>,
     door: &dyn Door,
-    computes: bool,
+    computes_alone: bool,
 ) -> Result<(), M::Error> {
-    if door.has_epochs() || computes {
+    if door.has_epochs() || computes_alone {
         begin(machine, gathering)?;
     }
     Ok(())

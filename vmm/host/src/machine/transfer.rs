@@ -446,10 +446,12 @@ fn capture(
     if follows_by == FollowsBy::Checkpoints {
         door.begin_epochs();
     }
+    // Whoever replays a recording follows from elsewhere.
+    let is_alone = !door.is_followed();
     // Last, because it is said to the role machine: from then on the log is kept for the newcomer.
     let saved_at = door.saved_at(saved.position.exits).map_err(|why| cannot(&why))?;
     let saved_at = saved_at.ok_or(NotSent::NotLive)?;
-    machine.was_captured(door).map_err(|why| cannot(&why))?;
+    machine.was_captured(door, is_alone).map_err(|why| cannot(&why))?;
     Ok(Paused::Captured(Box::new(Capture {
         machine: saved,
         position: LogPosition {

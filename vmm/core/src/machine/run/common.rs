@@ -65,13 +65,14 @@ impl<V: Vcpu> Machine<V> {
         Ok(())
     }
 
-    /// Has the next common point begin at this moment, at which the machine was captured.
+    /// Has the next common point begin at this moment, at which the machine was captured. `is_alone`:
+    /// nobody followed until then.
     ///
     /// # Errors
     /// The host's failure.
-    pub fn was_captured(&mut self, door: &dyn Door) -> Result<(), MachineError> {
+    pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), MachineError> {
         let mut gathering = self.gathering.take();
-        common::captured(self, &mut gathering, door, self.computes)?;
+        common::captured(self, &mut gathering, door, is_alone && self.computes)?;
         self.gathering = gathering;
         Ok(())
     }

@@ -86,7 +86,12 @@ fn events_enter_at_the_point_and_not_at_a_kick_without_one() {
 /// A newcomer has all of memory.
 #[test]
 fn who_joins_a_guest_that_computes_gets_what_is_written_from_then_on() {
-    for (computes, sent) in [(true, vec![]), (false, vec![0, 1, 2])] {
+    let all = vec![0, 1, 2];
+    for (computes, is_alone, sent) in [
+        (true, true, vec![]),
+        (false, true, all.clone()),
+        (true, false, all),
+    ] {
         let alone = if computes { kick() } else { write(0x80, 0) };
         let mut cpu = FakeCpu::new([alone, power_off(0), kick(), power_off(0)]);
         cpu.given = PageSet::first(3);
@@ -97,9 +102,13 @@ fn who_joins_a_guest_that_computes_gets_what_is_written_from_then_on() {
         };
         machine.run(&mut door).unwrap();
         let mut door = follows();
-        machine.was_captured(&door).unwrap();
+        machine.was_captured(&door, is_alone).unwrap();
         machine.run(&mut door).unwrap();
-        assert_eq!((parts(&door).1, door.common.len()), (sent, 1), "{computes}");
+        assert_eq!(
+            (parts(&door).1, door.common.len()),
+            (sent, 1),
+            "{computes} {is_alone}"
+        );
     }
 }
 

@@ -81,7 +81,7 @@ fn who_was_captured_gets_what_is_written_from_then_on() {
     cpu.written = PageSet::first(7);
     let mut machine = Machine::new(&mut cpu, memory, devices(), Sites::default(), NEVER);
     let mut door = in_epochs(&[(1, 0)]);
-    machine.was_captured(&door).unwrap();
+    machine.was_captured(&door, false).unwrap();
     machine.run(&mut door).unwrap();
     assert_eq!(indices(&door), Vec::<u64>::new());
     assert_eq!(door.common.len(), 1);
