@@ -21,8 +21,8 @@ use vm_memory::{Bytes, GuestAddress};
 const EVERY: &str = "--snapshot-every=100ms";
 const MEMORY_MIB: u64 = 16;
 const RECORDINGS_MAX: usize = 5;
-/// The entropy guest, asking everything, for a second or so.
-const ENTROPY: &str = "rounds=20 spin0=2000 spin3=200000 landings=3 frames_ms=5 console_ms=5";
+/// The entropy guest, asking everything, for a quarter of a second on a quick host.
+const ENTROPY: &str = "rounds=100 spin0=2000 spin3=200000 landings=3 frames_ms=5 console_ms=5";
 /// The guest that computes without an exit, until it was interrupted so often.
 const STEADY: &str = "interrupts=40 pages=800 clock=page";
 /// The compute guest, which makes no exit, for half a second or so.
