@@ -82,8 +82,7 @@ fn a_side_that_comes_back_is_compared_where_either_side_has_written() {
     let said = format!("{blocks} of {BLOCKS} blocks compared; bitmap of generation 1");
     holder.process.wait_for_stderr(&said);
     backup.process.wait_for_stderr(&said);
-    let _ = holder.process.wait().expect_code(0);
-    let _ = backup.process.wait().expect_code(0);
+    hosts.expect_end([holder, backup]);
     expect_equal(&hosts);
 }
 
@@ -171,13 +170,12 @@ fn sides_that_are_killed_at_any_time_become_equal_again() {
     hosts.load = LOAD;
     let mut begun = hosts.start(holder.1, "begun");
     begun.wait_for("begun");
-    let (mut joined, compared) = joins_again(&hosts, &begun, backup.1, "joined");
+    let (joined, compared) = joins_again(&hosts, &begun, backup.1, "joined");
     println!("begun again: {compared}");
     assert!(
         compared["blocks_compared"].as_u64() <= Some(WRITTEN_BLOCKS),
         "{compared}"
     );
-    let _ = begun.process.wait().expect_code(0);
-    let _ = joined.process.wait().expect_code(0);
+    hosts.expect_end([begun, joined]);
     expect_equal(&hosts);
 }

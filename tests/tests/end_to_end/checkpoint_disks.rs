@@ -48,8 +48,7 @@ fn images_of_each_side_are_equal_at_the_end_after_losses_and_a_switchover() {
     wait_for_count(&newcomer, "switched_over", 1);
     wait_for_count(&last, "armed", 2);
     // The guest compares what it reads with what it has written.
-    let _ = last.process.wait().expect_code(0);
-    let _ = newcomer.process.wait().expect_code(0);
+    hosts.expect_end([last, newcomer]);
     expect_equal(&hosts);
 }
 
@@ -57,9 +56,8 @@ fn images_of_each_side_are_equal_at_the_end_after_losses_and_a_switchover() {
 fn images_are_equal_when_a_guest_ends_that_has_lost_nothing() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=5 requests=6000 area_kib=1024 report=200").with(CHECKPOINTS);
-    let (mut holder, mut newcomer) = hosts.start_both();
-    let _ = holder.process.wait().expect_code(0);
-    let _ = newcomer.process.wait().expect_code(0);
+    let (holder, newcomer) = hosts.start_both();
+    hosts.expect_end([holder, newcomer]);
     expect_equal(&hosts);
 }
 

@@ -4,9 +4,9 @@
 use super::disks::{self, image, wait_for_more};
 use super::web::{expect_armed, wait_for_count};
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep};
+use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep, wait_until};
 use nix::sys::signal::Signal;
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -71,7 +71,32 @@ impl Hosts {
     }
 
     pub fn are_equal(&self) -> bool {
-        std::fs::read(self.image("left")).unwrap() == std::fs::read(self.image("right")).unwrap()
+        fs::read(self.image("left")).unwrap() == fs::read(self.image("right")).unwrap()
+    }
+
+    /// Waits until the guest has ended on both `sides`, with status 0: as long as it prints or an
+    /// image is written. The backup may be as far behind as `--lag-ms-max` allows, and a host that
+    /// is busy takes longer for the rest than for any single event.
+    pub fn expect_end(&self, mut sides: [Replica; 2]) {
+        let progress = |sides: &[Replica; 2]| {
+            let printed = sides.each_ref().map(|side| side.process.stdout().len());
+            let changed = |host| fs::metadata(self.image(host)).unwrap().modified().unwrap();
+            (printed, ["left", "right"].map(changed))
+        };
+        let mut before = None;
+        while sides.iter_mut().any(|side| side.process.is_running()) {
+            before = wait_until(
+                || {
+                    let running = sides.iter_mut().any(|side| side.process.is_running());
+                    let now = Some(progress(&sides));
+                    (!running || now != before).then_some(now)
+                },
+                || "the guest gets on, or ends".to_owned(),
+            );
+        }
+        for side in &mut sides {
+            let _ = side.process.wait().expect_code(0);
+        }
     }
 
     /// Writes into the image of the right host what its machine has not written.
@@ -83,7 +108,7 @@ impl Hosts {
     }
 
     fn write(&self, host: &str, byte: u8) {
-        std::fs::write(self.image(host), vec![byte; SIZE_BYTES as usize]).unwrap();
+        fs::write(self.image(host), vec![byte; SIZE_BYTES as usize]).unwrap();
     }
 }
 
@@ -92,15 +117,14 @@ fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_e
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=3 requests=6000 area_kib=1024 report=200");
     hosts.write("right", 0xa5);
-    let (mut holder, mut newcomer) = hosts.start_both();
+    let (mut holder, newcomer) = hosts.start_both();
     let sent = holder.wait_for("sent");
     assert_eq!(sent["disk_bytes_compared"], SIZE_BYTES);
     assert!(
         sent["disk_bytes_copied"].as_u64() >= Some(SIZE_BYTES / 2),
         "{sent}"
     );
-    let _ = holder.process.wait().expect_code(0);
-    let _ = newcomer.process.wait().expect_code(0);
+    hosts.expect_end([holder, newcomer]);
     assert!(hosts.are_equal());
 }
 
@@ -123,8 +147,7 @@ fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks
     let mut last = hosts.start("left", "left-last");
     last.wait_for("armed");
     wait_for_count(&newcomer, "armed", 3);
-    let _ = newcomer.process.wait().expect_code(0);
-    let _ = last.process.wait().expect_code(0);
+    hosts.expect_end([newcomer, last]);
     assert!(hosts.are_equal());
 }
 
@@ -168,13 +191,12 @@ fn after_both_sides_were_stopped_at_once_one_of_the_images_begins_the_machine() 
 fn an_image_that_differs_is_found_by_a_read_and_made_the_holders_again() {
     let Some(_kvm) = kvm::alone() else { return };
     let hosts = Hosts::new("seed=3 requests=40000 area_kib=1024 report=200");
-    let (mut holder, mut newcomer) = hosts.start_both();
+    let (holder, mut newcomer) = hosts.start_both();
     hosts.spoil_right();
     wait_for_count(&newcomer, "diverged", 1);
     newcomer.process.wait_for_stderr("digest");
     wait_for_count(&newcomer, "armed", 2);
-    let _ = holder.process.wait().expect_code(0);
-    let _ = newcomer.process.wait().expect_code(0);
+    hosts.expect_end([holder, newcomer]);
     assert!(hosts.are_equal());
 }
 
