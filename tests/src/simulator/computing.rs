@@ -5,11 +5,11 @@
 //! two exits depends on the host, where a common point ends the stretch: a page or a register that
 //! is not the live guest's shows in the chain of a later step.
 
-use lockstep_core::machine::common::{self, Still};
+use lockstep_core::machine::common::{self, CommonPoints, Still};
 use lockstep_core::machine::cpu::{Registers, SavedCpu};
 use lockstep_core::machine::devices::saved::SavedDevice;
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Readiness};
-use lockstep_core::machine::gathering::{Gathering, Shares};
+use lockstep_core::machine::gathering::Shares;
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use lockstep_core::machine::saved::{Page, SavedMachine, SavedPosition};
@@ -18,6 +18,7 @@ use lockstep_logging_channel::ExecutionPoint;
 use super::guest::{Guest, PAGE_ENTRIES, Phase, Progress};
 use super::plan::{Fault, Plan, Planned};
 use super::rng::{Rng, mix};
+use std::mem::take;
 
 /// Makes the draws of this file others than those of the rest of the plan, which stays as it is for
 /// every seed without stretches.
@@ -41,9 +42,7 @@ pub struct Memory {
     words: [u64; WORDS],
     /// Pages that were written, while that is logged.
     written: Option<PageSet>,
-    gathering: Option<Gathering>,
-    /// As the machine's: common points have been wanted.
-    computes: bool,
+    common_points: CommonPoints,
 }
 
 impl Plan {
@@ -62,7 +61,7 @@ impl Plan {
 impl Memory {
     /// The same content in another machine.
     pub fn forget_writes(&mut self) {
-        (self.written, self.gathering, self.computes) = (None, None, false);
+        (self.written, self.common_points) = (None, CommonPoints::default());
     }
 
     fn note(&mut self, index: usize) {
@@ -90,7 +89,7 @@ impl Guest {
             common::meet(self, door)?;
             return Ok(Progress::Exit);
         }
-        if self.memory.gathering.as_ref().is_some_and(Gathering::stands) {
+        if self.memory.common_points.stands() {
             return self.make_common_point(door);
         }
         if self.steps > 0 {
@@ -108,7 +107,7 @@ impl Guest {
     /// True where pages have been taken for a common point that is not made yet.
     #[must_use]
     pub fn runs_between_parts(&self) -> bool {
-        self.memory.gathering.as_ref().is_some_and(Gathering::has_begun)
+        self.memory.common_points.has_begun()
     }
 
     fn compute(&mut self) {
@@ -148,10 +147,9 @@ impl Guest {
     /// # Errors
     /// The door's.
     pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), DoorError> {
-        let mut gathering = self.memory.gathering.take();
-        let computes_alone = is_alone && self.memory.computes;
-        common::captured(self, &mut gathering, door, computes_alone)?;
-        self.memory.gathering = gathering;
+        let mut points = take(&mut self.memory.common_points);
+        common::captured(self, &mut points, door, is_alone)?;
+        self.memory.common_points = points;
         Ok(())
     }
 
@@ -161,18 +159,17 @@ impl Guest {
     /// The door's.
     pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<bool, DoorError> {
         let exits = self.exits;
-        let mut gathering = self.memory.gathering.take();
-        common::bring_along(self, &mut gathering, door)?;
-        self.memory.gathering = gathering;
+        let mut points = take(&mut self.memory.common_points);
+        common::bring_along(self, &mut points, door)?;
+        self.memory.common_points = points;
         Ok(self.exits > exits)
     }
 
     pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         let exits = self.exits;
-        let mut gathering = self.memory.gathering.take();
-        common::make(self, &mut gathering, door)?;
-        self.memory.gathering = gathering;
-        self.memory.computes = true;
+        let mut points = take(&mut self.memory.common_points);
+        common::make(self, &mut points, door)?;
+        self.memory.common_points = points;
         Ok(if self.exits > exits {
             Progress::CommonPoint
         } else {

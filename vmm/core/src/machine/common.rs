@@ -65,27 +65,50 @@ pub trait Still {
     fn load(&mut self, machine: SavedMachine) -> Result<(), Self::Error>;
 }
 
-/// Makes a common point, or takes the next pages for it and lets the guest run on. `gathering` is
-/// what has been taken since the first was wanted.
+/// The common points of a machine that is recorded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommonPoints {
+    /// Pages for the next, since the first was wanted.
+    gathering: Option<Gathering>,
+    /// The guest is one that needs them: it has computed for longer than events may wait.
+    computes: bool,
+}
+
+impl CommonPoints {
+    /// True where the guest stands until all pages of the next are taken.
+    #[must_use]
+    pub fn stands(&self) -> bool {
+        self.gathering.as_ref().is_some_and(Gathering::stands)
+    }
+
+    /// True where pages have been taken for a common point that is not made yet.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.gathering.as_ref().is_some_and(Gathering::has_begun)
+    }
+}
+
+/// Makes a common point, or takes the next pages for it and lets the guest run on.
 ///
 /// # Errors
 /// The machine's, or the door's.
 pub fn make<M: Still>(
     machine: &mut M,
-    gathering: &mut Option<Gathering>,
+    points: &mut CommonPoints,
     door: &mut dyn Door,
 ) -> Result<(), M::Error> {
+    points.computes = true;
     if !door.is_followed() {
         // Nobody has to come here by another way.
-        *gathering = None;
+        points.gathering = None;
         machine.log_writes(false)?;
         return machine.pass_exit();
     }
-    let gathering = match gathering {
+    let gathering = match &mut points.gathering {
         Some(gathering) => gathering,
         None => {
             machine.log_writes(true)?;
-            let gathering = gathering.insert(Gathering::new(M::SHARES));
+            let gathering = points.gathering.insert(Gathering::new(M::SHARES));
             gathering.add(&machine.given_pages());
             gathering
         }
@@ -120,34 +143,38 @@ pub fn make<M: Still>(
     Ok(())
 }
 
-/// Begins anew: the next common point has what is written from this moment on.
+/// Begins anew: the guest is one that needs common points, and the next has what is written from
+/// this moment on.
 ///
 /// # Errors
 /// The machine's.
-pub fn begin<M: Still>(machine: &mut M, gathering: &mut Option<Gathering>) -> Result<(), M::Error> {
+pub fn begin<M: Still>(machine: &mut M, points: &mut CommonPoints) -> Result<(), M::Error> {
     if !mutant::is(Mutant::LogWritesTooLate) {
         machine.log_writes(true)?;
     }
     let _before = machine.written_pages()?;
-    *gathering = Some(Gathering::new(M::SHARES));
+    *points = CommonPoints {
+        gathering: Some(Gathering::new(M::SHARES)),
+        computes: true,
+    };
     Ok(())
 }
 
 /// Begins anew where the machine was captured at this moment: who goes on from there has all of
-/// memory. Where it follows without running, or nobody else follows and the guest is one that needs
-/// common points (`computes_alone`), the next has what is written from now on. Otherwise the first
-/// has all pages: a log of writes costs a guest that never needs one.
+/// memory. Where it follows without running, or nobody followed until then (`is_alone`) and the
+/// guest is one that needs common points, the next has what is written from now on. Otherwise the
+/// first has all pages: a log of writes costs a guest that never needs one.
 ///
 /// # Errors
 /// The machine's.
 pub fn captured<M: Still>(
     machine: &mut M,
-    gathering: &mut Option<Gathering>,
+    points: &mut CommonPoints,
     door: &dyn Door,
-    computes_alone: bool,
+    is_alone: bool,
 ) -> Result<(), M::Error> {
-    if door.has_epochs() || computes_alone {
-        begin(machine, gathering)?;
+    if door.has_epochs() || is_alone && points.computes {
+        begin(machine, points)?;
     }
     Ok(())
 }
@@ -158,11 +185,11 @@ pub fn captured<M: Still>(
 /// The machine's, or the door's.
 pub fn bring_along<M: Still>(
     machine: &mut M,
-    gathering: &mut Option<Gathering>,
+    points: &mut CommonPoints,
     door: &mut dyn Door,
 ) -> Result<(), M::Error> {
     if door.has_epochs() && door.is_followed() {
-        make(machine, gathering, door)?;
+        make(machine, points, door)?;
     }
     Ok(())
 }

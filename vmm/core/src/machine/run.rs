@@ -17,12 +17,12 @@ mod restarting;
 mod saved;
 
 use super::boot::Firmware;
+use super::common::CommonPoints;
 use super::cpu::{CpuError, Entry, Exit, Registers, Vcpu, cpuid};
 use super::devices::bus::{Effect, NotTaken};
 use super::devices::saved::NoDigest;
 use super::devices::{DeviceSet, Devices};
 use super::door::{self, Door, DoorError, Horizon, Readiness, Taker};
-use super::gathering::Gathering;
 use super::image::sites::{Sites, TRAP_PORT, Trapped};
 use super::memory::Memory;
 pub use super::policy::Policy;
@@ -93,10 +93,7 @@ pub struct Machine<V> {
     digest_due: bool,
     /// Timers that have expired at this execution point.
     expired: DeviceSet,
-    /// Pages for the next common point, since the first was wanted.
-    gathering: Option<Gathering>,
-    /// The guest is one that needs common points: it has computed for longer than events may wait.
-    computes: bool,
+    common_points: CommonPoints,
     /// Devices that take arrivals; kept for its allocation.
     takers: Vec<Taker>,
     /// Effects that an access has outside its device; kept for the allocation.
@@ -128,8 +125,7 @@ impl<V: Vcpu> Machine<V> {
             between: false,
             digest_due: false,
             expired: DeviceSet::default(),
-            gathering: None,
-            computes: false,
+            common_points: CommonPoints::default(),
             takers: Vec::new(),
             effects: Vec::new(),
         }
@@ -238,7 +234,7 @@ impl<V: Vcpu> Machine<V> {
         if horizon == Horizon::CommonPoint {
             return self.meet_common_point(door);
         }
-        if self.gathering.as_ref().is_some_and(Gathering::stands) {
+        if self.common_points.stands() {
             return self.make_common_point(door);
         }
         let stop_at_window = self.policy.window_exits && self.devices.interrupt_pending();

@@ -9,6 +9,7 @@ use crate::machine::door::{Door, Kick, Kicked, Readiness};
 use crate::machine::page_set::PageSet;
 use crate::machine::saved::{Page, SavedMachine};
 use lockstep_logging_channel::ExecutionPoint;
+use std::mem::take;
 
 impl<V: Vcpu> Machine<V> {
     /// A kick found the guest between two execution points. What waits outside may enter only at
@@ -37,10 +38,9 @@ impl<V: Vcpu> Machine<V> {
 
     /// Makes a common point, or takes the next pages for it and lets the guest run on.
     pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
-        let mut gathering = self.gathering.take();
-        common::make(self, &mut gathering, door)?;
-        self.gathering = gathering;
-        self.computes = true;
+        let mut points = take(&mut self.common_points);
+        common::make(self, &mut points, door)?;
+        self.common_points = points;
         Ok(Step::Continues)
     }
 
@@ -58,10 +58,9 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn is_begun_with(&mut self) -> Result<(), MachineError> {
-        self.computes = true;
-        let mut gathering = self.gathering.take();
-        common::begin(self, &mut gathering)?;
-        self.gathering = gathering;
+        let mut points = take(&mut self.common_points);
+        common::begin(self, &mut points)?;
+        self.common_points = points;
         Ok(())
     }
 
@@ -71,9 +70,9 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), MachineError> {
-        let mut gathering = self.gathering.take();
-        common::captured(self, &mut gathering, door, is_alone && self.computes)?;
-        self.gathering = gathering;
+        let mut points = take(&mut self.common_points);
+        common::captured(self, &mut points, door, is_alone)?;
+        self.common_points = points;
         Ok(())
     }
 
@@ -82,9 +81,9 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure, or the door's.
     pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
-        let mut gathering = self.gathering.take();
-        common::bring_along(self, &mut gathering, door)?;
-        self.gathering = gathering;
+        let mut points = take(&mut self.common_points);
+        common::bring_along(self, &mut points, door)?;
+        self.common_points = points;
         Ok(())
     }
 

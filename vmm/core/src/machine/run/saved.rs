@@ -1,6 +1,7 @@
 //! A machine in its saved form, and built from it.
 
 use super::{Machine, MachineError};
+use crate::machine::common::CommonPoints;
 use crate::machine::cpu::Vcpu;
 use crate::machine::cpu::saved::SavedClock;
 use crate::machine::devices::{Board, DeviceSet, Devices};
@@ -61,9 +62,8 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
-            // What goes on from here has all of memory, and finds out about its guest.
-            gathering: _,
-            computes: _,
+            // A machine that goes on from here has all of memory, and finds out about its guest.
+            common_points: _,
             // Buffers: their content is of one step.
             takers: _,
             effects: _,
@@ -155,8 +155,7 @@ impl<V: Vcpu> Machine<V> {
             between,
             digest_due,
             expired,
-            gathering: None,
-            computes: false,
+            common_points: CommonPoints::default(),
             takers: Vec::new(),
             effects: Vec::new(),
         })

@@ -4,10 +4,10 @@
 
 use super::parts::machine;
 use super::*;
-use crate::machine::common::{self, Still};
+use crate::machine::common::{self, CommonPoints, Still};
 use crate::machine::devices::saved::SavedDevice;
 use crate::machine::door::Door;
-use crate::machine::gathering::{Gathering, Shares};
+use crate::machine::gathering::Shares;
 use crate::machine::page_set::PageSet;
 use crate::machine::saved::pages::PAGE_BYTES;
 use crate::machine::saved::{Page, SavedMachine};
@@ -47,7 +47,7 @@ pub struct Guest<'a> {
     steps: u64,
     memory: [Digest; PAGES],
     written: PageSet,
-    gathering: Option<Gathering>,
+    common_points: CommonPoints,
     point: ExecutionPoint,
     /// Everything it was told, in order.
     pub told: Vec<(ExecutionPoint, Body)>,
@@ -62,7 +62,7 @@ impl<'a> Guest<'a> {
             steps: 0,
             memory: [Digest::default(); PAGES],
             written: PageSet::default(),
-            gathering: None,
+            common_points: CommonPoints::default(),
             point: ExecutionPoint::default(),
             told: Vec::new(),
         }
@@ -158,7 +158,7 @@ impl<'a> Guest<'a> {
 
     /// Makes a step, or a common point; whether there was any.
     fn step(&mut self, door: &mut dyn Door) -> Result<bool, DoorError> {
-        let stands = self.gathering.as_ref().is_some_and(Gathering::stands);
+        let stands = self.common_points.stands();
         if !stands {
             if self.steps == 0 {
                 return Ok(false);
@@ -169,9 +169,9 @@ impl<'a> Guest<'a> {
             }
         }
         let exits = self.point.exits;
-        let mut gathering = self.gathering.take();
-        common::make(self, &mut gathering, door)?;
-        self.gathering = gathering;
+        let mut points = std::mem::take(&mut self.common_points);
+        common::make(self, &mut points, door)?;
+        self.common_points = points;
         if self.point.exits > exits {
             self.arrivals(false, door)?;
         }
