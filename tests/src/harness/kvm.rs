@@ -1,5 +1,6 @@
 //! `/dev/kvm`: tests that need it share it in an orderly way, or say loudly that they were skipped.
 
+use super::process::is_installed;
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -48,6 +49,19 @@ pub fn skip(why: &str) {
     );
     // A closed standard error is nobody's to see.
     let _ = writeln!(std::io::stderr(), "skipped: {test}: {why}");
+}
+
+/// True if the tests have the program `tool`; says otherwise that the current test is skipped.
+///
+/// # Panics
+/// As [`skip`].
+#[must_use]
+pub fn has_tool(tool: &str) -> bool {
+    let found = is_installed(tool);
+    if !found {
+        skip(&format!("`{tool}` is not there: `make deps` installs it"));
+    }
+    found
 }
 
 #[cfg(test)]

@@ -265,7 +265,7 @@ pub fn runs_kernels() -> bool {
     lacking().is_none()
 }
 
-/// What this host was seen to do in place of running a kernel in ring 0, where it cannot.
+/// The behaviour of this host in place of running a kernel in ring 0, where it cannot.
 #[must_use]
 pub fn lacking() -> Option<&'static String> {
     // What is needed is not looked for where nothing may be skipped: a start that fails names it.

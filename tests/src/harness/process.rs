@@ -151,6 +151,12 @@ fn tied(command: &mut Command) -> &mut Command {
     unsafe { with_default_signals(command).pre_exec(before_exec) }.process_group(0)
 }
 
+/// True if the program `tool` is installed: it says its version.
+#[must_use]
+pub fn is_installed(tool: &str) -> bool {
+    Command::new(tool).arg("--version").output().is_ok()
+}
+
 /// What a process writes to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {

@@ -62,6 +62,24 @@ impl Replica {
         self.events().into_iter().find(|line| line["event"] == event)
     }
 
+    /// Times that `event` was reported so far.
+    #[must_use]
+    pub fn count(&self, event: &str) -> usize {
+        let events = self.events();
+        events.iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// Waits until `event` was reported so many times.
+    ///
+    /// # Panics
+    /// It is not.
+    pub fn wait_for_count(&self, event: &str, times: usize) {
+        wait_until(
+            || (self.count(event) >= times).then_some(()),
+            || format!("{times} times `{event}`: {}", self.account()),
+        );
+    }
+
     /// Waits until `event` is reported.
     ///
     /// # Panics

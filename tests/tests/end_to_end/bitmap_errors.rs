@@ -2,7 +2,7 @@
 //! written before the bitmap is gone for good.
 
 use super::disks::{self, image, wait_for_more};
-use super::web::{expect_armed, wait_for_count};
+use super::web::expect_armed;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::troubled::{Trouble, TroubledStorage};
 use lockstep_tests::harness::{Replica, Scratch, kvm, lockstep, wait_until};
@@ -56,7 +56,7 @@ impl Hosts {
         Replica::start("other-side", &mut command, report)
     }
 
-    /// What the status shows of the holder's disk once this many tries have failed.
+    /// The holder's disk in the status, once this many tries have failed.
     fn failures(&self, enough: u64) -> Value {
         let status = || {
             let mut command = lockstep();
@@ -100,11 +100,11 @@ fn a_guest_waits_until_a_bitmap_that_cannot_be_marked_is_gone_for_good() {
     hosts.trouble.end();
     holder.wait_for("disk_works");
     wait_for_more(&holder);
-    // What is wrong without marks is known: the next join compares all.
+    // Without marks the next join compares all.
     let _ = backup.process.kill();
-    wait_for_count(&holder, "solo", 1);
+    holder.wait_for_count("solo", 1);
     let mut again = hosts.other();
-    wait_for_count(&holder, "armed", 2);
+    holder.wait_for_count("armed", 2);
     let events = holder.events();
     let sent = events.iter().rfind(|line| line["event"] == "sent").unwrap();
     assert_eq!(sent["disks"][0]["bitmap_generation"], Value::Null, "{sent}");

@@ -3,7 +3,6 @@
 
 use super::disks::wait_for_more;
 use super::mirrored_disks::Hosts;
-use super::web::{count, wait_for_count};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Replica, kvm, lockstep};
 use lockstep_tests::simulator::rng::Rng;
@@ -34,18 +33,18 @@ fn compared(holder: &Replica) -> Value {
 /// Starts the side of `host` again, and waits until the `holder` has armed it. Gives it, and what
 /// was compared.
 fn joins_again(hosts: &Hosts, holder: &Replica, host: &str, report: &str) -> (Replica, Value) {
-    let armed = count(holder, "armed");
+    let armed = holder.count("armed");
     let mut newcomer = hosts.start(host, report);
     newcomer.wait_for("armed");
-    wait_for_count(holder, "armed", armed + 1);
+    holder.wait_for_count("armed", armed + 1);
     (newcomer, compared(holder))
 }
 
 /// Kills `backup`, and waits until `holder` goes on alone, and has written.
 fn loses(holder: &Replica, mut backup: Replica) {
-    let alone = count(holder, "solo");
+    let alone = holder.count("solo");
     let _ = backup.process.kill();
-    wait_for_count(holder, "solo", alone + 1);
+    holder.wait_for_count("solo", alone + 1);
     wait_for_more(holder);
 }
 
@@ -148,11 +147,11 @@ fn sides_that_are_killed_at_any_time_become_equal_again() {
         if random.once_in(2) {
             std::mem::swap(&mut holder, &mut backup);
             let _ = backup.0.process.kill();
-            wait_for_count(&holder.0, "live", 1);
+            holder.0.wait_for_count("live", 1);
         } else {
-            let alone = count(&holder.0, "solo");
+            let alone = holder.0.count("solo");
             let _ = backup.0.process.kill();
-            wait_for_count(&holder.0, "solo", alone + 1);
+            holder.0.wait_for_count("solo", alone + 1);
         }
         let host = backup.1;
         let (again, compared) = joins_again(&hosts, &holder.0, host, &format!("{host}-{round}"));

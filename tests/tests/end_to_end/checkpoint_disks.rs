@@ -5,7 +5,7 @@ use super::append_only::{expect_all, set};
 use super::checkpoints::EPOCH_MS;
 use super::disks::{image, wait_for_more};
 use super::mirrored_disks::Hosts;
-use super::web::{Web, expect_armed, wait_for_count};
+use super::web::{Web, expect_armed};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Client, Guest, Replica, kvm, lockstep};
 use std::path::Path;
@@ -39,14 +39,14 @@ fn images_of_each_side_are_equal_at_the_end_after_losses_and_a_switchover() {
     // The backup is killed, perhaps while its image is changed.
     wait_for_more(&newcomer);
     let _ = again.process.kill();
-    wait_for_count(&newcomer, "solo", 1);
+    newcomer.wait_for_count("solo", 1);
     wait_for_more(&newcomer);
     let mut last = hosts.start("left", "left-last");
     last.wait_for("armed");
-    wait_for_count(&newcomer, "armed", 3);
+    newcomer.wait_for_count("armed", 3);
     switch_over("disks", &hosts.scratch.join("shared"));
-    wait_for_count(&newcomer, "switched_over", 1);
-    wait_for_count(&last, "armed", 2);
+    newcomer.wait_for_count("switched_over", 1);
+    last.wait_for_count("armed", 2);
     // The guest compares what it reads with what it has written.
     hosts.expect_end([last, newcomer]);
     expect_equal(&hosts);
@@ -82,7 +82,7 @@ fn expect_every_acknowledged_write(web: &Web, disks: [&str; 2]) {
     expect_all(&mut client, 80);
     let mut third = start("third", left);
     third.wait_for("armed");
-    wait_for_count(&second, "armed", 2);
+    second.wait_for_count("armed", 2);
     set(&mut client, 80..120);
     let _ = third.process.kill();
     let _ = second.process.kill();
@@ -134,8 +134,8 @@ fn a_machine_whose_images_differ_again_and_again_goes_on_with_checkpoints_and_it
     let (mut holder, mut newcomer) = hosts.start_both();
     for times in 1..=5 {
         hosts.spoil_right();
-        wait_for_count(&newcomer, "diverged", times);
-        wait_for_count(&newcomer, "armed", times + 1);
+        newcomer.wait_for_count("diverged", times);
+        newcomer.wait_for_count("armed", times + 1);
     }
     assert_eq!(holder.event("fell_back").unwrap()["mode"], "checkpoint");
     // The guest compares all that it reads with what it has written, and ends where that differs.
@@ -145,7 +145,7 @@ fn a_machine_whose_images_differ_again_and_again_goes_on_with_checkpoints_and_it
     wait_for_more(&newcomer);
     let mut again = hosts.start("left", "left-again");
     again.wait_for("armed");
-    wait_for_count(&newcomer, "armed", 7);
+    newcomer.wait_for_count("armed", 7);
     wait_for_more(&newcomer);
     let _ = newcomer.process.kill();
     again.wait_for("live");

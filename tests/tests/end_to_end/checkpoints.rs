@@ -2,7 +2,7 @@
 //! point is. Clients notice nothing, no line is lost, and a guest that cannot be replayed is
 //! protected.
 
-use super::web::{Web, wait_for_count};
+use super::web::Web;
 use lockstep_logging_channel::Body;
 use lockstep_tests::harness::bare::{CODE, elf};
 use lockstep_tests::harness::process::run;
@@ -98,8 +98,8 @@ fn a_machine_is_switched_over_and_back_under_load() {
         load.wait_for_more(20);
     }
     load.stop_and_check();
-    wait_for_count(&first, "handed_over", 1);
-    wait_for_count(&second, "handed_over", 1);
+    first.wait_for_count("handed_over", 1);
+    second.wait_for_count("handed_over", 1);
     for side in [&mut first, &mut second] {
         assert!(side.event("noticed").is_none(), "{}", side.account());
     }

@@ -1,6 +1,5 @@
 //! `lockstep disk`: images as an operator makes, looks at, checks and compares them.
 
-use super::redis_tools::there;
 use lockstep_shared_disk::image::{Format, Identity, Image, Options};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep, namespace};
@@ -87,7 +86,7 @@ fn qemu_img(arguments: &[&str], paths: &[&Path]) -> Ended {
 
 #[test]
 fn images_that_qemu_makes_and_images_that_are_made_here_are_the_same_to_both() {
-    if !there("qemu-img") {
+    if !kvm::has_tool("qemu-img") {
         return;
     }
     let scratch = Scratch::new();
@@ -109,7 +108,7 @@ fn images_that_qemu_makes_and_images_that_are_made_here_are_the_same_to_both() {
         let ended = disk(&["compare"], &[image, &bytes]).expect_code(0);
         assert!(ended.stdout.contains("are equal"), "{ended}");
     }
-    // What is written here, into an image of either, is what QEMU reads.
+    // QEMU reads what is written here into an image of either.
     let _ = made(&scratch, "here", "8MiB", "qcow2");
     write(&here, 0, &content);
     for image in [&here, &from_qemu, &compressed] {
@@ -124,7 +123,7 @@ fn images_that_qemu_makes_and_images_that_are_made_here_are_the_same_to_both() {
 #[test]
 fn what_a_guest_writes_into_an_image_of_either_program_is_what_qemu_reads() {
     let Some(_kvm) = kvm::shared() else { return };
-    if !there("qemu-img") {
+    if !kvm::has_tool("qemu-img") {
         return;
     }
     let scratch = Scratch::new();

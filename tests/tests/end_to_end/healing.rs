@@ -2,8 +2,8 @@
 //! whatever happens to a newcomer harms nothing. The same command starts every side.
 
 use super::web::{
-    CLIENTS, LAG_MS_MIN, Web, count, expect_armed, expect_both_in_the_status, expect_good_end,
-    expect_good_end_of, take_over, wait_for_count,
+    CLIENTS, LAG_MS_MIN, Web, expect_armed, expect_both_in_the_status, expect_good_end, expect_good_end_of,
+    take_over,
 };
 use lockstep_tests::harness::{Client, Guest, Load, Pair, PairSpec, Reply, kvm, lockstep, wait_until};
 use nix::sys::signal::Signal;
@@ -38,10 +38,10 @@ fn a_holder_outlives_backup_after_backup() {
     for (times, name) in [(1, "second"), (2, "third")] {
         let mut newcomer = web.start(name);
         newcomer.wait_for("armed");
-        wait_for_count(&holder, "armed", times);
+        holder.wait_for_count("armed", times);
         load.wait_for_more(50);
         let _ = newcomer.process.kill();
-        wait_for_count(&holder, "solo", times);
+        holder.wait_for_count("solo", times);
         load.wait_for_more(50);
     }
     expect_good_end_of(load, &mut holder);
@@ -134,8 +134,8 @@ fn a_newcomer_that_loses_the_machine_while_it_catches_up_may_not_go_on_and_start
     // It found out either while it sent `Loaded`, or while it replayed.
     newcomer.wait_for("not_armed");
     assert_eq!(newcomer.wait_for("begun")["generation"], 2);
-    wait_for_count(&newcomer, "listening", 1);
-    assert_eq!((newcomer.process.id(), count(&newcomer, "won")), (process, 0));
+    newcomer.wait_for_count("listening", 1);
+    assert_eq!((newcomer.process.id(), newcomer.count("won")), (process, 0));
     let mut client = Client::connect(web.switch.client_address());
     assert_eq!(client.call(&["GET", "count0"]), Reply::Bulk(None));
     let _ = newcomer.stop().expect_code(0);
@@ -153,7 +153,7 @@ fn a_third_side_waits_for_a_protected_pair_and_does_not_take_it_at_its_word_when
         side.process.signal(Signal::SIGSTOP);
     }
     third.process.wait_for_stderr("--afresh begins a new machine");
-    assert_eq!(count(&third, "begun"), 0);
+    assert_eq!(third.count("begun"), 0);
     let _ = third.stop().expect_code(0);
     let _ = (holder.process.kill(), second.process.kill());
 }
@@ -196,7 +196,7 @@ fn two_starts_at_the_same_moment_are_one_machine() {
     let [left, right] = &mut sides;
     let (holder, newcomer) = if begun == 0 { (left, right) } else { (right, left) };
     expect_armed(holder, newcomer);
-    assert_eq!(count(newcomer, "begun"), 0);
+    assert_eq!(newcomer.count("begun"), 0);
     let load = web.load();
     load.wait_for_more(50);
     take_over(holder, newcomer, &load);

@@ -3,7 +3,6 @@
 //!
 //! The images come from `make guests-debian`; `make lab-linux` runs these tests inside the lab.
 
-use super::web::wait_for_count;
 use ext4_view::Ext4;
 use lockstep_tests::harness::linux::ENDED;
 use lockstep_tests::harness::linux_disk::Root;
@@ -72,7 +71,7 @@ impl Hosts {
         holder.wait_for("begun");
         let mut newcomer = self.start("right", 0);
         newcomer.wait_for("armed");
-        wait_for_count(&holder, "armed", 1);
+        holder.wait_for_count("armed", 1);
         Sides {
             holder,
             newcomer,
@@ -118,7 +117,7 @@ impl Sides {
         let mut again = hosts.start(host, failures);
         again.wait_for("armed");
         // Once it was armed itself.
-        wait_for_count(&self.newcomer, "armed", 2);
+        self.newcomer.wait_for_count("armed", 2);
         Self {
             holder: self.newcomer,
             newcomer: again,

@@ -2,7 +2,7 @@
 //! way, and no machine begins from the older one.
 
 use super::disks::{self, image, wait_for_more};
-use super::web::{expect_armed, wait_for_count};
+use super::web::expect_armed;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep, wait_until};
 use nix::sys::signal::Signal;
@@ -10,7 +10,10 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
+/// Longest time in which a guest that gets on ends: several times that of the slowest host seen.
+const END_MAX: Duration = Duration::from_secs(600);
 pub const SIZE_BYTES: u64 = 8 << 20;
 /// Load without an end.
 const ENDLESS: &str = "seed=3 requests=0 area_kib=1024 report=200";
@@ -75,16 +78,17 @@ impl Hosts {
     }
 
     /// Waits until the guest has ended on both `sides`, with status 0: as long as it prints or an
-    /// image is written. The backup may be as far behind as `--lag-ms-max` allows, and a host that
-    /// is busy takes longer for the rest than for any single event.
+    /// image is written, and not for ever. The backup may be as far behind as `--lag-ms-max` allows,
+    /// and a host that is busy takes longer for the rest than for any single event.
     pub fn expect_end(&self, mut sides: [Replica; 2]) {
         let progress = |sides: &[Replica; 2]| {
             let printed = sides.each_ref().map(|side| side.process.stdout().len());
             let changed = |host| fs::metadata(self.image(host)).unwrap().modified().unwrap();
             (printed, ["left", "right"].map(changed))
         };
-        let mut before = None;
+        let (begun, mut before) = (Instant::now(), None);
         while sides.iter_mut().any(|side| side.process.is_running()) {
+            assert!(begun.elapsed() < END_MAX, "the guest does not end");
             before = wait_until(
                 || {
                     let running = sides.iter_mut().any(|side| side.process.is_running());
@@ -142,11 +146,11 @@ fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks
     expect_armed(&mut newcomer, &mut again);
     // The backup is killed, and joins again.
     let _ = again.process.kill();
-    wait_for_count(&newcomer, "solo", 1);
+    newcomer.wait_for_count("solo", 1);
     wait_for_more(&newcomer);
     let mut last = hosts.start("left", "left-last");
     last.wait_for("armed");
-    wait_for_count(&newcomer, "armed", 3);
+    newcomer.wait_for_count("armed", 3);
     hosts.expect_end([newcomer, last]);
     assert!(hosts.are_equal());
 }
@@ -193,9 +197,9 @@ fn an_image_that_differs_is_found_by_a_read_and_made_the_holders_again() {
     let hosts = Hosts::new("seed=3 requests=40000 area_kib=1024 report=200");
     let (holder, mut newcomer) = hosts.start_both();
     hosts.spoil_right();
-    wait_for_count(&newcomer, "diverged", 1);
+    newcomer.wait_for_count("diverged", 1);
     newcomer.process.wait_for_stderr("digest");
-    wait_for_count(&newcomer, "armed", 2);
+    newcomer.wait_for_count("armed", 2);
     hosts.expect_end([holder, newcomer]);
     assert!(hosts.are_equal());
 }

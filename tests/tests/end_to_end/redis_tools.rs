@@ -9,15 +9,6 @@ use std::process::Command;
 const BENCHMARKS: &str =
     "ping_inline,ping_mbulk,set,get,incr,lpush,rpush,lpop,rpop,sadd,hset,lrange_100,mset";
 
-/// True if the tests have `tool`; says otherwise that the test is skipped.
-pub fn there(tool: &str) -> bool {
-    let found = Command::new(tool).arg("--version").output().is_ok();
-    if !found {
-        kvm::skip(&format!("`{tool}` is not there: `make deps` installs it"));
-    }
-    found
-}
-
 fn tool(name: &str, address: SocketAddr) -> Command {
     let mut command = Command::new(name);
     command.args(["-h", &address.ip().to_string(), "-p", &address.port().to_string()]);
@@ -62,7 +53,7 @@ fn expect_redis_benchmark(address: SocketAddr, pipeline: &str) {
 #[test]
 fn they_work_unprotected() {
     let Some(_kvm) = kvm::alone() else { return };
-    if !there("redis-cli") || !there("redis-benchmark") {
+    if !kvm::has_tool("redis-cli") || !kvm::has_tool("redis-benchmark") {
         return;
     }
     let scratch = Scratch::new();
@@ -83,7 +74,7 @@ fn they_work_unprotected() {
 #[test]
 fn they_work_protected() {
     let Some(_kvm) = kvm::alone() else { return };
-    if !there("redis-cli") || !there("redis-benchmark") {
+    if !kvm::has_tool("redis-cli") || !kvm::has_tool("redis-benchmark") {
         return;
     }
     let mut pair = PairSpec::new(Guest::KeyValue).with_switch().start();

@@ -1,7 +1,7 @@
 //! A switchover: the backup becomes the primary, and the primary its backup, under load and without
 //! a hand; and whoever dies on the way, nothing is lost.
 
-use super::web::{Web, expect_good_end, wait_for_count};
+use super::web::{Web, expect_good_end};
 use lockstep_tests::harness::{
     Ended, Guest, Load, PairSpec, Process, Replica, Trouble, TroubledStorage, kvm, lockstep, wait_until,
 };
@@ -69,7 +69,7 @@ fn a_side_that_was_switched_over_does_not_measure_its_host_again() {
     let mut first = start("first");
     first.wait_for("listening");
     let mut second = start("second");
-    wait_for_count(&first, "armed", 1);
+    first.wait_for_count("armed", 1);
     let shared = web.scratch.join("shared");
     switch("web", &shared, &first, &second, 2);
     let stderr = first.process.stderr();
@@ -96,8 +96,8 @@ fn a_machine_is_switched_over_and_back_under_load() {
     switch("web", &shared, &first, &second, 4);
     load.wait_for_more(50);
     load.stop_and_check();
-    wait_for_count(&first, "handed_over", 2);
-    wait_for_count(&second, "handed_over", 1);
+    first.wait_for_count("handed_over", 2);
+    second.wait_for_count("handed_over", 1);
     // Nobody has lost anybody.
     for side in [&first, &second] {
         assert!(side.event("noticed").is_none(), "{}", side.account());
@@ -145,7 +145,7 @@ impl Standing {
         command.envs(storage.variables(&web.scratch.join("shared")));
         let mut second = web.start_by("second", command);
         second.wait_for("armed");
-        wait_for_count(&first, "armed", 1);
+        first.wait_for_count("armed", 1);
         let load = web.load();
         storage.begin(Trouble::Hang);
         let asking = start(&web, more);

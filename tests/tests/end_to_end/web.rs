@@ -14,20 +14,7 @@ pub const LAG_MS_MIN: &str = "2000";
 /// Waits until `holder` has armed `newcomer`.
 pub fn expect_armed(holder: &mut Replica, newcomer: &mut Replica) {
     newcomer.wait_for("armed");
-    wait_for_count(holder, "armed", 1);
-}
-
-pub fn count(replica: &Replica, event: &str) -> usize {
-    let events = replica.events();
-    events.iter().filter(|line| line["event"] == event).count()
-}
-
-/// Waits until `replica` has reported `event` so many times.
-pub fn wait_for_count(replica: &Replica, event: &str, times: usize) {
-    wait_until(
-        || (count(replica, event) >= times).then_some(()),
-        || format!("{times} times `{event}`: {:?}", replica.events()),
-    );
+    holder.wait_for_count("armed", 1);
 }
 
 /// Waits until the status names both sides.
@@ -59,7 +46,7 @@ pub fn take_over(holder: &mut Replica, newcomer: &mut Replica, load: &Load) -> s
 
 pub fn expect_good_end(survivor: &mut Replica) {
     let _ = survivor.stop().expect_code(0);
-    assert_eq!(count(survivor, "diverged"), 0);
+    assert_eq!(survivor.count("diverged"), 0);
 }
 
 /// The same, with the load that it has served.

@@ -189,7 +189,7 @@ fn measure(rate_mbit_s: u32) -> Result<Value, String> {
         "lease_lapses": after["lease_lapses"],
         "failovers": u32::from(parted.is_some()),
         "cause": parted,
-        "held": primary.events().iter().filter(|line| line["event"] == "held").count(),
+        "held": primary.count("held"),
         "round_trip_us_p50": after["round_trip_us_p50"],
         "round_trip_us_p99": after["round_trip_us_p99"],
     }))

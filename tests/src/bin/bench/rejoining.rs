@@ -49,7 +49,7 @@ pub fn figures() -> Value {
         for _ in 0..(changed_mib << 20) / VALUE_BYTES {
             assert_eq!(client.call(&["SET", "key", &value]), Reply::ok());
         }
-        let sent = count(&holder, "sent");
+        let sent = holder.count("sent");
         let begun = Instant::now();
         backup = side(&scratch, &switch, &format!("backup-{changed_mib}"), &images[1]);
         backup.wait_for("armed");
@@ -75,19 +75,11 @@ pub fn figures() -> Value {
     Value::Array(rows.to_vec())
 }
 
-fn count(replica: &Replica, event: &str) -> usize {
-    replica
-        .events()
-        .iter()
-        .filter(|line| line["event"] == event)
-        .count()
-}
-
 /// Waits until `event` was reported as often as newcomers were sent the machine.
 fn wait_for_count(replica: &Replica, event: &str, what: &str) {
-    let times = count(replica, "sent");
+    let times = replica.count("sent");
     wait_until(
-        || (count(replica, event) >= times).then_some(()),
+        || (replica.count(event) >= times).then_some(()),
         || what.to_owned(),
     );
 }

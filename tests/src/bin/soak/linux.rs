@@ -11,9 +11,9 @@ use std::net::SocketAddr;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// What the guest prints after each turn of its load.
+/// Beginning of the line after each turn of the guest.
 const TURN: &str = "mix: turn ";
-/// What it prints where a result of a turn is not what it has to be.
+/// Beginning of the line where a turn came to a wrong result.
 const WRONG: &str = "mix: wrong";
 
 /// Clients check what they have written, and begin anew, so often: their lists stay small.

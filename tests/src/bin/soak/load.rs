@@ -1,6 +1,6 @@
 //! Load for a guest that is being recorded.
 
-use lockstep_tests::harness::process::run;
+use lockstep_tests::harness::process::{is_installed, run};
 use lockstep_tests::harness::{Client, Load};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
@@ -27,7 +27,7 @@ pub fn serve(address: SocketAddr, duration: Duration) -> u64 {
     let until = Instant::now() + duration;
     drop(Client::connect(address));
     let load = Load::start(address, WRITERS);
-    let has_benchmark = has_benchmark();
+    let has_benchmark = is_installed("redis-benchmark");
     let mut pipelines = ["1", "8"].iter().cycle();
     while Instant::now() < until {
         match pipelines.next().filter(|_| has_benchmark) {
@@ -39,11 +39,6 @@ pub fn serve(address: SocketAddr, duration: Duration) -> u64 {
     clear(address);
     load.stop_and_check();
     acknowledged
-}
-
-/// Whether redis-benchmark is installed.
-pub fn has_benchmark() -> bool {
-    Command::new("redis-benchmark").arg("--version").output().is_ok()
 }
 
 fn benchmark(address: SocketAddr, pipeline: &str) {

@@ -37,7 +37,7 @@ const SECONDS: u64 = 30;
 /// Records and replays guests under load, and compares everything.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// What is run.
+    /// Guests that are run.
     #[arg(long, value_enum, default_value_t = Guests::Small)]
     guest: Guests,
     /// Name what would be run, and stop.
@@ -63,7 +63,7 @@ struct Arguments {
     /// Where the figures go.
     #[arg(long, default_value = "soak.json")]
     json: PathBuf,
-    /// Where logs go that did not replay.
+    /// Folder of the logs that did not replay.
     #[arg(long, default_value = "target/soak")]
     keep: PathBuf,
 }
@@ -118,7 +118,7 @@ fn lacks(workloads: &[Workload], list: bool) -> Option<String> {
 fn run(workload: &Workload, round: &Round<'_>) -> CameTo {
     match workload.load {
         Load::Failover => round::fail_over(workload),
-        // What goes wrong with these is counted, and the soak goes on.
+        // A failure of these is counted, and the soak goes on.
         Load::Struck => counted(|came_to| struck::run(workload, round, came_to)),
         Load::Mixed => counted(|came_to| linux::run(workload, round, came_to)),
         Load::None | Load::Frames | Load::Clients => round::record_and_replay(workload, round),

@@ -1,8 +1,8 @@
 //! The sum of all rounds, as a table and as JSON.
 
-use super::load::has_benchmark;
 use super::round::CameTo;
 use super::workload::Workload;
+use lockstep_tests::harness::process::is_installed;
 use serde_json::{Value, json};
 use std::fmt;
 use std::time::Duration;
@@ -57,7 +57,7 @@ impl Report {
     pub fn to_json(&self, elapsed: Duration) -> Value {
         json!({
             "seconds": elapsed.as_secs_f64(),
-            "redis_benchmark": has_benchmark(),
+            "redis_benchmark": is_installed("redis-benchmark"),
             "workloads": self.0.iter().map(Row::to_json).collect::<Vec<_>>(),
             "all": self.total().to_json(),
         })

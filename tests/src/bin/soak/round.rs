@@ -48,18 +48,18 @@ pub struct CameTo {
     pub recorded: Duration,
     /// How long the replay took.
     pub replayed: Duration,
-    /// What differed, or was lost.
+    /// The difference that was found, or the loss.
     pub difference: Option<String>,
 }
 
-/// What a round is told beside its workload.
+/// The circumstances of a round, beside its workload.
 #[derive(Debug)]
 pub struct Round<'a> {
     /// Rounds of every workload before it.
     pub turn: u32,
     /// Time for a workload that ends by being stopped.
     pub share: Duration,
-    /// Where logs go that did not replay.
+    /// Folder of the logs that did not replay.
     pub keep: &'a Path,
     /// Ends such a workload sooner.
     pub interrupt: &'a Interrupt,

@@ -13,7 +13,7 @@ use std::time::Instant;
 /// Silence after which a peer is given up: long, so that a busy machine causes no failover of its
 /// own.
 const TIMEOUT_MS: u64 = 4_000 * SLOWNESS;
-/// How far behind a backup may be before the pair parts.
+/// Most that a backup may be behind before the pair parts.
 const LAG_MS_MAX: u64 = 60_000;
 /// Writes of each client on either side of what happens to the pair.
 const WRITES: u64 = 20;
@@ -90,13 +90,10 @@ pub fn run(workload: &Workload, round: &Round<'_>, came_to: &mut CameTo) {
                 primary = backup;
             }
             Side::Backup => {
-                let alone = count(&primary, "solo");
+                let alone = primary.count("solo");
                 let _ = backup.process.kill();
                 expect_same(&backup);
-                wait_until(
-                    || (count(&primary, "solo") > alone).then_some(()),
-                    || format!("the primary goes on alone: {}", primary.account()),
-                );
+                primary.wait_for_count("solo", alone + 1);
             }
         }
         came_to.strikes += 1;
@@ -105,7 +102,7 @@ pub fn run(workload: &Workload, round: &Round<'_>, came_to: &mut CameTo) {
         backup = machine.start();
         backup.wait_for("armed");
         let armed = began.elapsed();
-        // What the guest does by itself goes on, too.
+        // The guest's own work goes on, too.
         wait_for_a_turn(&primary);
         load.wait_for_more(WRITES);
         came_to.acknowledged += check(load, machine.switch.client_address());
@@ -115,7 +112,8 @@ pub fn run(workload: &Workload, round: &Round<'_>, came_to: &mut CameTo) {
             expect_right(&side.process.stdout());
         }
         println!(
-            "{workload}: {} sides killed in {:.0} of {:.0} s, the {side} last: on after {:.1} s, armed after {:.1} s; {} writes",
+            "{workload}: {} sides killed in {:.0} of {:.0} s, the {side} last: on after {:.1} s, \
+             armed after {:.1} s; {} writes",
             came_to.strikes,
             struck.elapsed().as_secs_f64(),
             round.share.as_secs_f64(),
@@ -160,11 +158,6 @@ fn wait_for_a_turn(acting: &Replica) {
         || (turns(&acting.process.stdout()) > before).then_some(()),
         || format!("a turn of the guest: {}", acting.account()),
     );
-}
-
-fn count(replica: &Replica, event: &str) -> usize {
-    let events = replica.events();
-    events.iter().filter(|line| line["event"] == event).count()
 }
 
 /// Fails where a replay was another than its log.

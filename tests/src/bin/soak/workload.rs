@@ -87,7 +87,7 @@ const ALL: [(Guest, &str, &str, Load); 10] = [
     (Guest::Entropy, "step", LOOP, Load::None),
 ];
 
-/// What a Linux does is said by its image.
+/// Every workload of a Linux: its image says what it does.
 const LINUX: [(Linux, Load); 2] = [(Linux::Mixed, Load::Mixed), (Linux::Mixed, Load::Struck)];
 
 /// The instruction clock of every host. Kernels are run without another.
