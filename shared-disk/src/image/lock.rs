@@ -17,7 +17,7 @@ use std::time::Duration;
 /// processes of sixty-four each.
 const DESCRIPTORS_MAX: usize = 64 << 10;
 
-/// Pauses between looks at a lock whose holder is no process that can be seen: about 10 s in all.
+/// Pauses between looks at a lock that no visible process holds: about 10 s in all.
 /// Requests of a killed process take as long as the storage needs for them.
 const PAUSES_MS: [u64; 9] = [20, 40, 80, 160, 320, 640, 1_280, 2_560, 5_120];
 /// Shortest pause that is told of: most locks are free sooner.
@@ -62,7 +62,8 @@ fn lock_with(
             Some(pause_ms) if holder.is_none() => {
                 if pause_ms == TOLD_PAUSE_MS {
                     tracing::info!(
-                        "image {} is locked by no process that is seen here: waiting up to {} s for requests of one that has ended",
+                        "image {} is locked by a process that is not seen here: waiting up to {} s for the last \
+                         requests of one that has ended",
                         path.display(),
                         PAUSES_MS.iter().sum::<u64>() / 1_000
                     );
