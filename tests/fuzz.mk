@@ -1,6 +1,6 @@
 # Targets of the fuzzer (tests/fuzz). The same targets run as ordinary tests in `make test`.
 
-FUZZ_TARGETS := log handshake configuration image devices saved switch resp transfer snapshot
+FUZZ_TARGETS := $(sort $(basename $(notdir $(wildcard tests/fuzz/fuzz_targets/*.rs))))
 FUZZ_BUILD := target/fuzz
 # An input of 4 KiB has no reason to take a minute, 2 GiB, or 256 MiB at once.
 FUZZ_LIMITS := -timeout=60 -rss_limit_mb=2048 -malloc_limit_mb=256

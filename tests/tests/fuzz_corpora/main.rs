@@ -130,17 +130,33 @@ fn disk() {
     run_all("disk");
 }
 
-/// Every target has a program for libFuzzer, seeds, and a test here.
+/// What `make fuzz` would do.
+fn make_fuzz() -> String {
+    let mut make = std::process::Command::new("make");
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+    let said = make.args(["--dry-run", "--directory", root, "fuzz"]).output();
+    let said = said.expect("make, which starts these tests");
+    String::from_utf8(said.stdout).expect("text")
+}
+
+/// Every target has a program for libFuzzer, which `make fuzz` runs, seeds, and a test here.
 #[test]
 fn every_target_is_driven_from_everywhere() {
     let folder = corpus::folder().with_file_name("fuzz_targets");
     let tests = include_str!("main.rs");
+    let made = make_fuzz();
+    let made = made.lines().find(|line| line.starts_with("for target in "));
+    let made = made.expect("a line for all targets").replace(';', " ");
     for Target { name, .. } in TARGETS {
         let program =
             std::fs::read_to_string(folder.join(format!("{name}.rs"))).expect("a program for libFuzzer");
         assert!(program.contains(&format!("fuzz::{name}::run")), "{name}");
         assert!(!corpus::seeds(name).is_empty(), "{name}");
         assert!(tests.contains(&format!("run_all(\"{name}\")")), "{name}");
+        assert!(
+            made.split_whitespace().any(|word| word == *name),
+            "{name}: {made}"
+        );
     }
 }
 
