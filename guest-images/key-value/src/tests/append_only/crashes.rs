@@ -114,7 +114,12 @@ fn a_disk_that_does_not_flush_is_found_out_by_this_test() {
 
 #[test]
 fn a_file_that_is_opened_again_makes_the_same_keys() {
-    let mut numbers = Numbers::from_environment();
+    opens_again(Numbers::from_environment());
+    // All keys have expired once.
+    opens_again(Numbers::new(9_809_073_717_491_671_065));
+}
+
+fn opens_again(mut numbers: Numbers) {
     let disk = Shared::new(4 << 20, 512, numbers.next());
     let mut now_ms = START_MS;
     for _ in 0..30 {
@@ -137,7 +142,7 @@ fn a_file_that_is_opened_again_makes_the_same_keys() {
         let (again, opened) = open(&disk, Policy::EverySecond, now_ms).unwrap();
         assert_eq!(at(&again.state(), now_ms), expected);
         assert_eq!(opened.cut_bytes, 0);
-        // What is kept costs the same, or a rewrite later would not fit where the keys did.
-        assert!(again.database.used_bytes() > 0);
+        // Keys that are replayed are counted; sometimes all have expired.
+        assert!(again.database.used_bytes() > 0 || expected.is_empty());
     }
 }
