@@ -27,7 +27,7 @@ fn expect_equal(hosts: &Hosts) {
 #[test]
 fn images_of_each_side_are_equal_at_the_end_after_losses_and_a_switchover() {
     let Some(_kvm) = kvm::alone() else { return };
-    let hosts = Hosts::new("seed=3 requests=30000 area_kib=1024 report=200").with(CHECKPOINTS);
+    let hosts = Hosts::new("seed=3 requests=90000 area_kib=1024 report=200").with(CHECKPOINTS);
     let (mut holder, mut newcomer) = hosts.start_both();
     // The holder is killed: its image is ahead of the last checkpoint, and made the survivor's.
     wait_for_more(&holder);

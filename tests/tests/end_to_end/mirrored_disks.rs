@@ -135,7 +135,7 @@ fn a_newcomers_image_is_made_the_holders_and_both_are_equal_when_the_guest_has_e
 #[test]
 fn after_each_loss_the_survivor_goes_on_and_the_next_newcomer_gets_what_it_lacks() {
     let Some(_kvm) = kvm::alone() else { return };
-    let hosts = Hosts::new("seed=3 requests=30000 area_kib=1024 report=200");
+    let hosts = Hosts::new("seed=3 requests=90000 area_kib=1024 report=200");
     let (mut holder, mut newcomer) = hosts.start_both();
     // The holder is killed, and joins again.
     wait_for_more(&holder);

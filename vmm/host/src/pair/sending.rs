@@ -22,6 +22,7 @@ use lockstep_logging_channel::message::{FollowsBy, Message, Piece};
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Generation, Kind, Record};
 use lockstep_process::causes::with_causes;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
@@ -211,29 +212,15 @@ async fn send(
     let transfer = transfer::send_to(control, pair, Way::Decided, follows_by, watch.clone(), records)
         .map_err(|why| format!("the host starts no thread for its transfer: {why}"))?;
     let mut reading = Reading(Some((transfer, place)));
-    let mut paced = Paced::new(pace);
-    let mut may_send_at = Instant::now();
-    loop {
-        let Connection { reader, writer } = &mut connection;
-        let next = async {
-            sleep_until(may_send_at).await;
-            taken.recv().await
-        };
-        let record = tokio::select! {
-            biased;
-            said = reader.read() => return Err(unwanted(said)),
-            record = next => record,
-        };
+    let loaded = pieces(&mut connection, &mut taken, pace, || {
         show.send_modify(|shown| shown.machine = reading.progress());
-        let Some(bytes) = record else { break };
-        may_send_at = paced.sent(bytes.len());
-        pass(Step::BeforePiece);
-        let piece = Message::Piece(Piece { bytes });
-        writer.queue(&piece).map_err(|why| with_causes(&why))?;
-        written(timeout(STALL_LIMIT, writer.flush()).await)?;
-    }
+    })
+    .await?;
     let sent = reading.sent().await?;
     if let Some(watch) = watch {
+        if loaded {
+            return Err(too_early());
+        }
         for (disk, blocks) in watch.take() {
             giving.blocks(&mut connection, disk, blocks).await?;
         }
@@ -243,16 +230,66 @@ async fn send(
     let took = begun.elapsed();
     tell(&sent, took);
     pass(Step::AllSent);
+    if !loaded {
+        stands(&mut connection).await?;
+    }
+    Ok(Newcomer {
+        connection,
+        place: reading.into_place()?,
+        sent,
+        disks: giving.given(),
+        compared: giving.compared().to_vec(),
+        took,
+    })
+}
+
+/// Sends the records at a pace until there are no more. True if the newcomer has said meanwhile
+/// that its machine stands: one without disks of its own waits for nothing else, and may be quicker
+/// than the end of the thread that made the records.
+async fn pieces(
+    connection: &mut Connection,
+    taken: &mut mpsc::Receiver<Vec<u8>>,
+    pace: Pace,
+    mut show: impl FnMut(),
+) -> Result<bool, Lost> {
+    let Connection { reader, writer } = connection;
+    let mut paced = Paced::new(pace);
+    let mut next_at = Instant::now();
+    loop {
+        let may_send_at = next_at;
+        // The pace is of what is sent: that nothing follows is known at once.
+        let mut next = pin!(async {
+            let record = taken.recv().await;
+            if record.is_some() {
+                sleep_until(may_send_at).await;
+            }
+            record
+        });
+        let record = tokio::select! {
+            biased;
+            said = reader.read() => {
+                is_loaded(said)?;
+                return match next.await {
+                    None => Ok(true),
+                    Some(_) => Err(too_early()),
+                };
+            }
+            record = &mut next => record,
+        };
+        show();
+        let Some(bytes) = record else { return Ok(false) };
+        next_at = paced.sent(bytes.len());
+        pass(Step::BeforePiece);
+        let piece = Message::Piece(Piece { bytes });
+        writer.queue(&piece).map_err(|why| with_causes(&why))?;
+        written(timeout(STALL_LIMIT, writer.flush()).await)?;
+    }
+}
+
+/// Waits until the newcomer says that its machine stands.
+async fn stands(connection: &mut Connection) -> Result<(), Lost> {
     match timeout(LOADED_LIMIT, connection.reader.read()).await {
-        Ok(Ok(Some(Record::Message(Message::Loaded)))) => Ok(Newcomer {
-            connection,
-            place: reading.into_place()?,
-            sent,
-            disks: giving.given(),
-            compared: giving.compared().to_vec(),
-            took,
-        }),
-        Ok(said) => Err(unwanted(said)),
+        Ok(said) => is_loaded(said),
         Err(_) => Err(format!(
             "its machine did not stand within {} s",
             LOADED_LIMIT.as_secs()
@@ -297,16 +334,21 @@ fn written(outcome: Result<Result<(), ChannelError>, tokio::time::error::Elapsed
     }
 }
 
-/// Describes the loss of a newcomer that does anything but report that its machine is ready.
-fn unwanted(said: Result<Option<Record>, ChannelError>) -> Lost {
-    match said {
+/// Fails where a newcomer does anything but report that its machine stands.
+fn is_loaded(said: Result<Option<Record>, ChannelError>) -> Result<(), Lost> {
+    Err(match said {
+        Ok(Some(Record::Message(Message::Loaded))) => return Ok(()),
         Ok(None) => "it closed the connection".to_owned(),
         Ok(Some(Record::Message(Message::Goodbye(goodbye)))) => {
             format!("it said goodbye: {}", goodbye.reason.escape_debug())
         }
         Ok(Some(record)) => format!("it sent {} where {} was expected", record.kind(), Kind::Loaded),
         Err(why) => with_causes(&why),
-    }
+    })
+}
+
+fn too_early() -> Lost {
+    format!("it sent {} before it had everything", Kind::Loaded)
 }
 
 fn tell(sent: &Sent, took: Duration) {
@@ -320,4 +362,77 @@ fn tell(sent: &Sent, took: Duration) {
         took.as_millis(),
         sent.pause.as_millis()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::split;
+
+    const SLOW: Pace = Pace {
+        bytes_per_second: Some(1),
+    };
+
+    fn connected() -> (Connection, Connection) {
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let of = |stream| {
+            let (read, write) = split(stream);
+            Connection::new(read, write, "the peer")
+        };
+        (of(ours), of(theirs))
+    }
+
+    async fn says_loaded(newcomer: &mut Connection) {
+        newcomer.writer.queue(&Message::Loaded).unwrap();
+        newcomer.writer.flush().await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_that_stands_before_the_pace_lets_more_leave_is_not_lost() {
+        let (mut ours, mut newcomer) = connected();
+        let (records, mut taken) = mpsc::channel(1);
+        records.send(vec![0; 1_000]).await.unwrap();
+        let begun = Instant::now();
+        let mut sent = pin!(pieces(&mut ours, &mut taken, SLOW, || ()));
+        let said = async {
+            let piece = newcomer.reader.read().await.unwrap();
+            assert!(matches!(piece, Some(Record::Message(Message::Piece(_)))));
+            says_loaded(&mut newcomer).await;
+            // It is read before the thread that made the records ends.
+            sleep_until(Instant::now() + Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            early = &mut sent => panic!("{early:?} while records may follow"),
+            () = said => drop(records),
+        }
+        assert_eq!(sent.await, Ok(true));
+        assert_eq!(
+            begun.elapsed(),
+            Duration::from_secs(1),
+            "nothing waits for the pace"
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_newcomer_that_stands_before_it_has_everything_is_lost() {
+        let (mut ours, mut newcomer) = connected();
+        let (records, mut taken) = mpsc::channel(2);
+        records.send(vec![0; 1_000]).await.unwrap();
+        records.send(vec![0; 1_000]).await.unwrap();
+        drop(records);
+        says_loaded(&mut newcomer).await;
+        assert_eq!(pieces(&mut ours, &mut taken, SLOW, || ()).await, Err(too_early()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_the_records_is_not_paced() {
+        let (mut ours, newcomer) = connected();
+        let (records, mut taken) = mpsc::channel(1);
+        records.send(vec![0; 1_000]).await.unwrap();
+        drop(records);
+        let begun = Instant::now();
+        assert_eq!(pieces(&mut ours, &mut taken, SLOW, || ()).await, Ok(false));
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(newcomer);
+    }
 }
