@@ -10,6 +10,7 @@ use super::clock::wall_us;
 use super::wait_until;
 use lockstep_logging_channel::{Entry, Environment, Message, Record, Sequence, codec};
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -184,11 +185,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Each direction has its lock: one that waits for a stopped process does not hold up the other.
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Wire {
     to_primary: Mutex<Direction>,
     to_backup: Mutex<Direction>,
     traffic: Mutex<Traffic>,
+    /// Called before the primary hears that a newcomer has loaded the machine.
+    on_loaded: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+impl fmt::Debug for Wire {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wire")
+            .field("to_primary", &self.to_primary)
+            .field("to_backup", &self.to_backup)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Wire {
@@ -206,6 +218,7 @@ impl Wire {
                 lock(&self.traffic).environment = Some(welcome.environment.clone());
             }
             Record::Message(Message::Piece(_)) => lock(&self.traffic).pieces += 1,
+            Record::Message(Message::Loaded) => self.on_loaded.iter().for_each(|call| call()),
             Record::Message(_) => {}
         }
         let mut direction = lock(self.direction(toward));
@@ -258,9 +271,18 @@ impl Proxy {
     }
 
     /// A wire between two that are connected to it already; `path` is where the backup has entered.
+    /// `on_loaded` is called before the primary hears that a newcomer has loaded the machine.
     #[must_use]
-    pub fn between(path: &Path, backup: UnixStream, primary: UnixStream) -> Self {
-        let wire = Arc::new(Wire::default());
+    pub fn between(
+        path: &Path,
+        backup: UnixStream,
+        primary: UnixStream,
+        on_loaded: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
+        let wire = Arc::new(Wire {
+            on_loaded: Some(Box::new(on_loaded)),
+            ..Wire::default()
+        });
         let shared = wire.clone();
         // Ends with the connection.
         thread::spawn(move || join(&shared, backup, primary));
@@ -369,6 +391,12 @@ impl Proxy {
                 let _ = out.shutdown(Shutdown::Both);
             }
         }
+    }
+
+    /// True if the primary has closed its end: it has given this backup up.
+    #[must_use]
+    pub fn is_given_up(&self) -> bool {
+        lock(&self.wire.to_backup).closed
     }
 
     /// Log entries that the primary has sent so far.

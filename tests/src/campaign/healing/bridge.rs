@@ -5,17 +5,74 @@
 //! writes down what passes and can be cut, closed and damaged.
 
 use crate::harness::Proxy;
+use crate::harness::proxy::Passing;
 use std::fs;
 use std::io;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Between two looks whether it is over.
+/// Between two looks whether somebody comes, or is gone.
 const LOOK: Duration = Duration::from_millis(2);
+
+/// What is at the path of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The bridge: whoever comes has a wire.
+    Bridge,
+    /// Nothing: a newcomer has loaded the machine, and once it is armed the holder may listen there
+    /// again, at any moment.
+    Nothing,
+    /// The holder, if it listens again.
+    Holder,
+}
+
+#[derive(Debug)]
+struct Place {
+    path: PathBuf,
+    at: Mutex<At>,
+}
+
+impl Place {
+    fn at(&self) -> MutexGuard<'_, At> {
+        self.at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bridge leaves it to `next`.
+    fn leave(&self, next: At) {
+        let mut at = self.at();
+        if *at == At::Bridge {
+            // It may be gone with its directory.
+            let _ = fs::remove_file(&self.path);
+        }
+        if *at != At::Holder {
+            *at = next;
+        }
+    }
+
+    /// The bridge listens there again, unless its holder does.
+    fn take(&self) -> Option<UnixListener> {
+        let mut at = self.at();
+        if *at == At::Holder {
+            return None;
+        }
+        let listener = listen(&self.path).ok();
+        *at = if listener.is_some() {
+            At::Bridge
+        } else {
+            At::Holder
+        };
+        listener
+    }
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let listener = UnixListener::bind(path)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
 
 /// The wires to one holder in one generation.
 #[derive(Debug)]
@@ -23,7 +80,7 @@ pub struct Bridge {
     /// The generation.
     pub generation: u32,
     wires: Arc<Mutex<Vec<Arc<Proxy>>>>,
-    over: Arc<AtomicBool>,
+    place: Arc<Place>,
 }
 
 impl Bridge {
@@ -39,52 +96,86 @@ impl Bridge {
             Err(why) if why.kind() == io::ErrorKind::NotFound => return None,
             renamed => renamed.unwrap_or_else(|why| panic!("{}: {why}", path.display())),
         }
-        let listener = UnixListener::bind(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
-        listener.set_nonblocking(true).expect("a listener");
+        let listener = listen(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         let bridge = Self {
             generation,
             wires: Arc::default(),
-            over: Arc::default(),
+            place: Arc::new(Place {
+                path: path.to_owned(),
+                at: Mutex::new(At::Bridge),
+            }),
         };
-        let (wires, over, path) = (bridge.wires.clone(), bridge.over.clone(), path.to_owned());
-        thread::spawn(move || {
-            while !over.load(Ordering::Relaxed) {
-                match listener.accept() {
-                    Ok((newcomer, _)) => wires
-                        .lock()
-                        .unwrap_or_else(PoisonError::into_inner)
-                        .extend(wire(&path, &holder, newcomer)),
-                    Err(_) => thread::sleep(LOOK),
-                }
-            }
-        });
+        let (wires, place) = (bridge.wires.clone(), bridge.place.clone());
+        thread::spawn(move || serve(&wires, &place, &holder, Some(listener)));
         Some(bridge)
     }
 
-    /// Nobody comes any more: the holder may listen at `path` again. Wires stay as they are.
-    pub fn close(&self, path: &Path) {
-        if !self.over.swap(true, Ordering::Relaxed) {
-            // It may be gone with its directory.
-            let _ = fs::remove_file(path);
-        }
+    /// Nobody comes any more: the holder may listen there again. Wires stay as they are.
+    pub fn close(&self) {
+        self.place.leave(At::Holder);
     }
 
     /// The wires so far, in the order in which newcomers came.
     #[must_use]
     pub fn wires(&self) -> Vec<Arc<Proxy>> {
-        self.wires.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        wires_of(&self.wires)
     }
 }
 
 impl Drop for Bridge {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Relaxed);
+        self.close();
     }
 }
 
+fn wires_of(wires: &Mutex<Vec<Arc<Proxy>>>) -> Vec<Arc<Proxy>> {
+    wires.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Gives each newcomer its wire, until the bridge is closed.
+fn serve(
+    wires: &Mutex<Vec<Arc<Proxy>>>,
+    place: &Arc<Place>,
+    holder: &Path,
+    mut listener: Option<UnixListener>,
+) {
+    loop {
+        let at = *place.at();
+        match (at, &listener) {
+            (At::Holder, _) => return,
+            (At::Bridge, Some(listens)) => {
+                if let Ok((newcomer, _)) = listens.accept() {
+                    let wire = wire(place, holder, newcomer);
+                    wires.lock().unwrap_or_else(PoisonError::into_inner).extend(wire);
+                    continue;
+                }
+            }
+            (At::Bridge | At::Nothing, _) => {
+                listener = None;
+                if wires_of(wires)
+                    .iter()
+                    .all(|wire| wire.is_given_up() && !is_armed(wire))
+                {
+                    listener = place.take();
+                }
+            }
+        }
+        thread::sleep(LOOK);
+    }
+}
+
+fn is_armed(wire: &Proxy) -> bool {
+    let passed = wire.traffic().passed;
+    passed
+        .iter()
+        .any(|(_, passing)| matches!(passing, Passing::Armed(_)))
+}
+
 /// A wire for `newcomer`, unless its holder is gone.
-fn wire(path: &Path, holder: &Path, newcomer: UnixStream) -> Option<Arc<Proxy>> {
+fn wire(place: &Arc<Place>, holder: &Path, newcomer: UnixStream) -> Option<Arc<Proxy>> {
     newcomer.set_nonblocking(false).ok()?;
     let holder = UnixStream::connect(holder).ok()?;
-    Some(Arc::new(Proxy::between(path, newcomer, holder)))
+    let leaves = place.clone();
+    let on_loaded = move || leaves.leave(At::Nothing);
+    Some(Arc::new(Proxy::between(&place.path, newcomer, holder, on_loaded)))
 }

@@ -225,10 +225,9 @@ impl<'a> Machine<'a> {
 
     /// The holder may listen where its bridge is.
     fn close_bridge(&mut self) {
-        let path = self.web.sides[self.holder].channel.clone();
         for (holder, bridge) in &self.wires.bridges {
             if *holder == self.holder {
-                bridge.close(&path);
+                bridge.close();
             }
         }
     }

@@ -33,7 +33,9 @@ pub fn check(frames: &[Frame], wires: &[(u32, Traffic)]) -> Found {
         let Some((at_us, from)) = traffic.passed.iter().find_map(arming) else {
             continue;
         };
-        let Some(speaker) = armed_in(*generation, at_us, &announced, frames) else {
+        let last_heard_us = traffic.passed.iter().filter_map(acknowledgement).max();
+        let armed_us = at_us.min(last_heard_us.unwrap_or(at_us));
+        let Some(speaker) = armed_in(*generation, armed_us, &announced, frames) else {
             found.complaints.push(format!(
                 "a newcomer was armed in generation {generation}, which nobody announced"
             ));
@@ -58,7 +60,9 @@ struct Speaker {
 }
 
 /// The announcement of the generation in which a holder has armed a newcomer at `armed_us`, to which
-/// a wire was made in `generation`: it may have lost another backup since then, and gone on.
+/// a wire was made in `generation`: it may have lost another backup since then, and gone on. (An
+/// arming that reaches nobody any more is later on its wire than the announcement that follows it:
+/// `armed_us` is not later than the newcomer's last acknowledgement, if there was one.)
 fn armed_in(generation: u32, armed_us: u64, announced: &[Speaker], frames: &[Frame]) -> Option<Speaker> {
     let made_in = announced
         .iter()
@@ -122,6 +126,10 @@ fn arming((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
         Passing::Armed(from) => Some((*at_us, *from)),
         Passing::Entry(_) | Passing::Acknowledged(_) | Passing::Heartbeat(_) => None,
     }
+}
+
+fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<u64> {
+    matches!(passing, Passing::Acknowledged(_)).then_some(*at_us)
 }
 
 /// Each frame from the arming on is that of an output: of one before `from`, which had left, or of
@@ -266,5 +274,20 @@ mod tests {
         ];
         let found = check(&frames, &[(1, traffic)]);
         assert_eq!(found.frames, [(2, 1)].into(), "{found:?}");
+    }
+
+    #[test]
+    fn an_arming_that_passes_when_its_holder_has_given_the_newcomer_up_is_of_the_earlier_generation() {
+        let mut traffic = traffic(&["one", "two", "three", "four"]);
+        let last_us = traffic.passed.iter().filter_map(acknowledgement).max().unwrap();
+        let at_us = last_us + 500_001;
+        traffic.passed.retain(|passed| arming(passed).is_none());
+        traffic.passed.push((at_us, Passing::Armed(Sequence(3))));
+        let frames = [
+            announcement(FIRST, 10, 1),
+            announcement(FIRST, at_us - 1, 2),
+            frame(FIRST, at_us + 1, "said alone"),
+        ];
+        assert_eq!(check(&frames, &[(1, traffic)]), Found::default());
     }
 }
