@@ -35,10 +35,16 @@ const TAKING_OVER: [&str; 6] = [
 /// One machine in so many has its file made durable once a second only.
 const EVERY_SECOND_ONE_IN: u64 = 4;
 
+/// One machine in so many is in checkpoint mode.
+const CHECKPOINTS_ONE_IN: u64 = 4;
+
 /// Words for a guest whose file is flushed before each answer, and for one that flushes it once a
 /// second.
 pub const ALWAYS: &[&str] = &["--command-line=appendonly=always"];
 const EVERY_SECOND: &[&str] = &["--command-line=appendonly=everysec"];
+/// The same in checkpoint mode.
+const ALWAYS_BY_CHECKPOINTS: &[&str] = &["--command-line=appendonly=always", "--mode=checkpoint"];
+const EVERY_SECOND_BY_CHECKPOINTS: &[&str] = &["--command-line=appendonly=everysec", "--mode=checkpoint"];
 
 /// A disk, a fault, and its point. A step is one of the backup's way to acting alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +122,8 @@ pub struct Plan {
     pub other_lasts_ms: u64,
     /// Clients.
     pub clients: usize,
+    /// The backup follows by checkpoints.
+    pub in_checkpoint_mode: bool,
 }
 
 impl Plan {
@@ -132,6 +140,7 @@ impl Plan {
             lasts_ms: draw_stop(&mut rng),
             other_lasts_ms: draw_stop(&mut rng),
             clients: rng.within(3, 5) as usize,
+            in_checkpoint_mode: rng.once_in(CHECKPOINTS_ONE_IN),
         }
     }
 
@@ -142,10 +151,15 @@ impl Plan {
         Some(format!("{step}:1:{}", self.strike.fault.own_signal(side)))
     }
 
-    /// Words for the guest.
+    /// Words for the guest and its mode.
     #[must_use]
     pub fn guest_settings(&self) -> &'static [&'static str] {
-        if self.every_second { EVERY_SECOND } else { ALWAYS }
+        match (self.every_second, self.in_checkpoint_mode) {
+            (false, false) => ALWAYS,
+            (true, false) => EVERY_SECOND,
+            (false, true) => ALWAYS_BY_CHECKPOINTS,
+            (true, true) => EVERY_SECOND_BY_CHECKPOINTS,
+        }
     }
 
     /// The names of the round.
@@ -158,6 +172,9 @@ impl Plan {
             "before each answer"
         };
         let mut plan = format!("disks:{strike}, flushed {file}");
+        if self.in_checkpoint_mode {
+            plan.push_str(", in checkpoint mode");
+        }
         if strike.fault.lasts() {
             plan.push_str(&format!(", for {} ms", self.lasts_ms));
         }
