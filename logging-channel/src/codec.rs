@@ -1,8 +1,12 @@
-//! Records as bytes: one layout for log entries and channel messages, `docs/log-format.md`.
+//! Records as bytes, for log entries and channel messages: `docs/log-format.md`.
 //!
 //! A record is a fixed little-endian header, which every later version can read, and a body, the
-//! postcard encoding of the structure of that kind. Nothing here panics on or allocates by what the
-//! bytes claim: a body is at most [`BODY_BYTES_MAX`], and it is there before it is decoded.
+//! postcard encoding of the structure of that kind. Entries behind an environment have a compact
+//! form in place of the header; with one they are read too, from logs of the time before. Nothing
+//! here panics on or allocates by what the bytes claim: a body is at most [`BODY_BYTES_MAX`], and it
+//! is there before it is decoded.
+
+mod compact;
 
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use postcard::ser_flavors::Flavor;
@@ -16,8 +20,11 @@ pub use crate::message::BODY_BYTES_MAX;
 use crate::short::{ShortBeginning, ShortEvent, ShortOutput};
 use crate::{Body, Completion, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
-/// The format this software writes, and the only one it reads.
-pub const FORMAT_VERSION: u16 = 1;
+/// The format this software writes.
+pub const FORMAT_VERSION: u16 = 2;
+
+/// The oldest format that it reads.
+pub const FORMAT_VERSION_MIN: u16 = 1;
 
 /// First bytes of every record.
 pub const MAGIC: [u8; 4] = *b"LSTP";
@@ -73,30 +80,32 @@ const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
 /// # Errors
 /// [`LogError::Oversized`]; `out` is then as it was.
 pub fn encode_entry(entry: &Entry, out: &mut Vec<u8>) -> Result<(), LogError> {
-    let header = Header {
-        sequence: entry.sequence.0.into(),
-        exits: entry.point.exits.into(),
-        instructions: entry.point.instructions.into(),
-        rip: entry.point.rip.into(),
-        generation: entry.generation.0.into(),
-        ..Header::default()
-    };
     let kind = entry.body.kind();
     match &entry.body {
-        Body::Environment(body) => encode(header, kind, body, out),
-        Body::Value(body) => encode(header, kind, body, out),
+        Body::Environment(body) => {
+            let header = Header {
+                sequence: entry.sequence.0.into(),
+                exits: entry.point.exits.into(),
+                instructions: entry.point.instructions.into(),
+                rip: entry.point.rip.into(),
+                generation: entry.generation.0.into(),
+                ..Header::default()
+            };
+            encode(header, kind, body, out)
+        }
+        Body::Value(body) => encode_compact(entry, kind, body, out),
         Body::Event(body) => match DoneEvent::of(body) {
-            Some(done) => encode(header, kind, &done, out),
-            None => encode(header, kind, body, out),
+            Some(done) => encode_compact(entry, kind, &done, out),
+            None => encode_compact(entry, kind, body, out),
         },
-        Body::Output(body) => encode(header, kind, body, out),
-        Body::Digests(body) => encode(header, kind, body, out),
-        Body::End(body) => encode(header, kind, body, out),
-        Body::Part(body) => encode(header, kind, body, out),
-        Body::CommonPoint(body) => encode(header, kind, body, out),
-        Body::HeldOutput(body) => encode(header, kind, body, out),
-        Body::DiskWrite(body) => encode(header, kind, body, out),
-        Body::DiskChange(body) => encode(header, kind, body, out),
+        Body::Output(body) => encode_compact(entry, kind, body, out),
+        Body::Digests(body) => encode_compact(entry, kind, body, out),
+        Body::End(body) => encode_compact(entry, kind, body, out),
+        Body::Part(body) => encode_compact(entry, kind, body, out),
+        Body::CommonPoint(body) => encode_compact(entry, kind, body, out),
+        Body::HeldOutput(body) => encode_compact(entry, kind, body, out),
+        Body::DiskWrite(body) => encode_compact(entry, kind, body, out),
+        Body::DiskChange(body) => encode_compact(entry, kind, body, out),
     }
 }
 
@@ -147,12 +156,35 @@ impl Flavor for Append<'_> {
 }
 
 fn encode(header: Header, kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
+    whole(out, |start, out| encode_at(start, header, kind, body, out))
+}
+
+fn encode_compact(
+    entry: &Entry,
+    kind: Kind,
+    body: &impl Serialize,
+    out: &mut Vec<u8>,
+) -> Result<(), LogError> {
+    whole(out, |start, out| {
+        compact::encode_at(start, entry, kind, body, out)
+    })
+}
+
+/// Has `append` append to `out`, which is as it was where that fails.
+fn whole(
+    out: &mut Vec<u8>,
+    append: impl FnOnce(usize, &mut Vec<u8>) -> Result<(), LogError>,
+) -> Result<(), LogError> {
     let start = out.len();
-    let result = encode_at(start, header, kind, body, out);
+    let result = append(start, out);
     if result.is_err() {
         out.truncate(start);
     }
     result
+}
+
+fn encode_body(kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
+    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })
 }
 
 fn encode_at(
@@ -163,7 +195,7 @@ fn encode_at(
     out: &mut Vec<u8>,
 ) -> Result<(), LogError> {
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })?;
+    encode_body(kind, body, out)?;
     let record = out.get_mut(start..).unwrap_or_default();
     let Ok((place, body)) = Header::mut_from_prefix(record) else {
         return Err(LogError::Malformed { kind });
@@ -188,24 +220,33 @@ fn encode_at(
 
 /// CRC-32C of the header with its checksum field 0, then the body.
 fn checksum(header: &Header, body: &[u8]) -> u32 {
+    let unsealed = Header {
+        checksum: 0.into(),
+        ..*header
+    };
+    crc_of(&[unsealed.as_bytes(), body])
+}
+
+/// CRC-32C of the pieces, one after the other.
+fn crc_of(pieces: &[&[u8]]) -> u32 {
     let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
-    crc.update(
-        Header {
-            checksum: 0.into(),
-            ..*header
-        }
-        .as_bytes(),
-    );
-    crc.update(body);
+    for piece in pieces {
+        crc.update(piece);
+    }
     crc.finalize() as u32
 }
 
-/// How long the record is of which `bytes` are the beginning. Needs its header only.
+/// Length of the record of which `bytes` are the beginning. Needs its header only, and of a compact
+/// record the first four bytes.
 ///
 /// # Errors
-/// [`LogError::Truncated`] where the header is not there yet, [`LogError::NotALog`] (as soon as the
-/// first bytes show it), [`LogError::FormatVersion`] and [`LogError::Oversized`].
+/// [`LogError::Truncated`] where these are not there yet, [`LogError::NotALog`] (as soon as the
+/// first bytes show it), [`LogError::FormatVersion`], [`LogError::Oversized`] and
+/// [`LogError::Undersized`].
 pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
+    if is_compact(bytes) {
+        return compact::record_length(bytes);
+    }
     check_magic(bytes)?;
     let Ok((header, _)) = Header::ref_from_prefix(bytes) else {
         return Err(LogError::Truncated {
@@ -214,7 +255,7 @@ pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
         });
     };
     let found = header.format_version.get();
-    if found != FORMAT_VERSION {
+    if !(FORMAT_VERSION_MIN..=FORMAT_VERSION).contains(&found) {
         return Err(LogError::FormatVersion {
             found,
             supported: FORMAT_VERSION,
@@ -228,6 +269,10 @@ pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
         });
     }
     Ok(HEADER_BYTES + length)
+}
+
+fn is_compact(bytes: &[u8]) -> bool {
+    bytes.first() == Some(&compact::MARK)
 }
 
 /// Checks as many bytes of the magic as there are.
@@ -258,6 +303,9 @@ pub fn decode(bytes: &[u8]) -> Result<(Record, usize), LogError> {
         available: bytes.len(),
     };
     let record = bytes.get(..length).ok_or(truncated)?;
+    if is_compact(record) {
+        return Ok((Record::Entry(compact::decode(record)?), length));
+    }
     let Ok((header, body)) = Header::ref_from_prefix(record) else {
         return Err(LogError::Truncated {
             needed: length,
@@ -268,7 +316,16 @@ pub fn decode(bytes: &[u8]) -> Result<(Record, usize), LogError> {
     let number = header.kind.get();
     let kind = Kind::from_number(number).ok_or(LogError::UnknownKind { kind: number })?;
     let record = if kind.is_entry() {
-        Record::Entry(decode_entry_body(header, kind, body)?)
+        Record::Entry(Entry {
+            generation: Generation(header.generation.get()),
+            sequence: Sequence(header.sequence.get()),
+            point: ExecutionPoint {
+                exits: header.exits.get(),
+                instructions: header.instructions.get(),
+                rip: header.rip.get(),
+            },
+            body: body_of(kind, body)?,
+        })
     } else {
         Record::Message(decode_message_body(header, kind, body)?)
     };
@@ -301,8 +358,9 @@ fn check_header(header: &Header, body: &[u8]) -> Result<(), LogError> {
     Ok(())
 }
 
-fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, LogError> {
-    let body = match kind {
+/// The body of an entry of this kind.
+fn body_of(kind: Kind, body: &[u8]) -> Result<Body, LogError> {
+    Ok(match kind {
         Kind::Environment => Body::Environment(decode_body(kind, body)?),
         Kind::Value => Body::Value(decode_body(kind, body)?),
         Kind::ShortEvent => Body::Event(decode_body::<ShortEvent>(kind, body)?.into()),
@@ -323,16 +381,6 @@ fn decode_entry_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Entry, 
                 found,
             });
         }
-    };
-    Ok(Entry {
-        generation: Generation(header.generation.get()),
-        sequence: Sequence(header.sequence.get()),
-        point: ExecutionPoint {
-            exits: header.exits.get(),
-            instructions: header.instructions.get(),
-            rip: header.rip.get(),
-        },
-        body,
     })
 }
 

@@ -16,12 +16,12 @@ pub enum LogError {
     },
     /// Written in a format this software does not read.
     #[error(
-        "log format version {found}, but this software reads version {supported}: use the same version on both sides"
+        "log format version {found}, but this software reads up to {supported}: use the same version on both sides"
     )]
     FormatVersion {
         /// Version of the record.
         found: u16,
-        /// Version of this software.
+        /// The newest that this software reads.
         supported: u16,
     },
     /// A body longer than any record may have.
@@ -31,6 +31,14 @@ pub enum LogError {
         length: usize,
         /// The most that is allowed.
         max: usize,
+    },
+    /// A record without room for the place of an entry.
+    #[error("a compact record of {length} bytes, the fewest are {min}")]
+    Undersized {
+        /// Length that it claims.
+        length: usize,
+        /// The fewest that are allowed.
+        min: usize,
     },
     /// The bytes are not those that were written.
     #[error("checksum {found:08x} where the record's bytes give {computed:08x}: the record is damaged")]

@@ -18,8 +18,11 @@ use lockstep_logging_channel::{
 };
 use std::collections::BTreeSet;
 
-/// The bytes of every record of [`entries`] and [`messages`], one a line, and of what is only read.
-const GOLDEN: &str = include_str!("golden/records.hex");
+/// The bytes of every record of [`entries`] and [`messages`] in version 1, one a line, and of what
+/// was only read there.
+const GOLDEN_1: &str = include_str!("golden/records-1.hex");
+/// The same in version 2, without the latter.
+const GOLDEN_2: &str = include_str!("golden/records-2.hex");
 
 fn error(bytes: &[u8]) -> LogError {
     codec::decode(bytes).unwrap_err()
@@ -37,9 +40,9 @@ fn unhex(line: &str) -> Vec<u8> {
     digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
 }
 
-/// The golden records, each with its kind.
+/// The golden records of version 1, each with its kind.
 fn golden() -> impl Iterator<Item = (Kind, Vec<u8>)> {
-    GOLDEN.lines().map(unhex).map(|record| {
+    GOLDEN_1.lines().map(unhex).map(|record| {
         let number = u16::from_le_bytes([record[6], record[7]]);
         (Kind::from_number(number).unwrap(), record)
     })
@@ -77,11 +80,30 @@ fn every_entry_and_message_comes_back() {
 /// the golden bytes that are there stay.
 #[test]
 fn the_bytes_of_every_kind_are_what_they_were() {
-    let mut golden: Vec<_> = golden().collect();
-    golden.retain(|(kind, _)| kind.read_as() == *kind);
-    let golden: BTreeSet<_> = golden.iter().map(|(_, record)| hex(record)).collect();
+    let golden: BTreeSet<_> = GOLDEN_2.lines().map(str::to_owned).collect();
     let found: BTreeSet<_> = all_records().iter().map(|record| hex(record)).collect();
     assert_eq!(golden, found);
+}
+
+#[test]
+fn records_of_the_first_version_say_what_those_of_this_one_say() {
+    let said = |record: Vec<u8>| format!("{:?}", codec::decode(&record).unwrap().0);
+    let mut first: Vec<_> = golden().collect();
+    first.retain(|(kind, _)| kind.read_as() == *kind);
+    let first: BTreeSet<_> = first.into_iter().map(|(_, record)| said(record)).collect();
+    let now: BTreeSet<_> = GOLDEN_2.lines().map(unhex).map(said).collect();
+    assert_eq!(first, now);
+}
+
+#[test]
+fn an_entry_is_less_than_half_as_long_as_it_was() {
+    let with_header = golden().find(|(kind, _)| *kind == Kind::DiskCompletion);
+    let compact = encoded(&later_entries()[3]);
+    assert!(
+        2 * compact.len() < with_header.unwrap().1.len(),
+        "{} bytes",
+        compact.len()
+    );
 }
 
 #[test]
@@ -187,7 +209,7 @@ fn an_oversized_body_is_refused_by_its_header() {
 
 #[test]
 fn unknown_flags_and_kinds_are_refused_in_sound_records() {
-    let mut flagged = encoded(&entries()[1]);
+    let mut flagged = encoded(&entries()[0]);
     flagged[8] = 1;
     seal(&mut flagged);
     assert!(matches!(
@@ -198,7 +220,7 @@ fn unknown_flags_and_kinds_are_refused_in_sound_records() {
         }
     ));
 
-    let mut reserved = encoded(&entries()[1]);
+    let mut reserved = encoded(&entries()[0]);
     reserved[11] = 1;
     seal(&mut reserved);
     assert!(matches!(
@@ -209,7 +231,7 @@ fn unknown_flags_and_kinds_are_refused_in_sound_records() {
         }
     ));
 
-    let mut strange = encoded(&entries()[1]);
+    let mut strange = encoded(&entries()[0]);
     strange[6] = 200;
     seal(&mut strange);
     assert!(matches!(error(&strange), LogError::UnknownKind { kind: 200 }));
@@ -217,13 +239,15 @@ fn unknown_flags_and_kinds_are_refused_in_sound_records() {
 
 #[test]
 fn a_body_longer_than_its_structure_is_malformed() {
-    let mut record = encoded(&entries()[1]);
+    let mut record = encoded(&entries()[0]);
     record.push(0);
     record[12] += 1;
     seal(&mut record);
     assert!(matches!(
         error(&record),
-        LogError::Malformed { kind: Kind::Value }
+        LogError::Malformed {
+            kind: Kind::Environment
+        }
     ));
 }
 
@@ -324,7 +348,8 @@ fn the_longest_piece_fills_a_record() {
 /// Variant 3 of an event is that of no record of kind 7, and variant 2 of a target of none of kind 8.
 #[test]
 fn what_disks_do_is_in_no_record_of_an_earlier_kind() {
-    let completion = encoded(&later_entries()[3]);
+    let completion = golden().find(|(kind, _)| *kind == Kind::DiskCompletion);
+    let (_, completion) = completion.unwrap();
     for (kind, variant) in [(Kind::Event, 3_u8), (Kind::Output, 2)] {
         let mut record = completion.clone();
         record[6..8].copy_from_slice(&kind.number().to_le_bytes());
@@ -338,5 +363,88 @@ fn what_disks_do_is_in_no_record_of_an_earlier_kind() {
         record[12..16].copy_from_slice(&(body.len() as u32).to_le_bytes());
         seal(&mut record);
         assert!(matches!(error(&record), LogError::Malformed { kind: found } if found == kind));
+    }
+}
+
+/// `content` as a compact record whose length and checksum are right.
+fn compact(content: &[u8]) -> Vec<u8> {
+    let length = (content.len() + 4) as u32;
+    let mut record = [&[2], &length.to_le_bytes()[..3], content].concat();
+    let sum = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &record) as u32;
+    record.extend(sum.to_le_bytes());
+    record
+}
+
+/// A kind, and 0 for each number of its place.
+fn placed(kind: Kind) -> Vec<u8> {
+    vec![u8::try_from(kind.number()).unwrap(), 0, 0, 0, 0, 0]
+}
+
+#[test]
+fn what_a_compact_record_may_not_be_is_refused_by_name() {
+    let value = [placed(Kind::Value), vec![0, 7]].concat();
+    assert!(codec::decode(&compact(&value)).is_ok());
+    let longer = [value, vec![0]].concat();
+    assert!(matches!(
+        error(&compact(&longer)),
+        LogError::Malformed { kind: Kind::Value }
+    ));
+    let environment = [placed(Kind::Environment), vec![0; 16], vec![0, 0]].concat();
+    assert!(matches!(
+        error(&compact(&environment)),
+        LogError::Malformed {
+            kind: Kind::Environment
+        }
+    ));
+    let strange = [200, 0, 0, 0, 0, 0];
+    assert!(matches!(
+        error(&compact(&strange)),
+        LogError::UnknownKind { kind: 200 }
+    ));
+    let without_end = [[2].as_slice(), &[0xff; 10]].concat();
+    assert!(matches!(
+        error(&compact(&without_end)),
+        LogError::Malformed { kind: Kind::Value }
+    ));
+}
+
+#[test]
+fn the_length_of_a_compact_record_is_bounded_by_its_first_bytes() {
+    assert!(matches!(
+        error(&[2, 0xff, 0xff, 0xff]),
+        LogError::Oversized {
+            length: 0xff_ffff,
+            ..
+        }
+    ));
+    assert!(matches!(
+        error(&[2, 9, 0, 0]),
+        LogError::Undersized { length: 9, min: 10 }
+    ));
+    let large = [placed(Kind::HeldOutput), vec![0; BODY_BYTES_MAX + 1]].concat();
+    assert!(matches!(
+        error(&compact(&large)),
+        LogError::Oversized {
+            max: BODY_BYTES_MAX,
+            ..
+        }
+    ));
+}
+
+#[test]
+fn random_compact_records_never_panic_and_are_never_longer_than_said() {
+    let mut random = Random::seeded();
+    for _ in 0..20_000 {
+        let kind = Kind::ALL[random.below(Kind::ALL.len())];
+        let length = random.below(64) + 5;
+        let bytes = compact(&[vec![kind.number() as u8], random.bytes(length)].concat());
+        match codec::decode(&bytes) {
+            Ok((Record::Entry(_), taken)) => assert_eq!(taken, bytes.len()),
+            Ok((record, _)) => panic!("{record:?}"),
+            Err(error) => assert!(
+                matches!(error, LogError::Malformed { .. } | LogError::UnknownKind { .. }),
+                "{error}"
+            ),
+        }
     }
 }

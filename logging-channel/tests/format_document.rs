@@ -8,7 +8,7 @@
 
 use lockstep_logging_channel::Kind;
 use lockstep_logging_channel::codec::{
-    BODY_BYTES_MAX, FORMAT_VERSION, HEADER_BYTES, MAGIC, RECORD_BYTES_MAX,
+    BODY_BYTES_MAX, FORMAT_VERSION, FORMAT_VERSION_MIN, HEADER_BYTES, MAGIC, RECORD_BYTES_MAX,
 };
 use lockstep_logging_channel::message::PIECE_BYTES_MAX;
 
@@ -33,6 +33,7 @@ fn the_constants_are_those_of_the_code() {
     let said = [
         format!("Version {FORMAT_VERSION}."),
         format!("begins with {HEADER_BYTES} bytes"),
+        format!("versions {FORMAT_VERSION_MIN} and {FORMAT_VERSION}, and writes {FORMAT_VERSION}"),
         format!("the ASCII letters `{magic}`"),
         format!("at most {BODY_BYTES_MAX} |"),
         format!("list of `u8`, at most {PIECE_BYTES_MAX} of them"),

@@ -120,7 +120,7 @@ fn beside_keys(text: &str) -> String {
 
 /// The version without the build, which takes a look at the whole program: [`full_version`].
 fn version() -> &'static str {
-    concat!(env!("CARGO_PKG_VERSION"), " (log format version 1)")
+    concat!(env!("CARGO_PKG_VERSION"), " (log format version 2)")
 }
 
 /// What `--version` prints.

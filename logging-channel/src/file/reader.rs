@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::codec::{self, HEADER_BYTES};
+use crate::codec;
 use crate::{Entry, LogError, Order, Sequence};
 
 /// Bytes asked of the system at once.
 const BUFFER_BYTES: usize = 256 * 1024;
+
+/// Bytes of a record that show its form, and of a compact one its length.
+const BEGINNING_BYTES: usize = 4;
 
 /// The entries of a log file, in order.
 ///
@@ -70,17 +73,33 @@ impl<R: Read> LogReader<R> {
 
     fn read_entry(&mut self) -> Result<Option<Entry>, LogError> {
         self.record.clear();
-        self.fill(HEADER_BYTES)?;
-        if self.record.is_empty() && self.order.ended() {
+        let Some(length) = self.read_length()? else {
             return Ok(None);
-        }
-        let length = codec::record_length(&self.record).map_err(|error| self.place(error))?;
+        };
         self.fill(length)?;
         let (entry, _) = codec::decode_entry(&self.record).map_err(|error| self.place(error))?;
         self.order.take(&entry).map_err(|error| self.place(error))?;
         self.offset += length as u64;
         self.entries += 1;
         Ok(Some(entry))
+    }
+
+    /// Reads as much of a record as says how long it is: little of a compact one, which is short.
+    /// `None` behind the end entry.
+    fn read_length(&mut self) -> Result<Option<usize>, LogError> {
+        let mut wanted = BEGINNING_BYTES;
+        loop {
+            let had = self.record.len();
+            self.fill(wanted)?;
+            if self.record.is_empty() && self.order.ended() {
+                return Ok(None);
+            }
+            match codec::record_length(&self.record) {
+                Ok(length) => return Ok(Some(length)),
+                Err(LogError::Truncated { needed, .. }) if self.record.len() > had => wanted = needed,
+                Err(error) => return Err(self.place(error)),
+            }
+        }
     }
 
     /// Reads until the record has `length` bytes, or the file ends.

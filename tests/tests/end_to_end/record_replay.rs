@@ -2,9 +2,10 @@
 
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
-    Client, Ended, Guest, Process, Reply, SLOWNESS, Scratch, Switch, kvm, lockstep,
+    Client, Ended, Guest, Process, Reply, SLOWNESS, Scratch, Switch, kvm, lockstep, logs,
 };
 use nix::sys::signal::Signal;
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 
@@ -66,6 +67,20 @@ fn the_entropy_guest_sees_in_its_replay_what_it_saw() {
     assert_eq!(replayed.stdout, first.stdout);
     let (second, _) = record_and_replay(Guest::Entropy, ENTROPY, 0);
     assert_ne!(second.stdout, first.stdout, "nothing was left to chance");
+}
+
+#[test]
+fn a_recording_of_the_first_format_version_is_replayed() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let (log, first) = (scratch.join("log"), scratch.join("first"));
+    let _ = run(&mut command("record", Guest::Entropy, ENTROPY, &log)).expect_code(0);
+    logs::of_the_first_version(&log, &first);
+    assert_eq!(logs::read(&first), logs::read(&log));
+    let bytes = |path: &Path| fs::metadata(path).unwrap().len();
+    assert!(bytes(&first) > bytes(&log), "it has headers");
+    let replayed = run(&mut command("replay", Guest::Entropy, ENTROPY, &first)).expect_code(0);
+    replayed.expect_named(&["the replay equals the log"]);
 }
 
 #[test]
