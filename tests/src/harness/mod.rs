@@ -98,17 +98,37 @@ pub const LOOK_INTERVAL: Duration = Duration::from_millis(3);
 ///
 /// # Panics
 /// After [`PATIENCE`], with `missing()`.
-pub fn wait_until<T>(mut look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_until<T>(look: impl FnMut() -> Option<T>, missing: impl Fn() -> String) -> T {
+    wait_while(|| 0, look, missing)
+}
+
+/// Times [`PATIENCE`] that is waited for at most where there are signs of progress.
+const PATIENCES_MAX: u32 = 4;
+
+/// Waits until `look` finds something, while the number of `signs` of progress grows.
+///
+/// # Panics
+/// After [`PATIENCE`] without another sign, and after four times that, with `missing()`.
+pub fn wait_while<T>(
+    mut signs: impl FnMut() -> usize,
+    mut look: impl FnMut() -> Option<T>,
+    missing: impl Fn() -> String,
+) -> T {
+    let at_most = Instant::now() + PATIENCE * PATIENCES_MAX;
+    let (mut seen, mut deadline) = (0, Instant::now() + PATIENCE);
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(
-            Instant::now() < deadline,
-            "not within {PATIENCE:?}: {}",
-            missing()
-        );
+        if Instant::now() >= deadline {
+            let now = signs();
+            assert!(
+                now > seen && Instant::now() < at_most,
+                "not within {PATIENCE:?}: {}",
+                missing()
+            );
+            (seen, deadline) = (now, Instant::now() + PATIENCE);
+        }
         std::thread::sleep(LOOK_INTERVAL);
     }
 }

@@ -1,7 +1,7 @@
 //! One side of a pair: its process, and what it reports.
 
 use super::process::{Ended, Process, Redirect};
-use super::wait_until;
+use super::{wait_until, wait_while};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -74,19 +74,21 @@ impl Replica {
     /// # Panics
     /// It is not.
     pub fn wait_for_count(&self, event: &str, times: usize) {
-        wait_until(
+        wait_while(
+            || signs(&self.report),
             || (self.count(event) >= times).then_some(()),
             || format!("{times} times `{event}`: {}", self.account()),
         );
     }
 
-    /// Waits until `event` is reported.
+    /// Waits until `event` is reported, as long as other things are.
     ///
     /// # Panics
     /// It is not, or the process ends before.
     pub fn wait_for(&mut self, event: &str) -> Value {
         let report = self.report.clone();
-        wait_until(
+        wait_while(
+            || signs(&report),
             || {
                 let running = self.process.is_running();
                 let found = self.event(event);
@@ -140,4 +142,10 @@ impl Replica {
         let report = std::fs::read_to_string(&self.report).unwrap_or_default();
         format!("\n--- report\n{report}\n--- stderr\n{}", self.process.stderr())
     }
+}
+
+/// Signs of progress in a report: whatever happens, other than time.
+fn signs(report: &Path) -> usize {
+    let events = read_report(report);
+    events.iter().filter(|line| line["event"] != "statistics").count()
 }
