@@ -20,10 +20,13 @@ pub const TIMEOUT_NS_MAX: u64 = 3_600_000_000_000;
 /// replayed.
 pub const WINDOW_BYTES_MIN: u64 = 2 * RECORD_BYTES_MAX as u64;
 
-/// The most log that is kept for a newcomer: more than 20 s at 100 Mbit/s of log, in which a
-/// transfer at 1 Gbit/s moves 2.5 GiB. An entry takes at least 56 bytes of it, and a batch of one
-/// entry about 130 beside them: 900 MiB of memory at the very most.
-pub const KEPT_BYTES_MAX: u64 = 256 << 20;
+/// The most log that is kept for a newcomer, with what its batches take beside their bytes: 40 s at
+/// 100 Mbit/s of log, in which a transfer at 1 Gbit/s moves 5 GiB; 3.5 million batches of one entry.
+pub const KEPT_BYTES_MAX: u64 = 512 << 20;
+
+/// Bytes of memory that a kept batch takes beside those of its entries: its place in the queue, and
+/// its allocation.
+pub const KEPT_BATCH_BYTES: u64 = 130;
 
 /// Settings of a replica. The same on both sides: they are part of what the handshake compares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +43,8 @@ pub struct Config {
     pub held_bytes_max: usize,
     /// Most nanoseconds the backup may be behind before the guest has to wait.
     pub lag_ns_max: u64,
-    /// Most bytes of log that are kept for a newcomer, and not sent yet.
+    /// Most bytes of log that are kept for a newcomer, and not sent yet, with
+    /// [`KEPT_BATCH_BYTES`] for each batch.
     pub kept_bytes_max: u64,
     /// Witnesses this side asks whether clients can reach it, at most [`super::WITNESSES_MAX`]. The
     /// one setting that is each side's own.

@@ -7,7 +7,7 @@ use lockstep_logging_channel::Sequence;
 
 use super::kept::Kept;
 use super::pacing::Pacing;
-use super::{Batch, Config};
+use super::{Batch, Config, KEPT_BATCH_BYTES};
 use crate::replica::mutant::{self, Mutant};
 
 #[derive(Debug)]
@@ -153,9 +153,9 @@ impl<E> Flow<E> {
         self.appended
     }
 
-    /// Bytes that wait to be sent.
-    pub fn waiting_bytes(&self) -> u64 {
-        self.waiting_bytes
+    /// Memory of what waits to be sent, in bytes.
+    pub fn waiting_memory_bytes(&self) -> u64 {
+        self.waiting_bytes + self.waiting.len() as u64 * KEPT_BATCH_BYTES
     }
 
     /// Bytes appended and not replayed.

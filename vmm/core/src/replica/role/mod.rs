@@ -86,7 +86,8 @@ use lockstep_logging_channel::Generation;
 
 pub use action::{Action, Halt};
 pub use config::{
-    Config, ConfigError, KEPT_BYTES_MAX, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN, WINDOW_BYTES_MIN,
+    Config, ConfigError, KEPT_BATCH_BYTES, KEPT_BYTES_MAX, RoundTripError, TIMEOUT_NS_MAX, TIMEOUT_NS_MIN,
+    WINDOW_BYTES_MIN,
 };
 pub use input::{Batch, Closed, Input, Outcome, Output};
 pub use report::{Cause, HeldBy, Lease, Protection, Report, Statistics};

@@ -100,7 +100,7 @@ impl<E> Newcomer<E> {
             ..batch
         };
         self.follower.flow.append(turn.now_ns(), batch);
-        let bytes = self.follower.flow.waiting_bytes();
+        let bytes = self.follower.flow.waiting_memory_bytes();
         if bytes > turn.core.config.kept_bytes_max {
             return Err(Cause::LogTooLong { bytes });
         }

@@ -38,7 +38,7 @@ pub enum Cause {
     },
     /// The log that is kept for it has become too long.
     LogTooLong {
-        /// Length of the log.
+        /// Memory that it takes.
         bytes: u64,
     },
     /// It replays too slowly to catch up.

@@ -141,13 +141,15 @@ fn too_long_a_log_gives_the_newcomer_up() {
         },
         40,
     );
-    for now_ms in 41..51 {
+    // Batches of 100 bytes, and as many as that take beside them.
+    for now_ms in 41..45 {
         assert_eq!(subject.output(now_ms).len(), 1);
     }
-    let actions = subject.output(51);
-    assert_eq!(lost(&actions), [&Cause::LogTooLong { bytes: 1100 }]);
+    let actions = subject.output(45);
+    let bytes = 5 * (100 + KEPT_BATCH_BYTES);
+    assert_eq!(lost(&actions), [&Cause::LogTooLong { bytes }]);
     assert!(actions.contains(&Action::Disconnect));
-    assert_eq!(released(&actions), [(21, FOR_EVER)]);
+    assert_eq!(released(&actions), [(15, FOR_EVER)]);
     // It joins at that very moment, and is told that nobody waits for it.
     assert_eq!(subject.step(52, Input::Joined), [Action::Disconnect]);
     check_unharmed(&mut subject, 53, &actions);
