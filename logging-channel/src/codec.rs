@@ -6,19 +6,18 @@
 //! here panics on or allocates by what the bytes claim: a body is at most [`BODY_BYTES_MAX`], and it
 //! is there before it is decoded.
 
+mod body;
 mod compact;
 
 use crc_fast::{CrcAlgorithm, Digest as Crc};
-use postcard::ser_flavors::Flavor;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
 use zerocopy::little_endian::{U16, U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use crate::done::DoneEvent;
 pub use crate::message::BODY_BYTES_MAX;
-use crate::short::{ShortBeginning, ShortEvent, ShortOutput};
-use crate::{Body, Completion, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
+use crate::short::ShortBeginning;
+use crate::{Body, Entry, ExecutionPoint, Generation, Kind, LogError, Message, Sequence};
 
 /// The format this software writes.
 pub const FORMAT_VERSION: u16 = 2;
@@ -26,7 +25,7 @@ pub const FORMAT_VERSION: u16 = 2;
 /// The oldest format that it reads.
 pub const FORMAT_VERSION_MIN: u16 = 1;
 
-/// First bytes of every record.
+/// First bytes of every header.
 pub const MAGIC: [u8; 4] = *b"LSTP";
 
 /// Bytes of a header: 4 magic, 4 × 2, 4 body length, 4 × 8, 4 generation, 4 checksum.
@@ -74,6 +73,7 @@ struct Header {
 }
 
 const _: () = assert!(size_of::<Header>() == HEADER_BYTES);
+const _: () = assert!(compact::RECORD_BYTES_MAX <= RECORD_BYTES_MAX);
 
 /// Appends `entry` to `out`.
 ///
@@ -134,27 +134,6 @@ pub fn encode_message(message: &Message, out: &mut Vec<u8>) -> Result<(), LogErr
     }
 }
 
-/// Postcard's way into the end of a vector that is not its own.
-struct Append<'a>(&'a mut Vec<u8>);
-
-impl Flavor for Append<'_> {
-    type Output = ();
-
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
-}
-
 fn encode(header: Header, kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
     whole(out, |start, out| encode_at(start, header, kind, body, out))
 }
@@ -183,10 +162,6 @@ fn whole(
     result
 }
 
-fn encode_body(kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
-    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })
-}
-
 fn encode_at(
     start: usize,
     header: Header,
@@ -195,7 +170,7 @@ fn encode_at(
     out: &mut Vec<u8>,
 ) -> Result<(), LogError> {
     out.extend_from_slice(&[0; HEADER_BYTES]);
-    encode_body(kind, body, out)?;
+    body::encode(kind, body, out)?;
     let record = out.get_mut(start..).unwrap_or_default();
     let Ok((place, body)) = Header::mut_from_prefix(record) else {
         return Err(LogError::Malformed { kind });
@@ -220,19 +195,15 @@ fn encode_at(
 
 /// CRC-32C of the header with its checksum field 0, then the body.
 fn checksum(header: &Header, body: &[u8]) -> u32 {
-    let unsealed = Header {
-        checksum: 0.into(),
-        ..*header
-    };
-    crc_of(&[unsealed.as_bytes(), body])
-}
-
-/// CRC-32C of the pieces, one after the other.
-fn crc_of(pieces: &[&[u8]]) -> u32 {
     let mut crc = Crc::new(CrcAlgorithm::Crc32Iscsi);
-    for piece in pieces {
-        crc.update(piece);
-    }
+    crc.update(
+        Header {
+            checksum: 0.into(),
+            ..*header
+        }
+        .as_bytes(),
+    );
+    crc.update(body);
     crc.finalize() as u32
 }
 
@@ -324,7 +295,7 @@ pub fn decode(bytes: &[u8]) -> Result<(Record, usize), LogError> {
                 instructions: header.instructions.get(),
                 rip: header.rip.get(),
             },
-            body: body_of(kind, body)?,
+            body: body::of_entry(kind, body)?,
         })
     } else {
         Record::Message(decode_message_body(header, kind, body)?)
@@ -358,56 +329,30 @@ fn check_header(header: &Header, body: &[u8]) -> Result<(), LogError> {
     Ok(())
 }
 
-/// The body of an entry of this kind.
-fn body_of(kind: Kind, body: &[u8]) -> Result<Body, LogError> {
-    Ok(match kind {
-        Kind::Environment => Body::Environment(decode_body(kind, body)?),
-        Kind::Value => Body::Value(decode_body(kind, body)?),
-        Kind::ShortEvent => Body::Event(decode_body::<ShortEvent>(kind, body)?.into()),
-        Kind::ShortOutput => Body::Output(decode_body::<ShortOutput>(kind, body)?.into()),
-        Kind::Event => Body::Event(decode_body(kind, body)?),
-        Kind::Output => Body::Output(decode_body(kind, body)?),
-        Kind::Digests => Body::Digests(decode_body(kind, body)?),
-        Kind::End => Body::End(decode_body(kind, body)?),
-        Kind::Part => Body::Part(decode_body(kind, body)?),
-        Kind::CommonPoint => Body::CommonPoint(decode_body(kind, body)?),
-        Kind::HeldOutput => Body::HeldOutput(decode_body(kind, body)?),
-        Kind::DiskCompletion => Body::Event(decode_body::<DoneEvent<Completion>>(kind, body)?.into()),
-        Kind::DiskWrite => Body::DiskWrite(decode_body(kind, body)?),
-        Kind::DiskChange => Body::DiskChange(decode_body(kind, body)?),
-        found => {
-            return Err(LogError::Misplaced {
-                expected: "a log entry",
-                found,
-            });
-        }
-    })
-}
-
 fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Message, LogError> {
     let placed = [header.sequence, header.exits, header.instructions, header.rip];
     if header.generation.get() != 0 || placed.iter().any(|field| field.get() != 0) {
         return Err(LogError::Malformed { kind });
     }
     Ok(match kind {
-        Kind::Hello => Message::Hello(decode_body(kind, body)?),
-        Kind::Welcome => Message::Welcome(decode_body(kind, body)?),
-        Kind::Refused => Message::Refused(decode_body(kind, body)?),
-        Kind::Acknowledge => Message::Acknowledge(decode_body(kind, body)?),
-        Kind::Heartbeat => Message::Heartbeat(decode_body(kind, body)?),
-        Kind::Goodbye => Message::Goodbye(decode_body(kind, body)?),
-        Kind::Probe => Message::Probe(decode_body(kind, body)?),
-        Kind::Measured => Message::Measured(decode_body(kind, body)?),
-        Kind::ShortBeginning => Message::Beginning(decode_body::<ShortBeginning>(kind, body)?.into()),
-        Kind::Beginning => Message::Beginning(decode_body(kind, body)?),
-        Kind::Piece => Message::Piece(decode_body(kind, body)?),
+        Kind::Hello => Message::Hello(body::decode(kind, body)?),
+        Kind::Welcome => Message::Welcome(body::decode(kind, body)?),
+        Kind::Refused => Message::Refused(body::decode(kind, body)?),
+        Kind::Acknowledge => Message::Acknowledge(body::decode(kind, body)?),
+        Kind::Heartbeat => Message::Heartbeat(body::decode(kind, body)?),
+        Kind::Goodbye => Message::Goodbye(body::decode(kind, body)?),
+        Kind::Probe => Message::Probe(body::decode(kind, body)?),
+        Kind::Measured => Message::Measured(body::decode(kind, body)?),
+        Kind::ShortBeginning => Message::Beginning(body::decode::<ShortBeginning>(kind, body)?.into()),
+        Kind::Beginning => Message::Beginning(body::decode(kind, body)?),
+        Kind::Piece => Message::Piece(body::decode(kind, body)?),
         Kind::Loaded => {
-            decode_body::<()>(kind, body)?;
+            body::decode::<()>(kind, body)?;
             Message::Loaded
         }
-        Kind::Armed => Message::Armed(decode_body(kind, body)?),
-        Kind::Handover => Message::Handover(decode_body(kind, body)?),
-        Kind::Diverged => Message::Diverged(decode_body(kind, body)?),
+        Kind::Armed => Message::Armed(body::decode(kind, body)?),
+        Kind::Handover => Message::Handover(body::decode(kind, body)?),
+        Kind::Diverged => Message::Diverged(body::decode(kind, body)?),
         found => {
             return Err(LogError::Misplaced {
                 expected: "a channel message",
@@ -415,12 +360,4 @@ fn decode_message_body(header: &Header, kind: Kind, body: &[u8]) -> Result<Messa
             });
         }
     })
-}
-
-/// The structure of this kind, which must take the whole body.
-fn decode_body<T: DeserializeOwned>(kind: Kind, body: &[u8]) -> Result<T, LogError> {
-    match postcard::take_from_bytes(body) {
-        Ok((value, [])) => Ok(value),
-        _ => Err(LogError::Malformed { kind }),
-    }
 }

@@ -1,8 +1,10 @@
 //! Log entries in the compact form, `docs/log-format.md`: where the header of a record has 56 bytes,
 //! the place of an entry takes 20 or so.
 
-use super::{BODY_BYTES_MAX, HEADER_BYTES, RECORD_BYTES_MAX, body_of, crc_of, encode_body};
+use super::body;
+use crate::message::BODY_BYTES_MAX;
 use crate::{Entry, ExecutionPoint, Generation, Kind, LogError, Sequence};
+use crc_fast::{CrcAlgorithm, checksum};
 use serde::{Deserialize, Serialize};
 
 /// First byte of a record in this form: the format version that brought it.
@@ -16,8 +18,10 @@ const PLACE_BYTES_MAX: usize = 1 + 4 * 10 + 5;
 const LENGTH_MIN: usize = 6 + CHECKSUM_BYTES;
 const LENGTH_MAX: usize = PLACE_BYTES_MAX + BODY_BYTES_MAX + CHECKSUM_BYTES;
 
-const _: () = assert!(FRAME_BYTES + LENGTH_MAX <= RECORD_BYTES_MAX && LENGTH_MAX < 1 << 24);
-const _: () = assert!(FRAME_BYTES + LENGTH_MIN < HEADER_BYTES);
+/// The longest record.
+pub(super) const RECORD_BYTES_MAX: usize = FRAME_BYTES + LENGTH_MAX;
+
+const _: () = assert!(LENGTH_MAX < 1 << 24);
 
 /// What the header says of an entry. The pointer is signed: a kernel's is in the upper half, and
 /// takes 5 bytes so.
@@ -48,9 +52,9 @@ pub(super) fn encode_at(
         generation: entry.generation.0,
     };
     out.extend_from_slice(&[MARK, 0, 0, 0]);
-    encode_body(kind, &place, out)?;
+    body::encode(kind, &place, out)?;
     let body_start = out.len();
-    encode_body(kind, body, out)?;
+    body::encode(kind, body, out)?;
     let body_length = out.len() - body_start;
     if body_length > BODY_BYTES_MAX {
         return Err(LogError::Oversized {
@@ -63,8 +67,8 @@ pub(super) fn encode_at(
     if let Some(frame) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
         *frame = [MARK, low, middle, high];
     }
-    let checksum = crc_of(&[out.get(start..).unwrap_or_default()]);
-    out.extend_from_slice(&checksum.to_le_bytes());
+    let sum = crc(out.get(start..).unwrap_or_default());
+    out.extend_from_slice(&sum.to_le_bytes());
     Ok(())
 }
 
@@ -94,13 +98,13 @@ pub(super) fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
 
 /// The entry in `record`, which is as long as it says.
 pub(super) fn decode(record: &[u8]) -> Result<Entry, LogError> {
-    let Some((content, checksum)) = record.split_last_chunk::<CHECKSUM_BYTES>() else {
+    let Some((content, sum)) = record.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(LogError::Truncated {
             needed: FRAME_BYTES + LENGTH_MIN,
             available: record.len(),
         });
     };
-    let (found, computed) = (u32::from_le_bytes(*checksum), crc_of(&[content]));
+    let (found, computed) = (u32::from_le_bytes(*sum), crc(content));
     if found != computed {
         return Err(LogError::Checksum { found, computed });
     }
@@ -127,6 +131,10 @@ pub(super) fn decode(record: &[u8]) -> Result<Entry, LogError> {
             instructions: place.instructions,
             rip: place.rip.cast_unsigned(),
         },
-        body: body_of(kind, body)?,
+        body: body::of_entry(kind, body)?,
     })
+}
+
+fn crc(bytes: &[u8]) -> u32 {
+    checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -179,3 +179,48 @@ fn wire(place: &Arc<Place>, holder: &Path, newcomer: UnixStream) -> Option<Arc<P
     let on_loaded = move || leaves.leave(At::Nothing);
     Some(Arc::new(Proxy::between(&place.path, newcomer, holder, on_loaded)))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::{Scratch, wait_until};
+    use lockstep_logging_channel::{Message, codec};
+    use std::io::{Read, Write};
+
+    /// A bridge before a holder, a newcomer that has come through it and has loaded the machine, and
+    /// the holder's end, on which that has been heard.
+    fn loaded(path: &Path) -> (Bridge, UnixStream, UnixStream) {
+        let holder = UnixListener::bind(path).unwrap();
+        let bridge = Bridge::open(path, 1, 1).unwrap();
+        let mut newcomer = UnixStream::connect(path).unwrap();
+        let (mut heard, _) = holder.accept().unwrap();
+        let mut record = Vec::new();
+        codec::encode_message(&Message::Loaded, &mut record).unwrap();
+        newcomer.write_all(&record).unwrap();
+        heard.read_exact(&mut record).unwrap();
+        (bridge, newcomer, heard)
+    }
+
+    #[test]
+    fn the_path_is_free_when_a_holder_may_arm_and_stays_so_when_the_newcomer_is_gone() {
+        let scratch = Scratch::new();
+        let path = scratch.join("channel");
+        let (bridge, newcomer, heard) = loaded(&path);
+        drop(newcomer);
+        let again = UnixListener::bind(&path).expect("the holder listens again");
+        // It has armed its newcomer before, and the campaign reads of it.
+        bridge.close();
+        let _ = UnixStream::connect(&path).expect("it still does");
+        drop((again, heard));
+    }
+
+    #[test]
+    fn a_holder_that_gives_its_newcomer_up_has_its_bridge_again() {
+        let scratch = Scratch::new();
+        let path = scratch.join("channel");
+        let (bridge, _newcomer, heard) = loaded(&path);
+        drop(heard);
+        wait_until(|| UnixStream::connect(&path).ok(), || "a bridge".to_owned());
+        drop(bridge);
+    }
+}
