@@ -177,14 +177,37 @@ impl AppendOnly {
         self.durable = self.sequence;
         self.base_bytes = self.end;
         opened.cut_bytes = self.look_behind()?;
-        self.cut(opened.cut_bytes)?;
-        Ok(())
+        let used_bytes = self.used_behind()?;
+        self.cut(used_bytes)
     }
 
-    /// Bytes of what was being written behind the last record when the power went.
-    fn look_behind(&mut self) -> Result<u64, OpenError> {
+    /// End of what may have been written behind the last record when the power went.
+    fn unflushed_end(&self) -> u64 {
         let half_bytes = self.superblock.half_bytes();
-        let until = half_bytes.min(self.end + UNFLUSHED_BYTES_MAX as u64);
+        half_bytes.min(self.end + UNFLUSHED_BYTES_MAX as u64)
+    }
+
+    /// Bytes behind the last record, up to the last that is not zero: parts of records too, which the
+    /// next record could make whole when the power goes while it is written.
+    fn used_behind(&mut self) -> Result<u64, OpenError> {
+        let until = self.unflushed_end();
+        let mut window = Window::new(self.superblock);
+        let (mut place, mut used_end) = (self.end, self.end);
+        while place < until {
+            let length = (until - place).min(PIECE_BYTES as u64);
+            let piece = window.get(&mut *self.storage, place, length as usize)?;
+            let last = piece.and_then(|piece| piece.iter().rposition(|byte| *byte != 0));
+            if let Some(last) = last {
+                used_end = place + last as u64 + 1;
+            }
+            place += length;
+        }
+        Ok(used_end - self.end)
+    }
+
+    /// Bytes of whole records that were being written behind the last one when the power went.
+    fn look_behind(&mut self) -> Result<u64, OpenError> {
+        let until = self.unflushed_end();
         // A window of its own: the first one has passed over some of it.
         let mut window = Window::new(self.superblock);
         let (mut place, mut cut_end) = (self.end, self.end);

@@ -89,6 +89,11 @@ fn crashes(policy: Policy, has_no_flush: bool, count: usize) -> Seen {
 
 #[test]
 fn what_was_acknowledged_survives_any_crash() {
+    // Half of a record was left by one crash, and the other half written before the next.
+    let mut torn = Seen::default();
+    crash(1_969_148_606_644_699_137, Policy::Always, false, &mut torn);
+    assert_eq!(torn.lost, 0, "{torn:?}");
+
     let seen = crashes(Policy::Always, false, CRASHES);
 
     // The test has been where it should.
