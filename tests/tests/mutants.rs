@@ -9,8 +9,12 @@ use std::thread::{self, available_parallelism};
 use lockstep_core::replica::mutant::{Mutant, activate};
 use lockstep_tests::simulator::simulate;
 
-/// Seeds within which a defect must be found.
+/// Seeds in which nothing is found without a defect.
 const SEEDS: u64 = 3_000;
+
+/// Seeds within which a defect must be found. Most are in the first hundred; one whose harm the
+/// guest mends by itself, unless it goes on otherwise, shows in one of some thousands.
+const SEARCHED_SEEDS: u64 = 30_000;
 
 /// Fewer would not be a list.
 const MUTANTS_MIN: usize = 12;
@@ -29,7 +33,7 @@ fn wanted() -> Vec<Mutant> {
 /// activates them.
 fn found(mutant: Mutant) -> Option<(u64, String)> {
     activate(Some(mutant));
-    let mut outcomes = (0..SEEDS).map(|seed| simulate(seed, false));
+    let mut outcomes = (0..SEARCHED_SEEDS).map(|seed| simulate(seed, false));
     let found = outcomes.find_map(|outcome| outcome.failure.map(|failure| (outcome.seed, failure)));
     activate(None);
     found
@@ -74,7 +78,7 @@ fn every_mutant_is_found() {
     for (mutant, found) in &found {
         match found {
             Some((seed, failure)) => println!("{mutant:?}: seed {seed}: {failure}"),
-            None => println!("{mutant:?}: not found in {SEEDS} seeds"),
+            None => println!("{mutant:?}: not found in {SEARCHED_SEEDS} seeds"),
         }
     }
     let missed: Vec<_> = found
