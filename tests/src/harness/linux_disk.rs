@@ -63,7 +63,7 @@ impl Root {
     pub fn memory_mib(self) -> &'static str {
         match self.name {
             "postgresql" => Linux::Postgresql.memory_mib(),
-            // It maps a library of 200 MB, of Ceph's.
+            // It maps libraries of Ceph's, for which 128 MiB were too little.
             "fio" => "384",
             // Less memory is sooner sent to a side that joins.
             _ => "128",
