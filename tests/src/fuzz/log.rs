@@ -8,7 +8,7 @@ use std::path::Path;
 use lockstep_logging_channel::diff::{self, Diff};
 use lockstep_logging_channel::dump::{self, DumpFilter, DumpFormat};
 use lockstep_logging_channel::info::LogInfo;
-use lockstep_logging_channel::{Body, Entry, LogError, LogReader, RECORD_BYTES_MAX, Record, codec};
+use lockstep_logging_channel::{Body, Entry, LogError, LogReader, Message, RECORD_BYTES_MAX, Record, codec};
 
 use super::seal;
 
@@ -50,16 +50,18 @@ fn decode_all(bytes: &[u8]) {
 }
 
 /// Fails unless what was decoded has an encoding, which says the same and is not longer; but an
-/// entry that names no device has one that does, in a byte.
+/// entry that names no device has one that does, in a byte, and so has a beginning that does not say
+/// by what it is followed.
 fn encode_again(record: &Record, length: usize) {
     let mut encoded = Vec::new();
     match record {
         Record::Entry(entry) => codec::encode_entry(entry, &mut encoded).unwrap(),
         Record::Message(message) => codec::encode_message(message, &mut encoded).unwrap(),
     }
-    let named = usize::from(
-        matches!(record, Record::Entry(entry) if matches!(entry.body, Body::Event(_) | Body::Output(_))),
-    );
+    let named = usize::from(match record {
+        Record::Entry(entry) => matches!(entry.body, Body::Event(_) | Body::Output(_)),
+        Record::Message(message) => matches!(message, Message::Beginning(_)),
+    });
     assert!(encoded.len() <= length + named);
     let (again, taken) = codec::decode(&encoded).unwrap();
     assert_eq!((&again, taken), (record, encoded.len()));
@@ -130,5 +132,30 @@ fn print_all(bytes: &[u8], entries: &[Entry]) {
                 entries: entries.len() as u64
             }
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOLDEN: [&str; 2] = [
+        include_str!("../../../logging-channel/tests/golden/records-1.hex"),
+        include_str!("../../../logging-channel/tests/golden/records-2.hex"),
+    ];
+
+    fn unhex(line: &str) -> Vec<u8> {
+        let digits: Vec<u8> = line
+            .chars()
+            .map(|digit| digit.to_digit(16).unwrap() as u8)
+            .collect();
+        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+    }
+
+    #[test]
+    fn every_golden_record_passes() {
+        for line in GOLDEN.iter().flat_map(|golden| golden.lines()) {
+            run(&unhex(line));
+        }
     }
 }
