@@ -99,6 +99,15 @@ impl Clock for Then {
     }
 }
 
+/// Remains of what was being written when the power went, behind the last record.
+struct Behind {
+    /// Bytes up to the end of the last whole record.
+    cut_bytes: u64,
+    /// Bytes up to the last that is not zero: parts of records too, which the next record could make
+    /// whole when the power goes while it is written.
+    used_bytes: u64,
+}
+
 impl AppendOnly {
     /// Opens the file on a disk and replays it into an empty database, or makes one on an empty
     /// disk.
@@ -176,53 +185,37 @@ impl AppendOnly {
         opened.bytes = self.end;
         self.durable = self.sequence;
         self.base_bytes = self.end;
-        opened.cut_bytes = self.look_behind()?;
-        let used_bytes = self.used_behind()?;
-        self.cut(used_bytes)
+        let behind = self.look_behind()?;
+        opened.cut_bytes = behind.cut_bytes;
+        self.cut(behind.used_bytes)
     }
 
-    /// End of what may have been written behind the last record when the power went.
-    fn unflushed_end(&self) -> u64 {
+    /// Looks at what was being written behind the last record when the power went.
+    fn look_behind(&mut self) -> Result<Behind, OpenError> {
         let half_bytes = self.superblock.half_bytes();
-        half_bytes.min(self.end + UNFLUSHED_BYTES_MAX as u64)
-    }
-
-    /// Bytes behind the last record, up to the last that is not zero: parts of records too, which the
-    /// next record could make whole when the power goes while it is written.
-    fn used_behind(&mut self) -> Result<u64, OpenError> {
-        let until = self.unflushed_end();
-        let mut window = Window::new(self.superblock);
-        let (mut place, mut used_end) = (self.end, self.end);
-        while place < until {
-            let length = (until - place).min(PIECE_BYTES as u64);
-            let piece = window.get(&mut *self.storage, place, length as usize)?;
-            let last = piece.and_then(|piece| piece.iter().rposition(|byte| *byte != 0));
-            if let Some(last) = last {
-                used_end = place + last as u64 + 1;
-            }
-            place += length;
-        }
-        Ok(used_end - self.end)
-    }
-
-    /// Bytes of whole records that were being written behind the last one when the power went.
-    fn look_behind(&mut self) -> Result<u64, OpenError> {
-        let until = self.unflushed_end();
+        let until = half_bytes.min(self.end + UNFLUSHED_BYTES_MAX as u64);
         // A window of its own: the first one has passed over some of it.
         let mut window = Window::new(self.superblock);
-        let (mut place, mut cut_end) = (self.end, self.end);
-        while place + HEAD_BYTES as u64 <= until {
+        let (mut place, mut cut_end, mut used_end) = (self.end, self.end, self.end);
+        while place < until {
             let Some(found) = window.whole_record(&mut *self.storage, place)? else {
+                let word = window.get(&mut *self.storage, place, WORD_BYTES)?;
                 place += WORD_BYTES as u64;
+                if word.is_some_and(|word| word.iter().any(|byte| *byte != 0)) {
+                    used_end = place;
+                }
                 continue;
             };
             if found.head.durable > self.sequence {
                 return Err(OpenError::Damaged(self.sequence + 1, found.head.sequence));
             }
             place += record_bytes(found.body_bytes) as u64;
-            cut_end = place;
+            (cut_end, used_end) = (place, place);
         }
-        Ok(cut_end - self.end)
+        Ok(Behind {
+            cut_bytes: cut_end - self.end,
+            used_bytes: used_end - self.end,
+        })
     }
 
     /// Writes zeros over so many bytes behind the last record, so that none of them is taken for a
