@@ -31,6 +31,15 @@ pub const MAGIC: [u8; 4] = *b"LSTP";
 /// Bytes of a header: 4 magic, 4 × 2, 4 body length, 4 × 8, 4 generation, 4 checksum.
 pub const HEADER_BYTES: usize = 56;
 
+/// First byte of a compact record.
+pub const COMPACT_MARK: u8 = compact::MARK;
+
+/// Bytes that show whether a record is compact, and if so its length: 1 mark, 3 length.
+pub const COMPACT_FRAME_BYTES: usize = compact::FRAME_BYTES;
+
+/// The shortest record.
+pub const RECORD_BYTES_MIN: usize = compact::RECORD_BYTES_MIN;
+
 /// The longest record.
 pub const RECORD_BYTES_MAX: usize = HEADER_BYTES + BODY_BYTES_MAX;
 
@@ -176,12 +185,6 @@ fn encode_at(
         return Err(LogError::Malformed { kind });
     };
     let length = body.len();
-    if length > BODY_BYTES_MAX {
-        return Err(LogError::Oversized {
-            length,
-            max: BODY_BYTES_MAX,
-        });
-    }
     *place = Header {
         magic: MAGIC,
         format_version: FORMAT_VERSION.into(),
@@ -208,7 +211,7 @@ fn checksum(header: &Header, body: &[u8]) -> u32 {
 }
 
 /// Length of the record of which `bytes` are the beginning. Needs its header only, and of a compact
-/// record the first four bytes.
+/// record [`COMPACT_FRAME_BYTES`].
 ///
 /// # Errors
 /// [`LogError::Truncated`] where these are not there yet, [`LogError::NotALog`] (as soon as the
@@ -243,7 +246,7 @@ pub fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
 }
 
 fn is_compact(bytes: &[u8]) -> bool {
-    bytes.first() == Some(&compact::MARK)
+    bytes.first() == Some(&COMPACT_MARK)
 }
 
 /// Checks as many bytes of the magic as there are.

@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::done::DoneEvent;
+use crate::message::BODY_BYTES_MAX;
 use crate::short::{ShortEvent, ShortOutput};
 use crate::{Body, Completion, Kind, LogError};
 
@@ -29,9 +30,18 @@ impl Flavor for Append<'_> {
     }
 }
 
-/// Appends the encoding of `body` to `out`.
+/// Appends the encoding of `body` to `out`. What is there after an error is to be removed.
 pub(super) fn encode(kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
-    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })
+    let start = out.len();
+    postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })?;
+    let length = out.len() - start;
+    if length > BODY_BYTES_MAX {
+        return Err(LogError::Oversized {
+            length,
+            max: BODY_BYTES_MAX,
+        });
+    }
+    Ok(())
 }
 
 /// The body of an entry of this kind.

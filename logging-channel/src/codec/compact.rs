@@ -11,19 +11,21 @@ use serde::{Deserialize, Serialize};
 pub(super) const MARK: u8 = 2;
 
 /// Bytes in front of what the length counts: the mark, and 3 of length.
-const FRAME_BYTES: usize = 4;
+pub(super) const FRAME_BYTES: usize = 4;
 const CHECKSUM_BYTES: usize = 4;
 /// A place takes a byte of kind, up to 10 for each of 4 numbers, and up to 5 for the generation.
 const PLACE_BYTES_MAX: usize = 1 + 4 * 10 + 5;
 const LENGTH_MIN: usize = 6 + CHECKSUM_BYTES;
 const LENGTH_MAX: usize = PLACE_BYTES_MAX + BODY_BYTES_MAX + CHECKSUM_BYTES;
 
+/// The shortest record.
+pub(super) const RECORD_BYTES_MIN: usize = FRAME_BYTES + LENGTH_MIN;
 /// The longest record.
 pub(super) const RECORD_BYTES_MAX: usize = FRAME_BYTES + LENGTH_MAX;
 
 const _: () = assert!(LENGTH_MAX < 1 << 24);
 
-/// What the header says of an entry. The pointer is signed: a kernel's is in the upper half, and
+/// Fields of a header that place an entry. The pointer is signed: a kernel's is in the upper half, and
 /// takes 5 bytes so.
 #[derive(Serialize, Deserialize)]
 struct Place {
@@ -53,15 +55,7 @@ pub(super) fn encode_at(
     };
     out.extend_from_slice(&[MARK, 0, 0, 0]);
     body::encode(kind, &place, out)?;
-    let body_start = out.len();
     body::encode(kind, body, out)?;
-    let body_length = out.len() - body_start;
-    if body_length > BODY_BYTES_MAX {
-        return Err(LogError::Oversized {
-            length: body_length,
-            max: BODY_BYTES_MAX,
-        });
-    }
     let length = out.len() + CHECKSUM_BYTES - start - FRAME_BYTES;
     let [low, middle, high, _] = (length as u32).to_le_bytes();
     if let Some(frame) = out.get_mut(start..).and_then(<[u8]>::first_chunk_mut) {
@@ -100,7 +94,7 @@ pub(super) fn record_length(bytes: &[u8]) -> Result<usize, LogError> {
 pub(super) fn decode(record: &[u8]) -> Result<Entry, LogError> {
     let Some((content, sum)) = record.split_last_chunk::<CHECKSUM_BYTES>() else {
         return Err(LogError::Truncated {
-            needed: FRAME_BYTES + LENGTH_MIN,
+            needed: RECORD_BYTES_MIN,
             available: record.len(),
         });
     };

@@ -4,14 +4,11 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use crate::codec;
+use crate::codec::{self, COMPACT_FRAME_BYTES};
 use crate::{Entry, LogError, Order, Sequence};
 
 /// Bytes asked of the system at once.
 const BUFFER_BYTES: usize = 256 * 1024;
-
-/// Bytes of a record that show its form, and of a compact one its length.
-const BEGINNING_BYTES: usize = 4;
 
 /// The entries of a log file, in order.
 ///
@@ -87,7 +84,7 @@ impl<R: Read> LogReader<R> {
     /// Reads as much of a record as says how long it is: little of a compact one, which is short.
     /// `None` behind the end entry.
     fn read_length(&mut self) -> Result<Option<usize>, LogError> {
-        let mut wanted = BEGINNING_BYTES;
+        let mut wanted = COMPACT_FRAME_BYTES;
         loop {
             let had = self.record.len();
             self.fill(wanted)?;

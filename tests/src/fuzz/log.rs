@@ -5,15 +5,13 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use lockstep_logging_channel::codec::RECORD_BYTES_MIN;
 use lockstep_logging_channel::diff::{self, Diff};
 use lockstep_logging_channel::dump::{self, DumpFilter, DumpFormat};
 use lockstep_logging_channel::info::LogInfo;
 use lockstep_logging_channel::{Body, Entry, LogError, LogReader, Message, RECORD_BYTES_MAX, Record, codec};
 
 use super::seal;
-
-/// The shortest record: mark, length, kind, five numbers and checksum.
-const COMPACT_BYTES_MIN: usize = 14;
 
 /// Runs the target: on the bytes as they are, and made into sound records.
 pub fn run(bytes: &[u8]) {
@@ -32,7 +30,7 @@ fn decode_all(bytes: &[u8]) {
     loop {
         match codec::decode(rest) {
             Ok((record, length)) => {
-                assert!((COMPACT_BYTES_MIN..=RECORD_BYTES_MAX).contains(&length));
+                assert!((RECORD_BYTES_MIN..=RECORD_BYTES_MAX).contains(&length));
                 assert_eq!(codec::record_length(rest).unwrap(), length);
                 encode_again(&record, length);
                 rest = &rest[length..];

@@ -1,23 +1,19 @@
 //! Makes bytes into records that are sound from outside, so that their bodies are really looked at.
 
 use crc_fast::{CrcAlgorithm, checksum};
-use lockstep_logging_channel::codec::MAGIC;
+use lockstep_logging_channel::codec::{COMPACT_FRAME_BYTES, COMPACT_MARK, MAGIC, RECORD_BYTES_MIN};
 use lockstep_logging_channel::{FORMAT_VERSION, HEADER_BYTES, Kind};
 
-/// First byte of a compact record.
-const COMPACT: u8 = 2;
-/// Mark and length, kind and five numbers, checksum.
-const COMPACT_BYTES_MIN: usize = 4 + 6 + 4;
-
-/// `bytes` as records one after the other: fields that only say "this is a record" are made right, lengths are kept
-/// within what is there, checksums are computed. Sound records stay as they are; fewer bytes than a header do too.
+/// `bytes` as records one after the other: fields that only say "this is a record" are made right,
+/// lengths are kept within what is there, checksums are computed. Sound records stay as they are;
+/// fewer bytes than a header do too.
 #[must_use]
 pub fn sealed(bytes: &[u8]) -> Vec<u8> {
     let mut sealed = bytes.to_vec();
     let mut at = 0;
     loop {
         at += match sealed[at..].first() {
-            Some(&COMPACT) if sealed.len() - at >= COMPACT_BYTES_MIN => seal_compact(&mut sealed[at..]),
+            Some(&COMPACT_MARK) if sealed.len() - at >= RECORD_BYTES_MIN => seal_compact(&mut sealed[at..]),
             Some(_) if sealed.len() - at >= HEADER_BYTES => seal_first(&mut sealed[at..]),
             _ => return sealed,
         };
@@ -27,9 +23,10 @@ pub fn sealed(bytes: &[u8]) -> Vec<u8> {
 /// Seals the compact record at the front of `bytes`; its length.
 fn seal_compact(bytes: &mut [u8]) -> usize {
     let claimed = u32::from_le_bytes([bytes[1], bytes[2], bytes[3], 0]) as usize;
-    let length = claimed.clamp(COMPACT_BYTES_MIN - 4, bytes.len() - 4);
-    let record = &mut bytes[..4 + length];
-    record[1..4].copy_from_slice(&(length as u32).to_le_bytes()[..3]);
+    let frame = COMPACT_FRAME_BYTES;
+    let length = claimed.clamp(RECORD_BYTES_MIN - frame, bytes.len() - frame);
+    let record = &mut bytes[..frame + length];
+    record[1..frame].copy_from_slice(&(length as u32).to_le_bytes()[..3]);
     let (content, sum) = record.split_at_mut(length);
     sum.copy_from_slice(&(checksum(CrcAlgorithm::Crc32Iscsi, content) as u32).to_le_bytes());
     record.len()

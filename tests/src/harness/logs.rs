@@ -60,8 +60,8 @@ fn body(record: &[u8]) -> &[u8] {
     if record.starts_with(&MAGIC) {
         return &record[codec::HEADER_BYTES..];
     }
-    // The mark, the length and the kind, then five numbers, the last byte of each below 128.
-    let mut body = &record[5..record.len() - 4];
+    // The kind, then five numbers, the last byte of each below 128; behind the body the checksum.
+    let mut body = &record[codec::COMPACT_FRAME_BYTES + 1..record.len() - 4];
     for _ in 0..5 {
         let last = body.iter().position(|byte| *byte < 0x80).expect("a number");
         body = &body[last + 1..];
