@@ -115,7 +115,7 @@ pub fn wait_while<T>(
     missing: impl Fn() -> String,
 ) -> T {
     let at_most = Instant::now() + PATIENCE * PATIENCES_MAX;
-    let (mut seen, mut deadline) = (0, Instant::now() + PATIENCE);
+    let (mut seen, mut deadline) = (signs(), Instant::now() + PATIENCE);
     loop {
         if let Some(found) = look() {
             return found;
