@@ -96,7 +96,7 @@ pub struct Web {
     guest: Guest,
     memory_mib: u32,
     /// More of each side's command line.
-    settings: &'static [&'static str],
+    settings: Vec<&'static str>,
     mutant: Option<String>,
 }
 
@@ -116,17 +116,17 @@ impl Web {
             images: None,
             guest: Guest::KeyValue,
             memory_mib: MEMORY_MIB,
-            settings: &[],
+            settings: Vec::new(),
             mutant: mutant.map(ToOwned::to_owned),
         }
     }
 
     /// The same with another guest, and more of each side's command line.
     #[must_use]
-    pub fn with(self, guest: Guest, settings: &'static [&'static str]) -> Self {
+    pub fn with(self, guest: Guest, settings: impl Into<Vec<&'static str>>) -> Self {
         Self {
             guest,
-            settings,
+            settings: settings.into(),
             ..self
         }
     }
@@ -212,7 +212,7 @@ impl Web {
             .arg(self.switches[starting.switch].attachment())
             .arg("--shared-directory")
             .arg(self.scratch.join("shared"))
-            .args(self.settings);
+            .args(&self.settings);
         if let Some(mutant) = &self.mutant {
             command.env(MUTANT, mutant);
         }

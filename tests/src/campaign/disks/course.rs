@@ -72,14 +72,14 @@ pub fn run_with_disk(
     mutant: Option<&str>,
     drive: impl FnOnce(&mut Machine<'_>, &mut Course),
 ) -> (Outcome, Option<Evidence>) {
-    let web = web(held, ALWAYS, mutant);
+    let web = web(held, vec![ALWAYS], mutant);
     round::run_to_an_end(frame, web, drive, |web, holder, accounts, course| {
         end(web, holder, accounts, course, frame.clients, Kept::All)
     })
 }
 
 /// An environment with a second switch, for the machine that begins again.
-fn web(held: Held, settings: &'static [&'static str], mutant: Option<&str>) -> Web {
+fn web(held: Held, settings: Vec<&'static str>, mutant: Option<&str>) -> Web {
     Web::new(2, mutant)
         .with(Guest::KeyValue, settings)
         .with_disk(Images::new(held))

@@ -38,13 +38,10 @@ const EVERY_SECOND_ONE_IN: u64 = 4;
 /// One machine in so many is in checkpoint mode.
 const CHECKPOINTS_ONE_IN: u64 = 4;
 
-/// Words for a guest whose file is flushed before each answer, and for one that flushes it once a
-/// second.
-pub const ALWAYS: &[&str] = &["--command-line=appendonly=always"];
-const EVERY_SECOND: &[&str] = &["--command-line=appendonly=everysec"];
-/// The same in checkpoint mode.
-const ALWAYS_BY_CHECKPOINTS: &[&str] = &["--command-line=appendonly=always", "--mode=checkpoint"];
-const EVERY_SECOND_BY_CHECKPOINTS: &[&str] = &["--command-line=appendonly=everysec", "--mode=checkpoint"];
+/// Word for a guest whose file is flushed before each answer.
+pub const ALWAYS: &str = "--command-line=appendonly=always";
+/// Word for a guest that flushes its file once a second.
+const EVERY_SECOND: &str = "--command-line=appendonly=everysec";
 
 /// A disk, a fault, and its point. A step is one of the backup's way to acting alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -153,13 +150,10 @@ impl Plan {
 
     /// Words for the guest and its mode.
     #[must_use]
-    pub fn guest_settings(&self) -> &'static [&'static str] {
-        match (self.every_second, self.in_checkpoint_mode) {
-            (false, false) => ALWAYS,
-            (true, false) => EVERY_SECOND,
-            (false, true) => ALWAYS_BY_CHECKPOINTS,
-            (true, true) => EVERY_SECOND_BY_CHECKPOINTS,
-        }
+    pub fn guest_settings(&self) -> Vec<&'static str> {
+        let mut settings = vec![if self.every_second { EVERY_SECOND } else { ALWAYS }];
+        settings.extend(self.in_checkpoint_mode.then_some("--mode=checkpoint"));
+        settings
     }
 
     /// The names of the round.

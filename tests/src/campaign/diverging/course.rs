@@ -34,7 +34,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         first_point: plan.strike.holder_point(),
         clients: plan.clients,
     };
-    let web = Web::new(1, mutant).with(Guest::Diverging, &SETTINGS);
+    let web = Web::new(1, mutant).with(Guest::Diverging, SETTINGS);
     round::run(&frame, web, |machine, course| {
         machine.look();
         let backup = machine.join(plan.strike.newcomer_point());

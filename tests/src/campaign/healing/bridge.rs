@@ -17,7 +17,7 @@ use std::time::Duration;
 /// Between two looks whether somebody comes, or is gone.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// What is at the path of a bridge.
+/// Listener at the path of a bridge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// The bridge: whoever comes has a wire.

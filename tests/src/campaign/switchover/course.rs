@@ -33,7 +33,7 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
     };
     let web = Web::new(1, mutant);
     let web = if plan.in_checkpoint_mode {
-        web.with(Guest::KeyValue, &["--mode=checkpoint"])
+        web.with(Guest::KeyValue, ["--mode=checkpoint"])
     } else {
         web
     };
