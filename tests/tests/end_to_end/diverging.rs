@@ -23,6 +23,9 @@ fn web() -> Web {
 }
 
 /// Makes the guest put the host's counter into this part of its state.
+///
+/// Where a load moves the digests, only `registers` is found there for certain: what is written to a
+/// device is in a register on its way, and is found there when a digest is taken at that exit.
 fn diverge(client: &mut Client, part: &str) {
     assert_eq!(client.call(&["SET", "diverge", part]), Reply::ok());
 }
@@ -133,7 +136,6 @@ fn a_guest_that_diverges_again_and_again_is_left_alone_with_an_error() {
     for part in ["vector", "timer", "frame", "question"] {
         diverge_and_heal(&mut client, part, &holder, &mut backup);
     }
-    // Others may differ in a register first, on their way to a device.
     diverge(&mut client, "registers");
     backup.process.wait().expect_code(40).expect_named(&[
         "the replay differs from the log",
@@ -175,7 +177,7 @@ fn expect_fallen_back(web: &Web) {
     assert_eq!(status["mode"], "checkpoint", "{status}");
     let why = status["mode_why"].as_str().unwrap();
     assert!(
-        why.contains("5 replays have differed") && why.contains("interrupt controller"),
+        why.contains("5 replays have differed") && why.contains("registers"),
         "{why}"
     );
 }
@@ -196,7 +198,7 @@ fn a_guest_that_diverges_again_and_again_is_protected_by_checkpoints_where_that_
     }
     assert_eq!(expect_status(&web, true, 4)["mode"], "replay");
     assert!(first.event("fell_back").is_none());
-    diverge_and_heal(&mut client, "pic", &first, &mut second);
+    diverge_and_heal(&mut client, "registers", &first, &mut second);
     assert_eq!(first.event("fell_back").unwrap()["mode"], "checkpoint");
     assert_eq!(second.count("gave_up"), 0);
     expect_fallen_back(&web);
@@ -266,12 +268,12 @@ fn a_backup_that_names_its_channel_ends_and_the_primary_goes_on() {
         .setting("command-line", OPTIONS);
     let mut pair: Pair = spec.start();
     let load = Load::start(pair.switch().client_address(), CLIENTS);
-    diverge(&mut pair.client(), "serial");
+    diverge(&mut pair.client(), "registers");
     pair.backup
         .process
         .wait()
         .expect_code(40)
-        .expect_named(&["serial console"]);
+        .expect_named(&[": registers\n"]);
     let reported = pair.primary.wait_for("peer_diverged");
     assert_eq!(
         (&reported["again"], &reported["count"]),
