@@ -67,7 +67,7 @@ fn fio_reads_what_it_has_written_after_two_failures() {
     }
     let said = survived(
         Root::FIO,
-        "verify 4",
+        "verify 1",
         FAILURES_SHORT,
         "round 1 is what was written",
     );
