@@ -77,6 +77,8 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 /// The wires to one holder in one generation.
 #[derive(Debug)]
 pub struct Bridge {
+    /// Number, from 1, of the times that its holder has listened.
+    pub number: usize,
     /// The generation.
     pub generation: u32,
     wires: Arc<Mutex<Vec<Arc<Proxy>>>>,
@@ -98,6 +100,7 @@ impl Bridge {
         }
         let listener = listen(path).unwrap_or_else(|why| panic!("{}: {why}", path.display()));
         let bridge = Self {
+            number,
             generation,
             wires: Arc::default(),
             place: Arc::new(Place {

@@ -69,8 +69,26 @@ pub struct Machine<'a> {
     listens: Option<(usize, u32)>,
     /// Of each side: how often it had listened when its newest bridge was opened.
     listened: BTreeMap<usize, usize>,
-    /// Of each side: how often it had armed a newcomer when its newest bridge was closed.
-    armed: BTreeMap<usize, usize>,
+}
+
+/// How often a side has listened. Both counts are of one reading of its report: a holder that wakes
+/// arms a newcomer, loses it and listens again within milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Listened {
+    times: usize,
+    /// Before it armed a newcomer last: there it listens no more.
+    before_it_armed: usize,
+}
+
+impl Listened {
+    fn by(events: &[Value]) -> Self {
+        let listened = |events: &[Value]| events.iter().filter(|line| line["event"] == "listening").count();
+        let armed = events.iter().rposition(|line| line["event"] == "armed");
+        Self {
+            times: listened(events),
+            before_it_armed: listened(&events[..armed.unwrap_or(0)]),
+        }
+    }
 }
 
 impl<'a> Machine<'a> {
@@ -85,7 +103,6 @@ impl<'a> Machine<'a> {
             wires: Wires::default(),
             listens: None,
             listened: BTreeMap::new(),
-            armed: BTreeMap::new(),
         }
     }
 
@@ -106,22 +123,17 @@ impl<'a> Machine<'a> {
         if !self.web.is_running(self.holder) {
             return;
         }
-        let armed = self.web.count(self.holder, "armed");
-        let known = self.armed.entry(self.holder).or_default();
-        if armed > *known {
-            *known = armed;
-            self.close_bridge();
-        }
         let holder = self.holder;
-        let listened = self.web.count(holder, "listening");
+        let listened = Listened::by(&self.web.sides[holder].replica.events());
+        self.close_bridges(listened.before_it_armed);
         let known = self.listened.entry(holder).or_default();
-        if listened > *known {
-            *known = listened;
+        if listened.times > *known {
+            *known = listened.times;
             // It listens for the generation that it has claimed before, maybe since the look above.
             self.look_at_the_claims();
             let path = self.web.sides[holder].channel.clone();
             self.listens = Some((holder, self.generation));
-            let bridge = Bridge::open(&path, listened, self.generation);
+            let bridge = Bridge::open(&path, listened.times, self.generation);
             self.wires.bridges.extend(bridge.map(|bridge| (holder, bridge)));
         }
     }
@@ -223,10 +235,10 @@ impl<'a> Machine<'a> {
         self.web.acts(number, self.generation)
     }
 
-    /// The holder may listen where its bridge is.
-    fn close_bridge(&mut self) {
+    /// The holder may listen where its bridges up to this number are.
+    fn close_bridges(&mut self, last: usize) {
         for (holder, bridge) in &self.wires.bridges {
-            if *holder == self.holder {
+            if *holder == self.holder && bridge.number <= last {
                 bridge.close();
             }
         }
@@ -237,5 +249,27 @@ impl<'a> Machine<'a> {
     pub fn account(&self) -> String {
         let accounts = self.web.sides.iter().map(|side| side.replica.account());
         accounts.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn listened(events: &[&str]) -> Listened {
+        let events: Vec<_> = events.iter().map(|event| json!({ "event": event })).collect();
+        Listened::by(&events)
+    }
+
+    #[test]
+    fn who_listens_again_as_soon_as_it_has_armed_keeps_its_newest_bridge() {
+        let began = ["begun", "listening", "newcomer"];
+        let [before, armed] = [
+            listened(&began),
+            listened(&[&began[..], &["armed", "solo", "listening"]].concat()),
+        ];
+        assert_eq!((before.times, before.before_it_armed), (1, 0));
+        assert_eq!((armed.times, armed.before_it_armed), (2, 1));
     }
 }
