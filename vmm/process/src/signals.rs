@@ -219,6 +219,13 @@ impl Signals {
         Self(asked)
     }
 
+    /// True once a signal has come, also where it was received before: what it was to stop may have
+    /// ended by itself at that moment, and nothing more is to begin.
+    #[must_use]
+    pub fn have_come(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
     /// Waits for a signal; each is given once. Cancel-safe.
     pub async fn received(&mut self) {
         if self.0.changed().await.is_err() {

@@ -101,7 +101,7 @@ pub async fn verify(
         snapshot_every: wanted.snapshot_every,
     };
     let recorded = record_plan(plan.clone(), files, configuration, signals).await?;
-    if recorded.reason == EndReason::Stopped {
+    if recorded.reason == EndReason::Stopped || signals.have_come() {
         return Err(stopped());
     }
     let runs = wanted.runs.unwrap_or(RUNS);
@@ -120,27 +120,40 @@ pub async fn verify(
 /// Replays `log` so many times. Gives its end.
 async fn replay_all(plan: Plan, log: &Path, runs: u32, signals: &mut Signals) -> Result<Ended, RunError> {
     let recorded = Recorded::open(plan, log)?;
-    let mut run = 0;
-    loop {
-        run += 1;
-        let checked = match check(&recorded, signals).await {
-            Ok(checked) => checked,
-            Err(why) => {
-                if !is_stopped(&why) {
-                    tracing::error!(run, "this replay failed");
-                }
-                return Err(why);
+    let check_once = async |run: u32, signals: &mut Signals| {
+        let checked = check(&recorded, signals).await.inspect_err(|why| {
+            if !is_stopped(why) {
+                tracing::error!(run, "this replay failed");
             }
-        };
+        })?;
         let (pieces, at_a_time) = (checked.pieces, checked.at_a_time);
         if pieces == 1 {
             tracing::info!(run, of = runs, "replayed without divergence");
         } else {
             tracing::info!(run, of = runs, pieces, at_a_time, "replayed without divergence");
         }
-        if run >= runs {
-            return Ok(checked.ended);
+        Ok(checked.ended)
+    };
+    repeated(runs, signals, check_once).await
+}
+
+/// Does `work` so many times, once at least, and gives what the last gave. A signal that found one
+/// at its end, and changed nothing about it, lets none follow.
+async fn repeated<T>(
+    times: u32,
+    signals: &mut Signals,
+    mut work: impl AsyncFnMut(u32, &mut Signals) -> Result<T, RunError>,
+) -> Result<T, RunError> {
+    let mut time = 1;
+    loop {
+        let done = work(time, signals).await?;
+        if time >= times {
+            return Ok(done);
         }
+        if signals.have_come() {
+            return Err(stopped());
+        }
+        time += 1;
     }
 }
 
@@ -171,5 +184,32 @@ fn not_counted(why: tokio::task::JoinError) -> RunError {
     RunError::Other {
         what: "the log cannot be counted".to_owned(),
         source: Box::new(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::watch;
+
+    /// Its number in signal(7).
+    const SIGTERM: i32 = 15;
+
+    #[tokio::test]
+    async fn a_signal_that_finds_a_replay_at_its_end_lets_none_follow() {
+        let (asked, receiver) = watch::channel(None);
+        let mut signals = Signals::of(receiver);
+        let mut begun = Vec::new();
+        let outcome = repeated(3, &mut signals, async |run: u32, signals: &mut Signals| {
+            begun.push(run);
+            if run == 2 {
+                asked.send_replace(Some(SIGTERM));
+                signals.received().await;
+            }
+            Ok(())
+        });
+        let why = outcome.await.unwrap_err();
+        assert!(is_stopped(&why), "{why}");
+        assert_eq!(begun, [1, 2]);
     }
 }
