@@ -101,7 +101,7 @@ pub async fn verify(
         snapshot_every: wanted.snapshot_every,
     };
     let recorded = record_plan(plan.clone(), files, configuration, signals).await?;
-    if recorded.reason == EndReason::Stopped || signals.have_come() {
+    if recorded.reason == EndReason::Stopped {
         return Err(stopped());
     }
     let runs = wanted.runs.unwrap_or(RUNS);
@@ -137,23 +137,23 @@ async fn replay_all(plan: Plan, log: &Path, runs: u32, signals: &mut Signals) ->
     repeated(runs, signals, check_once).await
 }
 
-/// Does `work` so many times, once at least, and gives what the last gave. A signal that found one
-/// at its end, and changed nothing about it, lets none follow.
+/// Does `work` so many times, once at least, and gives the last result. None begins after a signal,
+/// also where that found the recording or the replay before at its end, and changed nothing about it.
 async fn repeated<T>(
     times: u32,
     signals: &mut Signals,
     mut work: impl AsyncFnMut(u32, &mut Signals) -> Result<T, RunError>,
 ) -> Result<T, RunError> {
-    let mut time = 1;
+    let mut time = 0;
     loop {
-        let done = work(time, signals).await?;
-        if time >= times {
-            return Ok(done);
-        }
         if signals.have_come() {
             return Err(stopped());
         }
         time += 1;
+        let done = work(time, signals).await?;
+        if time >= times {
+            return Ok(done);
+        }
     }
 }
 
