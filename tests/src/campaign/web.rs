@@ -356,8 +356,7 @@ impl Web {
     /// Number of times that a side has reported `event`.
     #[must_use]
     pub fn count(&self, number: usize, event: &str) -> usize {
-        let events = self.sides[number].replica.events();
-        events.iter().filter(|line| line["event"] == event).count()
+        self.sides[number].replica.count(event)
     }
 
     /// True if a side acts alone in this generation.

@@ -50,7 +50,7 @@ pub use pair::{Pair, PairSpec};
 pub use process::{Ended, Process};
 pub use proxy::Proxy;
 pub use redis::{Client, Reply};
-pub use replica::Replica;
+pub use replica::{Replica, times_reported};
 pub use scratch::Scratch;
 pub use switch::Switch;
 pub use troubled::{Trouble, TroubledStorage};

@@ -29,6 +29,12 @@ pub fn read_report(path: &Path) -> Vec<Value> {
         .collect()
 }
 
+/// Times that `event` is among these events.
+#[must_use]
+pub fn times_reported(events: &[Value], event: &str) -> usize {
+    events.iter().filter(|line| line["event"] == event).count()
+}
+
 impl Replica {
     /// Starts `command`, which reports to `report`.
     #[must_use]
@@ -65,8 +71,7 @@ impl Replica {
     /// Times that `event` was reported so far.
     #[must_use]
     pub fn count(&self, event: &str) -> usize {
-        let events = self.events();
-        events.iter().filter(|line| line["event"] == event).count()
+        times_reported(&self.events(), event)
     }
 
     /// Waits until `event` was reported so many times.

@@ -5,7 +5,7 @@ use super::bridge::Bridge;
 use crate::campaign::clients::Clients;
 use crate::campaign::web::{Starting, Web};
 use crate::harness::proxy::Traffic;
-use crate::harness::{Process, Proxy};
+use crate::harness::{Process, Proxy, times_reported};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub struct Machine<'a> {
     listened: BTreeMap<usize, usize>,
 }
 
-/// How often a side has listened. Both counts are of one reading of its report: a holder that wakes
+/// Times that a side has listened. Both counts are of one reading of its report: a holder that wakes
 /// arms a newcomer, loses it and listens again within milliseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Listened {
@@ -82,11 +82,10 @@ struct Listened {
 
 impl Listened {
     fn by(events: &[Value]) -> Self {
-        let listened = |events: &[Value]| events.iter().filter(|line| line["event"] == "listening").count();
         let armed = events.iter().rposition(|line| line["event"] == "armed");
         Self {
-            times: listened(events),
-            before_it_armed: listened(&events[..armed.unwrap_or(0)]),
+            times: times_reported(events, "listening"),
+            before_it_armed: times_reported(&events[..armed.unwrap_or(0)], "listening"),
         }
     }
 }
