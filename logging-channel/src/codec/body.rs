@@ -30,7 +30,8 @@ impl Flavor for Append<'_> {
     }
 }
 
-/// Appends the encoding of `body` to `out`. What is there after an error is to be removed.
+/// Appends the encoding of `body` to `out`. After an error a part of it is there, for the caller to
+/// remove.
 pub(super) fn encode(kind: Kind, body: &impl Serialize, out: &mut Vec<u8>) -> Result<(), LogError> {
     let start = out.len();
     postcard::serialize_with_flavor(body, Append(out)).map_err(|_| LogError::Malformed { kind })?;
