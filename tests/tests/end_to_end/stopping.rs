@@ -3,7 +3,7 @@
 use lockstep_logging_channel::{Body, EndReason};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
-    Guest, Pair, PairSpec, Process, Replica, Scratch, Switch, kvm, lockstep, logs,
+    Guest, Pair, PairSpec, Process, Replica, Scratch, Switch, kvm, lockstep, logs, wait_until,
 };
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -142,6 +142,13 @@ fn a_primary_that_waits_for_its_backup_is_stopped() {
         let scratch = Scratch::new();
         let mut primary = lonely("primary", &scratch);
         primary.wait_for("listening");
+        // Its first sign of life is written beside that.
+        let [_, _, seen] = ALONE_ENDED;
+        let seen = scratch.join("shared").join(seen);
+        wait_until(
+            || seen.exists().then_some(()),
+            || format!("{}: {}", seen.display(), primary.account()),
+        );
         primary.process.signal(signal);
         let _ = primary.process.wait().expect_code(0);
         assert_eq!(scratch.names(), ["report", "shared"]);
