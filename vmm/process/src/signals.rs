@@ -1,10 +1,11 @@
 //! SIGTERM, SIGINT and SIGHUP end every command within a second, in every state.
 //!
-//! A thread waits for them from the first moment on. A command that listens gets the signal and
-//! stops in good order: a machine at its next execution point, a pair with a Goodbye. The thread
-//! ends the process itself where no command listens, and where the good order takes too long,
-//! because a command can be inside a system call that does not return (storage that hangs, a FIFO
-//! without a writer).
+//! A thread waits for them from the first moment on, and all others have them blocked: there is no
+//! handler, and a signal that the thread has not taken is still the system's (signalfd(2)). A command
+//! that listens gets the signal and stops in good order: a machine at its next execution point, a pair
+//! with a Goodbye. The thread ends the process itself where no command listens, and where the good
+//! order takes too long, because a command can be inside a system call that does not return (storage
+//! that hangs, a FIFO without a writer).
 //!
 //! ```text
 //!   signal -> a command listens  -> it ends by itself              its status
@@ -21,22 +22,24 @@
 use super::console;
 use super::status::Status;
 use super::writing::standard;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::SigSet;
+pub use nix::sys::signal::Signal;
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::gettid;
-use signal_hook::consts::{SIGALRM, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR2, SIGXCPU, SIGXFSZ};
-use signal_hook::iterator::Signals as Waiting;
+use signal_hook::consts::SIGXFSZ;
 use signal_hook::low_level;
 use std::io;
-use std::sync::Arc;
-use std::sync::LazyLock;
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::{self, Builder};
 use std::time::Duration;
 use tokio::sync::watch;
 
 /// Signals with which nothing is stopped in good order: SIGQUIT is Ctrl-\ on a terminal.
-const AT_ONCE: [i32; 4] = [SIGQUIT, SIGALRM, SIGUSR2, SIGXCPU];
+const AT_ONCE: [Signal; 4] = [Signal::SIGQUIT, Signal::SIGALRM, Signal::SIGUSR2, Signal::SIGXCPU];
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
@@ -52,29 +55,64 @@ const COMPUTING_MIN: Duration = Duration::from_millis(2);
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(125);
 
 /// The signal that came.
-static ASKED: LazyLock<watch::Sender<Option<i32>>> = LazyLock::new(|| watch::Sender::new(None));
+static ASKED: LazyLock<watch::Sender<Option<Signal>>> = LazyLock::new(|| watch::Sender::new(None));
+
+/// Held while a signal is taken from the system, until it is told.
+static TAKING: Mutex<()> = Mutex::new(());
+
+fn taking() -> MutexGuard<'static, ()> {
+    TAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Memory of the machine that runs, in bytes; 0 before there is one.
 static MACHINE_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to wait for signals. `given_up` is the status of a command that is ended before a machine
-/// of its own runs.
+/// Begins to wait for signals. Threads that were started before are not to take any. `given_up` is
+/// the status of a command that is ended before a machine of its own runs.
 ///
 /// # Errors
-/// The system refuses a handler or a thread.
+/// The system refuses a descriptor or a thread.
 pub fn watch(given_up: Status) -> io::Result<()> {
     signal_hook::flag::register(SIGXFSZ, Arc::new(AtomicBool::new(false)))?;
-    let others = AT_ONCE.into_iter().chain([SIGHUP]);
-    let wanted = [SIGTERM, SIGINT]
+    let others = AT_ONCE.into_iter().chain([Signal::SIGHUP]);
+    let wanted: SigSet = [Signal::SIGTERM, Signal::SIGINT]
         .into_iter()
-        .chain(others.filter(|signal| !is_ignored(*signal)));
-    let mut waiting = Waiting::new(wanted)?;
-    let wait = move || match waiting.forever().next() {
-        Some(signal) if AT_ONCE.contains(&signal) => end_at_once(signal),
-        Some(signal) => asked_to_end(signal, given_up),
-        None => {}
+        .chain(others.filter(|signal| !is_ignored(*signal)))
+        .collect();
+    wanted.thread_block()?;
+    let waiting = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+    let wait = move || loop {
+        // A wait that fails ends at once, and what it waited for is tried.
+        let _ = poll(
+            &mut [PollFd::new(waiting.as_fd(), PollFlags::POLLIN)],
+            PollTimeout::NONE,
+        );
+        let taking = taking();
+        let taken = waiting.read_signal().ok().flatten();
+        let Some(signal) = taken.and_then(|taken| Signal::try_from(taken.ssi_signo as i32).ok()) else {
+            continue;
+        };
+        if AT_ONCE.contains(&signal) {
+            end_at_once(signal)
+        }
+        standard::hurry();
+        // Before it is told: a command that stops at once listens no longer.
+        let listens = ASKED.receiver_count() > 0;
+        ASKED.send_replace(Some(signal));
+        drop(taking);
+        asked_to_end(signal, listens, given_up)
     };
     Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
+}
+
+/// Puts another program in the place of this process, by execve(2) in `replace`. The program begins
+/// with the signals of [`watch`] blocked, and those that this process has not taken wait for it.
+///
+/// Comes back where a signal was taken before, with `None`: nothing more is to begin. Otherwise with
+/// the error of `replace`.
+pub fn replace_process(replace: impl FnOnce() -> io::Error) -> Option<io::Error> {
+    let _taking = taking();
+    ASKED.borrow().is_none().then(replace)
 }
 
 /// Time beside [`ORDER_LIMIT`] that a command was given, in milliseconds.
@@ -91,21 +129,16 @@ pub fn takes_longer(by: Duration) {
     LONGER_MS.store(by.as_millis() as u64, Ordering::Relaxed);
 }
 
-fn end_at_once(signal: i32) {
+fn end_at_once(signal: Signal) -> ! {
     within(LAST_WORDS_LIMIT, console::restore);
     // Does not return: each of them ends the process.
-    let _ = low_level::emulate_default_handler(signal);
+    let _ = low_level::emulate_default_handler(signal as i32);
+    low_level::exit(Status::Failure as i32)
 }
 
-fn asked_to_end(signal: i32, given_up: Status) -> ! {
-    standard::hurry();
-    // Before it is told: a command that stops at once listens no longer.
-    let listens = ASKED.receiver_count() > 0;
-    ASKED.send_replace(Some(signal));
-    let name = low_level::signal_name(signal).unwrap_or("a signal");
+fn asked_to_end(signal: Signal, listens: bool, given_up: Status) -> ! {
     if !listens {
-        let words = move || tracing::info!("{name}: ended");
-        end(words, given_up);
+        end(move || tracing::info!("{signal}: ended"), given_up);
     }
     let memory_bytes = MACHINE_BYTES.load(Ordering::Relaxed);
     thread::sleep(ORDER_LIMIT);
@@ -116,7 +149,7 @@ fn asked_to_end(signal: i32, given_up: Status) -> ! {
     } else {
         given_up
     };
-    let words = move || tracing::error!("{name}: the command does not stop in good order, and was ended");
+    let words = move || tracing::error!("{signal}: the command does not stop in good order, and was ended");
     end(words, status)
 }
 
@@ -184,23 +217,23 @@ fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
 }
 
 /// Whether this process was started with `signal` ignored.
-fn is_ignored(signal: i32) -> bool {
+fn is_ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     ignored_in(&status, signal)
 }
 
 /// The mask of proc_pid_status(5): bit 0 is signal 1.
-fn ignored_in(status: &str, signal: i32) -> bool {
+fn ignored_in(status: &str, signal: Signal) -> bool {
     status
         .lines()
         .find_map(|line| line.strip_prefix("SigIgn:"))
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_some_and(|mask| mask >> (signal - 1) & 1 == 1)
+        .is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
 }
 
 /// A command's way to hear that it is to end. While there is one, the command has time to stop in
 /// good order.
-pub struct Signals(watch::Receiver<Option<i32>>);
+pub struct Signals(watch::Receiver<Option<Signal>>);
 
 impl Signals {
     /// Listens. A signal that came before is heard too.
@@ -215,7 +248,7 @@ impl Signals {
 
     /// Hears what somebody in this process says, and no signal.
     #[must_use]
-    pub fn of(asked: watch::Receiver<Option<i32>>) -> Self {
+    pub fn of(asked: watch::Receiver<Option<Signal>>) -> Self {
         Self(asked)
     }
 
@@ -232,8 +265,8 @@ impl Signals {
             // The sender is static.
             return std::future::pending().await;
         }
-        let name = self.0.borrow().and_then(low_level::signal_name);
-        tracing::info!("{}: stopping", name.unwrap_or("a signal"));
+        let name = self.0.borrow().map_or("a signal", Signal::as_str);
+        tracing::info!("{name}: stopping");
     }
 }
 
@@ -244,9 +277,9 @@ mod tests {
     #[test]
     fn ignored_signals_are_those_of_the_mask() {
         let status = "Name:\tlockstep\nSigIgn:\t0000000001001001\nSigCgt:\tffff\n";
-        assert!(ignored_in(status, SIGHUP));
-        assert!(!ignored_in(status, SIGTERM));
-        assert!(!ignored_in("", SIGHUP));
+        assert!(ignored_in(status, Signal::SIGHUP));
+        assert!(!ignored_in(status, Signal::SIGTERM));
+        assert!(!ignored_in("", Signal::SIGHUP));
     }
 
     #[test]

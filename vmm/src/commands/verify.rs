@@ -190,10 +190,8 @@ fn not_counted(why: tokio::task::JoinError) -> RunError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_process::signals::Signal;
     use tokio::sync::watch;
-
-    /// Its number in signal(7).
-    const SIGTERM: i32 = 15;
 
     #[tokio::test]
     async fn a_signal_that_finds_a_replay_at_its_end_lets_none_follow() {
@@ -203,7 +201,7 @@ mod tests {
         let outcome = repeated(3, &mut signals, async |run: u32, signals: &mut Signals| {
             begun.push(run);
             if run == 2 {
-                asked.send_replace(Some(SIGTERM));
+                asked.send_replace(Some(Signal::SIGTERM));
                 signals.received().await;
             }
             Ok(())

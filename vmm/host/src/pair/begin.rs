@@ -176,13 +176,13 @@ pub async fn begin(
         Ok(Over::Ended(status)) => Ok(status),
         Ok(Over::JoinsAgain(again)) => {
             replica::never_takes_over(&identity, generation).await;
-            Err(replica::begin_again(again.rest, found, Some(again.variable())).await)
+            replica::begin_again(again.rest, found, Some(again.variable())).await
         }
-        Err(RunError::SwitchedOver) => Err(replica::join_again(found)),
+        Err(RunError::SwitchedOver) => replica::join_again(found),
         Err(RunError::NotArmed) if is_newcomer => {
             replica::never_takes_over(&identity, generation).await;
             if matches!(side, Side::Replica { .. }) {
-                return Err(replica::look_again(joining_since, found).await);
+                return replica::look_again(joining_since, found).await;
             }
             Err(RunError::NotArmed)
         }

@@ -29,6 +29,8 @@ use lockstep_logging_channel::handshake::HandshakeError;
 use lockstep_logging_channel::transport::{Address, Connection};
 use lockstep_process::causes::with_causes;
 use lockstep_process::console;
+use lockstep_process::signals::replace_process;
+use lockstep_process::status::Status;
 use lockstep_process::writing::standard;
 use lockstep_shared_disk::Claim;
 use lockstep_shared_disk::decision::Sighting;
@@ -389,18 +391,18 @@ fn rest_after(joining: Duration) -> Duration {
 ///
 /// It rests before that as long as it has been joining, `since`, so that a newcomer that is too
 /// slow burdens its holder for half of the time at most.
-pub(super) async fn look_again(since: Instant, found: Found) -> RunError {
+pub(super) async fn look_again(since: Instant, found: Found) -> Result<Status, RunError> {
     begin_again(rest_after(since.elapsed()), found, None).await
 }
 
 /// Begins this program again after a rest, with its arguments, and with a `variable` in its
-/// environment: what was received is of no use, and the store says what to do. Comes back only with
-/// an error. A new machine is wanted once: not again.
+/// environment: what was received is of no use, and the store says what to do. Comes back where a
+/// signal has come before, or with an error. A new machine is wanted once: not again.
 pub(super) async fn begin_again(
     pause: Duration,
     found: Found,
     variable: Option<(&'static str, String)>,
-) -> RunError {
+) -> Result<Status, RunError> {
     tracing::info!(
         pause_ms = pause.as_millis() as u64,
         "looking into the shared directory again"
@@ -410,8 +412,8 @@ pub(super) async fn begin_again(
 }
 
 /// Begins this program again, as a `replica`, after a switchover: the other side goes on, and this
-/// one joins it at once. Comes back only with an error.
-pub(super) fn join_again(found: Found) -> RunError {
+/// one joins it at once. Comes back as [`begin_again`] does.
+pub(super) fn join_again(found: Found) -> Result<Status, RunError> {
     tracing::info!("joining the side that goes on");
     again(as_replica(std::env::args_os().collect()), found)
 }
@@ -419,7 +421,10 @@ pub(super) fn join_again(found: Found) -> RunError {
 /// Name and value of the variable with what was found of this host: it is not measured again.
 pub(super) type Found = Option<(&'static str, String)>;
 
-fn again(arguments: Vec<OsString>, variables: impl IntoIterator<Item = (&'static str, String)>) -> RunError {
+fn again(
+    arguments: Vec<OsString>,
+    variables: impl IntoIterator<Item = (&'static str, String)>,
+) -> Result<Status, RunError> {
     pass(Step::BeforeAgain);
     console::restore();
     standard::flush();
@@ -429,8 +434,10 @@ fn again(arguments: Vec<OsString>, variables: impl IntoIterator<Item = (&'static
     let arguments = arguments.filter(|argument| argument != "--afresh" && argument != "--requalify");
     let mut command = Command::new("/proc/self/exe");
     command.arg0(name).args(arguments).envs(variables);
-    let why = command.exec();
-    RunError::other("this program cannot be started again")(why)
+    match replace_process(|| command.exec()) {
+        None => Ok(Status::Success),
+        Some(why) => Err(RunError::other("this program cannot be started again")(why)),
+    }
 }
 
 /// The arguments of a `replica` of the same machine. `primary` and `backup` are what a side began

@@ -7,6 +7,7 @@ use lockstep_logging_channel::message::Heartbeat;
 use lockstep_logging_channel::transport::Connection;
 use lockstep_logging_channel::{Generation, Message, codec};
 use lockstep_network::Attachment;
+use lockstep_process::signals::Signal;
 use std::io::Write;
 use std::os::unix::net::{UnixListener, UnixStream};
 use tokio::sync::{oneshot, watch};
@@ -45,7 +46,7 @@ struct Others {
     network: UnixStream,
     cpu: mpsc::Sender<FromCpu>,
     store: mpsc::UnboundedSender<Answer>,
-    signals: watch::Sender<Option<i32>>,
+    signals: watch::Sender<Option<Signal>>,
     _machine: oneshot::Sender<Result<Ended, RunError>>,
 }
 
@@ -154,7 +155,7 @@ async fn others_have_their_turn(flooded: &str, flood: impl FnOnce(&mut Others)) 
         }
     }
     others.store.send((Generation(2), Outcome::Lost)).unwrap();
-    others.signals.send(Some(libc::SIGTERM)).unwrap();
+    others.signals.send(Some(Signal::SIGTERM)).unwrap();
     // The sockets are looked at.
     tokio::task::yield_now().await;
     let mut waiting = vec!["peer", "network", "vCPU", "store", "signal"];
