@@ -1,12 +1,12 @@
 //! Waiting for a peer.
 
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
-use std::{fs, io};
+use std::path::Path;
 
-use tokio::net::{TcpListener, UnixListener};
+use tokio::net::TcpListener;
 
+use super::local_listener::{LocalListenError, LocalListener};
 use super::{Address, ChannelError, Connection};
 
 /// Bytes a socket path may have: the 108 of `sun_path` in unix(7), less its terminating zero.
@@ -22,11 +22,7 @@ pub struct Listener {
 #[derive(Debug)]
 enum Socket {
     Tcp(TcpListener),
-    Unix {
-        listener: UnixListener,
-        /// Removes the socket's file with the listener.
-        _file: SocketFile,
-    },
+    Unix(LocalListener),
 }
 
 impl Listener {
@@ -38,7 +34,7 @@ impl Listener {
     pub async fn bind(address: &Address) -> Result<Self, ChannelError> {
         match address {
             Address::Tcp { host, port } => bind_tcp(host, *port, address).await,
-            Address::Unix { path } => bind_unix(path, address),
+            Address::Unix { path } => bind_unix(path, address).await,
         }
     }
 
@@ -74,8 +70,8 @@ impl Listener {
                 let (stream, peer) = listener.accept().await?;
                 Connection::over_tcp(stream, peer)
             }
-            Socket::Unix { listener, .. } => {
-                let (stream, _) = listener.accept().await?;
+            Socket::Unix(listener) => {
+                let (stream, _) = listener.socket().accept().await?;
                 Ok(Connection::over_unix(
                     stream,
                     &format!("the peer on {}", self.address),
@@ -108,24 +104,20 @@ async fn bind_tcp(host: &str, port: u16, address: &Address) -> Result<Listener, 
     })
 }
 
-fn bind_unix(path: &Path, address: &Address) -> Result<Listener, ChannelError> {
+async fn bind_unix(path: &Path, address: &Address) -> Result<Listener, ChannelError> {
     check_path(path)?;
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            remove_stale(path, address)?;
-            UnixListener::bind(path)
-        }
-        result => result,
-    };
-    let refused = |source| listen_error(address, source);
-    let listener = listener.map_err(refused)?;
-    let file = SocketFile::of(path).map_err(refused)?;
+    let listener = LocalListener::bind(path).await.map_err(|why| match why {
+        LocalListenError::InUse => ChannelError::InUse {
+            address: address.clone(),
+        },
+        LocalListenError::NotASocket => ChannelError::NotASocket {
+            path: path.to_owned(),
+        },
+        LocalListenError::Refused(source) => listen_error(address, source),
+    })?;
     Ok(Listener {
         address: address.clone(),
-        socket: Socket::Unix {
-            listener,
-            _file: file,
-        },
+        socket: Socket::Unix(listener),
     })
 }
 
@@ -157,57 +149,4 @@ pub(super) fn check_path(path: &Path) -> Result<(), ChannelError> {
         }),
         _ => Ok(()),
     }
-}
-
-/// Removes the socket at `path` if nobody listens on it: its process was killed before it could.
-fn remove_stale(path: &Path, address: &Address) -> Result<(), ChannelError> {
-    let refused = |source| listen_error(address, source);
-    if !fs::symlink_metadata(path)
-        .map_err(refused)?
-        .file_type()
-        .is_socket()
-    {
-        return Err(ChannelError::NotASocket {
-            path: path.to_owned(),
-        });
-    }
-    match std::os::unix::net::UnixStream::connect(path) {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            fs::remove_file(path).map_err(refused)
-        }
-        _ => Err(ChannelError::InUse {
-            address: address.clone(),
-        }),
-    }
-}
-
-/// A socket's file, removed when dropped, unless another has taken its path since.
-#[derive(Debug)]
-struct SocketFile {
-    path: PathBuf,
-    identity: (u64, u64),
-}
-
-impl SocketFile {
-    fn of(path: &Path) -> io::Result<Self> {
-        Ok(Self {
-            path: path.to_owned(),
-            identity: identity(path)?,
-        })
-    }
-}
-
-impl Drop for SocketFile {
-    fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity)
-            && let Err(error) = fs::remove_file(&self.path)
-        {
-            tracing::warn!(path = %self.path.display(), %error, "cannot remove the socket");
-        }
-    }
-}
-
-/// Device and inode, which no two files at a time have in common.
-fn identity(path: &Path) -> io::Result<(u64, u64)> {
-    fs::symlink_metadata(path).map(|found| (found.dev(), found.ino()))
 }

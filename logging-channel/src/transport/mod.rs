@@ -8,6 +8,7 @@ mod connect;
 mod connection;
 mod error;
 mod listener;
+mod local_listener;
 mod reader;
 mod writer;
 
@@ -16,5 +17,6 @@ pub use connect::connect;
 pub use connection::Connection;
 pub use error::ChannelError;
 pub use listener::Listener;
+pub use local_listener::{LocalListenError, LocalListener};
 pub use reader::RecordReader;
 pub use writer::{QUEUE_BYTES_MAX, RecordWriter, WINDOW_BYTES_MAX};

@@ -18,7 +18,7 @@ use tokio::task::{LocalSet, spawn_local};
 use super::capture::Capture;
 use super::core::{Core, Shared};
 use super::host::CONNECTIONS_MAX;
-use super::listener::Listener;
+use super::listener;
 use super::{SwitchArguments, SwitchError, forward, port};
 use lockstep_process::descriptors;
 use lockstep_process::signals::Signals;
@@ -88,7 +88,7 @@ pub async fn serve(
         let (listener, address) = forward::listen(asked).await?;
         forwards.push((listener, address, asked.guest));
     }
-    let listener = Listener::bind(&arguments.socket)?;
+    let listener = listener::listen(&arguments.socket).await?;
 
     let guests = arguments.forward.iter().map(|forward| *forward.guest.ip());
     let core = Core::new(arguments.address, guests, seed(), capture);
@@ -106,7 +106,7 @@ pub async fn serve(
             ready(&state);
             tracing::info!(socket = %state.socket.display(), "switch ready");
             tokio::select! {
-                () = accept_machines(&shared, &listener.socket) => {}
+                () = accept_machines(&shared, listener.socket()) => {}
                 () = stop => {}
             }
         })
