@@ -78,7 +78,7 @@ pub(super) fn check_acknowledgements(traffic: &Traffic, findings: &mut Findings)
                 "entry {} was acknowledged at {at_us} µs when entry {} was the last that had been passed on",
                 sequence.0, passed.0
             )),
-            Passing::Acknowledged(_) | Passing::Armed(_) | Passing::Heartbeat(_) => {}
+            Passing::Acknowledged(_) | Passing::Armed(_) | Passing::Heartbeat(..) => {}
         }
     }
 }
@@ -260,7 +260,7 @@ fn network_outputs(entries: &[Entry]) -> Vec<(Sequence, Digest)> {
 fn acknowledgement((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
     match passing {
         Passing::Acknowledged(sequence) => Some((*at_us, *sequence)),
-        Passing::Entry(_) | Passing::Armed(_) | Passing::Heartbeat(_) => None,
+        Passing::Entry(_) | Passing::Armed(_) | Passing::Heartbeat(..) => None,
     }
 }
 

@@ -42,8 +42,8 @@ pub enum Passing {
     Acknowledged(Sequence),
     /// The newcomer may take over, and outputs wait for it from this entry on.
     Armed(Sequence),
-    /// This way went a sign of life.
-    Heartbeat(Toward),
+    /// This way went a sign of life, by which outputs up to this entry have left.
+    Heartbeat(Toward, Sequence),
 }
 
 /// What went over the wire.
@@ -58,6 +58,18 @@ pub struct Traffic {
     /// Pieces of a machine that were sent to a newcomer, passed on or not.
     pub pieces: u64,
     acknowledgements_held: u64,
+}
+
+impl Traffic {
+    /// The backup was told that outputs up to this entry have left; `None`: of none.
+    #[must_use]
+    pub fn told(&self) -> Option<Sequence> {
+        let told = self.passed.iter().filter_map(|(_, passing)| match passing {
+            Passing::Heartbeat(Toward::Backup, released) => Some(*released),
+            _ => None,
+        });
+        told.max()
+    }
 }
 
 /// A wire that becomes longer for a while, and stays as long.
@@ -116,7 +128,7 @@ impl Direction {
 
     fn take(&mut self, toward: Toward, traffic: &Mutex<Traffic>, record: &Record, bytes: &[u8]) {
         let passing = passing(toward, record);
-        if let Some(Passing::Heartbeat(_)) = passing {
+        if let Some(Passing::Heartbeat(..)) = passing {
             bytes.clone_into(&mut self.heartbeat);
         }
         let held_back = self.holds_acknowledgements && matches!(passing, Some(Passing::Acknowledged(_)));
@@ -175,7 +187,9 @@ fn passing(toward: Toward, record: &Record) -> Option<Passing> {
             Some(Passing::Acknowledged(acknowledge.received))
         }
         Record::Message(Message::Armed(armed)) => Some(Passing::Armed(armed.from)),
-        Record::Message(Message::Heartbeat(_)) => Some(Passing::Heartbeat(toward)),
+        Record::Message(Message::Heartbeat(heartbeat)) => {
+            Some(Passing::Heartbeat(toward, heartbeat.released))
+        }
         Record::Message(_) => None,
     }
 }

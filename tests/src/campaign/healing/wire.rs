@@ -124,7 +124,7 @@ fn announcements(frames: &[Frame], found: &mut Found) -> Vec<Speaker> {
 fn arming((at_us, passing): &(u64, Passing)) -> Option<(u64, Sequence)> {
     match passing {
         Passing::Armed(from) => Some((*at_us, *from)),
-        Passing::Entry(_) | Passing::Acknowledged(_) | Passing::Heartbeat(_) => None,
+        Passing::Entry(_) | Passing::Acknowledged(_) | Passing::Heartbeat(..) => None,
     }
 }
 

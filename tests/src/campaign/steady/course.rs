@@ -59,7 +59,12 @@ pub fn run(plan: &Plan, mutant: Option<&str>) -> (Outcome, Option<Evidence>) {
         let name = format!("{}.stdout", side.name());
         evidence.files.push((name, words.text.clone().into_bytes()));
     }
-    failures.extend(judge::words(plan, &words, evidence.winner));
+    failures.extend(judge::words(
+        plan,
+        &words,
+        evidence.traffic.as_ref(),
+        evidence.winner,
+    ));
     if let Some(traffic) = &evidence.traffic {
         failures.extend(judge::traffic(plan, traffic, evidence.winner));
     }
