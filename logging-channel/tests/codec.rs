@@ -32,17 +32,10 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn unhex(line: &str) -> Vec<u8> {
-    let digits: Vec<_> = line
-        .chars()
-        .map(|digit| digit.to_digit(16).unwrap() as u8)
-        .collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
 /// The golden records of version 1, each with its kind.
 fn golden() -> impl Iterator<Item = (Kind, Vec<u8>)> {
-    GOLDEN_1.lines().map(unhex).map(|record| {
+    GOLDEN_1.lines().map(|line| {
+        let record = hex::decode(line).unwrap();
         let number = u16::from_le_bytes([record[6], record[7]]);
         (Kind::from_number(number).unwrap(), record)
     })
@@ -91,7 +84,10 @@ fn records_of_the_first_version_say_what_those_of_this_one_say() {
     let mut first: Vec<_> = golden().collect();
     first.retain(|(kind, _)| kind.read_as() == *kind);
     let first: BTreeSet<_> = first.into_iter().map(|(_, record)| said(record)).collect();
-    let now: BTreeSet<_> = GOLDEN_2.lines().map(unhex).map(said).collect();
+    let now: BTreeSet<_> = GOLDEN_2
+        .lines()
+        .map(|line| said(hex::decode(line).unwrap()))
+        .collect();
     assert_eq!(first, now);
 }
 

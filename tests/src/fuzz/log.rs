@@ -142,18 +142,10 @@ mod tests {
         include_str!("../../../logging-channel/tests/golden/records-2.hex"),
     ];
 
-    fn unhex(line: &str) -> Vec<u8> {
-        let digits: Vec<u8> = line
-            .chars()
-            .map(|digit| digit.to_digit(16).unwrap() as u8)
-            .collect();
-        digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-    }
-
     #[test]
     fn every_golden_record_passes() {
         for line in GOLDEN.iter().flat_map(|golden| golden.lines()) {
-            run(&unhex(line));
+            run(&hex::decode(line).unwrap());
         }
     }
 }

@@ -2,13 +2,12 @@
 //! they were there, and with the requests that were on their way.
 
 use super::disks::image;
+use super::snapshots::rewritten;
 use lockstep_core::machine::disk::{DiskShape, Request};
-use lockstep_core::machine::page_set::PageSet;
-use lockstep_core::machine::saved::pages::PAGE_BYTES;
 use lockstep_core::replica::snapshot::{
-    DiskBlock, DisksWriter, Recording, Writer, read, read_bytes, read_disks_header, read_header, scan,
+    DiskBlock, DisksWriter, Recording, read, read_bytes, read_disks_header, read_header, scan,
 };
-use lockstep_core::replica::transfer::{Capture, Received, Round, Sender};
+use lockstep_core::replica::transfer::Received;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Client, Ended, Guest, Process, Reply, Scratch, Switch, kvm, lockstep, wait_until,
@@ -189,25 +188,8 @@ fn without_outstanding(bytes: &[u8]) -> Vec<u8> {
             saved.state = postcard::to_stdvec(&disk).unwrap();
         }
     }
-    let (mut sender, first) = Sender::new(recording.name, recording.memory_bytes);
-    let mut writer = Writer::new(Cursor::new(Vec::new())).unwrap();
-    writer.put(&first).unwrap();
-    let pages = PageSet::first(recording.memory_bytes / PAGE_BYTES as u64);
-    let mut round = Round::first(received.memory, pages);
-    while let Some(pages) = round.next_pages() {
-        if let Some(record) = sender.pages(pages) {
-            writer.put(&record).unwrap();
-        }
-    }
-    let capture = Capture {
-        machine: received.machine,
-        position: received.position,
-    };
-    for record in sender.last(capture) {
-        writer.put(&record).unwrap();
-    }
     let header = read_header(&mut &*bytes).unwrap();
-    writer.finish(&recording, header.place).unwrap().into_inner()
+    rewritten(received, &recording, header.place)
 }
 
 #[test]

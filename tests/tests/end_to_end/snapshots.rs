@@ -3,8 +3,8 @@
 
 use lockstep_core::machine::page_set::PageSet;
 use lockstep_core::machine::saved::pages::PAGE_BYTES;
-use lockstep_core::replica::snapshot::{Recording, Writer, read, read_header};
-use lockstep_core::replica::transfer::{Capture, Round, Sender};
+use lockstep_core::replica::snapshot::{Place, Recording, Writer, read, read_header};
+use lockstep_core::replica::transfer::{Capture, Received, Round, Sender};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Client, Ended, Guest, Process, Reply, Scratch, Switch, kvm, lockstep, logs, wait_until,
@@ -371,6 +371,11 @@ fn forged(bytes: &[u8]) -> Vec<u8> {
     let last = GuestAddress(header.memory_bytes - 1);
     let byte: u8 = received.memory.read_obj(last).unwrap();
     received.memory.write_obj(!byte, last).unwrap();
+    rewritten(received, &recording, header.place)
+}
+
+/// A snapshot of what was received from another.
+pub(crate) fn rewritten(received: Received, recording: &Recording, place: Place) -> Vec<u8> {
     let (mut sender, first) = Sender::new(recording.name, recording.memory_bytes);
     let mut writer = Writer::new(Cursor::new(Vec::new())).unwrap();
     writer.put(&first).unwrap();
@@ -388,7 +393,7 @@ fn forged(bytes: &[u8]) -> Vec<u8> {
     for record in sender.last(capture) {
         writer.put(&record).unwrap();
     }
-    writer.finish(&recording, header.place).unwrap().into_inner()
+    writer.finish(recording, place).unwrap().into_inner()
 }
 
 #[test]
