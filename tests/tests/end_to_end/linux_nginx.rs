@@ -1,13 +1,13 @@
 //! Debian's nginx: a file that is under way when its primary is killed arrives whole, over one TCP
 //! connection.
 
-use lockstep_tests::harness::{Linux, PATIENCE, PairSpec, SLOWNESS, kvm, linux, wait_until};
+use lockstep_tests::harness::{Linux, PATIENCE, PairSpec, kvm, linux, wait_until};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
-/// Mebibytes of the file: fewer in the lab, where a guest that writes much at once takes minutes.
-const PARTS: usize = if SLOWNESS == 1 { 50 } else { 16 };
+/// Mebibytes of the file.
+const PARTS: usize = 50;
 /// Numbers in each, of seven digits and a line's end.
 const NUMBERS: u32 = (1 << 20) / 8;
 /// Bytes that are read before the primary is killed. More of the file is left than what can be
