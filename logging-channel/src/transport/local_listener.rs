@@ -17,6 +17,8 @@ use tokio::time::{sleep, timeout};
 /// in them.
 const LOCK_LIMIT: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
+/// Connections that a listener may drop, before it counts as one that lives.
+const CLOSING_MAX: usize = 10;
 
 /// A socket that listens, with the file that belongs to it.
 #[derive(Debug)]
@@ -89,8 +91,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// may mean something else to others. Processes in several network namespaces do not exclude each
 /// other.
 async fn lock(directory: &Path) -> io::Result<UnixDatagram> {
-    // Not a link to it.
-    let (device, inode) = identity(&directory.canonicalize()?)?;
+    let directory = fs::metadata(directory)?;
+    let (device, inode) = (directory.dev(), directory.ino());
     let name = format!("lockstep-directory/{device:x}/{inode:x}");
     let name = SocketAddr::from_abstract_name(name)?;
     let locking = async {
@@ -113,22 +115,34 @@ async fn lock(directory: &Path) -> io::Result<UnixDatagram> {
 /// Removes the socket at `path` if nobody listens on it: its process was killed before it could.
 async fn remove_stale(path: &Path) -> Result<(), LocalListenError> {
     match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        found => {
-            if !found?.file_type().is_socket() {
-                return Err(LocalListenError::NotASocket);
+        Err(error) => return gone(error),
+        Ok(found) if !found.file_type().is_socket() => return Err(LocalListenError::NotASocket),
+        Ok(_) => {}
+    }
+    for _ in 0..CLOSING_MAX {
+        let Err(error) = UnixStream::connect(path).await else {
+            return Err(LocalListenError::InUse);
+        };
+        match error.kind() {
+            io::ErrorKind::ConnectionRefused => {
+                tracing::info!(path = %path.display(), "replacing the socket of a process that died");
+                return fs::remove_file(path).or_else(gone);
             }
+            // It closed with this connection in its queue: the next one is refused.
+            io::ErrorKind::ConnectionReset => {}
+            // Its queue is full: it listens, and has not accepted for long.
+            io::ErrorKind::WouldBlock => return Err(LocalListenError::InUse),
+            _ => return gone(error),
         }
     }
-    match UnixStream::connect(path).await {
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
-            tracing::info!(path = %path.display(), "replacing the socket of a process that died");
-            Ok(fs::remove_file(path)?)
-        }
-        // Its queue is full: it listens, and has not accepted for long.
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(LocalListenError::InUse),
-        Err(error) => Err(error.into()),
-        Ok(_) => Err(LocalListenError::InUse),
+    Err(LocalListenError::InUse)
+}
+
+/// A listener that ends removes its file, without the lock.
+fn gone(error: io::Error) -> Result<(), LocalListenError> {
+    match error.kind() {
+        io::ErrorKind::NotFound => Ok(()),
+        _ => Err(error.into()),
     }
 }
 
@@ -198,5 +212,31 @@ mod tests {
             Err(LocalListenError::InUse)
         ));
         assert!(path.exists());
+    }
+
+    #[test]
+    fn those_that_come_and_go_at_once_are_in_use_at_most() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        let come_and_go = || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async {
+                for _ in 0..5_000 {
+                    match LocalListener::bind(&path).await {
+                        Ok(listener) => drop(listener),
+                        Err(why) => assert!(matches!(why, LocalListenError::InUse), "{why}"),
+                    }
+                }
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(come_and_go);
+            }
+        });
+        assert!(!path.exists());
     }
 }
