@@ -34,11 +34,13 @@ pub fn main() -> Status {
         }
         Err(error) => return answer(&error),
     };
+    // Before any thread is started.
+    let watched = signals::watch(given_up(&cli.command));
     listen_to(&cli.talk);
     if reads_console(&cli.command) {
         console::keep_stops(standard::error_is_terminal());
     }
-    let outcome = signals::watch(given_up(&cli.command))
+    let outcome = watched
         .map_err(CommandError::other("cannot listen for signals"))
         .and_then(|()| carry_out(cli.command));
     console::restore();
@@ -120,7 +122,7 @@ fn reads_console(command: &Command) -> bool {
         command,
         Command::Run(_)
             | Command::Record { .. }
-            | Command::Verify { .. }
+            | Command::Verify { log: None, .. }
             | Command::Primary(_)
             | Command::Backup(_)
             | Command::Replica { .. }

@@ -112,7 +112,13 @@ fn a_job_that_is_suspended_by_its_key_takes_every_key_again_when_it_goes_on() {
 #[test]
 fn signals_that_end_at_once_put_the_terminal_back() {
     let Some(_kvm) = kvm::shared() else { return };
-    for signal in [Signal::SIGQUIT, Signal::SIGALRM, Signal::SIGUSR2] {
+    for signal in [
+        Signal::SIGQUIT,
+        Signal::SIGALRM,
+        Signal::SIGVTALRM,
+        Signal::SIGPROF,
+        Signal::SIGUSR2,
+    ] {
         let command = echoing("run");
         let mut without_core = Command::new("sh");
         without_core.args(["-c", "ulimit -c 0; exec \"$@\"", "sh"]);

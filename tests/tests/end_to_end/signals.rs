@@ -1,6 +1,7 @@
 //! SIGTERM, SIGINT and SIGHUP end a command in every state: while it measures, while it waits in a
 //! system call that does not return, and with everything it has started.
 
+use super::disks::image;
 use lockstep_tests::fuzz::mutate::Random;
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
@@ -9,6 +10,7 @@ use lockstep_tests::harness::{
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
 use nix::sys::termios::{LocalFlags, tcgetattr};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -85,6 +87,30 @@ fn what_is_ended_in_a_system_call_puts_the_terminal_back() {
         "{:?}",
         flags()
     );
+}
+
+#[test]
+fn a_stop_in_good_order_that_takes_long_can_be_ended_at_once() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let Some(storage) = TroubledStorage::build(&scratch) else {
+        return;
+    };
+    let away = scratch.directory("away");
+    let mut command = lockstep();
+    command.arg("record").arg(Guest::KeyValue.image());
+    command.arg("--log").arg(away.join("log"));
+    // Its disks have some seconds more to finish.
+    command.arg("--disk").arg(image(&scratch, "disk", 1 << 20));
+    command.envs(storage.variables(&away));
+    let mut record = Process::start("record", &mut command);
+    record.wait_for_stdout("ready");
+    storage.begin(Trouble::Hang);
+    record.signal(Signal::SIGTERM);
+    record.wait_for_stderr("SIGTERM: stopping");
+    record.signal(Signal::SIGALRM);
+    let ended = record.wait();
+    assert_eq!(ended.status.signal(), Some(Signal::SIGALRM as i32), "{ended}");
 }
 
 #[test]

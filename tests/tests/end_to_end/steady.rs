@@ -8,6 +8,7 @@ use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{
     Guest, PATIENCE, PairSpec, Process, SLOWNESS, Scratch, Switch, kvm, lockstep, logs,
 };
+use nix::sys::signal::{SigSet, SigmaskHow};
 use std::path::Path;
 
 /// An exit each so many passes, a fraction of a millisecond: every host can enter an event there.
@@ -252,4 +253,18 @@ fn frames_reach_it_while_it_computes() {
     let ended = guest.wait_with_input().expect_code(0);
     assert!(ended.stdout.contains("steady: 20 frames answered"), "{ended}");
     assert!(ended.stdout.contains("are as computed"), "{ended}");
+}
+
+#[test]
+fn its_interrupts_come_where_a_parent_has_all_signals_blocked() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let mut command = lockstep();
+    command.arg("run").arg(Guest::Steady.image());
+    command.args(["--command-line", "interrupts=20 pages=3"]);
+    // A child has the mask of the thread that starts it.
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK).unwrap();
+    let mut guest = Process::start("run", &mut command);
+    before.thread_set_mask().unwrap();
+    let ended = guest.wait().expect_code(0);
+    assert!(ended.stdout.contains("steady: 20 interrupts"), "{ended}");
 }

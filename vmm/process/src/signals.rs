@@ -39,7 +39,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// Signals with which nothing is stopped in good order: SIGQUIT is Ctrl-\ on a terminal.
-const AT_ONCE: [Signal; 4] = [Signal::SIGQUIT, Signal::SIGALRM, Signal::SIGUSR2, Signal::SIGXCPU];
+const AT_ONCE: [Signal; 6] = [
+    Signal::SIGQUIT,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGUSR2,
+    Signal::SIGXCPU,
+];
 
 /// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
@@ -67,8 +74,10 @@ fn taking() -> MutexGuard<'static, ()> {
 /// Memory of the machine that runs, in bytes; 0 before there is one.
 static MACHINE_BYTES: AtomicU64 = AtomicU64::new(0);
 
-/// Begins to wait for signals. Threads that were started before are not to take any. `given_up` is
-/// the status of a command that is ended before a machine of its own runs.
+/// Begins to wait for signals. Threads that were started before are not to take any; those that are
+/// started later by this one have these blocked, and no others, whatever the parent process had: a
+/// vCPU is woken by a signal. `given_up` is the status of a command that is ended before a machine of
+/// its own runs.
 ///
 /// # Errors
 /// The system refuses a descriptor or a thread.
@@ -79,9 +88,17 @@ pub fn watch(given_up: Status) -> io::Result<()> {
         .into_iter()
         .chain(others.filter(|signal| !is_ignored(*signal)))
         .collect();
-    wanted.thread_block()?;
+    // The thread begins with all blocked, as its last words may stop in a terminal's background.
+    SigSet::all().thread_set_mask()?;
     let waiting = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-    let wait = move || loop {
+    let wait = move || wait_for_ever(&waiting, given_up);
+    let begun = Builder::new().name("signals".to_owned()).spawn(wait);
+    wanted.thread_set_mask()?;
+    begun.map(|_| ())
+}
+
+fn wait_for_ever(waiting: &SignalFd, given_up: Status) -> ! {
+    loop {
         // A wait that fails ends at once, and what it waited for is tried.
         let _ = poll(
             &mut [PollFd::new(waiting.as_fd(), PollFlags::POLLIN)],
@@ -95,14 +112,20 @@ pub fn watch(given_up: Status) -> io::Result<()> {
         if AT_ONCE.contains(&signal) {
             end_at_once(signal)
         }
+        // One stop in good order is enough.
+        if ASKED.borrow().is_some() {
+            continue;
+        }
         standard::hurry();
         // Before it is told: a command that stops at once listens no longer.
         let listens = ASKED.receiver_count() > 0;
         ASKED.send_replace(Some(signal));
         drop(taking);
-        asked_to_end(signal, listens, given_up)
-    };
-    Builder::new().name("signals".to_owned()).spawn(wait).map(|_| ())
+        let end = move || asked_to_end(signal, listens, given_up);
+        if Builder::new().name("end".to_owned()).spawn(end).is_err() {
+            end()
+        }
+    }
 }
 
 /// Puts another program in the place of this process, by execve(2) in `replace`. The program begins
