@@ -1,13 +1,13 @@
 //! Replicas as jobs of a shell on a terminal: as the README starts them, and as a user moves them about.
 
-use lockstep_tests::harness::process::Process;
+use lockstep_tests::harness::process::{Process, run};
 use lockstep_tests::harness::replica::read_report;
-use lockstep_tests::harness::{Guest, PairSpec, Scratch, kvm, wait_until};
+use lockstep_tests::harness::{Guest, PairSpec, Scratch, kvm, lockstep, wait_until};
 use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::Pid;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 const CTRL_C: &[u8] = b"\x03";
@@ -173,4 +173,58 @@ fn a_backup_takes_its_terminal_when_it_goes_live() {
     shell.type_in(CTRL_C);
     let _ = shell.process.wait().expect_code(0);
     shell.assert_left_alone();
+}
+
+/// Runs `command` in a shell on a terminal, which ends with the status of the job once that has
+/// stopped: at the first `exit` a shell may warn of a job that it takes for stopped still.
+fn until_it_stops(command: &Command, messages: &Path) -> Shell {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
+    let (command, messages) = (quoted.join(" "), messages.display());
+    Shell::start(&format!(
+        "{command} 2>'{messages}'; s=$?; kill -KILL %1; exit $s; exit $s"
+    ))
+}
+
+/// Status of a shell for a job that SIGTSTP has stopped.
+const STOPPED: i32 = 128 + Signal::SIGTSTP as i32;
+
+#[test]
+fn a_machine_that_waits_for_its_switch_can_be_stopped() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let mut command = lockstep();
+    command.arg("run").arg(Guest::KeyValue.image());
+    command.arg(format!("--network=switch:{}", scratch.join("nobody").display()));
+    let mut shell = until_it_stops(&command, &scratch.join("messages"));
+    shell.wait_for_terminal(true);
+    shell.type_in(CTRL_Z);
+    let _ = shell.process.wait().expect_code(STOPPED);
+    shell.assert_left_alone();
+}
+
+#[test]
+fn a_verification_of_a_log_can_be_stopped() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    let (log, messages) = (scratch.join("log"), scratch.join("messages"));
+    let on_log = |verb: &str| {
+        let mut command = lockstep();
+        command.arg(verb).arg(Guest::Compute.image());
+        command
+            .args(["--command-line", "megarounds=1", "--log"])
+            .arg(&log);
+        command
+    };
+    let _ = run(&mut on_log("record")).expect_code(0);
+    let mut verify = on_log("verify");
+    verify.arg("--runs=1000000");
+    let mut shell = until_it_stops(&verify, &messages);
+    let goes_on = || {
+        let said = std::fs::read_to_string(&messages).unwrap_or_default();
+        said.contains("replayed without divergence").then_some(())
+    };
+    wait_until(goes_on, || "a replay".to_owned());
+    shell.type_in(CTRL_Z);
+    let _ = shell.process.wait().expect_code(STOPPED);
 }

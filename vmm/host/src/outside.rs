@@ -87,10 +87,6 @@ impl Outsides {
         drives: Vec<Drive>,
         signals: &mut Signals,
     ) -> Result<Option<(Self, Live)>, RunError> {
-        let (sender, frames) = tokio::select! {
-            opened = lockstep_network::open(&configuration.network) => opened?,
-            () = signals.received() => return Ok(None),
-        };
         let (frames_in, frames_out) = bounded(FRAMES_WAITING_MAX);
         let (control, ordered) = crate::live::control::control();
         let kicks = clock != ClockKind::None;
@@ -100,6 +96,11 @@ impl Outsides {
                 typed.kick();
             }
         });
+        // After the console, whose keys are heard while this waits for a switch.
+        let (sender, frames) = tokio::select! {
+            opened = lockstep_network::open(&configuration.network) => opened?,
+            () = signals.received() => return Ok(None),
+        };
         let completed = control.clone();
         let (disks, requests) = DiskThreads::start(drives, move || {
             if kicks {
