@@ -246,6 +246,28 @@ fn a_machine_that_stands_still_is_ended_and_booted_once_more() {
 }
 
 #[test]
+fn a_subshell_that_is_ended_with_the_traps_of_the_lab_removes_nothing() {
+    let scratch = Scratch::new();
+    let folder = scratch.directory("run");
+    // Nearly each that is killed as it begins runs the traps of the script that began it.
+    let script = "eval \"$(sed -n '/^leave_nothing() {/,/^}/p' \"$1\")\"
+        run_folder=$2 child='' readers=()
+        trap leave_nothing EXIT
+        trap 'exit 143' TERM
+        for ((i = 0; i < 50; i++)); do
+            while sleep 1; do :; done &
+            kill $!
+            wait $!
+        done
+        [[ -d $run_folder ]] && echo kept";
+    let mut command = Command::new("bash");
+    command.args(["-c", script, "bash", SCRIPT]).arg(&folder);
+    let ended = run(&mut command).expect_code(0);
+    assert_eq!(ended.stdout, "kept\n", "{ended}");
+    assert!(!folder.exists(), "the script itself leaves nothing");
+}
+
+#[test]
 fn an_unknown_test_is_named_with_those_there_are() {
     let ended = run(&mut Host::new().lab(&["test", "no-such-test"])).expect_code(2);
     ended.expect_named(&["no-such-test", "probe", "failover"]);
