@@ -136,11 +136,11 @@ fn the_handler_of_general_protection_begins_with_a_trap_once_it_is_there() {
 
 /// #GP in a program at `PROGRAM`, whose instruction is `code`: registers behind the trap, what was
 /// asked, and RIP in the frame.
-fn fault(code: &[u8], ring: u64) -> (Registers, Vec<Question>, u64) {
+fn fault(code: &[u8], code_selector: u64) -> (Registers, Vec<Question>, u64) {
     let memory = memory_with(&[]);
     memory.write_slice(code, GuestAddress(PROGRAM)).unwrap();
     // Error code, RIP, CS.
-    for (index, word) in (0..).zip([0, PROGRAM, 0x30 | ring]) {
+    for (index, word) in (0..).zip([0, PROGRAM, code_selector]) {
         memory.write_obj(word, GuestAddress(STACK + 8 * index)).unwrap();
     }
     let mut cpu = kernel([trap(KernelTrap::GeneralProtection), power_off(0)]);
@@ -158,8 +158,11 @@ fn fault(code: &[u8], ring: u64) -> (Registers, Vec<Question>, u64) {
 
 #[test]
 fn a_programs_rdtsc_is_answered_and_returned_from() {
-    for (code, length, rcx) in [(&[0x0f, 0x31][..], 2, FULL), (&[0x0f, 0x01, 0xf9], 3, 0)] {
-        let (registers, asked, frame) = fault(code, 3);
+    let rdtsc = |selector| (&[0x0f, 0x31][..], selector, 2, FULL);
+    let rdtscp = |selector| (&[0x0f, 0x01, 0xf9][..], selector, 3, 0);
+    // Linux's selectors of programs of 64 and of 32 bits.
+    for (code, selector, length, rcx) in [rdtsc(0x33), rdtsc(0x23), rdtscp(0x33), rdtscp(0x23)] {
+        let (registers, asked, frame) = fault(code, selector);
         assert_eq!(asked, [Question::Tsc]);
         assert_eq!((registers.rax, registers.rdx), (TICKS & 0xffff_ffff, TICKS >> 32));
         assert_eq!(registers.rcx, rcx);
@@ -172,8 +175,8 @@ fn a_programs_rdtsc_is_answered_and_returned_from() {
 #[test]
 fn another_fault_is_the_kernels_own() {
     // HLT in ring 3; RDTSC in ring 0, which never faults.
-    for (code, ring) in [(&[0xf4, 0x90][..], 3), (&[0x0f, 0x31], 0)] {
-        let (registers, asked, frame) = fault(code, ring);
+    for (code, selector) in [(&[0xf4, 0x90][..], 0x33), (&[0x0f, 0x31], 0x10)] {
+        let (registers, asked, frame) = fault(code, selector);
         assert_eq!((asked, frame), (Vec::new(), PROGRAM));
         assert_eq!(registers.rsp, STACK);
         assert_ne!(registers.rip, INTERRUPT_RETURN);
