@@ -129,7 +129,7 @@ fn wait_for_ever(waiting: &SignalFd, given_up: Status) -> ! {
 }
 
 /// Puts another program in the place of this process, by execve(2) in `replace`. The program begins
-/// with the signals of [`watch`] blocked, and those that this process has not taken wait for it.
+/// with the signals of [`watch()`] blocked, and those that this process has not taken wait for it.
 ///
 /// Comes back where a signal was taken before, with `None`: nothing more is to begin. Otherwise with
 /// the error of `replace`.
