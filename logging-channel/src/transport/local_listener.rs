@@ -34,8 +34,8 @@ pub enum LocalListenError {
     /// Somebody listens there.
     #[error("another process listens there")]
     InUse,
-    /// What is there is no socket.
-    #[error("it exists, and is no socket")]
+    /// A file of another kind is there.
+    #[error("it exists and is not a socket")]
     NotASocket,
     /// The system refuses it.
     #[error(transparent)]
@@ -87,8 +87,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// The lock of the sockets in a directory, which ends with what is returned.
 ///
 /// It is a name in the abstract namespace (unix(7)), `lockstep-directory/DEVICE/INODE` in hexadecimal:
-/// one process can have it, it is no file that would be left, and flock(2) of the directory itself
-/// may mean something else to others. Processes in several network namespaces do not exclude each
+/// one process can have it, nothing is left of it, and flock(2) of the directory itself may mean
+/// something else to others. Processes in several network namespaces do not exclude each
 /// other.
 async fn lock(directory: &Path) -> io::Result<UnixDatagram> {
     let directory = fs::metadata(directory)?;

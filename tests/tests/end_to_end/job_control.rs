@@ -13,6 +13,13 @@ use std::process::Command;
 const CTRL_C: &[u8] = b"\x03";
 const CTRL_Z: &[u8] = b"\x1a";
 
+/// `command` as words of a shell.
+fn quoted(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
+    quoted.join(" ")
+}
+
 /// A shell with job control on a terminal of its own, and files of its replicas.
 struct Shell {
     process: Process,
@@ -29,10 +36,7 @@ impl Shell {
         let spec = PairSpec::new(Guest::KeyValue);
         let side = |role: &str| {
             let report = scratch.join(&format!("{role}.jsonl"));
-            let command = spec.command(role, &channel, &shared, &report);
-            let words = std::iter::once(command.get_program()).chain(command.get_args());
-            let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
-            quoted.join(" ")
+            quoted(&spec.command(role, &channel, &shared, &report))
         };
         let script = script
             .replace("PRIMARY", &side("primary"))
@@ -178,9 +182,7 @@ fn a_backup_takes_its_terminal_when_it_goes_live() {
 /// Runs `command` in a shell on a terminal, which ends with the status of the job once that has
 /// stopped: at the first `exit` a shell may warn of a job that it takes for stopped still.
 fn until_it_stops(command: &Command, messages: &Path) -> Shell {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let quoted: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
-    let (command, messages) = (quoted.join(" "), messages.display());
+    let (command, messages) = (quoted(command), messages.display());
     Shell::start(&format!(
         "{command} 2>'{messages}'; s=$?; kill -KILL %1; exit $s; exit $s"
     ))

@@ -88,10 +88,10 @@ pub fn watch(given_up: Status) -> io::Result<()> {
         .into_iter()
         .chain(others.filter(|signal| !is_ignored(*signal)))
         .collect();
-    // The thread begins with all blocked, as its last words may stop in a terminal's background.
-    SigSet::all().thread_set_mask()?;
     let waiting = SignalFd::with_flags(&wanted, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
     let wait = move || wait_for_ever(&waiting, given_up);
+    // The thread begins with all blocked, as its last words may stop in a terminal's background.
+    SigSet::all().thread_set_mask()?;
     let begun = Builder::new().name("signals".to_owned()).spawn(wait);
     wanted.thread_set_mask()?;
     begun.map(|_| ())

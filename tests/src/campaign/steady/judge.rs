@@ -73,19 +73,17 @@ pub fn words(
     complaints
 }
 
-/// What the primary and then the backup have said. A backup says again what has left and it was not
-/// told of (ARCHITECTURE.md): that is left out, and not more.
+/// Words of the primary and then of the backup. A backup says again what has left and it was not told
+/// of (ARCHITECTURE.md): that is left out, and not more.
 fn said(words: &BTreeMap<Side, Words>, traffic: Option<&Traffic>) -> String {
     let of = |side| words.get(&side).map_or("", |words| words.text.as_str());
     let (primary, backup) = (of(Side::Primary), of(Side::Backup));
     let bytes = traffic.map_or(0, untold_bytes).min(backup.len());
-    let again = (0..=bytes)
+    let new = (0..=bytes)
         .rev()
-        .filter_map(|bytes| backup.get(..bytes))
-        .find(|again| primary.ends_with(again));
-    let new = again
-        .and_then(|again| backup.strip_prefix(again))
-        .unwrap_or(backup);
+        .filter_map(|bytes| backup.split_at_checked(bytes))
+        .find(|(again, _)| primary.ends_with(again))
+        .map_or(backup, |(_, new)| new);
     format!("{primary}{new}")
 }
 
