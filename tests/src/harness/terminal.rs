@@ -7,6 +7,7 @@ use nix::pty::{OpenptyResult, openpty};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::termios::{LocalFlags, tcgetattr};
 use nix::unistd::{Pid, read, write};
+use rustix::termios::{Winsize, tcsetwinsize};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -108,6 +109,17 @@ impl OnTerminal {
     /// Types.
     pub fn type_in(&self, keys: &str) {
         assert_eq!(write(&self.terminal().master, keys.as_bytes()), Ok(keys.len()));
+    }
+
+    /// Makes the terminal as large as that.
+    pub fn resize(&self, rows: u16, columns: u16) {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&self.terminal().master, size).unwrap();
     }
 
     fn flags(&self) -> LocalFlags {

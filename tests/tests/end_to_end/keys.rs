@@ -52,6 +52,10 @@ fn the_keys_behind_ctrl_a_are_not_the_guest_s() {
     running.type_in(CTRL_A);
     running.type_in("q<>\n");
     running.wait_for("\r\n<>");
+    running.resize(50, 132);
+    running.type_in(CTRL_A);
+    running.type_in("s\n");
+    running.wait_for("stty rows 50 cols 132");
     running.type_in(CTRL_A);
     running.type_in("x");
     assert_eq!(running.wait().code(), Some(0), "{}", running.shown());

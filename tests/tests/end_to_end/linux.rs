@@ -5,7 +5,7 @@
 //! these tests; `make lab-linux` runs them all.
 
 use lockstep_tests::harness::linux::{self, ENDED, record_and_replay};
-use lockstep_tests::harness::terminal::{CTRL_C, CTRL_Z, Keys, OnTerminal};
+use lockstep_tests::harness::terminal::{CTRL_A, CTRL_C, CTRL_Z, Keys, OnTerminal};
 use lockstep_tests::harness::{Ended, Linux, Process, kvm, wait_until};
 
 /// Line with which busybox's shell begins.
@@ -58,7 +58,10 @@ fn keys_on_a_terminal_are_those_of_the_shell_in_the_guest() {
     machine.type_in("echo third $((6 * 9)); fg\r");
     machine.wait_for("third 54");
     machine.type_in(CTRL_C);
-    machine.type_in("stty rows 50 cols 132; stty size; exit 3\r");
+    machine.resize(50, 132);
+    machine.type_in(CTRL_A);
+    machine.type_in("s");
+    machine.type_in("stty size; exit 3\r");
     machine.wait_for("50 132");
     assert_eq!(machine.wait().code(), Some(0), "{}", machine.shown());
     machine.wait_for(&format!("{ENDED} 3"));

@@ -10,10 +10,10 @@ Keys, where standard input is a terminal:
   Ctrl-A x       stop lockstep in good order, as SIGINT does
   Ctrl-A z       suspend lockstep, until the shell's `fg`
   Ctrl-A Ctrl-A  send Ctrl-A to the guest
+  Ctrl-A s       type `stty rows R cols C` into the guest, as large as the terminal is
   Ctrl-A h       print this
 Every other key goes to the guest as soon as it reads its console. Until then,
-and where it never does, Ctrl-C stops lockstep, and Ctrl-Z suspends it.
-The guest is not told how large the terminal is: type `resize` in it.";
+and where it never does, Ctrl-C stops lockstep, and Ctrl-Z suspends it.";
 
 /// A wish of whoever types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,6 +22,8 @@ pub(super) enum Wish {
     Stop,
     /// What Ctrl-Z is for on a terminal that keeps its signals.
     Suspend,
+    /// The terminal's size, for the guest's shell.
+    Size,
     /// The keys.
     Help,
 }
@@ -34,22 +36,26 @@ pub(super) struct Typed {
 }
 
 impl Typed {
-    /// Puts what is the guest's behind `for_guest`, and gives the wishes, in order. A key behind
-    /// [`ESCAPE`] that has no meaning is nobody's.
-    pub(super) fn tell_apart(&mut self, bytes: &[u8], for_guest: &mut Vec<u8>) -> Vec<Wish> {
-        let mut wishes = Vec::new();
+    /// Puts what is the guest's behind `for_guest`, and has wishes carried out where they are typed:
+    /// one may type into the guest itself. A key behind [`ESCAPE`] that has no meaning is nobody's.
+    pub(super) fn tell_apart(
+        &mut self,
+        bytes: &[u8],
+        for_guest: &mut Vec<u8>,
+        mut carry_out: impl FnMut(Wish, &mut Vec<u8>),
+    ) {
         for byte in bytes {
             match (std::mem::take(&mut self.escaped), *byte) {
                 (false, ESCAPE) => self.escaped = true,
                 (false, byte) => for_guest.push(byte),
                 (true, ESCAPE | b'a') => for_guest.push(ESCAPE),
-                (true, b'x') => wishes.push(Wish::Stop),
-                (true, b'z') => wishes.push(Wish::Suspend),
-                (true, b'h' | b'?') => wishes.push(Wish::Help),
+                (true, b'x') => carry_out(Wish::Stop, for_guest),
+                (true, b'z') => carry_out(Wish::Suspend, for_guest),
+                (true, b's') => carry_out(Wish::Size, for_guest),
+                (true, b'h' | b'?') => carry_out(Wish::Help, for_guest),
                 (true, _) => {}
             }
         }
-        wishes
     }
 }
 
@@ -58,11 +64,17 @@ mod tests {
     use super::*;
 
     fn told_apart(pieces: &[&[u8]]) -> (Vec<u8>, Vec<Wish>) {
-        let (mut typed, mut for_guest) = (Typed::default(), Vec::new());
-        let wishes = pieces
-            .iter()
-            .flat_map(|piece| typed.tell_apart(piece, &mut for_guest))
-            .collect();
+        let (mut typed, mut for_guest, mut wishes) = (Typed::default(), Vec::new(), Vec::new());
+        for piece in pieces {
+            typed.tell_apart(piece, &mut for_guest, |wish, for_guest| {
+                for_guest.extend(if wish == Wish::Size {
+                    b"[size]"
+                } else {
+                    b"".as_slice()
+                });
+                wishes.push(wish);
+            });
+        }
         (for_guest, wishes)
     }
 
@@ -75,6 +87,10 @@ mod tests {
     #[test]
     fn the_key_behind_an_escape_says_what_is_wanted_however_they_are_read() {
         assert_eq!(told_apart(&[b"a\x01xb"]), (b"ab".to_vec(), vec![Wish::Stop]));
+        assert_eq!(
+            told_apart(&[b"a\x01sb"]),
+            (b"a[size]b".to_vec(), vec![Wish::Size])
+        );
         assert_eq!(told_apart(&[b"\x01", b"z"]), (Vec::new(), vec![Wish::Suspend]));
         assert_eq!(
             told_apart(&[b"\x01h\x01?"]),

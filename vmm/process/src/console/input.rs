@@ -8,6 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal, kill, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, read};
+use rustix::termios::tcgetwinsize;
 use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::thread;
@@ -108,9 +109,7 @@ fn forward_typed(sender: &Sender<Vec<u8>>, arrived: &impl Fn()) {
         match read_some() {
             Ok(bytes) if bytes.is_empty() => return,
             Ok(bytes) => {
-                for wish in typed.tell_apart(&bytes, &mut waiting) {
-                    carry_out(wish);
-                }
+                typed.tell_apart(&bytes, &mut waiting, carry_out);
                 propose(sender, &mut waiting, arrived);
             }
             Err(Errno::EAGAIN) => {}
@@ -152,12 +151,22 @@ fn propose(sender: &Sender<Vec<u8>>, waiting: &mut Vec<u8>, arrived: &impl Fn())
     }
 }
 
-fn carry_out(wish: Wish) {
+/// Carries out a wish; what it types into the guest goes behind `for_guest`.
+fn carry_out(wish: Wish, for_guest: &mut Vec<u8>) {
     // A signal to oneself, or to one's own group, is not refused.
     let _ = match wish {
         Wish::Stop => kill(Pid::this(), Signal::SIGINT),
         // What the terminal does: the other processes of the job stop too.
         Wish::Suspend => kill(Pid::from_raw(0), Signal::SIGTSTP),
+        Wish::Size => {
+            match tcgetwinsize(std::io::stdin()) {
+                Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+                    for_guest.extend(format!("stty rows {} cols {}\r", size.ws_row, size.ws_col).bytes());
+                }
+                _ => tracing::warn!("the terminal does not say how large it is: nothing is typed"),
+            }
+            Ok(())
+        }
         Wish::Help => {
             tracing::info!("{KEYS}");
             Ok(())

@@ -18,7 +18,7 @@
 //! read from it and none of its settings is touched: the shell owns it, and would have the process
 //! stopped. A backup leaves it alone until it goes live: what is typed before waits in the terminal.
 //!
-//! Its size stays here: a 16550A has no register for it.
+//! Its size stays here, as a 16550A has no register for it, until whoever types has it typed.
 
 mod escape;
 mod input;
