@@ -86,7 +86,9 @@ impl Guest {
     /// Runs to the next exit, or a step of a stretch.
     pub(super) fn run(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         if door.horizon(self.point())? == Horizon::CommonPoint {
-            common::meet(self, door)?;
+            let mut points = take(&mut self.memory.common_points);
+            common::meet(self, &mut points, door)?;
+            self.memory.common_points = points;
             return Ok(Progress::Exit);
         }
         if self.memory.common_points.stands() {

@@ -123,7 +123,7 @@ impl Vcpu for KvmCpu {
     }
 
     fn power_on(&mut self, entry: &EntryState) -> Result<(), CpuError> {
-        self.core.load(&self.fresh)?;
+        self.core.load(&self.fresh, &self.dirty_log)?;
         self.core.set_entry_state(entry)?;
         self.clock.restore(self.fresh.clock)
     }
@@ -144,7 +144,7 @@ impl Vcpu for KvmCpu {
     }
 
     fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
-        self.core.load(saved)?;
+        self.core.load(saved, &self.dirty_log)?;
         self.clock.restore(saved.clock)
     }
 

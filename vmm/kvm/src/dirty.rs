@@ -24,6 +24,7 @@ use super::vm::slot;
 use kvm_bindings::{
     KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, KVM_DIRTY_LOG_INITIALLY_SET, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE,
     KVM_MEM_LOG_DIRTY_PAGES, KVMIO, kvm_clear_dirty_log, kvm_clear_dirty_log__bindgen_ty_1, kvm_enable_cap,
+    kvm_userspace_memory_region,
 };
 use kvm_ioctls::VmFd;
 use lockstep_core::machine::cpu::CpuError;
@@ -135,15 +136,41 @@ impl DirtyLog {
     }
 
     fn switch_on(&self) -> Result<(), CpuError> {
+        self.log_from_now().inspect_err(|_| self.switch_off())?;
+        let _written_before = memory::take_written(&self.memory);
+        Ok(())
+    }
+
+    fn log_from_now(&self) -> Result<(), CpuError> {
         self.set_flags(KVM_MEM_LOG_DIRTY_PAGES)?;
         if self.in_parts {
             // All pages count as written at first, and none is protected.
             let pages = memory::size_bytes(&self.memory) / PAGE_BYTES;
-            let protected = self.protect(PageSet::first(pages).words());
-            protected.inspect_err(|_| self.switch_off())?;
+            self.protect(PageSet::first(pages).words())?;
         }
-        let _written_before = memory::take_written(&self.memory);
         Ok(())
+    }
+
+    /// Has KVM forget what it has taken from the guest's page tables: it does not notice when this
+    /// program changes them (a shadow page table follows the guest's own writes only). It does so
+    /// when the memory is taken away, and with it the log: what that had is kept for its readers.
+    /// To be called while the vCPU does not run.
+    pub(super) fn map_anew(&self) -> Result<(), CpuError> {
+        let mut readers = self.readers();
+        let is_on = !readers.waiting.is_empty();
+        if is_on {
+            readers.add(&self.take_from_guest()?);
+        }
+        let there = self.region(0)?;
+        self.set_region(kvm_userspace_memory_region {
+            memory_size: 0,
+            ..there
+        })?;
+        if is_on {
+            self.log_from_now()
+        } else {
+            self.set_region(there)
+        }
     }
 
     fn switch_off(&self) {
@@ -198,11 +225,18 @@ impl DirtyLog {
         Ok(())
     }
 
+    fn region(&self, flags: u32) -> Result<kvm_userspace_memory_region, CpuError> {
+        slot(&self.memory, SLOT, flags).map_err(failed("find guest memory"))
+    }
+
     fn set_flags(&self, flags: u32) -> Result<(), CpuError> {
-        let region = slot(&self.memory, SLOT, flags).map_err(failed("find guest memory"))?;
+        self.set_region(self.region(flags)?)
+    }
+
+    fn set_region(&self, region: kvm_userspace_memory_region) -> Result<(), CpuError> {
         // SAFETY: the region is mapped for as long as `memory` lives, which is as long as `vm`
         // does: whoever has the one has the other.
-        unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("log dirty pages"))
+        unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("map guest memory"))
     }
 }
 

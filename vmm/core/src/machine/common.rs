@@ -194,11 +194,19 @@ pub fn bring_along<M: Still>(
     Ok(())
 }
 
-/// Meets the common point that comes next: the guest does not run there, it is put there.
+/// Meets the common point that comes next: the guest does not run there, it is put there. Nobody
+/// follows whoever is put there, so that what it writes is of no use until it has gone live and is
+/// followed itself; that begins anew.
 ///
 /// # Errors
 /// The machine's, or the door's.
-pub fn meet<M: Still>(machine: &mut M, door: &mut dyn Door) -> Result<(), M::Error> {
+pub fn meet<M: Still>(
+    machine: &mut M,
+    points: &mut CommonPoints,
+    door: &mut dyn Door,
+) -> Result<(), M::Error> {
+    points.gathering = None;
+    machine.log_writes(false)?;
     let devices = machine.devices()?;
     let point = machine.point();
     let met = door.meet(point, &devices)?;

@@ -7,15 +7,13 @@
 //!
 //! Source: Documentation/virt/kvm/api.rst; XSAVE: Intel SDM volume 1, 13.4.
 
-#![allow(unsafe_code, reason = "memory slots")]
-
-use super::super::vm::slot;
+use super::super::dirty::DirtyLog;
 use super::super::{extended, msr};
 use super::segments::{as_loaded, kvm_segment_of, saved_segment};
 use super::{Core, convert, convert_back, failed};
 use kvm_bindings::{
     KVM_VCPUEVENT_VALID_SHADOW, Msrs, kvm_debugregs, kvm_dtable, kvm_mp_state, kvm_msr_entry, kvm_sregs,
-    kvm_userspace_memory_region, kvm_vcpu_events, kvm_xcrs,
+    kvm_vcpu_events, kvm_xcrs,
 };
 use lockstep_core::machine::cpu::saved::{
     SavedCpu, SavedDebug, SavedEvents, SavedException, SavedInterrupt, SavedTable, SegmentName,
@@ -139,7 +137,7 @@ impl Core {
 
     /// Puts `saved` into this vCPU, which may have run. Memory may have changed too, page tables
     /// among it.
-    pub(crate) fn load(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {
+    pub(crate) fn load(&mut self, saved: &SavedCpu, dirty_log: &DirtyLog) -> Result<(), CpuError> {
         if !self.is_whole()? {
             return Err(failed("load the processor")(
                 "it is within an instruction".to_owned(),
@@ -147,25 +145,8 @@ impl Core {
         }
         self.set_stepping(false)?;
         self.answer = None;
-        self.forget_translations()?;
+        dirty_log.map_anew()?;
         self.restore(saved)
-    }
-
-    /// Has KVM forget what it has taken from the guest's page tables: it does not notice when this
-    /// program changes them (a shadow page table follows the guest's own writes only). It does so
-    /// when the memory is taken away.
-    fn forget_translations(&mut self) -> Result<(), CpuError> {
-        let there = slot(&self.memory, 0, 0).map_err(failed("find guest memory"))?;
-        let gone = kvm_userspace_memory_region {
-            memory_size: 0,
-            ..there
-        };
-        for region in [gone, there] {
-            // SAFETY: the region is mapped for as long as `memory` lives, which is as long as `vm`
-            // does.
-            unsafe { self.vm.set_user_memory_region(region) }.map_err(failed("map guest memory anew"))?;
-        }
-        Ok(())
     }
 
     fn set_system_registers(&mut self, saved: &SavedCpu) -> Result<(), CpuError> {

@@ -12,10 +12,11 @@ use crate::moving::{Mover, board, run_to_end};
 use lockstep_core::machine::cpu::cpuid;
 use lockstep_core::machine::devices::Devices;
 use lockstep_core::machine::door::{Door, DoorError, Horizon, Kick, Kicked, Question, Readiness};
+use lockstep_core::machine::image::Sites;
 use lockstep_core::machine::memory::Memory;
 use lockstep_core::machine::run::{Pause, Policy};
 use lockstep_core::machine::{Machine, boot, image, memory};
-use lockstep_kvm::{ClockKind, Host, HostError, Kicker, Vm};
+use lockstep_kvm::{ClockKind, Host, HostError, Kicker, KvmCpu, Vm};
 use lockstep_logging_channel::{
     End, EndReason, Event, EventKind, ExecutionPoint, OutputTarget, PartDigest, Value,
 };
@@ -258,6 +259,19 @@ pub fn run_moving(
     run_moving_digested(host, ring, clock, 0, code, arrivals, mover)
 }
 
+/// A vCPU that begins with `code`, its memory, and what was rewritten there.
+pub fn vcpu(host: &Host, clock: ClockKind, code: &Code) -> (KvmCpu, Memory, Sites) {
+    let memory = memory::allocate(MEMORY_BYTES).unwrap();
+    boot::small::write(&memory, "", 1_000_000).unwrap();
+    write_tables(&memory);
+    let loaded = image::load(&elf(&code.0), &memory).unwrap();
+    let cpu = Vm::new(host, memory.clone())
+        .unwrap()
+        .cpu(&boot::small::entry_state(loaded.entry), &cpuid::TABLE, clock)
+        .unwrap();
+    (cpu, memory, loaded.sites)
+}
+
 fn run_moving_digested(
     host: &Host,
     ring: Ring,
@@ -272,21 +286,13 @@ fn run_moving_digested(
     } else {
         FLAGS_INTERRUPTIBLE
     };
-    let memory = memory::allocate(MEMORY_BYTES).unwrap();
-    boot::small::write(&memory, "", 1_000_000).unwrap();
-    write_tables(&memory);
-    let program = elf(&prelude(ring, flags).raw(&code.0).0);
-    let loaded = image::load(&program, &memory).unwrap();
-    let cpu = Vm::new(host, memory.clone())
-        .unwrap()
-        .cpu(&boot::small::entry_state(loaded.entry), &cpuid::TABLE, clock)
-        .unwrap();
+    let (cpu, memory, sites) = vcpu(host, clock, &prelude(ring, flags).raw(&code.0));
     let policy = Policy {
         digest_interval_exits,
         window_exits: false,
     };
     let devices = Devices::new(&board()).unwrap();
-    let machine = Machine::new(cpu, memory, devices, loaded.sites, policy);
+    let machine = Machine::new(cpu, memory, devices, sites, policy);
     let late = Arc::new(AtomicBool::new(false));
     let mut door = FixedDoor {
         arrivals,

@@ -2,9 +2,12 @@
 //! vCPU has.
 
 use crate::code::{Code, Register};
-use crate::guest::{BOTH, Outcome, Ring, host, result_at, run, run_clocked, run_moving, skip};
+use crate::guest::{BOTH, Outcome, Ring, host, result_at, run, run_clocked, run_moving, skip, vcpu};
 use crate::interrupts::set_up;
 use crate::moving::Kicks;
+use lockstep_core::machine::cpu::{Entry, Vcpu};
+use lockstep_core::machine::door::Horizon;
+use lockstep_core::machine::memory::PAGE_BYTES;
 use lockstep_core::machine::run::Pause;
 use lockstep_kvm::{ClockKind, Host};
 use lockstep_logging_channel::{EndReason, EventKind};
@@ -71,6 +74,41 @@ fn one_that_moves_at_every_exit_does_what_it_would_have_done() {
         assert_eq!(shown(&moving), shown(&straight), "{ring:?}");
         assert_eq!(u64::from(moves), straight.exits - 1, "{ring:?}: one at each exit");
     }
+}
+
+/// A load maps memory anew, as the restart of a guest does, and whoever reads the log of writes
+/// neither loses what was written before nor misses what is written after.
+#[test]
+fn the_log_of_writes_goes_on_over_a_load() {
+    let Some(host) = host() else { return };
+    let written = [0, 1024].map(result_at);
+    let code = Code::default()
+        .mov(Register::Rax, 1)
+        .store(Register::Rax, written[0])
+        .out(0x80, 0)
+        .store(Register::Rax, written[1])
+        .out(0x80, 1);
+    let to_the_next_exit = Entry {
+        interrupt: None,
+        stop_at_window: false,
+        horizon: Horizon::Exit,
+    };
+    let [before, after] = written.map(|address| u64::from(address) / PAGE_BYTES);
+    let (mut cpu, _memory, _sites) = vcpu(&host, ClockKind::None, &code);
+    cpu.log_writes(true).unwrap();
+    let other = cpu.dirty_log().start().unwrap();
+    cpu.run(to_the_next_exit).unwrap();
+    let saved = cpu.save().unwrap();
+
+    cpu.load(&saved).unwrap();
+    let taken = cpu.written_pages().unwrap();
+    assert!(taken.contains(before) && !taken.contains(after), "{taken:?}");
+    cpu.run(to_the_next_exit).unwrap();
+
+    let taken = cpu.written_pages().unwrap();
+    assert!(taken.contains(after) && !taken.contains(before), "{taken:?}");
+    let taken = other.take().unwrap();
+    assert!(taken.contains(before) && taken.contains(after), "{taken:?}");
 }
 
 /// Interrupts on, a byte typed: the handler is entered, whoever has the machine by then.

@@ -48,7 +48,9 @@ impl<V: Vcpu> Machine<V> {
     pub(super) fn meet_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
         // First, because it completes the pending access, which may write to memory.
         self.vcpu.settle()?;
-        common::meet(self, door)?;
+        let mut points = take(&mut self.common_points);
+        common::meet(self, &mut points, door)?;
+        self.common_points = points;
         Ok(Step::Continues)
     }
 

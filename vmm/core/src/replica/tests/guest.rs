@@ -128,7 +128,9 @@ impl<'a> Guest<'a> {
             let stop = match door.horizon(self.point)? {
                 Horizon::Exit => None,
                 Horizon::CommonPoint => {
-                    common::meet(self, door)?;
+                    let mut points = std::mem::take(&mut self.common_points);
+                    common::meet(self, &mut points, door)?;
+                    self.common_points = points;
                     self.arrivals(false, door)?;
                     continue;
                 }
