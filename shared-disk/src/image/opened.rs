@@ -11,8 +11,7 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 #[derive(Debug)]
 pub(super) enum Content {
@@ -32,7 +31,7 @@ pub struct Image {
     base: Option<Arc<Image>>,
     /// A sync has failed: the system has forgotten what it did not write, and the next sync would
     /// report success.
-    pub(super) unsynced: AtomicBool,
+    pub(super) unsynced: Mutex<bool>,
     /// The last to be dropped. A file without a name has none.
     _lock: Option<Lock>,
 }
@@ -84,7 +83,7 @@ impl Image {
             block_bytes: options.block_bytes,
             read_only,
             base,
-            unsynced: AtomicBool::new(false),
+            unsynced: Mutex::new(false),
             _lock: lock,
         })
     }
@@ -261,7 +260,7 @@ impl Image {
     }
 
     /// Makes durable what was written. After a sync that failed all later ones fail, because the
-    /// system reports such a loss once.
+    /// system reports such a loss once; so one is made at a time.
     ///
     /// # Errors
     /// The system's.
@@ -269,7 +268,9 @@ impl Image {
         if self.read_only {
             return Ok(());
         }
-        if self.unsynced.load(Ordering::Acquire) {
+        // Nothing panics while it is held.
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        if *unsynced {
             return Err(io::Error::other(
                 "an earlier sync of this image failed: what was written before it may be lost",
             ));
@@ -282,7 +283,7 @@ impl Image {
                 qcow2.sync()
             }
         };
-        synced.inspect_err(|_| self.unsynced.store(true, Ordering::Release))
+        synced.inspect_err(|_| *unsynced = true)
     }
 
     /// Gives back the room of a range, which reads as zeroes from now on.

@@ -6,7 +6,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use tempfile::TempDir;
 
 mod looking;
@@ -445,7 +444,15 @@ fn a_sync_that_failed_is_not_followed_by_one_that_succeeds() {
     let path = made(&folder, "disk", MIB, Format::Raw);
     let image = Image::open(&path, &Options::default()).unwrap();
     image.flush().unwrap();
-    image.unsynced.store(true, Ordering::Release);
-    let error = image.flush().unwrap_err();
-    assert!(error.to_string().contains("earlier sync"), "{error}");
+    // One that waits for a sync that fails is a later one.
+    let mut syncing = image.unsynced.lock().unwrap();
+    let flushed = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| image.flush());
+        *syncing = true;
+        drop(syncing);
+        waiting.join().unwrap()
+    });
+    for error in [flushed, image.flush()].map(Result::unwrap_err) {
+        assert!(error.to_string().contains("earlier sync"), "{error}");
+    }
 }
