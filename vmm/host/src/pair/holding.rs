@@ -14,6 +14,7 @@ use lockstep_logging_channel::{Environment, Generation};
 use lockstep_shared_disk::{Line, MachineId, Party, Switchover};
 use std::time::Duration;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
 /// A replica that is to end within a second gives the record of the machine's end this much of it.
@@ -36,6 +37,8 @@ pub struct Holding {
     /// The other side, once the store was asked who it is.
     other: watch::Sender<Option<Party>>,
     asked_at: Option<Instant>,
+    /// The question to the store, which may hang.
+    asking: Option<JoinHandle<()>>,
     /// Reason why no newcomer can connect.
     deaf: Option<String>,
     /// Why the last backup has left, where its replay has diverged, until another one is there.
@@ -77,6 +80,7 @@ impl Holding {
             held: None,
             other: watch::Sender::new(None),
             asked_at: None,
+            asking: None,
             deaf: None,
             diverged: None,
         }
@@ -95,25 +99,28 @@ impl Holding {
     }
 
     /// The other side, as it has recorded itself; the store is asked at most once a second until it
-    /// says so.
+    /// says so, and not while a question hangs.
     fn other(&mut self) -> Option<Party> {
         let known = self.other.borrow().clone();
         let Some(held) = self.held.as_ref().filter(|_| known.is_none()) else {
             return known;
         };
-        if self.asked_at.is_some_and(|at| at.elapsed() < ASK_PAUSE) {
+        let is_open = |asking: &JoinHandle<()>| !asking.is_finished();
+        if self.asked_at.is_some_and(|at| at.elapsed() < ASK_PAUSE)
+            || self.asking.as_ref().is_some_and(is_open)
+        {
             return None;
         }
         self.asked_at = Some(Instant::now());
         let recorded = self.identity.machine().backups(held.generation);
         let other = self.other.clone();
-        tokio::spawn(async move {
+        self.asking = Some(tokio::spawn(async move {
             let recorded = recorded.await.unwrap_or_default();
             // The newest is the one that joins now: there is room for one at a time.
             let parties = recorded.into_iter().map(|backup| backup.party);
             let living = parties.filter(|party| !process::is_dead(party));
             other.send_replace(living.max_by_key(|party| party.written_unix_s));
-        });
+        }));
         None
     }
 
