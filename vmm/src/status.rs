@@ -134,7 +134,8 @@ fn run_status(error: &RunError) -> Status {
         RunError::Memory(MemoryError::Map { .. })
         | RunError::Host(_)
         | RunError::NoIoUring { .. }
-        | RunError::DiskFails { .. } => Status::Host,
+        | RunError::DiskFails { .. }
+        | RunError::NotDurable => Status::Host,
         RunError::Log(error) => log_status(error),
         RunError::Snapshot { source, .. } | RunError::SnapshotDisks { source, .. } => snapshot_status(source),
         RunError::Machine(MachineError::Door(error)) => door_status(error),
@@ -195,6 +196,9 @@ fn run_hint(error: &RunError) -> Option<&'static str> {
         RunError::Host(error) => host_hint(error),
         RunError::DiskFails { .. } => Some(
             "mend the disk of this host and start this side again: it joins, and its image is made the holder's",
+        ),
+        RunError::NotDurable => Some(
+            "look at the host's disk first; `lockstep disk check IMAGE` says whether an image can be used",
         ),
         RunError::NoIoUring { .. } => {
             Some("leave aio out of --disk, or say aio=threads: threads do the same")

@@ -3,7 +3,7 @@
  * LOCKSTEP_SHIM_SEED draws reach the file at once: so a process that is killed leaves writes that are missing, torn,
  * and done before earlier ones.
  *
- * The file LOCKSTEP_SHIM_CONTROL may say "lie": nothing of a write reaches the file, and a sync does nothing; or "tear": a write leaves
+ * The file LOCKSTEP_SHIM_CONTROL may say "lie": nothing of a write reaches the file, and a sync does nothing; or "fail": a sync fails; "tear": a write leaves
  * its first half in the file, a sync does not come back, and LOCKSTEP_SHIM_IMAGE.torn is made.
  *
  * Files are read and written here by a descriptor without O_DIRECT, so that sectors and memory need no alignment. */
@@ -161,6 +161,10 @@ static int sync_by(const char *function, int descriptor)
         hang();
     if (is_told("lie"))
         return 0;
+    if (is_told("fail")) {
+        errno = EIO;
+        return -1;
+    }
     pthread_mutex_lock(&lock);
     begin();
     while (first) {

@@ -50,6 +50,14 @@ impl VolatileDisk {
         self.switch_to("lie");
     }
 
+    /// From now on a flush fails.
+    ///
+    /// # Panics
+    /// The switch cannot be written.
+    pub fn fail(&self) {
+        self.switch_to("fail");
+    }
+
     /// From now on the first half of each write reaches the disk, and a flush does not come back.
     ///
     /// # Panics

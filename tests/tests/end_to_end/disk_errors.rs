@@ -1,9 +1,12 @@
-//! Sides of a machine whose disk is full: what they report, and where they give way.
+//! Machines whose disk is full or fails: what they report, where they give way, and how they end.
 
 use super::disks::{self, image, wait_for_more};
 use super::web::expect_armed;
 use lockstep_tests::harness::process::run;
-use lockstep_tests::harness::{Guest, Replica, Scratch, kvm, lockstep, namespace, wait_until};
+use lockstep_tests::harness::{
+    Guest, Process, Replica, Scratch, VolatileDisk, kvm, lockstep, namespace, wait_until,
+};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -178,4 +181,28 @@ fn a_backup_that_gives_way_leaves_and_its_primary_goes_on_alone() {
     holder.wait_for("solo");
     wait_for_more(&holder);
     let _ = holder.stop().expect_code(0);
+}
+
+#[test]
+fn a_machine_whose_last_sync_fails_ends_with_an_error() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let scratch = Scratch::new();
+    scratch.directory("shared");
+    let Some(volatile) = VolatileDisk::build(&scratch) else {
+        return;
+    };
+    let path = image(&scratch, "disk.img", SIZE_BYTES);
+    let disk = scratch.text("disk.img");
+    let mut unprotected = lockstep();
+    unprotected.arg("run").arg(Guest::Disk.image());
+    unprotected.args(["--command-line", ENDLESS, "--disk", &disk]);
+    let alone = disks::replica(&scratch, ENDLESS, &disk, "alone");
+    volatile.fail();
+    for (name, mut command) in [("run", unprotected), ("replica", alone)] {
+        let mut process = Process::start(name, volatile.use_for(&mut command, &path, 1));
+        process.wait_for_stderr("cannot be flushed");
+        process.signal(Signal::SIGTERM);
+        let ended = process.wait().expect_code(4);
+        ended.expect_named(&["disk", "may not be durable", "lockstep disk check"]);
+    }
 }

@@ -107,6 +107,9 @@ pub enum RunError {
         /// The host's error.
         why: String,
     },
+    /// A machine has ended, and its disks may lack what its guest has written.
+    #[error("what the guest has written to its disks may not be durable: the messages above name them")]
+    NotDurable,
     /// The host lacks something.
     #[error(transparent)]
     Host(#[from] HostError),

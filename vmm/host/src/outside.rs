@@ -1,7 +1,7 @@
 //! The host's side of a live machine without a peer.
 
 use crate::configuration::Configuration;
-use crate::disk::{DiskThreads, Drive};
+use crate::disk::{DiskThreads, Drive, Durability};
 use crate::error::RunError;
 use crate::live::{Arrivals, Control, Entering, GuestTime, Order, World, control::Ordered};
 use crate::machine::thread::{MachineThread, MakeDoor, MakeLiveDoor, Origin, start_live};
@@ -179,9 +179,14 @@ impl Outsides {
                 never = &mut beside => match never {},
                 outcome = machine.outcome() => {
                     machine.join();
-                    disks.finish().await;
+                    let durability = disks.finish().await;
                     console_written(signals).await;
-                    return outcome;
+                    let ended = outcome?;
+                    if durability == Durability::Unknown {
+                        let _ = conclude(&ended);
+                        return Err(RunError::NotDurable);
+                    }
+                    return Ok(ended);
                 }
                 frame = frames.recv() => {
                     propose(&frames_in, frame);

@@ -37,6 +37,7 @@ pub use contents::Contents;
 pub use disks::Disks;
 pub use images::{Images, Purpose};
 pub use mirrored::Mirrored;
+pub use orders::Durability;
 pub use setting::{Aio, DiskSetting, OnError};
 pub use shared::SharedImage;
 pub use threads::{DiskThreads, Drive};

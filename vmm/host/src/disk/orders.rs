@@ -46,11 +46,28 @@ pub struct Finished {
     pub not_flushed: Option<String>,
 }
 
+/// Disks at the end of their machine, the best state first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Durability {
+    /// Everything is durable that the guest has asked for.
+    Whole,
+    /// Requests were not carried out, and the guest was not told that they were.
+    Unfinished,
+    /// What the guest was told to be written may be lost.
+    Unknown,
+}
+
 impl Finished {
-    /// True where everything is durable that the guest has asked for.
+    /// State of the disk.
     #[must_use]
-    pub fn is_clean(&self) -> bool {
-        self.left == 0 && self.not_flushed.is_none()
+    pub fn durability(&self) -> Durability {
+        match self {
+            Self {
+                not_flushed: Some(_), ..
+            } => Durability::Unknown,
+            Self { left: 0, .. } => Durability::Whole,
+            Self { .. } => Durability::Unfinished,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use super::carrying;
 use super::changes::{KeptChanges, Reached};
 use super::disks::Disks;
 use super::executor::{Changed, DiskState, Executor};
-use super::orders::{Command, Finished, Orders};
+use super::orders::{Command, Durability, Finished, Orders};
 use super::setting::{Aio, OnError};
 use super::shared::SharedImage;
 use super::storage::Storage;
@@ -210,8 +210,8 @@ impl DiskThreads {
     }
 
     /// Carries out what the machine has asked for, makes it durable and ends the threads, within
-    /// [`FINISH_LIMIT`]. Says what was not done. True where everything was.
-    pub async fn finish(self) -> bool {
+    /// [`FINISH_LIMIT`]. Says what was not done. Gives the worst state of any.
+    pub async fn finish(self) -> Durability {
         self.is_over.store(true, Ordering::Release);
         let until = Instant::now() + FINISH_LIMIT;
         let asked: Vec<(String, Receiver<Finished>)> = self
@@ -229,16 +229,17 @@ impl DiskThreads {
                 let finished = outcome.recv_deadline(until + FINISH_LIMIT / 10);
                 conclude(&name, finished.ok())
             });
-            ended.fold(true, |all, is_clean| all & is_clean)
+            ended.max().unwrap_or(Durability::Whole)
         };
-        tokio::task::spawn_blocking(wait).await.unwrap_or(false)
+        let waited = tokio::task::spawn_blocking(wait).await;
+        waited.unwrap_or(Durability::Unknown)
     }
 }
 
-fn conclude(name: &str, finished: Option<Finished>) -> bool {
+fn conclude(name: &str, finished: Option<Finished>) -> Durability {
     let Some(finished) = finished else {
         tracing::error!("{name}: its thread does not end; what was not flushed may be lost");
-        return false;
+        return Durability::Unknown;
     };
     if finished.left > 0 {
         let left = finished.left;
@@ -249,5 +250,5 @@ fn conclude(name: &str, finished: Option<Finished>) -> bool {
     if let Some(why) = &finished.not_flushed {
         tracing::error!("{name}: what was written may not be durable: {why}");
     }
-    finished.is_clean()
+    finished.durability()
 }

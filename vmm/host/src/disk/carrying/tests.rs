@@ -4,7 +4,7 @@ use super::no_ring::NoRing;
 use crate::disk::storage::NamedImage;
 use crate::disk::target::Target;
 use crate::disk::threads::DriveStorage;
-use crate::disk::{Aio, DiskThreads, Disks, Drive, OnError};
+use crate::disk::{Aio, DiskThreads, Disks, Drive, Durability, OnError};
 use crate::error::RunError;
 use crossbeam_channel::{Receiver, unbounded};
 use lockstep_core::machine::disk::{IN_FLIGHT_MAX, Operation, Request};
@@ -196,7 +196,7 @@ async fn the_end_waits_for_everything_that_was_asked() {
         for number in 0..IN_FLIGHT_MAX as u64 {
             tested.give(number, write(number * 4096, vec![number as u8 + 1; 4096]));
         }
-        assert!(tested.threads.finish().await, "{aio}");
+        assert_eq!(tested.threads.finish().await, Durability::Whole, "{aio}");
         let file = std::fs::read(&tested.path).unwrap();
         for number in 0..IN_FLIGHT_MAX {
             assert_eq!(file[number * 4096], number as u8 + 1, "{aio}");

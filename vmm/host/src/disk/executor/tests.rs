@@ -1,3 +1,4 @@
+use super::super::orders::Durability;
 use super::super::setting::{Aio, OnError};
 use super::super::storage::Storage;
 use super::super::threads::{DiskThreads, Drive, DriveStorage};
@@ -191,7 +192,7 @@ async fn the_end_waits_for_what_was_asked_and_makes_it_durable() {
     for aio in ALL {
         let (threads, disks, notified, flushed) = disk(aio, Vec::new());
         disks.issue(DEVICE, write(0, 7)).unwrap();
-        assert!(threads.finish().await);
+        assert_eq!(threads.finish().await, Durability::Whole);
         assert_eq!(flushed.try_iter().count(), 1);
         assert_eq!(next(&disks, &notified).number, 0);
     }
@@ -202,7 +203,7 @@ async fn the_end_does_not_wait_for_what_the_host_refuses_and_is_not_clean() {
     for aio in ALL {
         let (threads, disks, _notified, _flushed) = disk(aio, vec![libc::EIO; 1000]);
         disks.issue(DEVICE, write(0, 7)).unwrap();
-        assert!(!threads.finish().await);
+        assert_eq!(threads.finish().await, Durability::Unknown);
     }
 }
 
@@ -333,8 +334,9 @@ async fn disks_that_finish_do_not_stand_still() {
     let watch = threads.watch();
     assert!(watch.freeze() && !watch.is_over());
     disks.issue(DEVICE, write(0, 7)).unwrap();
-    assert!(
+    assert_eq!(
         threads.finish().await,
+        Durability::Whole,
         "what was asked is carried out all the same"
     );
     assert!(watch.is_over() && !watch.freeze());

@@ -1,6 +1,7 @@
 //! The end of a replica.
 
 use super::{Driver, Over};
+use crate::disk::Durability;
 use crate::error::RunError;
 use crate::live::Order;
 use crate::outside::conclude;
@@ -47,7 +48,11 @@ impl Driver {
             let _ = timeout(STOP_LIMIT, self.parts.machine.outcome()).await;
         }
         let disks = std::mem::take(&mut self.parts.disks);
-        let is_durable = halt == Halt::Fenced || disks.finish().await;
+        // What a fenced side has written is of no use any more.
+        let durability = match halt {
+            Halt::Fenced => Durability::Unfinished,
+            _ => disks.finish().await,
+        };
         let mut generation = self.parts.replica.generation();
         if halt == Halt::Stopped && !self.standing.alone {
             generation = self.last_word().await.unwrap_or(generation);
@@ -66,7 +71,7 @@ impl Driver {
         };
         // A side that has not replayed everything has not written everything.
         let has_all = self.standing.live || matches!(halt, Halt::Ended { .. });
-        if ending.is_some() && has_all && is_durable {
+        if ending.is_some() && has_all && durability == Durability::Whole {
             let ownership = self.parts.ownership.clone();
             let ended = tokio::task::spawn_blocking(move || ownership.ended(generation)).await;
             if let Ok(Err(why)) = ended {
@@ -89,7 +94,7 @@ impl Driver {
                     let why = fault.to_string();
                     return Err(RunError::DiskFails { disk, why });
                 }
-                Ok(Over::Ended(Status::Success))
+                ended_with(Status::Success, durability)
             }
             Halt::Ended { reason } => {
                 self.parts.reporter.event(
@@ -97,7 +102,7 @@ impl Driver {
                     serde_json::json!({ "reason": format!("{reason:?}"), "how": how(&reason) }),
                 );
                 let point = self.ended.as_ref().map(|ended| ended.point).unwrap_or_default();
-                Ok(Over::Ended(conclude(&Ended { reason, point })))
+                ended_with(conclude(&Ended { reason, point }), durability)
             }
         }
     }
@@ -123,6 +128,13 @@ impl Driver {
 }
 
 /// The end of a guest, in words for `lockstep status`.
+fn ended_with(status: Status, durability: Durability) -> Result<Over, RunError> {
+    match durability {
+        Durability::Unknown => Err(RunError::NotDurable),
+        Durability::Whole | Durability::Unfinished => Ok(Over::Ended(status)),
+    }
+}
+
 fn how(reason: &EndReason) -> String {
     match reason {
         EndReason::PoweredOff(status) => format!("its guest powered off with status {status}"),
