@@ -57,6 +57,8 @@ impl Host {
 
     /// With a program of this name that does this.
     fn with(self, name: &str, script: &str) -> Self {
+        // One of the ordinary tools is a link to the system's own.
+        let _ = std::fs::remove_file(self.programs.join(name));
         write_script(&self.programs.join(name), script);
         self
     }
@@ -218,6 +220,29 @@ fn what_does_not_end_is_stopped_at_the_bound() {
 fn nothing_stays_when_the_script_is_killed() {
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
         let host = Host::new().with_packages().with("qemu-system-x86_64", ENDLESS);
+        let (mut command, numbers) = endless(&host);
+        let mut lab = Process::start("lab", &mut command);
+        wait_until(
+            || numbers.exists().then_some(()),
+            || "a virtual machine".to_owned(),
+        );
+        lab.signal(signal);
+        let ended = lab.wait();
+        assert!(!ended.status.success(), "{ended}");
+        expect_gone(&numbers);
+    }
+}
+
+#[test]
+fn a_machine_ends_with_a_bound_that_does_not_know_it_yet() {
+    // As timeout(1) is between its fork and its next step.
+    let bound = "while [ \"$1\" != setpriv ]; do shift; done; trap 'exit 143' TERM; \"$@\" & wait";
+    let machine = "echo $$ >\"$NUMBERS.new\"; mv \"$NUMBERS.new\" \"$NUMBERS\"; exec sleep 1000";
+    for signal in [Signal::SIGKILL, Signal::SIGTERM] {
+        let host = Host::new()
+            .with_packages()
+            .with("timeout", bound)
+            .with("qemu-system-x86_64", machine);
         let (mut command, numbers) = endless(&host);
         let mut lab = Process::start("lab", &mut command);
         wait_until(

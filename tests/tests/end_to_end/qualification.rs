@@ -4,8 +4,10 @@
 use lockstep_logging_channel::{
     Body, Digest, Entry, Environment, EnvironmentField, Existing, LogReader, LogWriter,
 };
+use lockstep_tests::harness::bare::{Code, Form};
 use lockstep_tests::harness::process::run;
 use lockstep_tests::harness::{Ended, Guest, Scratch, kvm, lockstep};
+use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -176,6 +178,41 @@ fn what_the_host_was_not_found_to_do_is_refused_by_its_name() {
     }
     // Nothing else depends on them.
     host.start(&[]).expect_code(0).expect_named(&[]);
+}
+
+#[test]
+fn a_kernel_is_refused_before_it_boots_where_the_host_cannot_run_one() {
+    let Some(_kvm) = kvm::shared() else { return };
+    let host = Host::new();
+    host.has_found(&[("kernel_instructions.ring0", "no")]);
+    let kernel = host.log("vmlinux");
+    std::fs::write(&kernel, Form::Kernel.file(&Code::default().raw(&[0xf4]))).unwrap();
+    let (log, shared) = (host.log("log"), host.scratch.directory("shared"));
+    let of_kernel = |verb: &str, more: &[&OsStr]| {
+        let mut command = lockstep();
+        command.env("XDG_CACHE_HOME", host.scratch.path());
+        command.args([verb, "--kernel"]).arg(&kernel).args(more);
+        run(&mut command)
+    };
+    for ended in [
+        of_kernel("run", &[]),
+        of_kernel("record", &["--log".as_ref(), log.as_ref()]),
+        of_kernel("replica", &["--shared-directory".as_ref(), shared.as_ref()]),
+    ] {
+        let ended = ended.expect_code(4);
+        ended.expect_named(&["kernel instructions in ring 0", "what this test says", "make lab"]);
+        assert_eq!(ended.stdout, "", "the kernel ran");
+    }
+    assert!(!log.exists(), "a log was left");
+    assert_eq!(shared.read_dir().unwrap().count(), 0, "a machine was left");
+    // What has no meaning for a kernel is refused wherever it is.
+    for setting in ["--clock=step", "--window-exits"] {
+        let ended = of_kernel("run", &[setting.as_ref()]).expect_code(3);
+        ended.expect_named(&[
+            setting.trim_start_matches("--").split('=').next().unwrap(),
+            "leave it out",
+        ]);
+    }
 }
 
 #[test]

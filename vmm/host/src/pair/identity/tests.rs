@@ -1,6 +1,9 @@
 use super::published::Side;
 use super::start::{Begun, Wish};
 use super::*;
+use crate::pair::holding::Holding;
+use lockstep_core::replica::role::{Protection, Statistics};
+use lockstep_logging_channel::message::FollowsBy;
 use lockstep_shared_disk::fake::{self, FakeStore};
 use tokio::time::sleep;
 
@@ -97,6 +100,27 @@ async fn a_store_that_hangs_for_ever_is_asked_a_bounded_number_of_times() {
     let asking = repeat::repeat(SECOND, ask, |_| ControlFlow::Continue(()));
     let _ = tokio::time::timeout(Duration::from_secs(86_400), asking).await;
     assert_eq!(asked.get(), 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_is_asked_once_at_a_time_who_the_other_side_is() {
+    let store = FakeStore::default();
+    let (first, claim) = begun_holder(&store).await;
+    let mut holding = Holding::new(first, claim.machine);
+    holding.hold(FIRST);
+    store.hang(true);
+    let protected = Statistics {
+        protection: Protection::Protected,
+        ..Statistics::default()
+    };
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..1_000 {
+        holding.publish(&protected, Some("the peer"), None, FollowsBy::Replay);
+        sleep(SECOND).await;
+    }
+    // Others repeat theirs, each at most 16 times.
+    assert!(tasks() - before < 100, "{} questions", tasks() - before);
 }
 
 #[test]

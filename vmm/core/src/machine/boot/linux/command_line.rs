@@ -27,20 +27,22 @@ pub const DEFAULTS: [(&str, &str); 14] = [
     ),
 ];
 
-/// Parameters that ask for what there is not: the beginning of the parameter, and why.
-const REFUSED: [(&str, &str); 11] = [
-    ("lapic", "there is no local APIC"),
-    ("apic=", "there is no APIC"),
-    ("x2apic", "there is no APIC"),
-    ("x2apic_phys", "there is no APIC"),
-    ("acpi=off", "its devices are announced by ACPI"),
-    ("maxcpus=", "there is one processor"),
-    ("nr_cpus=", "there is one processor"),
-    ("possible_cpus=", "there is one processor"),
-    ("crashkernel=", "a kernel that another starts is not rewritten"),
-    ("tsc=", "the time-stamp counter is hidden"),
-    ("clocksource=tsc", "the time-stamp counter is hidden"),
-];
+/// Why the parameter `name` with this value, empty for none, cannot be had. Names have `_` where
+/// they may have `-`.
+fn refusal(name: &str, value: &str) -> Option<&'static str> {
+    Some(match name {
+        "lapic" => "there is no local APIC",
+        "apic" | "x2apic" | "x2apic_phys" => "there is no APIC",
+        "acpi" if value.starts_with("off") => "its devices are announced by ACPI",
+        "maxcpus" | "nr_cpus" | "possible_cpus" if value != "1" => "there is one processor",
+        "crashkernel" => "a kernel that another starts is not rewritten",
+        "tsc" => "the time-stamp counter is hidden",
+        "clocksource" if value.starts_with("tsc") => "the time-stamp counter is hidden",
+        "panic" if !value.starts_with('-') => "a kernel that panics ends the machine at once",
+        "reboot" => "a guest's own restart is told from that of a panic by how it is asked for",
+        _ => return None,
+    })
+}
 
 /// A parameter that cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,12 +60,10 @@ pub struct Contradiction {
 /// # Errors
 /// [`Contradiction`].
 pub fn complete(said: &str) -> Result<String, Contradiction> {
-    for parameter in said.split_ascii_whitespace().take_while(|word| *word != "--") {
-        let refused = REFUSED.iter().find(|(name, _)| {
-            let has_value = name.contains('=');
-            parameter == *name || has_value && parameter.starts_with(name)
-        });
-        if let Some((_, why)) = refused {
+    for parameter in parameters(said).take_while(|parameter| *parameter != "--") {
+        let plain = parameter.replace('"', "");
+        let (name, value) = plain.split_once('=').unwrap_or((&plain, ""));
+        if let Some(why) = refusal(&name.replace('-', "_"), value) {
             let parameter = parameter.to_owned();
             return Err(Contradiction { parameter, why });
         }
@@ -75,6 +75,17 @@ pub fn complete(said: &str) -> Result<String, Contradiction> {
         .chain((!said.is_empty()).then_some(said))
         .collect::<Vec<_>>()
         .join(" "))
+}
+
+/// The parameters of a command line, with their quotes: space between two quotes parts nothing
+/// (`next_arg` in Linux's lib/cmdline.c).
+fn parameters(said: &str) -> impl Iterator<Item = &str> {
+    let mut is_quoted = false;
+    said.split(move |character: char| {
+        is_quoted ^= character == '"';
+        !is_quoted && character.is_ascii_whitespace()
+    })
+    .filter(|parameter| !parameter.is_empty())
 }
 
 #[cfg(test)]
@@ -93,15 +104,35 @@ mod tests {
     fn what_cannot_be_had_is_refused_with_the_reason() {
         for (said, why) in [
             ("quiet lapic", "no local APIC"),
+            ("\"lapic\"", "no local APIC"),
+            ("apic=debug", "no APIC"),
+            ("x2apic", "no APIC"),
+            ("x2apic_phys", "no APIC"),
+            ("acpi=off", "announced by ACPI"),
             ("maxcpus=2", "one processor"),
+            ("nr-cpus=2", "one processor"),
+            ("possible_cpus=\"2\"", "one processor"),
             ("crashkernel=64M", "not rewritten"),
+            ("tsc=reliable", "hidden"),
             ("clocksource=tsc", "hidden"),
+            ("panic=0", "ends the machine"),
+            ("panic", "ends the machine"),
+            ("reboot=warm", "told from that of a panic"),
+            ("a=\"b c\" reboot=t", "told from that of a panic"),
         ] {
             let refused = complete(said).unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
         }
         // A program's own arguments are no parameters of the kernel.
         assert!(complete("init=/bin/sh -- lapic").is_ok());
-        assert!(complete("clocksource=acpi_pm").is_ok());
+        for said in [
+            "clocksource=acpi_pm",
+            "maxcpus=1",
+            "panic=-1",
+            "run=\"grep lapic /proc/cmdline\"",
+            "x2apicks",
+        ] {
+            assert!(complete(said).is_ok(), "{said}");
+        }
     }
 }
