@@ -168,8 +168,20 @@ mod tests {
         let row = |function| KERNEL_TABLE.iter().find(|leaf| leaf.function == function);
         let [_, ebx, ecx, edx] = row(0).unwrap().registers;
         assert_eq!([ebx, edx, ecx].map(u32::to_le_bytes).concat(), b"AuthenticAMD");
-        let [_, _, _, features] = row(1).unwrap().registers;
-        assert_eq!(features & (1 << 4), 0, "TSC");
+        let [_, _, ecx, edx] = row(1).unwrap().registers;
+        for (bit, name) in [(4, "TSC"), (7, "MCE"), (9, "APIC"), (12, "MTRR"), (14, "MCA")] {
+            assert_eq!(edx & (1 << bit), 0, "{name}");
+        }
+        for (bit, name) in [
+            (3, "MONITOR"),
+            (17, "PCID"),
+            (21, "x2APIC"),
+            (24, "TSC deadline"),
+            (26, "XSAVE"),
+            (30, "RDRAND"),
+        ] {
+            assert_eq!(ecx & (1 << bit), 0, "{name}");
+        }
         let [_, _, _, extended] = row(0x8000_0001).unwrap().registers;
         assert_eq!(extended & (1 << 27), 0, "RDTSCP");
         // The same in all else that must be hidden.
