@@ -6,7 +6,7 @@ use std::io::Read;
 
 use serde::{Serialize, Serializer};
 
-use crate::view::{BodyView, EntryView, hex};
+use crate::view::{BodyView, EntryView};
 use crate::{Body, Entry, Environment, LogError, LogReader, Value};
 
 /// Entries of one kind.
@@ -139,7 +139,7 @@ impl fmt::Display for LogInfo {
 }
 
 fn show_environment(formatter: &mut fmt::Formatter<'_>, environment: &Environment) -> fmt::Result {
-    writeln!(formatter, "pair          {}", hex(&environment.pair))?;
+    writeln!(formatter, "pair          {}", hex::encode(environment.pair))?;
     for field in environment.compared.iter().chain(&environment.informative) {
         writeln!(
             formatter,

@@ -220,7 +220,7 @@ pub enum Message {
     Probe(Probe),
     /// Kind 263.
     Measured(Measured),
-    /// Kind 264.
+    /// Kind 270.
     Beginning(Beginning),
     /// Kind 265.
     Piece(Piece),

@@ -2,7 +2,7 @@
 //!
 //! Keys are only ever added. Numbers that may pass 2^53 and byte strings are hexadecimal text.
 
-use std::fmt::{self, Write};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -177,7 +177,7 @@ impl From<&Body> for BodyView {
             Body::HeldOutput(output) => Self::HeldOutput {
                 device: output.target.device.0,
                 target: target_name(output.target.kind),
-                bytes: hex(&output.bytes),
+                bytes: hex::encode(&output.bytes),
             },
             Body::DiskWrite(write) => Self::DiskWrite {
                 device: write.device.0,
@@ -229,7 +229,7 @@ impl From<&Environment> for BodyView {
             fields.iter().map(view).collect()
         };
         Self::Environment {
-            pair: hex(&environment.pair),
+            pair: hex::encode(environment.pair),
             compared: views(&environment.compared),
             informative: views(&environment.informative),
         }
@@ -244,7 +244,9 @@ impl From<&Value> for ValueView {
             },
             Value::Monotonic(ns) => Self::Monotonic { ns: *ns },
             Value::Wall(ns) => Self::Wall { ns: *ns },
-            Value::Random(bytes) => Self::Random { bytes: hex(bytes) },
+            Value::Random(bytes) => Self::Random {
+                bytes: hex::encode(bytes),
+            },
         }
     }
 }
@@ -303,7 +305,7 @@ impl From<&Event> for EventView {
             device: event.device.0,
             event: name,
             monotonic_ns: event.monotonic_ns,
-            bytes: bytes.map(|bytes| hex(bytes)),
+            bytes: bytes.map(hex::encode),
             number,
             digest,
         }
@@ -324,17 +326,6 @@ fn part_views(parts: &[PartDigest]) -> Vec<PartView> {
         digest: part.digest.to_string(),
     };
     parts.iter().map(view).collect()
-}
-
-/// `bytes` as hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
 }
 
 impl fmt::Display for EntryView {
@@ -480,11 +471,8 @@ fn show_bytes(formatter: &mut fmt::Formatter<'_>, name: &str, digits: &str) -> f
     write!(formatter, "{name} {} bytes {shown}{more}", digits.len() / 2)
 }
 
-/// The kind called `name` in a view, if it is one that entries have once they are read.
-#[must_use]
-pub fn entry_kind_named(name: &str) -> Option<Kind> {
-    Kind::ALL
-        .iter()
-        .copied()
-        .find(|kind| kind.is_entry() && kind.read_as() == *kind && kind.name() == name)
+/// The kinds of entries that a log has once it is read, as [`Kind::name`] names them in a view.
+pub fn entry_kinds() -> impl Iterator<Item = Kind> {
+    let kinds = Kind::ALL.iter().copied();
+    kinds.filter(|kind| kind.is_entry() && kind.read_as() == *kind)
 }

@@ -2,13 +2,14 @@
 
 use crate::printing::{print_text, printed};
 use crate::status::{CommandError, Status};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use lockstep_host::error::RunError;
 use lockstep_host::recording::folder::Kind as FileKind;
 use lockstep_host::recording::{Folder, Named};
 use lockstep_logging_channel::diff::{Diff, diff};
 use lockstep_logging_channel::dump::{DumpError, DumpFilter, DumpFormat, dump};
 use lockstep_logging_channel::info::LogInfo;
-use lockstep_logging_channel::view::entry_kind_named;
+use lockstep_logging_channel::view::entry_kinds;
 use lockstep_logging_channel::{Kind, LogReader};
 use lockstep_process::writing::standard::Printer;
 use serde::Serialize;
@@ -40,9 +41,8 @@ pub enum LogCommand {
         /// End with this entry
         #[arg(long, default_value_t = u64::MAX, hide_default_value = true, value_name = "SEQUENCE")]
         to: u64,
-        /// Only entries of this kind (may be given several times): environment, value, event,
-        /// output, digests, end
-        #[arg(long = "kind", value_name = "KIND", value_parser = parse_kind)]
+        /// Only entries of this kind (may be given several times)
+        #[arg(long = "kind", value_name = "KIND", value_parser = kind_parser())]
         kinds: Vec<Kind>,
     },
     /// The first entry in which two logs differ; status 1 if they do
@@ -95,9 +95,11 @@ pub fn log(command: &LogCommand) -> Result<Status, CommandError> {
     }
 }
 
-fn parse_kind(name: &str) -> Result<Kind, String> {
-    entry_kind_named(name)
-        .ok_or_else(|| "there is no such kind of entry: `lockstep log dump --help` names them".to_owned())
+fn kind_parser() -> impl TypedValueParser<Value = Kind> {
+    PossibleValuesParser::new(entry_kinds().map(Kind::name)).try_map(|name| {
+        let named = entry_kinds().find(|kind| kind.name() == name);
+        named.ok_or("there is no such kind of entry")
+    })
 }
 
 /// Output of `lockstep log info`.

@@ -1,8 +1,8 @@
 //! When connections have something to do without being spoken to: delayed acknowledgements,
 //! retransmissions.
 //!
-//! One heap for all. A connection stands in it at most once for its earliest deadline; one that has
-//! become later is found out when the earlier one fires, so that the common case, an
+//! One heap for all. A connection is added for a deadline that is earlier than the one it waits for;
+//! one that has become later is found out when the earlier one fires, so that the common case, an
 //! acknowledgement that found data to travel with, costs nothing.
 
 use std::cmp::Reverse;

@@ -108,7 +108,7 @@ impl Images {
             // A string takes everything.
             let _ = write!(text, "{separator}{}, ", opened.shape);
             let _ = match (&opened.content, &opened.digest) {
-                (_, Some(digest)) => write!(text, "base {}", hex(digest)),
+                (_, Some(digest)) => write!(text, "base {}", hex::encode(digest)),
                 (Content::Shared(_), None) => write!(text, "shared"),
                 (Content::Open(_), None) => write!(text, "mirrored"),
             };
@@ -344,13 +344,4 @@ fn options(setting: &DiskSetting, read_only: bool) -> Options {
         block_bytes: setting.block_bytes,
         ..Options::default()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = String::new();
-    for byte in bytes {
-        // A string takes everything.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

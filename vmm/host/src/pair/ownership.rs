@@ -136,15 +136,11 @@ fn side(role: Role, party: &Party) -> Line {
 }
 
 fn begins_with(role: Role, party: &Party) -> String {
-    let mut text = match role {
-        Role::Holder => "holder ".to_owned(),
-        Role::Backup => "backup ".to_owned(),
+    let role = match role {
+        Role::Holder => "holder",
+        Role::Backup => "backup",
     };
-    for byte in party.id {
-        // A string takes everything.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    format!("{role} {}", hex::encode(party.id))
 }
 
 fn admit(images: &Images, name: &MachineName) -> Result<(), RunError> {

@@ -11,7 +11,6 @@ use lockstep_kvm::processor::processor;
 use lockstep_logging_channel::measuring;
 use lockstep_logging_channel::transport::{ChannelError, Connection};
 use lockstep_logging_channel::{Environment, EnvironmentField};
-use std::fmt::Write;
 use std::time::Duration;
 
 /// Time that a peer has for its opening, and for taking what it is sent.
@@ -38,14 +37,6 @@ pub fn fresh_name() -> Result<[u8; 16], RunError> {
     let mut name = [0; 16];
     getrandom::fill(&mut name).map_err(RunError::no_random_bytes)?;
     Ok(name)
-}
-
-fn hexadecimal(bytes: [u8; 16]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// Values that both sides must have the same: the build, the machine, the pair's settings, the
@@ -78,7 +69,7 @@ pub fn environment(
     ]);
     // First whose machine it is: what else differs between two machines is of no interest.
     let name = field(NAME_FIELD, configuration.pair.name.to_string());
-    let storage = field(STORAGE_FIELD, hexadecimal(storage));
+    let storage = field(STORAGE_FIELD, hex::encode(storage));
     environment.compared.splice(0..0, [storage, name]);
     Ok(environment)
 }

@@ -166,8 +166,8 @@ impl Receiver {
         };
         if *pair != self.pair {
             return Err(TransferError::OtherMachine {
-                found: hexadecimal(pair),
-                expected: hexadecimal(&self.pair),
+                found: hex::encode(pair),
+                expected: hex::encode(self.pair),
             });
         }
         let found = memory.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
@@ -253,8 +253,4 @@ impl Receiver {
             position,
         })
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
