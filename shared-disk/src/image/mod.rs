@@ -41,4 +41,5 @@ pub use kinds::{Access, BLOCK_BYTES, COPY_BLOCK_BYTES, Format, Options, RawFile,
 pub use look::{Bitmap, Look, Sound, check, look};
 pub use opened::Image;
 pub use qcow2::check::Checked;
+pub use qcow2::header::MAGIC as QCOW2_MAGIC;
 pub use ranges::{BlockDigests, DataRanges};

@@ -13,6 +13,8 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -381,26 +383,13 @@ impl Found {
     }
 }
 
-/// A wall time as RFC 3339 writes it, in UTC. Days are counted in eras of 400 years from a first of
-/// March, so that the day that a leap year adds is the last of a year.
+/// A wall time as RFC 3339 writes it, in UTC; the seconds where that has no year for it.
 fn utc(unix_s: u64) -> String {
-    const DAY_S: u64 = 86_400;
-    let (days, second) = (unix_s / DAY_S, unix_s % DAY_S);
-    // From 0000-03-01 on.
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, later) = if month < 10 {
-        (month + 3, 0)
-    } else {
-        (month - 9, 1)
-    };
-    let year = era * 400 + year + later;
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let time = i64::try_from(unix_s)
+        .ok()
+        .and_then(|unix_s| OffsetDateTime::from_unix_timestamp(unix_s).ok());
+    let written = time.and_then(|time| time.format(&Rfc3339).ok());
+    written.unwrap_or_else(|| unix_s.to_string())
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::super::kinds::SIZE_BYTES_MAX;
 use std::ops::Range;
 
 /// Bytes at the beginning of every qcow2 file.
-pub(in super::super) const MAGIC: [u8; 4] = *b"QFI\xfb";
+pub const MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// Bytes of the largest part of a file that this looks at: a cluster, to which a header and all its
 /// extensions are confined.

@@ -3,7 +3,7 @@
 
 use super::storage::Storage;
 use super::threads::{Drive, DriveStorage};
-use lockstep_core::machine::disk::DiskShape;
+use lockstep_core::machine::disk::{DiskShape, SECTOR_BYTES};
 use lockstep_core::replica::snapshot::{DISK_BLOCK_BYTES, DiskBlock};
 use lockstep_logging_channel::{Digest, PartDigest};
 use lockstep_shared_disk::image::COPY_BLOCK_BYTES;
@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-const SECTOR_BYTES: u64 = 512;
 /// Blocks are those that the disks' threads note as written.
 const _: () = assert!(DISK_BLOCK_BYTES == COPY_BLOCK_BYTES);
 

@@ -9,7 +9,7 @@ use super::threads::{Drive, DriveStorage};
 use crate::error::RunError;
 use crate::progress::Lines;
 use lockstep_core::machine::devices::Board;
-use lockstep_core::machine::disk::DiskShape;
+use lockstep_core::machine::disk::{DiskShape, SECTOR_BYTES};
 use lockstep_logging_channel::{Existing, LogError};
 use lockstep_shared_disk::image::{COPY_BLOCK_BYTES, ChangedBlocks, Identity, Image, Options};
 use std::ffi::OsString;
@@ -17,8 +17,6 @@ use std::fmt::Write;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-const SECTOR_BYTES: u64 = 512;
 
 /// Use of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,13 +4,10 @@
 use super::storage::{NamedImage, Storage};
 use crate::error::RunError;
 use lockstep_core::machine::disk::Operation;
-use lockstep_shared_disk::image::{Image, Options, RawFile};
+use lockstep_shared_disk::image::{Image, Options, QCOW2_MAGIC, RawFile};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
-
-/// First bytes of a qcow2 image.
-const QCOW2_MAGIC: [u8; 4] = *b"QFI\xfb";
 
 /// The image. Until it is opened nothing can be done with it.
 #[derive(Debug)]

@@ -3,15 +3,13 @@
 use super::tree::{Tree, read_within};
 use lockstep_core::machine::image::inspect::Type;
 use lockstep_host::error::RunError;
-use lockstep_shared_disk::image::{Format, Image, Options};
+use lockstep_shared_disk::image::{Format, Image, Options, QCOW2_MAGIC};
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
 
 /// Bytes at the beginning of a disk that tell what is on it: the last mark below ends before.
 const PROBED_BYTES: u64 = 68 << 10;
-/// Beginning of a qcow2 image.
-const QCOW2: &[u8] = b"QFI\xfb";
 /// What may be on a disk: where its mark is, the mark, and its name. The boot sector's is the last:
 /// other formats begin with one.
 const CONTENTS: &[(usize, &[u8], &str)] = &[
@@ -45,7 +43,7 @@ pub(super) struct Disk {
 
 /// True if a file that begins with these bytes is a disk image.
 fn is_disk(first: &[u8]) -> bool {
-    first.starts_with(QCOW2) || Type::of(first).is_none() && content(first).is_some()
+    first.starts_with(&QCOW2_MAGIC) || Type::of(first).is_none() && content(first).is_some()
 }
 
 fn content(first: &[u8]) -> Option<&'static str> {
@@ -113,7 +111,7 @@ mod tests {
             assert_eq!(content(&first), Some(*name));
             assert!(is_disk(&first), "{name}");
         }
-        assert!(is_disk(QCOW2));
+        assert!(is_disk(&QCOW2_MAGIC));
         assert!(!is_disk(&[0; 4096]));
     }
 
