@@ -6,7 +6,7 @@
 
 use lockstep_tests::harness::linux::{self, ENDED, record_and_replay};
 use lockstep_tests::harness::terminal::{CTRL_A, CTRL_C, CTRL_Z, Keys, OnTerminal};
-use lockstep_tests::harness::{Ended, Linux, Process, kvm, wait_until};
+use lockstep_tests::harness::{Ended, Linux, Process, kvm};
 
 /// Line with which busybox's shell begins.
 const SHELL: &str = "built-in shell (ash)";
@@ -108,24 +108,4 @@ fn what_computes_computes_the_same_when_it_is_recorded() {
     assert!(recorded.stdout.contains("333328333350000"), "{recorded}");
     assert!(recorded.stdout.contains("equal"), "{recorded}");
     expect_ended(&recorded, 0);
-}
-
-#[test]
-fn a_reboot_begins_the_guest_again_in_the_same_process() {
-    let Some(_kvm) = kvm::alone() else { return };
-    if !linux::offered() {
-        return;
-    }
-    let mut machine = Process::start("run", &mut Linux::Shell.command("run", ""));
-    machine.wait_for_stdout(SHELL);
-    machine.type_in("echo \"first: $((6 * 7))\" && reboot -f\n");
-    let said = machine.wait_for_stdout("first: 42");
-    assert_eq!(said.matches(SHELL).count(), 1, "{said}");
-    wait_until(
-        || (machine.stdout().matches(SHELL).count() == 2).then_some(()),
-        || format!("a second boot: {}", machine.stdout()),
-    );
-    machine.type_in("exit\n");
-    let ended = machine.wait_with_input().expect_code(0);
-    expect_ended(&ended, 0);
 }

@@ -48,6 +48,7 @@ mod linux_nginx;
 mod linux_postgresql;
 mod linux_recorded;
 mod linux_redis;
+mod linux_restarts;
 mod linux_ssh;
 mod mirrored_disks;
 mod network;
