@@ -10,6 +10,10 @@ use lockstep_tests::harness::{Ended, Linux, Process, kvm};
 
 /// Line with which busybox's shell begins.
 const SHELL: &str = "built-in shell (ash)";
+/// Status of what `timeout` has ended, by SIGTERM.
+const TERMINATED: i32 = 128 + 15;
+/// What `yes | head -c 4000000 | sha256sum` says everywhere.
+const YES: &str = "e3a429797193d53fbcd916271341ddb91b8498f559091f38b491096b2c70438f";
 
 fn expect_ended(ended: &Ended, status: i32) {
     assert!(ended.stdout.contains(&format!("{ENDED} {status}")), "{ended}");
@@ -69,14 +73,18 @@ fn keys_on_a_terminal_are_those_of_the_shell_in_the_guest() {
 }
 
 #[test]
-fn a_boot_is_replayed() {
+fn a_boot_and_what_computes_in_it_are_replayed() {
     let Some(_kvm) = kvm::alone() else { return };
     if !linux::offered() {
         return;
     }
-    let program = "cat /proc/sys/kernel/random/uuid; date; ls /sys/bus/virtio/drivers";
+    // What has no end is ended by a timer, which has to enter where there is no exit.
+    let program = "cat /proc/sys/kernel/random/uuid; date; ls /sys/bus/virtio/drivers; \
+         timeout 1 sha256sum /dev/zero; echo no end: $?; yes | head -c 4000000 | sha256sum";
     let recorded = recorded_and_replayed(Linux::Shell, program);
-    assert!(recorded.stdout.contains("virtio_net"), "{recorded}");
+    for said in ["virtio_net", &format!("no end: {TERMINATED}"), YES] {
+        assert!(recorded.stdout.contains(said), "{said}: {recorded}");
+    }
     expect_ended(&recorded, 0);
 }
 
