@@ -50,16 +50,31 @@ impl Clients {
     /// Starts `count` of them, which draw what they do from `seed`.
     #[must_use]
     pub fn start(address: SocketAddr, count: usize, seed: u64) -> Self {
+        Self::start_each((0..count).map(|_| move || Client::open(address)).collect(), seed)
+    }
+
+    /// Starts one on each of these connections: a guest that takes long to boot has answered.
+    #[must_use]
+    pub fn start_on(connections: Vec<Client>, seed: u64) -> Self {
+        Self::start_each(
+            connections.into_iter().map(|client| || Ok(client)).collect(),
+            seed,
+        )
+    }
+
+    fn start_each<F: FnOnce() -> io::Result<Client> + Send + 'static>(opens: Vec<F>, seed: u64) -> Self {
+        let count = opens.len();
         let answered = (0..count).map(|_| AtomicU64::new(0)).collect();
         let shared = Arc::new(Shared {
             answered,
             ..Shared::default()
         });
-        let threads = (0..count)
-            .map(|client| {
+        let threads = (0..).zip(opens);
+        let threads = threads
+            .map(|(client, open)| {
                 let shared = shared.clone();
                 let rng = Rng::new(mix(seed ^ mix(client as u64)));
-                thread::spawn(move || work(&shared, address, client, count, rng))
+                thread::spawn(move || work(&shared, open, client, count, rng))
             })
             .collect();
         Self { shared, threads }
@@ -108,9 +123,15 @@ impl Clients {
     }
 }
 
-fn work(shared: &Shared, address: SocketAddr, client: usize, clients: usize, mut rng: Rng) -> Account {
+fn work(
+    shared: &Shared,
+    open: impl FnOnce() -> io::Result<Client>,
+    client: usize,
+    clients: usize,
+    mut rng: Rng,
+) -> Account {
     let mut history = Vec::new();
-    let outcome = Client::open(address).and_then(|mut connection| {
+    let outcome = open().and_then(|mut connection| {
         shared
             .streams
             .lock()
@@ -210,12 +231,22 @@ fn number(operation: Operation, reply: &Reply) -> io::Result<u64> {
 /// # Errors
 /// The pair does not answer.
 pub fn read_all(address: SocketAddr, clients: usize) -> io::Result<(BTreeMap<String, u64>, Vec<Record>)> {
-    let mut connection = Client::open(address)?;
+    read_all_on(&mut Client::open(address)?, clients)
+}
+
+/// The same over this connection.
+///
+/// # Errors
+/// The pair does not answer.
+pub fn read_all_on(
+    connection: &mut Client,
+    clients: usize,
+) -> io::Result<(BTreeMap<String, u64>, Vec<Record>)> {
     let keys = SHARED.iter().chain(&COUNTERS).map(|key| (*key).to_owned());
     let mut history = Vec::new();
     let mut held = BTreeMap::new();
     for key in keys.chain((0..clients).map(diary)) {
-        let value = ask(&mut connection, LAST, key.clone(), Operation::Read, &mut history)?;
+        let value = ask(connection, LAST, key.clone(), Operation::Read, &mut history)?;
         held.insert(key, value);
     }
     Ok((held, history))

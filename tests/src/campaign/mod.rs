@@ -7,6 +7,7 @@
 //!   clients, history  what clients did and were told
 //!   linearizability   is there an order of operations that explains every answer?
 //!   session           did each client see its own writes, and nothing go back?
+//!   promises          what was broken of what clients are promised
 //!   wire              had every frame that left an entry which the backup had acknowledged?
 //!   outcome           everything of a round in one judgement
 //!   summary, picture  of many rounds
@@ -45,6 +46,7 @@ pub mod linearizability;
 pub mod outcome;
 pub mod picture;
 pub mod plan;
+pub mod promises;
 pub mod round;
 pub mod scenario;
 pub mod session;

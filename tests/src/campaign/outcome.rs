@@ -2,12 +2,11 @@
 
 use super::course::{Course, Standing};
 use super::evidence::Evidence;
-use super::history::Record;
 use super::kind::{Fault, Place, Side};
 use super::plan::{Plan, Title, Trigger};
-use super::{linearizability, session, wire};
+use super::promises::Broken;
+use super::wire;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// How a side learnt that the other was gone.
@@ -194,44 +193,14 @@ pub(super) fn judge_clients(evidence: &Evidence, serves: bool, outcome: &mut Out
         .history()
         .filter(|record| record.answer.is_some())
         .count() as u64;
-    for (client, account) in evidence.accounts.iter().enumerate() {
-        // Where nobody goes on, the round itself closes the connections that wait.
-        if let Some(why) = account
-            .broken
-            .as_ref()
-            .filter(|_| serves || outcome.standing.is_none())
-        {
-            outcome.broken += 1;
-            outcome
-                .failures
-                .push(format!("the connection of client {client} broke: {why}"));
-        }
-        let complaints = session::complaints(client, &account.history);
-        outcome.wrong += complaints.len() as u64;
-        outcome.failures.extend(complaints);
-    }
-    let mut by_key: BTreeMap<&str, Vec<Record>> = BTreeMap::new();
-    for record in evidence.history() {
-        by_key.entry(&record.key).or_default().push(record.clone());
-    }
-    for (key, history) in by_key {
-        if let Err(found) = linearizability::check(&history) {
-            outcome.wrong += 1;
-            outcome.failures.push(format!(
-                "{key} is not linearizable: with {} of {} operations done it holds {}, and then {}",
-                found.explained,
-                history.len(),
-                found.value,
-                found.unexplained
-            ));
-        }
-    }
-    if serves && !evidence.held.is_empty() {
-        let all: Vec<Record> = evidence.history().cloned().collect();
-        let lost = session::lost(&all, &evidence.held);
-        outcome.lost = lost.len() as u64;
-        outcome.failures.extend(lost);
-    }
+    // Where nobody goes on, the round itself closes the connections that wait.
+    let closed = !serves && outcome.standing.is_some();
+    let broken = Broken::promises(evidence, closed);
+    outcome.broken = broken.connections.len() as u64;
+    outcome.wrong = broken.answers.len() as u64;
+    outcome.lost = broken.writes.len() as u64;
+    let all = [broken.connections, broken.answers, broken.writes];
+    outcome.failures.extend(all.into_iter().flatten());
 }
 
 /// True if every output of the log is to be seen: the primary was killed, with nothing else the
