@@ -153,9 +153,18 @@ impl Linux {
 /// It fails, or its replay is another.
 #[must_use]
 pub fn record_and_replay(guest: Linux, memory_mib: &str, program: &str) -> Ended {
+    record_and_replay_told(guest, memory_mib, &Linux::running(program))
+}
+
+/// The same with this text for its kernel.
+///
+/// # Panics
+/// It fails, or its replay is another.
+#[must_use]
+pub fn record_and_replay_told(guest: Linux, memory_mib: &str, command_line: &str) -> Ended {
     let scratch = Scratch::new();
     let log = scratch.join("log");
-    record_and_replay_in(&log, guest, memory_mib, program, &[], &[Beside::Nothing])
+    record_and_replay_in(&log, guest, memory_mib, command_line, &[], &[Beside::Nothing])
 }
 
 /// The same with digests each `digest_interval_exits` exits, and a replay beside each of `loads`.
@@ -173,7 +182,8 @@ pub fn record_and_replay_beside(
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let interval = format!("--digest-interval-exits={digest_interval_exits}");
-    let recorded = record_and_replay_in(&log, guest, memory_mib, program, &[&interval], loads);
+    let command_line = Linux::running(program);
+    let recorded = record_and_replay_in(&log, guest, memory_mib, &command_line, &[&interval], loads);
     let (mut exits, mut digests) = (0, 0);
     for entry in LogReader::open(&log).unwrap() {
         let entry = entry.unwrap();
@@ -190,13 +200,12 @@ fn record_and_replay_in(
     log: &Path,
     guest: Linux,
     memory_mib: &str,
-    program: &str,
+    command_line: &str,
     options: &[&str],
     loads: &[Beside],
 ) -> Ended {
-    let command_line = Linux::running(program);
     let machine = |verb: &str| {
-        let mut command = guest.command_with(verb, memory_mib, &command_line);
+        let mut command = guest.command_with(verb, memory_mib, command_line);
         command.arg("--log").arg(log).args(options);
         let mut process = Process::start(verb, &mut command);
         process.wait_within(LONG).expect_code(0)

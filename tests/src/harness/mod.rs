@@ -31,6 +31,7 @@ pub mod logs;
 pub mod namespace;
 pub mod pair;
 pub mod process;
+pub mod programs;
 pub mod proxy;
 pub mod redis;
 pub mod replica;

@@ -50,6 +50,7 @@ mod linux_recorded;
 mod linux_redis;
 mod linux_restarts;
 mod linux_ssh;
+mod linux_unusual;
 mod mirrored_disks;
 mod network;
 mod output_rule;
