@@ -22,7 +22,7 @@ use lockstep_logging_channel::transport::{
     Address, ChannelError, Connection, Listener, QUEUE_BYTES_MAX, connect,
 };
 use lockstep_logging_channel::{
-    Entry, EventKind, LogError, Message, Order, Record, Sequence, codec, message::Acknowledge,
+    Entry, EventKind, LogError, Message, Record, Sequence, codec, message::Acknowledge,
 };
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, empty, sink};
 use tokio::time::timeout;
@@ -293,22 +293,6 @@ async fn damage_disorder_and_cuts_are_named() {
         foreign,
         ChannelError::Received {
             source: LogError::NotALog { .. },
-            ..
-        }
-    ));
-}
-
-#[tokio::test]
-async fn the_first_entry_can_be_demanded() {
-    let (mut one, mut other) = narrow_pair(1 << 20);
-    other.reader.expect_order(Order::of_log());
-    one.writer.queue_encoded_entries(&encoded(&entries()[1])).unwrap();
-    one.writer.flush().await.unwrap();
-    let error = other.reader.read().await.unwrap_err();
-    assert!(matches!(
-        error,
-        ChannelError::Received {
-            source: LogError::OutOfOrder { .. },
             ..
         }
     ));

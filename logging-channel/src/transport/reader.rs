@@ -35,11 +35,6 @@ impl RecordReader {
         }
     }
 
-    /// Says how the entries to come must be ordered. Without it they may begin anywhere.
-    pub fn expect_order(&mut self, order: Order) {
-        self.order = order;
-    }
-
     /// The next record; `None` where the peer closed after a whole one.
     ///
     /// May be dropped at any time (in `select!`) and called again: what was received stays in the reader.

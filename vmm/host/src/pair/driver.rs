@@ -209,8 +209,7 @@ impl Driver {
 
     fn count(&mut self, batch: &Batch<Carried>) {
         let counters = &mut self.parts.reporter.counters;
-        // A peer may say that they are all there can be.
-        let entries = (batch.last.0 - batch.first.0).saturating_add(1);
+        let entries = batch.count();
         counters.log_entries += entries;
         counters.log_bytes += batch.bytes;
         stop_point::pass_several(Step::LogEntry, entries);

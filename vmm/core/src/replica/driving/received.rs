@@ -85,6 +85,14 @@ mod tests {
         (Record::Entry(entry), 60)
     }
 
+    fn with_number(sequence: u64) -> (Record, u64) {
+        let (mut record, bytes) = entry(0);
+        if let Record::Entry(entry) = &mut record {
+            entry.sequence = Sequence(sequence);
+        }
+        (record, bytes)
+    }
+
     fn message() -> (Record, u64) {
         let reason = "enough".to_owned();
         (Record::Message(Message::Goodbye(Goodbye { reason })), 70)
@@ -103,6 +111,21 @@ mod tests {
     #[test]
     fn entries_that_lie_together_are_one_batch() {
         assert_eq!(shape(vec![entry(3), entry(4), entry(5)]), [Some((3, 5, 50, 180))]);
+    }
+
+    #[test]
+    fn a_batch_counts_its_entries_whatever_their_numbers() {
+        for (records, count) in [
+            (vec![entry(3), entry(4)], 2),
+            (vec![with_number(u64::MAX)], 1),
+            (vec![with_number(u64::MAX), with_number(u64::MAX)], 1),
+        ] {
+            let received = together(records);
+            assert!(
+                matches!(&received[..], [Received::Entries(batch)] if batch.count() == count),
+                "{received:?}"
+            );
+        }
     }
 
     #[test]

@@ -22,6 +22,12 @@ pub struct Batch<E> {
 }
 
 impl<E> Batch<E> {
+    /// Number of entries. A peer may say that its one entry is the last there can be.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        (self.last.0 - self.first.0).saturating_add(1)
+    }
+
     /// The same with the entries as `convert` has them.
     pub fn map<F>(self, convert: impl FnOnce(E) -> F) -> Batch<F> {
         let Self {
