@@ -92,6 +92,24 @@ pub struct SentDisks {
     pub generation: Generation,
 }
 
+/// A transfer that is wanted.
+pub struct Wanted {
+    /// The newcomer.
+    pub connection: Connection,
+    /// Its place.
+    pub place: Place,
+    /// The machine that is sent.
+    pub control: Control,
+    /// Name of its pair.
+    pub pair: [u8; 16],
+    /// Speed of the transfer.
+    pub pace: Pace,
+    /// Method by which the newcomer is to follow.
+    pub follows_by: FollowsBy,
+    /// The machine's disks.
+    pub disks: SentDisks,
+}
+
 /// An event of a transfer.
 #[derive(Debug)]
 pub enum Transferred {
@@ -108,22 +126,11 @@ impl Drop for Sending {
 }
 
 impl Sending {
-    /// Begins to send the machine of `pair` under `control` to one who `follows_by` replay or by
-    /// checkpoints.
+    /// Begins to send a machine to a newcomer.
     #[must_use]
-    pub fn begin(
-        connection: Connection,
-        place: Place,
-        control: Control,
-        pair: [u8; 16],
-        pace: Pace,
-        follows_by: FollowsBy,
-        disks: SentDisks,
-    ) -> Self {
+    pub fn begin(wanted: Wanted) -> Self {
         let (show, progress) = watch::channel(Progress::default());
-        let task = tokio::spawn(send(
-            connection, place, control, pair, pace, follows_by, disks, show,
-        ));
+        let task = tokio::spawn(send(wanted, show));
         Self {
             task,
             progress,
@@ -187,20 +194,16 @@ impl Drop for Reading {
     }
 }
 
-#[allow(
-    clippy::too_many_arguments,
-    reason = "a task has no other way to be given what it needs"
-)]
-async fn send(
-    mut connection: Connection,
-    place: Place,
-    control: Control,
-    pair: [u8; 16],
-    pace: Pace,
-    follows_by: FollowsBy,
-    disks: SentDisks,
-    show: watch::Sender<Progress>,
-) -> Result<Newcomer, Lost> {
+async fn send(wanted: Wanted, show: watch::Sender<Progress>) -> Result<Newcomer, Lost> {
+    let Wanted {
+        mut connection,
+        place,
+        control,
+        pair,
+        pace,
+        follows_by,
+        disks,
+    } = wanted;
     let begun = Instant::now();
     let mut giving = Giving::of(disks.images, pace);
     let generation = disks.generation;

@@ -11,7 +11,7 @@ use crate::error::RunError;
 use crate::pair::copying::Compared;
 use crate::pair::link::Link;
 use crate::pair::newcomers::{Arrival, Place};
-use crate::pair::sending::{Lost, Newcomer, Sending, SentDisks};
+use crate::pair::sending::{Lost, Newcomer, Sending, SentDisks, Wanted};
 use crate::pair::stop_point::{Step, pass};
 use lockstep_core::replica::driving::telling;
 use lockstep_core::replica::role::{Cause, Input, Report};
@@ -64,19 +64,19 @@ impl Driver {
         parts.peer = Some(connection.peer().to_owned());
         parts.holding.other_changes();
         let control = parts.control.clone();
-        parts.sending = Some(Sending::begin(
+        parts.sending = Some(Sending::begin(Wanted {
             connection,
             place,
             control,
-            parts.pair,
-            parts.pace,
-            parts.follows.by(),
-            SentDisks {
+            pair: parts.pair,
+            pace: parts.pace,
+            follows_by: parts.follows.by(),
+            disks: SentDisks {
                 images: parts.images.mirrored(),
                 watch: parts.disks.watch(),
                 generation: parts.replica.generation(),
             },
-        ));
+        }));
         self.publish();
     }
 
