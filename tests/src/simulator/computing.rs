@@ -86,9 +86,7 @@ impl Guest {
     /// Runs to the next exit, or a step of a stretch.
     pub(super) fn run(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         if door.horizon(self.point())? == Horizon::CommonPoint {
-            let mut points = take(&mut self.memory.common_points);
-            common::meet(self, &mut points, door)?;
-            self.memory.common_points = points;
+            self.with_common_points(|guest, points| common::meet(guest, points, door))?;
             return Ok(Progress::Exit);
         }
         if self.memory.common_points.stands() {
@@ -143,16 +141,24 @@ impl Guest {
         }
     }
 
+    /// Does `work` with the common points, which are not part of the guest meanwhile.
+    fn with_common_points(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut CommonPoints) -> Result<(), DoorError>,
+    ) -> Result<(), DoorError> {
+        let mut points = take(&mut self.memory.common_points);
+        let outcome = work(self, &mut points);
+        self.memory.common_points = points;
+        outcome
+    }
+
     /// Has the next common point begin at this moment, at which it was captured. `is_alone`: nobody
     /// followed until then.
     ///
     /// # Errors
     /// The door's.
     pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), DoorError> {
-        let mut points = take(&mut self.memory.common_points);
-        common::captured(self, &mut points, door, is_alone)?;
-        self.memory.common_points = points;
-        Ok(())
+        self.with_common_points(|guest, points| common::captured(guest, points, door, is_alone))
     }
 
     /// Brings whoever follows without running to this moment. True where that made a common point.
@@ -161,17 +167,13 @@ impl Guest {
     /// The door's.
     pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<bool, DoorError> {
         let exits = self.exits;
-        let mut points = take(&mut self.memory.common_points);
-        common::bring_along(self, &mut points, door)?;
-        self.memory.common_points = points;
+        self.with_common_points(|guest, points| common::bring_along(guest, points, door))?;
         Ok(self.exits > exits)
     }
 
     pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Progress, DoorError> {
         let exits = self.exits;
-        let mut points = take(&mut self.memory.common_points);
-        common::make(self, &mut points, door)?;
-        self.memory.common_points = points;
+        self.with_common_points(|guest, points| common::make(guest, points, door))?;
         Ok(if self.exits > exits {
             Progress::CommonPoint
         } else {

@@ -1,7 +1,7 @@
 //! Common points of the machine: its kicks, and what making and meeting take of it.
 
 use super::{Machine, MachineError, Step};
-use crate::machine::common::{self, Still};
+use crate::machine::common::{self, CommonPoints, Still};
 use crate::machine::cpu::Vcpu;
 use crate::machine::devices::DeviceSet;
 use crate::machine::devices::saved::SavedDevice;
@@ -36,11 +36,20 @@ impl<V: Vcpu> Machine<V> {
         }
     }
 
+    /// Does `work` with the common points, which are not part of the machine meanwhile.
+    fn with_common_points(
+        &mut self,
+        work: impl FnOnce(&mut Self, &mut CommonPoints) -> Result<(), MachineError>,
+    ) -> Result<(), MachineError> {
+        let mut points = take(&mut self.common_points);
+        let outcome = work(self, &mut points);
+        self.common_points = points;
+        outcome
+    }
+
     /// Makes a common point, or takes the next pages for it and lets the guest run on.
     pub(super) fn make_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
-        let mut points = take(&mut self.common_points);
-        common::make(self, &mut points, door)?;
-        self.common_points = points;
+        self.with_common_points(|machine, points| common::make(machine, points, door))?;
         Ok(Step::Continues)
     }
 
@@ -48,9 +57,7 @@ impl<V: Vcpu> Machine<V> {
     pub(super) fn meet_common_point(&mut self, door: &mut dyn Door) -> Result<Step, MachineError> {
         // First, because it completes the pending access, which may write to memory.
         self.vcpu.settle()?;
-        let mut points = take(&mut self.common_points);
-        common::meet(self, &mut points, door)?;
-        self.common_points = points;
+        self.with_common_points(|machine, points| common::meet(machine, points, door))?;
         Ok(Step::Continues)
     }
 
@@ -60,10 +67,7 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn is_begun_with(&mut self) -> Result<(), MachineError> {
-        let mut points = take(&mut self.common_points);
-        common::begin(self, &mut points)?;
-        self.common_points = points;
-        Ok(())
+        self.with_common_points(common::begin)
     }
 
     /// Has the next common point begin at this moment, at which the machine was captured. `is_alone`:
@@ -72,10 +76,7 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure.
     pub fn was_captured(&mut self, door: &dyn Door, is_alone: bool) -> Result<(), MachineError> {
-        let mut points = take(&mut self.common_points);
-        common::captured(self, &mut points, door, is_alone)?;
-        self.common_points = points;
-        Ok(())
+        self.with_common_points(|machine, points| common::captured(machine, points, door, is_alone))
     }
 
     /// Brings whoever follows without running to this moment, at which the guest is to stand.
@@ -83,10 +84,7 @@ impl<V: Vcpu> Machine<V> {
     /// # Errors
     /// The host's failure, or the door's.
     pub fn bring_along(&mut self, door: &mut dyn Door) -> Result<(), MachineError> {
-        let mut points = take(&mut self.common_points);
-        common::bring_along(self, &mut points, door)?;
-        self.common_points = points;
-        Ok(())
+        self.with_common_points(|machine, points| common::bring_along(machine, points, door))
     }
 
     fn is_at_exit(&mut self, exits: u64) {
