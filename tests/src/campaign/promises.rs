@@ -47,7 +47,7 @@ impl Broken {
     }
 }
 
-/// What no order of `history` explains, all of which is of one key.
+/// Complaint about `history`, all of which is of one key, where no order explains it.
 fn unordered(key: &str, history: &[Record]) -> Option<String> {
     let found = linearizability::check(history).err()?;
     Some(format!(

@@ -2,10 +2,10 @@
 //! counter, writes it to its standard output, and ends. Formats: ELF; encodings: Intel SDM volume 2;
 //! numbers of system calls: `arch/x86/entry/syscalls` of Linux.
 
-/// Where a program is loaded, its headers first.
+/// Address at which a program is loaded, its headers first.
 const BASE: u32 = 0x40_0000;
 
-/// What a program is for.
+/// Mode of the processor that a program is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Bits {
     /// i386, with system calls by INT 0x80.

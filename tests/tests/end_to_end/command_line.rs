@@ -112,14 +112,14 @@ fn a_dump_of_nothing_is_refused() {
     let scratch = Scratch::new();
     let log = scratch.write("log", "");
     let log = log.to_str().unwrap();
-    let cases: [(&[&str], &str); 2] = [
-        (&["--from=3", "--to=1"], "--from 3 is behind --to 1"),
-        (&["--kind=foo"], "disk completion"),
+    let cases: [(&[&str], &[&str]); 2] = [
+        (&["--from=3", "--to=1"], &["--from 3 is behind --to 1"]),
+        (&["--kind=foo"], &["foo", "disk completion"]),
     ];
     for (flags, named) in cases {
         lockstep_with(&[&["log", "dump", log], flags].concat())
             .expect_code(2)
-            .expect_named(&[named]);
+            .expect_named(named);
     }
 }
 

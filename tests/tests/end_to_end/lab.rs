@@ -216,20 +216,25 @@ fn what_does_not_end_is_stopped_at_the_bound() {
     assert_eq!(host.leftovers(), Vec::<String>::new());
 }
 
+/// Ends the script on `host` by `signal` once its machine, which never ends, has begun: nothing stays.
+fn expect_nothing_stays(host: &Host, signal: Signal) {
+    let (mut command, numbers) = endless(host);
+    let mut lab = Process::start("lab", &mut command);
+    wait_until(
+        || numbers.exists().then_some(()),
+        || "a virtual machine".to_owned(),
+    );
+    lab.signal(signal);
+    let ended = lab.wait();
+    assert!(!ended.status.success(), "{ended}");
+    expect_gone(&numbers);
+}
+
 #[test]
 fn nothing_stays_when_the_script_is_killed() {
     for signal in [Signal::SIGKILL, Signal::SIGTERM, Signal::SIGINT] {
         let host = Host::new().with_packages().with("qemu-system-x86_64", ENDLESS);
-        let (mut command, numbers) = endless(&host);
-        let mut lab = Process::start("lab", &mut command);
-        wait_until(
-            || numbers.exists().then_some(()),
-            || "a virtual machine".to_owned(),
-        );
-        lab.signal(signal);
-        let ended = lab.wait();
-        assert!(!ended.status.success(), "{ended}");
-        expect_gone(&numbers);
+        expect_nothing_stays(&host, signal);
     }
 }
 
@@ -243,16 +248,7 @@ fn a_machine_ends_with_a_bound_that_does_not_know_it_yet() {
             .with_packages()
             .with("timeout", bound)
             .with("qemu-system-x86_64", machine);
-        let (mut command, numbers) = endless(&host);
-        let mut lab = Process::start("lab", &mut command);
-        wait_until(
-            || numbers.exists().then_some(()),
-            || "a virtual machine".to_owned(),
-        );
-        lab.signal(signal);
-        let ended = lab.wait();
-        assert!(!ended.status.success(), "{ended}");
-        expect_gone(&numbers);
+        expect_nothing_stays(&host, signal);
     }
 }
 

@@ -11,7 +11,7 @@ use lockstep_tests::harness::{
 use nix::sys::signal::Signal;
 
 const CLIENTS: usize = 8;
-/// What the clients ask is drawn from this; when, the machine decides.
+/// Seed of what the clients ask; when they ask, the machine decides.
 const SEED: u64 = 12;
 /// Answers to each client before something is done, and after it.
 const ANSWERS: u64 = 20;

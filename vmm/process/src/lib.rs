@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`writing`] | bounded queues and a thread for each descriptor that people or programs read |
 //! | [`console`] | standard input, the keys of this program, and the terminal as it was found |
-//! | [`signals`] | SIGTERM, SIGINT and SIGHUP end every command within a second, or as much later as a machine says |
+//! | [`signals`] | SIGTERM, SIGINT and SIGHUP end every command in a second, or when its machine says |
 //! | [`descriptors`] | as many file descriptors as are needed, or an error |
 //! | [`once_a_minute`] | a bound on lines that somebody outside can cause |
 //! | [`clock`] | the clock of roles, and the clock of reports |

@@ -53,7 +53,7 @@ pub enum Durability {
     Whole,
     /// Requests were not carried out, and the guest was not told that they were.
     Unfinished,
-    /// What the guest was told to be written may be lost.
+    /// Writes that the guest was told of may be lost.
     Unknown,
 }
 

@@ -27,7 +27,7 @@ pub const DEFAULTS: [(&str, &str); 14] = [
     ),
 ];
 
-/// Why the parameter `name` with this value, empty for none, cannot be had. Names have `_` where
+/// Reason why the parameter `name` with this value, empty for none, cannot be had. Names have `_` where
 /// they may have `-`.
 fn refusal(name: &str, value: &str) -> Option<&'static str> {
     Some(match name {
